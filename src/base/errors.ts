@@ -1,0 +1,86 @@
+/**
+ * The one error class. Its code comes from a closed set; its message is public: it may be shown to whoever caused
+ * it, says what is wrong and what to do, and never holds a secret. What only the log may see goes into `cause`.
+ * How a code travels (gRPC status, HTTP status) is in src/protocol/status.ts.
+ */
+
+export const errorCodes = [
+  // Configuration and files on this machine.
+  'CONFIG_INVALID',
+  'FILE_UNREADABLE',
+  'FILE_PERMISSIONS',
+  'FILE_EXISTS',
+  // Keys.
+  'KEY_UNSUPPORTED',
+  'KEY_PASSPHRASE',
+  // Enrollment and link, as the node sees them.
+  'PROTOCOL_INVALID',
+  'PROTOCOL_VERSION',
+  'PROOF_REFUSED',
+  'BINDING_REFUSED',
+  'NODE_NOT_REGISTERED',
+  'NODE_PENDING',
+  'NODE_QUARANTINED',
+  'NODE_REVOKED',
+  'CERTIFICATE_REFUSED',
+  'SESSION_REPLACED',
+  'SESSION_EXPIRED',
+  'SESSION_NO_ANSWER',
+  'LINK_DRAINING',
+  'LINK_BUSY',
+  'LINK_UNREACHABLE',
+  'LINK_UNVERIFIED',
+  'DEADLINE_EXCEEDED',
+  // What operators ask.
+  'REQUEST_INVALID',
+  'TOKEN_REFUSED',
+  'NODE_NOT_FOUND',
+  'NODE_ALREADY_REGISTERED',
+  'NODE_NAME_TAKEN',
+  // The store.
+  'STORE_CONFLICT',
+  'STORE_UNAVAILABLE',
+  'STORE_FULL',
+  'STORE_LOCKED',
+  'STORE_SCHEMA',
+  'INTERNAL',
+] as const;
+
+export type ErrorCode = (typeof errorCodes)[number];
+
+export interface ErrorExtras {
+  /** One sentence that says what to do; printed by the command as `hint:`. */
+  readonly hint?: string | undefined;
+  /** For the log alone, never for the caller. */
+  readonly cause?: unknown;
+}
+
+export class RollcallError extends Error {
+  readonly code: ErrorCode;
+  readonly hint: string | undefined;
+
+  constructor(code: ErrorCode, message: string, extras: ErrorExtras = {}) {
+    super(message, extras.cause === undefined ? undefined : { cause: extras.cause });
+    this.name = 'RollcallError';
+    this.code = code;
+    this.hint = extras.hint;
+  }
+}
+
+/** True for a RollcallError, of the given code when one is given. */
+export function isRollcallError(value: unknown, code?: ErrorCode): value is RollcallError {
+  return value instanceof RollcallError && (code === undefined || value.code === code);
+}
+
+/** The one conversion from unknown: a RollcallError stays, anything else becomes INTERNAL with itself as the cause. */
+export function toRollcallError(value: unknown): RollcallError {
+  return value instanceof RollcallError
+    ? value
+    : new RollcallError('INTERNAL', 'something went wrong on this side', { cause: value });
+}
+
+/** The `code` of a Node.js system error such as ENOENT, or undefined. */
+export function systemErrorCode(error: unknown): string | undefined {
+  const code = (error as { code?: unknown } | null | undefined)?.code;
+  return typeof code === 'string' ? code : undefined;
+}

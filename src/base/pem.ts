@@ -1,0 +1,38 @@
+/**
+ * PEM, the text form of certificates (RFC 7468): from DER and back. What the DER holds is for others to judge.
+ */
+import { RollcallError } from './errors.js';
+
+/** One PEM block with lines of 64 characters and a line end after the last. */
+export function toPem(der: Uint8Array, label = 'CERTIFICATE'): string {
+  const lines = Buffer.from(der)
+    .toString('base64')
+    .match(/.{1,64}/g);
+  return [`-----BEGIN ${label}-----`, ...(lines ?? []), `-----END ${label}-----`, ''].join('\n');
+}
+
+/**
+ * The DER of every certificate in a PEM text, in order, at least one. Text and other blocks around them are passed
+ * over. `what` names the text in errors ("authority certificate ca.crt"); all of them are CONFIG_INVALID.
+ */
+export function fromPem(text: string, what: string): readonly [Buffer, ...Buffer[]] {
+  const blocks = [...text.matchAll(/-----BEGIN ([A-Z0-9 ]+)-----([^-]*)(?:-----END \1-----)?/g)];
+  const [first, ...rest] = blocks
+    .filter(([, label]) => label === 'CERTIFICATE')
+    .map(([block, , body = '']) => decodeBody(block, body, what));
+  if (first) return [first, ...rest];
+  const found = blocks[0] ? `a block "${blocks[0][1] ?? ''}"` : 'no PEM block';
+  throw new RollcallError('CONFIG_INVALID', `the ${what} holds ${found}, a certificate is wanted`, {
+    hint: 'a certificate file starts with -----BEGIN CERTIFICATE-----',
+  });
+}
+
+function decodeBody(block: string, body: string, what: string): Buffer {
+  const base64 = body.replaceAll(/\s/g, '');
+  const whole = block.endsWith('-----END CERTIFICATE-----');
+  const der = Buffer.from(base64, 'base64');
+  if (whole && der.length > 0 && der.toString('base64') === base64) return der;
+  throw new RollcallError('CONFIG_INVALID', `the ${what} is damaged: a certificate in it does not end well`, {
+    hint: 'copy the file again, whole',
+  });
+}

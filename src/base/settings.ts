@@ -1,0 +1,167 @@
+/**
+ * Settings from three places by one schema: command-line flags, environment variables, a configuration file; the
+ * first that says something wins. A setting `data-dir` of the link is `--data-dir`, `ROLLCALL_LINK_DATA_DIR` and the
+ * key `data-dir`. Unknown keys are refused, and every problem is reported at once.
+ */
+import { RollcallError } from './errors.js';
+
+export interface Setting<T> {
+  /** What the value looks like, for help: `HOST:PORT`. Absent for a flag without a value. */
+  readonly value?: string;
+  readonly description: string;
+  readonly default?: T;
+  /** Other flags people know it by, without the dashes. */
+  readonly aliases?: readonly string[];
+  /** Gives the value, or throws an Error whose message says what is wanted. `raw` is text, or what the file held. */
+  parse(raw: unknown): T;
+}
+
+export type Settings = Record<string, Setting<unknown>>;
+
+/** The values of a schema: a setting without a default may be undefined. */
+export type ValuesOf<S extends Settings> = {
+  readonly [K in keyof S]: S[K] extends Setting<infer T> ? T : never;
+};
+
+export interface Sources {
+  readonly flags: Readonly<Record<string, unknown>>;
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  /** `ROLLCALL_LINK_`. */
+  readonly environmentPrefix: string;
+  /** The parsed configuration file; undefined without one. */
+  readonly file?: unknown;
+  /** The file's path, for messages. */
+  readonly filePath?: string | undefined;
+}
+
+interface Found {
+  readonly raw: unknown;
+  readonly where: string;
+}
+
+/** Reads every setting; throws one CONFIG_INVALID that lists all problems, one a line. */
+export function readSettings<S extends Settings>(schema: S, sources: Sources): ValuesOf<S> {
+  const problems: string[] = [];
+  const file = fileEntries(sources, problems);
+  for (const key of Object.keys(file)) {
+    if (!(key in schema))
+      problems.push(`${sources.filePath ?? 'file'}: unknown key "${key}"${suggestion(key, schema)}`);
+  }
+  for (const variable of Object.keys(sources.environment)) {
+    if (variable.startsWith(sources.environmentPrefix) && !(settingOf(variable, sources) in schema)) {
+      problems.push(
+        `unknown environment variable ${variable}${suggestion(settingOf(variable, sources), schema)}`,
+      );
+    }
+  }
+  const values: Record<string, unknown> = {};
+  for (const [name, setting] of Object.entries(schema)) {
+    const found = findRaw(name, sources, file);
+    if (!found) {
+      values[name] = setting.default;
+      continue;
+    }
+    try {
+      values[name] = setting.parse(found.raw);
+    } catch (error) {
+      problems.push(`${found.where}: ${error instanceof Error ? error.message : String(error)}`);
+    }
+  }
+  if (problems.length > 0) throw new RollcallError('CONFIG_INVALID', problems.join('\n'));
+  return Object.freeze(values) as ValuesOf<S>;
+}
+
+function fileEntries({ file, filePath }: Sources, problems: string[]): Record<string, unknown> {
+  if (file === undefined || file === null) return {};
+  if (typeof file === 'object' && !Array.isArray(file)) return file as Record<string, unknown>;
+  problems.push(`${filePath ?? 'file'}: wants "key: value" lines`);
+  return {};
+}
+
+function findRaw(name: string, sources: Sources, file: Record<string, unknown>): Found | undefined {
+  if (sources.flags[name] !== undefined) return { raw: sources.flags[name], where: `--${name}` };
+  const variable = variableOf(name, sources);
+  const text = sources.environment[variable];
+  if (text !== undefined) return { raw: text, where: variable };
+  if (Object.hasOwn(file, name) && file[name] !== undefined && file[name] !== null) {
+    return { raw: file[name], where: `${sources.filePath ?? 'file'}: ${name}` };
+  }
+  return undefined;
+}
+
+function variableOf(name: string, { environmentPrefix }: Sources): string {
+  return environmentPrefix + name.toUpperCase().replaceAll('-', '_');
+}
+
+function settingOf(variable: string, { environmentPrefix }: Sources): string {
+  return variable.slice(environmentPrefix.length).toLowerCase().replaceAll('_', '-');
+}
+
+function suggestion(key: string, schema: Settings): string {
+  const plain = (text: string) => text.toLowerCase().replaceAll(/[^a-z0-9]/g, '');
+  const near = Object.keys(schema).find(
+    name => plain(name) === plain(key) || plain(name).includes(plain(key)),
+  );
+  return near === undefined ? '' : `; did you mean "${near}"?`;
+}
+
+/** Parsers for the usual kinds of value. Each throws an Error that says what is wanted. */
+export const as = {
+  text(raw: unknown): string {
+    if (typeof raw !== 'string' || raw === '') throw new Error('wants text');
+    return raw;
+  },
+  flag(raw: unknown): boolean {
+    if (raw === true || raw === 'true' || raw === '1') return true;
+    if (raw === false || raw === 'false' || raw === '0') return false;
+    throw new Error('wants true or false');
+  },
+  /** A whole number within the bounds, both included. */
+  integer(least: number, most: number): (raw: unknown) => number {
+    return raw => {
+      const value = typeof raw === 'string' && /^-?\d+$/.test(raw) ? Number(raw) : raw;
+      if (typeof value === 'number' && Number.isInteger(value) && value >= least && value <= most)
+        return value;
+      throw new Error(`wants a whole number from ${least} to ${most}`);
+    };
+  },
+  /** `90s`, `15m`, `1h`, `30d`, `250ms`, in milliseconds. */
+  duration(leastMs: number, mostMs: number): (raw: unknown) => number {
+    const units: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+    return raw => {
+      const match = typeof raw === 'string' ? /^(\d{1,9})(ms|s|m|h|d)$/.exec(raw) : null;
+      const value = match ? Number(match[1]) * (units[match[2] ?? ''] ?? Number.NaN) : Number.NaN;
+      if (value >= leastMs && value <= mostMs) return value;
+      throw new Error(`wants a duration such as 90s, 15m or 1h, from ${leastMs} ms to ${mostMs} ms`);
+    };
+  },
+  oneOf<T extends string>(choices: readonly T[]): (raw: unknown) => T {
+    return raw => {
+      const choice = choices.find(each => each === raw);
+      if (choice === undefined) throw new Error(`wants one of ${choices.join(', ')}`);
+      return choice;
+    };
+  },
+  /** Text split at commas, or a list in the file. */
+  list<T>(parse: (raw: unknown) => T): (raw: unknown) => readonly T[] {
+    return raw => (Array.isArray(raw) ? raw : String(raw).split(',')).map(each => parse(each));
+  },
+  /** `host:port`, `[::1]:port`; port 0 asks for a free one. */
+  address(raw: unknown): Address {
+    const match =
+      typeof raw === 'string' ? /^(?:\[([0-9a-fA-F:.]+)\]|([^\s:[\]/]+)):(\d{1,5})$/.exec(raw) : null;
+    const port = Number(match?.[3]);
+    if (!match || port > 65_535) throw new Error('wants HOST:PORT, such as 127.0.0.1:9092 or [::1]:9092');
+    return { host: match[1] ?? match[2] ?? '', port };
+  },
+};
+
+export interface Address {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** `host:port`, with brackets around an IPv6 host. */
+export function formatAddress({ host, port }: Address): string {
+  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+}

@@ -1,0 +1,78 @@
+/**
+ * The two commands that run until told to stop, `rollcall link` and `rollcall node`. Their flags come from the
+ * settings schema of the room they start; the schema is imported only when they are asked for, the room itself only
+ * once the flags are right.
+ */
+import { Command } from 'commander';
+import type { Settings } from '../base/settings.js';
+import { addSettingFlags, type Flags } from './settings-flags.js';
+import type { Shell } from './shell.js';
+
+interface Daemon {
+  readonly summary: string;
+  readonly examples: string;
+  readonly environmentPrefix: string;
+  readonly settings: Settings;
+  readonly run: (flags: Flags, shell: Shell) => Promise<number>;
+}
+
+async function linkDaemon(): Promise<Daemon> {
+  const { linkSettings } = await import('../link/config.js');
+  return {
+    summary: 'run the link: the server that nodes enroll with and connect to',
+    examples: `
+Examples:
+  $ rollcall link --ssl-ca-certfile certificates/ca.crt --ssl-certfile certificates/server.pem \\
+      --ssl-keyfile certificates/server.key --data-dir link-data
+  $ rollcall link --config link.yaml --check-config`,
+    environmentPrefix: 'ROLLCALL_LINK_',
+    settings: linkSettings,
+    run: async (flags, { environment, stdout, stderr }) => {
+      const { runLink } = await import('../link/main.js');
+      const around = { flags, environment, stdout, stderr };
+      return runLink(around);
+    },
+  };
+}
+
+async function nodeDaemon(): Promise<Daemon> {
+  const { nodeSettings } = await import('../node/config.js');
+  return {
+    summary: 'run a node agent: enroll by its key and hold the link',
+    examples: `
+Example:
+  $ rollcall node --link 127.0.0.1:9092 --root-certificates certificates/ca.crt \\
+      --auth-private-key keys/client_credentials_1 --state-dir node-state/1`,
+    environmentPrefix: 'ROLLCALL_NODE_',
+    settings: nodeSettings,
+    run: async (flags, { environment, stdout, stderr }) => {
+      const { runNode } = await import('../node/main.js');
+      const around = { flags, environment, stdout, stderr };
+      return runNode(around);
+    },
+  };
+}
+
+const daemons = { link: linkDaemon, node: nodeDaemon } as const;
+
+function otherSources(environmentPrefix: string): string {
+  return `
+A setting can also come from the environment (--log-level: ${environmentPrefix}LOG_LEVEL)
+or from the file of --config (log-level: …). A flag wins over the environment, the environment over the file.
+`;
+}
+
+/** Parses the arguments after `rollcall link` or `rollcall node` and runs it; gives its exit code. */
+export async function runDaemon(
+  shell: Shell,
+  parent: Command,
+  name: 'link' | 'node',
+  args: string[],
+): Promise<number> {
+  const { summary, examples, environmentPrefix, settings, run } = await daemons[name]();
+  const command = new Command(`rollcall ${name}`).copyInheritedSettings(parent).description(summary);
+  const flags = addSettingFlags(command, settings);
+  command.addHelpText('after', otherSources(environmentPrefix) + examples).allowExcessArguments(false);
+  command.parse(args, { from: 'user' });
+  return run(flags, shell);
+}

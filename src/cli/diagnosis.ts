@@ -1,0 +1,123 @@
+/**
+ * Why a link cannot be reached. gRPC folds every failure of a connection into one sentence; this tries once more with
+ * bare TLS, which names the reason by a code, and turns it into what is wrong and what to do. It sends nothing.
+ */
+import { isIP } from 'node:net';
+import { connect, type ConnectionOptions, type TLSSocket } from 'node:tls';
+import { RollcallError, systemErrorCode, type ErrorCode } from '../base/errors.js';
+import type { ControlSettings } from './control-options.js';
+
+const probeMs = 3_000;
+
+type Failure = Error & { readonly cert?: { readonly subjectaltname?: string } };
+
+interface Finding {
+  readonly code: Extract<ErrorCode, 'LINK_UNREACHABLE' | 'LINK_UNVERIFIED'>;
+  readonly message: string;
+  readonly hint: string;
+}
+
+/** Asks the address once more and says why it fails; when it now answers, what `fallback` says. */
+export async function diagnose(settings: ControlSettings, fallback: string): Promise<RollcallError> {
+  const failure = await probe(settings);
+  const finding = failure ? findingOf(failure, settings) : silentFinding(settings, fallback);
+  return new RollcallError(finding.code, finding.message, { hint: finding.hint, cause: failure });
+}
+
+function probe({ address, roots }: ControlSettings): Promise<Failure | undefined> {
+  const options: ConnectionOptions = {
+    host: address.host,
+    port: address.port,
+    ca: roots,
+    minVersion: 'TLSv1.3',
+    ALPNProtocols: ['h2'],
+    ...(isIP(address.host) === 0 && { servername: address.host }),
+  };
+  return new Promise(resolve => {
+    const timedOut = Object.assign(new Error('no answer'), { code: 'ETIMEDOUT' });
+    const timer = setTimeout(() => done(timedOut), probeMs);
+    const socket: TLSSocket = connect(options, () => done(undefined));
+    const done = (failure: Failure | undefined) => {
+      clearTimeout(timer);
+      socket.destroy();
+      resolve(failure);
+    };
+    socket.on('error', done);
+    socket.on('close', () => done(Object.assign(new Error('closed'), { code: 'ECONNRESET' })));
+  });
+}
+
+function silentFinding({ addressText }: ControlSettings, fallback: string): Finding {
+  return {
+    code: 'LINK_UNREACHABLE',
+    message: `the link at ${addressText} did not answer: ${fallback}`,
+    hint: 'is this the control port (9093 unless told otherwise), and is the link healthy?',
+  };
+}
+
+const unknownIssuer = new Set([
+  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+  'UNABLE_TO_GET_ISSUER_CERT',
+  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
+  'DEPTH_ZERO_SELF_SIGNED_CERT',
+  'SELF_SIGNED_CERT_IN_CHAIN',
+  'CERT_SIGNATURE_FAILURE',
+  'INVALID_CA',
+]);
+
+/** What a failed connection means. */
+export function findingOf(failure: Failure, { address, addressText, rootsPath }: ControlSettings): Finding {
+  const code = systemErrorCode(failure) ?? '';
+  const unreachable = (message: string, hint: string): Finding => ({
+    code: 'LINK_UNREACHABLE',
+    message,
+    hint,
+  });
+  const unverified = (message: string, hint: string): Finding => ({ code: 'LINK_UNVERIFIED', message, hint });
+
+  if (unknownIssuer.has(code)) {
+    return unverified(
+      `what answers at ${addressText} shows a certificate that no root in ${rootsPath} vouches for`,
+      "give this link's roots with --root-certificates; if they are right, someone may be in between",
+    );
+  }
+  if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') {
+    const names = failure.cert?.subjectaltname ?? 'no name at all';
+    return unverified(
+      `the certificate shown at ${addressText} is not for ${address.host}`,
+      `it is for ${names}; use one of its names with --control`,
+    );
+  }
+  if (code === 'CERT_HAS_EXPIRED' || code === 'CERT_NOT_YET_VALID') {
+    const when = code === 'CERT_HAS_EXPIRED' ? 'has expired' : 'is not valid yet';
+    return unverified(
+      `the certificate shown at ${addressText} ${when}`,
+      'renew it on the link, and check the clock of this machine',
+    );
+  }
+  if (code === 'ECONNREFUSED') {
+    return unreachable(
+      `nothing listens at ${addressText}`,
+      'is the link running? start it with rollcall link, or name another with --control HOST:PORT',
+    );
+  }
+  if (code === 'ENOTFOUND' || code === 'EAI_AGAIN') {
+    return unreachable(`the host name ${address.host} cannot be found`, 'check --control HOST:PORT');
+  }
+  if (/^(ERR_SSL_|EPROTO)/.test(code)) {
+    return unreachable(
+      `what answers at ${addressText} does not speak TLS 1.3`,
+      'is this the control port of a link? it is 9093 unless told otherwise',
+    );
+  }
+  const reasons: Partial<Record<string, string>> = {
+    ETIMEDOUT: 'no answer',
+    ECONNRESET: 'the connection was closed',
+    EHOSTUNREACH: 'there is no way to that host',
+    ENETUNREACH: 'there is no way to that network',
+  };
+  return unreachable(
+    `cannot reach the link at ${addressText}: ${reasons[code] ?? (code || 'the connection failed')}`,
+    'check the address, the network and the firewall',
+  );
+}

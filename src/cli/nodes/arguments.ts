@@ -1,0 +1,54 @@
+/** What the `nodes` commands read from what was typed. Pure; mistakes are REQUEST_INVALID, exit code 2. */
+import type { NodeStatus } from '../../protocol/generated/rollcall/v1/control.js';
+import { usageError } from '../failure.js';
+import { findStatus, statusWords } from './node-view.js';
+
+/** Pages of a listing, the most the link gives at once. */
+export const pageSize = 1000;
+
+export interface Forgiven {
+  readonly words: string[];
+  /** What was left out, as it was typed. */
+  readonly dropped: string | undefined;
+}
+
+/** Takes away `.` or `. my-federation` at the end, which people coming from Flower type. */
+export function forgiveFederation(words: readonly string[]): Forgiven {
+  const at = [words.length - 2, words.length - 1].find(index => index >= 0 && words[index] === '.');
+  if (at === undefined) return { words: [...words], dropped: undefined };
+  return { words: words.slice(0, at), dropped: words.slice(at).join(' ') };
+}
+
+/** `name=value` pairs; a value may hold `=` and be empty. */
+export function parseLabels(pairs: readonly string[] = []): Record<string, string> {
+  const labels = new Map<string, string>();
+  for (const pair of pairs) {
+    const at = pair.indexOf('=');
+    if (at < 1) throw usageError(`--label wants NAME=VALUE, not "${pair}"`);
+    const name = pair.slice(0, at);
+    if (labels.has(name)) throw usageError(`--label ${name} is given twice`);
+    labels.set(name, pair.slice(at + 1));
+  }
+  return Object.fromEntries(labels);
+}
+
+/** Status words, each may hold several split at commas. */
+export function parseStatuses(words: readonly string[] = []): NodeStatus[] {
+  const statuses = words
+    .flatMap(word => word.split(','))
+    .map(word => {
+      const status = findStatus(word.trim().toLowerCase());
+      if (status === undefined) {
+        throw usageError(`there is no status "${word}"`, `there are: ${statusWords.join(', ')}`);
+      }
+      return status;
+    });
+  return [...new Set(statuses)];
+}
+
+/** A whole number above zero; undefined stays. */
+export function parseLimit(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  if (/^[1-9]\d{0,8}$/.test(text)) return Number(text);
+  throw usageError(`--limit wants a whole number above zero, not "${text}"`);
+}

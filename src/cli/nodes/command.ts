@@ -1,0 +1,117 @@
+/** The tree of `rollcall nodes …`: what can be typed. What each does is imported when it is asked for. */
+import type { Command } from 'commander';
+import type { Shell } from '../shell.js';
+
+/** Makes an action of something that gives an exit code. */
+export type Acting = <A extends unknown[]>(
+  act: (...words: A) => Promise<number>,
+) => (...words: A) => Promise<void>;
+
+/** Collects a flag that may be given more than once. */
+function collect(value: string, before: readonly string[] | undefined): readonly string[] {
+  return [...(before ?? []), value];
+}
+
+/** The flags of every command that asks a link. */
+export function addControlFlags(command: Command): Command {
+  return command
+    .option(
+      '--control <HOST:PORT>',
+      'control port of the link (default: 127.0.0.1:9093, env: ROLLCALL_CONTROL)',
+    )
+    .option(
+      '--root-certificates <FILE>',
+      'roots that vouch for the link, PEM (env: ROLLCALL_ROOT_CERTIFICATES)',
+    )
+    .option('--token-file <FILE>', 'file with the token, mode 0600 (env: ROLLCALL_TOKEN_FILE)');
+}
+
+function addAskFlags(command: Command): Command {
+  return addControlFlags(command)
+    .option(
+      '--profile <NAME>',
+      'use what was saved as NAME (default: the profile "default", env: ROLLCALL_PROFILE)',
+    )
+    .option('--json', 'print JSON, for machines');
+}
+
+const examples = `
+Examples:
+  $ rollcall nodes register keys/client_credentials_1.pub --name press-3 --label site=hamburg
+  $ rollcall nodes list --status online --wide
+  $ rollcall nodes history press-3
+  $ rollcall nodes revoke press-3 --comment "key on a lost laptop"`;
+
+/** Adds `nodes` to the program. A NODE is an id, a name or a fingerprint. */
+export function addNodesCommand(program: Command, shell: Shell, acting: Acting): void {
+  const nodes = program
+    .command('nodes')
+    .description('register, list, show, revoke and watch nodes')
+    .helpCommand(false)
+    .addHelpText('after', examples);
+
+  addAskFlags(nodes.command('register'))
+    .description('register nodes by their public keys')
+    .argument('<file...>', 'public key files: OpenSSH or PEM, P-256 or P-384')
+    .option('--name <NAME>', 'a unique name for the node; only with one file')
+    .option('--label <NAME=VALUE>', 'a label; may be given more than once', collect)
+    .option('--again', 'register a revoked key again, as a new node')
+    .action(
+      acting(async (files: string[], flags: object) => {
+        return (await import('./register.js')).registerNodes(shell, files, flags);
+      }),
+    );
+
+  addAskFlags(nodes.command('list'))
+    .description('list nodes with their status')
+    .argument('[federation...]')
+    .usage('[options]')
+    .option('--status <STATUS>', 'only nodes with this status; may be given more than once', collect)
+    .option('--label <NAME=VALUE>', 'only nodes with this label; may be given more than once', collect)
+    .option('--text <TEXT>', 'only nodes with this in their name, id, fingerprint or labels')
+    .option('--limit <N>', 'at most so many')
+    .option('--wide', 'with name, reason, address and labels')
+    .action(
+      acting(async (words: string[], flags: object) => {
+        return (await import('./list.js')).listNodes(shell, words, flags);
+      }),
+    );
+
+  addAskFlags(nodes.command('show'))
+    .description('show everything known of a node')
+    .argument('<node>', 'id, name or fingerprint')
+    .action(
+      acting(async (node: string, flags: object) => {
+        return (await import('./show.js')).showNode(shell, node, flags);
+      }),
+    );
+
+  addAskFlags(nodes.command('revoke').alias('unregister'))
+    .description('revoke nodes and cut them off at once')
+    .argument('<node...>', 'ids, names or fingerprints')
+    .option('--comment <TEXT>', 'why; kept in the history')
+    .action(
+      acting(async (names: string[], flags: object) => {
+        return (await import('./revoke.js')).revokeNodes(shell, names, flags);
+      }),
+    );
+
+  addAskFlags(nodes.command('history'))
+    .description("show a node's statuses, newest first")
+    .argument('<node>', 'id, name or fingerprint')
+    .option('--limit <N>', 'at most so many')
+    .action(
+      acting(async (node: string, flags: object) => {
+        return (await import('./history.js')).showHistory(shell, node, flags);
+      }),
+    );
+
+  addAskFlags(nodes.command('watch'))
+    .description('print every change as it happens, until Ctrl-C')
+    .option('--snapshot', 'print every node once first')
+    .action(
+      acting(async (flags: object) => {
+        return (await import('./watch.js')).watchNodes(shell, flags);
+      }),
+    );
+}

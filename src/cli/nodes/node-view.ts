@@ -1,0 +1,108 @@
+/** A node as the command shows it: the words for its status, its table cells, its JSON. Pure. */
+import { NodeStatus, type Node, type Transition } from '../../protocol/generated/rollcall/v1/control.js';
+import { formatElapsed, formatLabels, formatMoment, formatRfc3339 } from '../format.js';
+import type { Column, Row } from '../table.js';
+import type { Shade } from '../terminal.js';
+
+const statuses = new Map([
+  ['created', NodeStatus.NODE_STATUS_CREATED],
+  ['online', NodeStatus.NODE_STATUS_ONLINE],
+  ['offline', NodeStatus.NODE_STATUS_OFFLINE],
+  ['revoked', NodeStatus.NODE_STATUS_REVOKED],
+  ['pending', NodeStatus.NODE_STATUS_PENDING],
+  ['quarantined', NodeStatus.NODE_STATUS_QUARANTINED],
+]);
+
+/** The statuses one can ask for. */
+export const statusWords = [...statuses.keys()];
+
+const wordsByStatus = new Map([...statuses].map(([word, status]) => [status, word]));
+
+export function statusName(status: NodeStatus): string {
+  return wordsByStatus.get(status) ?? `unknown (${status})`;
+}
+
+/** The status a word stands for, or undefined. */
+export function findStatus(word: string): NodeStatus | undefined {
+  return statuses.get(word);
+}
+
+const statusShades: Partial<Record<string, Shade>> = {
+  created: 'dim',
+  online: 'green',
+  offline: 'yellow',
+  revoked: 'red',
+  pending: 'dim',
+  quarantined: 'red',
+};
+
+export function statusShade(name: string): Shade | undefined {
+  return statusShades[name];
+}
+
+const columns: readonly Column[] = [
+  { header: 'Node ID', least: 20 },
+  { header: 'Owner', least: 6 },
+  { header: 'Status', least: 7, roomy: 11, shade: statusShade },
+  { header: 'Elapsed', least: 8, roomy: 12 },
+  { header: 'Status Changed @', least: 20 },
+];
+
+const wideColumns: readonly Column[] = [
+  ...columns,
+  { header: 'Name', roomy: 24 },
+  { header: 'Reason', roomy: 20 },
+  { header: 'Address', roomy: 21 },
+  { header: 'Labels' },
+];
+
+export function nodeColumns(wide: boolean): readonly Column[] {
+  return wide ? wideColumns : columns;
+}
+
+/** The cells of a node; one that was never seen has no moment to show. */
+export function nodeRow(node: Node, nowMs: number, wide: boolean): Row {
+  const isSeen = statusName(node.status) !== 'created';
+  const row = [
+    String(node.id),
+    node.owner === '' ? '<none>' : node.owner,
+    statusName(node.status),
+    isSeen ? formatElapsed(nowMs - Number(node.sinceMs)) : '',
+    isSeen ? formatMoment(node.sinceMs) : 'N/A',
+  ];
+  return wide ? [...row, node.name, node.reason, node.address, formatLabels(node.labels)] : row;
+}
+
+/** What is not known is null; the keys are always the same. */
+export function nodeJson(node: Node): Record<string, unknown> {
+  return {
+    id: String(node.id),
+    name: textOrNull(node.name),
+    owner: textOrNull(node.owner),
+    tenant: node.tenant,
+    labels: { ...node.labels },
+    status: statusName(node.status),
+    since: formatRfc3339(node.sinceMs) ?? null,
+    reason: textOrNull(node.reason),
+    registeredAt: formatRfc3339(node.registeredAtMs) ?? null,
+    address: textOrNull(node.address),
+    agentVersion: textOrNull(node.agentVersion),
+    certificateExpiresAt: formatRfc3339(node.certificateExpiresAtMs) ?? null,
+    fingerprint: node.fingerprint,
+    publicKey: node.publicKey.toString('base64'),
+  };
+}
+
+export function transitionJson(transition: Transition): Record<string, unknown> {
+  return {
+    at: formatRfc3339(transition.atMs) ?? null,
+    status: statusName(transition.status),
+    reason: textOrNull(transition.reason),
+    detail: textOrNull(transition.detail),
+    address: textOrNull(transition.address),
+  };
+}
+
+function textOrNull(text: string): string | null {
+  return text === '' ? null : text;
+}

@@ -1,0 +1,113 @@
+/** `rollcall profile save|list|show|remove`: keeps how to reach a link, so that it need not be typed each time. */
+import { access } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import type { ControlFlags } from './control-options.js';
+import { exitCodes, usageError } from './failure.js';
+import { toJson } from './format.js';
+import {
+  defaultProfile,
+  getProfile,
+  parseControlAddress,
+  parseProfileName,
+  readProfiles,
+  writeProfiles,
+  type Profile,
+} from './profile.js';
+import { isSeen, paintOf, printHint, type Shell } from './shell.js';
+import { formatTable, type Column } from './table.js';
+
+export interface JsonFlag {
+  readonly json?: boolean;
+}
+
+/** What is not given stays as it was saved before. */
+export async function saveProfile(shell: Shell, typedName: string, flags: ControlFlags): Promise<number> {
+  const name = parseProfileName(typedName);
+  const given: Profile = {
+    ...(flags.control !== undefined && { control: parseControlAddress(flags.control, '--control') }),
+    ...(flags.rootCertificates !== undefined && { rootCertificates: resolve(flags.rootCertificates) }),
+    ...(flags.tokenFile !== undefined && { tokenFile: resolve(flags.tokenFile) }),
+  };
+  if (Object.keys(given).length === 0) {
+    throw usageError('a profile wants at least one of --control, --root-certificates and --token-file');
+  }
+  const profiles = await readProfiles(shell.environment);
+  await writeProfiles(shell.environment, new Map(profiles).set(name, { ...profiles.get(name), ...given }));
+  shell.stdout.write(`✅ Profile ${name} saved.\n`);
+  for (const path of [given.rootCertificates, given.tokenFile]) {
+    if (path !== undefined && !(await exists(path))) printHint(shell, `${path} is not there yet`);
+  }
+  if (name !== defaultProfile) printHint(shell, `use it with --profile ${name}, or ROLLCALL_PROFILE=${name}`);
+  return exitCodes.done;
+}
+
+async function exists(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  );
+}
+
+const columns: readonly Column[] = [
+  { header: 'Profile' },
+  { header: 'Control' },
+  { header: 'Root Certificates' },
+  { header: 'Token File' },
+];
+
+export async function listProfiles(shell: Shell, { json }: JsonFlag): Promise<number> {
+  const profiles = [...(await readProfiles(shell.environment))];
+  if (json) {
+    shell.stdout.write(
+      `${toJson(
+        profiles.map(([name, profile]) => profileJson(name, profile)),
+        2,
+      )}\n`,
+    );
+    return exitCodes.done;
+  }
+  const rows = profiles.map(([name, { control = '', rootCertificates = '', tokenFile = '' }]) => {
+    return [name, control, rootCertificates, tokenFile];
+  });
+  shell.stdout.write(formatTable(columns, rows, { box: isSeen(shell), paint: paintOf(shell) }));
+  if (rows.length === 0)
+    printHint(shell, 'no profile is saved; save one with rollcall profile save default …');
+  return exitCodes.done;
+}
+
+export async function showProfile(shell: Shell, name: string, { json }: JsonFlag): Promise<number> {
+  const profile = getProfile(await readProfiles(shell.environment), name);
+  if (json) {
+    shell.stdout.write(`${toJson(profileJson(name, profile), 2)}\n`);
+    return exitCodes.done;
+  }
+  const paint = paintOf(shell);
+  const lines = [
+    ['Profile', name],
+    ['Control', profile.control],
+    ['Root certificates', profile.rootCertificates],
+    ['Token file', profile.tokenFile],
+  ] as const;
+  for (const [title, value] of lines) {
+    if (value !== undefined) shell.stdout.write(`${paint('dim', title.padEnd(17))}  ${value}\n`);
+  }
+  return exitCodes.done;
+}
+
+export async function removeProfile(shell: Shell, name: string): Promise<number> {
+  const profiles = new Map(await readProfiles(shell.environment));
+  getProfile(profiles, name);
+  profiles.delete(name);
+  await writeProfiles(shell.environment, profiles);
+  shell.stdout.write(`✅ Profile ${name} removed.\n`);
+  return exitCodes.done;
+}
+
+function profileJson(name: string, profile: Profile): Record<string, unknown> {
+  return {
+    name,
+    control: profile.control ?? null,
+    rootCertificates: profile.rootCertificates ?? null,
+    tokenFile: profile.tokenFile ?? null,
+  };
+}

@@ -1,0 +1,168 @@
+/**
+ * What can be typed after `rollcall`, and how every command ends: one exit code, and mistakes as `error:` and `hint:`
+ * lines. Nothing heavy is imported here, so that a command starts as fast as what it needs.
+ */
+import { Command, CommanderError } from 'commander';
+import { version } from '../base/version.js';
+import { exitCodes, reportFailure, usageError } from './failure.js';
+import { addControlFlags, addNodesCommand, type Acting } from './nodes/command.js';
+import type { Shell } from './shell.js';
+
+const examples = `
+Examples:
+  $ rollcall link --ssl-certfile certificates/server.pem --ssl-keyfile certificates/server.key
+  $ rollcall profile save default --root-certificates certificates/ca.crt --token-file link-data/admin-token
+  $ rollcall nodes register keys/client_credentials_1.pub
+  $ rollcall node --link 127.0.0.1:9092 --root-certificates certificates/ca.crt \\
+      --auth-private-key keys/client_credentials_1
+  $ rollcall nodes list
+
+Exit codes: 0 done, 1 refused, 2 usage, 3 cannot reach the link.`;
+
+/** Runs what was typed after `rollcall`; gives the exit code and never throws. */
+export async function runCommand(words: readonly string[], shell: Shell): Promise<number> {
+  let code: number = exitCodes.done;
+  const acting: Acting =
+    act =>
+    async (...given) => {
+      code = await act(...given);
+    };
+  const program = createProgram(shell, acting);
+  try {
+    await program.parseAsync([...words], { from: 'user' });
+    return code;
+  } catch (error) {
+    return error instanceof CommanderError
+      ? endOfParsing(shell, error, placeOf(program, words))
+      : reportFailure(shell, error);
+  }
+}
+
+/** The command that was meant, as far as it can be told: `rollcall nodes list`. */
+function placeOf(program: Command, words: readonly string[]): string {
+  const [first, second] = words;
+  const room = program.commands.find(command => command.name() === first);
+  const leaf = room?.commands.find(command => command.name() === second || command.alias() === second);
+  return ['rollcall', room?.name(), leaf?.name()].filter(name => name !== undefined).join(' ');
+}
+
+/** In a list of commands: the name, its other name, and what must follow. */
+function commandTerm(command: Command): string {
+  const needed = command.registeredArguments
+    .filter(argument => argument.required)
+    .map(argument => `<${argument.name()}${argument.variadic ? '...' : ''}>`);
+  return [[command.name(), ...command.aliases()].join('|'), ...needed].join(' ');
+}
+
+/** Help and version end the parsing as well; all else is a mistake in what was typed. */
+function endOfParsing(shell: Shell, error: CommanderError, place: string): number {
+  if (error.exitCode === 0 || error.code === 'commander.help') return exitCodes.done;
+  const [first = '', suggestion] = error.message.replace(/^error: /, '').split('\n');
+  const near = /^\(Did you mean (.+)\?\)$/.exec(suggestion ?? '');
+  const hint = near ? `did you mean ${near[1] ?? ''}?` : `${place} --help shows what there is`;
+  return reportFailure(shell, usageError(first, hint));
+}
+
+function createProgram(shell: Shell, acting: Acting): Command {
+  const program = new Command('rollcall')
+    .description('Register nodes by their keys, see who is there, cut one off at once.')
+    .version(version, '-V, --version', 'print the version')
+    .helpOption('-h, --help', 'print this help')
+    .helpCommand(false)
+    .addHelpText('after', examples)
+    .configureHelp({ subcommandTerm: commandTerm })
+    .enablePositionalOptions()
+    .exitOverride()
+    .configureOutput({
+      writeOut: text => void shell.stdout.write(text),
+      // The help of a command that was typed without its subcommand.
+      writeErr: text => void shell.stdout.write(text),
+      outputError: () => undefined,
+    });
+  addDaemon(program, shell, acting, 'link', 'run the link: the server that nodes enroll with and connect to');
+  addDaemon(program, shell, acting, 'node', 'run a node agent: enroll by its key and hold the link');
+  addNodesCommand(program, shell, acting);
+  addProfileCommand(program, shell, acting);
+  addSupernodeAnswer(program);
+  return program;
+}
+
+/** Its flags are known only to the module it starts, so all that follows is handed over as it is. */
+function addDaemon(
+  program: Command,
+  shell: Shell,
+  acting: Acting,
+  name: 'link' | 'node',
+  summary: string,
+): void {
+  program
+    .command(name)
+    .description(summary)
+    .usage('[options]')
+    .helpOption(false)
+    .allowUnknownOption()
+    .passThroughOptions()
+    .argument('[flags...]')
+    .action(
+      acting(async (flags: string[]) => {
+        return (await import('./daemon.js')).runDaemon(shell, program, name, flags);
+      }),
+    );
+}
+
+function addProfileCommand(program: Command, shell: Shell, acting: Acting): void {
+  const profile = program.command('profile').description('keep how to reach a link').helpCommand(false);
+  addControlFlags(profile.command('save'))
+    .description('save or change a profile; the one named "default" is used when nothing else is said')
+    .argument('<name>')
+    .action(
+      acting(async (name: string, flags: object) => {
+        return (await import('./profile-command.js')).saveProfile(shell, name, flags);
+      }),
+    );
+  profile
+    .command('list')
+    .description('list the profiles')
+    .option('--json', 'print JSON, for machines')
+    .action(
+      acting(async (flags: object) => (await import('./profile-command.js')).listProfiles(shell, flags)),
+    );
+  profile
+    .command('show')
+    .description('show a profile')
+    .argument('<name>')
+    .option('--json', 'print JSON, for machines')
+    .action(
+      acting(async (name: string, flags: object) => {
+        return (await import('./profile-command.js')).showProfile(shell, name, flags);
+      }),
+    );
+  profile
+    .command('remove')
+    .description('remove a profile; the files it names stay')
+    .argument('<name>')
+    .action(
+      acting(async (name: string) => (await import('./profile-command.js')).removeProfile(shell, name)),
+    );
+}
+
+const flowerAnswers: Partial<Record<string, string>> = {
+  register: 'use rollcall nodes register KEY…',
+  list: 'use rollcall nodes list',
+  ls: 'use rollcall nodes list',
+  unregister: 'use rollcall nodes revoke NODE…',
+};
+
+/** People coming from Flower look for `supernode`; they are told what it is called here. */
+function addSupernodeAnswer(program: Command): void {
+  program
+    .command('supernode', { hidden: true })
+    .helpOption(false)
+    .allowUnknownOption()
+    .passThroughOptions()
+    .argument('[words...]')
+    .action((words: string[]) => {
+      const answer = flowerAnswers[words[0] ?? ''] ?? 'use rollcall nodes register, list or revoke';
+      throw usageError('rollcall has no "supernode" command', answer);
+    });
+}

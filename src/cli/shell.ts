@@ -1,0 +1,45 @@
+/** What a command has around it: streams, environment, the clock, and a way to hear Ctrl-C. Given in, so that tests may bring their own. */
+import { isTerminal, paintFor, type Environment, type Output, type Paint } from './terminal.js';
+
+export interface Shell {
+  readonly stdout: Output;
+  readonly stderr: Output;
+  readonly environment: Environment;
+  /** Milliseconds since 1970. */
+  now(): number;
+  /** Calls at the first Ctrl-C or SIGTERM; the function given back stops listening. */
+  onInterrupt(listener: () => void): () => void;
+}
+
+/** Colours for standard output. */
+export function paintOf(shell: Shell): Paint {
+  return paintFor(shell.stdout, shell.environment);
+}
+
+/** True when a person reads standard output. */
+export function isSeen(shell: Shell): boolean {
+  return isTerminal(shell.stdout, shell.environment);
+}
+
+/** Something worth knowing that is not the answer, on standard error. */
+export function printHint(shell: Shell, text: string): void {
+  shell.stderr.write(`${paintFor(shell.stderr, shell.environment)('dim', 'hint:')} ${text}\n`);
+}
+
+const interrupts = ['SIGINT', 'SIGTERM'] as const;
+
+/** The shell this process runs in. */
+export function systemShell(): Shell {
+  return {
+    stdout: process.stdout,
+    stderr: process.stderr,
+    environment: process.env,
+    now: () => Date.now(),
+    onInterrupt(listener) {
+      for (const signal of interrupts) process.once(signal, listener);
+      return () => {
+        for (const signal of interrupts) process.off(signal, listener);
+      };
+    },
+  };
+}

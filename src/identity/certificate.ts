@@ -1,0 +1,193 @@
+/**
+ * Decides whether a certificate is a node's, now. TLS has checked only that the peer holds its key; whatever the TLS
+ * library thought of the certificate at the handshake is not asked, because it is frozen there. All is read by our own
+ * strict reader, from the bytes; only signatures are checked by node:crypto.
+ *
+ * The authorities are trust anchors: a name and a key each. Taking one out of the list is what ends its certificates.
+ */
+import { createHash, verify, type KeyObject, type X509Certificate } from 'node:crypto';
+import { isRollcallError, RollcallError } from '../base/errors.js';
+import { readAnchorFields, readCertificateFields, type CertificateFields } from './certificate-fields.js';
+import { derTag, oidOf, readDer, sequenceOf } from './der.js';
+import type { NodeId } from './node-id.js';
+import { parseSpki, type PublicKey } from './public-key.js';
+import { isStrictSignature } from './signature.js';
+import { parseSpiffeId } from './spiffe.js';
+
+export { endPointBinding } from './binding.js';
+
+/** Ours are some 500 bytes; nothing larger is even parsed. */
+export const maxNodeCertificateBytes = 4096;
+
+export interface NodeCertificate {
+  readonly nodeId: NodeId;
+  /** Lower-case hex. */
+  readonly serial: string;
+  /** First millisecond it is valid in, since 1970. */
+  readonly notBefore: number;
+  /** First millisecond it is no longer valid in, since 1970. */
+  readonly notAfter: number;
+  /** SHA-256 of the DER, lower-case hex. */
+  readonly fingerprint: string;
+  readonly publicKey: PublicKey;
+}
+
+export interface CertificateTrust {
+  /** The only issuers; P-256 or P-384. */
+  readonly authorities: readonly X509Certificate[];
+  readonly trustDomain: string;
+  /** Milliseconds since 1970. */
+  readonly now: number;
+}
+
+/** The node a certificate speaks for, or CERTIFICATE_REFUSED; the cause says exactly why, the message in general. */
+export function verifyNodeCertificate(
+  der: Uint8Array,
+  { authorities, trustDomain, now }: CertificateTrust,
+): NodeCertificate {
+  const fields = readFields(der);
+  checkIssuer(fields, authorities);
+  checkDates(fields, now);
+  checkUsage(fields);
+  return {
+    nodeId: readNodeId(fields, trustDomain),
+    serial: fields.serial,
+    notBefore: fields.notBefore,
+    notAfter: fields.notAfter,
+    fingerprint: certificateFingerprint(der),
+    publicKey: readKey(fields),
+  };
+}
+
+/** SHA-256 of a certificate's DER, lower-case hex. */
+export function certificateFingerprint(der: Uint8Array): string {
+  return createHash('sha256').update(der).digest('hex');
+}
+
+const enrollAgain = 'enroll again with the node key';
+
+function refuse(message: string, cause: unknown, hint: string = enrollAgain): RollcallError {
+  return new RollcallError('CERTIFICATE_REFUSED', message, { hint, cause });
+}
+
+function notForNodes(cause: unknown): RollcallError {
+  return refuse('the certificate is not one for a node of this link', cause);
+}
+
+function readFields(der: Uint8Array): CertificateFields {
+  if (der.length > maxNodeCertificateBytes) throw notForNodes(`${der.length} bytes`);
+  try {
+    return readCertificateFields(der);
+  } catch (error) {
+    throw notForNodes(error);
+  }
+}
+
+/** AlgorithmIdentifiers without parameters, as RFC 5758 §3.2 wants them: ecdsa-with-SHA256, ecdsa-with-SHA384. */
+const signatureAlgorithms = [
+  { der: Buffer.from('300a06082a8648ce3d040302', 'hex'), hash: 'sha256' },
+  { der: Buffer.from('300a06082a8648ce3d040303', 'hex'), hash: 'sha384' },
+] as const;
+
+function checkIssuer(fields: CertificateFields, authorities: readonly X509Certificate[]): void {
+  const { issuer, signatureAlgorithm, signedPart, signature } = fields;
+  const hash = signatureAlgorithms.find(({ der }) => der.equals(signatureAlgorithm))?.hash;
+  if (!hash) throw notForNodes(`signature algorithm ${signatureAlgorithm.toString('hex')}`);
+  const named = authorities.map(readAnchor).filter(({ name }) => name.equals(issuer));
+  const signed = named.some(
+    ({ key }) =>
+      isStrictSignature(signature, key.curve) && verify(hash, signedPart, key.keyObject, signature),
+  );
+  if (signed) return;
+  throw refuse(
+    'the certificate was not issued by this link',
+    named.length === 0 ? 'no authority has its issuer name' : 'its signature is by no authority',
+  );
+}
+
+interface Anchor {
+  readonly name: Buffer;
+  readonly key: { readonly curve: PublicKey['curve']; readonly keyObject: KeyObject };
+}
+
+/** An authority is read once: it signs many certificates. */
+const anchors = new WeakMap<X509Certificate, Anchor>();
+
+function readAnchor(authority: X509Certificate): Anchor {
+  const known = anchors.get(authority);
+  if (known) return known;
+  const { subject, spki } = readAnchorFields(authority.raw);
+  const anchor = { name: subject, key: parseSpki(spki) };
+  anchors.set(authority, anchor);
+  return anchor;
+}
+
+function checkDates({ notBefore, notAfter }: CertificateFields, now: number): void {
+  const dates = () => [notBefore, now, notAfter].map(at => new Date(at).toISOString()).join(' / ');
+  if (now < notBefore) throw refuse('the certificate is not valid yet', dates(), 'check both clocks');
+  if (now >= notAfter) throw refuse('the certificate has expired', dates());
+}
+
+const extension = {
+  subjectKeyIdentifier: '2.5.29.14',
+  keyUsage: '2.5.29.15',
+  subjectAltName: '2.5.29.17',
+  basicConstraints: '2.5.29.19',
+  authorityKeyIdentifier: '2.5.29.35',
+  extendedKeyUsage: '2.5.29.37',
+};
+
+const known = new Set(Object.values(extension));
+const clientAuth = '1.3.6.1.5.5.7.3.2';
+
+/** DER of the BIT STRING with digitalSignature alone (RFC 5280 §4.2.1.3). */
+const digitalSignatureOnly = Buffer.from('03020780', 'hex');
+/** An empty SEQUENCE: cA is FALSE by default, and DER leaves defaults out. */
+const notAnAuthority = Buffer.from('3000', 'hex');
+
+function checkUsage({ extensions }: CertificateFields): void {
+  for (const [name, { critical }] of extensions) {
+    if (critical && !known.has(name)) throw notForNodes(`unknown critical extension ${name}`);
+  }
+  const constraints = extensions.get(extension.basicConstraints)?.value ?? notAnAuthority;
+  if (!constraints.equals(notAnAuthority)) throw notForNodes('it may be an authority');
+  const usage = extensions.get(extension.keyUsage)?.value;
+  if (!usage?.equals(digitalSignatureOnly)) throw notForNodes('key usage is not digitalSignature alone');
+  const purposes = readingExtension(extensions.get(extension.extendedKeyUsage)?.value, value =>
+    sequenceOf(readDer(value)).map(oidOf),
+  );
+  if (purposes.length !== 1 || purposes[0] !== clientAuth) {
+    throw notForNodes('extended key usage is not clientAuth alone');
+  }
+}
+
+function readingExtension<T>(value: Buffer | undefined, read: (value: Buffer) => T): T {
+  if (!value) throw notForNodes('a wanted extension is missing');
+  try {
+    return read(value);
+  } catch (error) {
+    throw notForNodes(error);
+  }
+}
+
+/** `[6] IMPLICIT IA5String`: uniformResourceIdentifier (RFC 5280 §4.2.1.6). */
+const uriTag = 0x86;
+
+function readNodeId({ extensions }: CertificateFields, trustDomain: string): NodeId {
+  const names = readingExtension(extensions.get(extension.subjectAltName)?.value, value =>
+    sequenceOf(readDer(value, derTag.sequence)),
+  );
+  const [name] = names;
+  if (names.length !== 1 || name?.tag !== uriTag) throw notForNodes('its names are not exactly one URI');
+  const id = parseSpiffeId(name.content.toString('latin1'));
+  if (id?.trustDomain !== trustDomain) throw notForNodes('its URI is no node of this trust domain');
+  return id.nodeId;
+}
+
+function readKey({ spki }: CertificateFields): PublicKey {
+  try {
+    return parseSpki(spki);
+  } catch (error) {
+    throw isRollcallError(error, 'KEY_UNSUPPORTED') ? notForNodes(error) : error;
+  }
+}

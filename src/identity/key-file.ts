@@ -1,0 +1,146 @@
+/**
+ * Reads key files in every form people have them: OpenSSH public line and private file, PEM SubjectPublicKeyInfo,
+ * PKCS#8 and SEC1, encrypted or not. Whatever else is in the file gets one line that says what it is and what is
+ * wanted (KEY_UNSUPPORTED), a missing or wrong passphrase is KEY_PASSPHRASE. The content is never repeated.
+ */
+import { createPrivateKey } from 'node:crypto';
+import { isRollcallError, systemErrorCode } from '../base/errors.js';
+import { readSecretFile, readSmallFile } from '../base/secret-file.js';
+import { nameOfLabel, parseKeyText } from './key-text.js';
+import {
+  missingPassphrase,
+  privateKeyWish,
+  publicKeyWish,
+  refuseKey,
+  wrongPassphrase,
+  type KeyWish,
+} from './key-wish.js';
+import { opensshPrivateLabel, parseOpensshPrivate, parseSshBlob } from './openssh.js';
+import type { PemBlock } from './pem.js';
+import { parsePkcs8, parseSec1, type PrivateNumber } from './private-key-der.js';
+import { privateKeyFromNumber, type PrivateKey } from './private-key.js';
+import { parseSpki, type PublicKey } from './public-key.js';
+
+/** A key file is a few hundred bytes; 16 KiB RSA keys with comments fit as well, so that they can be named. */
+export const maxKeyFileBytes = 64 * 1024;
+
+export interface CommentedPublicKey extends PublicKey {
+  /** What stands after the key in an OpenSSH line. */
+  readonly comment?: string;
+}
+
+/** Reads a public key out of a file's bytes. `path` names the file in messages; nothing is opened. */
+export function readPublicKey(bytes: Uint8Array, path?: string): CommentedPublicKey {
+  const wish = publicKeyWish(path);
+  const text = parseKeyText(bytes, wish);
+  if (text.form === 'ssh-line') {
+    const { blob, comment } = text.line;
+    const key = parseSshBlob(blob, wish);
+    return comment === '' ? key : Object.freeze({ ...key, comment });
+  }
+  const { label, body } = text.block;
+  if (label === 'PUBLIC KEY') return parseSpki(body, wish);
+  throw refuseKey(wish, nameOfLabel(label), hintForPublic(label, wish));
+}
+
+function hintForPublic(label: string, { path, hint }: KeyWish): string {
+  if (label === opensshPrivateLabel) return `give its public half: ssh-keygen -y -f ${path} > ${path}.pub`;
+  if (label.endsWith('PRIVATE KEY'))
+    return `give its public half: openssl pkey -in ${path} -pubout -out ${path}.pub`;
+  if (label.endsWith('CERTIFICATE'))
+    return `take the key out of it: openssl x509 -in ${path} -pubkey -noout > ${path}.pub`;
+  if (label.endsWith('REQUEST'))
+    return `take the key out of it: openssl req -in ${path} -pubkey -noout > ${path}.pub`;
+  return hint;
+}
+
+/** Reads a private key out of a file's bytes; the passphrase is needed only when it is encrypted. */
+export function readPrivateKey(bytes: Uint8Array, passphrase?: string, path?: string): PrivateKey {
+  const wish = privateKeyWish(path);
+  const text = parseKeyText(bytes, wish);
+  if (text.form === 'ssh-line') throw refusePublic(wish);
+  return privateKeyFromNumber(readNumber(text.block, passphrase, wish), wish);
+}
+
+function refusePublic(wish: KeyWish) {
+  return refuseKey(wish, 'a public key', 'give the other half of the pair: the file without .pub');
+}
+
+function readNumber(block: PemBlock, passphrase: string | undefined, wish: KeyWish): PrivateNumber {
+  const isEncrypted = block.headers.some(header => /^Proc-Type:\s*4,\s*ENCRYPTED$/.test(header));
+  switch (block.label) {
+    case opensshPrivateLabel:
+      return parseOpensshPrivate(block, passphrase, wish);
+    case 'ENCRYPTED PRIVATE KEY':
+      return parsePkcs8(decryptPem(block, passphrase, wish), wish);
+    case 'PRIVATE KEY':
+      return parsePkcs8(block.body, wish);
+    case 'EC PRIVATE KEY':
+      return isEncrypted
+        ? parsePkcs8(decryptPem(block, passphrase, wish), wish)
+        : parseSec1(block.body, wish);
+    case 'PUBLIC KEY':
+      throw refusePublic(wish);
+    default:
+      throw refuseKey(wish, nameOfLabel(block.label));
+  }
+}
+
+/** The unencrypted PKCS#8 of an encrypted block. The result is read by our own strict reader, whatever it holds. */
+function decryptPem(block: PemBlock, passphrase: string | undefined, wish: KeyWish): Buffer {
+  if (passphrase === undefined) throw missingPassphrase(wish);
+  try {
+    const key = createPrivateKey({ key: block.text, format: 'pem', passphrase });
+    return key.export({ type: 'pkcs8', format: 'der' });
+  } catch (error) {
+    if (/EVP_UNSUPPORTED|UNSUPPORTED_(CIPHER|ENCRYPTION)/.test(systemErrorCode(error) ?? '')) {
+      throw refuseKey(
+        wish,
+        'a private key encrypted in a way that is not read here',
+        `encrypt it anew with: openssl pkcs8 -topk8 -v2 aes-256-cbc -in ${wish.path} -out ${wish.path}.new`,
+      );
+    }
+    throw wrongPassphrase(wish);
+  }
+}
+
+/** Reads a public key file. */
+export async function loadPublicKeyFile(path: string): Promise<CommentedPublicKey> {
+  return readPublicKey(await readSmallFile(path, 'public key', maxKeyFileBytes), path);
+}
+
+export interface PrivateKeyFileOptions {
+  /** Asked once, and only when the key is encrypted. */
+  readonly passphrase?: () => Promise<string>;
+}
+
+/** Reads a private key file, which must be for its owner alone (FILE_PERMISSIONS). */
+export async function loadPrivateKeyFile(
+  path: string,
+  { passphrase }: PrivateKeyFileOptions = {},
+): Promise<PrivateKey> {
+  const bytes = await readOwnersFile(path);
+  try {
+    return readPrivateKey(bytes, undefined, path);
+  } catch (error) {
+    if (!passphrase || !isRollcallError(error, 'KEY_PASSPHRASE')) throw error;
+  }
+  return readPrivateKey(bytes, await passphrase(), path);
+}
+
+async function readOwnersFile(path: string): Promise<Buffer> {
+  try {
+    return await readSecretFile(path, 'private key', maxKeyFileBytes);
+  } catch (error) {
+    if (isRollcallError(error, 'FILE_PERMISSIONS')) await refuseWhatIsNotPrivate(path);
+    throw error;
+  }
+}
+
+/** A public key or a certificate given by mistake is usually readable by all; "chmod 600" would be the wrong advice. */
+async function refuseWhatIsNotPrivate(path: string): Promise<void> {
+  const wish = privateKeyWish(path);
+  const text = parseKeyText(await readSmallFile(path, 'private key', maxKeyFileBytes), wish);
+  if (text.form === 'ssh-line' || text.block.label === 'PUBLIC KEY') throw refusePublic(wish);
+  if (!text.block.label.endsWith('PRIVATE KEY')) throw refuseKey(wish, nameOfLabel(text.block.label));
+}

@@ -1,0 +1,148 @@
+/**
+ * Finds the one key in the bytes of a file: one PEM block, or one OpenSSH public line. It names whatever else people
+ * give by mistake, from its outside alone, and never repeats a byte of it.
+ */
+import { nameOfSshType } from './foreign-key.js';
+import { findCurveBySshType } from './curve.js';
+import { refuseKey, type KeyWish } from './key-wish.js';
+import { scanPem, type PemBlock } from './pem.js';
+
+export interface SshLine {
+  readonly type: string;
+  readonly blob: Buffer;
+  readonly comment: string;
+}
+
+export type KeyText =
+  { readonly form: 'pem'; readonly block: PemBlock } | { readonly form: 'ssh-line'; readonly line: SshLine };
+
+interface Known {
+  readonly found: string;
+  readonly hint?: (path: string) => string;
+}
+
+const labels: Readonly<Record<string, Known>> = {
+  'PUBLIC KEY': { found: 'a public key' },
+  'RSA PUBLIC KEY': { found: 'an RSA public key' },
+  'SSH2 PUBLIC KEY': { found: 'a public key in SSH2 form', hint: path => `ssh-keygen -i -f ${path}` },
+  'PRIVATE KEY': { found: 'a private key' },
+  'ENCRYPTED PRIVATE KEY': { found: 'a private key' },
+  'EC PRIVATE KEY': { found: 'a private key' },
+  'OPENSSH PRIVATE KEY': { found: 'a private key' },
+  'RSA PRIVATE KEY': { found: 'an RSA private key' },
+  'DSA PRIVATE KEY': { found: 'a DSA private key' },
+  CERTIFICATE: { found: 'a certificate' },
+  'X509 CERTIFICATE': { found: 'a certificate' },
+  'TRUSTED CERTIFICATE': { found: 'a certificate' },
+  'CERTIFICATE REQUEST': { found: 'a certificate request' },
+  'NEW CERTIFICATE REQUEST': { found: 'a certificate request' },
+  'X509 CRL': { found: 'a revocation list' },
+  'EC PARAMETERS': { found: 'curve parameters without a key' },
+  PKCS7: { found: 'a PKCS#7 bundle' },
+  CMS: { found: 'a CMS message' },
+};
+
+/** What a PEM block is by its label. */
+export function nameOfLabel(label: string): string {
+  return (
+    labels[label]?.found ?? (label.startsWith('PGP ') ? 'an OpenPGP block' : 'a PEM block of another kind')
+  );
+}
+
+/** Gives the one key, or throws KEY_UNSUPPORTED with the line that says what is there instead. */
+export function parseKeyText(bytes: Uint8Array, wish: KeyWish): KeyText {
+  const text = textOf(bytes, wish);
+  const { blocks, strayLines, damaged } = scanPem(text);
+  if (damaged) throw refuseKey(wish, 'a damaged PEM block');
+  const sshLines = strayLines.filter(isSshLine);
+  const keys = blocks.length > 1 ? blocks.filter(({ label }) => !label.endsWith(' PARAMETERS')) : blocks;
+  if (keys.length + sshLines.length > 1) throw refuseSeveral(keys, sshLines, wish);
+  const [block] = keys;
+  if (block) return { form: 'pem', block };
+  const [line] = sshLines;
+  if (line === undefined) throw refuseStray(strayLines, wish);
+  if (strayLines.length > 1) throw refuseKey(wish, 'an OpenSSH key and other lines');
+  return { form: 'ssh-line', line: readSshLine(line, wish) };
+}
+
+function textOf(bytes: Uint8Array, wish: KeyWish): string {
+  const [first, second] = bytes;
+  if (bytes.length === 0) throw refuseKey(wish, 'nothing');
+  if ((first === 0xff && second === 0xfe) || (first === 0xfe && second === 0xff)) {
+    throw refuseKey(wish, 'UTF-16 text', 'save it again as UTF-8 or ASCII');
+  }
+  if (first === 0x30 && bytes.some(byte => byte < 0x09 || byte > 0x7e)) {
+    throw refuseKey(
+      wish,
+      'binary DER',
+      `turn it into PEM with: openssl pkey -inform DER -in ${wish.path} (and -pubin for a public key)`,
+    );
+  }
+  try {
+    const text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+    if (!text.includes('\0')) return text;
+  } catch {
+    // Said below.
+  }
+  throw refuseKey(wish, 'binary data');
+}
+
+const sshType = /^(ssh-(rsa|dss|ed25519|ed448|xmss)|ecdsa-sha2-|sk-|webauthn-|rsa-sha2-)\S*$/;
+
+function isSshLine(line: string): boolean {
+  return sshType.test(line.split(/\s/, 1)[0] ?? '');
+}
+
+function readSshLine(line: string, wish: KeyWish): SshLine {
+  const [type = '', base64 = '', ...comment] = line.split(/\s+/);
+  const known = findCurveBySshType(type) !== undefined;
+  if (!known) throw refuseKey(wish, nameOfSshType(type), hintForSshType(type, wish));
+  if (!/^[A-Za-z0-9+/]+={0,2}$/.test(base64) || base64.length % 4 !== 0) {
+    throw refuseKey(wish, 'a damaged OpenSSH key');
+  }
+  return { type, blob: Buffer.from(base64, 'base64'), comment: printable(comment.join(' ')) };
+}
+
+function hintForSshType(type: string, wish: KeyWish): string {
+  return type.includes('-cert-')
+    ? 'give the key the certificate was made for: the .pub file without -cert'
+    : wish.hint;
+}
+
+function printable(comment: string): string {
+  return comment.replaceAll(/[^\P{C}]/gu, '').slice(0, 256);
+}
+
+function refuseSeveral(blocks: readonly PemBlock[], sshLines: readonly string[], wish: KeyWish) {
+  const names = [...blocks.map(({ label }) => nameOfLabel(label)), ...sshLines.map(() => 'a public key')];
+  const list = names.length > 4 ? [...names.slice(0, 3), '…'] : names;
+  return refuseKey(wish, `${names.length} things (${list.join(', ')})`, 'put each key in a file of its own');
+}
+
+const strangers: readonly (readonly [RegExp, string, ((path: string) => string)?])[] = [
+  [
+    /^PuTTY-User-Key-File-/,
+    'a PuTTY key',
+    path => `turn it into OpenSSH form with: puttygen ${path} -O private-openssh`,
+  ],
+  [
+    /^---- BEGIN SSH2 PUBLIC KEY ----/,
+    'a public key in SSH2 form',
+    path => `turn it into OpenSSH form with: ssh-keygen -i -f ${path}`,
+  ],
+  [/^AGE-SECRET-KEY-/, 'an age key'],
+  [/^age1/, 'an age key'],
+  [/^untrusted comment:/, 'a minisign or signify key'],
+  [/^[{[]/, 'JSON'],
+  [
+    /\s(ssh-\S+|ecdsa-sha2-\S+) AAAA/,
+    'an authorized_keys or known_hosts line',
+    () => 'keep what begins with ecdsa-sha2- and put it on a line of its own',
+  ],
+];
+
+function refuseStray([line]: readonly string[], wish: KeyWish) {
+  if (line === undefined) return refuseKey(wish, 'no key');
+  const [, found, hint] = strangers.find(([pattern]) => pattern.test(line)) ?? [];
+  return refuseKey(wish, found ?? 'something that is no key', hint?.(wish.path));
+}

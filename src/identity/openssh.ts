@@ -1,0 +1,146 @@
+/**
+ * The two OpenSSH formats, as `ssh-keygen -t ecdsa` writes them: the public line, and the private file (PROTOCOL.key of
+ * OpenSSH). Certificates and security keys are other things and are named as such.
+ */
+import { RollcallError } from '../base/errors.js';
+import { systemRandom, type Random } from '../base/random.js';
+import { curves, findCurveBySshType } from './curve.js';
+import { nameOfSshType } from './foreign-key.js';
+import { refuseKey, type KeyWish } from './key-wish.js';
+import { decryptOpenssh } from './openssh-encrypted.js';
+import { formatPem, type PemBlock } from './pem.js';
+import { wholeField, type PrivateNumber } from './private-key-der.js';
+import { revealScalar, type PrivateKey } from './private-key.js';
+import { publicKeyFromPoint, toPoint, toSshBlob, type PublicKey } from './public-key.js';
+import { createSshReader, sshMpint, sshString, sshUint32 } from './ssh-wire.js';
+
+const magic = Buffer.from('openssh-key-v1\0', 'latin1');
+export const opensshPrivateLabel = 'OPENSSH PRIVATE KEY';
+
+/** Reads an SSH public-key blob; KEY_UNSUPPORTED names what else it is. */
+export function parseSshBlob(blob: Buffer, wish: KeyWish): PublicKey {
+  const { type, curveName, point, rest } = readBlob(blob, wish);
+  const curve = findCurveBySshType(type);
+  if (!curve) throw refuseKey(wish, nameOfSshType(type));
+  if (curveName !== curves[curve].sshName || rest > 0) throw refuseKey(wish, 'a damaged OpenSSH key');
+  return publicKeyFromPoint(curve, point, wish);
+}
+
+function readBlob(blob: Buffer, wish: KeyWish) {
+  try {
+    const reader = createSshReader(blob);
+    const type = reader.string().toString('latin1');
+    if (!findCurveBySshType(type)) return { type, curveName: '', point: Buffer.of(), rest: 0 };
+    const curveName = reader.string().toString('latin1');
+    return { type, curveName, point: reader.string(), rest: reader.rest().length };
+  } catch (error) {
+    throw refuseKey(wish, 'a damaged OpenSSH key', wish.hint, error);
+  }
+}
+
+/** `ecdsa-sha2-nistp256 AAAA… comment`, with a line feed. */
+export function formatOpensshPublic(publicKey: PublicKey, comment: string): string {
+  const type = `ecdsa-sha2-${curves[publicKey.curve].sshName}`;
+  return `${[type, toSshBlob(publicKey).toString('base64'), oneLine(comment)].join(' ').trim()}\n`;
+}
+
+/** The private file without a passphrase, for a 0600 file. Secret. */
+export function formatOpensshPrivate(
+  privateKey: PrivateKey,
+  comment: string,
+  random: Random = systemRandom,
+): string {
+  const { publicKey } = privateKey;
+  const blob = toSshBlob(publicKey);
+  const check = random(4);
+  const secret = Buffer.concat([
+    check,
+    check,
+    blob,
+    sshMpint(revealScalar(privateKey)),
+    sshString(oneLine(comment)),
+  ]);
+  // Without a cipher the block is 8 bytes; the padding counts 1, 2, 3 …
+  const padding = Uint8Array.from({ length: (8 - (secret.length % 8)) % 8 }, (_, index) => index + 1);
+  const file = [
+    magic,
+    sshString('none'),
+    sshString('none'),
+    sshString(''),
+    sshUint32(1),
+    sshString(blob),
+    sshString(Buffer.concat([secret, padding])),
+  ];
+  return formatPem(opensshPrivateLabel, Buffer.concat(file), 70);
+}
+
+function oneLine(comment: string): string {
+  return comment.replaceAll(/\s+/g, ' ').trim();
+}
+
+interface Container {
+  readonly cipher: string;
+  readonly kdf: string;
+  readonly kdfOptions: Buffer;
+  readonly keyCount: number;
+  readonly blob: Buffer;
+  readonly secret: Buffer;
+}
+
+/**
+ * Reads an OpenSSH private file. What it says openly (which key, how many) is checked before a passphrase is wanted:
+ * KEY_PASSPHRASE when there is none or it does not fit.
+ */
+export function parseOpensshPrivate(
+  block: PemBlock,
+  passphrase: string | undefined,
+  wish: KeyWish,
+): PrivateNumber {
+  const container = readContainer(block.body, wish);
+  if (container.keyCount !== 1) throw refuseKey(wish, `${container.keyCount} keys`);
+  const publicKey = parseSshBlob(container.blob, wish);
+  const { curve } = publicKey;
+  const point = toPoint(publicKey);
+  if (container.cipher === 'none' && container.kdf === 'none') {
+    return { curve, point, scalar: readSecret(container.secret, publicKey, wish) };
+  }
+  return { curve, point, scalar: wholeField(decryptOpenssh(block, container, passphrase, wish), curve) };
+}
+
+function readContainer(body: Buffer, wish: KeyWish): Container {
+  try {
+    if (!body.subarray(0, magic.length).equals(magic)) throw new Error('another magic');
+    const reader = createSshReader(body.subarray(magic.length));
+    const [cipher, kdf] = [reader.string().toString('latin1'), reader.string().toString('latin1')];
+    const kdfOptions = reader.string();
+    const keyCount = reader.uint32();
+    const blob = reader.string();
+    return {
+      cipher,
+      kdf,
+      kdfOptions,
+      keyCount,
+      blob,
+      secret: keyCount === 1 ? reader.string() : Buffer.of(),
+    };
+  } catch (error) {
+    throw refuseKey(wish, 'a damaged OpenSSH private key', wish.hint, error);
+  }
+}
+
+function readSecret(secret: Buffer, publicKey: PublicKey, wish: KeyWish): Uint8Array {
+  try {
+    const reader = createSshReader(secret);
+    if (reader.uint32() !== reader.uint32()) throw new Error('the check numbers differ');
+    const own = toSshBlob(publicKey);
+    if (!reader.rest().subarray(0, own.length).equals(own)) throw new Error('two public keys');
+    const after = createSshReader(reader.rest().subarray(own.length));
+    const scalar = wholeField(after.string(), publicKey.curve);
+    after.string();
+    if (!after.rest().every((byte, index) => byte === index + 1)) throw new Error('padding');
+    return scalar;
+  } catch (error) {
+    const cause = error instanceof RollcallError ? error.message : error;
+    throw refuseKey(wish, 'a damaged OpenSSH private key', wish.hint, cause);
+  }
+}

@@ -1,0 +1,53 @@
+/**
+ * Where the passphrase of a private key may come from: a file, an environment variable, a prompt without an echo.
+ * Never an argument: every user of a machine can read the arguments of every process.
+ */
+import { createInterface } from 'node:readline';
+import { Writable } from 'node:stream';
+import { RollcallError } from '../base/errors.js';
+import { readSecretFile } from '../base/secret-file.js';
+
+export interface PassphraseSources {
+  /** Path of a file for its owner alone; its first line is the passphrase. */
+  readonly file?: string | undefined;
+  /** The value of an environment variable, read by the program's entry. */
+  readonly environment?: string | undefined;
+  /** A terminal with a person at it; absent when the program runs unattended. */
+  readonly terminal?: PassphraseTerminal | undefined;
+}
+
+export interface PassphraseTerminal {
+  readonly input: NodeJS.ReadableStream;
+  readonly output: NodeJS.WritableStream;
+  /** What to ask: `passphrase of node-key: `. */
+  readonly question: string;
+}
+
+/** What loadPrivateKeyFile asks when a key is encrypted: the first source there is, or undefined without any. */
+export function createPassphraseSource(sources: PassphraseSources): (() => Promise<string>) | undefined {
+  const { file, environment, terminal } = sources;
+  if (file !== undefined) return () => readPassphraseFile(file);
+  if (environment !== undefined) return () => Promise.resolve(environment);
+  return terminal && (() => askPassphrase(terminal));
+}
+
+async function readPassphraseFile(path: string): Promise<string> {
+  const text = (await readSecretFile(path, 'passphrase file', 4096)).toString('utf8');
+  return text.split(/\r?\n/, 1)[0] ?? '';
+}
+
+/** Asks once; what is typed is not shown. KEY_PASSPHRASE when the person gives up (Ctrl-C, Ctrl-D). */
+export function askPassphrase({ input, output, question }: PassphraseTerminal): Promise<string> {
+  // readline edits the line and would show it: it gets an output that goes nowhere.
+  const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() });
+  const lines = createInterface({ input, output: nowhere, terminal: true, historySize: 0 });
+  output.write(question);
+  return new Promise<string>((resolve, reject) => {
+    lines.once('line', resolve);
+    lines.once('SIGINT', () => lines.close());
+    lines.once('close', () => reject(new RollcallError('KEY_PASSPHRASE', 'no passphrase was given')));
+  }).finally(() => {
+    output.write('\n');
+    lines.close();
+  });
+}

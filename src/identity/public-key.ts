@@ -1,0 +1,98 @@
+/**
+ * A node's public key. A key counts only in its one canonical form: SubjectPublicKeyInfo DER that names its curve and
+ * holds the uncompressed point, 91 bytes on P-256 and 120 on P-384. That form is compared byte by byte before any
+ * library parses it, because parsers have died of, and been fooled by, the others: the point at infinity can abort
+ * the process, and explicit curve parameters with a chosen generator let anyone sign for a known point
+ * (CVE-2020-0601).
+ */
+import { createPublicKey, type KeyObject } from 'node:crypto';
+import type { RollcallError } from '../base/errors.js';
+import { curveNames, curves, type Curve } from './curve.js';
+import { nameOfSpki } from './foreign-key.js';
+import { refuseKey, wireKeyWish, type KeyWish } from './key-wish.js';
+import { sshFingerprint, sshString } from './ssh-wire.js';
+
+export type { Curve } from './curve.js';
+
+export interface PublicKey {
+  readonly curve: Curve;
+  /** Canonical SubjectPublicKeyInfo DER: 91 bytes on P-256, 120 on P-384. */
+  readonly spki: Buffer;
+  /** `SHA256:…`, exactly as `ssh-keygen -lf` shows it. */
+  readonly fingerprint: string;
+  /** For node:crypto, parsed once. */
+  readonly keyObject: KeyObject;
+}
+
+/**
+ * Reads a canonical SubjectPublicKeyInfo; anything else is KEY_UNSUPPORTED with a line that names what it is.
+ * `wish` says what the line is about.
+ */
+export function parseSpki(der: Uint8Array, wish: KeyWish = wireKeyWish): PublicKey {
+  const curve = curveNames.find(each => isCanonical(der, each));
+  if (!curve) throw refuseForeign(der, wish);
+  const spki = Buffer.from(der);
+  return Object.freeze({
+    curve,
+    spki,
+    fingerprint: sshFingerprint(sshBlobOf(curve, pointOf(curve, spki))),
+    keyObject: keyOnCurve(spki, wish),
+  });
+}
+
+function refuseForeign(der: Uint8Array, wish: KeyWish): RollcallError {
+  const name = nameOfSpki(der);
+  return /(compressed|hybrid) point$/.test(name)
+    ? refuseKey(
+        wish,
+        name,
+        `write it uncompressed with: openssl pkey -pubin -in ${wish.path} -pubout -ec_conv_form uncompressed`,
+      )
+    : refuseKey(wish, name);
+}
+
+function isCanonical(der: Uint8Array, curve: Curve): boolean {
+  const { spkiPrefix, fieldBytes } = curves[curve];
+  return (
+    der.length === spkiPrefix.length + 2 * fieldBytes &&
+    spkiPrefix.every((byte, index) => der[index] === byte)
+  );
+}
+
+function pointOf(curve: Curve, spki: Buffer): Buffer {
+  return spki.subarray(curves[curve].spkiPrefix.length - 1);
+}
+
+/** OpenSSL refuses coordinates outside the field and points off the curve; both curves have no small subgroups. */
+function keyOnCurve(spki: Buffer, wish: KeyWish): KeyObject {
+  try {
+    return createPublicKey({ key: spki, format: 'der', type: 'spki' });
+  } catch (error) {
+    throw refuseKey(wish, 'an ECDSA key whose point is not on its curve', undefined, error);
+  }
+}
+
+function sshBlobOf(curve: Curve, point: Uint8Array): Buffer {
+  const { sshName } = curves[curve];
+  return Buffer.concat([sshString(`ecdsa-sha2-${sshName}`), sshString(sshName), sshString(point)]);
+}
+
+/** The key of an uncompressed point: 0x04, x, y. */
+export function publicKeyFromPoint(curve: Curve, point: Uint8Array, wish: KeyWish = wireKeyWish): PublicKey {
+  const { spkiPrefix } = curves[curve];
+  return parseSpki(Buffer.concat([spkiPrefix.subarray(0, -1), point]), wish);
+}
+
+/** The SSH public-key blob (RFC 5656 §3.1), which the fingerprint is the hash of. */
+export function toSshBlob({ curve, spki }: PublicKey): Buffer {
+  return sshBlobOf(curve, pointOf(curve, spki));
+}
+
+/** The uncompressed point: 0x04, x, y. */
+export function toPoint({ curve, spki }: PublicKey): Buffer {
+  return pointOf(curve, spki);
+}
+
+export function samePublicKey(a: PublicKey, b: PublicKey): boolean {
+  return a.spki.equals(b.spki);
+}

@@ -1,0 +1,128 @@
+/** The link's settings: one schema for flags, environment (`ROLLCALL_LINK_*`) and file. */
+import { as, type Setting, type Settings, type ValuesOf } from '../base/settings.js';
+import { RollcallError } from '../base/errors.js';
+import { logLevels } from '../base/log.js';
+import { parseTrustDomain } from '../identity/spiffe.js';
+
+const second = 1_000;
+const hour = 3_600 * second;
+
+const file = (description: string, aliases?: readonly string[]): Setting<string | undefined> => ({
+  value: 'FILE',
+  description,
+  parse: as.text,
+  ...(aliases && { aliases }),
+});
+
+export const bindingTypes = ['tls-exporter', 'tls-server-end-point'] as const;
+
+export const linkSettings = {
+  config: file('these settings as "key: value" lines of YAML'),
+  'check-config': { description: 'check everything, say all problems, and stop', default: false, parse: as.flag },
+  'ssl-ca-certfile': file('server roots, PEM: what nodes trust to recognise this link; handed out, authenticates nobody'),
+  'ssl-certfile': file("the link's certificate chain, PEM, its own first"),
+  'ssl-keyfile': file('the private key of that certificate, PEM, 0600'),
+  'data-dir': {
+    value: 'DIR',
+    description: 'registry, authority and admin token',
+    default: 'link-data',
+    parse: as.text,
+  },
+  'node-address': {
+    value: 'HOST:PORT',
+    description: 'where nodes come in',
+    default: { host: '0.0.0.0', port: 9092 },
+    parse: as.address,
+  },
+  'control-address': {
+    value: 'HOST:PORT',
+    description: 'where operators come in',
+    default: { host: '127.0.0.1', port: 9093 },
+    parse: as.address,
+  },
+  'trust-domain': {
+    value: 'NAME',
+    description: 'the name of this fleet in every certificate; chosen at first start, then fixed',
+    parse: raw => parseTrustDomain(as.text(raw)),
+  } as Setting<string | undefined>,
+  'authority-certfile': file('a CA certificate of your own to issue node certificates with, PEM'),
+  'authority-keyfile': file('its private key, PEM, 0600'),
+  'certificate-lifetime': {
+    value: 'DURATION',
+    description: 'how long a node certificate lasts',
+    default: hour,
+    parse: as.duration(10 * second, 30 * 24 * hour),
+  },
+  'link-addresses': {
+    value: 'HOST:PORT,…',
+    description: 'addresses told to nodes; none: the one they used',
+    default: [] as readonly string[],
+    parse: as.list(as.text),
+  } as Setting<readonly string[]>,
+  bindings: {
+    value: 'TYPE,…',
+    description: `channel bindings accepted: ${bindingTypes.join(', ')} (the second for TLS libraries without an exporter)`,
+    default: ['tls-exporter'],
+    parse: as.list(as.oneOf(bindingTypes)),
+  } as Setting<readonly string[]>,
+  'max-connections': {
+    value: 'N',
+    description: 'connections without a session, in total',
+    default: 4_096,
+    parse: as.integer(1, 1_000_000),
+  },
+  'max-connections-per-address': {
+    value: 'N',
+    description: 'the same, from one address',
+    default: 1_024,
+    parse: as.integer(1, 1_000_000),
+  },
+  'max-enrollments': {
+    value: 'N',
+    description: 'enrollments in flight at once',
+    default: 2_048,
+    parse: as.integer(1, 1_000_000),
+  },
+  'log-level': {
+    value: 'LEVEL',
+    description: logLevels.join(', '),
+    default: 'info',
+    parse: as.oneOf(logLevels),
+  } as Setting<(typeof logLevels)[number]>,
+  'enable-supernode-auth': { description: 'accepted: nodes are always authenticated', default: true, parse: alwaysOn },
+  insecure: { description: 'refused: there is no link without TLS', default: false, parse: neverOff },
+} satisfies Settings;
+
+function alwaysOn(raw: unknown): boolean {
+  if (as.flag(raw)) return true;
+  throw new Error('nodes are always authenticated here; leave it out');
+}
+
+function neverOff(raw: unknown): boolean {
+  if (!as.flag(raw)) return false;
+  throw new Error('there is no insecure mode: for development make certificates with "npm run generate-certs"');
+}
+
+export type LinkConfig = ValuesOf<typeof linkSettings>;
+
+/** A configuration that can be used: what is needed is there. */
+export interface UsableLinkConfig extends LinkConfig {
+  readonly 'ssl-ca-certfile': string;
+  readonly 'ssl-certfile': string;
+  readonly 'ssl-keyfile': string;
+}
+
+/** Checks what no single setting can know; throws one CONFIG_INVALID that lists all problems, one a line. */
+export function requireUsable(config: LinkConfig): asserts config is UsableLinkConfig {
+  const problems: string[] = [];
+  for (const name of ['ssl-ca-certfile', 'ssl-certfile', 'ssl-keyfile'] as const) {
+    if (config[name] === undefined) problems.push(`--${name} is needed`);
+  }
+  if ((config['authority-certfile'] === undefined) !== (config['authority-keyfile'] === undefined)) {
+    problems.push('--authority-certfile and --authority-keyfile go together');
+  }
+  if (problems.length === 0) return;
+  throw new RollcallError('CONFIG_INVALID', problems.join('\n'), {
+    hint: 'certificates for development: npm run generate-certs; everything else: rollcall link --help',
+  });
+}

@@ -1,0 +1,75 @@
+/** `rollcall.v1.Control`: thin translations of src/link/control.ts. The guard has checked the token already. */
+import { Metadata, type handleUnaryCall, type ServerWritableStream } from '@grpc/grpc-js';
+import { RollcallError } from '../../../base/errors.js';
+import type { Log } from '../../../base/log.js';
+import type { ControlServer, NodeEvent, WatchNodesRequest } from '../../../protocol/generated/rollcall/v1/control.js';
+import { toGrpcStatus } from '../../../protocol/status.js';
+import type { Control, Principal } from '../../control.js';
+import type { NodeRecord } from '../../registry/node-record.js';
+import { endCall, logFault } from './call-end.js';
+import { statusOf, toNode, toTransition } from './control-codec.js';
+
+/** Events waiting for a watcher that does not read; beyond this it is cut off. */
+const longestQueue = 10_000;
+
+export function createControlDoor(control: Control, principal: Principal, log: Log): ControlServer {
+  function unary<Q, A>(work: (request: Q) => Promise<A>): handleUnaryCall<Q, A> {
+    return (call, callback) => {
+      work(call.request).then(
+        answer => callback(null, answer),
+        (error: unknown) => {
+          logFault(log, error, 'a control request');
+          callback(toGrpcStatus(error));
+        },
+      );
+    };
+  }
+
+  return {
+    registerNode: unary(async request => toNode(await control.registerNode(principal, request))),
+    getNode: unary(async ({ node }) => toNode(await control.getNode(principal, node))),
+    listNodes: unary(async ({ statuses, labels, text, pageSize, pageToken }) => {
+      const page = await control.listNodes(principal, {
+        statuses: statuses.map(statusOf),
+        labels,
+        text,
+        ...pageOf(pageSize, pageToken),
+      });
+      return { nodes: page.nodes.map(toNode), nextPageToken: page.nextPageToken };
+    }),
+    listNodeHistory: unary(async ({ node, pageSize, pageToken }) => {
+      const page = await control.listHistory(principal, node, pageOf(pageSize, pageToken));
+      return { transitions: page.transitions.map(toTransition), nextPageToken: page.nextPageToken };
+    }),
+    revokeNode: unary(async ({ node, comment }) => {
+      const { node: record, sessionsEnded, closedAfterMs } = await control.revokeNode(principal, node, comment);
+      return { node: toNode(record), sessionsEnded, closedAfterUs: BigInt(Math.round(closedAfterMs * 1000)) };
+    }),
+    watchNodes: call => void watch(call).catch((error: unknown) => endCall(call, error)),
+  };
+
+  /** The changes first, so that none falls between them and the snapshot. */
+  async function watch(call: ServerWritableStream<WatchNodesRequest, NodeEvent>): Promise<void> {
+    const send = (node: NodeRecord): void => {
+      if (call.destroyed || call.writableEnded) return;
+      if (call.writableLength > longestQueue) {
+        endCall(call, new RollcallError('LINK_BUSY', 'the watcher does not keep up'));
+      } else call.write({ node: toNode(node) });
+    };
+    const stop = control.watchNodes(principal, send);
+    call.on('cancelled', stop);
+    // Says at once that the watch is on, also when nothing changes for hours.
+    call.sendMetadata(new Metadata());
+    if (!call.request.snapshot) return;
+    let pageToken = '';
+    do {
+      const page = await control.listNodes(principal, pageOf(1000, pageToken));
+      page.nodes.forEach(send);
+      pageToken = page.nextPageToken;
+    } while (pageToken !== '' && !call.cancelled);
+  }
+}
+
+function pageOf(pageSize: number, pageToken: string): { pageSize?: number; pageToken?: string } {
+  return { ...(pageSize > 0 && { pageSize }), ...(pageToken !== '' && { pageToken }) };
+}

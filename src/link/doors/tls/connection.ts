@@ -1,0 +1,142 @@
+/**
+ * One accepted connection, from the first byte to the last: what is known about the peer, and the ways to end it.
+ * Who the peer *is* gets decided above; here it is only "has a session or a token" or not, which the caps and
+ * deadlines of the listener go by.
+ */
+import { once } from 'node:events';
+import type { Socket } from 'node:net';
+import type { TLSSocket } from 'node:tls';
+import type { Clock } from '../../../base/clock.js';
+import { endPointBinding, exporterLabel, exporterLength } from '../../../identity/binding.js';
+
+
+export class Connection {
+  /** Without the `::ffff:` of an IPv4 peer on an IPv6 socket. */
+  readonly remoteAddress: string;
+  /** Where the peer came in: `address port address port`. */
+  readonly fourTuple: string;
+  readonly acceptedAt: number;
+  /** Set once the TLS handshake is done. */
+  tls: TLSSocket | undefined;
+  /** Runs its own timers (HTTP/1.1), so the listener's idle deadline leaves it alone. */
+  selfTimed = false;
+
+  readonly #raw: Socket;
+  readonly #clock: Clock;
+  readonly #onStanding: (connection: Connection) => void;
+  #authenticated = false;
+  #calls = 0;
+  #idleSince: number;
+  #refusedAt: number | undefined;
+
+  /** `onStanding` hears when `authenticated` changes. */
+  constructor(raw: Socket, clock: Clock, onStanding: (connection: Connection) => void) {
+    this.#raw = raw;
+    this.#clock = clock;
+    this.#onStanding = onStanding;
+    this.acceptedAt = clock.elapsed();
+    this.#idleSince = this.acceptedAt;
+    this.remoteAddress = (raw.remoteAddress ?? 'unknown').replace(/^::ffff:/, '');
+    this.fourTuple = fourTupleOf(raw);
+  }
+
+  secured(tls: TLSSocket): void {
+    this.tls = tls;
+    this.#idleSince = this.#clock.elapsed();
+  }
+
+  /** The DER of the certificate whose key signed the handshake, never one that only came along in the chain. */
+  get peerCertificate(): Buffer | undefined {
+    return this.tls?.getPeerX509Certificate()?.raw;
+  }
+
+  /** RFC 9266: what both ends, and nobody else, can compute about this connection. */
+  exporterBinding(): Buffer {
+    return this.#secure().exportKeyingMaterial(exporterLength, exporterLabel, Buffer.alloc(0));
+  }
+
+  /** RFC 5929 §4: the hash of the certificate this side presented on this connection. */
+  endPointBinding(): Buffer {
+    const own = this.#secure().getX509Certificate();
+    if (!own) throw new Error('no certificate of our own on this connection');
+    return endPointBinding(own.raw);
+  }
+
+  /** Node port: a session is open. Control port: a call with a valid token was made. */
+  get authenticated(): boolean {
+    return this.#authenticated;
+  }
+
+  set authenticated(value: boolean) {
+    if (value === this.#authenticated) return;
+    this.#authenticated = value;
+    if (!value) this.#idleSince = this.#clock.elapsed();
+    this.#onStanding(this);
+  }
+
+  get calls(): number {
+    return this.#calls;
+  }
+
+  callOpened(): void {
+    this.#calls += 1;
+  }
+
+  callClosed(): void {
+    this.#calls -= 1;
+    if (this.#calls === 0) this.#idleSince = this.#clock.elapsed();
+  }
+
+  /** A call was refused: an honest peer goes away by itself now, any other is closed soon. */
+  refused(): void {
+    this.#refusedAt ??= this.#clock.elapsed();
+  }
+
+  /** Milliseconds without anything that justifies the connection; undefined while something does. */
+  idleMs(): number | undefined {
+    if (this.authenticated || this.selfTimed || this.#calls > 0) return undefined;
+    return this.#clock.elapsed() - this.#idleSince;
+  }
+
+  /** Milliseconds since the first refusal, if the peer has not come to anything better since. */
+  refusedMs(): number | undefined {
+    if (this.authenticated || this.#refusedAt === undefined) return undefined;
+    return this.#clock.elapsed() - this.#refusedAt;
+  }
+
+  /**
+   * Lets what was just written leave, then destroys. Nothing the peer sends is acted on any more. Resolves when the
+   * socket is closed.
+   */
+  endSoon(): Promise<void> {
+    const closed = this.#raw.closed ? Promise.resolve() : once(this.#raw, 'close').then(() => undefined);
+    setImmediate(() => setImmediate(() => this.destroy()));
+    return closed;
+  }
+
+  destroy(): void {
+    this.tls?.destroy();
+    this.#raw.destroy();
+  }
+
+  get destroyed(): boolean {
+    return this.#raw.destroyed;
+  }
+
+  #secure(): TLSSocket {
+    if (!this.tls) throw new Error('the handshake is not done');
+    return this.tls;
+  }
+}
+
+interface Ends {
+  readonly localAddress?: string | undefined;
+  readonly localPort?: number | undefined;
+  readonly remoteAddress?: string | undefined;
+  readonly remotePort?: number | undefined;
+}
+
+/** Both ends of a connection as one key. The remote end alone would not do: two local addresses can share it. */
+export function fourTupleOf(ends: Ends): string {
+  return `${ends.localAddress ?? ''} ${ends.localPort ?? ''} ${ends.remoteAddress ?? ''} ${ends.remotePort ?? ''}`;
+}

@@ -1,0 +1,177 @@
+/**
+ * The listener that owns TLS: accepts sockets, holds the caps before any TLS work, does the handshake (TLS 1.3, no
+ * tickets, so no resumption), keeps the deadlines, and hands finished connections on. Because it owns the sockets, the
+ * binding, the peer's certificate and the power to cut a peer off at once are here, whatever protocol runs above.
+ *
+ * A connection counts against the caps only while it has no session: a hospital sits behind one address. At a cap the
+ * oldest such connection of the same crowd makes room once it is stale, so that held sockets do not shut honest peers
+ * out; otherwise the new one is refused.
+ */
+import { constants } from 'node:crypto';
+import { createServer, type Server, type Socket } from 'node:net';
+import { createServer as createTlsServer, type SecureContextOptions, type TLSSocket } from 'node:tls';
+import type { Address } from '../../../base/settings.js';
+import type { Clock } from '../../../base/clock.js';
+import type { Log } from '../../../base/log.js';
+import { Connection, fourTupleOf } from './connection.js';
+import { createCrowd, type Caps } from './crowd.js';
+
+export interface Deadlines {
+  /** From accept to the end of the handshake, ms. */
+  readonly handshakeMs: number;
+  /** Without a session and without an open call, ms. */
+  readonly idleMs: number;
+  /** From a refusal to the end of the connection, ms. */
+  readonly afterRefusalMs: number;
+}
+
+export type HandshakeOutcome = 'done' | 'failed' | 'timeout' | 'refused';
+
+export interface ListenerOptions {
+  readonly address: Address;
+  readonly context: SecureContextOptions;
+  readonly requestCertificate: boolean;
+  /** Chooses among the protocols the peer offers; undefined refuses the handshake. */
+  readonly chooseProtocol: (offered: readonly string[]) => string | undefined;
+  readonly caps: Caps;
+  readonly deadlines: Deadlines;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly onHandshake: (outcome: HandshakeOutcome, remoteAddress: string) => void;
+  readonly onConnection: (connection: Connection, socket: TLSSocket) => void;
+}
+
+export interface Listener {
+  /** Binds; resolves with the address it really has. */
+  listen(): Promise<Address>;
+  /** Certificates for handshakes from now on; live connections stay as they are. Throws and keeps the old ones when these are unusable. */
+  reload(context: SecureContextOptions): void;
+  /** The live connection with these ends. */
+  find(ends: Parameters<typeof fourTupleOf>[0]): Connection | undefined;
+  /** Takes no new connections. */
+  stopAccepting(): void;
+  /** Destroys every connection; resolves when the port is free. */
+  close(): Promise<void>;
+}
+
+const sweepEveryMs = 500;
+/** A connection without a session that has been there this long may be pushed out at a cap, ms. */
+const staleMs = 2_000;
+
+export function createListener(options: ListenerOptions): Listener {
+  const { deadlines, clock, log } = options;
+  const crowd = createCrowd(options.caps);
+  const byEnds = new Map<string, Connection>();
+
+  const tlsServer = createTlsServer({
+    ...secure(options.context),
+    requestCert: options.requestCertificate,
+    rejectUnauthorized: false,
+    handshakeTimeout: deadlines.handshakeMs,
+    ALPNCallback: ({ protocols }) => options.chooseProtocol(protocols),
+  });
+  const server: Server = createServer({ noDelay: true }, accept);
+
+  function accept(raw: Socket): void {
+    raw.on('error', () => raw.destroy());
+    const connection = new Connection(raw, clock, standing);
+    if (byEnds.has(connection.fourTuple) || !makeRoom(connection.remoteAddress)) {
+      options.onHandshake('refused', connection.remoteAddress);
+      raw.destroy();
+      return;
+    }
+    crowd.add(connection);
+    byEnds.set(connection.fourTuple, connection);
+    raw.once('close', () => forget(connection));
+    tlsServer.emit('connection', raw);
+  }
+
+  function standing(connection: Connection): void {
+    if (connection.authenticated) crowd.delete(connection);
+    else if (byEnds.get(connection.fourTuple) === connection) crowd.add(connection);
+  }
+
+  function forget(connection: Connection): void {
+    crowd.delete(connection);
+    if (byEnds.get(connection.fourTuple) === connection) byEnds.delete(connection.fourTuple);
+  }
+
+  function makeRoom(remoteAddress: string): boolean {
+    const first = crowd.inTheWay(remoteAddress);
+    if (!first) return true;
+    if (clock.elapsed() - first.acceptedAt < staleMs) return false;
+    first.destroy();
+    forget(first);
+    return true;
+  }
+
+  tlsServer.on('secureConnection', socket => {
+    // An error after the handshake (a forged client certificate leaves one) is an event of the peer, not of ours.
+    socket.on('error', () => socket.destroy());
+    const connection = byEnds.get(fourTupleOf(socket));
+    if (!connection || connection.tls || connection.destroyed) {
+      socket.destroy();
+      return;
+    }
+    connection.secured(socket);
+    socket.once('close', () => connection.destroy());
+    options.onHandshake('done', connection.remoteAddress);
+    options.onConnection(connection, socket);
+  });
+
+  tlsServer.on('tlsClientError', (error: NodeJS.ErrnoException, socket) => {
+    const remoteAddress = byEnds.get(fourTupleOf(socket))?.remoteAddress ?? 'unknown';
+    log.debug({ remoteAddress, code: error.code }, 'TLS handshake failed');
+    options.onHandshake(error.code === 'ERR_TLS_HANDSHAKE_TIMEOUT' ? 'timeout' : 'failed', remoteAddress);
+    socket.destroy();
+  });
+
+  const sweep = clock.every(sweepEveryMs, () => {
+    const now = clock.elapsed();
+    for (const connection of crowd) {
+      if (isOverdue(connection, now)) connection.destroy();
+    }
+  });
+
+  function isOverdue(connection: Connection, now: number): boolean {
+    if (!connection.tls) return now - connection.acceptedAt > deadlines.handshakeMs;
+    if ((connection.refusedMs() ?? 0) > deadlines.afterRefusalMs) return true;
+    return (connection.idleMs() ?? 0) > deadlines.idleMs;
+  }
+
+  return {
+    listen: () =>
+      new Promise((resolve, reject) => {
+        server.once('error', reject);
+        server.listen({ host: options.address.host, port: options.address.port, backlog: 4096 }, () => {
+          server.removeListener('error', reject);
+          server.on('error', error => log.error({ err: error }, 'the listener failed'));
+          const bound = server.address();
+          const port = typeof bound === 'object' && bound ? bound.port : options.address.port;
+          resolve({ host: options.address.host, port });
+        });
+      }),
+    reload: context => tlsServer.setSecureContext(secure(context)),
+    find: ends => byEnds.get(fourTupleOf(ends)),
+    stopAccepting: () => void server.close(),
+    close: () =>
+      new Promise(resolve => {
+        sweep.cancel();
+        for (const connection of byEnds.values()) connection.destroy();
+        if (server.listening) server.close(() => resolve());
+        else resolve();
+      }),
+  };
+}
+
+/** What every context of ours has: TLS 1.3 and no session tickets (a resumed session carries no certificate). */
+function secure(context: SecureContextOptions): SecureContextOptions {
+  return {
+    ...context,
+    minVersion: 'TLSv1.3',
+    secureOptions: constants.SSL_OP_NO_TICKET,
+    ecdhCurve: 'X25519:P-256:P-384',
+    sigalgs:
+      'ecdsa_secp256r1_sha256:ecdsa_secp384r1_sha384:ed25519:rsa_pss_rsae_sha256:rsa_pss_rsae_sha384:rsa_pss_rsae_sha512',
+  };
+}

@@ -1,0 +1,193 @@
+/**
+ * From a registered key to a certificate: challenge → proof → certificate. Every attempt is one stream; its nonce is
+ * made for it and forgotten with it. Who has not proved the key learns nothing about it; who has learns that key's own
+ * state. A certificate is committed as the node's next before it leaves, and attempts in flight end with a revocation.
+ */
+import type { Clock } from '../../base/clock.js';
+import { isRollcallError, RollcallError, toRollcallError } from '../../base/errors.js';
+import type { Log } from '../../base/log.js';
+import type { Random } from '../../base/random.js';
+import type { PublicKey } from '../../identity/public-key.js';
+import type { Challenge, Enrolled, Hello, Proof, TrustBundle } from '../../protocol/generated/rollcall/v1/enrollment.js';
+import { limits } from '../../protocol/limits.js';
+import type { RefusalCounter } from '../audit/refusals.js';
+import type { Authority, IssuedCertificate } from '../authority/authority.js';
+import type { Metrics } from '../metrics.js';
+import type { Registry } from '../registry/registry.js';
+import { checkProof, nonceBytes, proofRefused, readHello, type Opening } from './attempt.js';
+
+/** What an attempt needs of the stream it runs on; the door provides it. */
+export interface EnrollPeer {
+  readonly remoteAddress: string;
+  /** What ties a proof to this connection, for a binding type the link accepts. */
+  binding(type: string): Buffer;
+  /** The certificate was issued; a live session on the same connection learns of its successor. */
+  issued(nodeId: bigint, fingerprint: string): void;
+  /** Tells the node why and cuts the connection; resolves when the socket is closed. */
+  end(error: RollcallError): Promise<void>;
+}
+
+export interface Attempt {
+  hello(hello: Hello): Challenge;
+  proof(proof: Proof): Promise<Enrolled>;
+  /** The stream is over, however it ended. */
+  close(): void;
+}
+
+export interface Enrollments {
+  /** Throws LINK_BUSY when too many are in flight. */
+  begin(peer: EnrollPeer): Attempt;
+  /** Ends every attempt with this key; resolves with how many when their sockets are closed. */
+  endKey(tenant: string, fingerprint: string, error: RollcallError): Promise<number>;
+}
+
+export interface EnrollmentsOptions {
+  readonly registry: Registry;
+  readonly authority: Authority;
+  readonly refusals: RefusalCounter;
+  readonly trustDomain: string;
+  readonly tenant: string;
+  readonly bindingTypes: readonly string[];
+  readonly trustBundle: () => TrustBundle;
+  readonly linkAddresses: readonly string[];
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  /** Attempts at once. */
+  readonly most: number;
+}
+
+/** Beyond this a clock is worth a word in the log, ms. */
+const clockToleranceMs = 60_000;
+
+export function createEnrollments(options: EnrollmentsOptions): Enrollments {
+  const { registry, authority, refusals, clock, log, metrics } = options;
+  const inFlight = new Map<Attempt, { readonly peer: EnrollPeer; opening?: Opening; ended?: RollcallError }>();
+
+  function begin(peer: EnrollPeer): Attempt {
+    if (inFlight.size >= options.most) {
+      metrics.enrollment('LINK_BUSY');
+      throw new RollcallError('LINK_BUSY', 'too many enrollments at once; try again in a moment');
+    }
+    const state: { readonly peer: EnrollPeer; opening?: Opening; ended?: RollcallError } = { peer };
+    const attempt: Attempt = {
+      hello(hello) {
+        if (state.opening) throw new RollcallError('PROTOCOL_INVALID', 'a second Hello');
+        state.opening = counted(peer, () => challengeFor(peer, hello));
+        return state.opening.challenge;
+      },
+      async proof(proof) {
+        const { opening } = state;
+        if (!opening) throw new RollcallError('PROTOCOL_INVALID', 'a proof before Hello');
+        try {
+          const enrolled = await enroll(peer, opening, proof);
+          if (state.ended) throw state.ended;
+          metrics.enrollment('enrolled');
+          return enrolled;
+        } catch (error) {
+          throw refuse(peer, error);
+        }
+      },
+      close: () => void inFlight.delete(attempt),
+    };
+    inFlight.set(attempt, state);
+    return attempt;
+  }
+
+  function challengeFor(peer: EnrollPeer, hello: Hello): Opening {
+    const claim = readHello(hello, options.bindingTypes);
+    const now = clock.now();
+    if (Math.abs(now - claim.nodeClockMs) > clockToleranceMs) {
+      log.debug({ remoteAddress: peer.remoteAddress, nodeClockMs: claim.nodeClockMs }, 'the clock of a peer is far off');
+    }
+    return {
+      claim,
+      binding: peer.binding(claim.bindingType),
+      challenge: {
+        protocolVersion: claim.version,
+        nonce: options.random(nonceBytes),
+        trustDomain: options.trustDomain,
+        linkClockMs: BigInt(now),
+        deadlineMs: limits.proofMs,
+      },
+    };
+  }
+
+  async function enroll(peer: EnrollPeer, opening: Opening, proof: Proof): Promise<Enrolled> {
+    const sessionKey = await checkProof(opening, proof);
+    if (!sessionKey) throw proofRefused();
+    const { claim } = opening;
+    const node = await registry.findNodeByFingerprint(claim.tenant, claim.nodeKey.fingerprint);
+    if (!node) {
+      throw new RollcallError('NODE_NOT_REGISTERED', `the key ${claim.nodeKey.fingerprint} is not registered here`, {
+        hint: 'an operator registers it with "rollcall nodes register FILE.pub"',
+      });
+    }
+    const { issued, generation } = await issue(node.id, peer, opening, proof, sessionKey);
+    peer.issued(node.id, issued.fingerprint);
+    return {
+      nodeId: node.id,
+      certificateChain: issued.chain,
+      trustBundle: options.trustBundle(),
+      renewAfterMs: BigInt(issued.renewAfterMs),
+      generation,
+      linkAddresses: [...options.linkAddresses],
+    };
+  }
+
+  async function issue(
+    nodeId: bigint,
+    peer: EnrollPeer,
+    { claim }: Opening,
+    proof: Proof,
+    sessionKey: PublicKey,
+  ): Promise<{ issued: IssuedCertificate; generation: bigint }> {
+    let made: { issued: IssuedCertificate; generation: bigint } | undefined;
+    const said = {
+      rememberedGeneration: proof.generation,
+      address: peer.remoteAddress,
+      agentVersion: claim.agentVersion,
+    };
+    await registry.issueCertificate(claim.tenant, nodeId, said, (record, generation) => {
+      const issued = authority.issue({ nodeId: record.id, publicKey: sessionKey.spki });
+      made = { issued, generation };
+      return { fingerprint: issued.fingerprint, serial: issued.serial, notAfter: issued.notAfter, generation };
+    });
+    if (!made) throw new RollcallError('INTERNAL', 'no certificate was made');
+    return made;
+  }
+
+  function counted<T>(peer: EnrollPeer, work: () => T): T {
+    try {
+      return work();
+    } catch (error) {
+      throw refuse(peer, error);
+    }
+  }
+
+  /** Counts a refusal for the audit and the metrics. */
+  function refuse(peer: EnrollPeer, thrown: unknown): RollcallError {
+    const error = toRollcallError(thrown);
+    metrics.enrollment(error.code);
+    if (isRollcallError(thrown)) refusals.count(peer.remoteAddress, error.code);
+    else log.error({ err: thrown }, 'an enrollment failed');
+    return error;
+  }
+
+  return {
+    begin,
+    async endKey(tenant, fingerprint, error) {
+      const concerned = [...inFlight.values()].filter(
+        ({ opening }) => opening?.claim.tenant === tenant && opening.claim.nodeKey.fingerprint === fingerprint,
+      );
+      await Promise.all(
+        concerned.map(state => {
+          state.ended = error;
+          return state.peer.end(error);
+        }),
+      );
+      return concerned.length;
+    },
+  };
+}

@@ -1,0 +1,227 @@
+/**
+ * The composition root: every room of the link, opened in order and closed in reverse. What the outside world is
+ * (store, clock, randomness, log) comes in as arguments; nothing here reads the environment.
+ */
+import { join } from 'node:path';
+import type { Clock } from '../base/clock.js';
+import { createLifecycle } from '../base/lifecycle.js';
+import type { Log } from '../base/log.js';
+import type { Random } from '../base/random.js';
+import { makeSecretFolder } from '../base/secret-file.js';
+import type { Address } from '../base/settings.js';
+import type { TrustBundle } from '../protocol/generated/rollcall/v1/enrollment.js';
+import { defaultTenant } from '../protocol/limits.js';
+import { openAdminToken } from './access/admin-token.js';
+import { startAlive } from './alive.js';
+import { createAudit } from './audit/audit.js';
+import { createRefusalCounter } from './audit/refusals.js';
+import { openAuthority } from './authority/authority.js';
+import type { UsableLinkConfig } from './config.js';
+import { createControl } from './control.js';
+import { openControlPort } from './doors/control-port.js';
+import { openNodePort } from './doors/node-port.js';
+import { loadServerIdentity, type ServerIdentity } from './doors/tls/server-identity.js';
+import { createEnrollments } from './enrollment/enrollments.js';
+import { createMetrics } from './metrics.js';
+import { createRegistry } from './registry/registry.js';
+import { createSessions } from './sessions/sessions.js';
+import { measureCommits } from './store/measured.js';
+import { prepareStore } from './store/schema.js';
+import type { Store } from './store/store.js';
+import { settleTrustDomain } from './trust-domain.js';
+
+export interface LinkOptions {
+  readonly config: UsableLinkConfig;
+  /** Closed with the link. */
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+}
+
+export interface LinkAddresses {
+  readonly node: Address;
+  readonly control: Address;
+}
+
+export interface Link {
+  /** Resolves when both ports take connections. A failed start undoes what it opened. */
+  start(): Promise<void>;
+  /** Reads the certificate files again; live sessions stay. A bad file keeps the old ones and throws. */
+  reload(): Promise<void>;
+  /** Takes no new connections, tells every node, ends every session. */
+  drain(): Promise<void>;
+  /** Everything, in reverse; twice is one promise. */
+  close(): Promise<void>;
+  /** Where the ports really are, once started. */
+  readonly addresses: LinkAddresses;
+  readonly adminTokenFile: string;
+  readonly trustDomain: string;
+}
+
+export function createLink({ config, store: givenStore, clock, random, log }: LinkOptions): Link {
+  const lifecycle = createLifecycle();
+  let running: Awaited<ReturnType<typeof open>> | undefined;
+
+  async function open() {
+    const folder = config['data-dir'];
+    const metrics = createMetrics();
+    const store = await lifecycle.open(
+      () => measureCommits(givenStore, clock, metrics.commit),
+      opened => opened.close(),
+    );
+    await prepareStore(store);
+    await makeSecretFolder(folder);
+    const trustDomain = await settleTrustDomain(store, config['trust-domain'], random);
+    const authority = await openAuthority({
+      folder,
+      certificateFile: config['authority-certfile'],
+      keyFile: config['authority-keyfile'],
+      trustDomain,
+      clock,
+      random,
+      certificateLifetimeMs: config['certificate-lifetime'],
+    });
+    const token = await openAdminToken(folder, random);
+    let identity = await loadIdentity();
+
+    const audit = createAudit({ clock });
+    const registry = createRegistry({ store, audit, clock, random, log });
+    lifecycle.onClose(() => registry.close());
+    const alive = await startAlive(store, clock, log);
+    lifecycle.onClose(() => alive.stop());
+    await registry.recover(alive.lastAt ?? clock.now());
+    const refusals = await lifecycle.open(
+      () => createRefusalCounter({ clock, store, audit, log }),
+      counter => counter.close(),
+    );
+
+    const trustBundle = (): TrustBundle => ({ serverRoots: [...identity.roots] });
+    const shared = { registry, trustDomain, tenant: defaultTenant, clock, random, log, metrics };
+    const sessions = createSessions({ ...shared, authorities: authority.certificates });
+    const enrollments = createEnrollments({
+      ...shared,
+      authority,
+      refusals,
+      bindingTypes: config.bindings,
+      trustBundle,
+      linkAddresses: config['link-addresses'],
+      most: config['max-enrollments'],
+    });
+    const issuerKeys = authority.certificates.map(each => each.publicKey.export({ type: 'spki', format: 'der' }));
+    const ownKeys = (): readonly Buffer[] => [...issuerKeys, ...identity.publicKeys];
+    const control = createControl({ registry, sessions, enrollments, clock, ownKeys });
+    metrics.observe({ sessions: () => sessions.count(), nodes: async () => ({ ...(await registry.countNodes(defaultTenant)) }) });
+
+    const caps = { total: config['max-connections'], perAddress: config['max-connections-per-address'] };
+    const doorOptions = { caps, clock, log, metrics, refusals };
+    const controlPort = await lifecycle.open(
+      () =>
+        openControlPort({
+          ...doorOptions,
+          address: config['control-address'],
+          context: contextOf(identity),
+          control,
+          principal: { tenant: defaultTenant, name: 'admin-token' },
+          token,
+          ready: () => checkReady(store, alive.failure),
+        }),
+      port => port.close(),
+    );
+    const nodePort = await lifecycle.open(
+      () =>
+        openNodePort({
+          ...doorOptions,
+          address: config['node-address'],
+          context: { ...contextOf(identity), ca: authority.certificates.map(each => each.toString()) },
+          sessions,
+          enrollments,
+        }),
+      port => port.close(),
+    );
+
+    async function reload(): Promise<void> {
+      const fresh = await loadIdentity();
+      nodePort.reload({ ...contextOf(fresh), ca: authority.certificates.map(each => each.toString()) });
+      controlPort.reload(contextOf(fresh));
+      identity = fresh;
+      sessions.broadcast({ frame: { $case: 'trustBundle', value: trustBundle() } });
+    }
+
+    async function drain(): Promise<void> {
+      nodePort.stopAccepting();
+      controlPort.stopAccepting();
+      await sessions.drain();
+    }
+
+    log.info(
+      {
+        nodeAddress: nodePort.address,
+        controlAddress: controlPort.address,
+        trustDomain,
+        nodes: Object.values(await registry.countNodes(defaultTenant)).reduce((sum, count) => sum + count, 0),
+        adminTokenFile: token.path,
+      },
+      'link started',
+    );
+    return {
+      addresses: { node: nodePort.address, control: controlPort.address },
+      adminTokenFile: token.path,
+      trustDomain,
+      reload,
+      drain,
+    };
+  }
+
+  function loadIdentity(): Promise<ServerIdentity> {
+    const files = {
+      certificateFile: config['ssl-certfile'],
+      keyFile: config['ssl-keyfile'],
+      rootsFile: config['ssl-ca-certfile'],
+    };
+    return loadServerIdentity(files, clock.now());
+  }
+
+  const started = () => {
+    if (!running) throw new Error('the link has not been started');
+    return running;
+  };
+
+  return {
+    async start() {
+      try {
+        running = await open();
+      } catch (error) {
+        await lifecycle.close().catch((later: unknown) => log.error({ err: later }, 'closing after a failed start'));
+        throw error;
+      }
+    },
+    reload: () => started().reload(),
+    drain: () => started().drain(),
+    close: () => lifecycle.close(),
+    get addresses() {
+      return started().addresses;
+    },
+    get adminTokenFile() {
+      return started().adminTokenFile;
+    },
+    get trustDomain() {
+      return started().trustDomain;
+    },
+  };
+}
+
+function contextOf({ certificate, key }: ServerIdentity): { cert: string; key: string } {
+  return { cert: certificate, key };
+}
+
+async function checkReady(store: Store, failure: () => unknown): Promise<void> {
+  await store.get('meta/schema');
+  const failed = failure();
+  if (failed !== undefined) throw failed;
+}
+
+/** Where a link keeps its store. */
+export function storeFolder(dataDir: string): string {
+  return join(dataDir, 'store');
+}

@@ -1,0 +1,87 @@
+/** The link as a process: reads the configuration, opens the store, starts, and obeys signals. */
+import { createLog, type Log } from '../base/log.js';
+import { systemClock } from '../base/clock.js';
+import { readConfigFile } from '../base/config-file.js';
+import { toRollcallError } from '../base/errors.js';
+import { systemRandom } from '../base/random.js';
+import { makeSecretFolder } from '../base/secret-file.js';
+import { readSettings } from '../base/settings.js';
+import { linkSettings, requireUsable, type UsableLinkConfig } from './config.js';
+import { loadServerIdentity } from './doors/tls/server-identity.js';
+import { createLink, storeFolder, type Link } from './link.js';
+import { openLevelStore } from './store/level.js';
+
+export interface LinkRun {
+  /** By setting name. */
+  readonly flags: Readonly<Record<string, unknown>>;
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly stdout: { write(text: string): unknown };
+  readonly stderr: { write(text: string): unknown };
+}
+
+/** Runs until a signal says stop; gives the exit code. Configuration problems are thrown as CONFIG_INVALID. */
+export async function runLink({ flags, environment, stdout }: LinkRun): Promise<number> {
+  const config = await readLinkConfig(flags, environment);
+  if (config['check-config']) {
+    const { 'ssl-certfile': certificateFile, 'ssl-keyfile': keyFile, 'ssl-ca-certfile': rootsFile } = config;
+    await loadServerIdentity({ certificateFile, keyFile, rootsFile }, systemClock.now());
+    stdout.write('the configuration is good\n');
+    return 0;
+  }
+  const log = createLog({ level: config['log-level'], name: 'rollcall-link' });
+  await makeSecretFolder(config['data-dir']);
+  const store = await openLevelStore(storeFolder(config['data-dir']));
+  const link = createLink({ config, store, clock: systemClock, random: systemRandom, log });
+  await link.start();
+  return untilStopped(link, log);
+}
+
+async function readLinkConfig(
+  flags: LinkRun['flags'],
+  environment: LinkRun['environment'],
+): Promise<UsableLinkConfig> {
+  const named = flags['config'] ?? environment['ROLLCALL_LINK_CONFIG'];
+  const filePath = typeof named === 'string' ? named : undefined;
+  const file = filePath === undefined ? undefined : await readConfigFile(filePath);
+  const config = readSettings(linkSettings, {
+    flags,
+    environment,
+    environmentPrefix: 'ROLLCALL_LINK_',
+    file,
+    filePath,
+  });
+  requireUsable(config);
+  return config;
+}
+
+/** SIGTERM and SIGINT drain; a second one quits at once. SIGHUP reads the certificates again. */
+function untilStopped(link: Link, log: Log): Promise<number> {
+  return new Promise(resolve => {
+    let stopping = false;
+    const stop = (signal: string): void => {
+      if (stopping) process.exit(1);
+      stopping = true;
+      log.info({ signal }, 'link stopping');
+      link
+        .drain()
+        .then(() => link.close())
+        .then(
+          () => resolve(0),
+          (error: unknown) => {
+            log.error({ err: error }, 'the link did not stop well');
+            resolve(1);
+          },
+        );
+    };
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => stop(signal));
+    process.on('SIGHUP', () => {
+      link.reload().then(
+        () => log.info({}, 'certificates read again'),
+        (error: unknown) => {
+          const { message, hint } = toRollcallError(error);
+          log.error({ err: error, hint }, `the old certificates stay: ${message}`);
+        },
+      );
+    });
+  });
+}

@@ -1,0 +1,70 @@
+/** What the link counts and times, for Prometheus. The only importer of prom-client. */
+import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
+
+export interface Metrics {
+  handshake(door: string, outcome: string): void;
+  enrollment(outcome: string): void;
+  presence(status: string, reason: string): void;
+  commit(seconds: number): void;
+  /** Values read at each scrape. */
+  observe(read: { sessions: () => number; nodes: () => Promise<Readonly<Record<string, number>>> }): void;
+  /** The exposition text and its content type. */
+  render(): Promise<{ readonly type: string; readonly body: string }>;
+}
+
+export function createMetrics(): Metrics {
+  const registry = new Registry();
+  const registers = [registry];
+  // Event-loop delay, memory, descriptors, garbage collection.
+  collectDefaultMetrics({ register: registry });
+  const handshakes = new Counter({
+    name: 'rollcall_tls_handshakes_total',
+    help: 'TLS handshakes by door and outcome',
+    labelNames: ['door', 'outcome'],
+    registers,
+  });
+  const enrollments = new Counter({
+    name: 'rollcall_enrollments_total',
+    help: 'Enrollments by outcome',
+    labelNames: ['outcome'],
+    registers,
+  });
+  const presence = new Counter({
+    name: 'rollcall_presence_changes_total',
+    help: 'Changes of a node status by new status and reason',
+    labelNames: ['status', 'reason'],
+    registers,
+  });
+  const commits = new Histogram({
+    name: 'rollcall_store_commit_seconds',
+    help: 'Time from a commit being asked for to it being durable',
+    buckets: [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5],
+    registers,
+  });
+  return {
+    handshake: (door, outcome) => handshakes.inc({ door, outcome }),
+    enrollment: outcome => enrollments.inc({ outcome }),
+    presence: (status, reason) => presence.inc({ status, reason }),
+    commit: seconds => commits.observe(seconds),
+    observe({ sessions, nodes }) {
+      new Gauge({
+        name: 'rollcall_sessions',
+        help: 'Live sessions',
+        registers,
+        collect() {
+          this.set(sessions());
+        },
+      });
+      new Gauge({
+        name: 'rollcall_nodes',
+        help: 'Registered nodes by status',
+        labelNames: ['status'],
+        registers,
+        async collect() {
+          for (const [status, count] of Object.entries(await nodes())) this.set({ status }, count);
+        },
+      });
+    },
+    render: async () => ({ type: registry.contentType, body: await registry.metrics() }),
+  };
+}

@@ -1,0 +1,57 @@
+/**
+ * Where a node lies in the store: its record, and the three indexes that are written in the same commit. Ids have 20
+ * digits in keys, so that paging by key is paging by id.
+ */
+import { padded, tenantPrefix } from '../store/keys.js';
+import type { Change, Key } from '../store/store.js';
+import { encodeNodeRecord, type NodeRecord, type NodeStatusName } from './node-record.js';
+
+const idDigits = 20;
+
+export const nodePrefix = (tenant: string): Key => `${tenantPrefix(tenant)}node/`;
+export const nodeKey = (tenant: string, id: bigint): Key => nodePrefix(tenant) + padded(id, idDigits);
+export const statusPrefix = (tenant: string, status: NodeStatusName): Key =>
+  `${tenantPrefix(tenant)}status/${status}/`;
+export const statusKey = (tenant: string, status: NodeStatusName, id: bigint): Key =>
+  statusPrefix(tenant, status) + padded(id, idDigits);
+export const fingerprintKey = (tenant: string, fingerprint: string): Key =>
+  `${tenantPrefix(tenant)}fingerprint/${fingerprint}`;
+export const nameKey = (tenant: string, name: string): Key => `${tenantPrefix(tenant)}name/${name}`;
+export const historyPrefix = (tenant: string, id: bigint): Key =>
+  `${tenantPrefix(tenant)}history/${padded(id, idDigits)}/`;
+export const historyKey = (tenant: string, id: bigint, transition: number): Key =>
+  historyPrefix(tenant, id) + padded(transition, 10);
+
+/** The id a record or status key ends in. */
+export function idOfKey(key: Key): bigint {
+  return BigInt(key.slice(-idDigits));
+}
+
+/** The number a history key ends in. */
+export function transitionOfKey(key: Key): number {
+  return Number(key.slice(-10));
+}
+
+/** The id an index entry holds. */
+export function decodeId(value: Uint8Array): bigint {
+  return BigInt(Buffer.from(value).toString());
+}
+
+const put = (key: Key, value: string | Buffer): Change => ({ type: 'put', key, value: Buffer.from(value) });
+
+/** What a new version of a record changes: the record itself and the indexes that follow from it. */
+export function recordChanges(before: NodeRecord | undefined, after: NodeRecord): Change[] {
+  const { tenant, id, status } = after;
+  const changes = [put(nodeKey(tenant, id), encodeNodeRecord(after))];
+  if (before?.status !== status) {
+    if (before) changes.push({ type: 'delete', key: statusKey(tenant, before.status, id) });
+    changes.push(put(statusKey(tenant, status, id), ''));
+  }
+  if (!before) {
+    changes.push(put(fingerprintKey(tenant, after.fingerprint), `${id}`));
+    if (after.name !== '') changes.push(put(nameKey(tenant, after.name), `${id}`));
+  } else if (status === 'revoked' && before.status !== 'revoked' && after.name !== '') {
+    changes.push({ type: 'delete', key: nameKey(tenant, after.name) });
+  }
+  return changes;
+}

@@ -1,0 +1,105 @@
+/** Writing a node's public key: every key once, every name once, a revoked key again only deliberately. */
+import type { Clock } from '../../base/clock.js';
+import { isRollcallError, RollcallError } from '../../base/errors.js';
+import type { Random } from '../../base/random.js';
+import { randomNodeId } from '../../identity/node-id.js';
+import type { PublicKey } from '../../identity/public-key.js';
+import type { Audit } from '../audit/audit.js';
+import type { Expectation, Store } from '../store/store.js';
+import { checkLabels, checkName } from './labels.js';
+import { decodeId, fingerprintKey, nameKey, nodeKey } from './node-keys.js';
+import { decodeNodeRecord, type NodeRecord } from './node-record.js';
+import { registeredNode } from './status.js';
+import { changesOf, isStoreFailure } from './transitions.js';
+
+export interface RegistrationRequest {
+  readonly tenant: string;
+  readonly publicKey: PublicKey;
+  /** Empty or absent for none. */
+  readonly name?: string | undefined;
+  readonly labels?: Readonly<Record<string, string>> | undefined;
+  /** Register a revoked key again, as a new node. */
+  readonly again?: boolean | undefined;
+  /** Who asked, as the audit shows it. */
+  readonly by: string;
+}
+
+export interface RegistrationOptions {
+  readonly store: Store;
+  readonly audit: Audit;
+  readonly clock: Clock;
+  readonly random: Random;
+  /** A commit failed that may be found written later. */
+  readonly onDoubt: () => void;
+}
+
+/** Each try reads anew and finds who was faster; only ids drawn twice are left. */
+const maxTries = 10;
+
+function alreadyRegistered({ id, name, status }: NodeRecord): RollcallError {
+  const node = name === '' ? `node ${id}` : `node ${id} (${name})`;
+  return status === 'revoked'
+    ? new RollcallError('NODE_ALREADY_REGISTERED', `this key belonged to ${node}, which was revoked`, {
+        hint: 'to register it all the same, as a new node, add --again',
+      })
+    : new RollcallError('NODE_ALREADY_REGISTERED', `this key is registered already, as ${node}`, {
+        hint: `\`rollcall nodes show ${id}\` shows it`,
+      });
+}
+
+export function createRegistration({ store, audit, clock, random, onDoubt }: RegistrationOptions) {
+  /** The key must be free, or its node revoked and `again` said; gives what must stay so until the commit. */
+  async function checkKey({ tenant, publicKey, again }: RegistrationRequest): Promise<Expectation[]> {
+    const key = fingerprintKey(tenant, publicKey.fingerprint);
+    const value = await store.get(key);
+    if (!value) return [{ key, value }];
+    const holderKey = nodeKey(tenant, decodeId(value));
+    const stored = await store.get(holderKey);
+    if (!stored) throw new RollcallError('INTERNAL', 'the index of keys names a node that is not there');
+    const holder = decodeNodeRecord(stored);
+    if (holder.status !== 'revoked' || !again) throw alreadyRegistered(holder);
+    return [
+      { key, value },
+      { key: holderKey, value: stored },
+    ];
+  }
+
+  async function checkNameIsFree(tenant: string, name: string): Promise<Expectation[]> {
+    if (name === '') return [];
+    const key = nameKey(tenant, name);
+    const value = await store.get(key);
+    if (!value) return [{ key, value }];
+    throw new RollcallError('NODE_NAME_TAKEN', `the name ${name} is taken by node ${decodeId(value)}`, {
+      hint: 'choose another name; revoking that node would free it',
+    });
+  }
+
+  async function register(request: RegistrationRequest): Promise<NodeRecord> {
+    const { tenant, publicKey, name = '', labels = {}, by } = request;
+    const { spki, fingerprint } = publicKey;
+    const expectations = [...(await checkKey(request)), ...(await checkNameIsFree(tenant, name))];
+    const id = randomNodeId(random);
+    const fields = { id, tenant, name, labels: { ...labels }, spki: Buffer.from(spki), fingerprint };
+    const { record, history, audit: events } = registeredNode({ ...fields, registeredAt: clock.now() }, by);
+    const after = { record, history: history ? [history] : [], audit: events };
+    await store.commit(changesOf(audit, undefined, after), [
+      ...expectations,
+      { key: nodeKey(tenant, id), value: undefined },
+    ]);
+    return record;
+  }
+
+  /** Registers a key; when this resolves, the node is on the disk. */
+  return async function registerNode(request: RegistrationRequest): Promise<NodeRecord> {
+    checkName(request.name ?? '');
+    checkLabels(request.labels ?? {});
+    for (let tries = 1; ; tries++) {
+      try {
+        return await register(request);
+      } catch (error) {
+        if (isStoreFailure(error)) onDoubt();
+        if (!isRollcallError(error, 'STORE_CONFLICT') || tries >= maxTries) throw error;
+      }
+    }
+  };
+}

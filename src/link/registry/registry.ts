@@ -1,0 +1,249 @@
+/**
+ * The nodes of the link: who is registered, what each one's status is, since when and why. Every change is one commit
+ * with its history entry and audit event, conditional on the record it was decided from, so that of a revocation and
+ * anything that races it the revocation wins. When the store fails, presence stays true in memory (presence-overlay.ts).
+ */
+import type { Clock } from '../../base/clock.js';
+import { RollcallError } from '../../base/errors.js';
+import type { Log } from '../../base/log.js';
+import type { Random } from '../../base/random.js';
+import { findNodeId } from '../../identity/node-id.js';
+import type { Audit } from '../audit/audit.js';
+import { cleanText } from '../audit/clean-text.js';
+import { listTenants } from '../store/keys.js';
+import type { StopWatching, Store } from '../store/store.js';
+import { listHistory, type HistoryPage, type HistoryQuery } from './history.js';
+import { createNodeCounter, type NodeCounts } from './node-count.js';
+import {
+  decodeId,
+  fingerprintKey,
+  idOfKey,
+  nameKey,
+  nodeKey,
+  nodePrefix,
+  statusPrefix,
+} from './node-keys.js';
+import { listNodes, type NodePage, type NodeQuery } from './node-list.js';
+import { decodeNodeRecord, type CertificateReference, type NodeRecord } from './node-record.js';
+import { createPresenceOverlay } from './presence-overlay.js';
+import { createPresenceRetry } from './presence-retry.js';
+import { createRegistration, type RegistrationRequest } from './registration.js';
+import type { Takeover } from './decision.js';
+import { decideAll, refusalOf } from './status.js';
+import { createTransitions, nodeNotFound } from './transitions.js';
+
+export type { HistoryPage, HistoryQuery } from './history.js';
+export type { NodeCounts } from './node-count.js';
+export type { NodePage, NodeQuery } from './node-list.js';
+export type { HistoryEntry, NodeRecord } from './node-record.js';
+export type { RegistrationRequest } from './registration.js';
+export type { Takeover } from './decision.js';
+
+export interface RegistryOptions {
+  readonly store: Store;
+  readonly audit: Audit;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  /** History entries kept of each node, 1000 unless told. */
+  readonly historyLimit?: number;
+  /** Days they are kept, 90 unless told. */
+  readonly historyDays?: number;
+}
+
+/** What a node said and where it said it, when it was proved. */
+export interface IssueClaim {
+  /** The generation of the last certificate it remembers; 0 for none. */
+  readonly rememberedGeneration: bigint;
+  readonly address: string;
+  readonly agentVersion: string;
+}
+
+export interface SessionClaim {
+  readonly session: bigint;
+  /** SHA-256 of the certificate's DER, hex. */
+  readonly certificateFingerprint: string;
+  readonly address: string;
+  readonly agentVersion: string;
+  /** What it means for a session that holds the node online now; `replaced` unless told. */
+  readonly takeover?: Takeover;
+}
+
+/** Makes the certificate of this generation for the node as it now is. May be called again after a conflict. */
+export type Issue = (
+  record: NodeRecord,
+  generation: bigint,
+) => CertificateReference | Promise<CertificateReference>;
+
+export interface Registry {
+  /** NODE_ALREADY_REGISTERED, NODE_NAME_TAKEN or REQUEST_INVALID when refused. Durable when it resolves. */
+  registerNode(request: RegistrationRequest): Promise<NodeRecord>;
+  findNode(tenant: string, id: bigint): Promise<NodeRecord | undefined>;
+  /** The latest registration of the key. */
+  findNodeByFingerprint(tenant: string, fingerprint: string): Promise<NodeRecord | undefined>;
+  /** By id in decimal, `SHA256:…` fingerprint, or name; NODE_NOT_FOUND. */
+  resolveNode(tenant: string, text: string): Promise<NodeRecord>;
+  listNodes(tenant: string, query?: NodeQuery): Promise<NodePage>;
+  /** Newest first. */
+  listHistory(tenant: string, id: bigint, query?: HistoryQuery): Promise<HistoryPage>;
+  /** Gives the revoked record; a second time changes nothing. */
+  revokeNode(
+    tenant: string,
+    id: bigint,
+    by: { readonly by: string; readonly comment: string },
+  ): Promise<NodeRecord>;
+  /** Commits a certificate as the node's next before anybody sees it. NODE_REVOKED, NODE_PENDING, NODE_QUARANTINED. */
+  issueCertificate(tenant: string, id: bigint, claim: IssueClaim, issue: Issue): Promise<NodeRecord>;
+  /**
+   * Makes the node online by this session. CERTIFICATE_REFUSED for a superseded certificate, NODE_REVOKED and so on.
+   * A store that cannot be written does not keep a node out, one that cannot be read does.
+   */
+  openSession(tenant: string, id: bigint, claim: SessionClaim): Promise<NodeRecord>;
+  /** Makes the node offline if this session holds it online; gives whether it did. Never fails for the store. */
+  closeSession(
+    tenant: string,
+    id: bigint,
+    session: bigint,
+    why: { readonly reason: string; readonly detail?: string },
+  ): Promise<boolean>;
+  /** At start: every node stored as online is offline since the link was last alive. Gives how many there were. */
+  recover(aliveAt: number): Promise<number>;
+  /** Calls with each new version of a node. */
+  watchNodes(tenant: string, listener: (record: NodeRecord) => void): StopWatching;
+  /** By status. The first question of a tenant reads its index, about a second for a million nodes. */
+  countNodes(tenant: string): Promise<NodeCounts>;
+  /** Tries once more to write what waits. The store stays open. */
+  close(): Promise<void>;
+}
+
+const recoverAtOnce = 1000;
+const dayMs = 86_400_000;
+
+export function createRegistry(options: RegistryOptions): Registry {
+  const { store, audit, clock, random, log, historyLimit = 1000, historyDays = 90 } = options;
+  const overlay = createPresenceOverlay();
+  const counter = createNodeCounter(store);
+  const transitions = createTransitions({
+    store,
+    audit,
+    clock,
+    overlay,
+    bounds: { limit: historyLimit, ageMs: historyDays * dayMs },
+    onWaiting: () => retry.start(),
+    onDoubt: () => counter.doubt(),
+  });
+  const retry = createPresenceRetry({ overlay, clock, log, write: node => transitions.writeWaiting(node) });
+  const registerNode = createRegistration({ store, audit, clock, random, onDoubt: () => counter.doubt() });
+
+  async function readNode(tenant: string, id: bigint): Promise<NodeRecord | undefined> {
+    const value = await store.get(nodeKey(tenant, id));
+    return value && decodeNodeRecord(value);
+  }
+
+  async function findNode(tenant: string, id: bigint): Promise<NodeRecord | undefined> {
+    const record = await readNode(tenant, id);
+    return record && overlay.view(record);
+  }
+
+  async function findByIndex(tenant: string, key: string): Promise<NodeRecord | undefined> {
+    const id = await store.get(key);
+    return id && findNode(tenant, decodeId(id));
+  }
+
+  const findNodeByFingerprint = (tenant: string, fingerprint: string): Promise<NodeRecord | undefined> =>
+    findByIndex(tenant, fingerprintKey(tenant, fingerprint));
+
+  async function findByText(tenant: string, text: string): Promise<NodeRecord | undefined> {
+    const id = findNodeId(text);
+    if (id !== undefined) return findNode(tenant, id);
+    if (text.startsWith('SHA256:')) return findNodeByFingerprint(tenant, text);
+    return findByIndex(tenant, nameKey(tenant, text));
+  }
+
+  async function recoverTenant(tenant: string, aliveAt: number): Promise<number> {
+    const prefix = statusPrefix(tenant, 'online');
+    let count = 0;
+    for (let after: string | undefined; ;) {
+      const entries = await store.list({ prefix, after, limit: recoverAtOnce });
+      const nodes = entries.map(({ key }) => ({ tenant, id: idOfKey(key) }));
+      await Promise.all(
+        nodes.map(node => transitions.apply(node, () => ({ type: 'link-restarted', at: aliveAt }))),
+      );
+      count += entries.length;
+      after = entries.at(-1)?.key;
+      if (entries.length < recoverAtOnce) return count;
+    }
+  }
+
+  return {
+    registerNode,
+    findNode,
+    findNodeByFingerprint,
+    async resolveNode(tenant, text) {
+      const record = await findByText(tenant, text);
+      if (record) return record;
+      throw new RollcallError('NODE_NOT_FOUND', `there is no node "${cleanText(text, 80)}"`, {
+        hint: 'name a node by its id, its name or its SHA256: fingerprint; `rollcall nodes list` shows them',
+      });
+    },
+    listNodes: (tenant, query = {}) => listNodes(store, overlay, tenant, query),
+    async listHistory(tenant, id, query = {}) {
+      const record = await readNode(tenant, id);
+      if (!record) throw nodeNotFound();
+      return listHistory(store, record, decideAll(record, overlay.eventsOf(tenant, id)).history, query);
+    },
+    async revokeNode(tenant, id, { by, comment }) {
+      const event = { type: 'revoked', at: clock.now(), by, comment } as const;
+      return (await transitions.apply({ tenant, id }, () => event)).record;
+    },
+    async issueCertificate(tenant, id, claim, issue) {
+      const { record } = await transitions.apply({ tenant, id }, async before => {
+        const refusal = refusalOf(before);
+        if (refusal) throw refusal;
+        const generation = before.issuedGeneration + 1n;
+        const certificate = { ...(await issue(before, generation)), generation };
+        return { type: 'issued', at: clock.now(), certificate, ...claim };
+      });
+      return record;
+    },
+    async openSession(tenant, id, { takeover = 'replaced', ...claim }) {
+      const event = { type: 'connected', at: clock.now(), takeover, ...claim } as const;
+      return (await transitions.applyPresence({ tenant, id }, event)).record;
+    },
+    closeSession(tenant, id, session, { reason, detail = '' }) {
+      const event = { type: 'closed', at: clock.now(), session, reason, detail } as const;
+      return transitions.applyClosing({ tenant, id }, event);
+    },
+    async recover(aliveAt) {
+      let count = 0;
+      for (const tenant of await listTenants(store)) count += await recoverTenant(tenant, aliveAt);
+      return count;
+    },
+    watchNodes(tenant, listener) {
+      const stopStore = store.watch(nodePrefix(tenant), changes => {
+        for (const { value } of changes) {
+          if (!value) continue;
+          const record = decodeNodeRecord(value);
+          listener(overlay.isSettling(tenant, record.id) ? record : overlay.view(record));
+        }
+      });
+      const stopOverlay = overlay.watch(tenant, listener);
+      return () => {
+        stopStore();
+        stopOverlay();
+      };
+    },
+    async countNodes(tenant) {
+      const counts = await counter.count(tenant);
+      for (const { stored, seen } of overlay.differences(tenant)) {
+        counts[stored] -= 1;
+        counts[seen] += 1;
+      }
+      return counts;
+    },
+    async close() {
+      await retry.close();
+      counter.close();
+    },
+  };
+}

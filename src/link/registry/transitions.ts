@@ -1,0 +1,174 @@
+/**
+ * The one way a node changes: read its record, let the state machine decide, commit the next version with its
+ * history entry and audit events on condition that the record is still what was read; when it is not, once more.
+ * The events of one node take turns, so that what waits in the overlay is written exactly once.
+ */
+import { isRollcallError, RollcallError } from '../../base/errors.js';
+import type { Clock } from '../../base/clock.js';
+import type { Audit } from '../audit/audit.js';
+import type { Change, Store, Value } from '../store/store.js';
+import { trimHistory, type HistoryBounds } from './history.js';
+import { historyKey, nodeKey, recordChanges } from './node-keys.js';
+import { decodeNodeRecord, encodeHistoryEntry, type NodeRecord } from './node-record.js';
+import type { PresenceEvent, PresenceOverlay, WaitingNode } from './presence-overlay.js';
+import { addChange, type Folded, type NodeEvent } from './decision.js';
+import { decide, decideAll } from './status.js';
+import { createTurns } from './turns.js';
+
+/** Only somebody outside this process can make a second try necessary. */
+const maxTries = 10;
+
+export interface Outcome {
+  readonly record: NodeRecord;
+  readonly changed: boolean;
+}
+
+export interface Transitions {
+  /** Applies the event made from the record as it truly is. Throws the refusal, or NODE_NOT_FOUND. */
+  apply(
+    node: WaitingNode,
+    makeEvent: (record: NodeRecord) => NodeEvent | Promise<NodeEvent>,
+  ): Promise<Outcome>;
+  /** Applies a coming or going; when the store does not take it, it waits in the overlay. A failing read denies. */
+  applyPresence(node: WaitingNode, event: PresenceEvent): Promise<Outcome>;
+  /** The same, but a failing read makes it wait too. Gives whether it made a difference, as far as is known. */
+  applyClosing(node: WaitingNode, event: PresenceEvent): Promise<boolean>;
+  /** Writes what waits in the overlay. */
+  writeWaiting(node: WaitingNode): Promise<void>;
+}
+
+export interface TransitionOptions {
+  readonly store: Store;
+  readonly audit: Audit;
+  readonly clock: Clock;
+  readonly overlay: PresenceOverlay;
+  readonly bounds: HistoryBounds;
+  /** Something waits in the overlay. */
+  readonly onWaiting: () => void;
+  /** A commit failed that may be found written later. */
+  readonly onDoubt: () => void;
+}
+
+interface Prepared {
+  readonly stored: Value;
+  readonly before: NodeRecord;
+  readonly after: Folded;
+  readonly changed: boolean;
+}
+
+/** True when the store itself is in trouble, in contrast to what was asked of it. */
+export function isStoreFailure(error: unknown): boolean {
+  return isRollcallError(error, 'STORE_UNAVAILABLE') || isRollcallError(error, 'STORE_FULL');
+}
+
+export function nodeNotFound(): RollcallError {
+  return new RollcallError('NODE_NOT_FOUND', 'there is no such node', {
+    hint: '`rollcall nodes list` shows the nodes',
+  });
+}
+
+/** The changes that make this version of the record, tell the history and tell the audit log. */
+export function changesOf(audit: Audit, before: NodeRecord | undefined, after: Folded): Change[] {
+  const { tenant, id, transitions } = after.record;
+  const first = transitions - after.history.length + 1;
+  return [
+    ...recordChanges(before, after.record),
+    ...after.history.map((entry, index): Change => {
+      return { type: 'put', key: historyKey(tenant, id, first + index), value: encodeHistoryEntry(entry) };
+    }),
+    ...after.audit.map(event => audit.auditChange(tenant, event)),
+  ];
+}
+
+export function createTransitions(options: TransitionOptions): Transitions {
+  const { store, audit, clock, overlay, bounds, onWaiting, onDoubt } = options;
+  const inTurn = createTurns();
+
+  async function prepare(
+    { tenant, id }: WaitingNode,
+    makeEvent?: (record: NodeRecord) => NodeEvent | Promise<NodeEvent>,
+  ): Promise<Prepared> {
+    const stored = await store.get(nodeKey(tenant, id));
+    if (!stored) throw nodeNotFound();
+    const before = decodeNodeRecord(stored);
+    const folded = decideAll(before, overlay.eventsOf(tenant, id));
+    if (!makeEvent) return { stored, before, after: folded, changed: folded.record !== before };
+    const decision = decide(folded.record, await makeEvent(folded.record));
+    if (decision.outcome === 'refused') throw decision.error;
+    if (decision.outcome === 'unchanged') return { stored, before, after: folded, changed: false };
+    return { stored, before, after: addChange(folded, decision), changed: true };
+  }
+
+  async function commit({ stored, before, after }: Prepared): Promise<void> {
+    const { tenant, id } = after.record;
+    const old = after.history.length === 0 ? [] : await trimHistory(store, after.record, clock.now(), bounds);
+    const changes = [...changesOf(audit, before, after), ...old];
+    const write = () => store.commit(changes, [{ key: nodeKey(tenant, id), value: stored }]);
+    try {
+      await (overlay.eventsOf(tenant, id).length === 0 ? write() : overlay.settle(tenant, id, write));
+    } catch (error) {
+      if (isStoreFailure(error)) onDoubt();
+      throw error;
+    }
+  }
+
+  /** Commits what `prepare` gives; `keep` may take over when the store does not take it. */
+  async function run(
+    preparing: () => Promise<Prepared>,
+    keep?: (prepared: Prepared) => void,
+  ): Promise<Outcome> {
+    for (let tries = 1; ; tries++) {
+      const prepared = await preparing();
+      const outcome = { record: prepared.after.record, changed: prepared.changed };
+      if (!prepared.changed) return outcome;
+      try {
+        await commit(prepared);
+        return outcome;
+      } catch (error) {
+        if (isRollcallError(error, 'STORE_CONFLICT') && tries < maxTries) continue;
+        if (!keep || !isStoreFailure(error)) throw error;
+        keep(prepared);
+        return outcome;
+      }
+    }
+  }
+
+  function runPresence(node: WaitingNode, event: PresenceEvent): Promise<Outcome> {
+    return run(
+      () => prepare(node, () => event),
+      ({ before, after }) => {
+        overlay.add(node, event, before, after.record);
+        onWaiting();
+      },
+    );
+  }
+
+  async function close(node: WaitingNode, event: PresenceEvent): Promise<boolean> {
+    try {
+      return (await runPresence(node, event)).changed;
+    } catch (error) {
+      if (!isStoreFailure(error) && !isRollcallError(error, 'STORE_CONFLICT')) throw error;
+      overlay.add(node, event);
+      onWaiting();
+      return true;
+    }
+  }
+
+  async function writeWaiting(node: WaitingNode): Promise<void> {
+    try {
+      await run(() => prepare(node));
+    } catch (error) {
+      if (isStoreFailure(error) || isRollcallError(error, 'STORE_CONFLICT')) throw error;
+    }
+    // Written, or there is nothing it could be written to.
+    overlay.drop(node.tenant, node.id);
+  }
+
+  const keyOf = ({ tenant, id }: WaitingNode) => nodeKey(tenant, id);
+  return {
+    apply: (node, makeEvent) => inTurn(keyOf(node), () => run(() => prepare(node, makeEvent))),
+    applyPresence: (node, event) => inTurn(keyOf(node), () => runPresence(node, event)),
+    applyClosing: (node, event) => inTurn(keyOf(node), () => close(node, event)),
+    writeWaiting: node => inTurn(keyOf(node), () => writeWaiting(node)),
+  };
+}

@@ -1,0 +1,49 @@
+/** One live link of a node: what is known about it, and the little it decides alone. */
+import type { RollcallError } from '../../base/errors.js';
+import type { NodeCertificate } from '../../identity/certificate.js';
+import type { LinkFrame } from '../../protocol/generated/rollcall/v1/link.js';
+
+/** What a session needs of the stream it lives on; the door provides it. */
+export interface Peer {
+  readonly remoteAddress: string;
+  send(frame: LinkFrame): void;
+  /** Tells the node why, cuts the connection, and resolves when the socket is closed. */
+  end(error: RollcallError): Promise<void>;
+}
+
+export interface Session {
+  readonly id: bigint;
+  readonly tenant: string;
+  readonly nodeId: bigint;
+  readonly certificate: NodeCertificate;
+  readonly peer: Peer;
+  /** Set once, by whatever ended it. */
+  ended: RollcallError | 'by peer' | undefined;
+  /** Monotonic times, ms. */
+  heardAt: number;
+  pingedAt: number | undefined;
+  pings: bigint;
+  /** Certificates issued over this very session: a session opened with one of them is its hand-over, not a takeover. */
+  readonly successors: Set<string>;
+}
+
+export type SweepVerdict = 'fine' | 'ping' | 'no answer' | 'certificate expired';
+
+export interface SweepTimes {
+  readonly pingEveryMs: number;
+  readonly pongWithinMs: number;
+}
+
+/** What the sweep must do about a session at this moment. `elapsed` is monotonic, `now` the wall clock. */
+export function judgeSession(
+  session: Pick<Session, 'heardAt' | 'pingedAt'> & { readonly certificate: Pick<NodeCertificate, 'notAfter'> },
+  times: SweepTimes,
+  elapsed: number,
+  now: number,
+): SweepVerdict {
+  if (now >= session.certificate.notAfter) return 'certificate expired';
+  if (session.pingedAt !== undefined) {
+    return elapsed - session.pingedAt > times.pongWithinMs ? 'no answer' : 'fine';
+  }
+  return elapsed - session.heardAt >= times.pingEveryMs ? 'ping' : 'fine';
+}

@@ -1,0 +1,258 @@
+/**
+ * The live links. A session is in the table as *opening* before the registry is asked, and live only after the
+ * registry has committed it, so that no order of events leaves a revoked node in: a revocation commits first and then
+ * ends every session of the node, opening ones too. One node has one live session; a newer one replaces it at once.
+ * One sweep pings all of them and ends those that do not answer or whose certificate has run out.
+ *
+ * Promises that what the registry says of presence follows every start and end here; leaves the wire to the door.
+ */
+import type { X509Certificate } from 'node:crypto';
+import type { Clock } from '../../base/clock.js';
+import { isRollcallError, RollcallError } from '../../base/errors.js';
+import type { Log } from '../../base/log.js';
+import type { Random } from '../../base/random.js';
+import { verifyNodeCertificate } from '../../identity/certificate.js';
+import type { LinkFrame, NodeFrame, Ready } from '../../protocol/generated/rollcall/v1/link.js';
+import { limits, protocolVersions } from '../../protocol/limits.js';
+import type { Metrics } from '../metrics.js';
+import type { Registry } from '../registry/registry.js';
+import { createTurns } from '../registry/turns.js';
+import { judgeSession, type Peer, type Session } from './session.js';
+
+export interface SessionsOptions {
+  readonly registry: Registry;
+  readonly authorities: readonly X509Certificate[];
+  readonly trustDomain: string;
+  readonly tenant: string;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly metrics: Metrics;
+}
+
+/** Why a session ended by itself. */
+export type LeaveReason = 'closed by node' | 'connection lost' | 'protocol error';
+
+export interface Sessions {
+  /** Verifies, commits and welcomes; throws what the caller may know. */
+  open(peer: Peer, certificate: Uint8Array | undefined, ready: Ready): Promise<Session>;
+  /** A frame of the node; throws PROTOCOL_INVALID for one that has no place here. */
+  receive(session: Session, frame: NodeFrame): void;
+  /** The peer has gone, also while still opening. */
+  leave(session: Session, reason: LeaveReason): void;
+  /** Ends every session of a node, opening ones too; resolves with how many when their sockets are closed. */
+  endNode(tenant: string, nodeId: bigint, error: RollcallError): Promise<number>;
+  /** To every live session. */
+  broadcast(frame: LinkFrame): void;
+  count(): number;
+  /** Tells every node, ends every session, and waits until the registry has it. */
+  drain(): Promise<void>;
+}
+
+const sweepEveryMs = 500;
+/** Nodes told to come back are spread so that the link meets about this many a second. */
+const returnsPerSecond = 300;
+
+export function createSessions(options: SessionsOptions): Sessions {
+  const { registry, clock, log, metrics } = options;
+  const opening = new Set<Session>();
+  const live = new Map<bigint, Session>();
+  const inTurn = createTurns();
+  const leaving = new Set<Promise<void>>();
+  let draining = false;
+
+  function begin(peer: Peer, der: Uint8Array | undefined): Session {
+    if (draining) throw drainingError();
+    if (!der) {
+      throw new RollcallError('CERTIFICATE_REFUSED', 'the connection carries no node certificate', {
+        hint: 'enroll first, then connect with the certificate',
+      });
+    }
+    const { authorities, trustDomain, tenant } = options;
+    const certificate = verifyNodeCertificate(der, { authorities, trustDomain, now: clock.now() });
+    return {
+      id: options.random(8).readBigUInt64BE() || 1n,
+      tenant,
+      nodeId: certificate.nodeId,
+      certificate,
+      peer,
+      ended: undefined,
+      heardAt: clock.elapsed(),
+      pingedAt: undefined,
+      pings: 0n,
+      successors: new Set(),
+    };
+  }
+
+  async function open(peer: Peer, der: Uint8Array | undefined, ready: Ready): Promise<Session> {
+    requireVersion(ready);
+    const session = begin(peer, der);
+    opening.add(session);
+    try {
+      await inTurn(`${session.nodeId}`, () => admit(session, ready));
+    } finally {
+      opening.delete(session);
+    }
+    return session;
+  }
+
+  /** Makes the session the node's live one. Runs one at a time per node, so table and registry agree on the order. */
+  async function admit(session: Session, ready: Ready): Promise<void> {
+    throwIfEnded(session);
+    const previous = live.get(session.nodeId);
+    const handover = previous?.successors.has(session.certificate.fingerprint) ?? false;
+    await registry.openSession(session.tenant, session.nodeId, {
+      session: session.id,
+      certificateFingerprint: session.certificate.fingerprint,
+      address: session.peer.remoteAddress,
+      agentVersion: ready.agentVersion.slice(0, 64),
+      takeover: handover ? 'handover' : 'replaced',
+    });
+    if (session.ended !== undefined) {
+      await registry.closeSession(session.tenant, session.nodeId, session.id, { reason: 'connection lost' });
+      throwIfEnded(session);
+    }
+    live.set(session.nodeId, session);
+    session.heardAt = clock.elapsed();
+    if (!previous) metrics.presence('online', 'connected');
+    welcome(session);
+    if (live.get(session.nodeId) === session && previous && previous.ended === undefined) replace(previous, handover);
+  }
+
+  function welcome(session: Session): void {
+    const { nodeId, certificate } = session;
+    session.peer.send({
+      frame: {
+        $case: 'welcome',
+        value: {
+          nodeId,
+          sessionId: session.id,
+          silenceMs: limits.silenceMs,
+          linkClockMs: BigInt(clock.now()),
+          expiresAtMs: BigInt(certificate.notAfter),
+        },
+      },
+    });
+    log.info({ nodeId: `${nodeId}`, remoteAddress: session.peer.remoteAddress }, 'node online');
+  }
+
+  function replace(previous: Session, handover: boolean): void {
+    previous.ended = new RollcallError(
+      'SESSION_REPLACED',
+      handover ? 'the session was handed over to a newer one' : 'another session of this node took over',
+      { hint: 'if this was not the same machine, two machines hold this key' },
+    );
+    if (!handover) log.warn({ nodeId: `${previous.nodeId}` }, 'a session was replaced by a newer one of the same node');
+    void previous.peer.end(previous.ended);
+  }
+
+  /** Takes a session out of the table and records the node as offline, once. */
+  function retire(session: Session, reason: string): Promise<void> {
+    if (live.get(session.nodeId) !== session) return Promise.resolve();
+    live.delete(session.nodeId);
+    metrics.presence('offline', reason);
+    log.info({ nodeId: `${session.nodeId}`, reason }, 'node offline');
+    const done = registry.closeSession(session.tenant, session.nodeId, session.id, { reason }).then(
+      () => undefined,
+      (error: unknown) => log.error({ err: error, nodeId: `${session.nodeId}` }, 'could not record offline'),
+    );
+    leaving.add(done);
+    void done.then(() => leaving.delete(done));
+    return done;
+  }
+
+  function endSession(session: Session, error: RollcallError, reason: string): Promise<void> {
+    if (session.ended !== undefined) return Promise.resolve();
+    session.ended = error;
+    const closed = session.peer.end(error);
+    void retire(session, reason);
+    return closed;
+  }
+
+  const sweep = clock.every(sweepEveryMs, () => {
+    const elapsed = clock.elapsed();
+    const now = clock.now();
+    for (const session of live.values()) {
+      const verdict = judgeSession(session, limits, elapsed, now);
+      if (verdict === 'ping') ping(session, elapsed);
+      else if (verdict === 'no answer') {
+        void endSession(session, new RollcallError('SESSION_NO_ANSWER', 'no answer to a ping'), verdict);
+      } else if (verdict === 'certificate expired') {
+        void endSession(session, new RollcallError('SESSION_EXPIRED', 'the certificate of this session has expired'), verdict);
+      }
+    }
+  });
+
+  function ping(session: Session, elapsed: number): void {
+    session.pingedAt = elapsed;
+    session.pings += 1n;
+    session.peer.send({ frame: { $case: 'ping', value: { sequence: session.pings } } });
+  }
+
+  return {
+    open,
+    receive(session, { frame }) {
+      if (frame?.$case !== 'pong') throw new RollcallError('PROTOCOL_INVALID', 'a frame that has no place here');
+      if (frame.value.sequence !== session.pings || session.pingedAt === undefined) return;
+      session.pingedAt = undefined;
+      session.heardAt = clock.elapsed();
+    },
+    leave(session, reason) {
+      if (session.ended !== undefined) return;
+      session.ended = 'by peer';
+      void retire(session, reason);
+    },
+    async endNode(tenant, nodeId, error) {
+      const concerned = [...opening].filter(session => session.nodeId === nodeId && session.tenant === tenant);
+      const current = live.get(nodeId);
+      if (current?.tenant === tenant && !concerned.includes(current)) concerned.push(current);
+      await Promise.all(
+        concerned.map(session => {
+          session.ended = error;
+          if (live.get(nodeId) === session) {
+            live.delete(nodeId);
+            metrics.presence('revoked', 'revoked');
+          }
+          return session.peer.end(error);
+        }),
+      );
+      return concerned.length;
+    },
+    broadcast(frame) {
+      for (const session of live.values()) session.peer.send(frame);
+    },
+    count: () => live.size,
+    async drain() {
+      draining = true;
+      sweep.cancel();
+      const spreadMs = 1_000 + (live.size / returnsPerSecond) * 1_000;
+      const ends = [...live.values()].map((session, position) => {
+        const reconnectAfterMs = Math.round((spreadMs * (position + 1)) / (live.size + 1));
+        session.peer.send({ frame: { $case: 'drain', value: { reason: 'the link is stopping', reconnectAfterMs } } });
+        return endSession(session, drainingError(), 'link stopped');
+      });
+      for (const session of opening) {
+        session.ended = drainingError();
+        ends.push(session.peer.end(session.ended));
+      }
+      await Promise.all(ends);
+      while (leaving.size > 0) await Promise.all(leaving);
+    },
+  };
+}
+
+function throwIfEnded({ ended }: Session): void {
+  if (isRollcallError(ended)) throw ended;
+  if (ended === 'by peer') throw new RollcallError('LINK_UNREACHABLE', 'the node left while its session opened');
+}
+
+function requireVersion({ protocolVersion }: Ready): void {
+  if (protocolVersions.some(version => version === protocolVersion)) return;
+  throw new RollcallError('PROTOCOL_VERSION', `protocol version ${protocolVersion} is not spoken here`, {
+    hint: `this link speaks version ${protocolVersions.join(', ')}`,
+  });
+}
+
+function drainingError(): RollcallError {
+  return new RollcallError('LINK_DRAINING', 'the link is stopping; come back in a moment');
+}

@@ -1,0 +1,159 @@
+/**
+ * The one writer every back-end shares. Commits wait in a queue; a loop takes what has gathered as one group, checks
+ * each commit's expectations in order (through what the group has already changed), and writes the group as one
+ * synced batch, so that a thousand concurrent commits cost one fsync. Only then does anybody hear of it: watchers
+ * first, then the callers, in commit order.
+ *
+ * When the batch fails, every commit of the group fails and no cache remembers it. Such a commit may still be found
+ * once the disk is well again (see backend.ts), so a caller that tries again reads again first.
+ */
+import { RollcallError } from '../../base/errors.js';
+import type { Backend } from './backend.js';
+import { storeFailure } from './failure.js';
+import { createHeadCache, readHead, type Head } from './log-head.js';
+import { padded } from './keys.js';
+import type { Change, Expectation, Key, Store, Value } from './store.js';
+import { createWatchers } from './watchers.js';
+
+const maxGroupCommits = 1024;
+const keyPattern = /^[\x20-\x7e]+$/;
+
+interface Commit {
+  readonly changes: readonly Change[];
+  readonly expectations: readonly Expectation[];
+  resolve(): void;
+  reject(error: unknown): void;
+}
+
+/** What is about to be written: values (undefined: deleted) and the new heads of logs. */
+interface Layer {
+  readonly values: Map<Key, Value | undefined>;
+  readonly heads: Map<Key, Head>;
+}
+
+function createLayer(): Layer {
+  return { values: new Map(), heads: new Map() };
+}
+
+function addLayer(lower: Layer, upper: Layer): void {
+  for (const [key, value] of upper.values) lower.values.set(key, value);
+  for (const [log, head] of upper.heads) lower.heads.set(log, head);
+}
+
+function isSame(one: Value | undefined, other: Value | undefined): boolean {
+  if (one === undefined || other === undefined) return one === other;
+  return Buffer.compare(one, other) === 0;
+}
+
+function closedError(): RollcallError {
+  return new RollcallError('STORE_UNAVAILABLE', 'the store of the link is closed');
+}
+
+/** Makes a store of a back-end, which belongs to it from then on. */
+export function createStore(backend: Backend): Store {
+  const queue: Commit[] = [];
+  const heads = createHeadCache();
+  const watchers = createWatchers();
+  let running: Promise<void> | undefined;
+  let closing: Promise<void> | undefined;
+
+  async function checkExpectations(expectations: readonly Expectation[], group: Layer): Promise<void> {
+    for (const { key, value } of expectations) {
+      const found = group.values.has(key) ? group.values.get(key) : await backend.get(key);
+      if (!isSame(found, value)) {
+        throw new RollcallError('STORE_CONFLICT', 'somebody else changed this at the same time; try again', {
+          cause: new Error(`expectation failed for ${key}`),
+        });
+      }
+    }
+  }
+
+  async function stageChange(change: Change, draft: Layer, group: Layer): Promise<void> {
+    if (change.type !== 'append') {
+      if (!keyPattern.test(change.key)) throw new TypeError('a key is printable ASCII text');
+      draft.values.set(change.key, change.type === 'put' ? change.value : undefined);
+      return;
+    }
+    const { log } = change;
+    const head =
+      draft.heads.get(log) ?? group.heads.get(log) ?? heads.get(log) ?? (await readHead(backend, log));
+    const next = { number: head.number + 1, value: change.value(head.value) };
+    draft.heads.set(log, next);
+    draft.values.set(log + padded(next.number, 16), next.value);
+  }
+
+  /** Gives what one commit changes, or the error that keeps it out of the group. */
+  async function stage(commit: Commit, group: Layer): Promise<Layer | { readonly error: unknown }> {
+    try {
+      await checkExpectations(commit.expectations, group);
+      const draft = createLayer();
+      for (const change of commit.changes) await stageChange(change, draft, group);
+      addLayer(group, draft);
+      return draft;
+    } catch (error) {
+      return { error: storeFailure(error) };
+    }
+  }
+
+  async function writeGroup(commits: readonly Commit[]): Promise<void> {
+    const group = createLayer();
+    const outcomes = [];
+    for (const commit of commits) outcomes.push({ commit, staged: await stage(commit, group) });
+    try {
+      if (group.values.size > 0) await backend.write([...group.values], { sync: true });
+    } catch (error) {
+      heads.clear();
+      const failure = storeFailure(error);
+      for (const commit of commits) commit.reject(failure);
+      return;
+    }
+    for (const [log, head] of group.heads) heads.set(log, head);
+    for (const { commit, staged } of outcomes) {
+      if ('error' in staged) {
+        commit.reject(staged.error);
+      } else {
+        watchers.notify(staged.values);
+        commit.resolve();
+      }
+    }
+  }
+
+  async function run(): Promise<void> {
+    // Commits called in the same turn belong together.
+    await Promise.resolve();
+    while (queue.length > 0) await writeGroup(queue.splice(0, maxGroupCommits));
+    running = undefined;
+  }
+
+  async function read<T>(reading: () => T | Promise<T>): Promise<T> {
+    if (closing) throw closedError();
+    try {
+      return await reading();
+    } catch (error) {
+      throw storeFailure(error);
+    }
+  }
+
+  async function closeAll(): Promise<void> {
+    await running;
+    watchers.clear();
+    await backend.close();
+  }
+
+  return {
+    get: key => read(() => backend.get(key)),
+    list: range => read(() => (range.limit === 0 ? [] : backend.list(range))),
+    commit(changes, expectations = []) {
+      if (closing) return Promise.reject(closedError());
+      return new Promise((resolve, reject) => {
+        queue.push({ changes, expectations, resolve, reject });
+        running ??= run();
+      });
+    },
+    watch(prefix, listener) {
+      if (closing) throw closedError();
+      return watchers.add(prefix, listener);
+    },
+    close: () => (closing ??= closeAll()),
+  };
+}

@@ -1,0 +1,21 @@
+/** The trust domain is chosen at the first start and then fixed: it is in every certificate and every signature. */
+import { RollcallError } from '../base/errors.js';
+import type { Random } from '../base/random.js';
+import type { Store } from './store/store.js';
+
+const key = 'meta/trust-domain';
+
+/** The stored one; at the first start the wanted one, or a random name. */
+export async function settleTrustDomain(store: Store, wanted: string | undefined, random: Random): Promise<string> {
+  const stored = await store.get(key);
+  if (stored === undefined) {
+    const chosen = wanted ?? `fleet-${random(4).toString('hex')}`;
+    await store.commit([{ type: 'put', key, value: Buffer.from(chosen) }], [{ key, value: undefined }]);
+    return chosen;
+  }
+  const settled = Buffer.from(stored).toString();
+  if (wanted === undefined || wanted === settled) return settled;
+  throw new RollcallError('CONFIG_INVALID', `this data folder belongs to the trust domain ${settled}, not ${wanted}`, {
+    hint: 'leave --trust-domain out, or use another --data-dir',
+  });
+}

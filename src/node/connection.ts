@@ -1,0 +1,220 @@
+/**
+ * One verified TLS connection to the link, and the two gRPC services on it. TLS 1.3 only; the server's chain must end
+ * at a given root and its certificate must be for the host or the IP address that was asked for. A connection is one
+ * TCP connection: when it is gone it is gone, nothing reconnects by itself.
+ */
+import type { X509Certificate } from 'node:crypto';
+import { lookup } from 'node:dns/promises';
+import { isIP } from 'node:net';
+import { createSecureContext, type ConnectionOptions } from 'node:tls';
+import { connectivityState, type ChannelOptions, type Client } from '@grpc/grpc-js';
+import type { Clock } from '../base/clock.js';
+import { isRollcallError, RollcallError } from '../base/errors.js';
+import { formatAddress, type Address } from '../base/settings.js';
+import { EnrollmentClient } from '../protocol/generated/rollcall/v1/enrollment.js';
+import { LinkClient } from '../protocol/generated/rollcall/v1/link.js';
+import { limits } from '../protocol/limits.js';
+import { describeTlsFailure, unreachable } from './connection-error.js';
+import { TlsCredentials, type Secured } from './tls-credentials.js';
+
+export interface ConnectionRequest {
+  readonly address: Address;
+  /** PEM, one certificate each; at least one. */
+  readonly serverRoots: readonly string[];
+  /** The node's certificate, PEM, with its private key, PEM; none before it has enrolled. */
+  readonly certificate?: { readonly chain: string; readonly key: string } | undefined;
+  /** For everything until the connection can be used, ms. */
+  readonly timeoutMs: number;
+  readonly clock: Clock;
+  /** Gives up at once. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface LinkConnection {
+  readonly enrollment: EnrollmentClient;
+  readonly link: LinkClient;
+  /** The channel binding of this connection (RFC 9266), 32 bytes. */
+  readonly exporter: Buffer;
+  readonly peerCertificate: X509Certificate;
+  /** Resolves when the socket is closed, whoever closed it. */
+  readonly closed: Promise<void>;
+  /** Lets what was written get out, then closes; the socket is cut if that takes longer than half a second. */
+  close(): Promise<void>;
+}
+
+/** Opens a connection; LINK_UNREACHABLE or LINK_UNVERIFIED, with a sentence that says which and why. */
+export async function openConnection(request: ConnectionRequest): Promise<LinkConnection> {
+  const tls = tlsOptions(request);
+  const startedAt = request.clock.elapsed();
+  const hosts = await findHosts(request);
+  let failure: unknown;
+  for (const [position, host] of hosts.entries()) {
+    const leftMs = request.timeoutMs - (request.clock.elapsed() - startedAt);
+    try {
+      // One silent address must not use up the time of the others.
+      return await openTo(host, tls, request, Math.max(leftMs, 1) / (hosts.length - position));
+    } catch (error) {
+      if (!isRollcallError(failure, 'LINK_UNVERIFIED')) failure = error;
+      if (request.signal?.aborted) break;
+    }
+  }
+  throw failure;
+}
+
+function tlsOptions({ address, serverRoots, certificate }: ConnectionRequest): ConnectionOptions {
+  const { host } = address;
+  return {
+    secureContext: createSecureContext({
+      ca: [...serverRoots],
+      ...(certificate && { cert: certificate.chain, key: certificate.key }),
+      minVersion: 'TLSv1.3',
+      maxVersion: 'TLSv1.3',
+      // A root may have been accepted because another one signed it: then it is no self-signed end of a chain.
+      allowPartialTrustChain: true,
+    }),
+    // The certificate must be for `host`. A name is also sent as SNI; an IP address must not be (RFC 6066 §3).
+    host,
+    ...(isIP(host) === 0 && { servername: host }),
+    rejectUnauthorized: true,
+    ALPNProtocols: ['h2'],
+  };
+}
+
+async function findHosts({ address, timeoutMs, clock, signal }: ConnectionRequest): Promise<string[]> {
+  if (isIP(address.host) !== 0) return [address.host];
+  const place = formatAddress(address);
+  const late = stopAfter(clock, timeoutMs, signal, place);
+  try {
+    const found = await Promise.race([lookup(address.host, { all: true }), late.promise]);
+    return found.map(each => each.address);
+  } catch (error) {
+    throw isRollcallError(error) ? error : unreachable(place, error);
+  } finally {
+    late.cancel();
+  }
+}
+
+/** No retries, no proxies, no shared sockets, no reconnecting: what is said on this channel goes over this socket. */
+function channelOptions(address: Address): ChannelOptions {
+  const never = 2 ** 31 - 1;
+  return {
+    'grpc.default_authority': formatAddress(address),
+    'grpc.use_local_subchannel_pool': 1,
+    'grpc.enable_retries': 0,
+    'grpc.enable_http_proxy': 0,
+    'grpc.enable_channelz': 0,
+    'grpc.service_config_disable_resolution': 1,
+    'grpc.initial_reconnect_backoff_ms': never,
+    'grpc.max_reconnect_backoff_ms': never,
+    'grpc.max_receive_message_length': limits.messageBytes,
+    'grpc.max_send_message_length': limits.messageBytes,
+  };
+}
+
+async function openTo(
+  host: string,
+  tls: ConnectionOptions,
+  request: ConnectionRequest,
+  timeoutMs: number,
+): Promise<LinkConnection> {
+  const { address, clock, signal } = request;
+  const place = formatAddress(address);
+  const credentials = new TlsCredentials(tls);
+  const target = `ipv${isIP(host)}:${formatAddress({ host, port: address.port })}`;
+  const enrollment = new EnrollmentClient(target, credentials, channelOptions(address));
+  const channel = enrollment.getChannel();
+  const late = stopAfter(clock, timeoutMs, signal, place);
+  try {
+    await Promise.race([reachReady(channel), late.promise]);
+    if (!credentials.secured) throw new Error('no connection');
+  } catch (error) {
+    const explained = isRollcallError(error) ? error : await explain(enrollment, credentials, request);
+    enrollment.close();
+    credentials.destroy();
+    throw explained;
+  } finally {
+    late.cancel();
+  }
+  const link = new LinkClient(target, credentials, { channelOverride: channel });
+  return connectionOn(credentials.secured, enrollment, link, clock);
+}
+
+function connectionOn(
+  { socket, exporter, peerCertificate }: Secured,
+  enrollment: EnrollmentClient,
+  link: LinkClient,
+  clock: Clock,
+): LinkConnection {
+  const closed = new Promise<void>(resolve => {
+    if (socket.closed) resolve();
+    else socket.once('close', () => resolve());
+  });
+  // Frees the channel when the other side closed.
+  void closed.then(() => enrollment.close());
+  return {
+    enrollment,
+    link,
+    exporter,
+    peerCertificate,
+    closed,
+    async close() {
+      enrollment.close();
+      const cut = clock.after(500, () => socket.destroy());
+      await closed;
+      cut.cancel();
+    },
+  };
+}
+
+/** Resolves when the channel has its connection, rejects when it could not get one. */
+function reachReady(channel: ReturnType<Client['getChannel']>): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const look = () => {
+      const state = channel.getConnectivityState(true);
+      if (state === connectivityState.READY) resolve();
+      else if (state === connectivityState.TRANSIENT_FAILURE || state === connectivityState.SHUTDOWN) {
+        reject(new Error('the channel has no connection'));
+      } else channel.watchConnectivityState(state, Infinity, look);
+    };
+    look();
+  });
+}
+
+/** grpc-js tells why a TCP connection failed only to a call that wanted it. */
+async function explain(
+  client: EnrollmentClient,
+  { failure }: TlsCredentials,
+  { address, clock }: ConnectionRequest,
+): Promise<RollcallError> {
+  const place = formatAddress(address);
+  if (failure) return describeTlsFailure(failure, place, clock.now());
+  const details = await new Promise<string>(resolve => {
+    client.enroll().on('error', (error: { details?: string }) => resolve(error.details ?? ''));
+  });
+  return unreachable(place, details, details);
+}
+
+/** Rejects after the time or when the signal says so, until it is cancelled. */
+function stopAfter(
+  clock: Clock,
+  timeoutMs: number,
+  signal: AbortSignal | undefined,
+  place: string,
+): { readonly promise: Promise<never>; cancel(): void } {
+  let stop: (error: RollcallError) => void = () => undefined;
+  const promise = new Promise<never>((_, reject) => (stop = reject));
+  promise.catch(() => undefined);
+  const giveUp = (why: string) => () =>
+    stop(new RollcallError('LINK_UNREACHABLE', `cannot reach the link at ${place}: ${why}`));
+  const onAbort = giveUp('told to stop');
+  const timer = clock.after(timeoutMs, giveUp('no answer in time'));
+  if (signal?.aborted) onAbort();
+  signal?.addEventListener('abort', onAbort);
+  return {
+    promise,
+    cancel() {
+      timer.cancel();
+      signal?.removeEventListener('abort', onAbort);
+    },
+  };
+}

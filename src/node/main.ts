@@ -1,0 +1,167 @@
+/** The agent as a process: reads settings and keys, runs, and obeys signals. */
+import { X509Certificate } from 'node:crypto';
+import { systemClock } from '../base/clock.js';
+import { RollcallError, toRollcallError } from '../base/errors.js';
+import { createLog, type Log } from '../base/log.js';
+import { fromPem, toPem } from '../base/pem.js';
+import { systemRandom } from '../base/random.js';
+import { readSmallFile } from '../base/secret-file.js';
+import { formatAddress, readSettings } from '../base/settings.js';
+import { version } from '../base/version.js';
+import { loadPrivateKeyFile } from '../identity/key-file.js';
+import { createPassphraseSource } from '../identity/passphrase.js';
+import type { PrivateKey } from '../identity/private-key.js';
+import { createAgent, type Agent } from './agent.js';
+import {
+  environmentPrefix,
+  nodeSettings,
+  passphraseVariable,
+  requireUsable,
+  type NodeConfigSource,
+  type UsableNodeSettings,
+} from './config.js';
+import { maxNodeConfigBytes, parseNodeConfig, type NodeConfig } from './node-config.js';
+
+export interface NodeRun {
+  /** By setting name. */
+  readonly flags: Readonly<Record<string, unknown>>;
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly stderr: { write(text: string): unknown };
+}
+
+/** `revoked` is its own, so that whoever supervises the process knows that starting it again is of no use. */
+export const nodeExitCodes = { toldTo: 0, local: 2, revoked: 4 } as const;
+
+/** Runs until a signal says stop, something on this machine is wrong, or the node is revoked; gives the exit code. */
+export async function runNode({ flags, environment, stderr }: NodeRun): Promise<number> {
+  try {
+    const settings = await readNodeSettings(flags, environment);
+    const [agent, log] = await prepare(settings, environment);
+    const stopListening = obeySignals(agent, log);
+    try {
+      const outcome = await agent.start();
+      if (outcome.reason === 'closed') return nodeExitCodes.toldTo;
+      log.error({ code: outcome.error.code }, 'revoked');
+      print(stderr, revoked());
+      return nodeExitCodes.revoked;
+    } finally {
+      stopListening();
+    }
+  } catch (error) {
+    print(stderr, toRollcallError(error));
+    return nodeExitCodes.local;
+  }
+}
+
+async function readNodeSettings(
+  flags: NodeRun['flags'],
+  environment: NodeRun['environment'],
+): Promise<UsableNodeSettings> {
+  const named = flags['config'] ?? environment[`${environmentPrefix}CONFIG`];
+  const filePath = typeof named === 'string' ? named : undefined;
+  // The reader of YAML is loaded only for those who use it.
+  const file =
+    filePath === undefined
+      ? undefined
+      : await (await import('../base/config-file.js')).readConfigFile(filePath);
+  const settings = readSettings(nodeSettings, {
+    flags,
+    environment: withoutPassphrase(environment),
+    environmentPrefix,
+    file,
+    filePath,
+  });
+  requireUsable(settings);
+  return settings;
+}
+
+/** It is read where the key is; as a setting it could come from an argument. */
+function withoutPassphrase(environment: NodeRun['environment']): NodeRun['environment'] {
+  return Object.fromEntries(Object.entries(environment).filter(([name]) => name !== passphraseVariable));
+}
+
+/** Everything that can be wrong on this machine is found here, before anything is connected to. */
+async function prepare(
+  settings: UsableNodeSettings,
+  environment: NodeRun['environment'],
+): Promise<[Agent, Log]> {
+  const { link, tenant, 'state-dir': stateDir } = settings;
+  const [serverRoots] = await Promise.all([
+    loadServerRoots(settings['root-certificates']),
+    loadNodeConfig(settings['node-config']),
+  ]);
+  const privateKey = await loadNodeKey(settings, environment);
+  const log = createLog({ level: settings['log-level'], name: 'rollcall-node' });
+  const { fingerprint } = privateKey.publicKey;
+  log.info({ link: formatAddress(link), tenant, fingerprint, stateDir, version }, 'node agent starts');
+  const config = { link, serverRoots, tenant, stateDir };
+  return [createAgent({ config, privateKey, clock: systemClock, random: systemRandom, log }), log];
+}
+
+async function loadServerRoots(path: string): Promise<readonly string[]> {
+  const text = (await readSmallFile(path, 'root certificates')).toString('utf8');
+  return fromPem(text, `file of root certificates ${path}`).map(der => {
+    try {
+      return toPem(new X509Certificate(der).raw);
+    } catch (error) {
+      throw new RollcallError('CONFIG_INVALID', `a root certificate in ${path} is damaged`, { cause: error });
+    }
+  });
+}
+
+async function loadNodeConfig(source: NodeConfigSource): Promise<NodeConfig> {
+  if ('pairs' in source) return source.pairs;
+  const text = (await readSmallFile(source.file, 'node config', maxNodeConfigBytes)).toString('utf8');
+  try {
+    return parseNodeConfig(text);
+  } catch (error) {
+    const { code, message } = toRollcallError(error);
+    throw new RollcallError(code, `${source.file}: ${message}`, { cause: error });
+  }
+}
+
+function loadNodeKey(settings: UsableNodeSettings, environment: NodeRun['environment']): Promise<PrivateKey> {
+  const path = settings['auth-private-key'];
+  const passphrase = createPassphraseSource({
+    file: settings['auth-private-key-passphrase-file'],
+    environment: environment[passphraseVariable],
+    terminal: process.stdin.isTTY
+      ? { input: process.stdin, output: process.stderr, question: `passphrase of ${path}: ` }
+      : undefined,
+  });
+  return loadPrivateKeyFile(path, passphrase && { passphrase });
+}
+
+/** The first SIGTERM or SIGINT says good-bye to the link, a second one quits at once. */
+function obeySignals(agent: Agent, log: Log): () => void {
+  let stopping = false;
+  const stop = (signal: NodeJS.Signals): void => {
+    if (stopping) process.exit(1);
+    stopping = true;
+    log.info({ signal }, 'node agent stops');
+    void agent.close();
+  };
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, stop);
+  return () => {
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.off(signal, stop);
+  };
+}
+
+function revoked(): RollcallError {
+  return new RollcallError(
+    'NODE_REVOKED',
+    "this node was revoked by the link's operator and will not come back",
+    {
+      hint: 'register it again deliberately ("rollcall nodes register --again") or take it out of service',
+    },
+  );
+}
+
+/** One `error:` line for each problem; indented lines belong to the one before and keep their columns. */
+function print(stderr: NodeRun['stderr'], { message, hint }: RollcallError): void {
+  for (const line of message.split('\n')) {
+    const shown = line.replaceAll(/\p{Cc}/gu, '?');
+    stderr.write(line.startsWith('  ') ? `${shown}\n` : `error: ${shown}\n`);
+  }
+  if (hint !== undefined) stderr.write(`hint: ${hint.replaceAll(/\p{Cc}/gu, '?')}\n`);
+}

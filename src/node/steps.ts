@@ -1,0 +1,154 @@
+/**
+ * The steps a node takes: enroll on a connection of its own, enroll again on the live one, go live with what it has.
+ * Each either did all of its work or left nothing open; when to take which is the agent's to decide.
+ */
+import { X509Certificate } from 'node:crypto';
+import type { Clock } from '../base/clock.js';
+import { isRollcallError, RollcallError } from '../base/errors.js';
+import type { Log } from '../base/log.js';
+import type { Random } from '../base/random.js';
+import { formatAddress, type Address } from '../base/settings.js';
+import type { PrivateKey } from '../identity/private-key.js';
+import type { Welcome } from '../protocol/generated/rollcall/v1/link.js';
+import type { ConditionLog } from './agent-log.js';
+import { fraction } from './backoff.js';
+import { openConnection, type LinkConnection } from './connection.js';
+import { enroll } from './enroll.js';
+import type { Memory } from './memory.js';
+import { openSession, type Session } from './session.js';
+import type { NodeState } from './state.js';
+
+export interface StepsOptions {
+  readonly address: Address;
+  readonly tenant: string;
+  readonly privateKey: PrivateKey;
+  readonly memory: Memory;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly conditions: ConditionLog;
+  /** Every step gives up at once. */
+  readonly signal: AbortSignal;
+}
+
+/** A welcomed session and the connection it is on. */
+export interface Live {
+  readonly connection: LinkConnection;
+  readonly session: Session;
+  /** Of the certificate it was opened with. */
+  readonly generation: bigint;
+  /** From its Welcome to its renewal, ms. */
+  readonly renewInMs: number;
+}
+
+export interface Steps {
+  /** Opens a connection without a certificate and enrolls on it. */
+  enrollAnew(): Promise<void>;
+  /** Enrolls as another stream of this connection. */
+  enrollOn(connection: LinkConnection): Promise<void>;
+  /** Connects with the usable certificate and waits to be welcomed. A certificate the link refuses is dropped. */
+  goLive(): Promise<Live>;
+}
+
+/** For TCP and TLS, ms. */
+const connectWithinMs = 10_000;
+
+export function createSteps(options: StepsOptions): Steps {
+  const { address, memory, clock, random, log, conditions, signal } = options;
+
+  function connect(state?: NodeState): Promise<LinkConnection> {
+    const serverRoots = memory.serverRoots();
+    const certificate = state && { chain: chainToShow(state), key: state.sessionKey };
+    return openConnection({ address, serverRoots, certificate, timeoutMs: connectWithinMs, clock, signal });
+  }
+
+  async function enrollOn(connection: LinkConnection): Promise<void> {
+    const { privateKey, tenant } = options;
+    const known = memory.state();
+    const enrollment = await enroll({
+      connection,
+      privateKey,
+      tenant,
+      trustDomain: known?.trustDomain,
+      generation: known?.generation ?? 0n,
+      clock,
+      random,
+      signal,
+    });
+    conditions.compareClocks(clock.now(), enrollment.linkClockMs);
+    await memory.keep(enrollment);
+    const { nodeId, trustDomain, generation } = enrollment;
+    log.info(
+      { nodeId: `${nodeId}`, trustDomain, generation: `${generation}`, link: formatAddress(address) },
+      'enrolled',
+    );
+  }
+
+  async function openLive(state: NodeState, connection: LinkConnection): Promise<Live> {
+    const onServerRoots = (roots: readonly Buffer[]) =>
+      void memory
+        .takeServerRoots(roots)
+        .catch((error: unknown) => log.error({ err: error }, 'server roots not kept'));
+    const session = await openSession({ connection, clock, onServerRoots, signal });
+    conditions.compareClocks(clock.now(), Number(session.welcome.linkClockMs));
+    const renewInMs = renewalDelay(session.welcome, state.renewalMarginMs, fraction(random));
+    return { connection, session, generation: state.generation, renewInMs };
+  }
+
+  return {
+    enrollOn,
+    async enrollAnew() {
+      const connection = await connect();
+      try {
+        await enrollOn(connection);
+      } finally {
+        void connection.close();
+      }
+    },
+    async goLive() {
+      const state = memory.usable();
+      if (!state) throw new RollcallError('CERTIFICATE_REFUSED', 'there is no usable certificate');
+      const connection = await connect(state);
+      try {
+        return await openLive(state, connection);
+      } catch (error) {
+        if (isRefusal(error)) memory.dropCertificate();
+        void connection.close();
+        throw error;
+      }
+    },
+  };
+}
+
+/** The certificate cannot be used any more; the node key still can. */
+export function isRefusal(error: unknown): boolean {
+  return isRollcallError(error, 'CERTIFICATE_REFUSED') || isRollcallError(error, 'SESSION_EXPIRED');
+}
+
+const leastRenewalMs = 500;
+/** Timers take no more than 2^31 ms. */
+const mostRenewalMs = 20 * 24 * 3_600_000;
+
+/**
+ * Milliseconds from Welcome to renewal, by the link's own clock alone: the margin before the end that the link asked
+ * for, and up to a tenth earlier so that a fleet enrolled together does not renew together. `chance` is in [0, 1).
+ */
+export function renewalDelay(
+  { expiresAtMs, linkClockMs }: Pick<Welcome, 'expiresAtMs' | 'linkClockMs'>,
+  renewalMarginMs: number,
+  chance: number,
+): number {
+  const dueInMs = Number(expiresAtMs - linkClockMs) - renewalMarginMs;
+  return Math.min(Math.max(dueInMs * (1 - chance / 10), leastRenewalMs), mostRenewalMs);
+}
+
+/** The issuer is known to the link: sending it as well would cost the link memory for every node. */
+function chainToShow({ certificateChain }: NodeState): string {
+  return certificateChain
+    .filter((pem, position) => position === 0 || !isSelfIssued(new X509Certificate(pem)))
+    .join('');
+}
+
+function isSelfIssued(certificate: X509Certificate): boolean {
+  return certificate.subject === certificate.issuer;
+}

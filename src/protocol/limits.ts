@@ -1,0 +1,30 @@
+/** What both sides of the wire hold to. A peer that goes past a limit is refused, never waited for. */
+
+/** Versions of the protocol this package speaks, newest first. */
+export const protocolVersions = [1] as const;
+
+export const limits = {
+  /** The largest gRPC message either side takes, bytes. */
+  messageBytes: 64 * 1024,
+  /** Streams at once on one connection: the session and its renewal. */
+  streamsPerConnection: 2,
+  /** TLS handshake, from the accepted socket, ms. */
+  handshakeMs: 5_000,
+  /** From the opened Enroll stream to Hello, ms. */
+  helloMs: 5_000,
+  /** From the challenge to the proof, ms. */
+  proofMs: 10_000,
+  /** From the opened Connect stream to Ready, ms. */
+  readyMs: 5_000,
+  /** Between two pings of one session, ms. */
+  pingEveryMs: 9_000,
+  /** For the answer to a ping, ms. */
+  pongWithinMs: 4_000,
+  /** A node that heard nothing for this long takes the link for gone, ms. */
+  silenceMs: 30_000,
+  /** How long a replaced agent waits before it returns, so that two clones do not flap, ms. */
+  replacedPauseMs: 30_000,
+} as const;
+
+/** The tenant of everything that names none. */
+export const defaultTenant = 'default';

@@ -1,0 +1,553 @@
+/** The command against a real control port over TLS: what it asks, what it prints, how it ends. */
+import { chmod, mkdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { createServer, type AddressInfo } from 'node:net';
+import { generateKeyPairSync } from 'node:crypto';
+import { join } from 'node:path';
+import t from 'tap';
+import { findingOf } from '../../src/cli/diagnosis.js';
+import { version } from '../../src/base/version.js';
+import { NodeStatus } from '../../src/protocol/generated/rollcall/v1/control.js';
+import { day, makeNode, noon, startControlServer, type ControlServer } from './fixtures/control-server.js';
+import { Kept, run } from './fixtures/shell.js';
+
+const server = await startControlServer();
+t.teardown(() => server.close());
+t.beforeEach(() => {
+  server.nodes.length = 0;
+  server.transitions.length = 0;
+  server.asked.length = 0;
+});
+
+async function writeKey(name: string, curve = 'P-256'): Promise<string> {
+  const { publicKey } = generateKeyPairSync('ec', { namedCurve: curve });
+  const path = join(server.folder, name);
+  await writeFile(path, publicKey.export({ format: 'pem', type: 'spki' }));
+  return path;
+}
+
+const ask = (words: readonly string[], options: Parameters<typeof run>[1] = {}) =>
+  run([...words, ...server.flags], options);
+
+const online = (fields: Parameters<typeof makeNode>[0] = {}) =>
+  makeNode({
+    id: 16019329408659850374n,
+    name: 'press-3',
+    status: NodeStatus.NODE_STATUS_ONLINE,
+    reason: 'connected',
+    ...fields,
+  });
+
+void t.test('register says which node a key became, one for each file', async t => {
+  const keys = [await writeKey('one.pub'), await writeKey('two.pub', 'P-384')];
+  const said = await ask(['nodes', 'register', ...keys, '--label', 'site=hamburg']);
+  t.same(said, {
+    code: 0,
+    stdout: `✅ Node 16019329408659850374 registered successfully.
+   SHA256:registered
+✅ Node 16019329408659850375 registered successfully.
+   SHA256:registered
+`,
+    stderr: '',
+  });
+  t.match(server.asked[0]?.request, { labels: { site: 'hamburg' }, again: false, name: '' });
+
+  const json = await ask([
+    'nodes',
+    'register',
+    await writeKey('three.pub'),
+    '--name',
+    'n3',
+    '--again',
+    '--json',
+  ]);
+  t.match(JSON.parse(json.stdout), [{ id: '16019329408659850376', name: 'n3', status: 'created' }]);
+  t.match(server.asked[2]?.request, { name: 'n3', again: true });
+});
+
+void t.test('register reads every file first, and goes on past a refused key', async t => {
+  const good = await writeKey('good.pub');
+  const bad = join(server.folder, 'bad.pub');
+  await writeFile(bad, 'nonsense');
+  const refusedFile = await ask(['nodes', 'register', good, bad]);
+  t.equal(refusedFile.code, 2);
+  t.match(refusedFile.stderr, /^error: .*bad\.pub/);
+  t.equal(server.asked.length, 0, 'nothing was registered');
+
+  await ask(['nodes', 'register', good]);
+  const other = await writeKey('other.pub');
+  const said = await ask(['nodes', 'register', good, other]);
+  t.equal(said.code, 1);
+  t.match(said.stderr, /^error: .*good\.pub: this key is registered as node 7\nhint: revoke it\n$/);
+  t.match(said.stdout, /^✅ Node \d+ registered/);
+  const json = await ask(['nodes', 'register', good, '--json']);
+  t.same([json.code, json.stdout], [1, '[]\n']);
+});
+
+void t.test(
+  'what the link finds wrong with a request is refused, what the command finds wrong is usage',
+  async t => {
+    const key = await writeKey('named.pub');
+    const stated = await ask(['nodes', 'register', key, '--name', 'bad name']);
+    t.same([stated.code, stated.stderr], [1, 'error: that is no name\n']);
+    const twice = await ask(['nodes', 'register', key, key, '--name', 'n']);
+    t.equal(twice.code, 2);
+    t.match(twice.stderr, /--name wants a single key file/);
+  },
+);
+
+void t.test('list, piped: plain columns, no escape codes', async t => {
+  server.nodes.push(online({ sinceMs: BigInt(noon - 61_000) }), makeNode({ id: 7n }));
+  const said = await ask(['nodes', 'list'], { now: noon });
+  t.same(said, {
+    code: 0,
+    stdout: `Node ID               Owner   Status   Elapsed   Status Changed @
+16019329408659850374  <none>  online   00:01:01  2026-01-15 11:58:59Z
+7                     <none>  created  -         N/A
+`,
+    stderr: '',
+  });
+  const wide = await ask(['nodes', 'list', '--wide', '--status', 'online'], { now: noon });
+  t.match(wide.stdout, /Name +Reason +Address +Labels\n.*press-3 +connected +- +-\n$/);
+  t.match(server.asked[1]?.request, { statuses: [NodeStatus.NODE_STATUS_ONLINE] });
+});
+
+void t.test('list, on a terminal: the box, the status in colour, and no colour with NO_COLOR', async t => {
+  server.nodes.push(online());
+  const said = await ask(['nodes', 'list'], { isTTY: true, now: noon });
+  t.match(said.stdout, /^┏━{22}┳━{8}┳━{9}┳━{10}┳━{22}┓\n/);
+  t.match(said.stdout, '│ \x1b[32monline\x1b[0m  │');
+  const colourless = await ask(['nodes', 'list'], { isTTY: true, environment: { NO_COLOR: '1' } });
+  t.match(colourless.stdout, '│ online  │');
+  t.notMatch(colourless.stdout, '\x1b');
+});
+
+void t.test('list gives a whole fleet page by page, as a table and as one JSON array', async t => {
+  for (let id = 1n; id <= 2_500n; id += 1n) server.nodes.push(makeNode({ id }));
+  const said = await ask(['nodes', 'list']);
+  t.equal(said.stdout.trimEnd().split('\n').length, 2_501);
+  t.equal(server.asked.length, 3);
+  const json = JSON.parse((await ask(['nodes', 'list', '--json'])).stdout) as { id: string }[];
+  t.same([json.length, json.at(-1)?.id], [2_500, '2500']);
+  const few = JSON.parse((await ask(['nodes', 'list', '--json', '--limit', '3'])).stdout) as unknown[];
+  t.equal(few.length, 3);
+});
+
+void t.test('an empty list is a list, and says what to do next', async t => {
+  const said = await ask(['nodes', 'list']);
+  t.match(said, { code: 0, stdout: /^Node ID .*\n$/, stderr: /^hint: no node is registered yet/ });
+  t.same(await ask(['nodes', 'list', '--json']), { code: 0, stdout: '[]\n', stderr: '' });
+  t.match((await ask(['nodes', 'list', '--text', 'x'])).stderr, 'hint: no node is like that');
+});
+
+void t.test('show and history tell all of a node', async t => {
+  server.nodes.push(
+    online({ labels: { note: 'a\x1b[2Jb' }, address: '10.0.0.9:5151', certificateExpiresAtMs: 1n }),
+  );
+  server.transitions.push({
+    atMs: BigInt(noon),
+    status: NodeStatus.NODE_STATUS_OFFLINE,
+    reason: 'connection lost',
+    detail: '',
+    address: '10.0.0.9:5151',
+  });
+  const shown = await ask(['nodes', 'show', 'press-3'], { now: noon + 1_000 });
+  t.match(shown.stdout, /^Node ID +16019329408659850374\nName +press-3\n/);
+  t.match(shown.stdout, /Since +2026-01-15 12:00:00Z \(00:00:01\)\n/);
+  t.notMatch(shown.stdout, '\x1b');
+  t.notMatch(shown.stdout, /^Agent/m, 'what is not known is not shown');
+  t.match(JSON.parse((await ask(['nodes', 'show', 'press-3', '--json'])).stdout), {
+    id: '16019329408659850374',
+    since: '2026-01-15T12:00:00.000Z',
+  });
+
+  const history = await ask(['nodes', 'history', '16019329408659850374']);
+  t.match(history.stdout, /2026-01-15 12:00:00Z {2}offline {2}connection lost {2}10\.0\.0\.9:5151 {2}-\n$/);
+  t.same(JSON.parse((await ask(['nodes', 'history', 'press-3', '--json'])).stdout), [
+    {
+      at: '2026-01-15T12:00:00.000Z',
+      status: 'offline',
+      reason: 'connection lost',
+      detail: null,
+      address: '10.0.0.9:5151',
+    },
+  ]);
+  const unknown = await ask(['nodes', 'show', 'nobody']);
+  t.same(unknown, {
+    code: 1,
+    stdout: '',
+    stderr: 'error: there is no node "nobody"\nhint: rollcall nodes list shows them\n',
+  });
+});
+
+void t.test('revoke says what it ended and how fast; unregister is the same', async t => {
+  server.nodes.push(online(), makeNode({ id: 7n }));
+  const said = await ask(['nodes', 'revoke', 'press-3', '7', '--comment', 'lost']);
+  t.same(said, {
+    code: 0,
+    stdout: `✅ Node 16019329408659850374 revoked; one session ended in 3.2 ms.
+✅ Node 7 revoked; no session was open.
+`,
+    stderr: '',
+  });
+  t.match(server.asked[0]?.request, { node: 'press-3', comment: 'lost' });
+  const again = await ask(['nodes', 'unregister', 'nobody', '7', '--json']);
+  t.equal(again.code, 1);
+  t.match(again.stderr, /^error: nobody: there is no node "nobody"/);
+  t.match(JSON.parse(again.stdout), [{ id: '7', status: 'revoked', sessionsEnded: 0, closedAfterMs: 0 }]);
+});
+
+/** Waits until a line came, without a clock. */
+async function until(holds: () => boolean): Promise<void> {
+  while (!holds()) await new Promise(resolve => setImmediate(resolve));
+}
+
+async function startWatch(words: readonly string[], options: Parameters<typeof run>[1] = {}) {
+  const stdout = new Kept(options.isTTY);
+  let interrupt: () => void = () => undefined;
+  const onInterruptible = (listener: () => void) => (interrupt = listener);
+  const said = ask(['nodes', 'watch', ...words], { ...options, stdout, onInterruptible });
+  await until(() => server.watching.size > 0);
+  const send = async (node: Parameters<typeof makeNode>[0]) => {
+    const before = stdout.text.length;
+    for (const call of server.watching) call.write({ node: online(node) });
+    await until(() => stdout.text.length > before);
+  };
+  return { said, stdout, send, interrupt: () => interrupt() };
+}
+
+void t.test('watch prints each change as it comes, and Ctrl-C ends it well', async t => {
+  const watch = await startWatch([]);
+  await watch.send({});
+  await watch.send({ id: 7n, name: '', status: NodeStatus.NODE_STATUS_OFFLINE, reason: 'connection lost' });
+  watch.interrupt();
+  t.same(await watch.said, {
+    code: 0,
+    stdout: `2026-01-15 12:00:00Z  16019329408659850374  online       connected  (press-3)
+2026-01-15 12:00:00Z  7                     offline      connection lost
+`,
+    stderr: '',
+  });
+
+  server.nodes.push(makeNode({ id: 1n }));
+  const json = await startWatch(['--json', '--snapshot']);
+  await until(() => json.stdout.text.includes('\n'));
+  await json.send({});
+  json.interrupt();
+  const { stdout } = await json.said;
+  const ids = stdout
+    .trimEnd()
+    .split('\n')
+    .map(line => (JSON.parse(line) as { id: string }).id);
+  t.same(ids, ['1', '16019329408659850374']);
+});
+
+void t.test('what Flower users type is understood or answered', async t => {
+  const key = await writeKey('flower.pub');
+  const registered = await ask(['nodes', 'register', key, '.', 'my-federation']);
+  t.match(registered, { code: 0, stdout: /^✅/, stderr: /^hint: "\. my-federation" is not needed/ });
+  t.match(await ask(['nodes', 'list', '.', 'my-federation']), {
+    code: 0,
+    stderr: /^hint: "\. my-federation"/,
+  });
+  t.match(await ask(['nodes', 'revoke', '16019329408659850374', '.']), {
+    code: 0,
+    stderr: /^hint: "\." is not/,
+  });
+  t.equal((await ask(['nodes', 'revoke', '.'])).code, 2);
+  for (const [words, hint] of [
+    [['register', 'key.pub', '.'], 'use rollcall nodes register KEY…'],
+    [['list', '--verbose'], 'use rollcall nodes list'],
+    [['unregister', '7'], 'use rollcall nodes revoke NODE…'],
+    [[], 'use rollcall nodes register, list or revoke'],
+  ] as const) {
+    t.same(await run(['supernode', ...words]), {
+      code: 2,
+      stdout: '',
+      stderr: `error: rollcall has no "supernode" command\nhint: ${hint}\n`,
+    });
+  }
+});
+
+void t.test('mistakes in what was typed are usage, with a hint, and reach no link', async t => {
+  for (const [words, stderr] of [
+    [['nodes', 'lst'], "error: unknown command 'lst'\nhint: did you mean list?\n"],
+    [['lnk'], "error: unknown command 'lnk'\nhint: did you mean link?\n"],
+    [['nodes', 'list', '--wid'], "error: unknown option '--wid'\nhint: did you mean --wide?\n"],
+    [
+      ['nodes', 'list', '--zzz'],
+      "error: unknown option '--zzz'\nhint: rollcall nodes list --help shows what there is\n",
+    ],
+    [
+      ['nodes', 'register'],
+      "error: missing required argument 'file'\nhint: rollcall nodes register --help shows what there is\n",
+    ],
+    [['nodes', 'list', 'x'], 'error: nodes list takes no "x"\nhint: to search, use --text x\n'],
+    [['nodes', 'list', '--status', 'up'], /^error: there is no status "up"\nhint: there are: created, /],
+    [['nodes', 'list', '--limit', '0'], /^error: --limit wants/],
+    [['nodes', 'list', '--label', 'x'], /^error: --label wants NAME=VALUE/],
+    [['link', '--data-dri', 'x'], "error: unknown option '--data-dri'\nhint: did you mean --data-dir?\n"],
+    [['link', 'extra'], /^error: too many arguments/],
+    [['profile', 'show'], /^error: missing required argument 'name'/],
+    [['nodes', 'watch', '--bad\x1b[31m'], /^error: unknown option '--bad\[31m'/],
+  ] as const) {
+    const said = await run(words);
+    t.equal(said.code, 2, words.join(' '));
+    t.match(said.stderr, stderr);
+    t.equal(said.stdout, '');
+  }
+  t.equal(server.asked.length, 0);
+});
+
+void t.test('help and version are answers, with examples', async t => {
+  t.same(await run(['--version']), { code: 0, stdout: `${version}\n`, stderr: '' });
+  for (const words of [['--help'], [], ['nodes'], ['nodes', '--help']]) {
+    const said = await run(words);
+    t.match(said, { code: 0, stderr: '' });
+    t.match(said.stdout, 'Examples:');
+  }
+  const help = await run(['link', '--help']);
+  t.match(help, { code: 0, stderr: '' });
+  t.match(help.stdout, /--data-dir <DIR> +registry/);
+  t.match(help.stdout, 'ROLLCALL_LINK_LOG_LEVEL');
+  t.match(help.stdout, 'default: 0.0.0.0:9092');
+  t.notMatch((await run(['--help'])).stdout, 'supernode');
+});
+
+void t.test('each way not to reach a link says what is wrong and what to do', async t => {
+  const list = (flags: Record<string, string>) => {
+    const settings = {
+      control: `127.0.0.1:${server.port}`,
+      'root-certificates': server.rootsPath,
+      'token-file': server.tokenPath,
+      ...flags,
+    };
+    return run([
+      'nodes',
+      'list',
+      ...Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value]),
+    ]);
+  };
+  const silent = createServer(socket => {
+    socket.on('error', () => undefined).resume();
+    socket.end('hello, this is not TLS\n');
+  });
+  await new Promise<void>(resolve => silent.listen(0, '127.0.0.1', resolve));
+  const plainPort = (silent.address() as AddressInfo).port;
+  t.match(await list({ control: `127.0.0.1:${plainPort}` }), {
+    code: 3,
+    stderr:
+      /^error: what answers at 127\.0\.0\.1:\d+ does not speak TLS 1\.3\nhint: is this the control port/,
+  });
+  await new Promise(resolve => silent.close(resolve));
+  t.match(await list({ control: `127.0.0.1:${plainPort}` }), {
+    code: 3,
+    stderr: /^error: nothing listens at 127\.0\.0\.1:\d+\nhint: is the link running\?/,
+  });
+  t.match(await list({ 'root-certificates': server.strangerRootsPath }), {
+    code: 3,
+    stderr:
+      /^error: what answers at .* shows a certificate that no root in .*stranger\.crt vouches for\nhint: /,
+  });
+  t.match(await list({ control: `[::1]:${server.port}` }), { code: 3, stderr: /nothing listens at \[::1\]/ });
+  t.match(await list({ control: 'no.such.host.invalid:9093' }), {
+    code: 3,
+    stderr: /no\.such\.host\.invalid/,
+  });
+  t.equal((await list({ control: `localhost:${server.port}` })).code, 0, 'by name it is reached');
+
+  const wrong = join(server.folder, 'wrong-token');
+  await writeFile(wrong, 'rollcall-admin-wrong\n', { mode: 0o600 });
+  t.match(await list({ 'token-file': wrong }), {
+    code: 1,
+    stderr: /^error: the token is not valid here\nhint: does .*wrong-token hold the token of the link/,
+  });
+});
+
+void t.test('a certificate for another address, or past its end, is not trusted', async t => {
+  const everywhere = await startControlServer({ host: '0.0.0.0' });
+  t.teardown(() => everywhere.close());
+  const flags = ['--root-certificates', everywhere.rootsPath, '--token-file', everywhere.tokenPath];
+  const control = `127.0.0.3:${everywhere.port}`;
+  const elsewhere = await run(['nodes', 'list', '--control', control, ...flags]);
+  t.match(elsewhere, {
+    code: 3,
+    stderr:
+      /^error: the certificate shown at 127\.0\.0\.3:\d+ is not for 127\.0\.0\.3\nhint: it is for DNS:localhost/,
+  });
+  const expired = await startControlServer({ madeAt: Date.now() - 3 * day });
+  t.teardown(() => expired.close());
+  t.match(await run(['nodes', 'list', ...expired.flags]), {
+    code: 3,
+    stderr: /^error: the certificate shown at .* has expired\nhint: /,
+  });
+  t.equal(everywhere.asked.length + expired.asked.length, 0, 'nobody was shown a token');
+});
+
+void t.test('why a connection failed is told from its code', t => {
+  const settings = {
+    address: { host: '127.0.0.3', port: 1 },
+    addressText: '127.0.0.3:1',
+    roots: Buffer.alloc(0),
+    rootsPath: 'ca.crt',
+    token: 'x',
+    tokenPath: 'x',
+  };
+  const failure = (code: string, more: object = {}) => Object.assign(new Error('x'), { code, ...more });
+  const named = findingOf(
+    failure('ERR_TLS_CERT_ALTNAME_INVALID', { cert: { subjectaltname: 'DNS:localhost' } }),
+    settings,
+  );
+  t.match(named, {
+    code: 'LINK_UNVERIFIED',
+    hint: 'it is for DNS:localhost; use one of its names with --control',
+  });
+  t.match(findingOf(failure('CERT_HAS_EXPIRED'), settings), {
+    code: 'LINK_UNVERIFIED',
+    message: /has expired$/,
+  });
+  t.match(findingOf(failure('ETIMEDOUT'), settings), { code: 'LINK_UNREACHABLE', message: /no answer$/ });
+  t.match(findingOf(failure('EWEIRD'), settings), { code: 'LINK_UNREACHABLE', message: /EWEIRD$/ });
+  t.end();
+});
+
+void t.test('settings come from flags, then the environment, then a profile', async t => {
+  const home = join(server.folder, 'config');
+  await mkdir(home, { mode: 0o700 });
+  const environment = { ROLLCALL_CONFIG_HOME: home };
+  const port = String(server.port);
+  const missing = await run(['nodes', 'list'], { environment });
+  t.equal(missing.code, 2);
+  t.match(
+    missing.stderr,
+    /^error: nothing says which roots .*\nerror: nothing says which token .*\nhint: give --root/,
+  );
+
+  const saved = await run(['profile', 'save', 'default', ...server.flags], { environment });
+  t.match(saved, { code: 0, stdout: '✅ Profile default saved.\n', stderr: '' });
+  t.equal((await stat(join(home, 'profiles.json'))).mode & 0o777, 0o600);
+  t.equal((await run(['nodes', 'list'], { environment })).code, 0);
+
+  const fromEnvironment = { ...environment, ROLLCALL_TOKEN_FILE: join(server.folder, 'missing') };
+  t.match(await run(['nodes', 'list'], { environment: fromEnvironment }), {
+    code: 2,
+    stderr: /folder|missing/,
+  });
+  t.equal(
+    (await run(['nodes', 'list', '--token-file', server.tokenPath], { environment: fromEnvironment })).code,
+    0,
+  );
+
+  const other = await run(['nodes', 'list', '--control', `localhost:${port}`], { environment });
+  t.equal(other.code, 2, "the default profile's token is not sent to another link");
+  t.equal(
+    (await run(['nodes', 'list', '--control', `localhost:${port}`, '--profile', 'default'], { environment }))
+      .code,
+    0,
+    'unless the profile is named',
+  );
+  const everything = {
+    ROLLCALL_CONTROL: `127.0.0.1:${port}`,
+    ROLLCALL_ROOT_CERTIFICATES: server.rootsPath,
+    ROLLCALL_TOKEN_FILE: server.tokenPath,
+  };
+  t.equal((await run(['nodes', 'list'], { environment: everything })).code, 0);
+});
+
+void t.test('profiles are saved, changed, listed, shown and removed', async t => {
+  const environment = { ROLLCALL_CONFIG_HOME: join(server.folder, 'profiles') };
+  const profile = (...words: string[]) => run(['profile', ...words], { environment });
+  t.match(await profile('list'), { code: 0, stderr: /^hint: no profile is saved/ });
+  t.equal((await profile('save', 'lab')).code, 2, 'with nothing to save');
+  t.equal((await profile('save', '../x', '--control', 'a:1')).code, 2);
+  t.match(await profile('save', 'lab', '--control', 'lab'), {
+    code: 2,
+    stderr: /^error: --control: wants HOST:PORT/,
+  });
+  t.match(await profile('save', 'lab', '--control', 'lab.example:9093', '--token-file', 'no-such-token'), {
+    code: 0,
+    stderr: /no-such-token is not there yet\nhint: use it with --profile lab/,
+  });
+  await profile('save', 'lab', '--root-certificates', server.rootsPath);
+  t.same(JSON.parse((await profile('show', 'lab', '--json')).stdout), {
+    name: 'lab',
+    control: 'lab.example:9093',
+    rootCertificates: server.rootsPath,
+    tokenFile: join(process.cwd(), 'no-such-token'),
+  });
+  t.match((await profile('show', 'lab')).stdout, /^Profile +lab\nControl +lab\.example:9093\n/);
+  await profile('save', 'attic', '--control', '[::1]:9093');
+  const listed = JSON.parse((await profile('list', '--json')).stdout) as { name: string }[];
+  t.same(
+    listed.map(({ name }) => name),
+    ['attic', 'lab'],
+  );
+  t.equal((await profile('remove', 'lab')).code, 0);
+  t.match(await profile('show', 'lab'), { code: 2, stderr: /no profile "lab"\nhint: there are: attic/ });
+  t.match(await run(['nodes', 'list', '--profile', 'lab'], { environment }), {
+    code: 2,
+    stderr: /no profile "lab"/,
+  });
+
+  const path = join(server.folder, 'profiles', 'profiles.json');
+  t.notMatch(await readFile(path, 'utf8'), server.token);
+  for (const [content, message] of [
+    ['{', 'is not JSON'],
+    ['[]', 'holds no profiles'],
+    ['{"version":2,"profiles":{}}', 'another version'],
+    ['{"version":1,"profiles":{"a":{"control":1}}}', 'whose control is not text'],
+    ['{"version":1,"profiles":{"a":[]}}', 'cannot be read'],
+  ] as const) {
+    await writeFile(path, content);
+    t.match(await profile('list'), { code: 2, stderr: message });
+  }
+  await chmod(path, 0o644);
+  t.match(await profile('list'), { code: 2, stderr: /can be read by others.*\nhint: chmod 600/ });
+});
+
+void t.test(
+  'token files that are readable by others or hold no token are refused, and never quoted',
+  async t => {
+    const path = join(server.folder, 'open-token');
+    await writeFile(path, `${server.token}\n`, { mode: 0o644 });
+    await chmod(path, 0o644);
+    const withToken = (file: string) => run(['nodes', 'list', ...server.flags.slice(0, -1), file]);
+    const open = await withToken(path);
+    t.match(open, { code: 2, stderr: /can be read by others.*\nhint: chmod 600/ });
+    await chmod(path, 0o600);
+    for (const content of ['', 'two secret words\n', 'sécret\n', `${server.token}\n${server.token}\n`]) {
+      await writeFile(path, content);
+      const said = await withToken(path);
+      t.match(said, { code: 2, stderr: /does not hold a token\nhint: / });
+      t.notMatch(said.stderr, /secret|sécret|rollcall-admin/);
+    }
+    const notCertificates = await run([
+      'nodes',
+      'list',
+      '--root-certificates',
+      server.tokenPath,
+      '--token-file',
+      server.tokenPath,
+    ]);
+    t.match(notCertificates, { code: 2, stderr: /a certificate is wanted/ });
+    t.notMatch(notCertificates.stderr, server.token);
+  },
+);
+
+void t.test('when the link goes away a watch ends with 3 and says so', async t => {
+  const gone: ControlServer = await startControlServer();
+  t.teardown(() => gone.close());
+  const said = run(['nodes', 'watch', ...gone.flags]);
+  await until(() => gone.watching.size > 0);
+  for (const call of gone.watching) call.write({ node: online() });
+  await until(() => gone.watching.size > 0);
+  gone.kill();
+  t.match(await said, {
+    code: 3,
+    stderr: /^error: the link at 127\.0\.0\.1:\d+ went away\nhint: run the command again when it is back\n$/,
+  });
+  const refused = await run(['nodes', 'watch', ...gone.flags]);
+  t.match(refused, { code: 3, stderr: /nothing listens at/ });
+  const wrong = join(server.folder, 'wrong-watch-token');
+  await writeFile(wrong, 'rollcall-admin-wrong\n', { mode: 0o600 });
+  t.equal((await run(['nodes', 'watch', ...server.flags.slice(0, -1), wrong])).code, 1);
+});

@@ -1,0 +1,68 @@
+/** Flags made from a schema: names, aliases, switches, help; and both daemons' schemas fit the command. */
+import { Command } from 'commander';
+import t from 'tap';
+import { as, readSettings, type Settings } from '../../src/base/settings.js';
+import { addSettingFlags } from '../../src/cli/settings-flags.js';
+
+const schema: Settings = {
+  link: {
+    value: 'HOST:PORT',
+    description: 'the link',
+    aliases: ['superlink'],
+    parse: raw => as.address(raw),
+  },
+  bind: {
+    value: 'HOST:PORT',
+    description: 'where',
+    default: { host: '::1', port: 9092 },
+    parse: raw => as.address(raw),
+  },
+  wait: { value: 'DURATION', description: 'how long', default: 5_400_000, parse: raw => raw },
+  count: { value: 'N', description: 'how many', default: 3, parse: raw => raw },
+  kinds: { value: 'KIND,…', description: 'which', default: ['a', 'b'], parse: raw => raw },
+  strict: { description: 'be strict', default: true, parse: raw => as.flag(raw) },
+  'dry-run': { description: 'only say', default: false, parse: raw => as.flag(raw) },
+};
+
+function parse(...words: string[]): Record<string, unknown> {
+  const command = new Command().exitOverride().configureOutput({ outputError: () => undefined });
+  const flags = addSettingFlags(command, schema);
+  command.parse(words, { from: 'user' });
+  return flags;
+}
+
+void t.test('what was typed comes out by the name of the setting, as it was typed', t => {
+  t.same(parse(), {}, 'nothing typed is nothing said: defaults are the schema’s');
+  t.same(parse('--link', 'a:1'), { link: 'a:1' });
+  t.same(parse('--superlink=a:1'), { link: 'a:1' }, 'an alias is the setting');
+  t.same(parse('--superlink', 'a:1', '--link', 'b:2'), { link: 'b:2' }, 'the last one counts');
+  t.same(parse('--dry-run', '--no-strict', '--count', '-1'), { 'dry-run': true, strict: false, count: '-1' });
+  t.throws(() => parse('--wait'), { code: 'commander.optionMissingArgument' });
+  t.throws(() => parse('--unknown'), { code: 'commander.unknownOption' });
+  t.end();
+});
+
+void t.test('flags win over the environment when the schema reads both', t => {
+  const values = readSettings(schema, {
+    flags: parse('--link', 'a:1', '--no-strict'),
+    environment: { ROLLCALL_X_LINK: 'b:2', ROLLCALL_X_COUNT: '9' },
+    environmentPrefix: 'ROLLCALL_X_',
+  });
+  t.match(values, { link: { host: 'a', port: 1 }, strict: false, count: '9' });
+  t.end();
+});
+
+void t.test('help tells defaults as one would type them, and aliases', t => {
+  const command = new Command('x').configureHelp({ helpWidth: 200 });
+  addSettingFlags(command, schema);
+  const help = command.helpInformation();
+  t.match(help, /--link <HOST:PORT> +the link \(also --superlink, env: ROLLCALL_X_LINK\)/);
+  t.match(help, 'default: [::1]:9092');
+  t.match(help, 'default: 90m');
+  t.match(help, 'default: 3)');
+  t.match(help, 'default: a,b');
+  t.match(help, 'be strict (default: on)');
+  t.match(help, /only say$/m);
+  t.notMatch(help, /--superlink </, 'an alias has no line of its own');
+  t.end();
+});

@@ -1,0 +1,224 @@
+/** A real link in this process: real TLS on free loopback ports, real files, a store of the test's choice. */
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Metadata, credentials as grpcCredentials } from '@grpc/grpc-js';
+import type { Test } from 'tap';
+import { systemClock, type Clock } from '../../src/base/clock.js';
+import { createLog, type Log } from '../../src/base/log.js';
+import { systemRandom } from '../../src/base/random.js';
+import { formatAddress, readSettings } from '../../src/base/settings.js';
+import { generatePrivateKey, type PrivateKey } from '../../src/identity/private-key.js';
+import type { Curve } from '../../src/identity/public-key.js';
+import { makeDevelopmentCertificates } from '../../src/link/authority/development.js';
+import { linkSettings, requireUsable } from '../../src/link/config.js';
+import { createLink, type Link } from '../../src/link/link.js';
+import { createMemoryStore } from '../../src/link/store/memory.js';
+import type { Store } from '../../src/link/store/store.js';
+import { enroll, type Enrollment } from '../../src/node/enroll.js';
+import { openConnection, type LinkConnection } from '../../src/node/connection.js';
+import { openSession, type Session } from '../../src/node/session.js';
+import {
+  ControlClient,
+  type GetNodeRequest,
+  type ListNodeHistoryRequest,
+  type ListNodeHistoryResponse,
+  type ListNodesRequest,
+  type ListNodesResponse,
+  type Node,
+  type RegisterNodeRequest,
+  type RevokeNodeRequest,
+  type RevokeNodeResponse,
+} from '../../src/protocol/generated/rollcall/v1/control.js';
+import { defaultTenant } from '../../src/protocol/limits.js';
+import { fromGrpcStatus } from '../../src/protocol/status.js';
+
+type TapTest = Pick<Test, 'teardown'>;
+
+export interface TestLinkOptions {
+  readonly clock?: Clock;
+  readonly store?: Store;
+  readonly folder?: string;
+  readonly settings?: Readonly<Record<string, unknown>>;
+  readonly log?: Log;
+}
+
+export interface TestLink {
+  readonly link: Link;
+  readonly folder: string;
+  readonly ca: string;
+  readonly clock: Clock;
+  /** Every line the link logged. */
+  readonly logged: string[];
+  readonly control: ControlCalls;
+  register(key: PrivateKey, extras?: { name?: string; again?: boolean }): Promise<Node>;
+  /** An anonymous connection, or one with a certificate. */
+  connect(enrollment?: Pick<Enrollment, 'certificateChain' | 'sessionKey'>, host?: string): Promise<LinkConnection>;
+  enroll(key: PrivateKey, generation?: bigint): Promise<Enrollment>;
+  /** Enrolls, connects and waits for Welcome. */
+  online(key: PrivateKey): Promise<LiveNode>;
+  /** Asks until the node has the status. */
+  until(node: string, status: string): Promise<Node>;
+}
+
+export interface LiveNode {
+  readonly enrollment: Enrollment;
+  readonly connection: LinkConnection;
+  readonly session: Session;
+}
+
+/** The control service by promises; a refusal rejects with the RollcallError. */
+export type ControlCalls = ReturnType<typeof controlCalls>;
+
+export async function makeFolder(t: TapTest): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'rollcall-test-'));
+  t.teardown(() => rm(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+export async function writeCertificates(folder: string): Promise<{ ca: string }> {
+  const made = makeDevelopmentCertificates({ hosts: ['localhost', '127.0.0.1', '::1'], days: 30, now: Date.now(), random: systemRandom });
+  await writeFile(join(folder, 'ca.crt'), made.ca.certificate);
+  await writeFile(join(folder, 'server.pem'), made.server.certificate);
+  await writeFile(join(folder, 'server.key'), made.server.key, { mode: 0o600 });
+  return { ca: made.ca.certificate };
+}
+
+export async function startTestLink(t: TapTest, options: TestLinkOptions = {}): Promise<TestLink> {
+  const folder = options.folder ?? (await makeFolder(t));
+  const clock = options.clock ?? systemClock;
+  const { ca } = await writeCertificates(folder);
+  const logged: string[] = [];
+  const log =
+    options.log ??
+    createLog({ level: 'debug', name: 'link', destination: { write: (line: string) => void logged.push(line) } });
+  const config = readSettings(linkSettings, {
+    flags: {
+      'data-dir': join(folder, 'data'),
+      'ssl-ca-certfile': join(folder, 'ca.crt'),
+      'ssl-certfile': join(folder, 'server.pem'),
+      'ssl-keyfile': join(folder, 'server.key'),
+      'node-address': '127.0.0.1:0',
+      'control-address': '127.0.0.1:0',
+      'trust-domain': 'test.example',
+      ...options.settings,
+    },
+    environment: {},
+    environmentPrefix: 'ROLLCALL_LINK_',
+  });
+  requireUsable(config);
+  const link = createLink({ config, store: options.store ?? createMemoryStore(), clock, random: systemRandom, log });
+  await link.start();
+  t.teardown(() => link.close());
+  return testLink(t, { link, folder, ca, clock, logged });
+}
+
+async function testLink(
+  t: TapTest,
+  parts: Pick<TestLink, 'link' | 'folder' | 'ca' | 'clock' | 'logged'>,
+): Promise<TestLink> {
+  const { link, ca } = parts;
+  const token = (await readFile(link.adminTokenFile, 'utf8')).trim();
+  const client = new ControlClient(
+    formatAddress({ ...link.addresses.control, host: 'localhost' }),
+    grpcCredentials.createSsl(Buffer.from(ca)),
+  );
+  t.teardown(() => client.close());
+  const control = controlCalls(client, token);
+
+  async function connect(enrollment?: Pick<Enrollment, 'certificateChain' | 'sessionKey'>, host = '127.0.0.1') {
+    const connection = await openConnection({
+      address: { host, port: link.addresses.node.port },
+      serverRoots: [ca],
+      ...(enrollment && { certificate: { chain: enrollment.certificateChain.join(''), key: enrollment.sessionKey } }),
+      timeoutMs: 10_000,
+      clock: systemClock,
+    });
+    t.teardown(() => connection.close());
+    return connection;
+  }
+
+  async function enrollNode(key: PrivateKey, generation = 0n): Promise<Enrollment> {
+    const connection = await connect();
+    const enrollment = await enrollOn(connection, key, generation);
+    await connection.close();
+    return enrollment;
+  }
+
+  async function online(key: PrivateKey): Promise<LiveNode> {
+    const enrollment = await enrollNode(key);
+    const connection = await connect(enrollment);
+    return { enrollment, connection, session: await sessionOn(connection) };
+  }
+
+  return {
+    ...parts,
+    control,
+    connect,
+    enroll: enrollNode,
+    online,
+    register: (key, extras = {}) =>
+      control.registerNode({
+        publicKey: key.publicKey.spki,
+        name: extras.name ?? '',
+        labels: {},
+        again: extras.again ?? false,
+      }),
+    async until(node, status) {
+      for (;;) {
+        const found = await control.getNode({ node });
+        if (statusName(found) === status) return found;
+        await new Promise(resolve => setTimeout(resolve, 5));
+      }
+    },
+  };
+}
+
+export function statusName(node: Node): string {
+  return ['', 'created', 'online', 'offline', 'revoked', 'pending', 'quarantined'][node.status] ?? '';
+}
+
+export function newKey(curve: Curve = 'P-256'): PrivateKey {
+  return generatePrivateKey(curve);
+}
+
+/** Enrolls on a connection that is there, as the agent does. */
+export function enrollOn(connection: LinkConnection, privateKey: PrivateKey, generation = 0n): Promise<Enrollment> {
+  return enroll({
+    connection,
+    privateKey,
+    tenant: defaultTenant,
+    generation,
+    clock: systemClock,
+    random: systemRandom,
+  });
+}
+
+/** Opens a session as the agent does. */
+export function sessionOn(connection: LinkConnection): Promise<Session> {
+  return openSession({ connection, clock: systemClock, onServerRoots: () => undefined });
+}
+
+function controlCalls(client: ControlClient, token: string) {
+  const metadata = new Metadata();
+  metadata.set('authorization', `Bearer ${token}`);
+  type Callback<A> = (error: Parameters<typeof fromGrpcStatus>[0] | null, answer: A) => void;
+  const promised =
+    <Q, A>(method: (request: Q, metadata: Metadata, callback: Callback<A>) => unknown) =>
+    (request: Q): Promise<A> =>
+      new Promise((resolve, reject) => {
+        method.call(client, request, metadata, (error, answer) => {
+          if (error) reject(fromGrpcStatus(error));
+          else resolve(answer);
+        });
+      });
+  return {
+    client,
+    metadata,
+    registerNode: promised<RegisterNodeRequest, Node>(client.registerNode.bind(client)),
+    getNode: promised<GetNodeRequest, Node>(client.getNode.bind(client)),
+    listNodes: promised<ListNodesRequest, ListNodesResponse>(client.listNodes.bind(client)),
+    revokeNode: promised<RevokeNodeRequest, RevokeNodeResponse>(client.revokeNode.bind(client)),
+    listNodeHistory: promised<ListNodeHistoryRequest, ListNodeHistoryResponse>(client.listNodeHistory.bind(client)),
+  };
+}

@@ -1,0 +1,184 @@
+import { createHash } from 'node:crypto';
+import fc from 'fast-check';
+import t from 'tap';
+import type { Log } from '../../../src/base/log.js';
+import {
+  createAudit,
+  firstPrevious,
+  hashEntry,
+  listEvents,
+  verifyChain,
+  type AuditEntry,
+  type AuditEvent,
+} from '../../../src/link/audit/audit.js';
+import { cleanText } from '../../../src/link/audit/clean-text.js';
+import { createRefusalCounter } from '../../../src/link/audit/refusals.js';
+import { createMemoryStore } from '../../../src/link/store/memory.js';
+import { createPowerCutStore } from '../../../src/link/store/power-cut.js';
+import { createManualClock } from '../registry/manual-clock.js';
+
+const silent: Log = {
+  trace: () => undefined,
+  debug: () => undefined,
+  info: () => undefined,
+  warn: () => undefined,
+  error: () => undefined,
+  child: () => silent,
+};
+
+async function chainOf(events: readonly AuditEvent[]): Promise<AuditEntry[]> {
+  const store = createMemoryStore();
+  const audit = createAudit({ clock: createManualClock() });
+  await Promise.all(events.map(event => store.commit([audit.auditChange('default', event)])));
+  return listEvents(store, 'default', { limit: 1000 });
+}
+
+void t.test('events are chained, each tenant for itself', async test => {
+  const store = createMemoryStore();
+  const clock = createManualClock(1000);
+  const audit = createAudit({ clock });
+  const change = (tenant: string, type: string) => audit.auditChange(tenant, { type, by: 'me' });
+  await store.commit([change('a', 'one'), change('b', 'uno'), change('a', 'two')]);
+  clock.advance(5);
+  await store.commit([change('a', 'three')]);
+  const entries = await listEvents(store, 'a', { limit: 10 });
+  test.match(entries, [
+    { seq: 1, at: 1000, type: 'one', subject: '', by: 'me', detail: {}, previous: firstPrevious },
+    { seq: 2, type: 'two', previous: entries[0]?.hash },
+    { seq: 3, at: 1005, type: 'three', previous: entries[1]?.hash },
+  ]);
+  test.equal(verifyChain(entries), undefined);
+  test.match(await listEvents(store, 'b', { limit: 10 }), [{ seq: 1, type: 'uno', previous: firstPrevious }]);
+  test.match(await listEvents(store, 'a', { limit: 1, after: 1 }), [{ seq: 2 }]);
+  test.same(await listEvents(store, 'a', { limit: 5, after: 3 }), []);
+});
+
+void t.test('the hash is over the documented text', test => {
+  const detail = { b: 1, a: 'x', c: true };
+  const entry = { seq: 2, at: 3, type: 't', subject: 's', by: 'me', detail, previous: 'ab' };
+  const text = '["rollcall audit v1",2,3,"t","s","me",[["a","x"],["b",1],["c",true]],"ab"]';
+  test.equal(hashEntry(entry), createHash('sha256').update(text).digest('hex'));
+  test.end();
+});
+
+void t.test('whatever is changed, dropped, inserted or moved is found where it happened', async test => {
+  const entries = await chainOf(
+    Array.from({ length: 6 }, (_, index) => ({
+      type: `event ${index}`,
+      by: 'me',
+      subject: '1',
+      detail: { index },
+    })),
+  );
+  const changed = (place: number, change: Partial<AuditEntry>): AuditEntry[] =>
+    entries.map((entry, index) => (index === place ? { ...entry, ...change } : entry));
+  const changes: Partial<AuditEntry>[] = [
+    { at: 1 },
+    { type: 'other' },
+    { subject: '2' },
+    { by: 'you' },
+    { detail: { index: 9 } },
+    { detail: {} },
+    { seq: 9 },
+    { hash: firstPrevious },
+    { previous: firstPrevious },
+  ];
+  for (const change of changes) test.equal(verifyChain(changed(3, change)), 3, JSON.stringify(change));
+  const third = entries[3];
+  if (!third) throw new Error('no entry');
+  const rehashed = { ...third, by: 'you', hash: hashEntry({ ...third, by: 'you' }) };
+  test.equal(verifyChain(changed(3, rehashed)), 4, 'a new hash shows in the next entry');
+  test.equal(verifyChain(entries.toSpliced(2, 1)), 2);
+  test.equal(verifyChain(entries.toSpliced(2, 0, third)), 2);
+  test.equal(verifyChain(entries.slice(1)), undefined, 'a part is checked from its first on');
+  test.equal(verifyChain([{ ...third, seq: 1 }]), 0, 'but a first entry follows nothing');
+  test.equal(verifyChain([]), undefined);
+});
+
+void t.test('nobody forges a line of the log, and every chain verifies', async test => {
+  const nasty = 'x\nseq: 9\r\u001b[2J\u2028\u202e\u0000\u0085\ud800';
+  test.equal(cleanText(nasty), 'x\ufffdseq: 9\ufffd\ufffd[2J\ufffd\ufffd\ufffd\ufffd\ufffd');
+  test.equal(cleanText('x'.repeat(5000)).length, 1024);
+  const [entry] = await chainOf([
+    { type: 'a\n', by: nasty, subject: nasty, detail: { [nasty]: nasty, b: Number.NaN } },
+  ]);
+  test.notMatch(JSON.stringify(entry), /\\n|\\r|\\u0|\u202e/);
+  test.equal(entry?.detail['b'], 'NaN');
+  const value = fc.oneof(fc.string({ unit: 'binary' }), fc.double(), fc.boolean());
+  const event = fc.record({
+    type: fc.string(),
+    by: fc.string({ unit: 'binary' }),
+    detail: fc.dictionary(fc.oneof(fc.string(), fc.constant('__proto__')), value),
+  });
+  await fc.assert(
+    fc.asyncProperty(fc.array(event, { maxLength: 5 }), async events => {
+      test.equal(verifyChain(await chainOf(events)), undefined);
+    }),
+  );
+});
+
+void t.test('a damaged last entry is INTERNAL and stops the commit', async test => {
+  const store = createMemoryStore();
+  const audit = createAudit({ clock: createManualClock() });
+  await store.commit([{ type: 'append', log: 't/a/audit/', value: () => Buffer.from('{"seq":"1"}') }]);
+  await test.rejects(store.commit([audit.auditChange('a', { type: 'x', by: 'y' })]), { code: 'INTERNAL' });
+});
+
+function createCounter() {
+  const clock = createManualClock();
+  const power = createPowerCutStore();
+  const audit = createAudit({ clock });
+  const counter = createRefusalCounter({ clock, store: power.store, audit, log: silent });
+  const events = () => listEvents(power.store, 'default', { limit: 5000 });
+  return { clock, power, counter, events };
+}
+
+void t.test('refusals are counted per address and written once a minute', async test => {
+  const { clock, counter, events } = createCounter();
+  counter.count('10.0.0.1', 'PROOF_REFUSED');
+  counter.count('10.0.0.1', 'PROOF_REFUSED');
+  counter.count('10.0.0.1', 'NODE_NOT_REGISTERED');
+  counter.count('10.0.0.2\n', 'PROOF_REFUSED');
+  test.same(await events(), []);
+  clock.advance(60_000);
+  await counter.flush();
+  test.match(await events(), [
+    { type: 'enrollment.refused', subject: '10.0.0.1', detail: { PROOF_REFUSED: 2, NODE_NOT_REGISTERED: 1 } },
+    { subject: '10.0.0.2\ufffd', by: 'link', detail: { PROOF_REFUSED: 1 } },
+  ]);
+  clock.advance(60_000);
+  await counter.flush();
+  test.equal((await events()).length, 2, 'a quiet minute writes nothing');
+  counter.count('10.0.0.3', 'PROOF_REFUSED');
+  await counter.close();
+  await counter.close();
+  const entries = await events();
+  test.equal(entries.length, 3, 'close writes the rest');
+  test.equal(verifyChain(entries), undefined);
+});
+
+void t.test('refusals are bounded in addresses and reasons', async test => {
+  const { counter, events } = createCounter();
+  for (let index = 0; index < 5000; index++) counter.count(`address ${index}`, 'PROOF_REFUSED');
+  for (let index = 0; index < 100; index++) counter.count('address 1', `reason ${index}`);
+  await counter.close();
+  const entries = await events();
+  test.equal(entries.length, 1025);
+  test.same(entries.find(({ subject }) => subject === 'other')?.detail, { PROOF_REFUSED: 5000 - 1024 });
+  const reasons = entries.find(({ subject }) => subject === 'address 1')?.detail ?? {};
+  test.ok(Object.keys(reasons).length <= 33);
+  test.equal(reasons['other'], 100 - 31);
+});
+
+void t.test('refusals that the store does not take are kept for the next minute', async test => {
+  const { clock, power, counter, events } = createCounter();
+  power.failWrites(new Error('no'));
+  counter.count('a', 'X');
+  await counter.flush();
+  power.failWrites(undefined);
+  counter.count('a', 'X');
+  clock.advance(60_000);
+  await counter.flush();
+  test.match(await events(), [{ subject: 'a', detail: { X: 2 } }]);
+  await counter.close();
+});

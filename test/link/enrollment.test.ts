@@ -1,0 +1,276 @@
+import t from 'tap';
+import { X509Certificate } from 'node:crypto';
+import { isRollcallError, RollcallError, type ErrorCode } from '../../src/base/errors.js';
+import { readCertificateFields } from '../../src/identity/certificate-fields.js';
+import { limits } from '../../src/protocol/limits.js';
+import { createManualClock } from '../harness/manual-clock.js';
+import { makeProof, rawEnrollment } from '../harness/raw-enrollment.js';
+import { enrollOn, newKey, startTestLink, statusName } from '../harness/test-link.js';
+import { createMemoryStore } from '../../src/link/store/memory.js';
+
+async function codeOf(promise: Promise<unknown>): Promise<ErrorCode | 'nothing'> {
+  return promise.then(
+    () => 'nothing' as const,
+    (error: unknown) => (isRollcallError(error) ? error.code : 'INTERNAL'),
+  );
+}
+
+void t.test('enrollment', async t => {
+  const test = await startTestLink(t);
+
+  for (const curve of ['P-256', 'P-384'] as const) {
+    await t.test(`a registered ${curve} key gets a certificate for its session key alone`, async t => {
+      const key = newKey(curve);
+      const node = await test.register(key);
+      t.equal(statusName(node), 'created');
+      t.equal(node.fingerprint, key.publicKey.fingerprint);
+      const enrollment = await test.enroll(key);
+      t.equal(enrollment.nodeId, node.id);
+      t.equal(enrollment.trustDomain, 'test.example');
+      t.equal(enrollment.generation, 1n);
+      const leaf = new X509Certificate(enrollment.certificateChain[0] ?? '');
+      t.equal(leaf.subjectAltName, `URI:spiffe://test.example/node/${node.id}`);
+      t.notOk(readCertificateFields(leaf.raw).spki.equals(key.publicKey.spki));
+      t.equal(statusName(await test.control.getNode({ node: `${node.id}` })), 'created', 'enrolled is not yet online');
+    });
+  }
+
+  await t.test('a key that proves itself learns its own state: not registered, revoked', async t => {
+    const stranger = newKey();
+    t.equal(await codeOf(test.enroll(stranger)), 'NODE_NOT_REGISTERED');
+    const key = newKey();
+    const { id } = await test.register(key);
+    await test.control.revokeNode({ node: `${id}`, comment: '' });
+    t.equal(await codeOf(test.enroll(key)), 'NODE_REVOKED');
+    t.equal(await codeOf(test.register(key)), 'NODE_ALREADY_REGISTERED');
+    const again = await test.register(key, { again: true });
+    t.not(again.id, id, 'a revoked key comes back only as a new node');
+    t.equal((await test.enroll(key)).nodeId, again.id);
+  });
+
+  await t.test('replay on the same stream: a second proof finds nobody listening', async t => {
+    const key = newKey();
+    await test.register(key);
+    const connection = await test.connect();
+    const raw = rawEnrollment(connection, key);
+    raw.hello();
+    const proof = makeProof(connection, key, await raw.challenge());
+    raw.proof(proof);
+    raw.proof(proof);
+    t.equal((await raw.enrolled()).generation, 1n);
+    const { nodes } = await test.control.listNodes({ statuses: [], labels: {}, text: '', pageSize: 0, pageToken: '' });
+    t.ok(nodes.length > 0);
+    t.equal((await test.enroll(key)).generation, 2n, 'the replay issued nothing');
+  });
+
+  await t.test('replay on another connection, with its challenge or with the old one, is refused', async t => {
+    const key = newKey();
+    await test.register(key);
+    const one = await test.connect();
+    const rawOne = rawEnrollment(one, key);
+    rawOne.hello();
+    const captured = makeProof(one, key, await rawOne.challenge());
+    const two = await test.connect();
+    const rawTwo = rawEnrollment(two, key);
+    rawTwo.hello();
+    await rawTwo.challenge();
+    rawTwo.proof(captured);
+    t.equal((await rawTwo.refused).code, 'PROOF_REFUSED');
+  });
+
+  await t.test('a man in the middle who relays a proof of his own connection is refused', async t => {
+    // The node signs what it saw on its connection to the man in the middle; he presents it on his to the link.
+    const key = newKey();
+    await test.register(key);
+    const his = await test.connect();
+    const nodes = await test.connect();
+    const raw = rawEnrollment(his, key);
+    raw.hello();
+    const challenge = await raw.challenge();
+    raw.proof(makeProof(nodes, key, challenge));
+    t.equal((await raw.refused).code, 'PROOF_REFUSED');
+  });
+
+  await t.test('whatever is wrong with a proof, the answer is the same', async t => {
+    const key = newKey();
+    await test.register(key);
+    const other = newKey();
+    const revoked = newKey();
+    await test.control.revokeNode({ node: `${(await test.register(revoked)).id}`, comment: '' });
+    const session = newKey();
+    const wrong: [string, Parameters<typeof makeProof>[3], object?][] = [
+      ['binding', { binding: Buffer.alloc(32, 7) }],
+      ['binding type', { bindingType: 'tls-server-end-point' }],
+      ['role', { role: 'session' }],
+      ['tenant', { tenant: 'someone-else' }],
+      ['trust domain', { trustDomain: 'other.example' }],
+      ['nonce', { nonce: Buffer.alloc(32) }],
+      ['node key', { nodeKey: other.publicKey.spki }],
+      ['session key', { sessionKey: other.publicKey.spki }],
+      ['generation', { generation: 9n }],
+      ['generation said', {}, { generation: 1n }],
+      ['empty signature', {}, { signature: Buffer.alloc(0) }],
+      ['swapped signatures', {}, 'swap' as never],
+      ['node key as session key', {}, 'same' as never],
+      ['non-canonical session key', {}, { sessionPublicKey: session.publicKey.spki.subarray(0, 60) }],
+    ];
+    const answers = new Set<string>();
+    for (const signer of [key, newKey(), revoked]) {
+      for (const [what, changes, said] of wrong) {
+        const connection = await test.connect();
+        const raw = rawEnrollment(connection, signer);
+        raw.hello();
+        const challenge = await raw.challenge();
+        let proof = makeProof(connection, signer, challenge, changes, (said as unknown) === 'same' ? signer : session);
+        if ((said as unknown) === 'swap') {
+          proof = { ...proof, signature: proof.sessionSignature, sessionSignature: proof.signature };
+        } else if (typeof said === 'object') proof = { ...proof, ...said };
+        raw.proof(proof);
+        const refusal = await raw.refused;
+        t.equal(refusal.code, 'PROOF_REFUSED', what);
+        answers.add(JSON.stringify([refusal.code, refusal.message, refusal.hint]));
+        await connection.close();
+      }
+    }
+    t.equal(answers.size, 1, 'registered, unknown and revoked keys hear the very same');
+  });
+
+  await t.test('without a valid signature the store is asked nothing', async t => {
+    const store = createMemoryStore();
+    let reads = 0;
+    const counting = { ...store, get: (key: string) => ((reads += 1), store.get(key)), list: (r: never) => ((reads += 1), store.list(r)) };
+    const quiet = await startTestLink(t, { store: counting });
+    const key = newKey();
+    await quiet.register(key);
+    for (const signer of [key, newKey()]) {
+      const connection = await quiet.connect();
+      const raw = rawEnrollment(connection, signer);
+      raw.hello();
+      const challenge = await raw.challenge();
+      const before = reads;
+      raw.proof(makeProof(connection, signer, challenge, { nonce: Buffer.alloc(32) }));
+      t.equal((await raw.refused).code, 'PROOF_REFUSED');
+      t.equal(reads, before);
+    }
+  });
+
+  await t.test('messages out of place and malformed ones are refused, and say so', async t => {
+    const key = newKey();
+    await test.register(key);
+    const refusalOf = async (play: (raw: ReturnType<typeof rawEnrollment>) => void | Promise<void>) => {
+      const connection = await test.connect();
+      const raw = rawEnrollment(connection, key);
+      await play(raw);
+      return (await raw.refused).code;
+    };
+    const nothing = { signature: Buffer.alloc(0), sessionPublicKey: Buffer.alloc(0), sessionSignature: Buffer.alloc(0) };
+    t.equal(await refusalOf(raw => raw.proof({ ...nothing, generation: 0n })), 'PROTOCOL_INVALID');
+    t.equal(await refusalOf(raw => raw.end()), 'PROTOCOL_INVALID');
+    t.equal(
+      await refusalOf(async raw => {
+        raw.hello();
+        await raw.challenge();
+        raw.hello();
+      }),
+      'PROTOCOL_INVALID',
+    );
+    t.equal(await refusalOf(raw => raw.hello({ protocolVersions: [] })), 'PROTOCOL_VERSION');
+    t.equal(await refusalOf(raw => raw.hello({ protocolVersions: [2, 99] })), 'PROTOCOL_VERSION');
+    t.equal(await refusalOf(raw => raw.hello({ bindingType: 'tls-unique' })), 'BINDING_REFUSED');
+    t.equal(await refusalOf(raw => raw.hello({ bindingType: 'tls-server-end-point' })), 'BINDING_REFUSED');
+    t.equal(await refusalOf(raw => raw.hello({ tenant: 'x'.repeat(300) })), 'PROTOCOL_INVALID');
+    const infinity = Buffer.from('3019301306072a8648ce3d020106082a8648ce3d03010703020000', 'hex');
+    for (const publicKey of [infinity, Buffer.alloc(0), key.publicKey.spki.subarray(0, 90), Buffer.alloc(91, 4)]) {
+      t.equal(await refusalOf(raw => raw.hello({ publicKey })), 'KEY_UNSUPPORTED');
+    }
+  });
+
+  await t.test('a key of the link itself is nobody else\'s', async t => {
+    const { publicKey } = new X509Certificate(test.ca);
+    const spki = publicKey.export({ type: 'spki', format: 'der' });
+    const call = test.control.registerNode({ publicKey: spki, name: '', labels: {}, again: false });
+    await t.rejects(call, { code: 'REQUEST_INVALID' });
+  });
+
+  await t.test('the two bindings: the second only where it is allowed', async t => {
+    const lenient = await startTestLink(t, { settings: { bindings: 'tls-exporter,tls-server-end-point' } });
+    const key = newKey();
+    await lenient.register(key);
+    const connection = await lenient.connect();
+    const raw = rawEnrollment(connection, key);
+    raw.hello({ bindingType: 'tls-server-end-point' });
+    const challenge = await raw.challenge();
+    const { endPointBinding } = await import('../../src/identity/binding.js');
+    const binding = endPointBinding(connection.peerCertificate.raw);
+    raw.proof(makeProof(connection, key, challenge, { bindingType: 'tls-server-end-point', binding }));
+    t.equal((await raw.enrolled()).generation, 1n);
+  });
+});
+
+void t.test('deadlines of an enrollment', async t => {
+  const clock = createManualClock();
+  const test = await startTestLink(t, { clock });
+  const key = newKey();
+  await test.register(key);
+
+  await t.test('no Hello in time', async t => {
+    const raw = rawEnrollment(await test.connect(), key);
+    // One more exchange on the same link shows that the silent stream has arrived before time moves.
+    await test.enroll(key);
+    clock.advance(limits.helloMs + 1);
+    t.equal((await raw.refused).code, 'DEADLINE_EXCEEDED');
+  });
+
+  await t.test('no proof in time', async t => {
+    const raw = rawEnrollment(await test.connect(), key);
+    raw.hello();
+    await raw.challenge();
+    clock.advance(limits.proofMs + 1);
+    t.equal((await raw.refused).code, 'DEADLINE_EXCEEDED');
+  });
+
+  await t.test('a challenge is good for one stream and for its time only', async t => {
+    const connection = await test.connect();
+    const raw = rawEnrollment(connection, key);
+    raw.hello();
+    const challenge = await raw.challenge();
+    clock.advance(limits.proofMs + 1);
+    await raw.refused;
+    const later = await test.connect();
+    const rawLater = rawEnrollment(later, key);
+    rawLater.hello();
+    await rawLater.challenge();
+    rawLater.proof(makeProof(later, key, challenge));
+    t.equal((await rawLater.refused).code, 'PROOF_REFUSED');
+  });
+});
+
+void t.test('bounds of enrollment', async t => {
+  const test = await startTestLink(t, { settings: { 'max-enrollments': '2' } });
+  const key = newKey();
+  await test.register(key);
+
+  await t.test('no more attempts at once than the bound; an ended one makes room', async t => {
+    const held = [rawEnrollment(await test.connect(), key), rawEnrollment(await test.connect(), key)];
+    for (const each of held) {
+      each.hello();
+      await each.challenge();
+    }
+    t.equal(await codeOf(test.enroll(key)), 'LINK_BUSY');
+    held[0]?.end();
+    await held[0]?.refused;
+    const enrollment = await test.enroll(key);
+    t.ok(enrollment instanceof RollcallError === false);
+    held[1]?.end();
+  });
+
+  await t.test('two streams a connection, no more', async t => {
+    const connection = await test.connect();
+    const first = rawEnrollment(connection, key);
+    first.hello();
+    await first.challenge();
+    const second = enrollOn(connection, key);
+    t.equal((await second).nodeId > 0n, true, 'the second stream of a connection works');
+    first.end();
+  });
+});

@@ -1,0 +1,426 @@
+import t from 'tap';
+import { isRollcallError, type ErrorCode } from '../../src/base/errors.js';
+import { judgeSession } from '../../src/link/sessions/session.js';
+import { createMemoryStore } from '../../src/link/store/memory.js';
+import type { Change, Store } from '../../src/link/store/store.js';
+import { limits } from '../../src/protocol/limits.js';
+import { createManualClock } from '../harness/manual-clock.js';
+import { makeProof, rawEnrollment } from '../harness/raw-enrollment.js';
+import { enrollOn, newKey, sessionOn, startTestLink, statusName, type LiveNode } from '../harness/test-link.js';
+
+async function codeOf(promise: Promise<unknown>): Promise<ErrorCode | 'nothing'> {
+  return promise.then(
+    () => 'nothing' as const,
+    (error: unknown) => (isRollcallError(error) ? error.code : 'INTERNAL'),
+  );
+}
+
+async function endCode({ session }: Pick<LiveNode, 'session'>): Promise<string> {
+  const end = await session.ended;
+  return end.reason === 'closed' ? 'closed' : end.error.code;
+}
+
+/** A store that can hold the next commit that makes a node online or revoked, before it is done. */
+function gatedStore(): { store: Store; hold(status: 'online' | 'revoked'): { reached: Promise<void>; release(): void } } {
+  const store = createMemoryStore();
+  let gate: { status: string; reached: () => void; open: Promise<void> } | undefined;
+  return {
+    store: {
+      ...store,
+      async commit(changes, expectations) {
+        const held = gate && makesNode(gate.status, changes) ? gate : undefined;
+        held?.reached();
+        await held?.open;
+        await store.commit(changes, expectations);
+      },
+    },
+    hold(status) {
+      let release = (): void => undefined;
+      let reached = (): void => undefined;
+      const isReached = new Promise<void>(resolve => (reached = resolve));
+      gate = { status, reached, open: new Promise<void>(resolve => (release = resolve)) };
+      return {
+        reached: isReached,
+        release: () => {
+          gate = undefined;
+          release();
+        },
+      };
+    },
+  };
+}
+
+function makesNode(status: string, changes: readonly Change[]): boolean {
+  return changes.some(change => change.type === 'put' && change.key.includes(`/status/${status}/`));
+}
+
+void t.test('what the sweep decides', t => {
+  const times = { pingEveryMs: 9_000, pongWithinMs: 4_000 };
+  const session = { heardAt: 1_000, pingedAt: undefined as number | undefined, certificate: { notAfter: 1_000_000 } };
+  t.equal(judgeSession(session, times, 9_999, 0), 'fine');
+  t.equal(judgeSession(session, times, 10_000, 0), 'ping');
+  t.equal(judgeSession({ ...session, pingedAt: 10_000 }, times, 14_000, 0), 'fine');
+  t.equal(judgeSession({ ...session, pingedAt: 10_000 }, times, 14_001, 0), 'no answer');
+  t.equal(judgeSession(session, times, 2_000, 999_999), 'fine');
+  t.equal(judgeSession(session, times, 2_000, 1_000_000), 'certificate expired');
+  t.ok(limits.pingEveryMs + limits.pongWithinMs + 2 * 500 <= 15_000, 'a node that stops answering is offline within 15 s');
+  t.end();
+});
+
+void t.test('presence', async t => {
+  const clock = createManualClock();
+  const test = await startTestLink(t, { clock });
+
+  await t.test('created → online → offline, with since and reason', async t => {
+    const key = newKey();
+    const { id, sinceMs } = await test.register(key);
+    clock.advance(5_000);
+    const live = await test.online(key);
+    const online = await test.control.getNode({ node: `${id}` });
+    t.equal(statusName(online), 'online');
+    t.equal(online.reason, 'connected');
+    t.equal(online.sinceMs, sinceMs + 5_000n);
+    t.equal(online.address, '127.0.0.1');
+    t.equal(live.session.welcome.nodeId, id);
+    clock.advance(1_000);
+    await live.session.close();
+    const offline = await test.until(`${id}`, 'offline');
+    t.equal(offline.reason, 'closed by node');
+    t.equal(offline.sinceMs, sinceMs + 6_000n);
+    const { transitions } = await test.control.listNodeHistory({ node: `${id}`, pageSize: 0, pageToken: '' });
+    t.same(
+      transitions.map(each => each.reason),
+      ['closed by node', 'connected', 'registered'],
+    );
+  });
+
+  await t.test('a socket that is cut: connection lost', async t => {
+    const key = newKey();
+    const { id } = await test.register(key);
+    const live = await test.online(key);
+    await live.connection.close();
+    t.match((await test.until(`${id}`, 'offline')).reason, /^(connection lost|closed by node)$/);
+  });
+
+  await t.test('a node that stops answering is offline after one unanswered ping', async t => {
+    const key = newKey();
+    const { id } = await test.register(key);
+    // A raw stream that never answers pings.
+    const enrollment = await test.enroll(key);
+    const connection = await test.connect(enrollment);
+    const call = connection.link.connect();
+    call.on('error', () => undefined);
+    const welcomed = new Promise(resolve => call.once('data', resolve));
+    call.write({ frame: { $case: 'ready', value: { protocolVersion: 1, agentVersion: 'mute', nodeClockMs: 0n } } });
+    await welcomed;
+    clock.advance(limits.pingEveryMs + 500);
+    t.equal(statusName(await test.control.getNode({ node: `${id}` })), 'online');
+    clock.advance(limits.pongWithinMs + 500);
+    t.equal((await test.until(`${id}`, 'offline')).reason, 'no answer');
+  });
+
+  await t.test('a node that answers stays', async t => {
+    const key = newKey();
+    const { id } = await test.register(key);
+    const live = await test.online(key);
+    for (let round = 0; round < 5; round += 1) {
+      clock.advance(limits.pingEveryMs + 500);
+      // The pong is on its way back over a real socket: an exchange over the same connection is behind it.
+      await enrollOn(live.connection, key, live.enrollment.generation + BigInt(round));
+    }
+    t.equal(statusName(await test.control.getNode({ node: `${id}` })), 'online');
+  });
+
+  await t.test('a frame that has no place there ends the session', async t => {
+    const key = newKey();
+    const { id } = await test.register(key);
+    const connection = await test.connect(await test.enroll(key));
+    const call = connection.link.connect();
+    const ended = new Promise<{ code: number }>(resolve => call.on('error', resolve as never));
+    const ready = { frame: { $case: 'ready' as const, value: { protocolVersion: 1, agentVersion: '', nodeClockMs: 0n } } };
+    const welcomed = new Promise(resolve => call.once('data', resolve));
+    call.write(ready);
+    await welcomed;
+    call.write(ready);
+    t.equal((await ended).code, 3);
+    t.equal((await test.until(`${id}`, 'offline')).reason, 'protocol error');
+  });
+
+  await t.test('no Ready in time', async t => {
+    const key = newKey();
+    await test.register(key);
+    const connection = await test.connect(await test.enroll(key));
+    const call = connection.link.connect();
+    const ended = new Promise<{ code: number }>(resolve => call.on('error', resolve as never));
+    call.write({});
+    t.equal((await ended).code, 3, 'an empty frame is not Ready');
+  });
+});
+
+void t.test('certificates at the door', async t => {
+  const clock = createManualClock();
+  const test = await startTestLink(t, { clock, settings: { 'certificate-lifetime': '10m' } });
+
+  await t.test('none: refused', async t => {
+    t.equal(await codeOf(sessionOn(await test.connect())), 'CERTIFICATE_REFUSED');
+  });
+
+  await t.test('of another node: it is that node that comes online, never the one hoped for', async t => {
+    const [one, two] = [newKey(), newKey()];
+    const first = await test.register(one);
+    const second = await test.register(two);
+    const session = await sessionOn(await test.connect(await test.enroll(one)));
+    t.equal(session.welcome.nodeId, first.id);
+    t.equal(statusName(await test.control.getNode({ node: `${second.id}` })), 'created');
+    await session.close();
+  });
+
+  await t.test('of another deployment with the same trust domain: refused', async t => {
+    const other = await startTestLink(t);
+    const key = newKey();
+    await test.register(key);
+    await other.register(key);
+    t.equal(await codeOf(sessionOn(await test.connect(await other.enroll(key)))), 'CERTIFICATE_REFUSED');
+  });
+
+  await t.test('an older one: only the current and the next are good', async t => {
+    const key = newKey();
+    await test.register(key);
+    const oldest = await test.enroll(key);
+    const next = await test.enroll(key);
+    t.equal(await codeOf(sessionOn(await test.connect(oldest))), 'CERTIFICATE_REFUSED');
+    const session = await sessionOn(await test.connect(next));
+    await session.close();
+  });
+
+  await t.test('next and current: a crash in between strands nobody', async t => {
+    const key = newKey();
+    const { id } = await test.register(key);
+    const current = await test.online(key);
+    await current.session.close();
+    await test.until(`${id}`, 'offline');
+    const next = await test.enroll(key, current.enrollment.generation);
+    // The node crashed before it stored the new one: the old one still opens.
+    const old = await sessionOn(await test.connect(current.enrollment));
+    await old.close();
+    const fresh = await sessionOn(await test.connect(next));
+    t.equal(await codeOf(sessionOn(await test.connect(current.enrollment))), 'CERTIFICATE_REFUSED', 'then it is over');
+    await fresh.close();
+  });
+
+  await t.test('expired by a second: no session, and a live one ends', async t => {
+    const key = newKey();
+    const { id } = await test.register(key);
+    const live = await test.online(key);
+    const lifeMs = Number(live.session.welcome.expiresAtMs) - clock.now();
+    clock.step(lifeMs - 1_000);
+    clock.advance(500);
+    t.equal(statusName(await test.control.getNode({ node: `${id}` })), 'online');
+    clock.advance(1_000);
+    t.equal(await endCode(live), 'SESSION_EXPIRED');
+    t.equal((await test.until(`${id}`, 'offline')).reason, 'certificate expired');
+    t.equal(await codeOf(sessionOn(await test.connect(live.enrollment))), 'CERTIFICATE_REFUSED');
+    const back = await test.online(key);
+    t.equal(back.session.welcome.nodeId, id, 'the registered key is enough to come back');
+  });
+
+  await t.test('not yet valid by a second: refused', async t => {
+    const key = newKey();
+    await test.register(key);
+    const enrollment = await test.enroll(key);
+    clock.step(-301_000);
+    t.equal(await codeOf(sessionOn(await test.connect(enrollment))), 'CERTIFICATE_REFUSED');
+    clock.step(301_000);
+  });
+});
+
+void t.test('two sessions of one node', async t => {
+  const test = await startTestLink(t);
+
+  await t.test('the newer replaces the older at once; the node stays online', async t => {
+    const key = newKey();
+    const { id } = await test.register(key);
+    const first = await test.online(key);
+    const { sinceMs } = await test.control.getNode({ node: `${id}` });
+    const second = await test.online(key);
+    t.equal(await endCode(first), 'SESSION_REPLACED');
+    await first.connection.closed;
+    const node = await test.control.getNode({ node: `${id}` });
+    t.equal(statusName(node), 'online');
+    t.equal(node.sinceMs, sinceMs);
+    const { transitions } = await test.control.listNodeHistory({ node: `${id}`, pageSize: 0, pageToken: '' });
+    t.same(
+      transitions.map(each => each.reason),
+      ['replaced', 'connected', 'registered'],
+      'a takeover is in the history, and the ghost leaving is not',
+    );
+    await second.session.close();
+    await test.until(`${id}`, 'offline');
+  });
+
+  await t.test('hand-over on renewal: no change of status, no entry in the history', async t => {
+    const key = newKey();
+    const { id } = await test.register(key);
+    const old = await test.online(key);
+    const before = await test.control.getNode({ node: `${id}` });
+    const renewed = await enrollOn(old.connection, key, old.enrollment.generation);
+    t.equal(renewed.generation, old.enrollment.generation + 1n);
+    const session = await sessionOn(await test.connect(renewed));
+    t.equal(await endCode(old), 'SESSION_REPLACED');
+    const after = await test.control.getNode({ node: `${id}` });
+    t.equal(statusName(after), 'online');
+    t.equal(after.sinceMs, before.sinceMs);
+    const { transitions } = await test.control.listNodeHistory({ node: `${id}`, pageSize: 0, pageToken: '' });
+    t.equal(transitions.length, 2);
+    await session.close();
+  });
+
+  await t.test('one Connect a connection', async t => {
+    const key = newKey();
+    await test.register(key);
+    const live = await test.online(key);
+    t.equal(await codeOf(sessionOn(live.connection)), 'LINK_BUSY');
+    t.equal(statusName(await test.control.getNode({ node: key.publicKey.fingerprint })), 'online');
+  });
+
+  await t.test('twenty at once: one is left, and it is the one the registry knows', async t => {
+    const key = newKey();
+    const { id } = await test.register(key);
+    const enrollment = await test.enroll(key);
+    const connections = await Promise.all(Array.from({ length: 20 }, () => test.connect(enrollment)));
+    const sessions = await Promise.all(connections.map(each => sessionOn(each).catch(() => undefined)));
+    const ends = sessions.map(each => each?.ended.then(() => true));
+    // All but one end; the last stays.
+    let ended = 0;
+    await new Promise<void>(resolve => {
+      for (const end of ends) {
+        void Promise.resolve(end ?? true).then(() => {
+          ended += 1;
+          if (ended === 19) resolve();
+        });
+      }
+    });
+    t.equal(statusName(await test.control.getNode({ node: `${id}` })), 'online');
+    await Promise.all(connections.map(each => each.close()));
+    await test.until(`${id}`, 'offline');
+  });
+});
+
+void t.test('revocation', async t => {
+  const gate = gatedStore();
+  const test = await startTestLink(t, { store: gate.store });
+  const revoke = (id: bigint) => test.control.revokeNode({ node: `${id}`, comment: 'test' });
+
+  await t.test('cuts the live link, says why, and is in the answer', async t => {
+    const key = newKey();
+    const { id } = await test.register(key);
+    const live = await test.online(key);
+    const answer = await revoke(id);
+    t.equal(answer.sessionsEnded, 1);
+    t.equal(await endCode(live), 'NODE_REVOKED', 'the agent hears it from the link');
+    await live.connection.closed;
+    const node = await test.control.getNode({ node: `${id}` });
+    t.equal(statusName(node), 'revoked');
+    t.match(await codeOf(sessionOn(await test.connect(live.enrollment))), /^(NODE_REVOKED|CERTIFICATE_REFUSED)$/);
+  });
+
+  await t.test('before the challenge: the proof comes too late', async t => {
+    const key = newKey();
+    const { id } = await test.register(key);
+    const connection = await test.connect();
+    const raw = rawEnrollment(connection, key);
+    await revoke(id);
+    raw.hello();
+    raw.proof(makeProof(connection, key, await raw.challenge()));
+    t.equal((await raw.refused).code, 'NODE_REVOKED');
+  });
+
+  await t.test('between challenge and proof: the stream ends at once', async t => {
+    const key = newKey();
+    const { id } = await test.register(key);
+    const connection = await test.connect();
+    const raw = rawEnrollment(connection, key);
+    raw.hello();
+    await raw.challenge();
+    t.equal((await revoke(id)).sessionsEnded, 1);
+    t.equal((await raw.refused).code, 'NODE_REVOKED');
+    await connection.closed;
+  });
+
+  await t.test('between certificate and link: the certificate opens nothing', async t => {
+    const key = newKey();
+    const { id } = await test.register(key);
+    const enrollment = await test.enroll(key);
+    await revoke(id);
+    t.match(await codeOf(sessionOn(await test.connect(enrollment))), /^(NODE_REVOKED|CERTIFICATE_REFUSED)$/);
+    t.equal(statusName(await test.control.getNode({ node: `${id}` })), 'revoked');
+  });
+
+  await t.test('while the commit of an opening session is under way', async t => {
+    const key = newKey();
+    const { id } = await test.register(key);
+    const connection = await test.connect(await test.enroll(key));
+    const held = gate.hold('online');
+    const opening = sessionOn(connection);
+    await held.reached;
+    const revoking = revoke(id);
+    held.release();
+    t.equal((await revoking).sessionsEnded, 1);
+    await opening.catch(() => undefined);
+    await connection.closed;
+    t.equal(statusName(await test.control.getNode({ node: `${id}` })), 'revoked');
+  });
+
+  await t.test('while its own commit is under way, a session that opens meanwhile gets nothing', async t => {
+    const key = newKey();
+    const { id } = await test.register(key);
+    const connection = await test.connect(await test.enroll(key));
+    const held = gate.hold('revoked');
+    const revoking = revoke(id);
+    await held.reached;
+    const opening = codeOf(sessionOn(connection));
+    held.release();
+    await revoking;
+    t.match(await opening, /^(NODE_REVOKED|CERTIFICATE_REFUSED)$/);
+    t.equal(statusName(await test.control.getNode({ node: `${id}` })), 'revoked');
+  });
+
+  await t.test('racing everything at once leaves no revoked node in, whatever the order', async t => {
+    for (let round = 0; round < 12; round += 1) {
+      const key = newKey();
+      const { id } = await test.register(key);
+      const enrollment = await test.enroll(key);
+      const connection = await test.connect(enrollment);
+      const revoking = async (): Promise<void> => {
+        // Every other round one turn of the event loop later.
+        if (round % 2 === 1) await new Promise(resolve => setImmediate(resolve));
+        await revoke(id);
+      };
+      await Promise.all([sessionOn(connection).catch(() => undefined), revoking()]);
+      await connection.closed;
+      t.equal(statusName(await test.control.getNode({ node: `${id}` })), 'revoked');
+    }
+  });
+
+  await t.test('by name, by fingerprint, twice', async t => {
+    const key = newKey();
+    await test.register(key, { name: 'by-name' });
+    await test.control.revokeNode({ node: 'by-name', comment: '' });
+    const again = await test.control.revokeNode({ node: key.publicKey.fingerprint, comment: '' });
+    t.equal(again.sessionsEnded, 0);
+    await t.rejects(test.control.revokeNode({ node: 'nobody', comment: '' }), { code: 'NODE_NOT_FOUND' });
+  });
+});
+
+void t.test('drain tells every node, records it, and the next start knows', async t => {
+  const test = await startTestLink(t);
+  const keys = [newKey(), newKey(), newKey()];
+  for (const key of keys) await test.register(key);
+  const live = await Promise.all(keys.map(key => test.online(key)));
+  await test.link.drain();
+  for (const each of live) {
+    const end = await each.session.ended;
+    t.equal(end.reason, 'drained');
+  }
+  await test.link.close();
+});

@@ -1,0 +1,205 @@
+import { spawnSync } from 'node:child_process';
+import { X509Certificate } from 'node:crypto';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { connect, createServer } from 'node:tls';
+import { once } from 'node:events';
+import type { AddressInfo } from 'node:net';
+import t from 'tap';
+import { generateCertificates } from '../../scripts/generate-certs.js';
+import { fromPem } from '../../src/base/pem.js';
+import { systemRandom } from '../../src/base/random.js';
+import { makeDevelopmentCertificates, parseHost } from '../../src/link/authority/development.js';
+
+const needsOpenssl =
+  spawnSync('openssl', ['version']).status === 0 ? {} : { skip: 'openssl is not installed' };
+
+const names = ['ca.crt', 'ca.key', 'server.key', 'server.pem'];
+
+async function run(...argv: string[]): Promise<{ code: number; printed: string; complained: string }> {
+  const [printed, complained]: [string[], string[]] = [[], []];
+  const code = await generateCertificates(argv, {
+    print: text => void printed.push(text),
+    complain: text => void complained.push(text),
+  });
+  return { code, printed: printed.join(''), complained: complained.join('') };
+}
+
+void t.test('Four files are written, the keys for their owner alone', async t => {
+  const folder = join(t.testdir(), 'new', 'certificates');
+  const { code, printed, complained } = await run(
+    '--out',
+    folder,
+    '--host',
+    'link.example.org',
+    '--host',
+    '192.0.2.7',
+  );
+  t.equal(code, 0, complained);
+  t.strictSame(readdirSync(folder).sort(), names);
+  for (const name of names) {
+    t.equal(statSync(join(folder, name)).mode & 0o077, name.endsWith('.key') ? 0 : 0o044, name);
+    t.match(printed, join(folder, name), 'each file is explained');
+  }
+  t.match(printed, /development/);
+  t.match(
+    printed,
+    /--ssl-ca-certfile .* --ssl-certfile .* --ssl-keyfile /,
+    'the next command is there to copy',
+  );
+  const pem = readFileSync(join(folder, 'server.pem'), 'utf8');
+  t.equal(fromPem(pem, 'server').length, 1, 'the server certificate stands alone');
+  t.equal(
+    new X509Certificate(pem).subjectAltName,
+    'DNS:localhost, IP Address:127.0.0.1, IP Address:0:0:0:0:0:0:0:1, DNS:link.example.org, IP Address:192.0.2.7',
+  );
+});
+
+void t.test('openssl accepts the server certificate by its strict rules', needsOpenssl, async t => {
+  const folder = t.testdir();
+  await run('--out', folder);
+  const files = ['-CAfile', join(folder, 'ca.crt'), join(folder, 'server.pem')];
+  const { status, stdout } = spawnSync(
+    'openssl',
+    ['verify', '-x509_strict', '-purpose', 'sslserver', ...files],
+    {
+      encoding: 'utf8',
+    },
+  );
+  t.equal(status, 0);
+  t.match(stdout, /server\.pem: OK/);
+});
+
+void t.test('Files that are there stay unless told otherwise', async t => {
+  const folder = t.testdir({ 'server.key': 'precious' });
+  const refused = await run('--out', folder);
+  t.equal(refused.code, 1);
+  t.match(refused.complained, new RegExp(`^error: .*${join(folder, 'server.key')}\nhint: --force`));
+  t.notMatch(refused.complained, join(folder, 'ca.crt'), 'only what exists is named');
+  t.strictSame(readdirSync(folder), ['server.key'], 'half a set is not written');
+  t.equal(readFileSync(join(folder, 'server.key'), 'utf8'), 'precious');
+  t.equal((await run('--out', folder, '--force')).code, 0);
+  t.strictSame(readdirSync(folder).sort(), names);
+  t.equal(statSync(join(folder, 'server.key')).mode & 0o777, 0o600);
+});
+
+void t.test('What makes no sense is refused before anything is written', async t => {
+  const folder = t.testdir();
+  const bad = [
+    ['--days', '0'],
+    ['--days', '1.5'],
+    ['--days', '36501'],
+    ['--host', ''],
+    ['--host', 'a b'],
+    ['--hots', 'x'],
+    ['stray'],
+    ['--out'],
+  ];
+  for (const argv of bad) {
+    const { code, complained, printed } = await run('--out', folder, ...argv);
+    t.match(
+      { code, complained, printed },
+      { code: 2, complained: /^error: .+\n/, printed: /^$/ },
+      argv.join(' '),
+    );
+  }
+  t.strictSame(readdirSync(folder), []);
+  t.match(await run('--help'), { code: 0, printed: /usage: / });
+});
+
+void t.test('A folder that cannot be made is an error, not a stack trace', async t => {
+  const file = join(t.testdir({ file: '' }), 'file');
+  const { code, complained } = await run('--out', join(file, 'below'));
+  t.equal(code, 1);
+  t.match(complained, /^error: /);
+  t.notMatch(complained, /\n\s+at /);
+});
+
+void t.test('It runs as a command', t => {
+  const folder = t.testdir();
+  const command = ['--import=tsx', 'scripts/generate-certs.ts', '--out', folder];
+  const first = spawnSync(process.execPath, command, { encoding: 'utf8' });
+  t.equal(first.status, 0, first.stderr);
+  t.match(first.stdout, /npm start/);
+  const second = spawnSync(process.execPath, command, { encoding: 'utf8' });
+  t.match(second, { status: 1, stdout: '', stderr: /^error: / });
+  t.end();
+});
+
+void t.test('Hosts are names or addresses, a wildcard stands first', t => {
+  t.strictSame(parseHost('link-1.example.org'), { dns: 'link-1.example.org' });
+  t.strictSame(parseHost('*.example.org'), { dns: '*.example.org' });
+  t.strictSame(parseHost('rollcall_link'), { dns: 'rollcall_link' });
+  t.strictSame(parseHost('2001:db8::1'), { ip: '2001:db8::1' });
+  const label = 'a'.repeat(63);
+  const longest = `${label}.${label}.${label}.${'a'.repeat(61)}`;
+  t.strictSame(parseHost(longest), { dns: longest });
+  const bad = [
+    '',
+    ' ',
+    'a b',
+    `${longest}a`,
+    'a'.repeat(64),
+    '*',
+    '*x.org',
+    'a.*.org',
+    '-a.org',
+    'a..b',
+    'a.',
+    '256.1.1.1',
+  ];
+  for (const host of [
+    ...bad,
+    'localhost:9092',
+    '[::1]',
+    'https://x',
+    'fe80::1%eth0',
+    'bücher.de',
+    'a\n.org',
+  ]) {
+    t.throws(() => parseHost(host), { code: 'REQUEST_INVALID' }, JSON.stringify(host));
+  }
+  t.end();
+});
+
+void t.test('The CA lasts ten years, or as long as the server certificate when that is longer', t => {
+  const now = Date.UTC(2026, 0, 1);
+  const yearsOf = (days: number) => {
+    const { ca, server } = makeDevelopmentCertificates({ hosts: [], days, now, random: systemRandom });
+    return [ca, server].map(({ certificate }) =>
+      new Date(new X509Certificate(certificate).validTo).getUTCFullYear(),
+    );
+  };
+  t.strictSame(yearsOf(365), [2036, 2027]);
+  t.strictSame(yearsOf(36_500), [2125, 2125]);
+  t.end();
+});
+
+void t.test('A TLS client that trusts the CA recognises the server by name and by address', async t => {
+  const { ca, server } = makeDevelopmentCertificates({
+    hosts: [],
+    days: 1,
+    now: Date.now(),
+    random: systemRandom,
+  });
+  const listener = createServer({ cert: server.certificate, key: server.key, minVersion: 'TLSv1.3' });
+  listener.on('tlsClientError', () => undefined);
+  listener.on('secureConnection', socket => socket.on('error', () => undefined).resume());
+  await once(listener.listen(0, '127.0.0.1'), 'listening');
+  t.teardown(() => listener.close());
+  const { port } = listener.address() as AddressInfo;
+  const isTrusted = async (host: string, roots: string, servername?: string) => {
+    const socket = connect({ host, port, ca: roots, ...(servername === undefined ? {} : { servername }) });
+    const outcome = await once(socket, 'secureConnect').then(
+      () => socket.authorized,
+      () => false,
+    );
+    socket.destroy();
+    return outcome;
+  };
+  t.equal(await isTrusted('127.0.0.1', ca.certificate), true);
+  t.equal(await isTrusted('127.0.0.1', ca.certificate, 'localhost'), true);
+  t.equal(await isTrusted('127.0.0.1', ca.certificate, 'elsewhere.example'), false);
+  const stranger = makeDevelopmentCertificates({ hosts: [], days: 1, now: Date.now(), random: systemRandom });
+  t.equal(await isTrusted('127.0.0.1', stranger.ca.certificate), false);
+});
