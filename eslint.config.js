@@ -21,8 +21,8 @@ export default tseslint.config(
   },
   {
     // Scripts and the command speak to people.
-    files: ['scripts/**', 'test/**', 'bench/**', '*.js'],
+    files: ['scripts/**', 'test/**', 'bench/**', '**/*.js'],
     rules: { 'no-console': 'off' },
   },
-  { files: ['*.js'], ...tseslint.configs.disableTypeChecked },
+  { files: ['**/*.js'], ...tseslint.configs.disableTypeChecked },
 );

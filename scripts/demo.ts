@@ -3,15 +3,21 @@
  * temporary folder and on free loopback ports. Every step is checked; the first that does not happen ends it with
  * exit code 1. Nothing is left behind, neither files nor processes.
  */
-import { spawn, type ChildProcess } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
+import {
+  command as rollcallFile,
+  root,
+  startLinkProcess,
+  startRollcall,
+  type Running,
+  type RunningLink,
+} from './running.js';
 
-const root = join(import.meta.dirname, '..');
-const rollcall = [join(root, 'dist/src/cli/main.js')];
+const rollcall = [rollcallFile];
 const script = (name: string) => ['--import=tsx', join(root, 'scripts', `${name}.ts`)];
 const deadlineMs = 20_000;
 /** Typed once with `rollcall profile save` in real life; left out of what is shown. */
@@ -27,23 +33,20 @@ interface NodeView {
   readonly reason: string;
 }
 
-/** A process of the demo, with the log lines it has written so far. */
-interface Running {
-  readonly process: ChildProcess;
-  readonly lines: Record<string, unknown>[];
-  readonly exited: Promise<number | null>;
-}
-
 const running = new Set<Running>();
 const folder = await mkdtemp(join(tmpdir(), 'rollcall-demo-'));
 const inFolder = (...names: string[]) => join(folder, ...names);
 let step = 0;
 
 try {
-  await demo();
-  say(`\n${bold('Done.')} Everything above really happened, in ${Math.round(performance.now() / 100) / 10} s.`);
+  await Promise.race([demo(), tooLong()]);
+  say(
+    `\n${bold('Done.')} Everything above really happened, in ${Math.round(performance.now() / 100) / 10} s.`,
+  );
 } catch (error) {
-  say(`\n${bold('The demo failed')} at step ${step}: ${error instanceof Error ? error.message : String(error)}`);
+  say(
+    `\n${bold('The demo failed')} at step ${step}: ${error instanceof Error ? error.message : String(error)}`,
+  );
   for (const { lines } of running) lines.slice(-5).forEach(line => say(dim(JSON.stringify(line))));
   process.exitCode = 1;
 } finally {
@@ -52,8 +55,18 @@ try {
   await rm(folder, { recursive: true, force: true });
 }
 
+/** Nothing in the demo takes long; what hangs must not hang for ever. */
+function tooLong(): Promise<never> {
+  return new Promise((_, reject) => {
+    setTimeout(() => reject(new Error('it took too long')), 60_000).unref();
+  });
+}
+
 async function demo(): Promise<void> {
-  heading('Certificates and keys', 'A development CA with a server certificate, and a key pair for each node.');
+  heading(
+    'Certificates and keys',
+    'A development CA with a server certificate, and a key pair for each node.',
+  );
   await command(script('generate-certs'), '--out', inFolder('certificates'));
   await command(script('generate-keys'), '1', '--out', inFolder('keys/p256'));
   await command(script('generate-keys'), '1', '--curve', 'p384', '--out', inFolder('keys/p384'));
@@ -62,24 +75,46 @@ async function demo(): Promise<void> {
   heading('The link', 'It keeps the registry, and takes nodes and operators over TLS.');
   const first = await startLink('127.0.0.1:0', '127.0.0.1:0');
 
-  heading('Register two nodes', 'Only their public keys: the private ones never leave the machines they are on.');
-  await operator(first, 'register', inFolder('keys/p256/client_credentials_1.pub'), '--name', 'berlin', '--label', 'site=charite');
-  await operator(first, 'register', inFolder('keys/p384/client_credentials_1.pub'), '--name', 'tokyo', '--label', 'site=todai');
+  heading(
+    'Register two nodes',
+    'Only their public keys: the private ones never leave the machines they are on.',
+  );
+  await operator(
+    first,
+    'register',
+    inFolder('keys/p256/client_credentials_1.pub'),
+    '--name',
+    'berlin',
+    '--label',
+    'site=charite',
+  );
+  await operator(
+    first,
+    'register',
+    inFolder('keys/p384/client_credentials_1.pub'),
+    '--name',
+    'tokyo',
+    '--label',
+    'site=todai',
+  );
   await operator(first, 'list', '--wide');
   await waitFor(first, 'berlin', 'created');
   const registered = await waitFor(first, 'tokyo', 'created');
 
-  heading('Start both', 'Each proves its key over its own TLS connection, gets a certificate, and holds one link.');
-  const berlin = await startNode(first, 'berlin', 'p256');
-  const tokyo = await startNode(first, 'tokyo', 'p384');
-  await Promise.all([saying(berlin, 'online'), saying(tokyo, 'online')]);
+  heading(
+    'Start both',
+    'Each proves its key over its own TLS connection, gets a certificate, and holds one link.',
+  );
+  const berlin = startNode(first, 'berlin', 'p256');
+  const tokyo = startNode(first, 'tokyo', 'p384');
+  await Promise.all([berlin.says('online'), tokyo.says('online')]);
   await waitFor(first, 'berlin', 'online');
   await waitFor(first, 'tokyo', 'online');
   await operator(first, 'list', '--wide');
 
   heading('A stranger', 'A key that nobody registered gets nothing, and keeps trying politely.');
-  const stranger = await startNode(first, 'stranger', 'stranger');
-  const refusal = await lineWhere(stranger, line => String(line['msg']).includes('not registered'));
+  const stranger = startNode(first, 'stranger', 'stranger');
+  const refusal = await stranger.line(line => String(line['msg']).includes('not registered'));
   say(dim(`the stranger logs: ${String(refusal['msg'])}`));
   check((await list(first)).length === 2, 'the stranger is in no list');
   await stop(stranger, 'SIGTERM');
@@ -92,8 +127,8 @@ async function demo(): Promise<void> {
   await operator(first, 'list', '--wide');
 
   heading('Start it again', 'Same key, same node: it is back, and was not locked out by its own ghost.');
-  const again = await startNode(first, 'berlin', 'p256');
-  await saying(again, 'online');
+  const again = startNode(first, 'berlin', 'p256');
+  await again.says('online');
   const back = await waitFor(first, 'berlin', 'online');
   check(back.id === lost.id, 'the node id is the same');
   await operator(first, 'list', '--wide');
@@ -104,11 +139,13 @@ async function demo(): Promise<void> {
   await operator(first, 'revoke', 'tokyo', '--comment', 'laptop was stolen');
   const { code, after } = await gone;
   check(code === 4, `the revoked agent ends with exit code 4 (got ${String(code)})`);
-  say(`tokyo's process ended with exit code 4, ${after} after the command was typed (its start-up included).`);
+  say(
+    `tokyo's process ended with exit code 4, ${after} after the command was typed (its start-up included).`,
+  );
   await operator(first, 'list', '--wide');
 
   heading('Restart the link', 'What was acknowledged is on the disk.');
-  await stop(first.process, 'SIGTERM');
+  await stop(first.running, 'SIGTERM');
   const second = await startLink(first.node, first.control);
   const all = await list(second);
   check(all.length === 2, 'both nodes are still known');
@@ -119,40 +156,32 @@ async function demo(): Promise<void> {
   await operator(second, 'history', 'berlin');
 }
 
-interface RunningLink {
-  readonly process: Running;
-  readonly node: string;
-  readonly control: string;
-}
-
 async function startLink(node: string, control: string): Promise<RunningLink> {
-  const process = start(
-    [
-      ...['link', '--node-address', node, '--control-address', control, '--data-dir', inFolder('link')],
-      ...['--ssl-ca-certfile', inFolder('certificates/ca.crt'), '--trust-domain', 'demo.example'],
-      ...['--ssl-certfile', inFolder('certificates/server.pem'), '--ssl-keyfile', inFolder('certificates/server.key')],
-    ],
-    'link',
-  );
-  const line = await saying(process, 'link started');
-  const address = (field: string) => {
-    const { host, port } = line[field] as { host: string; port: number };
-    return `${host}:${port}`;
-  };
-  say(dim(`nodes at ${address('nodeAddress')}, operators at ${address('controlAddress')}, trust domain demo.example`));
-  return { process, node: address('nodeAddress'), control: address('controlAddress') };
+  const link = await startLinkProcess({
+    certificates: inFolder('certificates'),
+    dataDir: inFolder('link'),
+    node,
+    control,
+    more: ['--trust-domain', 'demo.example'],
+  });
+  running.add(link.running);
+  say(dim(`nodes at ${link.node}, operators at ${link.control}, trust domain demo.example`));
+  return link;
 }
 
-async function startNode(link: RunningLink, name: string, keys: string): Promise<Running> {
-  await Promise.resolve();
-  return start(
-    [
-      ...['node', '--link', link.node, '--root-certificates', inFolder('certificates/ca.crt')],
-      ...['--auth-private-key', inFolder('keys', keys, 'client_credentials_1'), '--state-dir', inFolder('state', name)],
-      ...['--node-config', 'dataset-path="datasets/part_1" partition-id=1'],
+function startNode(link: RunningLink, name: string, keys: string): Running {
+  const node = startRollcall([
+    ...['node', '--link', link.node, '--root-certificates', inFolder('certificates/ca.crt')],
+    ...[
+      '--auth-private-key',
+      inFolder('keys', keys, 'client_credentials_1'),
+      '--state-dir',
+      inFolder('state', name),
     ],
-    name,
-  );
+    ...['--node-config', 'dataset-path="datasets/part_1" partition-id=1'],
+  ]);
+  running.add(node);
+  return node;
 }
 
 function operatorFlags(link: RunningLink): string[] {
@@ -183,7 +212,10 @@ async function waitFor(link: RunningLink, name: string, status: string): Promise
   for (;;) {
     const node = (await list(link)).find(each => each.name === name);
     if (node?.status === status) return node;
-    check(performance.now() < until, `${name} becomes ${status} (it is ${node?.status ?? 'unknown'}: ${node?.reason ?? ''})`);
+    check(
+      performance.now() < until,
+      `${name} becomes ${status} (it is ${node?.status ?? 'unknown'}: ${node?.reason ?? ''})`,
+    );
   }
 }
 
@@ -191,8 +223,15 @@ async function waitFor(link: RunningLink, name: string, status: string): Promise
 async function command(program: string[], ...parts: string[]): Promise<void> {
   const shown = parts.filter((part, at) => !hiddenFlags.has(part) && !hiddenFlags.has(parts[at - 1] ?? ''));
   const [first = ''] = program;
-  say(bold(`$ ${first.startsWith('--') ? `npm run ${(program[1] ?? '').replace(/.*\/|\.ts$/g, '')} --` : 'rollcall'} ${shown.map(short).join(' ')}`));
-  const child = spawn(process.execPath, [...program, ...parts], { stdio: ['ignore', 'inherit', 'inherit'], cwd: root });
+  say(
+    bold(
+      `$ ${first.startsWith('--') ? `npm run ${(program[1] ?? '').replace(/.*\/|\.ts$/g, '')} --` : 'rollcall'} ${shown.map(short).join(' ')}`,
+    ),
+  );
+  const child = spawn(process.execPath, [...program, ...parts], {
+    stdio: ['ignore', 'inherit', 'inherit'],
+    cwd: root,
+  });
   const [code] = (await once(child, 'close')) as [number | null];
   check(code === 0, `"${shown.map(short).join(' ')}" succeeds (exit code ${String(code)})`);
 }
@@ -201,52 +240,8 @@ function short(part: string): string {
   return part.replace(`${folder}/`, '');
 }
 
-function start(parts: string[], name: string): Running {
-  const child = spawn(process.execPath, [...rollcall, ...parts], { stdio: ['ignore', 'ignore', 'pipe'], cwd: root });
-  const lines: Record<string, unknown>[] = [];
-  createInterface({ input: child.stderr }).on('line', text => {
-    const line = parseLine(text, name);
-    lines.push(line);
-    child.emit('rollcall-line', line);
-  });
-  const exited = once(child, 'close').then(([code]) => code as number | null);
-  const entry: Running = { process: child, lines, exited };
-  running.add(entry);
-  void exited.then(() => child.emit('rollcall-line', { msg: `${name} ended` }));
-  return entry;
-}
-
-function parseLine(text: string, name: string): Record<string, unknown> {
-  try {
-    return { from: name, ...(JSON.parse(text) as object) };
-  } catch {
-    return { from: name, msg: text };
-  }
-}
-
-function saying(process: Running, message: string): Promise<Record<string, unknown>> {
-  return lineWhere(process, line => line['msg'] === message);
-}
-
-function lineWhere(
-  from: Running,
-  wanted: (line: Record<string, unknown>) => boolean,
-): Promise<Record<string, unknown>> {
-  const earlier = from.lines.find(wanted);
-  if (earlier) return Promise.resolve(earlier);
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error('a process did not say what it should in time')), deadlineMs);
-    from.process.on('rollcall-line', (line: Record<string, unknown>) => {
-      if (!wanted(line)) return;
-      clearTimeout(timer);
-      resolve(line);
-    });
-  });
-}
-
 async function stop(from: Running, signal: NodeJS.Signals): Promise<void> {
-  from.process.kill(signal);
-  await from.exited;
+  await from.stop(signal);
   running.delete(from);
 }
 

@@ -107,11 +107,11 @@ function suggestion(key: string, schema: Settings): string {
 
 /** Parsers for the usual kinds of value. Each throws an Error that says what is wanted. */
 export const as = {
-  text(raw: unknown): string {
+  text: (raw: unknown): string => {
     if (typeof raw !== 'string' || raw === '') throw new Error('wants text');
     return raw;
   },
-  flag(raw: unknown): boolean {
+  flag: (raw: unknown): boolean => {
     if (raw === true || raw === 'true' || raw === '1') return true;
     if (raw === false || raw === 'false' || raw === '0') return false;
     throw new Error('wants true or false');
@@ -147,7 +147,7 @@ export const as = {
     return raw => (Array.isArray(raw) ? raw : String(raw).split(',')).map(each => parse(each));
   },
   /** `host:port`, `[::1]:port`; port 0 asks for a free one. */
-  address(raw: unknown): Address {
+  address: (raw: unknown): Address => {
     const match =
       typeof raw === 'string' ? /^(?:\[([0-9a-fA-F:.]+)\]|([^\s:[\]/]+)):(\d{1,5})$/.exec(raw) : null;
     const port = Number(match?.[3]);

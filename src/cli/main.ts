@@ -13,4 +13,7 @@ process.stdout.on('error', (error: Error) => {
 });
 process.stderr.on('error', () => process.exit(exitCodes.refused));
 
-process.exitCode = await runCommand(process.argv.slice(2), systemShell());
+const code = await runCommand(process.argv.slice(2), systemShell());
+
+// Ends once all is written, and does not wait for what may still hang: a peer that never finishes its handshake.
+process.stdout.write('', () => process.stderr.write('', () => process.exit(code)));

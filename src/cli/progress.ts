@@ -34,13 +34,3 @@ export function startProgress(shell: Shell, text: string): Progress {
     },
   };
 }
-
-/** Runs `work`, saying `text` if it takes more than a second. */
-export async function withProgress<T>(shell: Shell, text: string, work: Promise<T>): Promise<T> {
-  const progress = startProgress(shell, text);
-  try {
-    return await work;
-  } finally {
-    progress.clear();
-  }
-}

@@ -18,8 +18,14 @@ export const bindingTypes = ['tls-exporter', 'tls-server-end-point'] as const;
 
 export const linkSettings = {
   config: file('these settings as "key: value" lines of YAML'),
-  'check-config': { description: 'check everything, say all problems, and stop', default: false, parse: as.flag },
-  'ssl-ca-certfile': file('server roots, PEM: what nodes trust to recognise this link; handed out, authenticates nobody'),
+  'check-config': {
+    description: 'check everything, say all problems, and stop',
+    default: false,
+    parse: as.flag,
+  },
+  'ssl-ca-certfile': file(
+    'server roots, PEM: what nodes trust to recognise this link; handed out, authenticates nobody',
+  ),
   'ssl-certfile': file("the link's certificate chain, PEM, its own first"),
   'ssl-keyfile': file('the private key of that certificate, PEM, 0600'),
   'data-dir': {
@@ -89,7 +95,11 @@ export const linkSettings = {
     default: 'info',
     parse: as.oneOf(logLevels),
   } as Setting<(typeof logLevels)[number]>,
-  'enable-supernode-auth': { description: 'accepted: nodes are always authenticated', default: true, parse: alwaysOn },
+  'enable-supernode-auth': {
+    description: 'accepted: nodes are always authenticated',
+    default: true,
+    parse: alwaysOn,
+  },
   insecure: { description: 'refused: there is no link without TLS', default: false, parse: neverOff },
 } satisfies Settings;
 
@@ -100,7 +110,9 @@ function alwaysOn(raw: unknown): boolean {
 
 function neverOff(raw: unknown): boolean {
   if (!as.flag(raw)) return false;
-  throw new Error('there is no insecure mode: for development make certificates with "npm run generate-certs"');
+  throw new Error(
+    'there is no insecure mode: for development make certificates with "npm run generate-certs"',
+  );
 }
 
 export type LinkConfig = ValuesOf<typeof linkSettings>;

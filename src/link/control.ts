@@ -54,7 +54,14 @@ export function createControl({ registry, sessions, enrollments, clock, ownKeys 
         });
       }
       const { name, labels, again } = request;
-      return registry.registerNode({ tenant: principal.tenant, publicKey, name, labels, again, by: principal.name });
+      return registry.registerNode({
+        tenant: principal.tenant,
+        publicKey,
+        name,
+        labels,
+        again,
+        by: principal.name,
+      });
     },
 
     getNode: (principal: Principal, node: string) => registry.resolveNode(principal.tenant, node),

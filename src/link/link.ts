@@ -4,6 +4,7 @@
  */
 import { join } from 'node:path';
 import type { Clock } from '../base/clock.js';
+import { toRollcallError } from '../base/errors.js';
 import { createLifecycle } from '../base/lifecycle.js';
 import type { Log } from '../base/log.js';
 import type { Random } from '../base/random.js';
@@ -67,7 +68,7 @@ export function createLink({ config, store: givenStore, clock, random, log }: Li
     const folder = config['data-dir'];
     const metrics = createMetrics();
     const store = await lifecycle.open(
-      () => measureCommits(givenStore, clock, metrics.commit),
+      () => measureCommits(givenStore, clock, seconds => metrics.commit(seconds)),
       opened => opened.close(),
     );
     await prepareStore(store);
@@ -108,10 +109,15 @@ export function createLink({ config, store: givenStore, clock, random, log }: Li
       linkAddresses: config['link-addresses'],
       most: config['max-enrollments'],
     });
-    const issuerKeys = authority.certificates.map(each => each.publicKey.export({ type: 'spki', format: 'der' }));
+    const issuerKeys = authority.certificates.map(each =>
+      each.publicKey.export({ type: 'spki', format: 'der' }),
+    );
     const ownKeys = (): readonly Buffer[] => [...issuerKeys, ...identity.publicKeys];
     const control = createControl({ registry, sessions, enrollments, clock, ownKeys });
-    metrics.observe({ sessions: () => sessions.count(), nodes: async () => ({ ...(await registry.countNodes(defaultTenant)) }) });
+    metrics.observe({
+      sessions: () => sessions.count(),
+      nodes: async () => ({ ...(await registry.countNodes(defaultTenant)) }),
+    });
 
     const caps = { total: config['max-connections'], perAddress: config['max-connections-per-address'] };
     const doorOptions = { caps, clock, log, metrics, refusals };
@@ -124,7 +130,7 @@ export function createLink({ config, store: givenStore, clock, random, log }: Li
           control,
           principal: { tenant: defaultTenant, name: 'admin-token' },
           token,
-          ready: () => checkReady(store, alive.failure),
+          ready: () => checkReady(store, () => alive.failure()),
         }),
       port => port.close(),
     );
@@ -192,7 +198,9 @@ export function createLink({ config, store: givenStore, clock, random, log }: Li
       try {
         running = await open();
       } catch (error) {
-        await lifecycle.close().catch((later: unknown) => log.error({ err: later }, 'closing after a failed start'));
+        await lifecycle
+          .close()
+          .catch((later: unknown) => log.error({ err: later }, 'closing after a failed start'));
         throw error;
       }
     },
@@ -218,7 +226,7 @@ function contextOf({ certificate, key }: ServerIdentity): { cert: string; key: s
 async function checkReady(store: Store, failure: () => unknown): Promise<void> {
   await store.get('meta/schema');
   const failed = failure();
-  if (failed !== undefined) throw failed;
+  if (failed !== undefined) throw toRollcallError(failed);
 }
 
 /** Where a link keeps its store. */

@@ -6,7 +6,11 @@ import type { Store } from './store/store.js';
 const key = 'meta/trust-domain';
 
 /** The stored one; at the first start the wanted one, or a random name. */
-export async function settleTrustDomain(store: Store, wanted: string | undefined, random: Random): Promise<string> {
+export async function settleTrustDomain(
+  store: Store,
+  wanted: string | undefined,
+  random: Random,
+): Promise<string> {
   const stored = await store.get(key);
   if (stored === undefined) {
     const chosen = wanted ?? `fleet-${random(4).toString('hex')}`;
@@ -15,7 +19,11 @@ export async function settleTrustDomain(store: Store, wanted: string | undefined
   }
   const settled = Buffer.from(stored).toString();
   if (wanted === undefined || wanted === settled) return settled;
-  throw new RollcallError('CONFIG_INVALID', `this data folder belongs to the trust domain ${settled}, not ${wanted}`, {
-    hint: 'leave --trust-domain out, or use another --data-dir',
-  });
+  throw new RollcallError(
+    'CONFIG_INVALID',
+    `this data folder belongs to the trust domain ${settled}, not ${wanted}`,
+    {
+      hint: 'leave --trust-domain out, or use another --data-dir',
+    },
+  );
 }

@@ -135,6 +135,15 @@ export function describeCallFailure(status: Partial<GrpcStatus> & { message?: st
       });
 }
 
+/** Opens a call; LINK_UNREACHABLE on a connection that was closed meanwhile, where grpc-js throws an Error of its own. */
+export function openCall<Call>(open: () => Call): Call {
+  try {
+    return open();
+  } catch (error) {
+    throw new RollcallError('LINK_UNREACHABLE', 'the connection to the link is closed', { cause: error });
+  }
+}
+
 /** What an emitted `error` of a call is: grpc-js gives an Error with the fields of a status. */
 export function toCallFailure(thrown: unknown): RollcallError {
   return isRollcallError(thrown) ? thrown : describeCallFailure(thrown as Partial<GrpcStatus>);

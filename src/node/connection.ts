@@ -15,6 +15,7 @@ import { EnrollmentClient } from '../protocol/generated/rollcall/v1/enrollment.j
 import { LinkClient } from '../protocol/generated/rollcall/v1/link.js';
 import { limits } from '../protocol/limits.js';
 import { describeTlsFailure, unreachable } from './connection-error.js';
+import { targetOf } from './one-address.js';
 import { TlsCredentials, type Secured } from './tls-credentials.js';
 
 export interface ConnectionRequest {
@@ -96,7 +97,8 @@ async function findHosts({ address, timeoutMs, clock, signal }: ConnectionReques
 
 /** No retries, no proxies, no shared sockets, no reconnecting: what is said on this channel goes over this socket. */
 function channelOptions(address: Address): ChannelOptions {
-  const never = 2 ** 31 - 1;
+  // grpc-js would try again after this; by then the channel is long closed. It must stay far below what timers can do.
+  const neverMs = 3_600_000;
   return {
     'grpc.default_authority': formatAddress(address),
     'grpc.use_local_subchannel_pool': 1,
@@ -104,8 +106,8 @@ function channelOptions(address: Address): ChannelOptions {
     'grpc.enable_http_proxy': 0,
     'grpc.enable_channelz': 0,
     'grpc.service_config_disable_resolution': 1,
-    'grpc.initial_reconnect_backoff_ms': never,
-    'grpc.max_reconnect_backoff_ms': never,
+    'grpc.initial_reconnect_backoff_ms': neverMs,
+    'grpc.max_reconnect_backoff_ms': neverMs,
     'grpc.max_receive_message_length': limits.messageBytes,
     'grpc.max_send_message_length': limits.messageBytes,
   };
@@ -120,8 +122,8 @@ async function openTo(
   const { address, clock, signal } = request;
   const place = formatAddress(address);
   const credentials = new TlsCredentials(tls);
-  const target = `ipv${isIP(host)}:${formatAddress({ host, port: address.port })}`;
-  const enrollment = new EnrollmentClient(target, credentials, channelOptions(address));
+  const { target, options } = targetOf({ host, port: address.port }, credentials.signal);
+  const enrollment = new EnrollmentClient(target, credentials, { ...channelOptions(address), ...options });
   const channel = enrollment.getChannel();
   const late = stopAfter(clock, timeoutMs, signal, place);
   try {

@@ -26,7 +26,7 @@ import type {
   Proof,
 } from '../protocol/generated/rollcall/v1/enrollment.js';
 import { limits, protocolVersions } from '../protocol/limits.js';
-import { toCallFailure } from './connection-error.js';
+import { openCall, toCallFailure } from './connection-error.js';
 import type { LinkConnection } from './connection.js';
 
 export interface EnrollOptions {
@@ -73,7 +73,7 @@ type Call = ClientDuplexStream<EnrollRequest, EnrollResponse>;
  * LINK_UNREACHABLE when the connection failed.
  */
 export async function enroll(options: EnrollOptions): Promise<Enrollment> {
-  const call = options.connection.enrollment.enroll();
+  const call = openCall(() => options.connection.enrollment.enroll());
   const stop = () => call.cancel();
   const late = options.clock.after(withinMs, stop);
   call.once('status', () => late.cancel());

@@ -9,7 +9,7 @@ import { RollcallError } from '../base/errors.js';
 import { version as agentVersion } from '../base/version.js';
 import type { LinkFrame, NodeFrame, Welcome } from '../protocol/generated/rollcall/v1/link.js';
 import { limits, protocolVersions } from '../protocol/limits.js';
-import { describeCallFailure } from './connection-error.js';
+import { describeCallFailure, openCall } from './connection-error.js';
 import type { LinkConnection } from './connection.js';
 
 export interface SessionOptions {
@@ -45,13 +45,13 @@ const byeWithinMs = 1_000;
 type Call = ClientDuplexStream<NodeFrame, LinkFrame>;
 
 /** Resolves with the Welcome; rejects with what the link stated or with how the connection failed. */
-export function openSession(options: SessionOptions): Promise<Session> {
+export async function openSession(options: SessionOptions): Promise<Session> {
   const { connection, clock, signal } = options;
-  const call = connection.link.connect();
+  const call = openCall(() => connection.link.connect());
   const stop = () => call.cancel();
   if (signal?.aborted) stop();
   signal?.addEventListener('abort', stop);
-  const opened = runSession(call, options);
+  const opened = runSession(call, options).finally(() => signal?.removeEventListener('abort', stop));
   send(call, {
     $case: 'ready',
     value: {
@@ -60,7 +60,7 @@ export function openSession(options: SessionOptions): Promise<Session> {
       nodeClockMs: BigInt(Math.round(clock.now())),
     },
   });
-  return opened.finally(() => signal?.removeEventListener('abort', stop));
+  return opened;
 }
 
 function send(call: Call, frame: NonNullable<NodeFrame['frame']>): void {

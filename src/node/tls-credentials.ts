@@ -33,8 +33,8 @@ export interface HandshakeFailure {
 
 export class TlsCredentials extends ChannelCredentials {
   readonly #options: ConnectionOptions;
+  readonly #stopping = new AbortController();
   #claimed = false;
-  #raw: Socket | undefined;
   /** Set when the handshake was finished. */
   secured: Secured | undefined;
   /** Set when it failed; a failure to reach the peer at all is not known here. */
@@ -63,24 +63,30 @@ export class TlsCredentials extends ChannelCredentials {
     };
   }
 
-  /** Drops the connection at once, also in mid-handshake. */
+  /** For the TCP connection below: aborted by destroy(). */
+  get signal(): AbortSignal {
+    return this.#stopping.signal;
+  }
+
+  /** Drops the connection at once, in whatever state it is; none is made any more. */
   destroy(): void {
-    this.#raw?.destroy();
+    this.#stopping.abort();
     this.secured?.socket.destroy();
   }
 
   #claim(): Promise<void> {
-    if (this.#claimed) return Promise.reject(new Error('this channel had its one connection'));
+    if (this.#claimed || this.signal.aborted)
+      return Promise.reject(new Error('this channel had its one connection'));
     this.#claimed = true;
     return Promise.resolve();
   }
 
   #secure(raw: Socket): Promise<Connected> {
-    this.#raw = raw;
     return new Promise((resolve, reject) => {
       let shown: X509Certificate | undefined;
       const fail = (error: Error) => {
-        this.failure ??= { error, shown };
+        // Later errors are those of a connection that was used.
+        if (!this.secured) this.failure ??= { error, shown };
         reject(error);
       };
       const socket = connectTls({ ...this.#options, socket: raw });

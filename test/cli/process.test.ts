@@ -1,16 +1,28 @@
 /** The command as a process of its own: exit codes, pipes, signals, a real terminal, no warnings, no token anywhere. */
 import { spawn, spawnSync } from 'node:child_process';
+import { generateKeyPairSync } from 'node:crypto';
 import { once } from 'node:events';
+import { writeFile } from 'node:fs/promises';
+import { createServer, type AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import t from 'tap';
 import { NodeStatus } from '../../src/protocol/generated/rollcall/v1/control.js';
 import { makeNode, startControlServer } from './fixtures/control-server.js';
-import { command, ended, root, start } from './fixtures/shell.js';
+import { command, ended, root, run, start } from './fixtures/shell.js';
 
 const server = await startControlServer();
 t.teardown(() => server.close());
 server.nodes.push(
   makeNode({ id: 16019329408659850374n, status: NodeStatus.NODE_STATUS_ONLINE, reason: 'connected' }),
 );
+
+// Asked first, as the answer takes as long as the command is willing to wait; read last.
+const mute = createServer(socket => socket.on('error', () => undefined).resume());
+await new Promise<void>(resolve => mute.listen(0, '127.0.0.1', resolve));
+t.teardown(() => mute.close());
+const { port: mutePort } = mute.address() as AddressInfo;
+const unanswered = ended(start(['nodes', 'list', ...server.flags, '--control', `127.0.0.1:${mutePort}`]));
 
 void t.test('exit codes and output of a process; by IP address no warning is printed', async t => {
   const environment = { NODE_OPTIONS: '--trace-deprecation' };
@@ -78,3 +90,68 @@ void t.test(
     t.same([coloured.code, colourless.code], [0, 0]);
   },
 );
+
+interface Address {
+  readonly host: string;
+  readonly port: number;
+}
+
+void t.test('the link itself, started by its flags, understands the command and the command it', async t => {
+  const folder = server.folder;
+  const data = join(folder, 'link-data');
+  const link = start([
+    'link',
+    ...['--ssl-ca-certfile', server.rootsPath, '--ssl-certfile', server.certificatePath],
+    ...['--ssl-keyfile', server.keyPath, '--data-dir', data, '--enable-supernode-auth'],
+    ...['--node-address', '127.0.0.1:0', '--control-address', '127.0.0.1:0'],
+  ]);
+  t.teardown(() => link.kill('SIGKILL'));
+  const said = ended(link);
+  if (!link.stderr) throw new Error('no standard error');
+  const [line] = (await once(createInterface({ input: link.stderr }), 'line')) as [string];
+  const { controlAddress } = JSON.parse(line) as { controlAddress: Address };
+  const flags = ['--root-certificates', server.rootsPath, '--token-file', join(data, 'admin-token')];
+  const ask = (...words: string[]) =>
+    run([...words.slice(0, 2), '--control', `localhost:${controlAddress.port}`, ...flags, ...words.slice(2)]);
+
+  const { publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-384' });
+  const key = join(folder, 'real.pub');
+  await writeFile(key, publicKey.export({ format: 'pem', type: 'spki' }));
+  const registered = await ask('nodes', 'register', key, '--name', 'press-3', '--label', 'site=hamburg');
+  t.match(registered, { code: 0, stdout: /^✅ Node \d+ registered successfully\.\n {3}SHA256:\S{43}\n$/ });
+  t.match(await ask('nodes', 'register', key), { code: 1, stderr: /^error: .*\nhint: / });
+  const listed = JSON.parse((await ask('nodes', 'list', '--json', '--status', 'created')).stdout) as {
+    id: string;
+  }[];
+  t.match(listed, [{ name: 'press-3', labels: { site: 'hamburg' }, status: 'created' }]);
+  t.match(await ask('nodes', 'show', 'nobody'), { code: 1, stderr: /^error: / });
+  t.match(await ask('nodes', 'revoke', 'press-3', '--comment', 'lost'), {
+    code: 0,
+    stdout: / revoked; no session was open\.\n$/,
+  });
+  t.match(await ask('nodes', 'history', listed[0]?.id ?? ''), {
+    code: 0,
+    stdout: /revoked .*lost\n.*created /,
+  });
+  t.match(await ask('nodes', 'list', '--token-file', server.tokenPath), {
+    code: 1,
+    stderr: /^error: the token/,
+  });
+  link.kill('SIGTERM');
+  t.equal((await said).code, 0);
+});
+
+void t.test('link and node say what is wrong with their flags', async t => {
+  const [link, insecure, node] = await Promise.all([
+    ended(start(['link', '--check-config'])),
+    ended(start(['link', '--insecure'])),
+    ended(start(['node', '--superlink', 'nowhere', '--insecure'])),
+  ]);
+  t.match(link, { code: 2, stderr: /--ssl-certfile is needed/ });
+  t.match(insecure, { code: 2, stderr: /^error: --insecure: / });
+  t.match(node, { code: 2, stderr: /^error: --link: wants HOST:PORT.*\nerror: --insecure: /s });
+});
+
+void t.test('a peer that accepts and says nothing does not keep the command from ending', async t => {
+  t.match(await unanswered, { code: 3, stderr: /^error: cannot reach the link at .*: no answer\nhint: / });
+});

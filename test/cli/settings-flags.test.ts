@@ -56,7 +56,7 @@ void t.test('help tells defaults as one would type them, and aliases', t => {
   const command = new Command('x').configureHelp({ helpWidth: 200 });
   addSettingFlags(command, schema);
   const help = command.helpInformation();
-  t.match(help, /--link <HOST:PORT> +the link \(also --superlink, env: ROLLCALL_X_LINK\)/);
+  t.match(help, /--link <HOST:PORT> +the link \(also --superlink\)/);
   t.match(help, 'default: [::1]:9092');
   t.match(help, 'default: 90m');
   t.match(help, 'default: 3)');

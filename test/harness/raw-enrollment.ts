@@ -24,7 +24,10 @@ export interface RawEnrollment {
   end(): void;
 }
 
-export function rawEnrollment(connection: Pick<LinkConnection, 'enrollment'>, key: PrivateKey): RawEnrollment {
+export function rawEnrollment(
+  connection: Pick<LinkConnection, 'enrollment'>,
+  key: PrivateKey,
+): RawEnrollment {
   const call = connection.enrollment.enroll();
   const answers: EnrollResponse[] = [];
   let wake: (() => void) | undefined;

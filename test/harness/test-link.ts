@@ -1,8 +1,7 @@
 /** A real link in this process: real TLS on free loopback ports, real files, a store of the test's choice. */
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { Metadata, credentials as grpcCredentials } from '@grpc/grpc-js';
+import { dirname, join } from 'node:path';
 import type { Test } from 'tap';
 import { systemClock, type Clock } from '../../src/base/clock.js';
 import { createLog, type Log } from '../../src/base/log.js';
@@ -18,20 +17,10 @@ import type { Store } from '../../src/link/store/store.js';
 import { enroll, type Enrollment } from '../../src/node/enroll.js';
 import { openConnection, type LinkConnection } from '../../src/node/connection.js';
 import { openSession, type Session } from '../../src/node/session.js';
-import {
-  ControlClient,
-  type GetNodeRequest,
-  type ListNodeHistoryRequest,
-  type ListNodeHistoryResponse,
-  type ListNodesRequest,
-  type ListNodesResponse,
-  type Node,
-  type RegisterNodeRequest,
-  type RevokeNodeRequest,
-  type RevokeNodeResponse,
-} from '../../src/protocol/generated/rollcall/v1/control.js';
+import type { Node } from '../../src/protocol/generated/rollcall/v1/control.js';
 import { defaultTenant } from '../../src/protocol/limits.js';
-import { fromGrpcStatus } from '../../src/protocol/status.js';
+import { untilStatus, type ControlCalls } from './control-calls.js';
+import { connectOperator } from './operator.js';
 
 type TapTest = Pick<Test, 'teardown'>;
 
@@ -53,7 +42,10 @@ export interface TestLink {
   readonly control: ControlCalls;
   register(key: PrivateKey, extras?: { name?: string; again?: boolean }): Promise<Node>;
   /** An anonymous connection, or one with a certificate. */
-  connect(enrollment?: Pick<Enrollment, 'certificateChain' | 'sessionKey'>, host?: string): Promise<LinkConnection>;
+  connect(
+    enrollment?: Pick<Enrollment, 'certificateChain' | 'sessionKey'>,
+    host?: string,
+  ): Promise<LinkConnection>;
   enroll(key: PrivateKey, generation?: bigint): Promise<Enrollment>;
   /** Enrolls, connects and waits for Welcome. */
   online(key: PrivateKey): Promise<LiveNode>;
@@ -67,9 +59,6 @@ export interface LiveNode {
   readonly session: Session;
 }
 
-/** The control service by promises; a refusal rejects with the RollcallError. */
-export type ControlCalls = ReturnType<typeof controlCalls>;
-
 export async function makeFolder(t: TapTest): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'rollcall-test-'));
   t.teardown(() => rm(folder, { recursive: true, force: true }));
@@ -77,7 +66,12 @@ export async function makeFolder(t: TapTest): Promise<string> {
 }
 
 export async function writeCertificates(folder: string): Promise<{ ca: string }> {
-  const made = makeDevelopmentCertificates({ hosts: ['localhost', '127.0.0.1', '::1'], days: 30, now: Date.now(), random: systemRandom });
+  const made = makeDevelopmentCertificates({
+    hosts: ['localhost', '127.0.0.1', '::1'],
+    days: 30,
+    now: Date.now(),
+    random: systemRandom,
+  });
   await writeFile(join(folder, 'ca.crt'), made.ca.certificate);
   await writeFile(join(folder, 'server.pem'), made.server.certificate);
   await writeFile(join(folder, 'server.key'), made.server.key, { mode: 0o600 });
@@ -91,7 +85,11 @@ export async function startTestLink(t: TapTest, options: TestLinkOptions = {}): 
   const logged: string[] = [];
   const log =
     options.log ??
-    createLog({ level: 'debug', name: 'link', destination: { write: (line: string) => void logged.push(line) } });
+    createLog({
+      level: 'debug',
+      name: 'link',
+      destination: { write: (line: string) => void logged.push(line) },
+    });
   const config = readSettings(linkSettings, {
     flags: {
       'data-dir': join(folder, 'data'),
@@ -107,7 +105,13 @@ export async function startTestLink(t: TapTest, options: TestLinkOptions = {}): 
     environmentPrefix: 'ROLLCALL_LINK_',
   });
   requireUsable(config);
-  const link = createLink({ config, store: options.store ?? createMemoryStore(), clock, random: systemRandom, log });
+  const link = createLink({
+    config,
+    store: options.store ?? createMemoryStore(),
+    clock,
+    random: systemRandom,
+    log,
+  });
   await link.start();
   t.teardown(() => link.close());
   return testLink(t, { link, folder, ca, clock, logged });
@@ -118,19 +122,23 @@ async function testLink(
   parts: Pick<TestLink, 'link' | 'folder' | 'ca' | 'clock' | 'logged'>,
 ): Promise<TestLink> {
   const { link, ca } = parts;
-  const token = (await readFile(link.adminTokenFile, 'utf8')).trim();
-  const client = new ControlClient(
-    formatAddress({ ...link.addresses.control, host: 'localhost' }),
-    grpcCredentials.createSsl(Buffer.from(ca)),
+  const control = await connectOperator(
+    formatAddress(link.addresses.control),
+    dirname(link.adminTokenFile),
+    ca,
   );
-  t.teardown(() => client.close());
-  const control = controlCalls(client, token);
+  t.teardown(() => control.close());
 
-  async function connect(enrollment?: Pick<Enrollment, 'certificateChain' | 'sessionKey'>, host = '127.0.0.1') {
+  async function connect(
+    enrollment?: Pick<Enrollment, 'certificateChain' | 'sessionKey'>,
+    host = '127.0.0.1',
+  ) {
     const connection = await openConnection({
       address: { host, port: link.addresses.node.port },
       serverRoots: [ca],
-      ...(enrollment && { certificate: { chain: enrollment.certificateChain.join(''), key: enrollment.sessionKey } }),
+      ...(enrollment && {
+        certificate: { chain: enrollment.certificateChain.join(''), key: enrollment.sessionKey },
+      }),
       timeoutMs: 10_000,
       clock: systemClock,
     });
@@ -164,18 +172,8 @@ async function testLink(
         labels: {},
         again: extras.again ?? false,
       }),
-    async until(node, status) {
-      for (;;) {
-        const found = await control.getNode({ node });
-        if (statusName(found) === status) return found;
-        await new Promise(resolve => setTimeout(resolve, 5));
-      }
-    },
+    until: (node, status) => untilStatus(control, node, status),
   };
-}
-
-export function statusName(node: Node): string {
-  return ['', 'created', 'online', 'offline', 'revoked', 'pending', 'quarantined'][node.status] ?? '';
 }
 
 export function newKey(curve: Curve = 'P-256'): PrivateKey {
@@ -183,7 +181,11 @@ export function newKey(curve: Curve = 'P-256'): PrivateKey {
 }
 
 /** Enrolls on a connection that is there, as the agent does. */
-export function enrollOn(connection: LinkConnection, privateKey: PrivateKey, generation = 0n): Promise<Enrollment> {
+export function enrollOn(
+  connection: LinkConnection,
+  privateKey: PrivateKey,
+  generation = 0n,
+): Promise<Enrollment> {
   return enroll({
     connection,
     privateKey,
@@ -199,26 +201,4 @@ export function sessionOn(connection: LinkConnection): Promise<Session> {
   return openSession({ connection, clock: systemClock, onServerRoots: () => undefined });
 }
 
-function controlCalls(client: ControlClient, token: string) {
-  const metadata = new Metadata();
-  metadata.set('authorization', `Bearer ${token}`);
-  type Callback<A> = (error: Parameters<typeof fromGrpcStatus>[0] | null, answer: A) => void;
-  const promised =
-    <Q, A>(method: (request: Q, metadata: Metadata, callback: Callback<A>) => unknown) =>
-    (request: Q): Promise<A> =>
-      new Promise((resolve, reject) => {
-        method.call(client, request, metadata, (error, answer) => {
-          if (error) reject(fromGrpcStatus(error));
-          else resolve(answer);
-        });
-      });
-  return {
-    client,
-    metadata,
-    registerNode: promised<RegisterNodeRequest, Node>(client.registerNode.bind(client)),
-    getNode: promised<GetNodeRequest, Node>(client.getNode.bind(client)),
-    listNodes: promised<ListNodesRequest, ListNodesResponse>(client.listNodes.bind(client)),
-    revokeNode: promised<RevokeNodeRequest, RevokeNodeResponse>(client.revokeNode.bind(client)),
-    listNodeHistory: promised<ListNodeHistoryRequest, ListNodeHistoryResponse>(client.listNodeHistory.bind(client)),
-  };
-}
+export { statusName } from './control-calls.js';

@@ -46,7 +46,7 @@ function refusalOf(der: Uint8Array): string {
   throw new Error(`accepted: ${Buffer.from(der).toString('hex')}`);
 }
 
-void t.test('the canonical form is read, and nothing about it changes', async t => {
+void t.test('the canonical form is read, and nothing about it changes', t => {
   for (const curve of bothCurves) {
     const der = spkiOf(curve);
     const key = parseSpki(der);
@@ -59,9 +59,10 @@ void t.test('the canonical form is read, and nothing about it changes', async t 
     t.ok(samePublicKey(key, parseSpki(der)));
     t.notOk(samePublicKey(key, parseSpki(spkiOf(curve))));
   }
+  t.end();
 });
 
-void t.test('a key in any other form is refused, named, and the process goes on', async t => {
+void t.test('a key in any other form is refused, named, and the process goes on', t => {
   const valid = spkiOf('P-256');
   const flipped = Buffer.from(valid);
   flipped[90] = (flipped[90] ?? 0) ^ 1;
@@ -113,6 +114,7 @@ void t.test('a key in any other form is refused, named, and the process goes on'
       'one line',
     );
   }
+  t.end();
 });
 
 function infinity(curve: string): Buffer {
@@ -144,7 +146,7 @@ function mixed(): Buffer {
   return Buffer.concat([Buffer.of(0x30, algorithm.length + bits.length), algorithm, bits]);
 }
 
-void t.test('whatever parseSpki accepts encodes to the very same bytes', async t => {
+void t.test('whatever parseSpki accepts encodes to the very same bytes', t => {
   const seeds = bothCurves.map(curve => spkiOf(curve));
   const mutated = fc
     .record({
@@ -173,9 +175,10 @@ void t.test('whatever parseSpki accepts encodes to the very same bytes', async t
     { numRuns: 3000 },
   );
   t.ok(accepted > 0, `${accepted} were accepted`);
+  t.end();
 });
 
-void t.test('a private key shows its fingerprint and nothing else, however it is looked at', async t => {
+void t.test('a private key shows its fingerprint and nothing else, however it is looked at', t => {
   for (const curve of bothCurves) {
     const key = generatePrivateKey(curve);
     const scalar = Buffer.from(revealScalar(key));
@@ -184,7 +187,7 @@ void t.test('a private key shows its fingerprint and nothing else, however it is
       inspect(key, { customInspect: false, depth: 9, showHidden: true }),
       inspect({ nested: [key] }),
       JSON.stringify({ key }),
-      String(key),
+      ''.concat(key as unknown as string),
       Object.values(key).map(String).join(),
       JSON.stringify(Object.getOwnPropertyDescriptors(key)),
     ];
@@ -196,15 +199,17 @@ void t.test('a private key shows its fingerprint and nothing else, however it is
       (key as { sign: unknown }).sign = undefined;
     }, 'it cannot be changed');
   }
+  t.end();
 });
 
-void t.test('a key held elsewhere signs but cannot be written to a file', async t => {
-  const { publicKey, sign: signMessage } = generatePrivateKey('P-256');
-  const elsewhere: PrivateKey = { publicKey, sign: signMessage };
+void t.test('a key held elsewhere signs but cannot be written to a file', t => {
+  const inside = generatePrivateKey('P-256');
+  const elsewhere: PrivateKey = { publicKey: inside.publicKey, sign: message => inside.sign(message) };
   t.throws(() => toPkcs8Pem(elsewhere), { code: 'KEY_UNSUPPORTED' });
+  t.end();
 });
 
-void t.test('signatures are those of RFC 6979 A.2.5 and A.2.6', async t => {
+void t.test('signatures are those of RFC 6979 A.2.5 and A.2.6', t => {
   const cases = [
     {
       curve: 'P-256',
@@ -225,6 +230,7 @@ void t.test('signatures are those of RFC 6979 A.2.5 and A.2.6', async t => {
     const signature = key.sign(Buffer.from('sample')).toString('hex').toUpperCase();
     t.ok(signature.includes(r) && signature.endsWith(s), curve);
   }
+  t.end();
 });
 
 void t.test('what one library signs the other verifies, both ways', async t => {
@@ -242,7 +248,7 @@ void t.test('what one library signs the other verifies, both ways', async t => {
   }
 });
 
-void t.test('PKCS#8 and SPKI are the bytes OpenSSL writes', async t => {
+void t.test('PKCS#8 and SPKI are the bytes OpenSSL writes', t => {
   for (const curve of bothCurves) {
     const pair = generateKeyPairSync('ec', { namedCurve: curve });
     const key = privateKeyFromKeyObject(pair.privateKey);
@@ -250,17 +256,19 @@ void t.test('PKCS#8 and SPKI are the bytes OpenSSL writes', async t => {
     t.equal(toSpkiPem(key.publicKey), pair.publicKey.export({ type: 'spki', format: 'pem' }));
     t.same(createPublicKey(toPkcs8Pem(key)).export({ type: 'spki', format: 'der' }), key.publicKey.spki);
   }
+  t.end();
 });
 
-void t.test('key objects of other kinds are refused', async t => {
+void t.test('key objects of other kinds are refused', t => {
   const rsa = generateKeyPairSync('rsa', { modulusLength: 2048 });
   t.throws(() => privateKeyFromKeyObject(rsa.privateKey), { code: 'KEY_UNSUPPORTED' });
   t.throws(() => privateKeyFromKeyObject(rsa.publicKey), { code: 'KEY_UNSUPPORTED' });
   const k1 = generateKeyPairSync('ec', { namedCurve: 'secp256k1' });
   t.throws(() => privateKeyFromKeyObject(k1.privateKey), { code: 'KEY_UNSUPPORTED' });
+  t.end();
 });
 
-void t.test('a private number out of range, or with the wrong public key, is refused', async t => {
+void t.test('a private number out of range, or with the wrong public key, is refused', t => {
   const order = Buffer.from('ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551', 'hex');
   for (const scalar of [Buffer.alloc(32), order, Buffer.alloc(32, 0xff)]) {
     t.throws(() => privateKeyFromNumber({ curve: 'P-256', scalar }), { code: 'KEY_UNSUPPORTED' });
@@ -271,9 +279,10 @@ void t.test('a private number out of range, or with the wrong public key, is ref
     code: 'KEY_UNSUPPORTED',
     message: /do not belong together/,
   });
+  t.end();
 });
 
-void t.test('keys come from the randomness given, and from all of it', async t => {
+void t.test('keys come from the randomness given, and from all of it', t => {
   for (const curve of bothCurves) {
     const drawn: number[] = [];
     const fixed = (size: number) => {
@@ -285,12 +294,14 @@ void t.test('keys come from the randomness given, and from all of it', async t =
     t.ok((drawn[0] ?? 0) >= (curve === 'P-256' ? 40 : 56), 'at least 64 bits more than the order');
     t.notOk(samePublicKey(generatePrivateKey(curve).publicKey, generatePrivateKey(curve).publicKey));
   }
+  t.end();
 });
 
-void t.test('comments cannot break out of their line', async t => {
+void t.test('comments cannot break out of their line', t => {
   const key = generatePrivateKey('P-256');
   t.equal(formatOpensshPublic(key.publicKey, 'a\nssh-rsa AAAA').split('\n').length, 2);
   t.equal(formatOpensshPublic(key.publicKey, '').split(' ').length, 2);
   t.match(formatOpensshPrivate(key, 'x'), /^-----BEGIN OPENSSH PRIVATE KEY-----\n/);
   t.match(toSshBlob(key.publicKey).toString('latin1'), 'ecdsa-sha2-nistp256');
+  t.end();
 });

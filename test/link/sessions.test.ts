@@ -6,7 +6,14 @@ import type { Change, Store } from '../../src/link/store/store.js';
 import { limits } from '../../src/protocol/limits.js';
 import { createManualClock } from '../harness/manual-clock.js';
 import { makeProof, rawEnrollment } from '../harness/raw-enrollment.js';
-import { enrollOn, newKey, sessionOn, startTestLink, statusName, type LiveNode } from '../harness/test-link.js';
+import {
+  enrollOn,
+  newKey,
+  sessionOn,
+  startTestLink,
+  statusName,
+  type LiveNode,
+} from '../harness/test-link.js';
 
 async function codeOf(promise: Promise<unknown>): Promise<ErrorCode | 'nothing'> {
   return promise.then(
@@ -21,7 +28,10 @@ async function endCode({ session }: Pick<LiveNode, 'session'>): Promise<string> 
 }
 
 /** A store that can hold the next commit that makes a node online or revoked, before it is done. */
-function gatedStore(): { store: Store; hold(status: 'online' | 'revoked'): { reached: Promise<void>; release(): void } } {
+function gatedStore(): {
+  store: Store;
+  hold(status: 'online' | 'revoked'): { reached: Promise<void>; release(): void };
+} {
   const store = createMemoryStore();
   let gate: { status: string; reached: () => void; open: Promise<void> } | undefined;
   return {
@@ -56,14 +66,21 @@ function makesNode(status: string, changes: readonly Change[]): boolean {
 
 void t.test('what the sweep decides', t => {
   const times = { pingEveryMs: 9_000, pongWithinMs: 4_000 };
-  const session = { heardAt: 1_000, pingedAt: undefined as number | undefined, certificate: { notAfter: 1_000_000 } };
+  const session = {
+    heardAt: 1_000,
+    pingedAt: undefined as number | undefined,
+    certificate: { notAfter: 1_000_000 },
+  };
   t.equal(judgeSession(session, times, 9_999, 0), 'fine');
   t.equal(judgeSession(session, times, 10_000, 0), 'ping');
   t.equal(judgeSession({ ...session, pingedAt: 10_000 }, times, 14_000, 0), 'fine');
   t.equal(judgeSession({ ...session, pingedAt: 10_000 }, times, 14_001, 0), 'no answer');
   t.equal(judgeSession(session, times, 2_000, 999_999), 'fine');
   t.equal(judgeSession(session, times, 2_000, 1_000_000), 'certificate expired');
-  t.ok(limits.pingEveryMs + limits.pongWithinMs + 2 * 500 <= 15_000, 'a node that stops answering is offline within 15 s');
+  t.ok(
+    limits.pingEveryMs + limits.pongWithinMs + 2 * 500 <= 15_000,
+    'a node that stops answering is offline within 15 s',
+  );
   t.end();
 });
 
@@ -111,7 +128,9 @@ void t.test('presence', async t => {
     const call = connection.link.connect();
     call.on('error', () => undefined);
     const welcomed = new Promise(resolve => call.once('data', resolve));
-    call.write({ frame: { $case: 'ready', value: { protocolVersion: 1, agentVersion: 'mute', nodeClockMs: 0n } } });
+    call.write({
+      frame: { $case: 'ready', value: { protocolVersion: 1, agentVersion: 'mute', nodeClockMs: 0n } },
+    });
     await welcomed;
     clock.advance(limits.pingEveryMs + 500);
     t.equal(statusName(await test.control.getNode({ node: `${id}` })), 'online');
@@ -137,7 +156,9 @@ void t.test('presence', async t => {
     const connection = await test.connect(await test.enroll(key));
     const call = connection.link.connect();
     const ended = new Promise<{ code: number }>(resolve => call.on('error', resolve as never));
-    const ready = { frame: { $case: 'ready' as const, value: { protocolVersion: 1, agentVersion: '', nodeClockMs: 0n } } };
+    const ready = {
+      frame: { $case: 'ready' as const, value: { protocolVersion: 1, agentVersion: '', nodeClockMs: 0n } },
+    };
     const welcomed = new Promise(resolve => call.once('data', resolve));
     call.write(ready);
     await welcomed;
@@ -204,7 +225,11 @@ void t.test('certificates at the door', async t => {
     const old = await sessionOn(await test.connect(current.enrollment));
     await old.close();
     const fresh = await sessionOn(await test.connect(next));
-    t.equal(await codeOf(sessionOn(await test.connect(current.enrollment))), 'CERTIFICATE_REFUSED', 'then it is over');
+    t.equal(
+      await codeOf(sessionOn(await test.connect(current.enrollment))),
+      'CERTIFICATE_REFUSED',
+      'then it is over',
+    );
     await fresh.close();
   });
 
@@ -321,7 +346,10 @@ void t.test('revocation', async t => {
     await live.connection.closed;
     const node = await test.control.getNode({ node: `${id}` });
     t.equal(statusName(node), 'revoked');
-    t.match(await codeOf(sessionOn(await test.connect(live.enrollment))), /^(NODE_REVOKED|CERTIFICATE_REFUSED)$/);
+    t.match(
+      await codeOf(sessionOn(await test.connect(live.enrollment))),
+      /^(NODE_REVOKED|CERTIFICATE_REFUSED)$/,
+    );
   });
 
   await t.test('before the challenge: the proof comes too late', async t => {

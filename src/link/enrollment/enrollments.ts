@@ -8,7 +8,13 @@ import { isRollcallError, RollcallError, toRollcallError } from '../../base/erro
 import type { Log } from '../../base/log.js';
 import type { Random } from '../../base/random.js';
 import type { PublicKey } from '../../identity/public-key.js';
-import type { Challenge, Enrolled, Hello, Proof, TrustBundle } from '../../protocol/generated/rollcall/v1/enrollment.js';
+import type {
+  Challenge,
+  Enrolled,
+  Hello,
+  Proof,
+  TrustBundle,
+} from '../../protocol/generated/rollcall/v1/enrollment.js';
 import { limits } from '../../protocol/limits.js';
 import type { RefusalCounter } from '../audit/refusals.js';
 import type { Authority, IssuedCertificate } from '../authority/authority.js';
@@ -63,7 +69,10 @@ const clockToleranceMs = 60_000;
 
 export function createEnrollments(options: EnrollmentsOptions): Enrollments {
   const { registry, authority, refusals, clock, log, metrics } = options;
-  const inFlight = new Map<Attempt, { readonly peer: EnrollPeer; opening?: Opening; ended?: RollcallError }>();
+  const inFlight = new Map<
+    Attempt,
+    { readonly peer: EnrollPeer; opening?: Opening; ended?: RollcallError }
+  >();
 
   function begin(peer: EnrollPeer): Attempt {
     if (inFlight.size >= options.most) {
@@ -99,7 +108,10 @@ export function createEnrollments(options: EnrollmentsOptions): Enrollments {
     const claim = readHello(hello, options.bindingTypes);
     const now = clock.now();
     if (Math.abs(now - claim.nodeClockMs) > clockToleranceMs) {
-      log.debug({ remoteAddress: peer.remoteAddress, nodeClockMs: claim.nodeClockMs }, 'the clock of a peer is far off');
+      log.debug(
+        { remoteAddress: peer.remoteAddress, nodeClockMs: claim.nodeClockMs },
+        'the clock of a peer is far off',
+      );
     }
     return {
       claim,
@@ -120,9 +132,13 @@ export function createEnrollments(options: EnrollmentsOptions): Enrollments {
     const { claim } = opening;
     const node = await registry.findNodeByFingerprint(claim.tenant, claim.nodeKey.fingerprint);
     if (!node) {
-      throw new RollcallError('NODE_NOT_REGISTERED', `the key ${claim.nodeKey.fingerprint} is not registered here`, {
-        hint: 'an operator registers it with "rollcall nodes register FILE.pub"',
-      });
+      throw new RollcallError(
+        'NODE_NOT_REGISTERED',
+        `the key ${claim.nodeKey.fingerprint} is not registered here`,
+        {
+          hint: 'an operator registers it with "rollcall nodes register FILE.pub"',
+        },
+      );
     }
     const { issued, generation } = await issue(node.id, peer, opening, proof, sessionKey);
     peer.issued(node.id, issued.fingerprint);
@@ -152,7 +168,12 @@ export function createEnrollments(options: EnrollmentsOptions): Enrollments {
     await registry.issueCertificate(claim.tenant, nodeId, said, (record, generation) => {
       const issued = authority.issue({ nodeId: record.id, publicKey: sessionKey.spki });
       made = { issued, generation };
-      return { fingerprint: issued.fingerprint, serial: issued.serial, notAfter: issued.notAfter, generation };
+      return {
+        fingerprint: issued.fingerprint,
+        serial: issued.serial,
+        notAfter: issued.notAfter,
+        generation,
+      };
     });
     if (!made) throw new RollcallError('INTERNAL', 'no certificate was made');
     return made;
@@ -179,7 +200,8 @@ export function createEnrollments(options: EnrollmentsOptions): Enrollments {
     begin,
     async endKey(tenant, fingerprint, error) {
       const concerned = [...inFlight.values()].filter(
-        ({ opening }) => opening?.claim.tenant === tenant && opening.claim.nodeKey.fingerprint === fingerprint,
+        ({ opening }) =>
+          opening?.claim.tenant === tenant && opening.claim.nodeKey.fingerprint === fingerprint,
       );
       await Promise.all(
         concerned.map(state => {

@@ -53,15 +53,12 @@ export function createRegistration({ store, audit, clock, random, onDoubt }: Reg
     const key = fingerprintKey(tenant, publicKey.fingerprint);
     const value = await store.get(key);
     if (!value) return [{ key, value }];
-    const holderKey = nodeKey(tenant, decodeId(value));
-    const stored = await store.get(holderKey);
+    const stored = await store.get(nodeKey(tenant, decodeId(value)));
     if (!stored) throw new RollcallError('INTERNAL', 'the index of keys names a node that is not there');
     const holder = decodeNodeRecord(stored);
+    // A revoked node stays one, so that only the index must not change until the commit.
     if (holder.status !== 'revoked' || !again) throw alreadyRegistered(holder);
-    return [
-      { key, value },
-      { key: holderKey, value: stored },
-    ];
+    return [{ key, value }];
   }
 
   async function checkNameIsFree(tenant: string, name: string): Promise<Expectation[]> {

@@ -36,7 +36,9 @@ export interface SweepTimes {
 
 /** What the sweep must do about a session at this moment. `elapsed` is monotonic, `now` the wall clock. */
 export function judgeSession(
-  session: Pick<Session, 'heardAt' | 'pingedAt'> & { readonly certificate: Pick<NodeCertificate, 'notAfter'> },
+  session: Pick<Session, 'heardAt' | 'pingedAt'> & {
+    readonly certificate: Pick<NodeCertificate, 'notAfter'>;
+  },
   times: SweepTimes,
   elapsed: number,
   now: number,

@@ -116,7 +116,8 @@ export function createSessions(options: SessionsOptions): Sessions {
     session.heardAt = clock.elapsed();
     if (!previous) metrics.presence('online', 'connected');
     welcome(session);
-    if (live.get(session.nodeId) === session && previous && previous.ended === undefined) replace(previous, handover);
+    if (live.get(session.nodeId) === session && previous && previous.ended === undefined)
+      replace(previous, handover);
   }
 
   function welcome(session: Session): void {
@@ -142,7 +143,8 @@ export function createSessions(options: SessionsOptions): Sessions {
       handover ? 'the session was handed over to a newer one' : 'another session of this node took over',
       { hint: 'if this was not the same machine, two machines hold this key' },
     );
-    if (!handover) log.warn({ nodeId: `${previous.nodeId}` }, 'a session was replaced by a newer one of the same node');
+    if (!handover)
+      log.warn({ nodeId: `${previous.nodeId}` }, 'a session was replaced by a newer one of the same node');
     void previous.peer.end(previous.ended);
   }
 
@@ -178,7 +180,11 @@ export function createSessions(options: SessionsOptions): Sessions {
       else if (verdict === 'no answer') {
         void endSession(session, new RollcallError('SESSION_NO_ANSWER', 'no answer to a ping'), verdict);
       } else if (verdict === 'certificate expired') {
-        void endSession(session, new RollcallError('SESSION_EXPIRED', 'the certificate of this session has expired'), verdict);
+        void endSession(
+          session,
+          new RollcallError('SESSION_EXPIRED', 'the certificate of this session has expired'),
+          verdict,
+        );
       }
     }
   });
@@ -192,7 +198,8 @@ export function createSessions(options: SessionsOptions): Sessions {
   return {
     open,
     receive(session, { frame }) {
-      if (frame?.$case !== 'pong') throw new RollcallError('PROTOCOL_INVALID', 'a frame that has no place here');
+      if (frame?.$case !== 'pong')
+        throw new RollcallError('PROTOCOL_INVALID', 'a frame that has no place here');
       if (frame.value.sequence !== session.pings || session.pingedAt === undefined) return;
       session.pingedAt = undefined;
       session.heardAt = clock.elapsed();
@@ -203,7 +210,9 @@ export function createSessions(options: SessionsOptions): Sessions {
       void retire(session, reason);
     },
     async endNode(tenant, nodeId, error) {
-      const concerned = [...opening].filter(session => session.nodeId === nodeId && session.tenant === tenant);
+      const concerned = [...opening].filter(
+        session => session.nodeId === nodeId && session.tenant === tenant,
+      );
       const current = live.get(nodeId);
       if (current?.tenant === tenant && !concerned.includes(current)) concerned.push(current);
       await Promise.all(
@@ -228,7 +237,9 @@ export function createSessions(options: SessionsOptions): Sessions {
       const spreadMs = 1_000 + (live.size / returnsPerSecond) * 1_000;
       const ends = [...live.values()].map((session, position) => {
         const reconnectAfterMs = Math.round((spreadMs * (position + 1)) / (live.size + 1));
-        session.peer.send({ frame: { $case: 'drain', value: { reason: 'the link is stopping', reconnectAfterMs } } });
+        session.peer.send({
+          frame: { $case: 'drain', value: { reason: 'the link is stopping', reconnectAfterMs } },
+        });
         return endSession(session, drainingError(), 'link stopped');
       });
       for (const session of opening) {
@@ -243,7 +254,8 @@ export function createSessions(options: SessionsOptions): Sessions {
 
 function throwIfEnded({ ended }: Session): void {
   if (isRollcallError(ended)) throw ended;
-  if (ended === 'by peer') throw new RollcallError('LINK_UNREACHABLE', 'the node left while its session opened');
+  if (ended === 'by peer')
+    throw new RollcallError('LINK_UNREACHABLE', 'the node left while its session opened');
 }
 
 function requireVersion({ protocolVersion }: Ready): void {

@@ -12,6 +12,7 @@ import { Level } from 'level';
 import { RollcallError, systemErrorCode } from '../../base/errors.js';
 import { makeSecretFolder } from '../../base/secret-file.js';
 import { boundsOf, type Backend, type Operation } from './backend.js';
+import { storeFailure } from './failure.js';
 import type { Entry, Key, Range, Store, Value } from './store.js';
 import { createStore } from './writer.js';
 
@@ -37,7 +38,7 @@ async function openDatabase(folder: string): Promise<Database> {
   }
 }
 
-function openingError(folder: string, error: unknown): unknown {
+function openingError(folder: string, error: unknown): RollcallError {
   const cause = error instanceof Error ? error.cause : undefined;
   if (systemErrorCode(cause) === 'LEVEL_LOCKED') {
     return new RollcallError('STORE_LOCKED', `another process has the database ${folder} open`, {
@@ -51,7 +52,7 @@ function openingError(folder: string, error: unknown): unknown {
       cause: error,
     });
   }
-  return error;
+  return storeFailure(error);
 }
 
 /** Throws as the disk does unless there is room to open the database again, or when nothing can be written at all. */

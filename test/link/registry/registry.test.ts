@@ -6,6 +6,7 @@ import type { Log } from '../../../src/base/log.js';
 import { systemRandom } from '../../../src/base/random.js';
 import { parseSpki, type PublicKey } from '../../../src/identity/public-key.js';
 import { createAudit, listEvents } from '../../../src/link/audit/audit.js';
+import { statusKey } from '../../../src/link/registry/node-keys.js';
 import type { CertificateReference, NodeRecord } from '../../../src/link/registry/node-record.js';
 import { createRegistry, type NodeQuery, type Registry } from '../../../src/link/registry/registry.js';
 import { createMemoryStore } from '../../../src/link/store/memory.js';
@@ -281,7 +282,8 @@ void t.test(
       registry.closeSession(tenant, 1n, 1n, { reason: '' }),
       registry.listHistory(tenant, 1n),
       enroll(registry, 1n),
-    ]) {
+    ];
+    for (const call of calls) {
       await test.rejects(call, { code: 'NODE_NOT_FOUND' });
     }
   },
@@ -569,8 +571,16 @@ void t.test('watchers hear of every new version, and counts follow', async test 
 });
 
 void t.test('counts are right although nodes change while they are counted', async test => {
-  const { registry, store } = open(test);
-  const nodes = await Promise.all(Array.from({ length: 6000 }, () => register(registry)));
+  const store = createMemoryStore();
+  const { registry } = createRig(store);
+  // More than a page of index entries, between which the real nodes lie.
+  const step = 2n ** 64n / 5600n;
+  const keys = Array.from({ length: 5500 }, (_, index) =>
+    statusKey(tenant, 'created', BigInt(index + 1) * step),
+  );
+  await store.commit(keys.map(key => ({ type: 'put', key, value: Buffer.alloc(0) })));
+  const nodes = await Promise.all(Array.from({ length: 50 }, () => register(registry)));
+  nodes.sort((one, other) => (one.id < other.id ? -1 : 1));
   const slow: Store = {
     ...store,
     async list(range) {
@@ -648,7 +658,7 @@ void t.test(
       register(registry),
       registry.revokeNode(tenant, id, { by: 'x', comment: '' }),
     ];
-  for (const refused of attempts) {
+    for (const refused of attempts) {
       await test.rejects(refused, { code: 'STORE_UNAVAILABLE' });
     }
     clock.advance(5000);
@@ -692,6 +702,39 @@ void t.test('what waits is written with the next change of the node, in order', 
   test.same(await reasonsOf(registry, node.id), wanted);
   await registry.close();
   test.same(await reasonsOf(registry, node.id), wanted);
+});
+
+void t.test('what was written is over, whoever looks or comes before its writer has heard', async test => {
+  const { power, clock } = openOnPower(test);
+  // Written and seen, but the answer takes its time.
+  const slow: Store = {
+    ...power.store,
+    async commit(...commit) {
+      await power.store.commit(...commit);
+      await settleAll();
+    },
+  };
+  const { registry } = createRig(slow, clock);
+  const { node, held } = await online(registry);
+  power.failWrites(failure);
+  await registry.closeSession(tenant, node.id, 1n, { reason: 'connection lost' });
+  await registry.openSession(tenant, node.id, claimOf(2n, held));
+  power.failWrites(undefined);
+  const heard: string[] = [];
+  registry.watchNodes(tenant, ({ status, reason }) => heard.push(`${status}: ${reason}`));
+  const closing = registry.closeSession(tenant, node.id, 2n, { reason: 'first' });
+  for (let round = 0; round < 3; round++) await settle();
+  const second = registry.closeSession(tenant, node.id, 2n, { reason: 'second' });
+  test.same(await Promise.all([closing, second]), [true, false]);
+  test.same(heard, ['offline: first']);
+  test.match(await registry.findNode(tenant, node.id), { status: 'offline', reason: 'first' });
+  test.same(await reasonsOf(registry, node.id), [
+    'offline: first',
+    'online: connected',
+    'offline: connection lost',
+    'online: connected',
+    'created: registered',
+  ]);
 });
 
 void t.test('a store that cannot be read keeps nodes out, but loses no end of a session', async test => {

@@ -1,5 +1,5 @@
 import { execFileSync, spawn } from 'node:child_process';
-import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
@@ -138,6 +138,17 @@ void t.test('level: one process at a time, in a folder of its own', async test =
   test.match(said, /^STORE_LOCKED another process has the database .* open stop the other link first/);
   await store.close();
   await (await openLevelStore(folder)).close();
+});
+
+void t.test('level: a database that cannot be opened is STORE_UNAVAILABLE', async test => {
+  const damaged = newFolder();
+  await (await openLevelStore(damaged)).close();
+  writeFileSync(join(damaged, 'CURRENT'), 'garbage');
+  await test.rejects(openLevelStore(damaged), { code: 'STORE_UNAVAILABLE' });
+  const missing = newFolder();
+  await (await openLevelStore(missing)).close();
+  writeFileSync(join(missing, 'CURRENT'), 'MANIFEST-999999\n');
+  await test.rejects(openLevelStore(missing), { code: 'STORE_UNAVAILABLE' });
 });
 
 /** Runs in a process whose files may not grow past a limit: the disk is full for LevelDB's log, until a new one. */

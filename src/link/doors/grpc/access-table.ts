@@ -9,7 +9,9 @@ import type { LinkService } from '../../../protocol/generated/rollcall/v1/link.j
 
 export type Access = 'public' | 'certificate' | 'token';
 
-type PathsOf<Service> = { [Method in keyof Service]: Service[Method] extends { path: infer Path } ? Path : never }[keyof Service];
+type PathsOf<Service> = {
+  [Method in keyof Service]: Service[Method] extends { path: infer Path } ? Path : never;
+}[keyof Service];
 export type MethodPath = PathsOf<EnrollmentService> | PathsOf<LinkService> | PathsOf<ControlService>;
 
 export const accessTable: Readonly<Record<MethodPath, Access>> = {

@@ -13,7 +13,10 @@ const ourFault: ReadonlySet<ErrorCode> = new Set([
 ]);
 
 /** Ends a stream with a status. On a stream that is over already nothing happens. */
-export function endCall<Q, A>(call: ServerDuplexStream<Q, A> | ServerWritableStream<Q, A>, thrown: unknown): void {
+export function endCall<Q, A>(
+  call: ServerDuplexStream<Q, A> | ServerWritableStream<Q, A>,
+  thrown: unknown,
+): void {
   if (call.destroyed || call.writableEnded) return;
   call.emit('error', toGrpcStatus(thrown));
 }

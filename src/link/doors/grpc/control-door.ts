@@ -2,7 +2,11 @@
 import { Metadata, type handleUnaryCall, type ServerWritableStream } from '@grpc/grpc-js';
 import { RollcallError } from '../../../base/errors.js';
 import type { Log } from '../../../base/log.js';
-import type { ControlServer, NodeEvent, WatchNodesRequest } from '../../../protocol/generated/rollcall/v1/control.js';
+import type {
+  ControlServer,
+  NodeEvent,
+  WatchNodesRequest,
+} from '../../../protocol/generated/rollcall/v1/control.js';
 import { toGrpcStatus } from '../../../protocol/status.js';
 import type { Control, Principal } from '../../control.js';
 import type { NodeRecord } from '../../registry/node-record.js';
@@ -42,7 +46,11 @@ export function createControlDoor(control: Control, principal: Principal, log: L
       return { transitions: page.transitions.map(toTransition), nextPageToken: page.nextPageToken };
     }),
     revokeNode: unary(async ({ node, comment }) => {
-      const { node: record, sessionsEnded, closedAfterMs } = await control.revokeNode(principal, node, comment);
+      const {
+        node: record,
+        sessionsEnded,
+        closedAfterMs,
+      } = await control.revokeNode(principal, node, comment);
       return { node: toNode(record), sessionsEnded, closedAfterUs: BigInt(Math.round(closedAfterMs * 1000)) };
     }),
     watchNodes: call => void watch(call).catch((error: unknown) => endCall(call, error)),

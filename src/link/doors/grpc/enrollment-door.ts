@@ -3,7 +3,11 @@ import type { ServerDuplexStream } from '@grpc/grpc-js';
 import type { Clock, Timer } from '../../../base/clock.js';
 import { RollcallError } from '../../../base/errors.js';
 import type { Log } from '../../../base/log.js';
-import type { EnrollmentServer, EnrollRequest, EnrollResponse } from '../../../protocol/generated/rollcall/v1/enrollment.js';
+import type {
+  EnrollmentServer,
+  EnrollRequest,
+  EnrollResponse,
+} from '../../../protocol/generated/rollcall/v1/enrollment.js';
 import { limits } from '../../../protocol/limits.js';
 import type { Attempt, EnrollPeer, Enrollments } from '../../enrollment/enrollments.js';
 import type { Connection } from '../tls/connection.js';
@@ -31,7 +35,9 @@ export function createEnrollmentDoor(options: EnrollmentDoorOptions): Enrollment
 
     const expect = (what: string, withinMs: number): void => {
       deadline?.cancel();
-      deadline = clock.after(withinMs, () => fail(new RollcallError('DEADLINE_EXCEEDED', `no ${what} in time`)));
+      deadline = clock.after(withinMs, () =>
+        fail(new RollcallError('DEADLINE_EXCEEDED', `no ${what} in time`)),
+      );
     };
     const finish = (): void => {
       deadline?.cancel();
@@ -61,7 +67,8 @@ export function createEnrollmentDoor(options: EnrollmentDoorOptions): Enrollment
 
     call.on('cancelled', finish);
     call.on('end', () => {
-      if (!call.writableEnded && !call.isPaused()) fail(new RollcallError('PROTOCOL_INVALID', 'the stream ended early'));
+      if (!call.writableEnded && !call.isPaused())
+        fail(new RollcallError('PROTOCOL_INVALID', 'the stream ended early'));
     });
     call.on('data', (request: EnrollRequest) => void answer(request).catch(fail));
     try {
@@ -75,7 +82,12 @@ export function createEnrollmentDoor(options: EnrollmentDoorOptions): Enrollment
   return { enroll };
 }
 
-function peerOf(call: Call, connection: Connection, options: EnrollmentDoorOptions, finish: () => void): EnrollPeer {
+function peerOf(
+  call: Call,
+  connection: Connection,
+  options: EnrollmentDoorOptions,
+  finish: () => void,
+): EnrollPeer {
   return {
     remoteAddress: connection.remoteAddress,
     binding: type => (type === 'tls-exporter' ? connection.exporterBinding() : connection.endPointBinding()),

@@ -67,7 +67,8 @@ export function createGrpcDoor(options: GrpcDoorOptions): GrpcDoor {
   /** Throws what the caller is told when the call may not go on. */
   function admit(path: string, metadata: Metadata, connection: Connection | undefined): Connection {
     const access = (accessTable as Readonly<Record<string, Access | undefined>>)[path];
-    if (!connection || !access) throw new RollcallError('INTERNAL', 'the connection or the method is not known');
+    if (!connection || !access)
+      throw new RollcallError('INTERNAL', 'the connection or the method is not known');
     if (connection.calls >= options.streamsPerConnection) {
       throw new RollcallError('LINK_BUSY', `at most ${options.streamsPerConnection} streams a connection`);
     }

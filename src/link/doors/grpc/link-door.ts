@@ -56,9 +56,14 @@ export function createLinkDoor(options: LinkDoorOptions): LinkDoor {
     };
     const open = async (frame: NodeFrame): Promise<void> => {
       waiting.cancel();
-      if (frame.frame?.$case !== 'ready') throw new RollcallError('PROTOCOL_INVALID', 'the first frame must be Ready');
+      if (frame.frame?.$case !== 'ready')
+        throw new RollcallError('PROTOCOL_INVALID', 'the first frame must be Ready');
       call.pause();
-      const opened = await sessions.open(peerOf(call, connection), connection.peerCertificate, frame.frame.value);
+      const opened = await sessions.open(
+        peerOf(call, connection),
+        connection.peerCertificate,
+        frame.frame.value,
+      );
       session = opened;
       taken.set(connection, opened);
       connection.authenticated = true;
@@ -79,7 +84,9 @@ export function createLinkDoor(options: LinkDoorOptions): LinkDoor {
       }
     };
 
-    const waiting = clock.after(limits.readyMs, () => refuse(new RollcallError('DEADLINE_EXCEEDED', 'no Ready in time')));
+    const waiting = clock.after(limits.readyMs, () =>
+      refuse(new RollcallError('DEADLINE_EXCEEDED', 'no Ready in time')),
+    );
     if (taken.has(connection)) {
       waiting.cancel();
       endCall(call, new RollcallError('LINK_BUSY', 'this connection has its session already'));

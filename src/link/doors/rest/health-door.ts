@@ -44,7 +44,13 @@ export function createHealthDoor(options: HealthDoorOptions): HealthDoor {
   };
 
   const server = createServer(
-    { headersTimeout: 5_000, requestTimeout: 10_000, keepAliveTimeout: 5_000, connectionsCheckingInterval: 1_000, maxHeaderSize: 8_192 },
+    {
+      headersTimeout: 5_000,
+      requestTimeout: 10_000,
+      keepAliveTimeout: 5_000,
+      connectionsCheckingInterval: 1_000,
+      maxHeaderSize: 8_192,
+    },
     (request, response) => {
       request.resume();
       answer(request)
@@ -82,7 +88,13 @@ function plain(status: number, body: string): Answer {
 function problem(thrown: unknown): Answer {
   const error = toRollcallError(thrown);
   const status = statusTable[error.code].http;
-  const document = { type: 'about:blank', status, title: error.message, code: error.code, detail: error.hint };
+  const document = {
+    type: 'about:blank',
+    status,
+    title: error.message,
+    code: error.code,
+    detail: error.hint,
+  };
   return { status, type: 'application/problem+json', body: `${JSON.stringify(document)}\n` };
 }
 

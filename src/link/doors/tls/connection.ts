@@ -9,7 +9,6 @@ import type { TLSSocket } from 'node:tls';
 import type { Clock } from '../../../base/clock.js';
 import { endPointBinding, exporterLabel, exporterLength } from '../../../identity/binding.js';
 
-
 export class Connection {
   /** Without the `::ffff:` of an IPv4 peer on an IPv6 socket. */
   readonly remoteAddress: string;

@@ -28,7 +28,10 @@ export interface ServerIdentity {
 export async function loadServerIdentity(files: ServerIdentityFiles, now: number): Promise<ServerIdentity> {
   const certificate = (await readSmallFile(files.certificateFile, 'server certificate')).toString('utf8');
   const key = (await readSecretFile(files.keyFile, 'server key')).toString('utf8');
-  const roots = fromPem((await readSmallFile(files.rootsFile, 'server roots')).toString('utf8'), files.rootsFile);
+  const roots = fromPem(
+    (await readSmallFile(files.rootsFile, 'server roots')).toString('utf8'),
+    files.rootsFile,
+  );
   const chain = fromPem(certificate, files.certificateFile).map(der => new X509Certificate(der));
   const anchors = roots.map(der => new X509Certificate(der));
   const [leaf] = chain;
@@ -43,9 +46,13 @@ export async function loadServerIdentity(files: ServerIdentityFiles, now: number
     });
   }
   if (!leadsTo(leaf, chain.slice(1), anchors)) {
-    throw new RollcallError('CONFIG_INVALID', `${files.certificateFile} was not issued by a root in ${files.rootsFile}`, {
-      hint: 'nodes that trust these roots could not recognise the link; give the CA that issued the certificate',
-    });
+    throw new RollcallError(
+      'CONFIG_INVALID',
+      `${files.certificateFile} was not issued by a root in ${files.rootsFile}`,
+      {
+        hint: 'nodes that trust these roots could not recognise the link; give the CA that issued the certificate',
+      },
+    );
   }
   return {
     certificate,
@@ -60,7 +67,9 @@ function readKey(pem: string, path: string): KeyObject {
   try {
     return createPrivateKey(pem);
   } catch (error) {
-    throw new RollcallError('CONFIG_INVALID', `${path} is not an unencrypted private key in PEM`, { cause: error });
+    throw new RollcallError('CONFIG_INVALID', `${path} is not an unencrypted private key in PEM`, {
+      cause: error,
+    });
   }
 }
 
@@ -74,5 +83,12 @@ function leadsTo(
     certificate.checkIssued(issuer) && certificate.verify(issuer.publicKey);
   if (anchors.some(anchor => anchor.raw.equals(certificate.raw) || isIssuer(anchor))) return true;
   const next = intermediates.find(isIssuer);
-  return next !== undefined && leadsTo(next, intermediates.filter(each => each !== next), anchors);
+  return (
+    next !== undefined &&
+    leadsTo(
+      next,
+      intermediates.filter(each => each !== next),
+      anchors,
+    )
+  );
 }

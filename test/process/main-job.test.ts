@@ -1,0 +1,217 @@
+/** The main job by real processes, as an operator and a fleet would run them. */
+import t, { type Test } from 'tap';
+import { mkdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { startLinkProcess, startRollcall, type Running, type RunningLink } from '../../scripts/running.js';
+import { formatOpensshPrivate } from '../../src/identity/openssh.js';
+import type { PrivateKey } from '../../src/identity/private-key.js';
+import { untilStatus, type ControlCalls } from '../harness/control-calls.js';
+import { connectOperator } from '../harness/operator.js';
+import { makeFolder, newKey, writeCertificates } from '../harness/test-link.js';
+
+interface Site {
+  readonly folder: string;
+  readonly ca: string;
+  link: RunningLink;
+  control: ControlCalls;
+  /** Starts a link on the ports of the one before. */
+  restart(): Promise<void>;
+  startNode(name: string, key: PrivateKey, more?: readonly string[]): Promise<Running>;
+  register(key: PrivateKey): Promise<string>;
+}
+
+async function openSite(t: Test, more: readonly string[] = []): Promise<Site> {
+  const folder = await makeFolder(t);
+  const { ca } = await writeCertificates(folder);
+  const dataDir = join(folder, 'data');
+  const start = async (node?: string, control?: string) => {
+    const link = await startLinkProcess({
+      certificates: folder,
+      dataDir,
+      more,
+      ...(node !== undefined && { node }),
+      ...(control !== undefined && { control }),
+    });
+    t.teardown(() => link.running.stop('SIGKILL'));
+    const operator = await connectOperator(link.control, dataDir, ca);
+    t.teardown(() => operator.close());
+    return { link, operator };
+  };
+  const first = await start();
+  const site: Site = {
+    folder,
+    ca,
+    link: first.link,
+    control: first.operator,
+    async restart() {
+      const next = await start(site.link.node, site.link.control);
+      site.link = next.link;
+      site.control = next.operator;
+    },
+    async startNode(name, key, extra = []) {
+      const keyFile = join(folder, `${name}.key`);
+      await writeFile(keyFile, formatOpensshPrivate(key, name), { mode: 0o600 });
+      const node = startRollcall([
+        ...['node', '--link', site.link.node, '--root-certificates', join(folder, 'ca.crt')],
+        ...['--auth-private-key', keyFile, '--state-dir', join(folder, 'state', name), ...extra],
+      ]);
+      t.teardown(() => node.stop('SIGKILL'));
+      return node;
+    },
+    async register(key) {
+      const { id } = await site.control.registerNode({
+        publicKey: key.publicKey.spki,
+        name: '',
+        labels: {},
+        again: false,
+      });
+      return `${id}`;
+    },
+  };
+  await mkdir(join(folder, 'state'));
+  return site;
+}
+
+void t.test('a node lives through everything but its own revocation', async t => {
+  const site = await openSite(t);
+  const key = newKey('P-384');
+  const id = await site.register(key);
+  let node = await site.startNode('one', key);
+  await node.says('online');
+  await untilStatus(site.control, id, 'online');
+
+  await t.test('what it keeps is for it alone', async t => {
+    const state = join(site.folder, 'state', 'one');
+    t.equal((await stat(state)).mode & 0o777, 0o700);
+    t.equal((await stat(join(state, 'session.json'))).mode & 0o777, 0o600);
+    const dataDir = join(site.folder, 'data');
+    for (const secret of ['authority.key', 'admin-token']) {
+      t.equal((await stat(join(dataDir, secret))).mode & 0o777, 0o600, secret);
+    }
+  });
+
+  await t.test('SIGKILL: offline, connection lost; again: online, the same node', async t => {
+    await node.stop('SIGKILL');
+    t.equal((await untilStatus(site.control, id, 'offline')).reason, 'connection lost');
+    node = await site.startNode('one', key);
+    await node.says('online');
+    await untilStatus(site.control, id, 'online');
+    const enrolled = node.lines.some(line => line['msg'] === 'enrolled');
+    t.notOk(enrolled, 'with a state folder it comes back by the certificate it has');
+  });
+
+  await t.test('SIGTERM: it says good-bye and exits 0', async t => {
+    t.equal(await node.stop('SIGTERM'), 0);
+    t.equal((await untilStatus(site.control, id, 'offline')).reason, 'closed by node');
+    node = await site.startNode('one', key);
+    await untilStatus(site.control, id, 'online');
+  });
+
+  await t.test(
+    'the link stops on SIGTERM with exit code 0, and the node comes back to the next one',
+    async t => {
+      t.equal(await site.link.running.stop('SIGTERM'), 0);
+      await site.restart();
+      await untilStatus(site.control, id, 'online');
+      const { transitions } = await site.control.listNodeHistory({ node: id, pageSize: 0, pageToken: '' });
+      t.equal(transitions[1]?.reason, 'link stopped');
+    },
+  );
+
+  await t.test(
+    'the link is killed: what was online is offline (link restarted), and then online again',
+    async t => {
+      await site.link.running.stop('SIGKILL');
+      await site.restart();
+      await untilStatus(site.control, id, 'online');
+      const { transitions } = await site.control.listNodeHistory({ node: id, pageSize: 0, pageToken: '' });
+      t.equal(transitions[1]?.reason, 'link restarted');
+    },
+  );
+
+  await t.test('SIGHUP reads the certificates again, and says so when it cannot', async t => {
+    const { running } = site.link;
+    const pem = join(site.folder, 'server.pem');
+    const good = await readFile(pem);
+    await writeFile(pem, 'broken');
+    running.process.kill('SIGHUP');
+    await running.line(line => String(line['msg']).startsWith('the old certificates stay'));
+    await writeFile(pem, good);
+    running.process.kill('SIGHUP');
+    await running.says('certificates read again');
+    await untilStatus(site.control, id, 'online');
+    t.pass('the session stayed');
+  });
+
+  await t.test('a second agent with the same key takes over; the first waits before it returns', async t => {
+    const clone = await site.startNode('clone', key);
+    await clone.says('online');
+    const replaced = await node.line(line => line['code'] === 'SESSION_REPLACED');
+    t.ok(replaced);
+    t.equal((await untilStatus(site.control, id, 'online')).reason.length > 0, true);
+    await clone.stop('SIGKILL');
+  });
+
+  await t.test('revoked: cut off, exit code 4, and its sentence', async t => {
+    node.process.kill('SIGKILL');
+    node = await site.startNode('one', key);
+    await node.says('online');
+    const { sessionsEnded } = await site.control.revokeNode({ node: id, comment: '' });
+    t.equal(sessionsEnded, 1);
+    t.equal(await node.exited, 4);
+    t.match(node.lines.map(line => String(line['msg'])).join('\n'), /revoked/);
+  });
+});
+
+void t.test('what a node waits for, it waits for', async t => {
+  const site = await openSite(t);
+
+  await t.test('not registered yet: one clear line, and online once it is', async t => {
+    const key = newKey();
+    const node = await site.startNode('early', key);
+    const refused = await node.line(line => line['code'] === 'NODE_NOT_REGISTERED');
+    t.match(String(refused['msg']), key.publicKey.fingerprint);
+    const id = await site.register(key);
+    await untilStatus(site.control, id, 'online');
+    const lines = node.lines.filter(
+      line => line['code'] === 'NODE_NOT_REGISTERED' && line['level'] !== 'debug',
+    );
+    t.equal(lines.length, 1, 'the same condition is said once');
+    await node.stop('SIGKILL');
+  });
+
+  await t.test('a link it cannot verify: one clear line, never an exit', async t => {
+    const other = await makeFolder(t);
+    await writeCertificates(other);
+    const key = newKey();
+    await site.register(key);
+    const node = await site.startNode('wary', key, ['--root-certificates', join(other, 'ca.crt')]);
+    const refused = await node.line(line => line['code'] === 'LINK_UNVERIFIED');
+    t.equal(refused['level'], 'warn');
+    t.equal(node.process.exitCode, null);
+    t.equal(await node.stop('SIGTERM'), 0);
+  });
+
+  await t.test('an unreadable key is a local error: exit code 2', async t => {
+    const key = newKey();
+    const node = await site.startNode('careless', key);
+    await node.stop('SIGKILL');
+    const { chmod } = await import('node:fs/promises');
+    await chmod(join(site.folder, 'careless.key'), 0o644);
+    const again = startRollcall([
+      ...['node', '--link', site.link.node, '--root-certificates', join(site.folder, 'ca.crt')],
+      ...['--auth-private-key', join(site.folder, 'careless.key')],
+    ]);
+    t.equal(await again.exited, 2);
+    t.match(
+      again.lines.map(line => String(line['msg'])).join('\n'),
+      /can be read by others[^]*hint: chmod 600/,
+    );
+  });
+});
+
+void t.test('kill -9 of the link while nodes are being registered loses nothing acknowledged', async t => {
+  const site = await openSite(t);
+  const { killWhileRegistering } = await import('../harness/kill-loop.js');
+  await killWhileRegistering(t, site, 20);
+});
