@@ -1,0 +1,435 @@
+// Enrollment and session against a link over real TLS that misbehaves in every way it can.
+import { X509Certificate } from 'node:crypto';
+import { status } from '@grpc/grpc-js';
+import t from 'tap';
+import { systemClock, type Clock } from '../../src/base/clock.js';
+import { RollcallError } from '../../src/base/errors.js';
+import { systemRandom } from '../../src/base/random.js';
+import { generatePrivateKey } from '../../src/identity/private-key.js';
+import type { Challenge, Enrolled } from '../../src/protocol/generated/rollcall/v1/enrollment.js';
+import { openConnection, type LinkConnection } from '../../src/node/connection.js';
+import { enroll, type EnrollOptions } from '../../src/node/enroll.js';
+import { openSession, type SessionOptions } from '../../src/node/session.js';
+import { createManualClock } from '../harness/manual-clock.js';
+import {
+  nodeId,
+  refuse,
+  startMiniLink,
+  trustDomain,
+  type ConnectCall,
+  type MiniLink,
+} from './fixtures/mini-link.js';
+
+interface Teardown {
+  teardown(call: () => unknown): void;
+}
+
+async function connect(t: Teardown, link: MiniLink): Promise<LinkConnection> {
+  const connection = await openConnection({
+    address: { host: '127.0.0.1', port: link.port },
+    serverRoots: [link.ca],
+    timeoutMs: 5_000,
+    clock: systemClock,
+  });
+  t.teardown(() => connection.close());
+  return connection;
+}
+
+const privateKey = generatePrivateKey('P-256');
+
+function enrollOn(connection: EnrollOptions['connection'], changes: Partial<EnrollOptions> = {}) {
+  return enroll({
+    connection,
+    privateKey,
+    tenant: 'default',
+    generation: 0n,
+    clock: systemClock,
+    random: systemRandom,
+    ...changes,
+  });
+}
+
+function sessionOn(connection: SessionOptions['connection'], changes: Partial<SessionOptions> = {}) {
+  return openSession({ connection, clock: systemClock, onServerRoots: () => undefined, ...changes });
+}
+
+void t.test('a node with either kind of key gets a certificate for a fresh session key', async t => {
+  const link = await startMiniLink(t);
+  const connection = await connect(t, link);
+  const keys: string[] = [];
+  for (const key of [privateKey, generatePrivateKey('P-384')]) {
+    const enrollment = await enrollOn(connection, { privateKey: key });
+    t.match(enrollment, { nodeId, trustDomain, serverRoots: undefined });
+    const [leaf = '', issuer = ''] = enrollment.certificateChain;
+    const certificate = new X509Certificate(leaf);
+    t.equal(certificate.subjectAltName, `URI:spiffe://${trustDomain}/node/${nodeId}`);
+    t.ok(certificate.verify(new X509Certificate(issuer).publicKey));
+    keys.push(enrollment.sessionKey);
+    t.ok(Math.abs(enrollment.lifeMs - 3_600_000) < 5_000, 'by the clock of the link');
+    t.ok(Math.abs(enrollment.renewalMarginMs - 1_200_000) < 5_000, 'a third of it');
+  }
+  t.equal(new Set(keys).size, 2);
+  t.notSame(link.proofs[0]?.sessionPublicKey, link.proofs[1]?.sessionPublicKey);
+});
+
+void t.test('a proof for one connection is worthless on another', async t => {
+  const link = await startMiniLink(t);
+  const [mine, other] = [await connect(t, link), await connect(t, link)];
+  await t.rejects(enrollOn({ enrollment: mine.enrollment, exporter: other.exporter }), {
+    code: 'PROOF_REFUSED',
+  });
+  t.match(await enrollOn(mine), { nodeId }, 'the connection itself is still good');
+});
+
+void t.test('what the link states comes out as it is', async t => {
+  const link = await startMiniLink(t);
+  const connection = await connect(t, link);
+  const codes = [
+    ...([
+      'PROOF_REFUSED',
+      'NODE_NOT_REGISTERED',
+      'NODE_PENDING',
+      'NODE_REVOKED',
+      'NODE_QUARANTINED',
+    ] as const),
+    ...(['LINK_BUSY', 'LINK_DRAINING', 'PROTOCOL_VERSION', 'BINDING_REFUSED', 'STORE_FULL'] as const),
+  ];
+  for (const code of codes) {
+    const stated = new RollcallError(code, `stated ${code}`, { hint: 'do this' });
+    link.behaviour.enroll = call => refuse(call, stated);
+    await t.rejects(enrollOn(connection), { code, message: `stated ${code}`, hint: 'do this' });
+    link.behaviour.connect = call => refuse(call, stated);
+    await t.rejects(sessionOn(connection), { code, message: `stated ${code}`, hint: 'do this' });
+  }
+});
+
+void t.test('a challenge that makes no sense gets no proof', async t => {
+  const link = await startMiniLink(t);
+  const connection = await connect(t, link);
+  const cases: readonly [Partial<Challenge>, string][] = [
+    [{ nonce: Buffer.alloc(0) }, 'PROTOCOL_INVALID'],
+    [{ nonce: Buffer.alloc(31) }, 'PROTOCOL_INVALID'],
+    [{ nonce: Buffer.alloc(33) }, 'PROTOCOL_INVALID'],
+    [{ trustDomain: '' }, 'PROTOCOL_INVALID'],
+    [{ trustDomain: 'Test.Example' }, 'PROTOCOL_INVALID'],
+    [{ trustDomain: 'a/node/1' }, 'PROTOCOL_INVALID'],
+    [{ protocolVersion: 0 }, 'PROTOCOL_VERSION'],
+    [{ protocolVersion: 2 }, 'PROTOCOL_VERSION'],
+  ];
+  for (const [change, code] of cases) {
+    link.behaviour.challenge = challenge => ({ ...challenge, ...change });
+    await t.rejects(enrollOn(connection), { code }, JSON.stringify(change));
+  }
+  link.behaviour.challenge = challenge => challenge;
+  await t.rejects(enrollOn(connection, { trustDomain: 'elsewhere.example' }), {
+    code: 'LINK_UNVERIFIED',
+    message: /test\.example; this node belongs to elsewhere\.example/,
+  });
+  t.equal(link.proofs.length, 0, 'nothing was signed');
+  t.match(await enrollOn(connection, { trustDomain }), { trustDomain });
+});
+
+void t.test('a certificate that is not the one asked for is not taken', async t => {
+  const link = await startMiniLink(t);
+  const connection = await connect(t, link);
+  const [foreign] = link.authority.issue({
+    nodeId,
+    publicKey: generatePrivateKey('P-256').publicKey.spki,
+  }).chain;
+  const other = await startMiniLink(t);
+  const sessionKey = () => link.proofs.at(-1)?.sessionPublicKey ?? Buffer.alloc(0);
+  const cases: readonly [string, (enrolled: Enrolled) => Partial<Enrolled>][] = [
+    ['no chain', () => ({ certificateChain: [] })],
+    ['no issuer', ({ certificateChain }) => ({ certificateChain: certificateChain.slice(0, 1) })],
+    ['the issuer alone', ({ certificateChain }) => ({ certificateChain: certificateChain.slice(1) })],
+    ['garbage', () => ({ certificateChain: [Buffer.from('garbage'), Buffer.from('garbage')] })],
+    [
+      'an endless chain',
+      ({ certificateChain: [leaf, issuer] }) => ({
+        certificateChain: [
+          leaf ?? Buffer.alloc(0),
+          ...Array.from({ length: 20 }, () => issuer ?? Buffer.alloc(0)),
+        ],
+      }),
+    ],
+    [
+      'for another key',
+      ({ certificateChain }) => ({
+        certificateChain: [foreign ?? Buffer.alloc(0), ...certificateChain.slice(1)],
+      }),
+    ],
+    [
+      'by another issuer',
+      ({ certificateChain }) => ({
+        certificateChain: [...certificateChain.slice(0, 1), ...other.authority.chain],
+      }),
+    ],
+    [
+      'for another node',
+      () => ({
+        certificateChain: link.authority.issue({ nodeId: 43n, publicKey: sessionKey() }).chain,
+      }),
+    ],
+    ['another id said', () => ({ nodeId: 43n })],
+    ['no id', () => ({ nodeId: 0n })],
+    ['no generation', () => ({ generation: 0n })],
+  ];
+  for (const [what, change] of cases) {
+    link.behaviour.enrolled = enrolled => ({ ...enrolled, ...change(enrolled) });
+    await t.rejects(enrollOn(connection), { code: 'PROTOCOL_INVALID' }, what);
+  }
+});
+
+void t.test('dates are judged by the clock of the link, whatever this machine says', async t => {
+  const link = await startMiniLink(t);
+  const connection = await connect(t, link);
+  for (const years of [-10, 10]) {
+    const clock: Clock = { ...systemClock, now: () => Date.now() + years * 365 * 86_400_000 };
+    t.match(await enrollOn(connection, { clock }), { nodeId });
+  }
+  link.behaviour.challenge = challenge => ({
+    ...challenge,
+    linkClockMs: challenge.linkClockMs + 86_400_000n,
+  });
+  await t.rejects(
+    enrollOn(connection),
+    { code: 'PROTOCOL_INVALID' },
+    'expired by the clock it stated itself',
+  );
+});
+
+void t.test('a backup may take the generation back; renewal after nothing is renewal at once', async t => {
+  const link = await startMiniLink(t);
+  const connection = await connect(t, link);
+  t.match(await enrollOn(connection, { generation: 7n }), { generation: 1n });
+  t.equal(link.proofs[0]?.generation, 7n);
+  link.behaviour.enrolled = enrolled => ({ ...enrolled, renewAfterMs: 2n ** 64n - 1n });
+  t.match(await enrollOn(connection), { renewalMarginMs: 0 });
+  link.behaviour.enrolled = enrolled => ({ ...enrolled, renewAfterMs: 0n });
+  const { lifeMs, renewalMarginMs } = await enrollOn(connection);
+  t.equal(renewalMarginMs, lifeMs);
+});
+
+void t.test('garbage, silence and a closed door in the middle of an enrollment end it', async t => {
+  const link = await startMiniLink(t);
+  const connection = await connect(t, link);
+  const { behaviour } = link;
+
+  behaviour.enroll = call => call.end();
+  await t.rejects(enrollOn(connection), { code: 'LINK_UNREACHABLE', message: /without an answer/ });
+  behaviour.enroll = call => void call.write({ step: undefined });
+  await t.rejects(enrollOn(connection), { code: 'PROTOCOL_INVALID' }, 'an empty answer');
+  behaviour.enroll = call =>
+    void call.write({
+      step: {
+        $case: 'enrolled',
+        value: {
+          nodeId,
+          certificateChain: [],
+          trustBundle: undefined,
+          renewAfterMs: 1n,
+          generation: 1n,
+          linkAddresses: [],
+        },
+      },
+    });
+  await t.rejects(enrollOn(connection), { code: 'PROTOCOL_INVALID' }, 'the last answer first');
+  behaviour.enroll = call => {
+    behaviour.enroll = undefined;
+    call.emit('error', { code: status.UNIMPLEMENTED, details: 'what?' });
+  };
+  await t.rejects(enrollOn(connection), { code: 'PROTOCOL_INVALID' }, 'a status without a code of ours');
+  t.match(await enrollOn(connection), { nodeId }, 'the connection is as good as before');
+
+  const clock = createManualClock();
+  behaviour.enroll = () => clock.advance(60_000);
+  await t.rejects(
+    enrollOn(connection, { clock }),
+    { code: 'LINK_UNREACHABLE' },
+    'an answer that never comes',
+  );
+  const stopping = new AbortController();
+  behaviour.enroll = () => stopping.abort();
+  await t.rejects(
+    enrollOn(connection, { signal: stopping.signal }),
+    { code: 'LINK_UNREACHABLE' },
+    'told to stop',
+  );
+
+  behaviour.enroll = undefined;
+  behaviour.enrolled = () => {
+    link.sockets.at(-1)?.destroy();
+    throw new Error('gone');
+  };
+  await t.rejects(
+    enrollOn(connection),
+    { code: 'LINK_UNREACHABLE' },
+    'the connection breaks after the proof',
+  );
+  await connection.closed;
+  await t.rejects(enrollOn(connection), { code: 'LINK_UNREACHABLE' }, 'a connection that is closed already');
+});
+
+void t.test('bytes that are no message are told from a broken connection', async t => {
+  const link = await startMiniLink(t);
+  const connection = await connect(t, link);
+  link.behaviour.enroll = call => {
+    // A length-delimited field that says it is longer than the message.
+    const send = call as unknown as {
+      write(message: { readonly step: { $case: string; value: unknown } }): void;
+    };
+    send.write({ step: { $case: 'challenge', value: { nonce: Buffer.alloc(100_000) } } });
+  };
+  await t.rejects(
+    enrollOn(connection),
+    { code: /PROTOCOL_INVALID|LINK_BUSY|LINK_UNREACHABLE/ },
+    'over the size limit',
+  );
+});
+
+void t.test('a session is welcomed, answers pings at once, and says good-bye', async t => {
+  const link = await startMiniLink(t);
+  const connection = await connect(t, link);
+  const session = await sessionOn(connection);
+  t.match(session.welcome, { nodeId, silenceMs: 30_000 });
+  t.match(link.frames[0]?.frame, { $case: 'ready', value: { protocolVersion: 1 } });
+  const [call] = link.sessions;
+  for (const sequence of [1n, 2n ** 64n - 1n]) {
+    const pong = new Promise(resolve => call?.once('data', resolve));
+    call?.write({ frame: { $case: 'ping', value: { sequence } } });
+    t.match(await pong, { frame: { $case: 'pong', value: { sequence } } });
+  }
+  await session.close();
+  t.same(await session.ended, { reason: 'closed' });
+  await session.close();
+});
+
+void t.test('the roots of a bundle are handed on, and what is not known is passed over', async t => {
+  const link = await startMiniLink(t);
+  const connection = await connect(t, link);
+  const bundles: (readonly Buffer[])[] = [];
+  let arrived: () => void = () => undefined;
+  const second = new Promise<void>(resolve => (arrived = resolve));
+  const session = await sessionOn(connection, {
+    onServerRoots: roots => {
+      bundles.push(roots);
+      if (bundles.length === 2) arrived();
+    },
+  });
+  const [call] = link.sessions;
+  call?.write({ frame: { $case: 'trustBundle', value: { serverRoots: [Buffer.from('a')] } } });
+  call?.write({ frame: undefined });
+  call?.write({ frame: { $case: 'welcome', value: { ...session.welcome, nodeId: 99n } } });
+  call?.write({ frame: { $case: 'trustBundle', value: { serverRoots: [] } } });
+  await second;
+  t.same(bundles, [[Buffer.from('a')], []]);
+  t.equal(session.welcome.nodeId, nodeId, 'a second Welcome changes nothing');
+  await session.close();
+});
+
+void t.test('a session ends once, with the reason', async t => {
+  const link = await startMiniLink(t);
+  const cases: readonly [string, (call: ConnectCall) => void, object][] = [
+    [
+      'revoked',
+      call => refuse(call, new RollcallError('NODE_REVOKED', 'no more')),
+      { reason: 'ended', error: { code: 'NODE_REVOKED', message: 'no more' } },
+    ],
+    [
+      'replaced',
+      call => refuse(call, new RollcallError('SESSION_REPLACED', 'by another')),
+      { reason: 'ended', error: { code: 'SESSION_REPLACED' } },
+    ],
+    ['ended without a word', call => call.end(), { reason: 'ended', error: { code: 'LINK_UNREACHABLE' } }],
+    ['cut', () => link.sockets.at(-1)?.destroy(), { reason: 'ended', error: { code: 'LINK_UNREACHABLE' } }],
+    [
+      'drained and told so',
+      call => {
+        call.write({ frame: { $case: 'drain', value: { reason: 'update', reconnectAfterMs: 1234 } } });
+        refuse(call, new RollcallError('LINK_DRAINING', 'bye'));
+      },
+      { reason: 'drained', pauseMs: 1234, error: { code: 'LINK_DRAINING' } },
+    ],
+    [
+      'drained and ended',
+      call => {
+        call.write({ frame: { $case: 'drain', value: { reason: 'update', reconnectAfterMs: 0 } } });
+        call.end();
+      },
+      { reason: 'drained', pauseMs: 0, error: { code: 'LINK_DRAINING' } },
+    ],
+    [
+      'revoked while draining',
+      call => {
+        call.write({ frame: { $case: 'drain', value: { reason: 'update', reconnectAfterMs: 5 } } });
+        refuse(call, new RollcallError('NODE_REVOKED', 'no more'));
+      },
+      { reason: 'ended', error: { code: 'NODE_REVOKED' } },
+    ],
+  ];
+  for (const [what, end, expected] of cases) {
+    const connection = await connect(t, link);
+    const session = await sessionOn(connection);
+    const [call] = link.sessions;
+    if (call) end(call);
+    t.match(await session.ended, expected, what);
+    await session.close();
+    await connection.close();
+  }
+});
+
+void t.test('no Welcome in time, or silence after it: the link is taken for gone', async t => {
+  const link = await startMiniLink(t);
+  const connection = await connect(t, link);
+  const clock = createManualClock();
+  link.behaviour.connect = call => {
+    call.on('data', () => clock.advance(60_000));
+    call.on('end', () => call.end());
+  };
+  await t.rejects(sessionOn(connection, { clock }), { code: 'LINK_UNREACHABLE', message: /no Welcome/ });
+  link.behaviour.connect = undefined;
+
+  for (const [silenceMs, patienceMs] of [
+    [30_000, 30_000],
+    [0, 30_000],
+    [1, 1_000],
+    [2 ** 32 - 1, 600_000],
+  ] as const) {
+    link.behaviour.welcome = welcome => ({ ...welcome, silenceMs });
+    const session = await sessionOn(connection, { clock });
+    let over = false;
+    void session.ended.then(() => (over = true));
+    clock.advance(patienceMs - 1);
+    await new Promise(resolve => setImmediate(resolve));
+    t.notOk(over, `${silenceMs}: not yet`);
+    clock.advance(2);
+    t.match(await session.ended, { reason: 'ended', error: { code: 'LINK_UNREACHABLE', message: /silent/ } });
+  }
+});
+
+void t.test('any frame is a sign of life', async t => {
+  const link = await startMiniLink(t);
+  const connection = await connect(t, link);
+  const clock = createManualClock();
+  const session = await sessionOn(connection, { clock });
+  const [call] = link.sessions;
+  let over = false;
+  void session.ended.then(() => (over = true));
+  for (let round = 1n; round <= 4n; round += 1n) {
+    clock.advance(29_000);
+    const pong = new Promise(resolve => call?.once('data', resolve));
+    call?.write({ frame: { $case: 'ping', value: { sequence: round } } });
+    await pong;
+  }
+  t.notOk(over);
+  await session.close();
+});
+
+void t.test('being told to stop ends the opening of a session', async t => {
+  const link = await startMiniLink(t);
+  const connection = await connect(t, link);
+  const stopping = new AbortController();
+  link.behaviour.connect = () => stopping.abort();
+  await t.rejects(sessionOn(connection, { signal: stopping.signal }), { code: 'LINK_UNREACHABLE' });
+  await t.rejects(sessionOn(connection, { signal: stopping.signal }), { code: 'LINK_UNREACHABLE' });
+});
