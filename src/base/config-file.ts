@@ -8,9 +8,13 @@ export async function readConfigFile(path: string): Promise<unknown> {
   const document = parseDocument(text, { uniqueKeys: true, merge: false });
   const [error] = document.errors;
   if (error) {
-    throw new RollcallError('CONFIG_INVALID', `${path}: ${(error.message.split('\n', 1)[0] ?? '').replace(/:$/, '')}`, {
-      hint: 'the file holds "key: value" lines in YAML',
-    });
+    throw new RollcallError(
+      'CONFIG_INVALID',
+      `${path}: ${(error.message.split('\n', 1)[0] ?? '').replace(/:$/, '')}`,
+      {
+        hint: 'the file holds "key: value" lines in YAML',
+      },
+    );
   }
   return document.toJS({ maxAliasCount: 10 }) as unknown;
 }

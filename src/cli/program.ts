@@ -17,7 +17,7 @@ Examples:
       --auth-private-key keys/client_credentials_1
   $ rollcall nodes list
 
-Exit codes: 0 done, 1 refused, 2 usage, 3 cannot reach the link.`;
+Exit codes: 0 done, 1 refused, 2 usage, 3 cannot reach the link, 4 this node was revoked (rollcall node).`;
 
 /** Runs what was typed after `rollcall`; gives the exit code and never throws. */
 export async function runCommand(words: readonly string[], shell: Shell): Promise<number> {

@@ -15,8 +15,6 @@ export type BindingType = typeof exporterBinding | typeof endPointBindingType;
 /** RFC 9266 §2: this label, a context of no bytes, 32 bytes. */
 export const exporterLabel = 'EXPORTER-Channel-Binding';
 export const exporterBytes = 32;
-/** The same number, under the name the TLS call gives it. */
-export const exporterLength = exporterBytes;
 
 // RFC 5929 §4.1: the hash of the certificate's signature algorithm, SHA-256 where that is MD5 or SHA-1.
 const signatureHashes: Readonly<Record<string, string>> = {

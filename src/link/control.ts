@@ -3,7 +3,7 @@
  * been settled before.
  */
 import type { Clock } from '../base/clock.js';
-import { RollcallError } from '../base/errors.js';
+import { RollcallError, toRollcallError } from '../base/errors.js';
 import { parseSpki } from '../identity/public-key.js';
 import type { Enrollments } from './enrollment/enrollments.js';
 import type { NodeRecord } from './registry/node-record.js';
@@ -74,21 +74,43 @@ export function createControl({ registry, sessions, enrollments, clock, ownKeys 
       return registry.listHistory(principal.tenant, id, query);
     },
 
-    /** Commits, then cuts: sessions, opening ones, enrollments in flight. */
+    /**
+     * Commits, then cuts: sessions, opening ones, enrollments in flight. What the store does not take is cut all the
+     * same, and the caller is told that it is not durable yet.
+     */
     async revokeNode(principal: Principal, reference: string, comment: string): Promise<Revocation> {
       const { tenant } = principal;
-      const { id } = await registry.resolveNode(tenant, reference);
-      const node = await registry.revokeNode(tenant, id, { by: principal.name, comment });
+      const { id, fingerprint } = await registry.resolveNode(tenant, reference);
+      const committing = registry.revokeNode(tenant, id, { by: principal.name, comment });
+      const failure = await committing.then(() => undefined, toRollcallError);
       const start = clock.elapsed();
       const revoked = new RollcallError('NODE_REVOKED', 'this node was revoked by an operator');
       const ended = await Promise.all([
         sessions.endNode(tenant, id, revoked),
-        enrollments.endKey(tenant, node.fingerprint, revoked),
+        enrollments.endKey(tenant, fingerprint, revoked),
       ]);
-      return { node, sessionsEnded: ended[0] + ended[1], closedAfterMs: clock.elapsed() - start };
+      if (failure) throw notDurable(failure);
+      return {
+        node: await committing,
+        sessionsEnded: ended[0] + ended[1],
+        closedAfterMs: clock.elapsed() - start,
+      };
     },
 
     watchNodes: (principal: Principal, listener: (node: NodeRecord) => void) =>
       registry.watchNodes(principal.tenant, listener),
   };
+}
+
+/** What the operator hears when the node is out, but only until the link restarts. */
+function notDurable(failure: RollcallError): RollcallError {
+  if (failure.code !== 'STORE_FULL' && failure.code !== 'STORE_UNAVAILABLE') return failure;
+  return new RollcallError(
+    failure.code,
+    `the node is cut off, but that could not be stored: ${failure.message}`,
+    {
+      hint: 'mend the store and leave the link running: it writes the revocation then; or revoke the node again',
+      cause: failure,
+    },
+  );
 }

@@ -168,10 +168,14 @@ export function createAgent(options: AgentOptions): Agent {
     conditions.clear();
     log.info({ ...fields, trustDomain: status.trustDomain }, 'online');
     const end = await holdOnline(live, { steps, memory, clock, random, log, conditions, signal });
-    const error = end.reason === 'closed' ? toldToStop() : end.error;
+    const heldMs = clock.elapsed() - startedAt;
+    if (end.reason === 'closed') {
+      log.info({ ...fields, reason: 'told to stop' }, 'offline');
+      return { error: toldToStop(), heldMs };
+    }
+    const { error } = end;
     log.info({ ...fields, code: error.code, reason: error.message, hint: error.hint }, 'offline');
-    const askedPauseMs = end.reason === 'drained' ? end.pauseMs : undefined;
-    return { error, askedPauseMs, heldMs: clock.elapsed() - startedAt };
+    return { error, heldMs, askedPauseMs: end.reason === 'drained' ? end.pauseMs : undefined };
   }
 
   /** Ends early when the agent is told to stop. */

@@ -53,7 +53,7 @@ export async function openConnection(request: ConnectionRequest): Promise<LinkCo
     const leftMs = request.timeoutMs - (request.clock.elapsed() - startedAt);
     try {
       // One silent address must not use up the time of the others.
-      return await openTo(host, tls, request, Math.max(leftMs, 1) / (hosts.length - position));
+      return await openTo(host, tls, request, Math.ceil(Math.max(leftMs, 1) / (hosts.length - position)));
     } catch (error) {
       if (!isRollcallError(failure, 'LINK_UNVERIFIED')) failure = error;
       if (request.signal?.aborted) break;

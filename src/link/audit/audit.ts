@@ -71,6 +71,20 @@ function decodeEntry(value: Value): AuditEntry {
   }
 }
 
+/**
+ * What ties an entry to the one before it. A damaged one must not keep the link from doing and telling what comes next
+ * (a revocation, for one): it is tied to by the hash of its bytes, which fits nothing, so that the break shows.
+ */
+function placeAfter(before: Value | undefined): Pick<AuditEntry, 'seq' | 'previous'> {
+  if (!before) return { seq: 1, previous: firstPrevious };
+  try {
+    const { seq, hash } = decodeEntry(before);
+    return { seq: seq + 1, previous: hash };
+  } catch {
+    return { seq: 1, previous: createHash('sha256').update(before).digest('hex') };
+  }
+}
+
 function cleanValue(value: AuditValue): AuditValue {
   if (typeof value === 'string') return cleanText(value);
   // JSON has no words for these.
@@ -94,8 +108,7 @@ export function createAudit({ clock }: { readonly clock: Clock }): Audit {
         detail: cleanDetail(event.detail ?? {}),
       };
       const valueAfter = (before: Value | undefined): Value => {
-        const last = before && decodeEntry(before);
-        const entry = { seq: (last?.seq ?? 0) + 1, ...told, previous: last?.hash ?? firstPrevious };
+        const entry = { ...placeAfter(before), ...told };
         return Buffer.from(JSON.stringify({ ...entry, hash: hashEntry(entry) }));
       };
       return { type: 'append', log: logOf(tenant), value: valueAfter };

@@ -64,7 +64,7 @@ export function createRefusalCounter(options: RefusalOptions): RefusalCounter {
     counts = new Map();
     const changes = [...taken].map(([subject, reasons]) =>
       audit.auditChange(tenant, {
-        type: 'enrollment.refused',
+        type: 'peer.refused',
         subject,
         by: 'link',
         detail: Object.fromEntries(reasons),

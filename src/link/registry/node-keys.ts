@@ -22,6 +22,10 @@ export const historyPrefix = (tenant: string, id: bigint): Key =>
 export const historyKey = (tenant: string, id: bigint, transition: number): Key =>
   historyPrefix(tenant, id) + padded(transition, 10);
 
+export function isHistoryKey(tenant: string, key: Key): boolean {
+  return key.startsWith(`${tenantPrefix(tenant)}history/`);
+}
+
 /** The id a record or status key ends in. */
 export function idOfKey(key: Key): bigint {
   return BigInt(key.slice(-idDigits));
@@ -39,7 +43,10 @@ export function decodeId(value: Uint8Array): bigint {
 
 const put = (key: Key, value: string | Buffer): Change => ({ type: 'put', key, value: Buffer.from(value) });
 
-/** What a new version of a record changes: the record itself and the indexes that follow from it. */
+/**
+ * What a new version of a record changes: the record itself and the indexes that follow from it. The entries of a
+ * revoked node stay, so that it can still be asked for, until another node takes its key or its name.
+ */
 export function recordChanges(before: NodeRecord | undefined, after: NodeRecord): Change[] {
   const { tenant, id, status } = after;
   const changes = [put(nodeKey(tenant, id), encodeNodeRecord(after))];
@@ -50,8 +57,6 @@ export function recordChanges(before: NodeRecord | undefined, after: NodeRecord)
   if (!before) {
     changes.push(put(fingerprintKey(tenant, after.fingerprint), `${id}`));
     if (after.name !== '') changes.push(put(nameKey(tenant, after.name), `${id}`));
-  } else if (status === 'revoked' && before.status !== 'revoked' && after.name !== '') {
-    changes.push({ type: 'delete', key: nameKey(tenant, after.name) });
   }
   return changes;
 }

@@ -1,7 +1,8 @@
 /**
  * Presence stays true when the store does not take it. Comings and goings that could not be written wait here, are
- * laid over everything that is read, and are written once the store is well (presence-retry.ts). Only presence waits
- * here: registrations, certificates and revocations are in the store or they are not.
+ * laid over everything that is read, and are written once the store is well (presence-retry.ts). A revocation
+ * waits here too: it holds at once, though whoever asked is told that it is not durable yet. Registrations and
+ * certificates do not wait: they are in the store or they are not.
  */
 import { nodeKey } from './node-keys.js';
 import type { NodeRecord, NodeStatusName } from './node-record.js';
@@ -9,6 +10,7 @@ import type { NodeEvent } from './decision.js';
 import { decideAll } from './status.js';
 
 export type PresenceEvent = Extract<NodeEvent, { type: 'connected' | 'closed' }>;
+export type WaitingEvent = PresenceEvent | Extract<NodeEvent, { type: 'revoked' }>;
 
 export interface WaitingNode {
   readonly tenant: string;
@@ -16,7 +18,7 @@ export interface WaitingNode {
 }
 
 interface Waiting extends WaitingNode {
-  readonly events: readonly PresenceEvent[];
+  readonly events: readonly WaitingEvent[];
   /** The status that lies in the store and the one that is true, as far as known. */
   readonly stored: NodeStatusName | undefined;
   readonly seen: NodeStatusName | undefined;
@@ -27,8 +29,8 @@ const maxEvents = 16;
 
 export interface PresenceOverlay {
   /** Remembers an event; `before` is the stored record and `after` what is true now, where they are known. */
-  add(node: WaitingNode, event: PresenceEvent, before?: NodeRecord, after?: NodeRecord): void;
-  eventsOf(tenant: string, id: bigint): readonly PresenceEvent[];
+  add(node: WaitingNode, event: WaitingEvent, before?: NodeRecord, after?: NodeRecord): void;
+  eventsOf(tenant: string, id: bigint): readonly WaitingEvent[];
   /** Forgets what is written. */
   drop(tenant: string, id: bigint): void;
   /** The record as it truly is. */
@@ -50,7 +52,7 @@ export function createPresenceOverlay(): PresenceOverlay {
   const settling = new Set<string>();
   const watches = new Set<{ readonly tenant: string; readonly listener: (record: NodeRecord) => void }>();
 
-  const eventsOf = (tenant: string, id: bigint): readonly PresenceEvent[] =>
+  const eventsOf = (tenant: string, id: bigint): readonly WaitingEvent[] =>
     waiting.size === 0 ? [] : (waiting.get(nodeKey(tenant, id))?.events ?? []);
   const ofTenant = (tenant: string): Waiting[] =>
     waiting.size === 0 ? [] : [...waiting.values()].filter(each => each.tenant === tenant);

@@ -5,7 +5,7 @@ import type { Random } from '../../base/random.js';
 import { randomNodeId } from '../../identity/node-id.js';
 import type { PublicKey } from '../../identity/public-key.js';
 import type { Audit } from '../audit/audit.js';
-import type { Expectation, Store } from '../store/store.js';
+import type { Expectation, Store, Value } from '../store/store.js';
 import { checkLabels, checkName } from './labels.js';
 import { decodeId, fingerprintKey, nameKey, nodeKey } from './node-keys.js';
 import { decodeNodeRecord, type NodeRecord } from './node-record.js';
@@ -48,25 +48,33 @@ function alreadyRegistered({ id, name, status }: NodeRecord): RollcallError {
 }
 
 export function createRegistration({ store, audit, clock, random, onDoubt }: RegistrationOptions) {
+  /** What an index entry holds, and the node it names. */
+  async function findHolder(
+    tenant: string,
+    key: string,
+  ): Promise<{ node?: NodeRecord; value: Value | undefined }> {
+    const value = await store.get(key);
+    if (!value) return { value };
+    const stored = await store.get(nodeKey(tenant, decodeId(value)));
+    if (!stored) throw new RollcallError('INTERNAL', 'an index names a node that is not there');
+    return { node: decodeNodeRecord(stored), value };
+  }
+
   /** The key must be free, or its node revoked and `again` said; gives what must stay so until the commit. */
   async function checkKey({ tenant, publicKey, again }: RegistrationRequest): Promise<Expectation[]> {
     const key = fingerprintKey(tenant, publicKey.fingerprint);
-    const value = await store.get(key);
-    if (!value) return [{ key, value }];
-    const stored = await store.get(nodeKey(tenant, decodeId(value)));
-    if (!stored) throw new RollcallError('INTERNAL', 'the index of keys names a node that is not there');
-    const holder = decodeNodeRecord(stored);
-    // A revoked node stays one, so that only the index must not change until the commit.
-    if (holder.status !== 'revoked' || !again) throw alreadyRegistered(holder);
+    const { node, value } = await findHolder(tenant, key);
+    if (node && (node.status !== 'revoked' || !again)) throw alreadyRegistered(node);
     return [{ key, value }];
   }
 
   async function checkNameIsFree(tenant: string, name: string): Promise<Expectation[]> {
     if (name === '') return [];
     const key = nameKey(tenant, name);
-    const value = await store.get(key);
-    if (!value) return [{ key, value }];
-    throw new RollcallError('NODE_NAME_TAKEN', `the name ${name} is taken by node ${decodeId(value)}`, {
+    const holder = await findHolder(tenant, key);
+    // A revoked node stays one, so that only the index must not change until the commit.
+    if (!holder.node || holder.node.status === 'revoked') return [{ key, value: holder.value }];
+    throw new RollcallError('NODE_NAME_TAKEN', `the name ${name} is taken by node ${holder.node.id}`, {
       hint: 'choose another name; revoking that node would free it',
     });
   }

@@ -10,7 +10,7 @@ import type { Random } from '../../base/random.js';
 import { findNodeId } from '../../identity/node-id.js';
 import type { Audit } from '../audit/audit.js';
 import { cleanText } from '../audit/clean-text.js';
-import { listTenants } from '../store/keys.js';
+import { listTenants, tenantPrefix } from '../store/keys.js';
 import type { StopWatching, Store } from '../store/store.js';
 import { listHistory, type HistoryPage, type HistoryQuery } from './history.js';
 import { createNodeCounter, type NodeCounts } from './node-count.js';
@@ -18,6 +18,7 @@ import {
   decodeId,
   fingerprintKey,
   idOfKey,
+  isHistoryKey,
   nameKey,
   nodeKey,
   nodePrefix,
@@ -86,7 +87,10 @@ export interface Registry {
   listNodes(tenant: string, query?: NodeQuery): Promise<NodePage>;
   /** Newest first. */
   listHistory(tenant: string, id: bigint, query?: HistoryQuery): Promise<HistoryPage>;
-  /** Gives the revoked record; a second time changes nothing. */
+  /**
+   * Gives the revoked record; a second time changes nothing. When the store does not take it (STORE_FULL,
+   * STORE_UNAVAILABLE) the node is revoked in memory all the same, and it is written as soon as the store is well.
+   */
   revokeNode(
     tenant: string,
     id: bigint,
@@ -108,9 +112,9 @@ export interface Registry {
   ): Promise<boolean>;
   /** At start: every node stored as online is offline since the link was last alive. Gives how many there were. */
   recover(aliveAt: number): Promise<number>;
-  /** Calls with each new version of a node. */
+  /** Calls with each node that has changed its status, or whose session was taken over. */
   watchNodes(tenant: string, listener: (record: NodeRecord) => void): StopWatching;
-  /** By status. The first question of a tenant reads its index, about a second for a million nodes. */
+  /** By status. The first question of a tenant reads its index, seconds for a million nodes; later ones are free. */
   countNodes(tenant: string): Promise<NodeCounts>;
   /** Tries once more to write what waits. The store stays open. */
   close(): Promise<void>;
@@ -194,7 +198,7 @@ export function createRegistry(options: RegistryOptions): Registry {
     },
     async revokeNode(tenant, id, { by, comment }) {
       const event = { type: 'revoked', at: clock.now(), by, comment } as const;
-      return (await transitions.apply({ tenant, id }, () => event)).record;
+      return (await transitions.applyRevocation({ tenant, id }, event)).record;
     },
     async issueCertificate(tenant, id, claim, issue) {
       const { record } = await transitions.apply({ tenant, id }, async before => {
@@ -220,9 +224,11 @@ export function createRegistry(options: RegistryOptions): Registry {
       return count;
     },
     watchNodes(tenant, listener) {
-      const stopStore = store.watch(nodePrefix(tenant), changes => {
-        for (const { value } of changes) {
-          if (!value) continue;
+      const stopStore = store.watch(tenantPrefix(tenant), changes => {
+        // A commit that adds nothing to a history changed nothing that shows: it issued a certificate.
+        if (!changes.some(({ key }) => isHistoryKey(tenant, key))) return;
+        for (const { key, value } of changes) {
+          if (!value || !key.startsWith(nodePrefix(tenant))) continue;
           const record = decodeNodeRecord(value);
           listener(overlay.isSettling(tenant, record.id) ? record : overlay.view(record));
         }

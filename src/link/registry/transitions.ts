@@ -5,15 +5,15 @@
  */
 import { isRollcallError, RollcallError } from '../../base/errors.js';
 import type { Clock } from '../../base/clock.js';
+import { createTurns } from '../../base/turns.js';
 import type { Audit } from '../audit/audit.js';
 import type { Change, Store, Value } from '../store/store.js';
 import { trimHistory, type HistoryBounds } from './history.js';
 import { historyKey, nodeKey, recordChanges } from './node-keys.js';
 import { decodeNodeRecord, encodeHistoryEntry, type NodeRecord } from './node-record.js';
-import type { PresenceEvent, PresenceOverlay, WaitingNode } from './presence-overlay.js';
+import type { PresenceEvent, PresenceOverlay, WaitingEvent, WaitingNode } from './presence-overlay.js';
 import { addChange, type Folded, type NodeEvent } from './decision.js';
 import { decide, decideAll } from './status.js';
-import { createTurns } from './turns.js';
 
 /** Only somebody outside this process can make a second try necessary. */
 const maxTries = 10;
@@ -33,6 +33,8 @@ export interface Transitions {
   applyPresence(node: WaitingNode, event: PresenceEvent): Promise<Outcome>;
   /** The same, but a failing read makes it wait too. Gives whether it made a difference, as far as is known. */
   applyClosing(node: WaitingNode, event: PresenceEvent): Promise<boolean>;
+  /** Applies a revocation; when the store does not take it, it holds all the same, and the failure is thrown. */
+  applyRevocation(node: WaitingNode, event: Extract<NodeEvent, { type: 'revoked' }>): Promise<Outcome>;
   /** Writes what waits in the overlay. */
   writeWaiting(node: WaitingNode): Promise<void>;
 }
@@ -115,7 +117,7 @@ export function createTransitions(options: TransitionOptions): Transitions {
   /** Commits what `prepare` gives; `keep` may take over when the store does not take it. */
   async function run(
     preparing: () => Promise<Prepared>,
-    keep?: (prepared: Prepared) => void,
+    keep?: (prepared: Prepared, failure: unknown) => void,
   ): Promise<Outcome> {
     for (let tries = 1; ; tries++) {
       const prepared = await preparing();
@@ -127,7 +129,7 @@ export function createTransitions(options: TransitionOptions): Transitions {
       } catch (error) {
         if (isRollcallError(error, 'STORE_CONFLICT') && tries < maxTries) continue;
         if (!keep || !isStoreFailure(error)) throw error;
-        keep(prepared);
+        keep(prepared, error);
         return outcome;
       }
     }
@@ -136,11 +138,26 @@ export function createTransitions(options: TransitionOptions): Transitions {
   function runPresence(node: WaitingNode, event: PresenceEvent): Promise<Outcome> {
     return run(
       () => prepare(node, () => event),
-      ({ before, after }) => {
-        overlay.add(node, event, before, after.record);
-        onWaiting();
+      prepared => keepWaiting(node, event, prepared),
+    );
+  }
+
+  function runRevocation(
+    node: WaitingNode,
+    event: Extract<NodeEvent, { type: 'revoked' }>,
+  ): Promise<Outcome> {
+    return run(
+      () => prepare(node, () => event),
+      (prepared, failure) => {
+        keepWaiting(node, event, prepared);
+        throw failure;
       },
     );
+  }
+
+  function keepWaiting(node: WaitingNode, event: WaitingEvent, { before, after }: Prepared): void {
+    overlay.add(node, event, before, after.record);
+    onWaiting();
   }
 
   async function close(node: WaitingNode, event: PresenceEvent): Promise<boolean> {
@@ -169,6 +186,7 @@ export function createTransitions(options: TransitionOptions): Transitions {
     apply: (node, makeEvent) => inTurn(keyOf(node), () => run(() => prepare(node, makeEvent))),
     applyPresence: (node, event) => inTurn(keyOf(node), () => runPresence(node, event)),
     applyClosing: (node, event) => inTurn(keyOf(node), () => close(node, event)),
+    applyRevocation: (node, event) => inTurn(keyOf(node), () => runRevocation(node, event)),
     writeWaiting: node => inTurn(keyOf(node), () => writeWaiting(node)),
   };
 }

@@ -11,12 +11,12 @@ import type { Clock } from '../../base/clock.js';
 import { isRollcallError, RollcallError } from '../../base/errors.js';
 import type { Log } from '../../base/log.js';
 import type { Random } from '../../base/random.js';
+import { createTurns } from '../../base/turns.js';
 import { verifyNodeCertificate } from '../../identity/certificate.js';
 import type { LinkFrame, NodeFrame, Ready } from '../../protocol/generated/rollcall/v1/link.js';
 import { limits, protocolVersions } from '../../protocol/limits.js';
 import type { Metrics } from '../metrics.js';
 import type { Registry } from '../registry/registry.js';
-import { createTurns } from '../registry/turns.js';
 import { judgeSession, type Peer, type Session } from './session.js';
 
 export interface SessionsOptions {

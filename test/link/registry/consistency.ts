@@ -61,9 +61,10 @@ async function checkIndexes(store: Store, record: NodeRecord): Promise<string[]>
   const keyHolder = await store.get(fingerprintKey(tenant, fingerprint));
   if (!keyHolder) found.push(`${id}: not in the index of keys`);
   else if (status !== 'revoked' && decodeId(keyHolder) !== id) found.push(`${id}: its key leads elsewhere`);
-  const nameHolder = name === '' ? undefined : await store.get(nameKey(tenant, name));
-  const holdsName = nameHolder !== undefined && decodeId(nameHolder) === id;
-  if (name !== '' && holdsName !== (status !== 'revoked')) found.push(`${id}: name ${name} while ${status}`);
+  if (name === '') return found;
+  const nameHolder = await store.get(nameKey(tenant, name));
+  if (!nameHolder) found.push(`${id}: not in the index of names`);
+  else if (status !== 'revoked' && decodeId(nameHolder) !== id) found.push(`${id}: its name leads elsewhere`);
   return found;
 }
 

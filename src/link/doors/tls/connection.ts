@@ -7,7 +7,7 @@ import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import type { Clock } from '../../../base/clock.js';
-import { endPointBinding, exporterLabel, exporterLength } from '../../../identity/binding.js';
+import { endPointBinding, exporterLabel, exporterBytes } from '../../../identity/binding.js';
 
 export class Connection {
   /** Without the `::ffff:` of an IPv4 peer on an IPv6 socket. */
@@ -51,7 +51,7 @@ export class Connection {
 
   /** RFC 9266: what both ends, and nobody else, can compute about this connection. */
   exporterBinding(): Buffer {
-    return this.#secure().exportKeyingMaterial(exporterLength, exporterLabel, Buffer.alloc(0));
+    return this.#secure().exportKeyingMaterial(exporterBytes, exporterLabel, Buffer.alloc(0));
   }
 
   /** RFC 5929 §4: the hash of the certificate this side presented on this connection. */
