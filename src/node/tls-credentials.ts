@@ -70,7 +70,7 @@ export class TlsCredentials extends ChannelCredentials {
 
   /** Drops the connection at once, in whatever state it is; none is made any more. */
   destroy(): void {
-
+    this.#stopping.abort();
     this.secured?.socket.destroy();
   }
 

@@ -1,5 +1,5 @@
 /** gRPC by hand over a TLS socket of the test's making, for what no client library would do. */
-import { connect, type ClientHttp2Session } from 'node:http2';
+import { connect, type ClientHttp2Session, type IncomingHttpHeaders } from 'node:http2';
 import type { TLSSocket } from 'node:tls';
 import { NodeFrame } from '../../src/protocol/generated/rollcall/v1/link.js';
 
@@ -34,12 +34,13 @@ export function connectHttp2(socket: TLSSocket): RawHttp2 {
       stream.on('error', () => undefined);
       const message = new Promise<Buffer>(resolve => stream.once('data', resolve));
       const status = new Promise<{ grpc: string; code: string; text: string }>(resolve => {
-        const read = (fields: Record<string, unknown>): void => {
+        const read = (fields: IncomingHttpHeaders): void => {
+          const text = (name: string): string => fields[name]?.toString() ?? '';
           if (fields['grpc-status'] === undefined) return;
           resolve({
-            grpc: String(fields['grpc-status']),
-            code: String(fields['rollcall-code'] ?? ''),
-            text: decodeURI(String(fields['grpc-message'] ?? '')),
+            grpc: text('grpc-status'),
+            code: text('rollcall-code'),
+            text: decodeURI(text('grpc-message')),
           });
         };
         stream.on('response', read);
