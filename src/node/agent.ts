@@ -128,7 +128,7 @@ export function createAgent(options: AgentOptions): Agent {
     for (;;) {
       const { error, askedPauseMs, heldMs } = await next();
       if (isStopping()) return { reason: 'closed' };
-      if (false) return { reason: 'revoked', error };
+      if (error.code === 'NODE_REVOKED') return { reason: 'revoked', error };
       if (heldMs !== undefined && heldMs >= settledAfterMs) failures = refusals = 0;
       failures += 1;
       if (isRefusal(error)) {
