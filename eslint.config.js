@@ -12,7 +12,12 @@ export default tseslint.config(
       'no-console': 'error',
       '@typescript-eslint/restrict-template-expressions': [
         'error',
-        { allowNumber: true, allowBoolean: false, allowNever: false, allow: [{ name: 'bigint', from: 'lib' }] },
+        {
+          allowNumber: true,
+          allowBoolean: false,
+          allowNever: false,
+          allow: [{ name: 'bigint', from: 'lib' }],
+        },
       ],
       '@typescript-eslint/no-confusing-void-expression': ['error', { ignoreArrowShorthand: true }],
       '@typescript-eslint/no-unused-vars': ['error', { argsIgnorePattern: '^_' }],

@@ -1,4 +1,5 @@
 // The whole agent against a link over real TLS: how it comes online, stays so, comes back, and what ends it.
+import { rmSync } from 'node:fs';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -41,7 +42,8 @@ function hastyClock(skewMs = 0): Clock & { readonly pauses: number[] } {
     after(delayMs, call) {
       const isLongPause = delayMs > 2_000 && delayMs < 100_000 && !Number.isInteger(delayMs);
       if (isLongPause) pauses.push(Math.floor(delayMs));
-      return systemClock.after(isLongPause ? 5 : delayMs, call);
+      const isRetry = delayMs === 1_000;
+      return systemClock.after(isLongPause ? 5 : isRetry ? 100 : delayMs, call);
     },
   };
 }
@@ -319,18 +321,19 @@ void t.test('while a renewal fails, step by step, the old session stays', async 
   link.behaviour.certificateLifetimeMs = 3_600_000;
   link.behaviour.enroll = call => {
     link.behaviour.enroll = undefined;
+    const answers: ErrorCode[] = ['STORE_UNAVAILABLE', 'CERTIFICATE_REFUSED'];
     link.behaviour.connect = next => {
-      link.behaviour.connect = undefined;
-      refuse(next, stated('STORE_UNAVAILABLE'));
+      refuse(next, stated(answers.shift() ?? 'INTERNAL'));
+      if (answers.length === 0) link.behaviour.connect = undefined;
     };
     refuse(call, stated('LINK_BUSY'));
   };
   await logged('renewed');
   t.same(
     lines.filter(({ code }) => code !== undefined).map(({ code }) => code),
-    ['LINK_BUSY', 'STORE_UNAVAILABLE'],
+    ['LINK_BUSY', 'STORE_UNAVAILABLE', 'CERTIFICATE_REFUSED'],
   );
-  t.equal(link.proofs.length, 2, 'the new certificate was used, not a third one asked for');
+  t.equal(link.proofs.length, 3, 'another certificate is asked for only when the new one was refused');
   t.equal(lines.filter(({ msg }) => msg === 'offline').length, 0);
   await agent.close();
 });
@@ -348,13 +351,13 @@ void t.test('a certificate that cannot be stored is not used', async t => {
   const link = await startMiniLink(t);
   const stateDir = await makeFolder(t);
   const { agent, logged } = runAgent(t, link, { stateDir });
-  link.behaviour.enrolled = enrolled => {
-    link.behaviour.enrolled = each => each;
+  link.behaviour.challenge = challenge => {
     // As good as a full disk.
-    void rm(stateDir, { recursive: true });
-    return enrolled;
+    rmSync(stateDir, { recursive: true, force: true });
+    return challenge;
   };
   t.match(await logged('cannot write the state folder'), { level: 'error', code: 'STORE_UNAVAILABLE' });
+  await logged('cannot write the state folder', 3);
   t.equal(link.frames.length, 0, 'no session was opened');
   t.ok(agent.status.phase !== 'online');
   await agent.close();

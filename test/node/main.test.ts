@@ -195,29 +195,50 @@ void t.test('revoked has a sentence and an exit code of its own', async t => {
   t.match(printed, /^error: this node was revoked by the link's operator.*\nhint: /);
 });
 
-void t.test('as a process it says when it is online, and ends with 0 at SIGTERM', async t => {
-  const link = await startMiniLink(t);
-  // Two roots in one file; the second is the one that counts.
-  const { flags } = await makeFiles(t, `${makeCertificates().ca.certificate}\n${link.ca}`);
+/** Starts the agent as a process; `printed` resolves when a line matches, or with all there was when it ended. */
+function spawnNode(t: Teardown, flags: Record<string, unknown>) {
   const script = fileURLToPath(new URL('fixtures/run-node.ts', import.meta.url));
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-    const said = { ...flags, link: `127.0.0.1:${link.port}`, 'log-level': 'info' };
-    const child = spawn(process.execPath, ['--import=tsx', script, JSON.stringify(said)], {
-      stdio: ['ignore', 'ignore', 'pipe'],
-    });
-    t.teardown(() => child.kill('SIGKILL'));
-    let printed = '';
-    await new Promise<void>(resolve => {
-      child.stderr.on('data', (text: Buffer) => {
-        printed += text.toString();
-        if (printed.includes('"msg":"online"')) resolve();
-      });
-      child.once('exit', () => resolve());
-    });
-    t.match(printed, /"level":"info".*"nodeId":"42".*"msg":"online"/);
-    const ended = new Promise(resolve => child.once('exit', (code, by) => resolve(code ?? by)));
-    child.kill(signal);
-    t.equal(await ended, 0, signal);
-    t.equal(link.sessions.size, 0);
+  const child = spawn(process.execPath, ['--import=tsx', script, JSON.stringify(flags)], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  t.teardown(() => child.kill('SIGKILL'));
+  let text = '';
+  child.stderr.on('data', (chunk: Buffer) => (text += chunk.toString()));
+  const ended = new Promise<number | string>(resolve => {
+    child.once('exit', (code, signal) => resolve(code ?? signal ?? 'unknown'));
+  });
+  async function printed(pattern: RegExp): Promise<string> {
+    while (!pattern.test(text)) {
+      const more = new Promise<'more'>(resolve => child.stderr.once('data', () => resolve('more')));
+      if ((await Promise.race([more, ended])) !== 'more') break;
+    }
+    return text;
   }
-});
+  return { child, ended, printed };
+}
+
+void t.test(
+  'as a process it waits for its link, says when it is online, and ends with 0 when told to',
+  async t => {
+    const first = await startMiniLink(t);
+    // Two roots in one file; the second is the one that counts.
+    const { flags } = await makeFiles(t, `${makeCertificates().ca.certificate}\n${first.ca}`);
+    await first.close();
+    const said = { ...flags, link: `127.0.0.1:${first.port}`, 'log-level': 'info' };
+    const patient = spawnNode(t, said);
+    t.match(
+      await patient.printed(/cannot reach/),
+      /"level":"warn".*"LINK_UNREACHABLE".*nothing listens there/,
+    );
+    const link = await startMiniLink(t, { certificates: first.certificates, port: first.port });
+    t.match(await patient.printed(/"online"/), /"level":"info".*"nodeId":"42".*"msg":"online"/);
+    patient.child.kill('SIGTERM');
+    t.equal(await patient.ended, 0);
+    t.equal(link.sessions.size, 0);
+
+    const interrupted = spawnNode(t, said);
+    await interrupted.printed(/"online"/);
+    interrupted.child.kill('SIGINT');
+    t.equal(await interrupted.ended, 0);
+  },
+);
