@@ -1,76 +1,12 @@
 /** The main job by real processes, as an operator and a fleet would run them. */
-import t, { type Test } from 'tap';
-import { mkdir, readFile, stat, writeFile } from 'node:fs/promises';
+import t from 'tap';
+import { chmod, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { startLinkProcess, startRollcall, type Running, type RunningLink } from '../../scripts/running.js';
-import { formatOpensshPrivate } from '../../src/identity/openssh.js';
-import type { PrivateKey } from '../../src/identity/private-key.js';
-import { untilStatus, type ControlCalls } from '../harness/control-calls.js';
-import { connectOperator } from '../harness/operator.js';
+import { startRollcall } from '../../scripts/running.js';
+import { untilStatus } from '../harness/control-calls.js';
+import { killWhileRegistering } from '../harness/kill-loop.js';
+import { openSite } from '../harness/site.js';
 import { makeFolder, newKey, writeCertificates } from '../harness/test-link.js';
-
-interface Site {
-  readonly folder: string;
-  readonly ca: string;
-  link: RunningLink;
-  control: ControlCalls;
-  /** Starts a link on the ports of the one before. */
-  restart(): Promise<void>;
-  startNode(name: string, key: PrivateKey, more?: readonly string[]): Promise<Running>;
-  register(key: PrivateKey): Promise<string>;
-}
-
-async function openSite(t: Test, more: readonly string[] = []): Promise<Site> {
-  const folder = await makeFolder(t);
-  const { ca } = await writeCertificates(folder);
-  const dataDir = join(folder, 'data');
-  const start = async (node?: string, control?: string) => {
-    const link = await startLinkProcess({
-      certificates: folder,
-      dataDir,
-      more,
-      ...(node !== undefined && { node }),
-      ...(control !== undefined && { control }),
-    });
-    t.teardown(() => link.running.stop('SIGKILL'));
-    const operator = await connectOperator(link.control, dataDir, ca);
-    t.teardown(() => operator.close());
-    return { link, operator };
-  };
-  const first = await start();
-  const site: Site = {
-    folder,
-    ca,
-    link: first.link,
-    control: first.operator,
-    async restart() {
-      const next = await start(site.link.node, site.link.control);
-      site.link = next.link;
-      site.control = next.operator;
-    },
-    async startNode(name, key, extra = []) {
-      const keyFile = join(folder, `${name}.key`);
-      await writeFile(keyFile, formatOpensshPrivate(key, name), { mode: 0o600 });
-      const node = startRollcall([
-        ...['node', '--link', site.link.node, '--root-certificates', join(folder, 'ca.crt')],
-        ...['--auth-private-key', keyFile, '--state-dir', join(folder, 'state', name), ...extra],
-      ]);
-      t.teardown(() => node.stop('SIGKILL'));
-      return node;
-    },
-    async register(key) {
-      const { id } = await site.control.registerNode({
-        publicKey: key.publicKey.spki,
-        name: '',
-        labels: {},
-        again: false,
-      });
-      return `${id}`;
-    },
-  };
-  await mkdir(join(folder, 'state'));
-  return site;
-}
 
 void t.test('a node lives through everything but its own revocation', async t => {
   const site = await openSite(t);
@@ -148,7 +84,7 @@ void t.test('a node lives through everything but its own revocation', async t =>
     await clone.says('online');
     const replaced = await node.line(line => line['code'] === 'SESSION_REPLACED');
     t.ok(replaced);
-    t.equal((await untilStatus(site.control, id, 'online')).reason.length > 0, true);
+    t.ok((await untilStatus(site.control, id, 'online')).reason);
     await clone.stop('SIGKILL');
   });
 
@@ -196,7 +132,6 @@ void t.test('what a node waits for, it waits for', async t => {
     const key = newKey();
     const node = await site.startNode('careless', key);
     await node.stop('SIGKILL');
-    const { chmod } = await import('node:fs/promises');
     await chmod(join(site.folder, 'careless.key'), 0o644);
     const again = startRollcall([
       ...['node', '--link', site.link.node, '--root-certificates', join(site.folder, 'ca.crt')],
@@ -212,6 +147,5 @@ void t.test('what a node waits for, it waits for', async t => {
 
 void t.test('kill -9 of the link while nodes are being registered loses nothing acknowledged', async t => {
   const site = await openSite(t);
-  const { killWhileRegistering } = await import('../harness/kill-loop.js');
   await killWhileRegistering(t, site, 20);
 });

@@ -1,0 +1,124 @@
+/** The real agent and the real link, in one process, on one clock that the test moves. */
+import t, { type Test } from 'tap';
+import { join } from 'node:path';
+import { createLog } from '../../src/base/log.js';
+import { systemRandom } from '../../src/base/random.js';
+import { generatePrivateKey, type PrivateKey } from '../../src/identity/private-key.js';
+import { createAgent } from '../../src/node/agent.js';
+import { createManualClock, type ManualClock } from '../harness/manual-clock.js';
+import { startTestLink, statusName, type TestLink } from '../harness/test-link.js';
+
+interface RunningAgent {
+  readonly lines: Record<string, unknown>[];
+  readonly ended: Promise<unknown>;
+  close(): Promise<void>;
+}
+
+function startAgent(t: Test, test: TestLink, clock: ManualClock, privateKey: PrivateKey): RunningAgent {
+  const lines: Record<string, unknown>[] = [];
+  const agent = createAgent({
+    config: {
+      link: { host: '127.0.0.1', port: test.link.addresses.node.port },
+      serverRoots: [test.ca],
+      tenant: 'default',
+      stateDir: join(test.folder, 'state'),
+    },
+    privateKey,
+    clock,
+    random: systemRandom,
+    log: createLog({
+      level: 'debug',
+      name: 'node',
+      destination: { write: (line: string) => void lines.push(JSON.parse(line) as Record<string, unknown>) },
+    }),
+  });
+  const ended = agent.start();
+  t.teardown(() => agent.close());
+  return { lines, ended, close: () => agent.close() };
+}
+
+/** Lets time pass in steps small enough for pings to be answered, until it holds. */
+async function passTime(
+  clock: ManualClock,
+  holds: () => boolean | Promise<boolean>,
+  stepMs = 1_000,
+): Promise<void> {
+  while (!(await holds())) {
+    clock.advance(stepMs);
+    await new Promise(resolve => setTimeout(resolve, 4));
+  }
+}
+
+const says = (agent: RunningAgent, message: string) => agent.lines.some(line => line['msg'] === message);
+
+void t.test('the agent renews on the live link: another certificate, no change of status', async t => {
+  const clock = createManualClock();
+  const test = await startTestLink(t, { clock, settings: { 'certificate-lifetime': '10m' } });
+  const key = generatePrivateKey('P-256');
+  const { id } = await test.register(key);
+  const agent = startAgent(t, test, clock, key);
+  await passTime(clock, () => says(agent, 'online'), 0);
+  const before = await test.control.getNode({ node: `${id}` });
+  t.equal(statusName(before), 'online');
+  const startedAt = clock.now();
+
+  await passTime(clock, () => says(agent, 'renewed'));
+  const tookMs = clock.now() - startedAt;
+  t.ok(tookMs > 330_000 && tookMs <= 410_000, `renewed after ${Math.round(tookMs / 1000)} s of 600 s`);
+  const after = await test.control.getNode({ node: `${id}` });
+  t.equal(statusName(after), 'online');
+  t.equal(after.sinceMs, before.sinceMs);
+  t.ok(after.certificateExpiresAtMs > before.certificateExpiresAtMs);
+  const { transitions } = await test.control.listNodeHistory({ node: `${id}`, pageSize: 0, pageToken: '' });
+  t.same(
+    transitions.map(each => each.reason),
+    ['connected', 'registered'],
+  );
+
+  // Past the end of the first certificate.
+  const pastEnd = clock.now() + 300_000;
+  await passTime(clock, () => clock.now() > pastEnd);
+  t.equal(
+    statusName(await test.control.getNode({ node: `${id}` })),
+    'online',
+    'the old certificate was not missed',
+  );
+  await agent.close();
+  await test.until(`${id}`, 'offline');
+});
+
+void t.test('an agent that was away longer than its certificate lived comes back by its key', async t => {
+  const clock = createManualClock();
+  const test = await startTestLink(t, { clock });
+  const key = generatePrivateKey('P-384');
+  const { id } = await test.register(key);
+  const first = startAgent(t, test, clock, key);
+  await passTime(clock, () => says(first, 'online'), 0);
+  await first.close();
+  await test.until(`${id}`, 'offline');
+  clock.advance(30 * 24 * 3_600_000);
+
+  const again = startAgent(t, test, clock, key);
+  await passTime(clock, () => says(again, 'online'), 0);
+  t.ok(says(again, 'enrolled'), 'by enrolling anew');
+  const node = await test.until(`${id}`, 'online');
+  t.equal(node.id, id);
+  await again.close();
+});
+
+void t.test('an agent that slept through the end of its certificate while the link was there', async t => {
+  const clock = createManualClock();
+  const test = await startTestLink(t, { clock });
+  const key = generatePrivateKey('P-256');
+  const { id } = await test.register(key);
+  const agent = startAgent(t, test, clock, key);
+  await passTime(clock, () => says(agent, 'online'), 0);
+  // Both sleep: one jump past everything.
+  clock.advance(3 * 3_600_000);
+  await test.until(`${id}`, 'offline');
+  const onlineAgain = () => agent.lines.filter(line => line['msg'] === 'online').length > 1;
+  await passTime(clock, onlineAgain);
+  await test.until(`${id}`, 'online');
+  t.pass('it came back by itself');
+  await agent.close();
+});
