@@ -96,7 +96,7 @@ void t.test('an agent that was away longer than its certificate lived comes back
   await passTime(clock, () => says(first, 'online'), 0);
   await first.close();
   await test.until(`${id}`, 'offline');
-  clock.advance(30 * 24 * 3_600_000);
+  clock.advance(3 * 3_600_000);
 
   const again = startAgent(t, test, clock, key);
   await passTime(clock, () => says(again, 'online'), 0);

@@ -40,6 +40,7 @@ export async function openControlPort(options: ControlPortOptions): Promise<Port
       connection.authenticated = true;
     },
     streamsPerConnection,
+    log,
   });
   door.addService(ControlService, createControlDoor(options.control, options.principal, log));
   const health = createHealthDoor({ ready: options.ready, metrics: () => metrics.render(), checkToken });

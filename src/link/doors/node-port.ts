@@ -50,6 +50,7 @@ export async function openNodePort(options: NodePortOptions): Promise<Port> {
       throw new Error('no method of the node port takes a token');
     },
     streamsPerConnection: limits.streamsPerConnection,
+    log,
   });
   const linkDoor = createLinkDoor({
     door,

@@ -52,6 +52,8 @@ export function createHealthDoor(options: HealthDoorOptions): HealthDoor {
       maxHeaderSize: 8_192,
     },
     (request, response) => {
+      // No route takes a body: whoever sends one is answered and cut off, not listened to.
+      if (hasBody(request)) response.shouldKeepAlive = false;
       request.resume();
       answer(request)
         .catch((error: unknown) => problem(error))
@@ -62,6 +64,8 @@ export function createHealthDoor(options: HealthDoorOptions): HealthDoor {
     },
   );
   server.maxRequestsPerSocket = 1_000;
+  // Otherwise Node.js asks for the body by itself.
+  server.on('checkContinue', (request, response) => void server.emit('request', request, response));
   server.emit('listening');
 
   async function answer(request: IncomingMessage): Promise<Answer> {
@@ -78,6 +82,10 @@ export function createHealthDoor(options: HealthDoorOptions): HealthDoor {
       server.close();
     },
   };
+}
+
+function hasBody({ headers }: IncomingMessage): boolean {
+  return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0;
 }
 
 function plain(status: number, body: string): Answer {

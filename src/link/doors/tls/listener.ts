@@ -15,6 +15,7 @@ import type { Clock } from '../../../base/clock.js';
 import type { Log } from '../../../base/log.js';
 import { Connection, fourTupleOf } from './connection.js';
 import { createCrowd, type Caps } from './crowd.js';
+import { capsWithin, descriptorLimit } from './descriptors.js';
 
 export interface Deadlines {
   /** From accept to the end of the handshake, ms. */
@@ -60,7 +61,7 @@ const staleMs = 2_000;
 
 export function createListener(options: ListenerOptions): Listener {
   const { deadlines, clock, log } = options;
-  const crowd = createCrowd(options.caps);
+  const crowd = createCrowd(usableCaps(options));
   const byEnds = new Map<string, Connection>();
 
   const tlsServer = createTlsServer({
@@ -162,6 +163,14 @@ export function createListener(options: ListenerOptions): Listener {
         else resolve();
       }),
   };
+}
+
+function usableCaps({ caps, log }: ListenerOptions): Caps {
+  const limit = descriptorLimit();
+  const usable = capsWithin(caps, limit);
+  if (usable !== caps)
+    log.warn({ limit, caps, usable }, 'the limit of open files is low: fewer connections without a session');
+  return usable;
 }
 
 /** What every context of ours has: TLS 1.3 and no session tickets (a resumed session carries no certificate). */
