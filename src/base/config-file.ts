@@ -1,20 +1,41 @@
 /** Reads a YAML configuration file into plain values. The parser is loaded only when a file is given. */
 import { RollcallError } from './errors.js';
 import { readSmallFile } from './secret-file.js';
+import { visibleText } from './visible-text.js';
 
+/** Settings nest two or three deep. YAML's parser calls itself for each level, and thousands end the process. */
+const deepest = 32;
+
+/** Gives what the file holds; CONFIG_INVALID when that is not YAML, or more than settings need of it. */
 export async function readConfigFile(path: string): Promise<unknown> {
   const text = (await readSmallFile(path, 'configuration file')).toString('utf8');
-  const { parseDocument } = await import('yaml');
-  const document = parseDocument(text, { uniqueKeys: true, merge: false });
-  const [error] = document.errors;
-  if (error) {
-    throw new RollcallError(
-      'CONFIG_INVALID',
-      `${path}: ${(error.message.split('\n', 1)[0] ?? '').replace(/:$/, '')}`,
-      {
-        hint: 'the file holds "key: value" lines in YAML',
-      },
-    );
+  try {
+    return parseYaml(text, await import('yaml'));
+  } catch (error) {
+    const [reason = ''] = error instanceof Error ? error.message.split('\n', 1) : [];
+    throw new RollcallError('CONFIG_INVALID', `${path}: ${visibleText(reason).replace(/:$/, '')}`, {
+      hint: 'the file holds "key: value" lines in YAML',
+      cause: error,
+    });
   }
+}
+
+function parseYaml(text: string, yaml: typeof import('yaml')): unknown {
+  if (isTooDeep(text, yaml)) throw new Error(`wants values that nest at most ${deepest} deep`);
+  // Its warnings are about what is refused later, and would go to standard error as they are.
+  const document = yaml.parseDocument(text, { uniqueKeys: true, merge: false, logLevel: 'error' });
+  const [error] = document.errors;
+  if (error) throw error;
+  // Throws for an alias of nothing, and when aliases multiply.
   return document.toJS({ maxAliasCount: 10 }) as unknown;
+}
+
+function isTooDeep(text: string, { Lexer, Parser }: typeof import('yaml')): boolean {
+  const parser = new Parser();
+  for (const token of new Lexer().lex(text)) {
+    // Nothing happens until what it found is taken.
+    for (const found of parser.next(token)) void found;
+    if (parser.stack.length > deepest) return true;
+  }
+  return false;
 }

@@ -4,6 +4,7 @@
  * key `data-dir`. Unknown keys are refused, and every problem is reported at once.
  */
 import { RollcallError } from './errors.js';
+import { visibleText } from './visible-text.js';
 
 export interface Setting<T> {
   /** What the value looks like, for help: `HOST:PORT`. Absent for a flag without a value. */
@@ -44,15 +45,14 @@ export function readSettings<S extends Settings>(schema: S, sources: Sources): V
   const problems: string[] = [];
   const file = fileEntries(sources, problems);
   for (const key of Object.keys(file)) {
-    if (!(key in schema))
-      problems.push(`${sources.filePath ?? 'file'}: unknown key "${key}"${suggestion(key, schema)}`);
+    if (Object.hasOwn(schema, key)) continue;
+    const where = sources.filePath ?? 'file';
+    problems.push(`${where}: unknown key "${visibleText(key)}"${suggestion(key, schema)}`);
   }
   for (const variable of Object.keys(sources.environment)) {
-    if (variable.startsWith(sources.environmentPrefix) && !(settingOf(variable, sources) in schema)) {
-      problems.push(
-        `unknown environment variable ${variable}${suggestion(settingOf(variable, sources), schema)}`,
-      );
-    }
+    const name = settingOf(variable, sources);
+    if (!variable.startsWith(sources.environmentPrefix) || Object.hasOwn(schema, name)) continue;
+    problems.push(`unknown environment variable ${visibleText(variable)}${suggestion(name, schema)}`);
   }
   const values: Record<string, unknown> = {};
   for (const [name, setting] of Object.entries(schema)) {

@@ -3,19 +3,12 @@
  * PKCS#8 and SEC1, encrypted or not. Whatever else is in the file gets one line that says what it is and what is
  * wanted (KEY_UNSUPPORTED), a missing or wrong passphrase is KEY_PASSPHRASE. The content is never repeated.
  */
-import { createPrivateKey } from 'node:crypto';
-import { isRollcallError, systemErrorCode } from '../base/errors.js';
+import { isRollcallError } from '../base/errors.js';
 import { readSecretFile, readSmallFile } from '../base/secret-file.js';
 import { nameOfLabel, parseKeyText } from './key-text.js';
-import {
-  missingPassphrase,
-  privateKeyWish,
-  publicKeyWish,
-  refuseKey,
-  wrongPassphrase,
-  type KeyWish,
-} from './key-wish.js';
+import { privateKeyWish, publicKeyWish, refuseKey, type KeyWish } from './key-wish.js';
 import { opensshPrivateLabel, parseOpensshPrivate, parseSshBlob } from './openssh.js';
+import { decryptPem } from './pem-encrypted.js';
 import type { PemBlock } from './pem.js';
 import { parsePkcs8, parseSec1, type PrivateNumber } from './private-key-der.js';
 import { privateKeyFromNumber, type PrivateKey } from './private-key.js';
@@ -72,6 +65,7 @@ function readNumber(block: PemBlock, passphrase: string | undefined, wish: KeyWi
     case opensshPrivateLabel:
       return parseOpensshPrivate(block, passphrase, wish);
     case 'ENCRYPTED PRIVATE KEY':
+      // What comes out is read by our own strict reader, whatever it is.
       return parsePkcs8(decryptPem(block, passphrase, wish), wish);
     case 'PRIVATE KEY':
       return parsePkcs8(block.body, wish);
@@ -83,24 +77,6 @@ function readNumber(block: PemBlock, passphrase: string | undefined, wish: KeyWi
       throw refusePublic(wish);
     default:
       throw refuseKey(wish, nameOfLabel(block.label));
-  }
-}
-
-/** The unencrypted PKCS#8 of an encrypted block. The result is read by our own strict reader, whatever it holds. */
-function decryptPem(block: PemBlock, passphrase: string | undefined, wish: KeyWish): Buffer {
-  if (passphrase === undefined) throw missingPassphrase(wish);
-  try {
-    const key = createPrivateKey({ key: block.text, format: 'pem', passphrase });
-    return key.export({ type: 'pkcs8', format: 'der' });
-  } catch (error) {
-    if (/EVP_UNSUPPORTED|UNSUPPORTED_(CIPHER|ENCRYPTION)/.test(systemErrorCode(error) ?? '')) {
-      throw refuseKey(
-        wish,
-        'a private key encrypted in a way that is not read here',
-        `encrypt it anew with: openssl pkcs8 -topk8 -v2 aes-256-cbc -in ${wish.path} -out ${wish.path}.new`,
-      );
-    }
-    throw wrongPassphrase(wish);
   }
 }
 

@@ -7,7 +7,7 @@ const key = 'meta/alive';
 const everyMs = 5_000;
 
 export interface Alive {
-  /** The last stamp of the run before; undefined at the first start. */
+  /** The last stamp of the run before, never in the future; undefined at the first start. */
   readonly lastAt: number | undefined;
   /** Why the last stamp could not be written; undefined when it was. */
   failure(): unknown;
@@ -15,6 +15,7 @@ export interface Alive {
 }
 
 export async function startAlive(store: Store, clock: Clock, log: Log): Promise<Alive> {
+  const startedAt = clock.now();
   const stored = await store.get(key);
   const stamp = async (): Promise<void> =>
     store.commit([{ type: 'put', key, value: Buffer.from(`${clock.now()}`) }]);
@@ -29,7 +30,8 @@ export async function startAlive(store: Store, clock: Clock, log: Log): Promise<
     );
   });
   return {
-    lastAt: stored === undefined ? undefined : Number(Buffer.from(stored).toString()),
+    // A clock that ran ahead when it was written must not date what ended then years from now.
+    lastAt: stored && Math.min(Number(Buffer.from(stored).toString()), startedAt),
     failure: () => failure,
     stop: () => timer.cancel(),
   };

@@ -184,9 +184,11 @@ function texts(value: unknown): readonly string[] {
   return Array.isArray(value) ? value.map(text) : fail('list');
 }
 
+/** Unsigned, of 64 bits: a greater one would come back as another number. */
 function counter(value: unknown): bigint {
   const digits = text(value);
-  return /^\d{1,20}$/.test(digits) ? BigInt.asUintN(64, BigInt(digits)) : fail('counter');
+  const number = /^(?:0|[1-9]\d{0,19})$/.test(digits) ? BigInt(digits) : fail('counter');
+  return number === BigInt.asUintN(64, number) ? number : fail('counter');
 }
 
 function duration(value: unknown): number {

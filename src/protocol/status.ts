@@ -73,7 +73,7 @@ export function toGrpcStatus(thrown: unknown): GrpcStatus {
   if (error.hint !== undefined) metadata.set(hintTrailer, printableAscii(error.hint));
   return {
     code: statusTable[error.code].grpc,
-    details: error.message.slice(0, longestMessage),
+    details: wellFormed(error.message.slice(0, longestMessage)),
     metadata,
   };
 }
@@ -102,6 +102,11 @@ function codeOfStatus(code: Status | undefined): ErrorCode {
 /** True when the peer itself stated a code, rather than the transport failing. */
 export function hasStatedCode(status: Partial<GrpcStatus>): boolean {
   return status.metadata?.get(codeTrailer)[0] !== undefined;
+}
+
+/** Half of a character, as a cut leaves it, has no UTF-8: the gRPC library throws at it where nobody can catch. */
+function wellFormed(text: string): string {
+  return Buffer.from(text).toString();
 }
 
 function printableAscii(text: string): string {

@@ -21,6 +21,7 @@ import type { Authority, IssuedCertificate } from '../authority/authority.js';
 import type { Metrics } from '../metrics.js';
 import type { Registry } from '../registry/registry.js';
 import { checkProof, nonceBytes, proofRefused, readHello, type Opening } from './attempt.js';
+import { createPlaces, type Place } from './places.js';
 
 /** What an attempt needs of the stream it runs on; the door provides it. */
 export interface EnrollPeer {
@@ -41,7 +42,7 @@ export interface Attempt {
 }
 
 export interface Enrollments {
-  /** Throws LINK_BUSY when too many are in flight. */
+  /** Throws LINK_BUSY when too many are in flight and none of them has to give way. */
   begin(peer: EnrollPeer): Attempt;
   /** Ends every attempt with this key; resolves with how many when their sockets are closed. */
   endKey(tenant: string, fingerprint: string, error: RollcallError): Promise<number>;
@@ -64,22 +65,32 @@ export interface EnrollmentsOptions {
   readonly most: number;
 }
 
+/** An attempt in flight. */
+interface InFlight extends Place {
+  readonly peer: EnrollPeer;
+  opening?: Opening;
+  /** By a revocation; no certificate leaves after it. */
+  ended?: RollcallError;
+}
+
 /** Beyond this a clock is worth a word in the log, ms. */
 const clockToleranceMs = 60_000;
 
 export function createEnrollments(options: EnrollmentsOptions): Enrollments {
   const { registry, authority, refusals, clock, log, metrics } = options;
-  const inFlight = new Map<
-    Attempt,
-    { readonly peer: EnrollPeer; opening?: Opening; ended?: RollcallError }
-  >();
+  const inFlight = createPlaces<InFlight>({
+    most: options.most,
+    clock,
+    onLost: ({ peer }) => void refuse(peer, busy()),
+  });
 
   function begin(peer: EnrollPeer): Attempt {
-    if (inFlight.size >= options.most) {
+    const { remoteAddress } = peer;
+    const state: InFlight = { remoteAddress, peer, proving: false, lost: false };
+    if (!inFlight.take(state)) {
       metrics.enrollment('LINK_BUSY');
-      throw new RollcallError('LINK_BUSY', 'too many enrollments at once; try again in a moment');
+      throw busy();
     }
-    const state: { readonly peer: EnrollPeer; opening?: Opening; ended?: RollcallError } = { peer };
     const attempt: Attempt = {
       hello(hello) {
         if (state.opening) throw new RollcallError('PROTOCOL_INVALID', 'a second Hello');
@@ -89,6 +100,8 @@ export function createEnrollments(options: EnrollmentsOptions): Enrollments {
       async proof(proof) {
         const { opening } = state;
         if (!opening) throw new RollcallError('PROTOCOL_INVALID', 'a proof before Hello');
+        if (state.lost) throw busy();
+        state.proving = true;
         try {
           const enrolled = await enroll(peer, opening, proof);
           if (state.ended) throw state.ended;
@@ -98,9 +111,8 @@ export function createEnrollments(options: EnrollmentsOptions): Enrollments {
           throw refuse(peer, error);
         }
       },
-      close: () => void inFlight.delete(attempt),
+      close: () => inFlight.free(state),
     };
-    inFlight.set(attempt, state);
     return attempt;
   }
 
@@ -199,7 +211,7 @@ export function createEnrollments(options: EnrollmentsOptions): Enrollments {
   return {
     begin,
     async endKey(tenant, fingerprint, error) {
-      const concerned = [...inFlight.values()].filter(
+      const concerned = [...inFlight].filter(
         ({ opening }) =>
           opening?.claim.tenant === tenant && opening.claim.nodeKey.fingerprint === fingerprint,
       );
@@ -212,4 +224,8 @@ export function createEnrollments(options: EnrollmentsOptions): Enrollments {
       return concerned.length;
     },
   };
+}
+
+function busy(): RollcallError {
+  return new RollcallError('LINK_BUSY', 'too many enrollments at once; try again in a moment');
 }

@@ -1,0 +1,189 @@
+/**
+ * A bare grpc-js server: the same streams and calls as the link's, and the least a program could do in them. It knows
+ * no registry, no store, no revocation, no audit, no caps and no deadlines. What the link costs more than this is what
+ * the link itself does; what this costs is gRPC and TLS in Node.js.
+ */
+import { createPublicKey, randomBytes, verify } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { Server, ServerCredentials, type ServerDuplexStream } from '@grpc/grpc-js';
+import { curveNames, curves } from '../../src/identity/curve.js';
+import { exporterBytes } from '../../src/identity/binding.js';
+import { encodeTranscript } from '../../src/identity/transcript.js';
+import {
+  ControlService,
+  type ControlServer,
+  type Node,
+} from '../../src/protocol/generated/rollcall/v1/control.js';
+import {
+  EnrollmentService,
+  type Challenge,
+  type Enrolled,
+  type EnrollmentServer,
+  type EnrollRequest,
+  type EnrollResponse,
+  type Hello,
+  type Proof,
+} from '../../src/protocol/generated/rollcall/v1/enrollment.js';
+import {
+  LinkService,
+  type LinkFrame,
+  type LinkServer,
+  type NodeFrame,
+} from '../../src/protocol/generated/rollcall/v1/link.js';
+import { defaultTenant } from '../../src/protocol/limits.js';
+import { now } from '../usage.js';
+import { trustDomain } from '../workplace.js';
+import type { BareEvent, BarePlan } from './bare.js';
+
+const plan = JSON.parse(process.env['BENCH_BARE'] ?? '{}') as BarePlan;
+const pingEveryMs = 9_000;
+
+type LinkCall = ServerDuplexStream<NodeFrame, LinkFrame>;
+const sessions = new Map<string, LinkCall>();
+const tell = (event: BareEvent): void => void process.send?.(event);
+const tellPresence = (event: 'online' | 'offline', id: string): void => {
+  if (plan.tellsPresence) tell({ event, id, at: now() });
+};
+
+const link: LinkServer = {
+  connect(call) {
+    const id = `${call.getAuthContext()?.sslPeerCertificate?.subject.CN as string}`;
+    call.on('data', ({ frame }: NodeFrame) => {
+      if (frame?.$case !== 'ready') return;
+      sessions.set(id, call);
+      tellPresence('online', id);
+      const times = { silenceMs: 30_000, linkClockMs: BigInt(Date.now()), expiresAtMs: 0n };
+      call.write({ frame: { $case: 'welcome', value: { nodeId: BigInt(id), sessionId: 1n, ...times } } });
+    });
+    call.on('error', () => undefined);
+    call.on('end', () => call.end());
+    call.on('cancelled', () => {
+      if (sessions.get(id) === call) sessions.delete(id);
+      tellPresence('offline', id);
+    });
+  },
+};
+
+if (plan.keepAliveMs === undefined) {
+  let sequence = 0n;
+  setInterval(() => {
+    sequence += 1n;
+    for (const call of sessions.values()) call.write({ frame: { $case: 'ping', value: { sequence } } });
+  }, pingEveryMs);
+}
+
+const enrollment: EnrollmentServer = {
+  enroll(call: ServerDuplexStream<EnrollRequest, EnrollResponse>) {
+    let hello: Hello | undefined;
+    const nonce = randomBytes(32);
+    const times = { linkClockMs: BigInt(Date.now()), deadlineMs: 10_000 };
+    const challenge: Challenge = { protocolVersion: 1, nonce, trustDomain, ...times };
+    call.on('error', () => undefined);
+    call.on('data', ({ step }: EnrollRequest) => {
+      if (step?.$case === 'hello') {
+        hello = step.value;
+        call.write({ step: { $case: 'challenge', value: challenge } });
+      } else if (step && hello && holds(hello, challenge, step.value)) {
+        call.write({ step: { $case: 'enrolled', value: enrolled } });
+        call.end();
+      }
+    });
+  },
+};
+
+/** A certificate it did not issue. */
+const enrolled: Enrolled = {
+  nodeId: 1n,
+  certificateChain: [readFileSync(plan.serverCertificateFile)],
+  trustBundle: undefined,
+  renewAfterMs: 1n,
+  generation: 0n,
+  linkAddresses: [],
+};
+
+/** Both signatures, which no server that wants a proof can do without. */
+function holds({ publicKey }: Hello, { nonce }: Challenge, proof: Proof): boolean {
+  const check = (role: 'node' | 'session', spki: Buffer, signature: Buffer): boolean => {
+    const curve = curveNames.find(
+      each => spki.length === curves[each].spkiPrefix.length + 2 * curves[each].fieldBytes,
+    );
+    const signed = encodeTranscript({
+      role,
+      trustDomain,
+      tenant: defaultTenant,
+      bindingType: 'tls-exporter',
+      binding: Buffer.alloc(exporterBytes),
+      nonce,
+      nodeKey: publicKey,
+      sessionKey: proof.sessionPublicKey,
+      generation: proof.generation,
+    });
+    const key = createPublicKey({ key: spki, format: 'der', type: 'spki' });
+    return verify(curves[curve ?? 'P-256'].hash, signed, key, signature);
+  };
+  return (
+    check('node', publicKey, proof.signature) &&
+    check('session', proof.sessionPublicKey, proof.sessionSignature)
+  );
+}
+
+const nodes: Node[] = Array.from({ length: 100 }, (_, index) => ({
+  id: 2n ** 63n + BigInt(index),
+  tenant: defaultTenant,
+  name: `node-${index}`,
+  owner: '',
+  labels: { site: 'bench' },
+  publicKey: randomBytes(91),
+  fingerprint: `SHA256:${'a'.repeat(43)}`,
+  status: 1,
+  sinceMs: 1_800_000_000_000n,
+  reason: 'registered',
+  registeredAtMs: 1_800_000_000_000n,
+  address: '',
+  agentVersion: '',
+  certificateExpiresAtMs: 0n,
+}));
+
+/** The calls that are compared; a bare server has no others. */
+const control: Pick<ControlServer, 'listNodes' | 'getNode' | 'revokeNode'> = {
+  listNodes: (_call, callback) => callback(null, { nodes, nextPageToken: '' }),
+  getNode: (_call, callback) => callback(null, nodes[0]),
+  revokeNode({ request }, callback) {
+    const call = sessions.get(request.node);
+    call?.emit('error', { code: 7, details: 'revoked' });
+    callback(null, { node: nodes[0], sessionsEnded: call ? 1 : 0, closedAfterUs: 0n });
+  },
+};
+
+function pairs() {
+  return [
+    { cert_chain: readFileSync(plan.serverCertificateFile), private_key: readFileSync(plan.serverKeyFile) },
+  ];
+}
+
+function listen(server: Server, credentials: ServerCredentials): Promise<number> {
+  return new Promise((resolve, reject) => {
+    server.bindAsync('127.0.0.1:0', credentials, (error, port) => {
+      if (error) reject(error);
+      else resolve(port);
+    });
+  });
+}
+
+const keepAlive =
+  plan.keepAliveMs === undefined
+    ? {}
+    : {
+        'grpc.keepalive_time_ms': plan.keepAliveMs,
+        'grpc.keepalive_timeout_ms': plan.keepAliveTimeoutMs ?? 0,
+      };
+const nodeServer = new Server(keepAlive);
+nodeServer.addService(LinkService, link);
+const openServer = new Server();
+openServer.addService(EnrollmentService, enrollment);
+openServer.addService(ControlService, { ...control });
+const mutual = ServerCredentials.createSsl(readFileSync(plan.authorityFile), pairs(), true);
+const nodePort = await listen(nodeServer, mutual);
+const openPort = await listen(openServer, ServerCredentials.createSsl(null, pairs(), false));
+tell({ event: 'listening', nodePort, openPort });
+process.on('disconnect', () => process.exit());

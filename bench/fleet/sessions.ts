@@ -1,0 +1,107 @@
+/** How a light agent comes online with each kind of server, and what it does while it is. */
+import type { Socket } from 'node:net';
+import type { TLSSocket } from 'node:tls';
+import { LinkFrame, NodeFrame } from '../../src/protocol/generated/rollcall/v1/link.js';
+import { protocolVersions } from '../../src/protocol/limits.js';
+import { openTls, type LightAgent } from './agent.js';
+import { openGrpcStream } from './http2.js';
+import { connectPacket, keepAliveMs, mqttPackets, pingPacket } from './mqtt.js';
+import { natsConnect, natsLines } from './nats.js';
+import type { Dialect } from './orders.js';
+
+/** Resolves when the server has said that the agent is in; `onGone` hears when it is not any more. */
+type Opening = (agent: LightAgent, port: number, onGone: () => void) => Promise<TLSSocket>;
+
+const path = '/rollcall.v1.Link/Connect';
+
+function grpcSession(goneAt: 'stream' | 'socket'): Opening {
+  return async (agent, port, onGone) => {
+    const socket = await openTls({ port, protocol: 'h2', context: agent.context });
+    return new Promise((resolve, reject) => {
+      let isOnline = false;
+      let isLost = false;
+      const lost = (): void => {
+        if (isOnline && !isLost) onGone();
+        isLost = true;
+        if (!isOnline) reject(new Error('the server ended a session before its welcome'));
+      };
+      socket.once('close', lost);
+      const stream = openGrpcStream(socket, path, readyFrame(), {
+        message(bytes) {
+          const { frame } = LinkFrame.decode(bytes);
+          if (frame?.$case === 'ping') stream.write(pongFrame(frame.value.sequence));
+          if (frame?.$case !== 'welcome') return;
+          isOnline = true;
+          resolve(socket);
+        },
+        ended: () => {
+          if (goneAt === 'stream' || !isOnline) lost();
+        },
+      });
+    });
+  };
+}
+
+function readyFrame(): Uint8Array {
+  const value = {
+    protocolVersion: protocolVersions[0],
+    agentVersion: 'bench',
+    nodeClockMs: BigInt(Date.now()),
+  };
+  return NodeFrame.encode({ frame: { $case: 'ready', value } }).finish();
+}
+
+function pongFrame(sequence: bigint): Uint8Array {
+  return NodeFrame.encode({ frame: { $case: 'pong', value: { sequence } } }).finish();
+}
+
+/** NATS: its server speaks first, in plain text, and TLS begins after that. */
+const natsSession: Opening = async (agent, port, onGone) => {
+  const prepare = (socket: Socket): Promise<void> =>
+    new Promise((resolve, reject) => {
+      socket.once('data', () => resolve());
+      socket.once('close', () => reject(new Error('closed before INFO')));
+    });
+  const socket = await openTls({ port, context: agent.context, prepare });
+  return welcomed(socket, onGone, isIn => {
+    natsLines(socket, isIn);
+    socket.write(natsConnect);
+  });
+};
+
+/** MQTT 3.1.1; the client is the one who pings. */
+const mqttSession: Opening = async (agent, port, onGone) => {
+  const socket = await openTls({ port, context: agent.context });
+  const name = agent.spki.subarray(-16).toString('hex');
+  return welcomed(socket, onGone, isIn => {
+    mqttPackets(socket, isIn);
+    socket.write(connectPacket(name, name));
+    const timer = setInterval(() => socket.write(pingPacket), keepAliveMs);
+    socket.once('close', () => clearInterval(timer));
+  });
+};
+
+function welcomed(
+  socket: TLSSocket,
+  onGone: () => void,
+  start: (isIn: () => void) => void,
+): Promise<TLSSocket> {
+  return new Promise((resolve, reject) => {
+    let isOnline = false;
+    socket.once('close', () => {
+      if (isOnline) onGone();
+      else reject(new Error('the server did not let an agent in'));
+    });
+    start(() => {
+      isOnline = true;
+      resolve(socket);
+    });
+  });
+}
+
+export const openings: Readonly<Record<Dialect, Opening>> = {
+  rollcall: grpcSession('socket'),
+  bare: grpcSession('stream'),
+  nats: natsSession,
+  mqtt: mqttSession,
+};

@@ -1,0 +1,148 @@
+/**
+ * Measures what the link promises, on this machine, beside a bare grpc-js server and the servers that are installed.
+ * See bench/README.md for the method.
+ */
+import { readFile, writeFile } from 'node:fs/promises';
+import { mkdirSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import type { Figure } from './figures.js';
+import { describeMachine, formatComparison, formatTable, reportOf, type Report } from './report.js';
+import { agentRow } from './rows/agent.js';
+import { connectRow } from './rows/connect.js';
+import { enrollRow } from './rows/enroll.js';
+import { idleRow } from './rows/idle.js';
+import { reconnectRow } from './rows/reconnect.js';
+import { registryRow } from './rows/registry.js';
+import { revokeRow } from './rows/revoke.js';
+import type { Row } from './rows/row.js';
+import { stoppedRow } from './rows/stopped.js';
+import { createStage } from './stage.js';
+import { openWorkplace, type Workplace } from './workplace.js';
+
+const rows: readonly Row[] = [
+  agentRow,
+  stoppedRow,
+  revokeRow,
+  enrollRow,
+  connectRow,
+  idleRow,
+  reconnectRow,
+  registryRow,
+];
+
+const rowLimitMs = 8 * 60_000;
+
+const usage = `usage: npm run bench -- [--quick] [--only ROW]... [--json FILE] [--compare OLD.json] [--cpu-prof DIR]
+
+  --quick         small sizes, for looking at the bench itself: its figures say nothing
+  --only ROW      only this row; may be given more than once
+  --json FILE     write the results there, too
+  --compare FILE  say how they compare with those of an earlier run
+  --cpu-prof DIR  leave a .cpuprofile of every link there; it makes them slower
+
+Rows:
+${rows.map(({ name, about }) => `  ${name.padEnd(14)}  ${about}`).join('\n')}
+`;
+
+interface Wishes {
+  readonly isQuick: boolean;
+  readonly rows: readonly Row[];
+  readonly jsonFile: string | undefined;
+  readonly old: Report | undefined;
+  readonly profileFolder: string | undefined;
+}
+
+/** Undefined when help was asked for. */
+async function readWishes(): Promise<Wishes | undefined> {
+  const { values } = parseArgs({
+    options: {
+      quick: { type: 'boolean', default: false },
+      only: { type: 'string', multiple: true },
+      json: { type: 'string' },
+      compare: { type: 'string' },
+      'cpu-prof': { type: 'string' },
+      help: { type: 'boolean', default: false },
+    },
+  });
+  if (values.help) return undefined;
+  const unknown = values.only?.find(name => !rows.some(row => row.name === name));
+  if (unknown !== undefined) throw new Error(`there is no row ${unknown}; --help lists them`);
+  const isWanted = ({ name, isLong }: Row): boolean =>
+    values.only?.includes(name) ?? !(values.quick && isLong);
+  const profileFolder = values['cpu-prof'] === undefined ? undefined : resolve(values['cpu-prof']);
+  if (profileFolder !== undefined) mkdirSync(profileFolder, { recursive: true });
+  return {
+    isQuick: values.quick,
+    rows: rows.filter(isWanted),
+    jsonFile: values.json,
+    // Read before an hour is spent on a run that cannot be compared.
+    old:
+      values.compare === undefined
+        ? undefined
+        : (JSON.parse(await readFile(values.compare, 'utf8')) as Report),
+    profileFolder,
+  };
+}
+
+async function measure(
+  place: Workplace,
+  wanted: readonly Row[],
+): Promise<{ figures: Figure[]; failed: string[] }> {
+  const stage = await createStage(place);
+  const figures: Figure[] = [];
+  const failed: string[] = [];
+  for (const row of wanted) {
+    place.progress(`${row.name}: ${row.about}`);
+    try {
+      figures.push(...(await withinTime(row.run(stage))));
+    } catch (error) {
+      // One row that fails does not take the others with it, but the run has failed.
+      failed.push(row.name);
+      console.error(`error: the row ${row.name} failed:`, error);
+    }
+  }
+  return { figures, failed };
+}
+
+/** A row that hangs has failed; what it left running ends with the bench. */
+function withinTime<T>(running: Promise<T>): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const late = (): void => reject(new Error(`not done after ${rowLimitMs / 60_000} minutes`));
+    const timer = setTimeout(late, rowLimitMs);
+    running.then(resolve, reject).finally(() => clearTimeout(timer));
+  });
+}
+
+async function main(): Promise<number> {
+  const wishes = await readWishes();
+  if (!wishes) {
+    console.log(usage);
+    return 0;
+  }
+  const machine = describeMachine();
+  const place = await openWorkplace(wishes);
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(signal, () => void place.close().finally(() => process.exit(1)));
+  }
+  try {
+    const { figures, failed } = await measure(place, wishes.rows);
+    const report = reportOf(figures, machine, wishes.isQuick);
+    console.log(`\n${formatTable(report)}`);
+    if (wishes.old) console.log(formatComparison(report, wishes.old));
+    if (wishes.jsonFile !== undefined)
+      await writeFile(wishes.jsonFile, `${JSON.stringify(report, undefined, 2)}\n`);
+    return failed.length === 0 ? 0 : 1;
+  } finally {
+    place.progress('clearing up');
+    await place.close();
+  }
+}
+
+main().then(
+  code => process.exit(code),
+  (error: unknown) => {
+    console.error(`error: ${error instanceof Error ? error.message : String(error)}`);
+    process.exit(2);
+  },
+);

@@ -1,0 +1,48 @@
+/** Fills a store with registered nodes, made and laid down by the rooms of the link themselves. */
+import { createHash, randomBytes } from 'node:crypto';
+import { systemClock } from '../src/base/clock.js';
+import { systemRandom } from '../src/base/random.js';
+import { curves } from '../src/identity/curve.js';
+import { randomNodeId } from '../src/identity/node-id.js';
+import { createAudit, type Audit } from '../src/link/audit/audit.js';
+import { registeredNode } from '../src/link/registry/status.js';
+import { changesOf } from '../src/link/registry/transitions.js';
+import { openLevelStore } from '../src/link/store/level.js';
+import { prepareStore } from '../src/link/store/schema.js';
+import type { Change } from '../src/link/store/store.js';
+import { defaultTenant } from '../src/protocol/limits.js';
+
+/** Nodes written by one commit: a link would take one each, and an hour for all of them. */
+const atOnce = 1_000;
+
+/** Nodes are called node-0, node-1 and so on. Their keys are of the right form and belong to nobody. */
+export async function seedRegistry(folder: string, count: number): Promise<void> {
+  const store = await openLevelStore(folder);
+  await prepareStore(store);
+  const audit = createAudit({ clock: systemClock });
+  for (let first = 0; first < count; first += atOnce) {
+    const size = Math.min(atOnce, count - first);
+    const changes = Array.from({ length: size }, (_, index) => changesFor(audit, first + index));
+    await store.commit(changes.flat());
+  }
+  await store.close();
+}
+
+function changesFor(audit: Audit, index: number): Change[] {
+  const fields = {
+    id: randomNodeId(systemRandom),
+    tenant: defaultTenant,
+    name: `node-${index}`,
+    labels: { site: `site-${index % 100}` },
+    registeredAt: systemClock.now(),
+    ...nobodysKey(),
+  };
+  const { record, history, audit: events } = registeredNode(fields, 'bench');
+  return changesOf(audit, undefined, { record, history: history ? [history] : [], audit: events });
+}
+
+function nobodysKey(): { readonly spki: Buffer; readonly fingerprint: string } {
+  const spki = Buffer.concat([curves['P-256'].spkiPrefix, randomBytes(64)]);
+  const hash = createHash('sha256').update(spki).digest('base64').replace(/=+$/, '');
+  return { spki, fingerprint: `SHA256:${hash}` };
+}

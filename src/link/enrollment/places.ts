@@ -1,0 +1,78 @@
+/**
+ * The places for enrollments in flight, and who gives way when all are taken. A challenge costs whoever asks for it
+ * nothing, so places are shared among addresses: the address that holds the most loses its oldest place to one that
+ * holds fewer, and to anybody once that place has been idle for longer than an honest node thinks. Nobody who has sent
+ * a proof gives way.
+ */
+import type { Clock } from '../../base/clock.js';
+
+export interface Place {
+  readonly remoteAddress: string;
+  /** The proof has come; what is left is the link's own work. */
+  proving: boolean;
+  /** Another one got this place. */
+  lost: boolean;
+}
+
+export interface Places<P extends Place> extends Iterable<P> {
+  /** False when all are taken and nobody has to give way. Whoever has is marked as lost, and told to `onLost`. */
+  take(place: P): boolean;
+  /** A second time does nothing. */
+  free(place: P): void;
+}
+
+export interface PlacesOptions<P extends Place> {
+  readonly most: number;
+  readonly clock: Clock;
+  readonly onLost: (place: P) => void;
+}
+
+/** A node answers its challenge within milliseconds, one that asks a slow chip for the signature within a second. */
+export const idleMs = 2_000;
+
+export function createPlaces<P extends Place>({ most, clock, onLost }: PlacesOptions<P>): Places<P> {
+  const takenAt = new Map<P, number>();
+  const byAddress = new Map<string, Set<P>>();
+
+  function free(place: P): void {
+    takenAt.delete(place);
+    const crowd = byAddress.get(place.remoteAddress);
+    crowd?.delete(place);
+    if (crowd?.size === 0) byAddress.delete(place.remoteAddress);
+  }
+
+  function largestCrowd(): ReadonlySet<P> {
+    let largest: ReadonlySet<P> = new Set();
+    for (const crowd of byAddress.values()) if (crowd.size > largest.size) largest = crowd;
+    return largest;
+  }
+
+  function findLoser(newcomer: P): P | undefined {
+    const crowd = largestCrowd();
+    for (const oldest of crowd) {
+      if (oldest.proving) continue;
+      const share = (byAddress.get(newcomer.remoteAddress)?.size ?? 0) + 1;
+      const isIdle = clock.elapsed() - (takenAt.get(oldest) ?? 0) >= idleMs;
+      return crowd.size > share || isIdle ? oldest : undefined;
+    }
+    return undefined;
+  }
+
+  return {
+    [Symbol.iterator]: () => takenAt.keys(),
+    take(place) {
+      if (takenAt.size >= most) {
+        const loser = findLoser(place);
+        if (!loser) return false;
+        free(loser);
+        loser.lost = true;
+        onLost(loser);
+      }
+      takenAt.set(place, clock.elapsed());
+      const crowd = byAddress.get(place.remoteAddress) ?? new Set();
+      byAddress.set(place.remoteAddress, crowd.add(place));
+      return true;
+    },
+    free,
+  };
+}

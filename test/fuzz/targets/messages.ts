@@ -1,0 +1,233 @@
+/** What comes over the wire before anything is known of who sends it: protobuf messages, and the status of a call. */
+import { Metadata } from '@grpc/grpc-js';
+import fc from 'fast-check';
+import { errorCodes, RollcallError } from '../../../src/base/errors.js';
+import {
+  GetNodeRequest,
+  ListNodeHistoryRequest,
+  ListNodesRequest,
+  NodeStatus,
+  RegisterNodeRequest,
+  RevokeNodeRequest,
+  WatchNodesRequest,
+} from '../../../src/protocol/generated/rollcall/v1/control.js';
+import { EnrollRequest, EnrollResponse } from '../../../src/protocol/generated/rollcall/v1/enrollment.js';
+import { LinkFrame, NodeFrame } from '../../../src/protocol/generated/rollcall/v1/link.js';
+import { fromGrpcStatus, hasStatedCode, statusTable, toGrpcStatus } from '../../../src/protocol/status.js';
+import { changeBytes, pick, steps } from '../bytes.js';
+import { demand, type Target } from '../fuzzing.js';
+import { fixedKey } from './keys.js';
+
+interface Message<T> {
+  encode(value: T): { finish(): Uint8Array };
+  decode(bytes: Uint8Array): T;
+}
+
+/** A message with samples of it; what is decoded stays the same when it is encoded and decoded once more. */
+interface Kind {
+  readonly samples: readonly Buffer[];
+  /** The bytes of what is in these bytes. */
+  recode(bytes: Uint8Array): Buffer;
+}
+
+function kind<T>(message: Message<T>, ...samples: readonly T[]): Kind {
+  const encode = (value: T) => Buffer.from(message.encode(value).finish());
+  return { samples: samples.map(encode), recode: bytes => encode(message.decode(bytes)) };
+}
+
+const { spki } = fixedKey('P-256').publicKey;
+const bytes = Buffer.alloc(70, 7);
+const page = { pageSize: 1000, pageToken: 'MTIuMDEyMw' };
+
+const enrollRequests = kind<EnrollRequest>(
+  EnrollRequest,
+  {
+    step: {
+      $case: 'hello',
+      value: {
+        protocolVersions: [1, 2, 4_000_000_000],
+        tenant: 'default',
+        publicKey: spki,
+        bindingType: 'tls-exporter',
+        agentVersion: 'é 1.0',
+        nodeClockMs: -1n,
+      },
+    },
+  },
+  {
+    step: {
+      $case: 'proof',
+      value: { signature: bytes, sessionPublicKey: spki, sessionSignature: bytes, generation: (1n << 64n) - 1n },
+    },
+  },
+);
+
+const nodeFrames = kind<NodeFrame>(
+  NodeFrame,
+  { frame: { $case: 'ready', value: { protocolVersion: 1, agentVersion: 'test', nodeClockMs: 1_924_988_400_000n } } },
+  { frame: { $case: 'pong', value: { sequence: (1n << 64n) - 1n } } },
+);
+
+const enrollResponses = kind<EnrollResponse>(
+  EnrollResponse,
+  {
+    step: {
+      $case: 'challenge',
+      value: { protocolVersion: 1, nonce: bytes, trustDomain: 'a.b', linkClockMs: 1n, deadlineMs: 10_000 },
+    },
+  },
+  {
+    step: {
+      $case: 'enrolled',
+      value: {
+        nodeId: 16019329408659850374n,
+        certificateChain: [bytes, spki],
+        trustBundle: { serverRoots: [bytes] },
+        renewAfterMs: 1n,
+        generation: 1n,
+        linkAddresses: ['a:1'],
+      },
+    },
+  },
+);
+
+const linkFrames = kind<LinkFrame>(
+  LinkFrame,
+  {
+    frame: {
+      $case: 'welcome',
+      value: { nodeId: 1n, sessionId: 2n, silenceMs: 30_000, linkClockMs: 3n, expiresAtMs: 4n },
+    },
+  },
+  { frame: { $case: 'ping', value: { sequence: 1n } } },
+  { frame: { $case: 'trustBundle', value: { serverRoots: [bytes] } } },
+  { frame: { $case: 'drain', value: { reason: 'restart', reconnectAfterMs: 1 } } },
+);
+
+/** In the order of `controlMethods` of the target that sends them. */
+export const controlRequests: readonly Kind[] = [
+  kind<RegisterNodeRequest>(RegisterNodeRequest, {
+    publicKey: spki,
+    name: 'node-1',
+    labels: { site: 'é', ['__proto__']: 'x', constructor: 'y' },
+    again: true,
+  }),
+  kind<GetNodeRequest>(GetNodeRequest, { node: '16019329408659850374' }),
+  kind<ListNodesRequest>(ListNodesRequest, {
+    statuses: [NodeStatus.NODE_STATUS_ONLINE, NodeStatus.NODE_STATUS_OFFLINE],
+    labels: { site: 'b' },
+    text: 'x',
+    ...page,
+  }),
+  kind<ListNodeHistoryRequest>(ListNodeHistoryRequest, { node: 'node-1', ...page }),
+  kind<RevokeNodeRequest>(RevokeNodeRequest, { node: 'node-1', comment: 'lost' }),
+  kind<WatchNodesRequest>(WatchNodesRequest, { snapshot: true }),
+];
+
+/** The kind is chosen by the first byte, the message follows. */
+function decoding(name: string, kinds: readonly Kind[]): Target {
+  const pool = kinds.flatMap(({ samples }) => samples);
+  const choices = kinds.flatMap(({ samples }, index) => samples.map(sample => ({ index, sample })));
+  return {
+    name,
+    inputs: fc.tuple(fc.noBias(fc.nat()), steps).map(([number, list]) => {
+      const { index, sample } = pick(choices, number);
+      return Buffer.concat([Buffer.of(index), changeBytes(sample, list, pool)]);
+    }),
+    reaches: ['decoded', 'refused'],
+    check(input) {
+      const { recode } = pick(kinds, input[0] ?? 0);
+      const message = input.subarray(1);
+      let once: Buffer;
+      try {
+        once = recode(message);
+      } catch (error) {
+        // The gRPC library answers every Error, and nothing else.
+        demand(error instanceof Error, 'what is thrown is an Error');
+        return 'refused';
+      }
+      demand(recode(once).equals(once), 'what was understood is said the same way again');
+      // What is not UTF-8 grows to three bytes each.
+      demand(once.length <= 3 * message.length, 'no more comes out than went in');
+      return 'decoded';
+    },
+  };
+}
+
+// The status of a call, as JSON.
+
+const words = [
+  ...['', 'x', '\0', '\n', '\u001b[2J', 'é', '😀', '\ud800', '\udc00x', '%', '%E0%A4%A', 'a'.repeat(1023)],
+  ...['x'.repeat(5000), '😀'.repeat(600), ...errorCodes.slice(0, 5), 'INTERNAL', '__proto__', 'constructor'],
+];
+const someText = fc
+  .array(fc.constantFrom(...words), { maxLength: 3 })
+  .map(list => list.join(''));
+
+const stated: Target = {
+  name: 'toGrpcStatus',
+  inputs: fc
+    .record({ code: fc.constantFrom(...errorCodes), message: someText, hint: fc.option(someText, { nil: undefined }) })
+    .map(error => Buffer.from(JSON.stringify(error))),
+  reaches: ['said'],
+  check(input) {
+    const { code, message, hint } = JSON.parse(input.toString()) as Pick<RollcallError, 'code' | 'message' | 'hint'>;
+    const status = toGrpcStatus(new RollcallError(code, message, { hint, cause: new Error('private') }));
+    // As the library writes them into headers; it throws where nobody catches when they do not fit.
+    const headers = { 'grpc-message': encodeURI(status.details), ...status.metadata.toHttp2Headers() };
+    const said = JSON.stringify(headers);
+    demand(/^[\x20-\x7e]*$/.test(said) && said.length < 12_000, 'headers that can be sent');
+    demand(!said.includes('private'), 'causes never travel');
+    demand(status.code === statusTable[code].grpc, 'the status of the table');
+    const heard = fromGrpcStatus(status);
+    demand(heard.code === code && (heard.hint === undefined) === (hint === undefined), 'what was said is heard');
+    return 'said';
+  },
+};
+
+const someHeaders = fc.dictionary(
+  fc.constantFrom('rollcall-code', 'rollcall-hint', 'rollcall-code-bin', 'grpc-status', 'x'),
+  fc.oneof(someText, fc.array(someText, { maxLength: 2 })),
+);
+
+const heard: Target = {
+  name: 'fromGrpcStatus',
+  inputs: fc
+    .record(
+      {
+        code: fc.oneof(fc.integer({ min: -1, max: 20 }), fc.constantFrom(null, 'OK', 1.5)),
+        details: someText,
+        message: someText,
+        headers: someHeaders,
+      },
+      { requiredKeys: [] },
+    )
+    .map(status => Buffer.from(JSON.stringify(status))),
+  reaches: ['a stated code', 'judged by the status'],
+  check(input) {
+    const { headers, ...status } = JSON.parse(input.toString()) as {
+      readonly headers?: Record<string, string | string[]>;
+    };
+    const metadata = headers && Metadata.fromHttp2Headers(headers);
+    const said = { ...status, ...(metadata && { metadata }) };
+    const error = fromGrpcStatus(said);
+    demand(errorCodes.includes(error.code), 'a code of the closed set');
+    demand(typeof error.message === 'string', 'a message');
+    demand(error.hint === undefined || typeof error.hint === 'string', 'a hint or none');
+    // What one link heard another may have to say on.
+    encodeURI(toGrpcStatus(error).details);
+    toGrpcStatus(error).metadata.toHttp2Headers();
+    return hasStatedCode(said) && metadata?.get('rollcall-code')[0] === error.code
+      ? 'a stated code'
+      : 'judged by the status';
+  },
+};
+
+export const messageTargets = [
+  decoding('EnrollRequest.decode', [enrollRequests]),
+  decoding('NodeFrame.decode', [nodeFrames]),
+  decoding('Control requests, decode', controlRequests),
+  decoding('EnrollResponse and LinkFrame, decode', [enrollResponses, linkFrames]),
+  stated,
+  heard,
+];

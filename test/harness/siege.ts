@@ -1,0 +1,273 @@
+/**
+ * A link as a process of its own, with what attacks and faults need around it: an operator, honest nodes, raw peers,
+ * agents as processes, and links and agents that were given a fault (fault-preload.js).
+ */
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { get } from 'node:https';
+import { connect as connectTcp } from 'node:net';
+import { join } from 'node:path';
+import { connect as connectTls, type ConnectionOptions, type TLSSocket } from 'node:tls';
+import type { Test } from 'tap';
+import { startRollcall, type Running, type RunningLink } from '../../scripts/running.js';
+import { systemClock } from '../../src/base/clock.js';
+import { formatOpensshPrivate } from '../../src/identity/openssh.js';
+import type { PrivateKey } from '../../src/identity/private-key.js';
+import { listEvents, type AuditEntry } from '../../src/link/audit/audit.js';
+import { storeFolder } from '../../src/link/link.js';
+import { openLevelStore } from '../../src/link/store/level.js';
+import { openConnection, type LinkConnection } from '../../src/node/connection.js';
+import type { Enrollment } from '../../src/node/enroll.js';
+import { defaultTenant } from '../../src/protocol/limits.js';
+import type { ControlCalls } from './control-calls.js';
+import { connectOperator } from './operator.js';
+import { connectHttp2, type RawHttp2 } from './raw-link.js';
+import { enrollOn, makeFolder, newKey, sessionOn, writeCertificates, type LiveNode } from './test-link.js';
+
+type TapTest = Pick<Test, 'teardown' | 'equal'>;
+
+/** See fault-preload.js. */
+export interface Faults {
+  readonly clockShiftMs?: number;
+  readonly timersDueMs?: string;
+  readonly crashAt?: number;
+}
+
+export interface SiegeOptions {
+  /** Flags of the link. */
+  readonly more?: readonly string[];
+  /** Where its data is; a folder beside the rest unless told. */
+  readonly dataDir?: string;
+}
+
+export interface NodeOptions {
+  readonly more?: readonly string[];
+  /** A folder of its own by its name unless told. */
+  readonly stateDir?: string;
+  /** host:port of what stands before the link. */
+  readonly link?: string;
+  readonly faults?: Faults;
+}
+
+type Credential = Pick<Enrollment, 'certificateChain' | 'sessionKey'>;
+
+/** A peer that speaks HTTP/2 by hand. */
+export interface RawPeer extends RawHttp2 {
+  readonly tls: TLSSocket;
+}
+
+export interface RawOptions {
+  readonly port?: 'node' | 'control';
+  /** The address it comes from. */
+  readonly from?: string;
+  readonly tls?: ConnectionOptions;
+}
+
+export interface Siege {
+  readonly folder: string;
+  readonly dataDir: string;
+  readonly ca: string;
+  link: RunningLink;
+  control: ControlCalls;
+  /** Starts a link on the ports of the one before, which must have ended. */
+  restart(faults?: Faults): Promise<void>;
+  /** The same, when it may well not come up: its end is the answer. */
+  spawn(faults?: Faults): Running;
+  startNode(name: string, key: PrivateKey, options?: NodeOptions): Promise<Running>;
+  stateDir(name: string): string;
+  register(key: PrivateKey): Promise<string>;
+  connect(credential?: Credential): Promise<LinkConnection>;
+  enroll(key: PrivateKey, generation?: bigint): Promise<Enrollment>;
+  online(key: PrivateKey): Promise<LiveNode>;
+  /** To the node port, from 127.0.0.1 and without a certificate unless told. */
+  raw(options?: RawOptions): Promise<RawPeer>;
+  /** The answer to a path of the control port. */
+  http(path: string, headers?: Record<string, string>): Promise<{ status: number; body: string }>;
+  /** Every line the links here have logged so far. */
+  logged(): string[];
+  /** Fails the test unless the link is alive and a new honest node gets in. */
+  honest(t: TapTest): Promise<void>;
+  /** The audit log of a link that has ended. */
+  audit(): Promise<AuditEntry[]>;
+}
+
+const preload = join(import.meta.dirname, 'fault-preload.js');
+
+function environmentOf({ clockShiftMs, timersDueMs, crashAt }: Faults = {}): Record<string, string> {
+  const faults = {
+    ...(clockShiftMs !== undefined && { TEST_CLOCK_SHIFT_MS: `${clockShiftMs}` }),
+    ...(timersDueMs !== undefined && { TEST_TIMERS_DUE_MS: timersDueMs }),
+    ...(crashAt !== undefined && { TEST_CRASH_AT: `${crashAt}` }),
+  };
+  // What the test runner loads into every process is of no use in these.
+  return { NODE_OPTIONS: Object.keys(faults).length > 0 ? `--import=${preload}` : '', ...faults };
+}
+
+export const portOf = (address: string): number => Number(address.slice(address.lastIndexOf(':') + 1));
+
+async function whenStarted(running: Running): Promise<RunningLink> {
+  const line = await running.says('link started');
+  const addressOf = (field: string): string => {
+    const { host, port } = line[field] as { host: string; port: number };
+    return `${host}:${port}`;
+  };
+  return { running, node: addressOf('nodeAddress'), control: addressOf('controlAddress') };
+}
+
+export async function openSiege(t: Test, options: SiegeOptions = {}): Promise<Siege> {
+  const folder = await makeFolder(t);
+  const { dataDir = join(folder, 'data'), more = [] } = options;
+  const { ca } = await writeCertificates(folder);
+  await mkdir(join(folder, 'state'));
+  const links: Running[] = [];
+
+  function spawnLink(ports: Pick<RunningLink, 'node' | 'control'>, faults?: Faults): Running {
+    const flags = {
+      'node-address': ports.node,
+      'control-address': ports.control,
+      'data-dir': dataDir,
+      'ssl-ca-certfile': join(folder, 'ca.crt'),
+      'ssl-certfile': join(folder, 'server.pem'),
+      'ssl-keyfile': join(folder, 'server.key'),
+      'log-level': 'debug',
+    };
+    const parts = Object.entries(flags).flatMap(([name, value]) => [`--${name}`, value]);
+    const running = startRollcall(['link', ...parts, ...more], environmentOf(faults));
+    links.push(running);
+    t.teardown(() => running.stop('SIGKILL'));
+    return running;
+  }
+
+  async function operate(link: RunningLink): Promise<ControlCalls> {
+    const operator = await connectOperator(link.control, dataDir, ca);
+    t.teardown(() => operator.close());
+    return operator;
+  }
+
+  async function connect(credential?: Credential): Promise<LinkConnection> {
+    const connection = await openConnection({
+      address: { host: '127.0.0.1', port: portOf(siege.link.node) },
+      serverRoots: [ca],
+      ...(credential && {
+        certificate: { chain: credential.certificateChain.join(''), key: credential.sessionKey },
+      }),
+      timeoutMs: 30_000,
+      clock: systemClock,
+    });
+    t.teardown(() => connection.close());
+    return connection;
+  }
+
+  async function enroll(key: PrivateKey, generation = 0n): Promise<Enrollment> {
+    const connection = await connect();
+    try {
+      return await enrollOn(connection, key, generation);
+    } finally {
+      await connection.close();
+    }
+  }
+
+  async function online(key: PrivateKey): Promise<LiveNode> {
+    const enrollment = await enroll(key);
+    const connection = await connect(enrollment);
+    return { enrollment, connection, session: await sessionOn(connection) };
+  }
+
+  async function startNode(name: string, key: PrivateKey, node: NodeOptions = {}): Promise<Running> {
+    const keyFile = join(folder, `${name}.key`);
+    await writeFile(keyFile, formatOpensshPrivate(key, name), { mode: 0o600 });
+    const parts = [
+      ...['node', '--link', node.link ?? siege.link.node, '--root-certificates', join(folder, 'ca.crt')],
+      ...['--auth-private-key', keyFile, '--state-dir', node.stateDir ?? siege.stateDir(name)],
+      ...(node.more ?? []),
+    ];
+    const running = startRollcall(parts, environmentOf(node.faults));
+    t.teardown(() => running.stop('SIGKILL'));
+    return running;
+  }
+
+  const first = await whenStarted(spawnLink({ node: '127.0.0.1:0', control: '127.0.0.1:0' }));
+  const siege: Siege = {
+    folder,
+    dataDir,
+    ca,
+    link: first,
+    control: await operate(first),
+    spawn: faults => spawnLink(siege.link, faults),
+    async restart(faults) {
+      siege.control.close();
+      siege.link = await whenStarted(spawnLink(siege.link, faults));
+      siege.control = await operate(siege.link);
+    },
+    startNode,
+    stateDir: name => join(folder, 'state', name),
+    async register(key) {
+      const request = { publicKey: key.publicKey.spki, name: '', labels: {}, again: false };
+      return `${(await siege.control.registerNode(request)).id}`;
+    },
+    connect,
+    enroll,
+    online,
+    async raw(raw = {}) {
+      const peer = await openRaw(portOf(siege.link[raw.port ?? 'node']), ca, raw);
+      t.teardown(() => peer.destroy());
+      return peer;
+    },
+    http: (path, headers = {}) => getPath({ port: portOf(siege.link.control), ca, path, headers }),
+    logged: () => links.flatMap(({ lines }) => lines.map(line => JSON.stringify(line))),
+    async honest(t) {
+      const key = newKey();
+      const id = await siege.register(key);
+      const live = await siege.online(key);
+      t.equal(`${live.session.welcome.nodeId}`, id, 'an honest node still gets in');
+      await live.session.close();
+      await live.connection.close();
+      t.equal(siege.link.running.process.exitCode, null, 'the link is alive');
+    },
+    async audit() {
+      const store = await openLevelStore(storeFolder(dataDir));
+      try {
+        return await listEvents(store, defaultTenant, { limit: 1_000_000 });
+      } finally {
+        await store.close();
+      }
+    },
+  };
+  return siege;
+}
+
+/** A connection whose bytes are the test's own. */
+export async function openRaw(
+  port: number,
+  ca: string,
+  { from = '127.0.0.1', tls = {} }: Pick<RawOptions, 'from' | 'tls'> = {},
+): Promise<RawPeer> {
+  const socket = connectTcp({ host: '127.0.0.1', port, localAddress: from });
+  socket.on('error', () => undefined);
+  const secured = connectTls({ socket, ca, host: '127.0.0.1', ALPNProtocols: ['h2'], ...tls });
+  await new Promise<void>((resolve, reject) => {
+    secured.once('secureConnect', resolve).once('error', reject);
+  });
+  return { ...connectHttp2(secured), tls: secured };
+}
+
+interface PathRequest {
+  readonly port: number;
+  readonly ca: string;
+  readonly path: string;
+  readonly headers: Record<string, string>;
+}
+
+function getPath(request: PathRequest): Promise<{ status: number; body: string }> {
+  return new Promise((resolve, reject) => {
+    get({ host: '127.0.0.1', agent: false, ...request }, response => {
+      let body = '';
+      response.setEncoding('utf8').on('data', (chunk: string) => (body += chunk));
+      response.on('end', () => resolve({ status: response.statusCode ?? 0, body }));
+    }).on('error', reject);
+  });
+}
+
+/** The admin token, for those who ask by hand. */
+export async function tokenOf({ dataDir }: Pick<Siege, 'dataDir'>): Promise<string> {
+  return (await readFile(join(dataDir, 'admin-token'), 'utf8')).trim();
+}

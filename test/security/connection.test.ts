@@ -1,0 +1,806 @@
+/**
+ * Attacks on the connection itself, on a link in a process of its own. Attackers come from other loopback addresses than
+ * the honest, of whom one enrolls and goes online while each attack is on. Floods and soaks are in connection.long.ts.
+ */
+import t, { type Test } from 'tap';
+import { createPublicKey, generateKeyPairSync, X509Certificate } from 'node:crypto';
+import { once } from 'node:events';
+import { readFile } from 'node:fs/promises';
+import type { Socket } from 'node:net';
+import { join } from 'node:path';
+import type { ConnectionOptions } from 'node:tls';
+import { gzipSync } from 'node:zlib';
+import { toPem } from '../../src/base/pem.js';
+import { formatSpiffeId } from '../../src/identity/spiffe.js';
+import {
+  eventually,
+  expectUnharmed,
+  startAttackedLink,
+  type AttackedLink,
+} from '../harness/attacked-link.js';
+import {
+  clientPreface,
+  dataFrames,
+  flag,
+  frame,
+  frameType,
+  grpcHeaders,
+  headerBlock,
+  headers,
+  resetStream,
+  settings,
+  windowUpdate,
+} from '../harness/http2-frames.js';
+import {
+  fillerExtension,
+  giantRsaKey,
+  longChain,
+  oddCertificate,
+  p256,
+  pemOf,
+  type ClientCertificate,
+} from '../harness/odd-certificates.js';
+import { connectHttp2, framed, readyFrame } from '../harness/raw-link.js';
+import {
+  ask,
+  clientHello,
+  drip,
+  gone,
+  openTcp,
+  pour,
+  protocolNames,
+  serverName,
+  withExtensions,
+} from '../harness/stranger.js';
+import { newKey, statusName } from '../harness/test-link.js';
+
+const enroll = '/rollcall.v1.Enrollment/Enroll';
+const connect = '/rollcall.v1.Link/Connect';
+const start = Buffer.concat([clientPreface, settings()]);
+
+let link: AttackedLink;
+void t.test('a link in a process of its own', async () => {
+  link = await startAttackedLink(t);
+});
+
+/** Connections that the link must end by itself; seen at the end, so that no test waits for a deadline. */
+const held: Socket[] = [];
+
+/** One attack, and what must hold after it. */
+function attack(title: string, body: (t: Test) => Promise<void>): void {
+  void t.test(title, async t => {
+    const before = link.memoryMb();
+    await body(t);
+    await expectUnharmed(t, link, before);
+  });
+}
+
+/** What a peer with this certificate is told when it asks for a session; 'no connection' when it gets none. */
+async function sessionWith(certificate: ConnectionOptions, from = '127.0.0.6'): Promise<string> {
+  const { socket } = await link.stranger(from, certificate);
+  if (socket.destroyed) return 'no connection';
+  const peer = connectHttp2(socket);
+  const call = peer.call(connect, readyFrame());
+  const lost = gone(socket).then(() => 'no connection');
+  const said = await Promise.race([
+    call.status.then(status => status.code),
+    call.message.then(() => 'welcome'),
+    lost,
+  ]);
+  peer.destroy();
+  return said;
+}
+
+function chainOf({
+  certificateChain,
+  sessionKey,
+}: {
+  certificateChain: readonly string[];
+  sessionKey: string;
+}) {
+  return { cert: certificateChain.join(''), key: sessionKey };
+}
+
+attack('500 sockets that stop after ServerHello', async t => {
+  const hello = await clientHello();
+  const sockets = await Promise.all(
+    Array.from({ length: 500 }, () => openTcp({ port: link.nodePort, from: '127.0.0.2' })),
+  );
+  const answered = sockets.map(socket => once(socket, 'data'));
+  for (const socket of sockets) socket.write(hello);
+  await Promise.all(answered);
+  await link.honest(t);
+  t.ok(
+    sockets.some(socket => !socket.destroyed),
+    'they are still there',
+  );
+  held.push(...sockets);
+});
+
+attack('peers that take their time: in the handshake, before a request, in it, after it', async t => {
+  const from = '127.0.0.3';
+  const hello = await clientHello();
+  const slowHello = await openTcp({ port: link.nodePort, from });
+  slowHello.write(hello.subarray(0, 20));
+  void drip(slowHello, hello.subarray(20, 21));
+  const h1 = { ALPNProtocols: ['http/1.1'] };
+  const openings: readonly (readonly [opening: string | Buffer, then: string | Buffer, port: number])[] = [
+    ['', '', link.nodePort],
+    [clientPreface.subarray(0, 10), '', link.nodePort],
+    [start, '', link.nodePort],
+    [Buffer.concat([start, headers(1, grpcHeaders(enroll))]), '', link.nodePort],
+    [
+      Buffer.concat([start, headers(1, grpcHeaders(enroll))]),
+      frame(frameType.data, 0, 1, Buffer.of(0)),
+      link.nodePort,
+    ],
+    // Headers that never end.
+    [Buffer.concat([start, headers(1, grpcHeaders(enroll), 0)]), '', link.nodePort],
+    [start, '', link.controlPort],
+    ['', '', link.controlPort],
+    ['GET /healthz HTTP/1.1\r\nhost: x\r\nx-a: ', 'a', link.controlPort],
+    ['POST /healthz HTTP/1.1\r\nhost: x\r\ncontent-length: 9999\r\n\r\n', 'a', link.controlPort],
+    ['GET /readyz HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n', '1\r\na\r\n', link.controlPort],
+    ['GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n', '', link.controlPort],
+  ];
+  for (const [opening, then, port] of openings) {
+    const isHttp1 = port === link.controlPort && typeof opening === 'string';
+    const { socket } = await link.stranger(from, isHttp1 ? h1 : {}, port);
+    socket.write(opening);
+    if (then.length > 0) void drip(socket, Buffer.from(then));
+    held.push(socket);
+  }
+  held.push(slowHello);
+  await link.honest(t);
+});
+
+attack('a resumed TLS session, without a certificate or after its node was revoked, is nobody', async t => {
+  const key = newKey();
+  const id = await link.register(key);
+  const certificate = chainOf(await link.enroll(key));
+  const { socket } = await link.stranger('127.0.0.6', certificate);
+  const tickets: Buffer[] = [];
+  socket.on('session', (ticket: Buffer) => tickets.push(ticket));
+  await once(socket, 'data');
+  socket.destroy();
+  t.ok(tickets.length > 0, `${tickets.length} tickets to try`);
+  for (const session of tickets) {
+    const again = await link.stranger('127.0.0.6', { session });
+    t.notOk(again.socket.isSessionReused(), 'not resumed');
+    again.socket.destroy();
+    t.equal(await sessionWith({ session }), 'CERTIFICATE_REFUSED');
+  }
+  t.equal(await sessionWith(certificate), 'welcome', 'by its certificate it is somebody');
+  await link.honest(t);
+  await link.control.revokeNode({ node: `${id}`, comment: '' });
+  for (const session of tickets) t.equal(await sessionWith({ ...certificate, session }), 'NODE_REVOKED');
+});
+
+attack('TLS 1.2 and below are refused, and no early data is taken', async t => {
+  for (const version of ['TLSv1', 'TLSv1.1', 'TLSv1.2'] as const) {
+    const old = { minVersion: version, maxVersion: version, ciphers: 'DEFAULT:@SECLEVEL=0' };
+    for (const port of [link.nodePort, link.controlPort]) {
+      const { socket } = await link.stranger('127.0.0.6', old, port);
+      t.ok(socket.destroyed, `${version} on port ${port === link.nodePort ? 'node' : 'control'}`);
+    }
+  }
+  // early_data in the first flight, followed by what would be early data (RFC 8446 §4.2.10).
+  const socket = await openTcp({ port: link.nodePort, from: '127.0.0.6' });
+  const first = once(socket, 'data');
+  socket.write(withExtensions(await clientHello(), { 42: Buffer.alloc(0) }));
+  socket.write(Buffer.concat([Buffer.from('1703030040', 'hex'), Buffer.alloc(64, 1)]));
+  const ended = gone(socket);
+  await Promise.race([first, ended]);
+  await link.honest(t);
+  held.push(socket);
+});
+
+attack(
+  'a chain with another node’s certificate in it: only the key that signed the handshake counts',
+  async t => {
+    const [mine, victims] = [newKey(), newKey()];
+    const [id, victim] = [await link.register(mine), await link.register(victims)];
+    const own = await link.enroll(mine);
+    const [theirs = ''] = (await link.enroll(victims)).certificateChain;
+    const [leaf = '', ...issuers] = own.certificateChain;
+    const fillings = [
+      [leaf, theirs],
+      [leaf, theirs, ...issuers],
+      [leaf, ...issuers, theirs, theirs],
+    ];
+    for (const filling of fillings) {
+      t.equal(await sessionWith({ cert: filling.join(''), key: own.sessionKey }), 'welcome');
+      await eventually(async () => statusName(await link.control.getNode({ node: `${id}` })) === 'offline');
+    }
+    const { transitions } = await link.control.listNodeHistory({
+      node: `${victim}`,
+      pageSize: 0,
+      pageToken: '',
+    });
+    t.equal(transitions.length, 1, 'nothing ever happened to the victim');
+    await link.honest(t);
+  },
+);
+
+attack(
+  'certificates of the right issuer for the wrong purpose, and of issuers that only look right',
+  async t => {
+    const id = await link.register(newKey());
+    const uris = [formatSpiffeId(link.trustDomain, id)];
+    const other = await startAttackedLink(t, { more: ['--trust-domain', link.trustDomain] });
+    const key = newKey();
+    await other.register(key);
+    const foreign = await other.enroll(key);
+    const lookalike = { certificate: link.authority.certificate, key: p256().privateKey };
+    const own = { cert: link.authority.certificate.toString(), key: pemOf(link.authority.key) };
+    const server = await Promise.all(
+      ['server.pem', 'server.key'].map(name => readFile(join(link.folder, name))),
+    );
+    const cases: readonly (readonly [string, ConnectionOptions])[] = [
+      [
+        'a server certificate of the authority',
+        oddCertificate({ issuer: link.authority, uris, purpose: 'serverAuth' }),
+      ],
+      ['a leaf that may be an authority', oddCertificate({ issuer: link.authority, uris, ca: true })],
+      ['below such a leaf', belowLeaf(uris)],
+      ['the authority’s own certificate', own],
+      ['the link’s server certificate', { cert: server[0], key: server[1] }],
+      ['of another deployment with the same names', chainOf(foreign)],
+      ['the authority’s name, signed by another key', oddCertificate({ issuer: lookalike, uris })],
+    ];
+    for (const [what, certificate] of cases)
+      t.match(await sessionWith(certificate), /CERTIFICATE_REFUSED|no connection/, what);
+    await link.honest(t);
+  },
+);
+
+/** Issued by a certificate that the authority signed for a node. */
+function belowLeaf(uris: readonly string[]): ClientCertificate {
+  const pair = p256();
+  const middle = oddCertificate({ issuer: link.authority, uris, pair, ca: true, subject: 'middle' });
+  const issuer = { certificate: new X509Certificate(middle.der), key: pair.privateKey };
+  const leaf = oddCertificate({ issuer, uris });
+  return { cert: leaf.cert + middle.cert, key: leaf.key };
+}
+
+attack('odd subjects and names under the right issuer', async t => {
+  const id = await link.register(newKey());
+  const uri = formatSpiffeId(link.trustDomain, id);
+  const subjects = ['a\0b', '\u202egnp.exe', 'line\nbreak', '\u001b[31m', '', 'x'.repeat(2_000)];
+  const names = [
+    [],
+    [uri, uri],
+    [uri, formatSpiffeId(link.trustDomain, 1n)],
+    [`${uri}\0.example.org`],
+    [uri.toUpperCase()],
+    [uri.replace('spiffe', 'SPIFFE')],
+    [uri.replace('/node/', '/Node/')],
+    [uri.replace('/node/', '/node/0')],
+    [uri.replace('/node/', '//node/')],
+    [`${uri}/`],
+    [`${uri}?a`],
+    [`${uri}%00`],
+    [formatSpiffeId('other.example.org', id)],
+    [`${uri}${'0'.repeat(60_000)}`],
+  ];
+  for (const uris of names) {
+    const what = JSON.stringify(uris).slice(0, 60);
+    t.equal(await sessionWith(oddCertificate({ issuer: link.authority, uris })), 'CERTIFICATE_REFUSED', what);
+  }
+  // The name is right and the authority signed it, but it never issued this certificate.
+  for (const subject of subjects) {
+    const certificate = oddCertificate({ issuer: link.authority, uris: [uri], subject });
+    t.equal(await sessionWith(certificate), 'CERTIFICATE_REFUSED', JSON.stringify(subject).slice(0, 30));
+  }
+  const huge = oddCertificate({ issuer: link.authority, uris: [uri], subject: 'x'.repeat(65_536) });
+  t.match(await sessionWith(huge), /CERTIFICATE_REFUSED|no connection/, 'a common name of 64 kB');
+  await link.honest(t);
+});
+
+attack(
+  'serials the authority did not issue, issued before, or issued to a node that is gone; wrong dates',
+  async t => {
+    const key = newKey();
+    const id = await link.register(key);
+    const older = chainOf(await link.enroll(key));
+    t.equal(await sessionWith(older), 'welcome');
+    const newer = chainOf(await link.enroll(key));
+    t.equal(await sessionWith(newer), 'welcome', 'a newer one takes its place once it is used');
+    t.equal(await sessionWith(older), 'CERTIFICATE_REFUSED', 'an older one');
+    const uris = [formatSpiffeId(link.trustDomain, id)];
+    const now = Date.now();
+    const issuer = link.authority;
+    t.equal(await sessionWith(oddCertificate({ issuer, uris })), 'CERTIFICATE_REFUSED', 'an unknown serial');
+    const dates = [
+      { notBefore: now - 60_000, notAfter: now - 1_000 },
+      { notBefore: now + 60_000, notAfter: now + 120_000 },
+    ];
+    for (const date of dates)
+      t.equal(await sessionWith(oddCertificate({ issuer, uris, ...date })), 'CERTIFICATE_REFUSED');
+    await link.control.revokeNode({ node: `${id}`, comment: '' });
+    const publicKey = key.publicKey.spki;
+    const again = await link.control.registerNode({ publicKey, name: '', labels: {}, again: true });
+    t.not(again.id, id, 'registered again it is another node');
+    t.equal(await sessionWith(newer), 'NODE_REVOKED', 'the certificate of the one before is of no use');
+    await link.honest(t);
+  },
+);
+
+attack('keys and chains that cost much to check', async t => {
+  const id = await link.register(newKey());
+  const uris = [formatSpiffeId(link.trustDomain, id)];
+  const privateKey = giantRsaKey();
+  const rsa = { privateKey, publicKey: createPublicKey(privateKey) };
+  const explicit = generateKeyPairSync('ec', { namedCurve: 'P-256', paramEncoding: 'explicit' });
+  const { certificates, last } = longChain(100);
+  const long = oddCertificate({
+    issuer: { certificate: new X509Certificate(certificates[99] ?? ''), key: last },
+    uris,
+  });
+  const odd = (parts: object): ClientCertificate =>
+    oddCertificate({ issuer: link.authority, uris, ...parts });
+  const cases: readonly (readonly [string, ClientCertificate])[] = [
+    ['RSA of 14,364 bits', odd({ pair: rsa })],
+    [
+      '100 intermediates',
+      {
+        ...long,
+        cert:
+          long.cert +
+          certificates
+            .reverse()
+            .map(each => toPem(each))
+            .join(''),
+      },
+    ],
+    ['an extension of 60 kB', odd({ moreExtensions: [fillerExtension(60_000)] })],
+    ['an extension of 1 MB', odd({ moreExtensions: [fillerExtension(1_000_000)] })],
+    ['P-521', odd({ pair: generateKeyPairSync('ec', { namedCurve: 'P-521' }) })],
+    ['explicit parameters', odd({ pair: explicit })],
+    ['Ed25519', odd({ pair: generateKeyPairSync('ed25519') })],
+  ];
+  for (const [what, certificate] of cases) {
+    const before = link.cpuSeconds();
+    t.match(await sessionWith(certificate), /CERTIFICATE_REFUSED|no connection/, what);
+    t.ok(link.cpuSeconds() - before < 2, `${what}: the cost is bounded`);
+  }
+  await link.honest(t);
+});
+
+attack('odd SNI and ALPN', async t => {
+  const hello = await clientHello();
+  const [sni, alpn] = [0, 16];
+  const h2 = Buffer.from('h2');
+  const many = Array.from({ length: 1_000 }, (_, position) => Buffer.from(`p${position}`));
+  const hellos: readonly (readonly [string, Record<number, Buffer>])[] = [
+    ['an empty name', { [sni]: serverName(Buffer.alloc(0)) }],
+    ['a name of 300 bytes', { [sni]: serverName(Buffer.alloc(300, 'a')) }],
+    ['a name of 10,000 bytes', { [sni]: serverName(Buffer.alloc(10_000, 'a')) }],
+    ['a name with a zero byte', { [sni]: serverName(Buffer.from('local\0host')) }],
+    ['a name that is no UTF-8', { [sni]: serverName(Buffer.from('fffec0af', 'hex')) }],
+    ['a list of names that lies about its length', { [sni]: Buffer.from('ffff00ffff61', 'hex') }],
+    ['no list of names', { [sni]: Buffer.alloc(0) }],
+    ['no protocols', { [alpn]: protocolNames([]) }],
+    ['an empty protocol', { [alpn]: protocolNames([Buffer.alloc(0), h2]) }],
+    ['a protocol of 255 bytes', { [alpn]: protocolNames([Buffer.alloc(255, 'a'), h2]) }],
+    ['a protocol that is no UTF-8', { [alpn]: protocolNames([Buffer.from('ff00', 'hex'), h2]) }],
+    ['1,000 protocols, the last is ours', { [alpn]: protocolNames([...many, h2]) }],
+    ['1,000 protocols, none is ours', { [alpn]: protocolNames(many) }],
+    ['protocols that lie about their length', { [alpn]: Buffer.from('0004ff683200', 'hex') }],
+  ];
+  const answers = new Map<string, string>();
+  for (const [what, changes] of hellos) {
+    const socket = await openTcp({ port: link.nodePort, from: '127.0.0.7' });
+    const first = once(socket, 'data') as Promise<[Buffer]>;
+    socket.write(withExtensions(hello, changes));
+    const record = await Promise.race([first, gone(socket)]);
+    // 22 is a handshake: ServerHello; 21 an alert.
+    answers.set(what, record?.[0][0] === 22 ? 'goes on' : 'refused');
+    socket.destroy();
+  }
+  // What OpenSSL makes of the others is its own affair, and may change.
+  t.equal(answers.get('1,000 protocols, the last is ours'), 'goes on');
+  t.equal(answers.get('1,000 protocols, none is ours'), 'refused');
+  t.equal(answers.get('protocols that lie about their length'), 'refused');
+  for (let position = 0; position < 100; position += 1) {
+    const { socket } = await link.stranger('127.0.0.7', { servername: `n${position}.example.org` });
+    socket.destroy();
+  }
+  await link.honest(t);
+});
+
+attack('HTTP/2 that breaks the rules or counts on them', async t => {
+  const open = Buffer.concat([start, headers(1, grpcHeaders(enroll))]);
+  const repeat = (count: number, make: (position: number) => Buffer): Buffer =>
+    Buffer.concat(Array.from({ length: count }, (_, position) => make(position)));
+  const call = (position: number, path: string): Buffer =>
+    Buffer.concat([headers(2 * position + 1, grpcHeaders(path)), resetStream(2 * position + 1)]);
+  const block = headerBlock(grpcHeaders(enroll));
+  const started = frame(frameType.headers, 0, 1, block);
+  const continued = (count: number, payload: Buffer): Buffer =>
+    Buffer.concat([start, started, repeat(count, () => frame(frameType.continuation, 0, 1, payload))]);
+  /** 0x82 is one indexed header field: a byte on the wire, dozens in memory. */
+  const indexed = frame(frameType.continuation, 0, 1, Buffer.alloc(16_384, 0x84));
+  const ping = frame(frameType.ping, 0, 0, Buffer.alloc(8));
+  const cases: readonly (readonly [string, Buffer])[] = [
+    ['no preface', Buffer.from('GET / HTTP/1.1\r\nhost: x\r\n\r\n')],
+    ['3,000 calls reset at once', Buffer.concat([start, repeat(3_000, n => call(n, enroll))])],
+    ['3,000 calls of nothing, reset at once', Buffer.concat([start, repeat(3_000, n => call(n, '/a/B'))])],
+    ['3,000 calls of the wrong type, reset at once', Buffer.concat([start, repeat(3_000, wrongType)])],
+    ['2,000 CONTINUATION frames', continued(2_000, Buffer.from('00016101', 'hex'))],
+    ['10,000 empty CONTINUATION frames', continued(10_000, Buffer.alloc(0))],
+    ['a million header entries', Buffer.concat([start, started, repeat(61, () => indexed)])],
+    [
+      'an index into no table',
+      Buffer.concat([start, frame(frameType.headers, 5, 1, Buffer.of(0xff, 0xff, 0x7f))]),
+    ],
+    [
+      'a table of 4 GB',
+      Buffer.concat([start, frame(frameType.headers, 5, 1, Buffer.from('3fe1ffffff0f', 'hex'))]),
+    ],
+    ['Huffman code that ends in the middle', Buffer.concat([start, frame(frameType.headers, 5, 1, huffman)])],
+    [
+      'a window over 2^31 − 1',
+      Buffer.concat([open, windowUpdate(0, 0x7fffffff), windowUpdate(0, 0x7fffffff)]),
+    ],
+    ['a window grown by nothing', Buffer.concat([start, windowUpdate(0, 0)])],
+    ['2,000 SETTINGS frames', Buffer.concat([start, repeat(2_000, n => settings([[3, n]]))])],
+    [
+      'a SETTINGS frame of 2,700 entries',
+      Buffer.concat([start, settings(Array(2_700).fill([9, 1]) as [number, number][])]),
+    ],
+    ['a SETTINGS frame out of range', Buffer.concat([start, settings([[4, 0xffffffff]])])],
+    ['20,000 PING frames', Buffer.concat([start, repeat(20_000, () => ping)])],
+    ['a PING of 7 bytes', Buffer.concat([start, frame(frameType.ping, 0, 0, Buffer.alloc(7))])],
+    ['DATA on no stream', Buffer.concat([start, frame(frameType.data, 0, 1, Buffer.alloc(10))])],
+    ['a stream of the server’s', Buffer.concat([start, headers(2, grpcHeaders(enroll))])],
+    [
+      'a stream that is older than the last',
+      Buffer.concat([start, headers(5, grpcHeaders(enroll)), headers(3, grpcHeaders(enroll))]),
+    ],
+    [
+      'a frame of 16 MB',
+      Buffer.concat([start, Buffer.from('ffffff000000000001', 'hex'), Buffer.alloc(20_000)]),
+    ],
+    [
+      '100 streams at once',
+      Buffer.concat([start, repeat(100, n => headers(2 * n + 1, grpcHeaders(enroll)))]),
+    ],
+    ['10,000 empty DATA frames', Buffer.concat([open, repeat(10_000, () => frame(frameType.data, 0, 1))])],
+    [
+      '10,000 unknown frames',
+      Buffer.concat([start, repeat(10_000, () => frame(0xbe, 0, 0, Buffer.alloc(8)))]),
+    ],
+    [
+      'GOAWAY and on',
+      Buffer.concat([start, frame(frameType.goaway, 0, 0, Buffer.alloc(8)), headers(1, grpcHeaders(enroll))]),
+    ],
+  ];
+  for (const [what, bytes] of cases) {
+    for (const port of [link.nodePort, link.controlPort]) {
+      const { socket } = await link.stranger('127.0.0.8', {}, port);
+      socket.write(bytes);
+      held.push(socket);
+    }
+    t.ok(link.alive(), what);
+  }
+  await link.honest(t);
+});
+
+const huffman = Buffer.from('00ff80ffffff', 'hex');
+
+function wrongType(position: number): Buffer {
+  const pairs = grpcHeaders(enroll, { 'content-type': 'text/html' });
+  return Buffer.concat([headers(2 * position + 1, pairs), resetStream(2 * position + 1)]);
+}
+
+attack('what is no gRPC call to a method of ours is answered before anything of ours runs', async t => {
+  const from = '127.0.0.10';
+  const toNode = { port: link.nodePort, from };
+  const toControl = { port: link.controlPort, from };
+  const status = async (where: typeof toNode, path: string, changes: Record<string, string> = {}) => {
+    const answer = await ask(where, { ':path': path, ...changes });
+    return answer['grpc-status'] === undefined ? answer[':status'] : `grpc ${answer['grpc-status']}`;
+  };
+  for (const method of ['GET', 'PUT', 'DELETE', 'OPTIONS', 'POSTS', 'post']) {
+    t.equal(await status(toNode, enroll, { ':method': method }), '405', method);
+  }
+  for (const type of [
+    '',
+    'application/grpcfoo',
+    'application/grpc-web',
+    'application/grpc+json',
+    'text/html',
+  ]) {
+    t.equal(await status(toNode, enroll, { 'content-type': type }), '415', type);
+  }
+  const paths = [
+    '/',
+    '/a/B',
+    `${enroll}/`,
+    enroll.toLowerCase(),
+    `//${enroll}`,
+    `${enroll}?a`,
+    '/__proto__',
+    '/constructor',
+  ];
+  for (const path of paths) t.equal(await status(toNode, path), 'grpc 12', path);
+  t.equal(await status(toNode, '/rollcall.v1.Control/ListNodes'), 'grpc 12', 'each port has its own methods');
+  t.equal(await status(toControl, enroll), 'grpc 12');
+  t.equal(await status(toControl, '/rollcall.v1.Control/ListNodes'), 'grpc 16', 'no token');
+  t.equal(await status(toNode, enroll, { 'grpc-encoding': 'gzip' }), 'grpc 12', 'nothing is compressed here');
+  const answer = await ask(toNode, { ':path': '/hello-from-a-stranger/\u001b[31m'.replace('\u001b', '%1b') });
+  t.notMatch(JSON.stringify(answer), /hello-from-a-stranger/, 'nothing of a stranger’s is repeated');
+  for (const timeout of ['soon', '-1S', '', '1n']) {
+    t.match(
+      await status(toNode, enroll, { 'grpc-timeout': timeout }),
+      /^grpc (4|13|3)$/,
+      `a timeout of "${timeout}"`,
+    );
+  }
+  await link.honest(t);
+});
+
+attack('messages that are too long, compressed, cut off, endless or nothing', async t => {
+  const from = '127.0.0.11';
+  const hello = framed(Buffer.alloc(20));
+  const flagged = (message: Buffer, value: number): Buffer =>
+    Buffer.concat([Buffer.of(value), message.subarray(1)]);
+  const bomb = flagged(framed(gzipSync(Buffer.alloc(30_000_000))), 1);
+  const small = flagged(framed(gzipSync(Buffer.alloc(0))), 1);
+  const long = Buffer.concat([Buffer.from('0000020000', 'hex'), Buffer.alloc(50_000)]);
+  const cases: readonly (readonly [string, Buffer, string])[] = [
+    ['an oversized message in pieces', long, 'PROTOCOL_INVALID'],
+    ['a message of 4 GB announced', Buffer.from('00ffffffff', 'hex'), 'PROTOCOL_INVALID'],
+    ['a compressed bomb, not announced', bomb, 'PROTOCOL_INVALID'],
+    [
+      '2,500 small compressed messages',
+      Buffer.concat(Array(2_500).fill(small) as Buffer[]),
+      'PROTOCOL_INVALID',
+    ],
+    ['a compressed flag without an encoding', flagged(hello, 1), 'PROTOCOL_INVALID'],
+    ['a flag that is none', flagged(hello, 2), 'PROTOCOL_INVALID'],
+    ['12,000 empty messages', Buffer.alloc(60_000), 'PROTOCOL_INVALID'],
+    ['no protobuf', framed(Buffer.alloc(100, 0xff)), ''],
+  ];
+  for (const [what, body, code] of cases) {
+    const answer = await ask({ port: link.nodePort, from }, { ':path': enroll }, body);
+    t.equal(answer['rollcall-code'] ?? '', code, what);
+    t.not(answer['grpc-status'], '0', what);
+  }
+  for (const ending of [hello.subarray(0, 3), framed(hello).subarray(0, 8), Buffer.alloc(0)]) {
+    const { socket } = await link.stranger(from);
+    const peer = connectHttp2(socket);
+    const cut = peer.session.request({
+      ':method': 'POST',
+      ':path': enroll,
+      'content-type': 'application/grpc',
+    });
+    const [trailers] = (await once(cut.end(ending), 'response')) as [Record<string, string>];
+    t.equal(trailers['rollcall-code'], 'PROTOCOL_INVALID', `cut off after ${ending.length} bytes`);
+    peer.destroy();
+  }
+  // Compressed and announced: refused by its headers, and not unpacked.
+  const before = link.memoryMb();
+  const announced = headers(1, grpcHeaders(enroll, { 'grpc-encoding': 'gzip' }));
+  const messages = dataFrames(1, Buffer.concat(Array(2_500).fill(small) as Buffer[]));
+  for (let position = 0; position < 20; position += 1) {
+    const { socket } = await link.stranger(from);
+    socket.write(Buffer.concat([start, announced, messages]));
+    held.push(socket);
+  }
+  await link.honest(t);
+  t.ok(link.memoryMb() < before + 64, 'unpacking them would have taken 170 MB');
+});
+
+attack('whoever goes on after a refusal is cut off', async t => {
+  const from = '127.0.0.12';
+  const refusals: readonly (readonly [string, Buffer, number])[] = [
+    ['unknown method', headers(1, grpcHeaders('/a/B')), link.nodePort],
+    ['wrong content type', headers(1, grpcHeaders(enroll, { 'content-type': 'text/html' })), link.nodePort],
+    [
+      'no certificate',
+      Buffer.concat([headers(1, grpcHeaders(connect)), dataFrames(1, readyFrame())]),
+      link.nodePort,
+    ],
+    ['no token', headers(1, grpcHeaders('/rollcall.v1.Control/ListNodes')), link.controlPort],
+    [
+      'a bad message',
+      Buffer.concat([headers(1, grpcHeaders(enroll)), dataFrames(1, Buffer.alloc(5))]),
+      link.nodePort,
+    ],
+    [
+      'a message too long',
+      Buffer.concat([headers(1, grpcHeaders(enroll)), dataFrames(1, Buffer.alloc(9, 0xff))]),
+      link.nodePort,
+    ],
+    [
+      'a call it reset itself',
+      Buffer.concat([headers(1, grpcHeaders(enroll)), resetStream(1)]),
+      link.nodePort,
+    ],
+  ];
+  const cutOff = refusals.flatMap(([, refused, port]) => [
+    goOn(from, port, refused, socket => pour(socket, dataFrames(1, Buffer.alloc(16_384)))),
+    goOn(from, port, refused, callAgain),
+  ]);
+  await link.honest(t);
+  await Promise.all(cutOff);
+  t.pass(`${cutOff.length} of ${cutOff.length} are cut off`);
+});
+
+async function goOn(
+  from: string,
+  port: number,
+  refused: Buffer,
+  how: (socket: Socket) => Promise<void>,
+): Promise<void> {
+  const { socket } = await link.stranger(from, {}, port);
+  socket.write(Buffer.concat([start, refused]));
+  await how(socket);
+}
+
+/** Calls and takes it back, so that the connection is never idle: what ends it is the deadline after a refusal. */
+async function callAgain(socket: Socket): Promise<void> {
+  let stream = 3;
+  const calls = setInterval(() => {
+    socket.write(Buffer.concat([headers(stream, grpcHeaders(enroll)), resetStream(stream)]));
+    stream += 2;
+  }, 200);
+  await gone(socket);
+  clearInterval(calls);
+}
+
+attack('endless bodies to every route that asks for no token', async t => {
+  const before = link.cpuSeconds();
+  const chunk = Buffer.concat([Buffer.from('10000\r\n'), Buffer.alloc(65_536, 'a'), Buffer.from('\r\n')]);
+  const requests = [
+    'POST /healthz',
+    'GET /healthz',
+    'PUT /readyz',
+    'GET /metrics',
+    'POST /v1/nodes',
+    'POST /',
+  ];
+  const bodies = requests.flatMap(request =>
+    Array.from({ length: 4 }, async () => {
+      const { socket } = await link.stranger('127.0.0.13', { ALPNProtocols: ['http/1.1'] }, link.controlPort);
+      socket.write(`${request} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n`);
+      await pour(socket, chunk);
+      return socket.bytesWritten;
+    }),
+  );
+  await link.honest(t);
+  const written = (await Promise.all(bodies)).reduce((sum, each) => sum + each, 0);
+  t.ok(written < 1e9, `cut off after ${Math.round(written / 1e6)} MB of ${bodies.length} bodies`);
+  t.ok(link.cpuSeconds() - before < 10, 'nobody listens to them');
+  const { socket, received } = await link.stranger(
+    '127.0.0.13',
+    { ALPNProtocols: ['http/1.1'] },
+    link.controlPort,
+  );
+  socket.write('POST /healthz HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 9\r\n\r\n');
+  await gone(socket);
+  t.match(received().toString(), /^HTTP\/1\.1 405/, 'nor is anybody asked for a body');
+});
+
+attack('HTTP/1.1 that is not what it seems', async t => {
+  const tell = async (text: string): Promise<string> => {
+    const { socket, received } = await link.stranger(
+      '127.0.0.14',
+      { ALPNProtocols: ['http/1.1'] },
+      link.controlPort,
+    );
+    socket.end(text);
+    await gone(socket);
+    return received().toString('latin1').split('\r\n', 1)[0] ?? '';
+  };
+  const smuggled =
+    'GET /healthz HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n';
+  t.equal(await tell(smuggled), 'HTTP/1.1 400 Bad Request', 'two lengths');
+  t.equal(await tell('GET /healthz HTTP/1.1\r\n\r\n'), 'HTTP/1.1 400 Bad Request', 'no host');
+  const large = `GET /healthz HTTP/1.1\r\nhost: x\r\nx: ${'a'.repeat(20_000)}\r\n\r\n`;
+  t.equal(await tell(large), 'HTTP/1.1 431 Request Header Fields Too Large');
+  t.equal(await tell('CONNECT example.org:443 HTTP/1.1\r\nhost: x\r\n\r\n'), '', 'no proxy');
+  for (const path of [
+    '/healthz/../metrics',
+    '//metrics',
+    '/%6detrics',
+    'https://x/metrics',
+    '/metrics/',
+    '*',
+  ]) {
+    t.match(
+      await tell(`GET ${path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n`),
+      /^HTTP\/1\.1 4/,
+      path,
+    );
+  }
+  const odd =
+    'GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer caf\xe9\r\n\r\n';
+  t.equal(await tell(odd), 'HTTP/1.1 401 Unauthorized');
+  await link.honest(t);
+});
+
+attack(
+  'what a stranger says of its address is not believed, and its headers are not written down',
+  async t => {
+    for (const line of ['PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n', '\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c']) {
+      const socket = await openTcp({ port: link.nodePort, from: '127.0.0.15' });
+      socket.write(Buffer.concat([Buffer.from(line, 'latin1'), await clientHello()]));
+      await gone(socket);
+      t.pass('a PROXY header is no TLS');
+    }
+    const key = newKey();
+    const id = await link.register(key);
+    const { socket } = await link.stranger('127.0.0.15', chainOf(await link.enroll(key)));
+    const peer = connectHttp2(socket);
+    const claims = { 'x-forwarded-for': '192.0.2.1', forwarded: 'for=192.0.2.1', 'x-real-ip': '192.0.2.1' };
+    await peer.call(connect, readyFrame(), claims).message;
+    const { address } = await link.control.getNode({ node: `${id}` });
+    t.equal(address, '127.0.0.15');
+    peer.destroy();
+    // grpc-js would write each of them to standard error.
+    const shouting = grpcHeaders(enroll, { 'x-shout': 'caf\xe9 {"level":"error"}' });
+    const { socket: loud } = await link.stranger('127.0.0.15');
+    loud.write(Buffer.concat([start, headers(1, shouting)]));
+    loud.write(
+      Buffer.concat([
+        headers(3, grpcHeaders(`/caf\xe9/\xff`)),
+        headers(5, grpcHeaders(enroll), flag.endStream),
+      ]),
+    );
+    held.push(loud);
+    await link.honest(t);
+  },
+);
+
+attack(
+  'at the descriptor limit health, the store and live sessions survive, and honest nodes get in',
+  async t => {
+    const small = await startAttackedLink(t, { openFiles: 256 });
+    const key = newKey();
+    const id = await small.register(key);
+    const live = await small.online(key);
+    const sockets = await Promise.all(
+      Array.from({ length: 400 }, (_, position) =>
+        openTcp({
+          port: position % 2 === 0 ? small.nodePort : small.controlPort,
+          from: `127.0.1.${position % 40}`,
+        }),
+      ),
+    );
+    t.ok(small.descriptors() < 256 - 32, `${small.descriptors()} of 256 descriptors in use`);
+    t.equal(statusName(await small.control.getNode({ node: `${id}` })), 'online', 'the session lives');
+    let health: number | undefined;
+    t.ok(await eventually(async () => (health = await statusOf(small)) === 200), `health: ${health}`);
+    const node = newKey();
+    await small.register(node);
+    const entered = await eventually(() =>
+      small.enroll(node).then(
+        () => true,
+        () => false,
+      ),
+    );
+    t.ok(entered, 'an honest node gets in once those who hold on are stale');
+    for (const socket of sockets) socket.destroy();
+    await live.session.close();
+    await live.connection.close();
+    t.ok(small.alive());
+  },
+);
+
+async function statusOf({ fetch }: typeof link): Promise<number> {
+  try {
+    return (await fetch('/readyz')).status;
+  } catch {
+    return 0;
+  }
+}
+
+attack('in the end the link has cut off everyone who held on', async t => {
+  const open = (): number => held.filter(socket => !socket.closed).length;
+  t.ok(await eventually(() => open() === 0, 40_000), `${open()} of ${held.length} still there`);
+  t.ok(await eventually(() => link.descriptors() < 40), `${link.descriptors()} descriptors in use`);
+  await link.honest(t);
+});
