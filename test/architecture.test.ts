@@ -58,7 +58,7 @@ const floors: readonly (readonly string[])[] = [
   ['link/sessions', 'link/enrollment'],
   ['link/control'],
   ['link/doors', 'link/config'],
-  ['link/link'],
+  ['link/link', 'link/check'],
   ['link/main'],
   ['cli'],
 ];

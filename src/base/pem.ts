@@ -1,14 +1,26 @@
 /**
- * PEM, the text form of certificates (RFC 7468): from DER and back. What the DER holds is for others to judge.
+ * PEM, the text form of certificates and keys (RFC 7468): writes any block, reads certificates. What the bytes are is
+ * for others to judge.
  */
 import { RollcallError } from './errors.js';
 
-/** One PEM block with lines of 64 characters and a line end after the last. */
-export function toPem(der: Uint8Array, label = 'CERTIFICATE'): string {
-  const lines = Buffer.from(der)
-    .toString('base64')
-    .match(/.{1,64}/g);
-  return [`-----BEGIN ${label}-----`, ...(lines ?? []), `-----END ${label}-----`, ''].join('\n');
+export interface PemLayout {
+  /** Before the body, such as `Proc-Type: 4,ENCRYPTED` (RFC 1421). */
+  readonly headers?: readonly string[];
+  /** Characters in a line, 64 unless told; OpenSSH writes 70. */
+  readonly width?: number;
+}
+
+/** One PEM block with a line end after the last line. */
+export function toPem(
+  body: Uint8Array,
+  label = 'CERTIFICATE',
+  { headers = [], width = 64 }: PemLayout = {},
+): string {
+  const base64 = Buffer.from(body).toString('base64');
+  const lines = base64.match(new RegExp(`.{1,${width}}`, 'g')) ?? [];
+  const head = headers.length > 0 ? [...headers, ''] : [];
+  return [`-----BEGIN ${label}-----`, ...head, ...lines, `-----END ${label}-----`, ''].join('\n');
 }
 
 /**

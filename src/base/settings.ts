@@ -40,8 +40,15 @@ interface Found {
   readonly where: string;
 }
 
-/** Reads every setting; throws one CONFIG_INVALID that lists all problems, one a line. */
-export function readSettings<S extends Settings>(schema: S, sources: Sources): ValuesOf<S> {
+/**
+ * Reads every setting; throws one CONFIG_INVALID that lists all problems, one a line. `findProblems` adds what no single
+ * setting can know; values that could not be read are undefined for it.
+ */
+export function readSettings<S extends Settings>(
+  schema: S,
+  sources: Sources,
+  findProblems: (values: ValuesOf<S>) => readonly string[] = () => [],
+): ValuesOf<S> {
   const problems: string[] = [];
   const file = fileEntries(sources, problems);
   for (const key of Object.keys(file)) {
@@ -67,6 +74,7 @@ export function readSettings<S extends Settings>(schema: S, sources: Sources): V
       problems.push(`${found.where}: ${error instanceof Error ? error.message : String(error)}`);
     }
   }
+  problems.push(...findProblems(values as ValuesOf<S>));
   if (problems.length > 0) throw new RollcallError('CONFIG_INVALID', problems.join('\n'));
   return Object.freeze(values) as ValuesOf<S>;
 }

@@ -109,8 +109,9 @@ function hintForSshType(type: string, wish: KeyWish): string {
     : wish.hint;
 }
 
+/** Cut first: half of a character, as a cut may leave it, is no more to be shown than a control character. */
 function printable(comment: string): string {
-  return comment.replaceAll(/[^\P{C}]/gu, '').slice(0, 256);
+  return comment.slice(0, 256).replaceAll(/[^\P{C}]/gu, '');
 }
 
 function refuseSeveral(blocks: readonly PemBlock[], sshLines: readonly string[], wish: KeyWish) {

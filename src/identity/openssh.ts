@@ -2,13 +2,13 @@
  * The two OpenSSH formats, as `ssh-keygen -t ecdsa` writes them: the public line, and the private file (PROTOCOL.key of
  * OpenSSH). Certificates and security keys are other things and are named as such.
  */
-import { RollcallError } from '../base/errors.js';
+import { toPem } from '../base/pem.js';
 import { systemRandom, type Random } from '../base/random.js';
 import { curves, findCurveBySshType } from './curve.js';
 import { nameOfSshType } from './foreign-key.js';
 import { refuseKey, type KeyWish } from './key-wish.js';
 import { decryptOpenssh } from './openssh-encrypted.js';
-import { formatPem, type PemBlock } from './pem.js';
+import type { PemBlock } from './pem.js';
 import { wholeField, type PrivateNumber } from './private-key-der.js';
 import { revealScalar, type PrivateKey } from './private-key.js';
 import { publicKeyFromPoint, toPoint, toSshBlob, type PublicKey } from './public-key.js';
@@ -71,7 +71,7 @@ export function formatOpensshPrivate(
     sshString(blob),
     sshString(Buffer.concat([secret, padding])),
   ];
-  return formatPem(opensshPrivateLabel, Buffer.concat(file), 70);
+  return toPem(Buffer.concat(file), opensshPrivateLabel, { width: 70 });
 }
 
 function oneLine(comment: string): string {
@@ -104,32 +104,34 @@ export function parseOpensshPrivate(
   if (container.cipher === 'none' && container.kdf === 'none') {
     return { curve, point, scalar: readSecret(container.secret, publicKey, wish) };
   }
-  return { curve, point, scalar: wholeField(decryptOpenssh(block, container, passphrase, wish), curve) };
+  const number = decryptOpenssh(block, container, passphrase, wish);
+  return { curve, point, scalar: namingDamage(wish, () => wholeField(number, curve)) };
+}
+
+/** A malformed file gets one line; what was disliked goes into the cause. */
+function namingDamage<T>(wish: KeyWish, read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    throw refuseKey(wish, 'a damaged OpenSSH private key', wish.hint, error);
+  }
 }
 
 function readContainer(body: Buffer, wish: KeyWish): Container {
-  try {
+  return namingDamage(wish, () => {
     if (!body.subarray(0, magic.length).equals(magic)) throw new Error('another magic');
     const reader = createSshReader(body.subarray(magic.length));
     const [cipher, kdf] = [reader.string().toString('latin1'), reader.string().toString('latin1')];
     const kdfOptions = reader.string();
     const keyCount = reader.uint32();
     const blob = reader.string();
-    return {
-      cipher,
-      kdf,
-      kdfOptions,
-      keyCount,
-      blob,
-      secret: keyCount === 1 ? reader.string() : Buffer.of(),
-    };
-  } catch (error) {
-    throw refuseKey(wish, 'a damaged OpenSSH private key', wish.hint, error);
-  }
+    const secret = keyCount === 1 ? reader.string() : Buffer.of();
+    return { cipher, kdf, kdfOptions, keyCount, blob, secret };
+  });
 }
 
 function readSecret(secret: Buffer, publicKey: PublicKey, wish: KeyWish): Uint8Array {
-  try {
+  return namingDamage(wish, () => {
     const reader = createSshReader(secret);
     if (reader.uint32() !== reader.uint32()) throw new Error('the check numbers differ');
     const own = toSshBlob(publicKey);
@@ -139,8 +141,5 @@ function readSecret(secret: Buffer, publicKey: PublicKey, wish: KeyWish): Uint8A
     after.string();
     if (!after.rest().every((byte, index) => byte === index + 1)) throw new Error('padding');
     return scalar;
-  } catch (error) {
-    const cause = error instanceof RollcallError ? error.message : error;
-    throw refuseKey(wish, 'a damaged OpenSSH private key', wish.hint, cause);
-  }
+  });
 }

@@ -1,4 +1,5 @@
-/** The PEM armour (RFC 7468): base64 between a BEGIN and an END line. It knows nothing of what is inside. */
+/** Finds PEM blocks in a key file (RFC 7468), headers of the old kind included. It knows nothing of what is inside. */
+import { toPem } from '../base/pem.js';
 
 export interface PemBlock {
   /** What stands after BEGIN: `PUBLIC KEY`. */
@@ -44,16 +45,6 @@ function readBlock(label: string, lines: readonly string[]): PemBlock | undefine
   const headers = lines.some(line => line.includes(':')) ? lines.slice(0, lines.indexOf('')) : [];
   const base64 = lines.slice(headers.length).join('');
   if (!/^[A-Za-z0-9+/]+={0,2}$/.test(base64) || base64.length % 4 !== 0) return undefined;
-  return { label, headers, body: Buffer.from(base64, 'base64'), text: armour(label, base64, headers) };
-}
-
-function armour(label: string, base64: string, headers: readonly string[] = [], width = 64): string {
-  const lines = base64.match(new RegExp(`.{1,${width}}`, 'g')) ?? [];
-  const head = headers.length > 0 ? [...headers, ''] : [];
-  return [`-----BEGIN ${label}-----`, ...head, ...lines, `-----END ${label}-----`, ''].join('\n');
-}
-
-/** Writes a block, its lines `width` characters long (64 by RFC 7468; OpenSSH writes 70). */
-export function formatPem(label: string, body: Uint8Array, width = 64): string {
-  return armour(label, Buffer.from(body).toString('base64'), [], width);
+  const body = Buffer.from(base64, 'base64');
+  return { label, headers, body, text: toPem(body, label, { headers }) };
 }

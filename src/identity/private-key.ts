@@ -8,10 +8,10 @@ import type { KeyObject } from 'node:crypto';
 import { inspect } from 'node:util';
 import { p256, p384 } from '@noble/curves/nist.js';
 import { RollcallError } from '../base/errors.js';
+import { toPem } from '../base/pem.js';
 import { systemRandom, type Random } from '../base/random.js';
 import type { Curve } from './curve.js';
 import { privateKeyWish, refuseKey, type KeyWish } from './key-wish.js';
-import { formatPem } from './pem.js';
 import { encodePkcs8, parsePkcs8, type PrivateNumber } from './private-key-der.js';
 import { publicKeyFromPoint, toPoint, type PublicKey } from './public-key.js';
 
@@ -86,10 +86,10 @@ export function revealScalar(privateKey: PrivateKey): Uint8Array {
 /** PKCS#8 PEM, unencrypted: what TLS wants as `key` and what goes into a 0600 file. Secret. */
 export function toPkcs8Pem(privateKey: PrivateKey): string {
   const { publicKey } = privateKey;
-  return formatPem('PRIVATE KEY', encodePkcs8(publicKey.curve, revealScalar(privateKey), toPoint(publicKey)));
+  return toPem(encodePkcs8(publicKey.curve, revealScalar(privateKey), toPoint(publicKey)), 'PRIVATE KEY');
 }
 
 /** SubjectPublicKeyInfo PEM. */
 export function toSpkiPem(publicKey: PublicKey): string {
-  return formatPem('PUBLIC KEY', publicKey.spki);
+  return toPem(publicKey.spki, 'PUBLIC KEY');
 }

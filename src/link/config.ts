@@ -1,6 +1,5 @@
 /** The link's settings: one schema for flags, environment (`ROLLCALL_LINK_*`) and file. */
 import { as, type Setting, type Settings, type ValuesOf } from '../base/settings.js';
-import { RollcallError } from '../base/errors.js';
 import { logLevels } from '../base/log.js';
 import { parseTrustDomain } from '../identity/spiffe.js';
 
@@ -124,17 +123,18 @@ export interface UsableLinkConfig extends LinkConfig {
   readonly 'ssl-keyfile': string;
 }
 
-/** Checks what no single setting can know; throws one CONFIG_INVALID that lists all problems, one a line. */
-export function requireUsable(config: LinkConfig): asserts config is UsableLinkConfig {
-  const problems: string[] = [];
-  for (const name of ['ssl-ca-certfile', 'ssl-certfile', 'ssl-keyfile'] as const) {
-    if (config[name] === undefined) problems.push(`--${name} is needed`);
-  }
+/** What no single setting can know, a line each. */
+export function findLinkProblems(config: LinkConfig): string[] {
+  const problems = (['ssl-ca-certfile', 'ssl-certfile', 'ssl-keyfile'] as const)
+    .filter(name => config[name] === undefined)
+    .map(name => `--${name} is needed (for development: npm run generate-certs)`);
   if ((config['authority-certfile'] === undefined) !== (config['authority-keyfile'] === undefined)) {
     problems.push('--authority-certfile and --authority-keyfile go together');
   }
-  if (problems.length === 0) return;
-  throw new RollcallError('CONFIG_INVALID', problems.join('\n'), {
-    hint: 'certificates for development: npm run generate-certs; everything else: rollcall link --help',
-  });
+  return problems;
+}
+
+/** True of a configuration without those problems. */
+export function isUsable(config: LinkConfig): config is UsableLinkConfig {
+  return findLinkProblems(config).length === 0;
 }

@@ -89,6 +89,7 @@ export function createLink({ config, store: givenStore, clock, random, log }: Li
     const audit = createAudit({ clock });
     const registry = createRegistry({ store, audit, clock, random, log });
     lifecycle.onClose(() => registry.close());
+    registry.watchNodes(defaultTenant, ({ status, reason }) => metrics.presence(status, reason));
     const alive = await startAlive(store, clock, log);
     lifecycle.onClose(() => alive.stop());
     await registry.recover(alive.lastAt ?? clock.now());
@@ -164,8 +165,9 @@ export function createLink({ config, store: givenStore, clock, random, log }: Li
     // Both ports are open already: counting a million nodes takes seconds, and nobody waits for it.
     registry.countNodes(defaultTenant).then(
       counts => {
-        const nodes = Object.values(counts).reduce((sum, count) => sum + count, 0);
-        log.info({ ...addresses, trustDomain, nodes, adminTokenFile: token.path }, 'link started');
+        const { revoked, ...registered } = counts;
+        const nodes = Object.values(registered).reduce((sum, count) => sum + count, 0);
+        log.info({ ...addresses, trustDomain, nodes, revoked, adminTokenFile: token.path }, 'link started');
       },
       (error: unknown) =>
         log.error({ err: error, ...addresses, trustDomain }, 'link started, but cannot count'),

@@ -6,8 +6,8 @@ import { toRollcallError } from '../base/errors.js';
 import { systemRandom } from '../base/random.js';
 import { makeSecretFolder } from '../base/secret-file.js';
 import { readSettings } from '../base/settings.js';
-import { linkSettings, requireUsable, type UsableLinkConfig } from './config.js';
-import { loadServerIdentity } from './doors/tls/server-identity.js';
+import { checkLink } from './check.js';
+import { findLinkProblems, isUsable, linkSettings, type UsableLinkConfig } from './config.js';
 import { createLink, storeFolder, type Link } from './link.js';
 import { openLevelStore } from './store/level.js';
 
@@ -23,8 +23,7 @@ export interface LinkRun {
 export async function runLink({ flags, environment, stdout }: LinkRun): Promise<number> {
   const config = await readLinkConfig(flags, environment);
   if (config['check-config']) {
-    const { 'ssl-certfile': certificateFile, 'ssl-keyfile': keyFile, 'ssl-ca-certfile': rootsFile } = config;
-    await loadServerIdentity({ certificateFile, keyFile, rootsFile }, systemClock.now());
+    await checkLink(config, systemClock, systemRandom);
     stdout.write('the configuration is good\n');
     return 0;
   }
@@ -43,14 +42,18 @@ async function readLinkConfig(
   const named = flags['config'] ?? environment['ROLLCALL_LINK_CONFIG'];
   const filePath = typeof named === 'string' ? named : undefined;
   const file = filePath === undefined ? undefined : await readConfigFile(filePath);
-  const config = readSettings(linkSettings, {
-    flags,
-    environment,
-    environmentPrefix: 'ROLLCALL_LINK_',
-    file,
-    filePath,
-  });
-  requireUsable(config);
+  const config = readSettings(
+    linkSettings,
+    {
+      flags,
+      environment,
+      environmentPrefix: 'ROLLCALL_LINK_',
+      file,
+      filePath,
+    },
+    findLinkProblems,
+  );
+  if (!isUsable(config)) throw new Error('unreachable: readSettings has told every problem');
   return config;
 }
 

@@ -7,7 +7,7 @@
  *     enroll → connect → online (renew, hand over) → setback → wait → …
  */
 import type { Clock } from '../base/clock.js';
-import { RollcallError, toRollcallError } from '../base/errors.js';
+import { isRollcallError, RollcallError, toRollcallError } from '../base/errors.js';
 import type { Log } from '../base/log.js';
 import type { Random } from '../base/random.js';
 import { formatAddress, type Address } from '../base/settings.js';
@@ -145,14 +145,33 @@ export function createAgent(options: AgentOptions): Agent {
 
   async function attempt(memory: Memory, conditions: ConditionLog, steps: Steps): Promise<Setback> {
     try {
-      if (!memory.usable()) {
-        enter('enrolling', memory);
-        await steps.enrollAnew();
-      }
+      const remembered = memory.usable() !== undefined;
+      if (!remembered) await enrollAnew(memory, steps);
       enter('connecting', memory);
-      return await beOnline(await steps.goLive(), memory, conditions, steps);
+      const live = await (remembered ? goLiveAgain(memory, steps) : steps.goLive());
+      return await beOnline(live, memory, conditions, steps);
     } catch (thrown) {
       return { error: toRollcallError(thrown) };
+    }
+  }
+
+  async function enrollAnew(memory: Memory, steps: Steps): Promise<void> {
+    enter('enrolling', memory);
+    await steps.enrollAnew();
+  }
+
+  /**
+   * With a certificate of before. That its node is revoked does not mean that the key is: an operator may have
+   * registered it again, as a new node, and only an enrollment tells.
+   */
+  async function goLiveAgain(memory: Memory, steps: Steps): Promise<Live> {
+    try {
+      return await steps.goLive();
+    } catch (error) {
+      if (!isRollcallError(error, 'NODE_REVOKED')) throw error;
+      memory.dropCertificate();
+      await enrollAnew(memory, steps);
+      return steps.goLive();
     }
   }
 

@@ -32,7 +32,9 @@ const longest = 128 * 1024;
 const hex = (text: string) => Buffer.from(text, 'hex');
 const fragments: readonly Buffer[] = [
   ...['00', 'ff', '7f', '80', '0000', 'ffffffff', '7fffffff', '80000000', '00000000'].map(hex),
-  ...['0a', '0d0a', '20', '09', 'efbbbf', 'fffe', 'c080', 'eda080', 'f09f9880', 'e280ae', '1b5b324a'].map(hex),
+  ...['0a', '0d0a', '20', '09', 'efbbbf', 'fffe', 'c080', 'eda080', 'f09f9880', 'e280ae', '1b5b324a'].map(
+    hex,
+  ),
   // Lengths: DER's long and indefinite ones, a varint of five and one of ten bytes; a start of a group.
   ...['84ffffffff', '8400000001', '3080', '0a8080808010', 'ffffffffffffffffff01', '0b', '0c'].map(hex),
 ];

@@ -98,7 +98,17 @@ const strangers: readonly DerNode[] = [
 ];
 
 const tags = [0x30, 0x31, 0x02, 0x03, 0x04, 0x06, 0x0c, 0x13, 0x17, 0x18, 0x86, 0xa0, 0xa3, 0x24, 0x00, 0xff];
-const lengths = ['80', '8100', '820001', '84ffffffff', '84000000ff', '7f', 'ff', '00', '8900000000000000'].map(hex);
+const lengths = [
+  '80',
+  '8100',
+  '820001',
+  '84ffffffff',
+  '84000000ff',
+  '7f',
+  'ff',
+  '00',
+  '8900000000000000',
+].map(hex);
 
 /** Instead of a node: none, one or several. */
 type Change = (node: DerNode, value: number, pool: readonly DerNode[]) => readonly DerNode[];
@@ -138,7 +148,8 @@ export function nodesOf(root: DerNode): DerNode[] {
   const all: DerNode[] = [];
   const visit = (node: DerNode, depth: number): void => {
     all.push(node);
-    if (!Buffer.isBuffer(node.content) && depth < deepest) node.content.forEach(each => visit(each, depth + 1));
+    if (!Buffer.isBuffer(node.content) && depth < deepest)
+      node.content.forEach(each => visit(each, depth + 1));
   };
   visit(root, 0);
   return all;

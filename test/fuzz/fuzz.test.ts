@@ -9,8 +9,20 @@ import { proofTargets } from './targets/proofs.js';
 import { recordTargets } from './targets/records.js';
 import { settingsTargets } from './targets/settings.js';
 
-const targets = [...keyTargets, ...certificateTargets, ...proofTargets, ...nameTargets, ...recordTargets, ...settingsTargets, ...messageTargets];
+const targets = [
+  ...keyTargets,
+  ...certificateTargets,
+  ...proofTargets,
+  ...nameTargets,
+  ...recordTargets,
+  ...settingsTargets,
+  ...messageTargets,
+];
 const only = process.env['ONLY'];
 
-for (const target of targets) if (!only || target.name.match(only)) void t.test(`${target.name} keeps its promises`, t => fuzz(t, target, Number(process.env['RUNS'] ?? 300)));
+for (const target of targets)
+  if (!only || target.name.match(only))
+    void t.test(`${target.name} keeps its promises`, t =>
+      fuzz(t, target, Number(process.env['RUNS'] ?? 300)),
+    );
 void t.test('what was kept is still answered as promised', t => replayCorpus(t, targets));

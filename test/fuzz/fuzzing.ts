@@ -19,8 +19,11 @@ export interface Target {
   readonly weight?: number;
 }
 
-/** Fixed, so that two runs are the same; another one explores further. */
+/** Fixed, so that a run can be had again; another one explores further. */
 const seed = Number(process.env['ROLLCALL_FUZZ_SEED'] ?? 20_310_101);
+
+/** How many inputs a target gets in a long run. */
+export const manyInputs = Number(process.env['ROLLCALL_FUZZ_INPUTS'] ?? 100_000);
 
 /** Gives a target this many inputs and says how they were answered. */
 export async function fuzz(t: Test, target: Target, inputs: number): Promise<string> {
@@ -115,7 +118,10 @@ export function tried<T>(
 /** What people are told is text without anything a terminal would obey; only configuration errors have several lines. */
 export function checkWords(words: string): void {
   // eslint-disable-next-line no-control-regex
-  demand(!/[\u0000-\u0009\u000b-\u001f\u007f-\u009f\p{Cs}]/u.test(words), `controls in ${JSON.stringify(words)}`);
+  demand(
+    !/[\u0000-\u0009\u000b-\u001f\u007f-\u009f\p{Cs}]/u.test(words),
+    `controls in ${JSON.stringify(words)}`,
+  );
 }
 
 export function demand(holds: boolean, promise: string): asserts holds {

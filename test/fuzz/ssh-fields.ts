@@ -72,7 +72,10 @@ const changes: readonly Change[] = [
   changeField((field, value) => ({ ...field, length: pick([0, 1, 0x7fffffff, 0xffffffff], value) })),
   changeField((field, value) => ({ ...field, length: Math.max(0, field.bytes.length + (value % 9) - 4) })),
   // A number that is longer or shorter than its field.
-  changeField((field, value) => ({ ...field, bytes: Buffer.concat([Buffer.alloc(value % 40), field.bytes]) })),
+  changeField((field, value) => ({
+    ...field,
+    bytes: Buffer.concat([Buffer.alloc(value % 40), field.bytes]),
+  })),
   changeField((field, value) => ({ ...field, bytes: field.bytes.subarray(value % 3) })),
   ...Array.from({ length: 6 }, () =>
     changeField((field, value) => {

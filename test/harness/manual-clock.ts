@@ -4,6 +4,8 @@ import type { Clock } from '../../src/base/clock.js';
 export interface ManualClock extends Clock {
   /** Moves wall clock and monotonic time, firing what falls due. */
   advance(ms: number): void;
+  /** As if the process had been stopped: time has passed, and what fell due meanwhile fires once, at the next advance. */
+  oversleep(ms: number): void;
   /** Steps the wall clock alone, as an administrator or NTP would. */
   step(ms: number): void;
 }
@@ -37,6 +39,11 @@ export function createManualClock(startAt = Date.now()): ManualClock {
     after: (delayMs, call) => add(elapsed + delayMs, undefined, call),
     every: (periodMs, call) => add(elapsed + periodMs, periodMs, call),
     step: ms => void (wall += ms),
+    oversleep(ms) {
+      elapsed += ms;
+      wall += ms;
+      for (const entry of pending) entry.at = Math.max(entry.at, elapsed);
+    },
     advance(ms) {
       const until = elapsed + ms;
       for (let entry = nextDue(until); entry; entry = nextDue(until)) {

@@ -23,7 +23,7 @@ import { connectOperator } from './operator.js';
 import { connectHttp2, type RawHttp2 } from './raw-link.js';
 import { enrollOn, makeFolder, newKey, sessionOn, writeCertificates, type LiveNode } from './test-link.js';
 
-type TapTest = Pick<Test, 'teardown' | 'equal'>;
+type TapTest = Pick<Test, 'equal'>;
 
 /** See fault-preload.js. */
 export interface Faults {
@@ -119,6 +119,16 @@ export async function openSiege(t: Test, options: SiegeOptions = {}): Promise<Si
   const { ca } = await writeCertificates(folder);
   await mkdir(join(folder, 'state'));
   const links: Running[] = [];
+  // A test that failed is understood by what the last link said, which nobody else shows.
+  t.teardown(() => {
+    if (t.passing()) return;
+    for (const { process: link, lines } of links.slice(-1)) {
+      console.error(
+        `${t.name}: the last link ended with ${link.exitCode ?? link.signalCode ?? 'nothing yet'}`,
+      );
+      for (const line of lines.slice(-15)) console.error(JSON.stringify(line));
+    }
+  });
 
   function spawnLink(ports: Pick<RunningLink, 'node' | 'control'>, faults?: Faults): Running {
     const flags = {

@@ -10,7 +10,7 @@ import { formatAddress, readSettings } from '../../src/base/settings.js';
 import { generatePrivateKey, type PrivateKey } from '../../src/identity/private-key.js';
 import type { Curve } from '../../src/identity/public-key.js';
 import { makeDevelopmentCertificates } from '../../src/link/authority/development.js';
-import { linkSettings, requireUsable } from '../../src/link/config.js';
+import { isUsable, linkSettings } from '../../src/link/config.js';
 import { createLink, type Link } from '../../src/link/link.js';
 import { createMemoryStore } from '../../src/link/store/memory.js';
 import type { Store } from '../../src/link/store/store.js';
@@ -104,7 +104,7 @@ export async function startTestLink(t: TapTest, options: TestLinkOptions = {}): 
     environment: {},
     environmentPrefix: 'ROLLCALL_LINK_',
   });
-  requireUsable(config);
+  if (!isUsable(config)) throw new Error('the settings of the test link are not usable');
   const link = createLink({
     config,
     store: options.store ?? createMemoryStore(),

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import t, { type Test } from 'tap';
 import { isRollcallError, type ErrorCode, type RollcallError } from '../../src/base/errors.js';
+import { toPem } from '../../src/base/pem.js';
 import {
   loadPrivateKeyFile,
   loadPublicKeyFile,
@@ -13,7 +14,6 @@ import {
 } from '../../src/identity/key-file.js';
 import { formatOpensshPrivate, formatOpensshPublic } from '../../src/identity/openssh.js';
 import { createPassphraseSource } from '../../src/identity/passphrase.js';
-import { formatPem } from '../../src/identity/pem.js';
 import { generatePrivateKey, toPkcs8Pem, toSpkiPem } from '../../src/identity/private-key.js';
 import { main as generateKeys } from '../../scripts/generate-keys.js';
 
@@ -134,25 +134,13 @@ void t.test('what is no key at all is refused in one line that names it', t => {
     ['two blocks', pem + pem, /holds 2 things \(a private key, a private key\);/],
     ['a line and a block', line + pem, /holds 2 things/],
     ['a pair in PEM', pem + spki, /holds 2 things \(a private key, a public key\);/],
-    [
-      'a certificate and its key',
-      formatPem('CERTIFICATE', Buffer.of(48, 0)) + pem,
-      /\(a certificate, a private/,
-    ],
+    ['a certificate and its key', toPem(Buffer.of(48, 0), 'CERTIFICATE') + pem, /\(a certificate, a private/],
     ['nine keys', pem.repeat(9), /holds 9 things \(a private key, a private key, a private key, …\);/],
-    ['a certificate', formatPem('CERTIFICATE', Buffer.of(48, 0)), /holds a certificate;/],
-    [
-      'a certificate request',
-      formatPem('CERTIFICATE REQUEST', Buffer.of(48, 0)),
-      /holds a certificate request;/,
-    ],
-    [
-      'curve parameters',
-      formatPem('EC PARAMETERS', Buffer.of(6, 0)),
-      /holds curve parameters without a key;/,
-    ],
-    ['an OpenPGP key', formatPem('PGP PRIVATE KEY BLOCK', Buffer.of(0)), /holds an OpenPGP block;/],
-    ['an unknown block', formatPem('HUNTER TWO', Buffer.of(0)), /holds a PEM block of another kind;/],
+    ['a certificate', toPem(Buffer.of(48, 0), 'CERTIFICATE'), /holds a certificate;/],
+    ['a certificate request', toPem(Buffer.of(48, 0), 'CERTIFICATE REQUEST'), /holds a certificate request;/],
+    ['curve parameters', toPem(Buffer.of(6, 0), 'EC PARAMETERS'), /holds curve parameters without a key;/],
+    ['an OpenPGP key', toPem(Buffer.of(0), 'PGP PRIVATE KEY BLOCK'), /holds an OpenPGP block;/],
+    ['an unknown block', toPem(Buffer.of(0), 'HUNTER TWO'), /holds a PEM block of another kind;/],
     ['a block without its end', pem.split('\n').slice(0, 3).join('\n'), /holds a damaged PEM block;/],
     ['a block with a broken inside', pem.replace('M', '!'), /holds a damaged PEM block;/],
     ['JSON', '{"kty":"EC","crv":"P-256","d":"hunter2"}', /holds JSON;/],
@@ -199,11 +187,11 @@ void t.test('a damaged private key is named as one, wherever the damage is', t =
     for (let at = 0; at < body.length - comments; at += 7) {
       const damaged = Buffer.from(body);
       damaged[at] = (damaged[at] ?? 0) ^ 0x01;
-      const error = findError(() => readPrivateKey(Buffer.from(formatPem(label, damaged))));
+      const error = findError(() => readPrivateKey(Buffer.from(toPem(damaged, label))));
       if (error) t.equal(error.code, 'KEY_UNSUPPORTED');
       // A PKCS#8 version number or an OpenSSH check number of another value is no damage to the key.
       else t.ok(at < 10 || label.startsWith('OPENSSH'), `${name}, byte ${at}`);
-      const cut = Buffer.from(formatPem(label, body.subarray(0, Math.max(1, at))));
+      const cut = Buffer.from(toPem(body.subarray(0, Math.max(1, at)), label));
       t.equal(errorOf(() => readPrivateKey(cut)).code, 'KEY_UNSUPPORTED');
     }
   }
@@ -242,9 +230,7 @@ void t.test('an OpenSSH file that would keep us busy for hours is refused at onc
   const rounds = body.indexOf(Buffer.from('0000000200000001', 'hex'));
   t.ok(rounds > 0);
   body.writeUInt32BE(0xffffffff, rounds);
-  const error = errorOf(() =>
-    readPrivateKey(Buffer.from(formatPem('OPENSSH PRIVATE KEY', body)), passphrase),
-  );
+  const error = errorOf(() => readPrivateKey(Buffer.from(toPem(body, 'OPENSSH PRIVATE KEY')), passphrase));
   t.equal(error.code, 'KEY_UNSUPPORTED');
   t.match(error.message, /4294967295 rounds/);
   t.end();
@@ -282,7 +268,7 @@ void t.test('files are read from disk, and errors name them', async t => {
 void t.test('a private key that others can read is refused, and so is a file that is no key', async t => {
   const path = write('open-key', toPkcs8Pem(generatePrivateKey('P-256')), 0o644);
   await t.rejects(loadPrivateKeyFile(path), { code: 'FILE_PERMISSIONS', hint: `chmod 600 ${path}` });
-  const certificate = write('certificate.pem', formatPem('CERTIFICATE', Buffer.of(48, 0)), 0o644);
+  const certificate = write('certificate.pem', toPem(Buffer.of(48, 0), 'CERTIFICATE'), 0o644);
   await t.rejects(loadPrivateKeyFile(certificate), {
     code: 'KEY_UNSUPPORTED',
     message: /holds a certificate/,

@@ -122,3 +122,25 @@ void t.test('an agent that slept through the end of its certificate while the li
   t.pass('it came back by itself');
   await agent.close();
 });
+
+void t.test(
+  'revoked, registered again: the agent comes back as the new node, whatever it remembers',
+  async t => {
+    const clock = createManualClock();
+    const test = await startTestLink(t, { clock });
+    const key = generatePrivateKey('P-256');
+    const old = await test.register(key);
+    const first = startAgent(t, test, clock, key);
+    await passTime(clock, () => says(first, 'online'), 0);
+    await test.control.revokeNode({ node: `${old.id}`, comment: '' });
+    t.match(await first.ended, { reason: 'revoked' });
+    const again = startAgent(t, test, clock, key);
+    t.match(await again.ended, { reason: 'revoked' }, 'the key itself is revoked');
+
+    const { id } = await test.register(key, { again: true });
+    const back = startAgent(t, test, clock, key);
+    await passTime(clock, () => says(back, 'online'), 0);
+    t.equal((await test.until(`${id}`, 'online')).id, id);
+    await back.close();
+  },
+);

@@ -138,6 +138,24 @@ void t.test('presence', async t => {
     t.equal((await test.until(`${id}`, 'offline')).reason, 'no answer');
   });
 
+  await t.test(
+    'a pause of the link itself is not held against a node whose answer waits to be read',
+    async t => {
+      const key = newKey();
+      const { id } = await test.register(key);
+      const live = await test.online(key);
+      clock.advance(limits.pingEveryMs + 500);
+      // The ping is out; the link sleeps longer than it would wait, and its sweep comes before it reads.
+      clock.oversleep(limits.pongWithinMs + 2_000);
+      clock.advance(1);
+      t.equal(statusName(await test.control.getNode({ node: `${id}` })), 'online');
+      await enrollOn(live.connection, key, live.enrollment.generation);
+      clock.advance(limits.pongWithinMs);
+      t.equal(statusName(await test.control.getNode({ node: `${id}` })), 'online');
+      await live.session.close();
+    },
+  );
+
   await t.test('a node that answers stays', async t => {
     const key = newKey();
     const { id } = await test.register(key);

@@ -346,7 +346,7 @@ function endOr(running: Running, message: string): Promise<'crashed' | 'past the
 void t.test('kill -9 of a node at every step to its renewal: one usable credential always', async t => {
   const site = await openSiege(t, { more: ['--certificate-lifetime', '10m'] });
   const withState = { before: 0, after: 0 };
-  const crashes = await walk(4, 3, async step => {
+  const crashes = await walk(8, 3, async step => {
     const key = newKey();
     const name = `step-${step}`;
     const id = await site.register(key);
@@ -374,7 +374,7 @@ void t.test('kill -9 of a node at every step to its renewal: one usable credenti
 
 void t.test('kill -9 of the link at every step of a renewal: one usable credential always', async t => {
   const site = await openSiege(t, { more: ['--certificate-lifetime', '10m'] });
-  const crashes = await walk(6, 1, async step => {
+  const crashes = await walk(10, 1, async step => {
     const key = newKey();
     const name = `step-${step}`;
     const id = await site.register(key);

@@ -64,9 +64,13 @@ export async function openNodePort(options: NodePortOptions): Promise<Port> {
     enrollments,
     clock,
     log,
+    onLate(connection) {
+      metrics.enrollment('DEADLINE_EXCEEDED');
+      refusals.count(connection.remoteAddress, 'DEADLINE_EXCEEDED');
+    },
     onIssued(connection, nodeId, fingerprint) {
       const session = linkDoor.sessionOn(connection);
-      if (session?.nodeId === nodeId) session.successors.add(fingerprint);
+      if (session?.nodeId === nodeId) session.successor = fingerprint;
     },
   });
   door.addService(EnrollmentService, enrollmentDoor);

@@ -88,8 +88,7 @@ export function createEnrollments(options: EnrollmentsOptions): Enrollments {
     const { remoteAddress } = peer;
     const state: InFlight = { remoteAddress, peer, proving: false, lost: false };
     if (!inFlight.take(state)) {
-      metrics.enrollment('LINK_BUSY');
-      throw busy();
+      throw refuse(peer, busy());
     }
     const attempt: Attempt = {
       hello(hello) {

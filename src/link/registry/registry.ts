@@ -4,7 +4,7 @@
  * anything that races it the revocation wins. When the store fails, presence stays true in memory (presence-overlay.ts).
  */
 import type { Clock } from '../../base/clock.js';
-import { RollcallError } from '../../base/errors.js';
+import { isRollcallError, RollcallError } from '../../base/errors.js';
 import type { Log } from '../../base/log.js';
 import type { Random } from '../../base/random.js';
 import { findNodeId } from '../../identity/node-id.js';
@@ -164,15 +164,23 @@ export function createRegistry(options: RegistryOptions): Registry {
     return findByIndex(tenant, nameKey(tenant, text));
   }
 
+  /** One record that cannot be read must not keep the link from starting. */
+  async function recoverNode(node: { tenant: string; id: bigint }, aliveAt: number): Promise<void> {
+    try {
+      await transitions.apply(node, () => ({ type: 'link-restarted', at: aliveAt }));
+    } catch (error) {
+      if (!isRollcallError(error, 'INTERNAL') && !isRollcallError(error, 'NODE_NOT_FOUND')) throw error;
+      log.error({ err: error, nodeId: `${node.id}` }, 'a node that was online cannot be read');
+    }
+  }
+
   async function recoverTenant(tenant: string, aliveAt: number): Promise<number> {
     const prefix = statusPrefix(tenant, 'online');
     let count = 0;
     for (let after: string | undefined; ;) {
       const entries = await store.list({ prefix, after, limit: recoverAtOnce });
       const nodes = entries.map(({ key }) => ({ tenant, id: idOfKey(key) }));
-      await Promise.all(
-        nodes.map(node => transitions.apply(node, () => ({ type: 'link-restarted', at: aliveAt }))),
-      );
+      await Promise.all(nodes.map(node => recoverNode(node, aliveAt)));
       count += entries.length;
       after = entries.at(-1)?.key;
       if (entries.length < recoverAtOnce) return count;

@@ -109,9 +109,12 @@ function decideIssued(record: NodeRecord, event: EventOf<'issued'>): Decision {
   return { outcome: 'changed', record: next, audit };
 }
 
-/** From the confirmed generation up to the last issued is honest, and so is no memory at all. */
+/**
+ * From the confirmed generation up to the last issued is honest, and so is no memory at all. To a node that was never
+ * issued anything its key may remember what it was before, as a node that was revoked.
+ */
 export function isCloneSuspected(record: NodeRecord, rememberedGeneration: bigint): boolean {
-  if (rememberedGeneration === 0n) return false;
+  if (rememberedGeneration === 0n || record.issuedGeneration === 0n) return false;
   return rememberedGeneration < record.confirmedGeneration || rememberedGeneration > record.issuedGeneration;
 }
 

@@ -23,8 +23,8 @@ export interface Session {
   heardAt: number;
   pingedAt: number | undefined;
   pings: bigint;
-  /** Certificates issued over this very session: a session opened with one of them is its hand-over, not a takeover. */
-  readonly successors: Set<string>;
+  /** The last certificate issued over this very session: a session opened with it is its hand-over, not a takeover. */
+  successor: string | undefined;
 }
 
 export type SweepVerdict = 'fine' | 'ping' | 'no answer' | 'certificate expired';

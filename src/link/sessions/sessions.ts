@@ -15,7 +15,6 @@ import { createTurns } from '../../base/turns.js';
 import { verifyNodeCertificate } from '../../identity/certificate.js';
 import type { LinkFrame, NodeFrame, Ready } from '../../protocol/generated/rollcall/v1/link.js';
 import { limits, protocolVersions } from '../../protocol/limits.js';
-import type { Metrics } from '../metrics.js';
 import type { Registry } from '../registry/registry.js';
 import { judgeSession, type Peer, type Session } from './session.js';
 
@@ -27,7 +26,6 @@ export interface SessionsOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
-  readonly metrics: Metrics;
 }
 
 /** Why a session ended by itself. */
@@ -54,7 +52,7 @@ const sweepEveryMs = 500;
 const returnsPerSecond = 300;
 
 export function createSessions(options: SessionsOptions): Sessions {
-  const { registry, clock, log, metrics } = options;
+  const { registry, clock, log } = options;
   const opening = new Set<Session>();
   const live = new Map<bigint, Session>();
   const inTurn = createTurns();
@@ -80,7 +78,7 @@ export function createSessions(options: SessionsOptions): Sessions {
       heardAt: clock.elapsed(),
       pingedAt: undefined,
       pings: 0n,
-      successors: new Set(),
+      successor: undefined,
     };
   }
 
@@ -100,7 +98,7 @@ export function createSessions(options: SessionsOptions): Sessions {
   async function admit(session: Session, ready: Ready): Promise<void> {
     throwIfEnded(session);
     const previous = live.get(session.nodeId);
-    const handover = previous?.successors.has(session.certificate.fingerprint) ?? false;
+    const handover = previous?.successor === session.certificate.fingerprint;
     await registry.openSession(session.tenant, session.nodeId, {
       session: session.id,
       certificateFingerprint: session.certificate.fingerprint,
@@ -114,10 +112,8 @@ export function createSessions(options: SessionsOptions): Sessions {
     }
     live.set(session.nodeId, session);
     session.heardAt = clock.elapsed();
-    if (!previous) metrics.presence('online', 'connected');
     welcome(session);
-    if (live.get(session.nodeId) === session && previous && previous.ended === undefined)
-      replace(previous, handover);
+    if (previous && previous.ended === undefined) replace(previous, handover);
   }
 
   function welcome(session: Session): void {
@@ -152,7 +148,6 @@ export function createSessions(options: SessionsOptions): Sessions {
   function retire(session: Session, reason: string): Promise<void> {
     if (live.get(session.nodeId) !== session) return Promise.resolve();
     live.delete(session.nodeId);
-    metrics.presence('offline', reason);
     log.info({ nodeId: `${session.nodeId}`, reason }, 'node offline');
     const done = registry.closeSession(session.tenant, session.nodeId, session.id, { reason }).then(
       () => undefined,
@@ -171,9 +166,14 @@ export function createSessions(options: SessionsOptions): Sessions {
     return closed;
   }
 
+  let sweptAt = clock.elapsed();
   const sweep = clock.every(sweepEveryMs, () => {
     const elapsed = clock.elapsed();
     const now = clock.now();
+    // A pause of this process is no silence of the nodes: their answers wait to be read behind this very timer.
+    const pausedMs = elapsed - sweptAt - sweepEveryMs;
+    sweptAt = elapsed;
+    if (pausedMs > sweepEveryMs) forgive(pausedMs);
     for (const session of live.values()) {
       const verdict = judgeSession(session, limits, elapsed, now);
       if (verdict === 'ping') ping(session, elapsed);
@@ -188,6 +188,12 @@ export function createSessions(options: SessionsOptions): Sessions {
       }
     }
   });
+
+  function forgive(pausedMs: number): void {
+    for (const session of live.values()) {
+      if (session.pingedAt !== undefined) session.pingedAt += pausedMs;
+    }
+  }
 
   function ping(session: Session, elapsed: number): void {
     session.pingedAt = elapsed;
@@ -218,10 +224,7 @@ export function createSessions(options: SessionsOptions): Sessions {
       await Promise.all(
         concerned.map(session => {
           session.ended = error;
-          if (live.get(nodeId) === session) {
-            live.delete(nodeId);
-            metrics.presence('revoked', 'revoked');
-          }
+          if (live.get(nodeId) === session) live.delete(nodeId);
           return session.peer.end(error);
         }),
       );

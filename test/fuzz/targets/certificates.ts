@@ -4,7 +4,11 @@ import fc from 'fast-check';
 import { isRollcallError } from '../../../src/base/errors.js';
 import { fromPem, toPem } from '../../../src/base/pem.js';
 import { readCertificateFields } from '../../../src/identity/certificate-fields.js';
-import { endPointBinding, maxNodeCertificateBytes, verifyNodeCertificate } from '../../../src/identity/certificate.js';
+import {
+  endPointBinding,
+  maxNodeCertificateBytes,
+  verifyNodeCertificate,
+} from '../../../src/identity/certificate.js';
 import type { Curve } from '../../../src/identity/curve.js';
 import {
   booleanOf,
@@ -37,18 +41,41 @@ function authorityOn(curve: Curve) {
   const keyObject = createPrivateKey(toPkcs8Pem(key));
   const { spki } = key.publicKey;
   const name = `Fuzz Authority ${curve}`;
-  const template = { subject: name, issuer: name, publicKey: spki, issuerPublicKey: spki, signWith: keyObject };
+  const template = {
+    subject: name,
+    issuer: name,
+    publicKey: spki,
+    issuerPublicKey: spki,
+    signWith: keyObject,
+  };
   const serial = Buffer.of(1);
   const dates = { notBefore: start - hour, notAfter: start + 24 * hour };
-  const der = writeCertificate({ ...template, serial, ...dates, ca: { pathLength: 0 }, keyUsage: ['keyCertSign'] });
-  return { name, spki, keyObject, der, hash: curve === 'P-256' ? 'sha256' : 'sha384', certificate: new X509Certificate(der) };
+  const der = writeCertificate({
+    ...template,
+    serial,
+    ...dates,
+    ca: { pathLength: 0 },
+    keyUsage: ['keyCertSign'],
+  });
+  return {
+    name,
+    spki,
+    keyObject,
+    der,
+    hash: curve === 'P-256' ? 'sha256' : 'sha384',
+    certificate: new X509Certificate(der),
+  };
 }
 
 type Authority = ReturnType<typeof authorityOn>;
 const authorities: readonly Authority[] = [authorityOn('P-256'), authorityOn('P-384')];
 const trusted = authorities.map(({ certificate }) => certificate);
 
-function nodeCertificate(authority: Authority, curve: Curve, more: Partial<CertificateTemplate> = {}): Buffer {
+function nodeCertificate(
+  authority: Authority,
+  curve: Curve,
+  more: Partial<CertificateTemplate> = {},
+): Buffer {
   return writeCertificate({
     subject: 'a node',
     issuer: authority.name,
@@ -136,17 +163,29 @@ const nodeCertificates: Target = {
     const openssl = findX509(input);
     // What the authority signed all the same, such as an odd subject, which nobody reads here: TLS keeps it out.
     if (!openssl) return 'verified, unreadable to OpenSSL';
-    demand(input.length <= maxNodeCertificateBytes && openssl.raw.equals(input), 'nothing but the certificate');
+    demand(
+      input.length <= maxNodeCertificateBytes && openssl.raw.equals(input),
+      'nothing but the certificate',
+    );
     demand(
       authorities.some(authority => openssl.verify(authority.certificate.publicKey)),
       'OpenSSL finds an authority behind it too',
     );
     demand(!openssl.ca, 'no authority');
-    demand(openssl.subjectAltName === `URI:${formatSpiffeId(trustDomain, nodeId)}`, 'one name, as OpenSSL reads it');
+    demand(
+      openssl.subjectAltName === `URI:${formatSpiffeId(trustDomain, nodeId)}`,
+      'one name, as OpenSSL reads it',
+    );
     demand(openssl.keyUsage.join() === '1.3.6.1.5.5.7.3.2', 'clientAuth alone');
     demand(notBefore <= now && now < notAfter, 'it is valid now');
-    demand(Date.parse(openssl.validFrom) === notBefore && Date.parse(openssl.validTo) === notAfter, 'the same dates');
-    demand(createHash('sha256').update(input).digest('hex') === fingerprint, 'the fingerprint is of these bytes');
+    demand(
+      Date.parse(openssl.validFrom) === notBefore && Date.parse(openssl.validTo) === notAfter,
+      'the same dates',
+    );
+    demand(
+      createHash('sha256').update(input).digest('hex') === fingerprint,
+      'the fingerprint is of these bytes',
+    );
     demand(openssl.raw.includes(publicKey.spki), 'the key is in it');
     return 'verified';
   },
@@ -173,7 +212,8 @@ const certificateFields: Target = {
     const bits = writeTree(leaf(0x03, Buffer.concat([Buffer.of(0), signature])));
     demand(wrap(signedPart, signatureAlgorithm, bits).equals(input), 'the parts are the whole');
     demand(/^(?:[0-9a-f]{2}){1,20}$/.test(serial) && !/^(?:00)*$/.test(serial), 'a serial');
-    for (const part of [fields.issuer, fields.subject, fields.spki]) demand(signedPart.includes(part), 'signed');
+    for (const part of [fields.issuer, fields.subject, fields.spki])
+      demand(signedPart.includes(part), 'signed');
     for (const { value } of extensions.values()) demand(signedPart.includes(value), 'signed extensions');
     demand(Number.isSafeInteger(fields.notBefore) && Number.isSafeInteger(fields.notAfter), 'dates');
     return 'read';
@@ -196,7 +236,11 @@ const algorithms = [
   '06092a864886f70d01010a3000',
 ].map(hex);
 const bound = algorithms.map(algorithm =>
-  wrap(writeTree(leaf(0x30, hex('0500'))), writeTree(leaf(0x30, algorithm)), writeTree(leaf(0x03, hex('00')))),
+  wrap(
+    writeTree(leaf(0x30, hex('0500'))),
+    writeTree(leaf(0x30, algorithm)),
+    writeTree(leaf(0x03, hex('00'))),
+  ),
 );
 const boundPool = [...pool, ...bound.flatMap(der => nodesOf(readTree(der)))];
 
@@ -210,8 +254,13 @@ const bindings: Target = {
   check(input) {
     const result = tried(() => endPointBinding(input), 'BINDING_REFUSED');
     if ('refusal' in result) return 'BINDING_REFUSED';
-    const hashes = ['sha224', 'sha256', 'sha384', 'sha512'].map(hash => createHash(hash).update(input).digest());
-    demand(hashes.some(digest => digest.equals(result.value)), 'a hash of the certificate, never a weak one');
+    const hashes = ['sha224', 'sha256', 'sha384', 'sha512'].map(hash =>
+      createHash(hash).update(input).digest(),
+    );
+    demand(
+      hashes.some(digest => digest.equals(result.value)),
+      'a hash of the certificate, never a weak one',
+    );
     return 'bound';
   },
 };
@@ -230,7 +279,13 @@ const issuers: Target = {
 };
 
 const pems = [ders, [ders[0] ?? hex('')], []].map(list => list.map(der => toPem(der)).join('# between\n'));
-const words = ['-----BEGIN CERTIFICATE-----', '-----END CERTIFICATE-----', '-----BEGIN EC PARAMETERS-----', '=', '-'];
+const words = [
+  '-----BEGIN CERTIFICATE-----',
+  '-----END CERTIFICATE-----',
+  '-----BEGIN EC PARAMETERS-----',
+  '=',
+  '-',
+];
 
 const certificateFiles: Target = {
   name: 'fromPem',
@@ -241,12 +296,17 @@ const certificateFiles: Target = {
     if ('refusal' in result) return 'CONFIG_INVALID';
     const again = fromPem(result.value.map(der => toPem(der)).join(''), 'same');
     demand(again.length === result.value.length, 'as many are written as were read');
-    demand(again.every((der, index) => der.length > 0 && der.equals(result.value[index] ?? hex(''))), 'the same');
+    demand(
+      again.every((der, index) => der.length > 0 && der.equals(result.value[index] ?? hex(''))),
+      'the same',
+    );
     return 'read';
   },
 };
 
-const readers = [unsignedOf, booleanOf, bytesOfBits, oidOf, timeOf] as readonly ((element: DerElement) => unknown)[];
+const readers = [unsignedOf, booleanOf, bytesOfBits, oidOf, timeOf] as readonly ((
+  element: DerElement,
+) => unknown)[];
 
 function unlessRefused<T>(read: () => T): T | undefined {
   try {
@@ -263,13 +323,19 @@ function walk(element: DerElement, depth: number): number {
   if (element.content.length < 300) for (const read of readers) unlessRefused(() => read(element));
   const children = depth < 20 ? unlessRefused(() => childrenOf(element)) : undefined;
   if (!children) return 1;
-  demand(Buffer.concat(children.map(({ whole }) => whole)).equals(element.content), 'children are the content');
+  demand(
+    Buffer.concat(children.map(({ whole }) => whole)).equals(element.content),
+    'children are the content',
+  );
   return children.reduce((sum, child, index) => sum + (index < 50 ? walk(child, depth + 1) : 1), 1);
 }
 
 const der: Target = {
   name: 'readDer',
-  inputs: fc.oneof(changedCertificates, changedBytes(pool.map(writeTree).filter(({ length }) => length < 200))),
+  inputs: fc.oneof(
+    changedCertificates,
+    changedBytes(pool.map(writeTree).filter(({ length }) => length < 200)),
+  ),
   reaches: ['read', 'refused'],
   check(input) {
     const element = unlessRefused(() => readDer(input));
@@ -280,4 +346,11 @@ const der: Target = {
   },
 };
 
-export const certificateTargets = [nodeCertificates, certificateFields, bindings, issuers, certificateFiles, der];
+export const certificateTargets = [
+  nodeCertificates,
+  certificateFields,
+  bindings,
+  issuers,
+  certificateFiles,
+  der,
+];

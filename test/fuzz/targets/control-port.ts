@@ -36,7 +36,9 @@ const methods = [
 ] as const;
 type Method = (typeof methods)[number];
 
-const pool = Array.from({ length: 24 }, (_, index) => fixedKey(index % 4 === 0 ? 'P-384' : 'P-256', `fuzz ${index}`));
+const pool = Array.from({ length: 24 }, (_, index) =>
+  fixedKey(index % 4 === 0 ? 'P-384' : 'P-256', `fuzz ${index}`),
+);
 const keys = pool.map(({ publicKey }) => publicKey.spki);
 const fingerprints = pool.map(({ publicKey }) => publicKey.fingerprint);
 
@@ -44,9 +46,45 @@ const fingerprints = pool.map(({ publicKey }) => publicKey.fingerprint);
 
 const words = [
   ...['', 'node-1', 'node-2', 'a', 'x'.repeat(64), 'x'.repeat(65), '42', '007', '0', '-1', 'site', 'rack/1'],
-  ...['#0', '#1', '#2', '#3', '#17', '18446744073709551616', '99999999999999999999', 'SHA256:', 'SHA256:/../'],
-  ...['\0', '\n', '\u001b[2J', '\u202e', '\ufeff', '\ufffd', 'é', '😀', '😀'.repeat(50), 'ß'.repeat(100), '\ud800'],
-  ...['../', '%2f', '/', '\\', '"', '${x}', '__proto__', 'constructor', 'null', ' ', 'x'.repeat(5000), '=', '&'],
+  ...[
+    '#0',
+    '#1',
+    '#2',
+    '#3',
+    '#17',
+    '18446744073709551616',
+    '99999999999999999999',
+    'SHA256:',
+    'SHA256:/../',
+  ],
+  ...[
+    '\0',
+    '\n',
+    '\u001b[2J',
+    '\u202e',
+    '\ufeff',
+    '\ufffd',
+    'é',
+    '😀',
+    '😀'.repeat(50),
+    'ß'.repeat(100),
+    '\ud800',
+  ],
+  ...[
+    '../',
+    '%2f',
+    '/',
+    '\\',
+    '"',
+    '${x}',
+    '__proto__',
+    'constructor',
+    'null',
+    ' ',
+    'x'.repeat(5000),
+    '=',
+    '&',
+  ],
 ];
 const text = fc.oneof(
   { weight: 4, arbitrary: fc.constantFrom(...words, ...fingerprints) },
@@ -54,10 +92,19 @@ const text = fc.oneof(
   { weight: 1, arbitrary: fc.string({ unit: 'binary', maxLength: 90 }) },
 );
 const nodeText = fc.oneof(fc.constantFrom('#0', '#1', '#2', '#3', '#17', 'node-1', ...fingerprints), text);
-const name = fc.oneof(fc.constant(''), fc.nat(40).map(number => `node-${number}`), text);
+const name = fc.oneof(
+  fc.constant(''),
+  fc.nat(40).map(number => `node-${number}`),
+  text,
+);
 const labels = fc.oneof(
   { weight: 2, arbitrary: fc.constant<Record<string, string>>({}) },
-  { weight: 1, arbitrary: fc.dictionary(fc.constantFrom('site', 'rack/1', 'a'), fc.constantFrom('é', '😀', ''), { maxKeys: 2 }) },
+  {
+    weight: 1,
+    arbitrary: fc.dictionary(fc.constantFrom('site', 'rack/1', 'a'), fc.constantFrom('é', '😀', ''), {
+      maxKeys: 2,
+    }),
+  },
   { weight: 1, arbitrary: fc.dictionary(text, text, { maxKeys: 3 }) },
 );
 const status = fc.oneof(
@@ -69,7 +116,14 @@ const token = fc.oneof(
   { weight: 3, arbitrary: fc.constant('') },
   {
     weight: 2,
-    arbitrary: fc.constantFrom('#0', '#1', '#5', '#18446744073709551616', '#99999999999999999999', '#9999999999'),
+    arbitrary: fc.constantFrom(
+      '#0',
+      '#1',
+      '#5',
+      '#18446744073709551616',
+      '#99999999999999999999',
+      '#9999999999',
+    ),
   },
   { weight: 1, arbitrary: text },
 );
@@ -228,7 +282,13 @@ export function controlTarget(calls: ControlCalls): Target {
     weight: 10,
     reaches: [
       ...methods.map(method => `${method} answered`),
-      ...['REQUEST_INVALID', 'KEY_UNSUPPORTED', 'NODE_NOT_FOUND', 'NODE_ALREADY_REGISTERED', 'NODE_NAME_TAKEN'],
+      ...[
+        'REQUEST_INVALID',
+        'KEY_UNSUPPORTED',
+        'NODE_NOT_FOUND',
+        'NODE_ALREADY_REGISTERED',
+        'NODE_NAME_TAKEN',
+      ],
     ],
     check: input => asker.ask(input),
   };

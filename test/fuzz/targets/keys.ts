@@ -11,7 +11,13 @@ import { readPrivateKey, readPublicKey } from '../../../src/identity/key-file.js
 import { formatOpensshPrivate, formatOpensshPublic } from '../../../src/identity/openssh.js';
 import { encodePkcs8 } from '../../../src/identity/private-key-der.js';
 import { privateKeyFromNumber, revealScalar, toPkcs8Pem } from '../../../src/identity/private-key.js';
-import { parseSpki, samePublicKey, toPoint, type Curve, type PublicKey } from '../../../src/identity/public-key.js';
+import {
+  parseSpki,
+  samePublicKey,
+  toPoint,
+  type Curve,
+  type PublicKey,
+} from '../../../src/identity/public-key.js';
 import { changeBytes, changedBytes, pick, steps, type Step } from '../bytes.js';
 import { branch, changeTree, leaf, nodesOf, readTree, writeTree, type DerNode } from '../der-tree.js';
 import { demand, tried, type Target } from '../fuzzing.js';
@@ -24,7 +30,9 @@ import {
   type SshField,
 } from '../ssh-fields.js';
 
-const vectors = JSON.parse(readFileSync(new URL('../../vectors/key-files.json', import.meta.url), 'utf8')) as Readonly<
+const vectors = JSON.parse(
+  readFileSync(new URL('../../vectors/key-files.json', import.meta.url), 'utf8'),
+) as Readonly<
   Record<'accepted' | 'refused', readonly { readonly wanted: 'public' | 'private'; readonly text: string }[]>
 >;
 const texts = [...vectors.accepted, ...vectors.refused].map(({ text }) => text);
@@ -68,7 +76,8 @@ const derPool = texts
 
 function changeArmoured(file: Armoured, list: readonly Step[]): Buffer {
   const { body } = file;
-  const changed = body[0] === 0x30 ? writeTree(changeTree(readTree(body), list, derPool)) : changeSsh(body, list);
+  const changed =
+    body[0] === 0x30 ? writeTree(changeTree(readTree(body), list, derPool)) : changeSsh(body, list);
   return writeArmour({ ...file, body: changed });
 }
 
@@ -79,10 +88,14 @@ function changeSsh(body: Buffer, list: readonly Step[]): Buffer {
   const outer = readFields(inner);
   const half = list.length >> 1;
   const count = outer.findIndex(({ isString }) => !isString);
-  const [start, rest] = count === -1 ? [outer, Buffer.of()] : [outer.slice(0, count), outer[count]?.bytes ?? Buffer.of()];
+  const [start, rest] =
+    count === -1 ? [outer, Buffer.of()] : [outer.slice(0, count), outer[count]?.bytes ?? Buffer.of()];
   const strings = [...start, rawField(rest.subarray(0, 4)), ...readFields(rest.subarray(4))];
   const secret = strings.at(-1)?.bytes ?? Buffer.of();
-  const changed = changeFields([rawField(secret.subarray(0, 8)), ...readFields(secret.subarray(8))], list.slice(half));
+  const changed = changeFields(
+    [rawField(secret.subarray(0, 8)), ...readFields(secret.subarray(8))],
+    list.slice(half),
+  );
   const whole = [...strings.slice(0, -1), stringField(writeFields(changed))];
   return Buffer.concat([magic, writeFields(changeFields(whole, list.slice(0, half)))]);
 }
@@ -90,11 +103,13 @@ function changeSsh(body: Buffer, list: readonly Step[]): Buffer {
 /** What a reader takes, three times of four; otherwise what it refuses. */
 function keyFiles(wanted: 'public' | 'private'): fc.Arbitrary<Buffer> {
   const good = vectors.accepted.filter(each => each.wanted === wanted).map(({ text }) => text);
-  return fc.tuple(fc.nat(3), fc.noBias(fc.nat()), fc.boolean(), steps).map(([from, number, isInside, list]) => {
-    const text = pick(from === 0 ? texts : good, number);
-    const file = isInside ? readArmour(text) : undefined;
-    return file ? changeArmoured(file, list) : changeBytes(Buffer.from(text), list, files);
-  });
+  return fc
+    .tuple(fc.nat(3), fc.noBias(fc.nat()), fc.boolean(), steps)
+    .map(([from, number, isInside, list]) => {
+      const text = pick(from === 0 ? texts : good, number);
+      const file = isInside ? readArmour(text) : undefined;
+      return file ? changeArmoured(file, list) : changeBytes(Buffer.from(text), list, files);
+    });
 }
 
 const files = texts.map(text => Buffer.from(text));
@@ -155,7 +170,10 @@ const publicFiles: Target = {
       key => {
         checkPublicKey(key);
         const { comment = '' } = key;
-        demand(comment.length <= 256 && !/\p{C}/u.test(comment), `a comment to print: ${JSON.stringify(comment)}`);
+        demand(
+          comment.length <= 256 && !/\p{C}/u.test(comment),
+          `a comment to print: ${JSON.stringify(comment)}`,
+        );
         const again = readPublicKey(Buffer.from(formatOpensshPublic(key, comment)));
         demand(samePublicKey(again, key), 'what is written is read again');
       },
@@ -245,7 +263,9 @@ function rewriteSecret(container: Buffer, list: readonly Step[]): Buffer {
     Buffer.concat([writeFields(fields), Buffer.from(Array.from({ length: 16 }, (_, index) => index + 1))]);
   const old = padded(opensshSecret());
   const wanted = padded(changeFields(opensshSecret(), list));
-  const changed = container.subarray(start).map((byte, index) => byte ^ (old[index] ?? 0) ^ (wanted[index] ?? 0));
+  const changed = container
+    .subarray(start)
+    .map((byte, index) => byte ^ (old[index] ?? 0) ^ (wanted[index] ?? 0));
   return Buffer.concat([container.subarray(0, start), changed]);
 }
 

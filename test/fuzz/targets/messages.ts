@@ -57,14 +57,24 @@ const enrollRequests = kind<EnrollRequest>(
   {
     step: {
       $case: 'proof',
-      value: { signature: bytes, sessionPublicKey: spki, sessionSignature: bytes, generation: (1n << 64n) - 1n },
+      value: {
+        signature: bytes,
+        sessionPublicKey: spki,
+        sessionSignature: bytes,
+        generation: (1n << 64n) - 1n,
+      },
     },
   },
 );
 
 const nodeFrames = kind<NodeFrame>(
   NodeFrame,
-  { frame: { $case: 'ready', value: { protocolVersion: 1, agentVersion: 'test', nodeClockMs: 1_924_988_400_000n } } },
+  {
+    frame: {
+      $case: 'ready',
+      value: { protocolVersion: 1, agentVersion: 'test', nodeClockMs: 1_924_988_400_000n },
+    },
+  },
   { frame: { $case: 'pong', value: { sequence: (1n << 64n) - 1n } } },
 );
 
@@ -160,18 +170,23 @@ const words = [
   ...['', 'x', '\0', '\n', '\u001b[2J', 'é', '😀', '\ud800', '\udc00x', '%', '%E0%A4%A', 'a'.repeat(1023)],
   ...['x'.repeat(5000), '😀'.repeat(600), ...errorCodes.slice(0, 5), 'INTERNAL', '__proto__', 'constructor'],
 ];
-const someText = fc
-  .array(fc.constantFrom(...words), { maxLength: 3 })
-  .map(list => list.join(''));
+const someText = fc.array(fc.constantFrom(...words), { maxLength: 3 }).map(list => list.join(''));
 
 const stated: Target = {
   name: 'toGrpcStatus',
   inputs: fc
-    .record({ code: fc.constantFrom(...errorCodes), message: someText, hint: fc.option(someText, { nil: undefined }) })
+    .record({
+      code: fc.constantFrom(...errorCodes),
+      message: someText,
+      hint: fc.option(someText, { nil: undefined }),
+    })
     .map(error => Buffer.from(JSON.stringify(error))),
   reaches: ['said'],
   check(input) {
-    const { code, message, hint } = JSON.parse(input.toString()) as Pick<RollcallError, 'code' | 'message' | 'hint'>;
+    const { code, message, hint } = JSON.parse(input.toString()) as Pick<
+      RollcallError,
+      'code' | 'message' | 'hint'
+    >;
     const status = toGrpcStatus(new RollcallError(code, message, { hint, cause: new Error('private') }));
     // As the library writes them into headers; it throws where nobody catches when they do not fit.
     const headers = { 'grpc-message': encodeURI(status.details), ...status.metadata.toHttp2Headers() };
@@ -180,7 +195,10 @@ const stated: Target = {
     demand(!said.includes('private'), 'causes never travel');
     demand(status.code === statusTable[code].grpc, 'the status of the table');
     const heard = fromGrpcStatus(status);
-    demand(heard.code === code && (heard.hint === undefined) === (hint === undefined), 'what was said is heard');
+    demand(
+      heard.code === code && (heard.hint === undefined) === (hint === undefined),
+      'what was said is heard',
+    );
     return 'said';
   },
 };

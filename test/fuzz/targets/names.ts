@@ -4,7 +4,12 @@ import fc from 'fast-check';
 import { isRollcallError } from '../../../src/base/errors.js';
 import { findNodeId, isNodeId, parseNodeId } from '../../../src/identity/node-id.js';
 import { toPkcs8Pem } from '../../../src/identity/private-key.js';
-import { formatSpiffeId, isTrustDomain, parseSpiffeId, parseTrustDomain } from '../../../src/identity/spiffe.js';
+import {
+  formatSpiffeId,
+  isTrustDomain,
+  parseSpiffeId,
+  parseTrustDomain,
+} from '../../../src/identity/spiffe.js';
 import { parseHost } from '../../../src/link/authority/development.js';
 import { writeCertificate, type AlternativeName } from '../../../src/link/authority/x509.js';
 import { checkLabels, checkName } from '../../../src/link/registry/labels.js';
@@ -13,7 +18,16 @@ import { demand, tried, type Target } from '../fuzzing.js';
 import { changedTexts } from '../texts.js';
 import { fixedKey } from './keys.js';
 
-const numbers = ['1', '16019329408659850374', '18446744073709551615', '18446744073709551616', '0', '007', '-1', '1e3'];
+const numbers = [
+  '1',
+  '16019329408659850374',
+  '18446744073709551615',
+  '18446744073709551616',
+  '0',
+  '007',
+  '-1',
+  '1e3',
+];
 const odd = ['\0', '\n', ' ', '%2f', '..', '/', '０', '١', '\u202e', 'É', '_', '-', '255', '0x1'];
 
 const nodeIds: Target = {
@@ -35,12 +49,10 @@ const ids = domains.map(domain => `spiffe://${domain}/node/16019329408659850374`
 
 const spiffeIds: Target = {
   name: 'parseSpiffeId',
-  inputs: changedTexts([...ids, ...ids, 'spiffe://a/node/0', 'spiffe://a:1/node/1', 'spiffe://a/node/1?b#c'], [
-    ...numbers,
-    ...odd,
-    'spiffe',
-    'node',
-  ]),
+  inputs: changedTexts(
+    [...ids, ...ids, 'spiffe://a/node/0', 'spiffe://a:1/node/1', 'spiffe://a/node/1?b#c'],
+    [...numbers, ...odd, 'spiffe', 'node'],
+  ),
   reaches: ['read', 'refused'],
   check(input) {
     const text = input.toString();
@@ -61,12 +73,23 @@ const trustDomains: Target = {
     const result = tried(() => parseTrustDomain(text), 'CONFIG_INVALID');
     demand('value' in result === isTrustDomain(text), 'both readers agree');
     if ('refusal' in result) return 'CONFIG_INVALID';
-    demand(result.value === text && parseSpiffeId(formatSpiffeId(text, 1n))?.trustDomain === text, 'it can be used');
+    demand(
+      result.value === text && parseSpiffeId(formatSpiffeId(text, 1n))?.trustDomain === text,
+      'it can be used',
+    );
     return 'read';
   },
 };
 
-const hosts = ['link.example.org', '*.example.org', '192.0.2.1', '2001:db8::1', 'localhost', '::ffff:1.2.3.4', 'a.1'];
+const hosts = [
+  'link.example.org',
+  '*.example.org',
+  '192.0.2.1',
+  '2001:db8::1',
+  'localhost',
+  '::ffff:1.2.3.4',
+  'a.1',
+];
 const key = fixedKey('P-256');
 const signWith = createPrivateKey(toPkcs8Pem(key));
 
@@ -84,14 +107,20 @@ const hostNames: Target = {
   name: 'parseHost',
   inputs: changedTexts(hosts, [...hosts, ...odd, '*', ':', '%eth0']),
   reaches: ['name', 'address', 'REQUEST_INVALID'],
-  weight: 4,
   check(input) {
     const host = findHost(input.toString());
     if (!host) return 'REQUEST_INVALID';
     const { spki } = key.publicKey;
     // Throws when it is no name after all.
     writeCertificate({
-      ...{ subject: 'a', issuer: 'a', publicKey: spki, issuerPublicKey: spki, signWith, serial: Buffer.of(1) },
+      ...{
+        subject: 'a',
+        issuer: 'a',
+        publicKey: spki,
+        issuerPublicKey: spki,
+        signWith,
+        serial: Buffer.of(1),
+      },
       ...{ notBefore: 0, notAfter: 1, keyUsage: [], alternativeNames: [host] },
     });
     return 'dns' in host ? 'name' : 'address';
@@ -129,9 +158,10 @@ const pageTokens: Target = {
   name: 'readPageToken',
   inputs: fc.oneof(
     changedTexts(tokens, ['=', '+', '/', '.', 'A', 'MA']),
-    changedTexts(tokens.map(token => Buffer.from(token, 'base64url').toString()), ['.', '-1', '00', '0']).map(text =>
-      Buffer.from(text.toString('base64url')),
-    ),
+    changedTexts(
+      tokens.map(token => Buffer.from(token, 'base64url').toString()),
+      ['.', '-1', '00', '0'],
+    ).map(text => Buffer.from(text.toString('base64url'))),
   ),
   reaches: ['read', 'none', 'REQUEST_INVALID'],
   check(input) {

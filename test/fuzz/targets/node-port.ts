@@ -78,7 +78,10 @@ const bodies: readonly Buffer[] = [
 const inputs = fc
   .tuple(fc.nat(255), fc.nat(255), fc.noBias(fc.nat()), steps, steps, fc.nat(2))
   .map(([path, header, number, outside, inside, mode]) => {
-    const body = mode === 0 ? framed(changeBytes(Buffer.from(hello), inside, [Buffer.from(proof)])) : pick(bodies, number);
+    const body =
+      mode === 0
+        ? framed(changeBytes(Buffer.from(hello), inside, [Buffer.from(proof)]))
+        : pick(bodies, number);
     const changed = changeBytes(body, mode === 1 ? outside : [], bodies);
     return Buffer.concat([Buffer.of(path, header), changed]);
   });
@@ -98,9 +101,16 @@ class Stranger {
 
   /** A connection the link ended, which it may do to a peer it had to refuse, is followed by another one. */
   async #session() {
-    if (this.#http2 && !this.#http2.session.closed && !this.#http2.session.destroyed) return this.#http2.session;
+    if (this.#http2 && !this.#http2.session.closed && !this.#http2.session.destroyed)
+      return this.#http2.session;
     const { address, ca } = this.#port;
-    const socket = connectTls({ host: '127.0.0.1', port: address.port, ca, servername: 'localhost', ALPNProtocols: ['h2'] });
+    const socket = connectTls({
+      host: '127.0.0.1',
+      port: address.port,
+      ca,
+      servername: 'localhost',
+      ALPNProtocols: ['h2'],
+    });
     await new Promise<void>((resolve, reject) => socket.once('secureConnect', resolve).once('error', reject));
     this.#http2 = connectHttp2(socket);
     return this.#http2.session;
@@ -146,7 +156,10 @@ class Stranger {
 
 function outcomeOf(status: string, code: unknown): string {
   if (typeof code !== 'string') return `status ${status}`;
-  demand(errorCodes.some(each => each === code), `a code of the closed set, not ${code}`);
+  demand(
+    errorCodes.some(each => each === code),
+    `a code of the closed set, not ${code}`,
+  );
   return code;
 }
 

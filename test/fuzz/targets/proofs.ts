@@ -24,16 +24,24 @@ const fieldNames = [
 ] as const;
 type Fields = readonly string[];
 
-const texts = fc.string({ unit: fc.constantFrom('a', 'b', '\0', 'é', '\u0001', '\u0004', 'node', '\0\0\0\u0001'), maxLength: 4 });
+const texts = fc.string({
+  unit: fc.constantFrom('a', 'b', '\0', 'é', '\u0001', '\u0004', 'node', '\0\0\0\u0001'),
+  maxLength: 4,
+});
 const someFields = fc
-  .tuple(fc.constantFrom('node', 'session'), fc.array(texts, { minLength: 7, maxLength: 7 }), fc.bigInt(0n, 3n))
+  .tuple(
+    fc.constantFrom('node', 'session'),
+    fc.array(texts, { minLength: 7, maxLength: 7 }),
+    fc.bigInt(0n, 3n),
+  )
   .map(([role, rest, generation]): Fields => [role, ...rest, `${generation}`]);
 
 /** Moves a character over the border between two fields, which is how two transcripts could become one. */
 function moveBorder(fields: Fields, at: number): Fields {
   const index = 1 + (at % 6);
   const [left = '', right = ''] = fields.slice(index, index + 2);
-  const moved = left === '' ? [right.slice(0, 1), right.slice(1)] : [left.slice(0, -1), left.slice(-1) + right];
+  const moved =
+    left === '' ? [right.slice(0, 1), right.slice(1)] : [left.slice(0, -1), left.slice(-1) + right];
   return [...fields.slice(0, index), ...moved, ...fields.slice(index + 2)];
 }
 
@@ -49,7 +57,12 @@ function transcriptOf(fields: Fields): Transcript {
   return {
     role: role === 'session' ? 'session' : 'node',
     ...{ trustDomain, tenant, bindingType },
-    ...{ binding: binding ?? none, nonce: nonce ?? none, nodeKey: nodeKey ?? none, sessionKey: sessionKey ?? none },
+    ...{
+      binding: binding ?? none,
+      nonce: nonce ?? none,
+      nodeKey: nodeKey ?? none,
+      sessionKey: sessionKey ?? none,
+    },
     generation: BigInt(fields.at(-1) ?? 0),
   };
 }
@@ -159,11 +172,13 @@ function signaturesOn(curve: Curve): Target {
   };
   return {
     name: `verifySignature on ${curve}`,
-    inputs: fc.tuple(fc.boolean(), fc.noBias(fc.nat()), steps).map(([isTree, number, list]) =>
-      isTree
-        ? writeTree(changeTree(pick(trees, number), list, pool))
-        : changeBytes(pick(samples, number), list, samples),
-    ),
+    inputs: fc
+      .tuple(fc.boolean(), fc.noBias(fc.nat()), steps)
+      .map(([isTree, number, list]) =>
+        isTree
+          ? writeTree(changeTree(pick(trees, number), list, pool))
+          : changeBytes(pick(samples, number), list, samples),
+      ),
     reaches: ['accepted', 'refused', 'not strict'],
     async check(input) {
       const isStrict = isStrictSignature(input, curve);

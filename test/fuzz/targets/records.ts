@@ -38,7 +38,13 @@ const plainRecord: NodeRecord = {
   issuedGeneration: 0n,
   confirmedGeneration: 0n,
 };
-const onlineRecord: NodeRecord = { ...plainRecord, status: 'online', session: 7n, current: reference, next: reference };
+const onlineRecord: NodeRecord = {
+  ...plainRecord,
+  status: 'online',
+  session: 7n,
+  current: reference,
+  next: reference,
+};
 
 // JSON by its tokens, and values of the wrong kind in the place of right ones.
 const tokens = [
@@ -49,7 +55,23 @@ const tokens = [
 
 /** One value of a JSON object in the place of another, or an odd one. */
 function changedValues(samples: readonly Buffer[]): fc.Arbitrary<Buffer> {
-  const odd: readonly unknown[] = [null, true, 0, -1, 1.5, 2 ** 53, '', 'x', '-1', '007', '1e3', [], {}, [''], '\0'];
+  const odd: readonly unknown[] = [
+    null,
+    true,
+    0,
+    -1,
+    1.5,
+    2 ** 53,
+    '',
+    'x',
+    '-1',
+    '007',
+    '1e3',
+    [],
+    {},
+    [''],
+    '\0',
+  ];
   return fc.tuple(fc.noBias(fc.nat()), steps).map(([number, list]) => {
     const object = JSON.parse(pick(samples, number).toString()) as Record<string, unknown>;
     for (const { kind, at, value } of list) {
@@ -57,7 +79,13 @@ function changedValues(samples: readonly Buffer[]): fc.Arbitrary<Buffer> {
       const name = pick(names, at);
       const found = kind % 3 === 0 ? object[pick(names, value)] : pick([...odd, ...numbers], value);
       if (kind % 7 === 0) Reflect.deleteProperty(object, name);
-      else Object.defineProperty(object, name, { value: found, enumerable: true, configurable: true, writable: true });
+      else
+        Object.defineProperty(object, name, {
+          value: found,
+          enumerable: true,
+          configurable: true,
+          writable: true,
+        });
     }
     return Buffer.from(JSON.stringify(object));
   });
@@ -72,12 +100,19 @@ function jsonLike(samples: readonly Buffer[]): fc.Arbitrary<Buffer> {
       samples.map(sample => sample.toString()),
       tokens,
     ),
-    fc.tuple(fc.noBias(fc.nat()), steps).map(([number, list]) => changeBytes(pick(samples, number), list, samples)),
+    fc
+      .tuple(fc.noBias(fc.nat()), steps)
+      .map(([number, list]) => changeBytes(pick(samples, number), list, samples)),
   );
 }
 
 /** A reader of records: what it gives is written and read as the same; what it does not is INTERNAL. */
-function recordsOf<T>(name: string, samples: readonly T[], encode: (value: T) => Buffer, decode: (bytes: Buffer) => T): Target {
+function recordsOf<T>(
+  name: string,
+  samples: readonly T[],
+  encode: (value: T) => Buffer,
+  decode: (bytes: Buffer) => T,
+): Target {
   return {
     name,
     inputs: jsonLike(samples.map(encode)),
@@ -93,7 +128,14 @@ function recordsOf<T>(name: string, samples: readonly T[], encode: (value: T) =>
   };
 }
 
-const entry = { at: 1, status: 'online', reason: 'connected', detail: '', address: '127.0.0.1:1', version: 2 } as const;
+const entry = {
+  at: 1,
+  status: 'online',
+  reason: 'connected',
+  detail: '',
+  address: '127.0.0.1:1',
+  version: 2,
+} as const;
 
 // The state of a node.
 
@@ -124,6 +166,8 @@ const state = Buffer.from(
   }),
 );
 
+const proven = new Set<string>();
+
 const states: Target = {
   name: 'decodeState',
   inputs: jsonLike([state]),
@@ -133,10 +177,17 @@ const states: Target = {
     const found = decodeState(text);
     if (!found) return 'refused';
     const said = JSON.parse(text) as Record<string, unknown>;
-    demand(said['generation'] === `${found.generation}` && said['nodeId'] === `${found.nodeId}`, 'numbers as written');
+    demand(
+      said['generation'] === `${found.generation}` && said['nodeId'] === `${found.nodeId}`,
+      'numbers as written',
+    );
     demand(found.generation < 1n << 64n, 'a generation that fits the wire');
-    const again = decodeState(encodeState(found));
-    demand(again !== undefined && encodeState(again) === encodeState(found), 'what is written is read again');
+    const written = encodeState(found);
+    // Keys and certificates take long to read, and most changes are not in them.
+    if (proven.has(written)) return 'read';
+    proven.add(written);
+    const again = decodeState(written);
+    demand(again !== undefined && encodeState(again) === written, 'what is written is read again');
     return 'read';
   },
 };

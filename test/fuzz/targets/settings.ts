@@ -1,5 +1,5 @@
 /** Settings people write: a node's own pairs, configuration files, variables and flags. */
-import { ftruncateSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
+import { existsSync, ftruncateSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
@@ -8,7 +8,12 @@ import { isRollcallError } from '../../../src/base/errors.js';
 import { readSettings, type Settings } from '../../../src/base/settings.js';
 import { linkSettings } from '../../../src/link/config.js';
 import { environmentPrefix, nodeSettings } from '../../../src/node/config.js';
-import { maxNodeConfigBytes, parseNodeConfig, type NodeConfig, type NodeConfigValue } from '../../../src/node/node-config.js';
+import {
+  maxNodeConfigBytes,
+  parseNodeConfig,
+  type NodeConfig,
+  type NodeConfigValue,
+} from '../../../src/node/node-config.js';
 import { pick, steps } from '../bytes.js';
 import { checkWords, demand, tried, type Target } from '../fuzzing.js';
 import { changedTexts } from '../texts.js';
@@ -30,7 +35,8 @@ const pairWords = [
 function tomlOf(value: NodeConfigValue): string {
   if (typeof value === 'number' && !Number.isInteger(value)) return value.toExponential();
   if (Object.is(value, -0)) return '-0.0';
-  if (typeof value !== 'string') return typeof value === 'number' && Math.abs(value) > 1e15 ? wide(value) : `${value}`;
+  if (typeof value !== 'string')
+    return typeof value === 'number' && Math.abs(value) > 1e15 ? wide(value) : `${value}`;
   const escaped = value.replaceAll(/["\\\p{Cc}]/gu, character => {
     return `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
   });
@@ -48,7 +54,10 @@ const tomlText = (config: NodeConfig) =>
     .join('\n');
 
 function checkConfig(config: NodeConfig): void {
-  demand(Object.getPrototypeOf(config) === null && Object.isFrozen(config), 'keys mean nothing but themselves');
+  demand(
+    Object.getPrototypeOf(config) === null && Object.isFrozen(config),
+    'keys mean nothing but themselves',
+  );
   for (const [key, value] of Object.entries(config)) {
     demand(/^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$/.test(key), `a bare key, not ${key}`);
     demand(typeof value !== 'bigint' || BigInt.asIntN(64, value) === value, 'an integer of 64 bits');
@@ -64,7 +73,10 @@ const nodePairs: Target = {
     const text = input.toString();
     const result = tried(() => parseNodeConfig(text), 'CONFIG_INVALID');
     if ('refusal' in result) {
-      demand(result.refusal.message.split('\n').every(line => line.length < 250), 'lines that fit a screen');
+      demand(
+        result.refusal.message.split('\n').every(line => line.length < 250),
+        'lines that fit a screen',
+      );
       return 'CONFIG_INVALID';
     }
     checkConfig(result.value);
@@ -81,10 +93,10 @@ const nodePairs: Target = {
 
 // Configuration files, by way of a real one.
 
-const folder = mkdtempSync(join(tmpdir(), 'rollcall-fuzz-'));
+// In memory where there is such a place: a hundred thousand files cost a disk minutes.
+const folder = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'rollcall-fuzz-'));
 process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
 const path = join(folder, 'config.yaml');
-/** Kept open: to open a file for writing takes longer than to read it and all that is in it. */
 const file = openSync(path, 'w');
 
 const schemas = [
@@ -116,9 +128,53 @@ const files = [
   'node-config: a=1 b="two"\nlog-level: &level info\n',
 ];
 const yamlWords = [
-  ...['&a', '*a', '*level', '!!binary', '!!set', '!<tag:x>', '<<', '? ', '- ', '[', ']', '{', '}', '|', '>-', '---'],
-  ...['...', '%YAML 1.2', '#', '"', "'", '\t', '\n  ', '\u2028', '"\\ud800"', '"\\e[2J"', '\u009b', '~', 'null'],
-  ...['__proto__', 'constructor', 'toString', 'config', '.inf', '0x1', '1e400', '99999d', '1d', '-1', '65536', '[]'],
+  ...[
+    '&a',
+    '*a',
+    '*level',
+    '!!binary',
+    '!!set',
+    '!<tag:x>',
+    '<<',
+    '? ',
+    '- ',
+    '[',
+    ']',
+    '{',
+    '}',
+    '|',
+    '>-',
+    '---',
+  ],
+  ...[
+    '...',
+    '%YAML 1.2',
+    '#',
+    '"',
+    "'",
+    '\t',
+    '\n  ',
+    '\u2028',
+    '"\\ud800"',
+    '"\\e[2J"',
+    '\u009b',
+    '~',
+    'null',
+  ],
+  ...[
+    '__proto__',
+    'constructor',
+    'toString',
+    'config',
+    '.inf',
+    '0x1',
+    '1e400',
+    '99999d',
+    '1d',
+    '-1',
+    '65536',
+    '[]',
+  ],
   ...['!!timestamp 2031-01-01', '2031-01-01', 'yes', '"": 1', '? [a]\n: b', '<<: *level'],
 ];
 
@@ -135,9 +191,16 @@ async function readFileSettings(input: Buffer): Promise<unknown> {
 }
 
 /** Every value is one the schema could have given, and nothing unknown was passed over. */
-function checkValues(schema: Settings, values: Readonly<Record<string, unknown>>, given: readonly string[]): void {
+function checkValues(
+  schema: Settings,
+  values: Readonly<Record<string, unknown>>,
+  given: readonly string[],
+): void {
   demand(Object.keys(values).join() === Object.keys(schema).join(), 'every setting, and nothing else');
-  demand(given.every(key => Object.hasOwn(schema, key)), `unknown keys are refused, of ${given.join()}`);
+  demand(
+    given.every(key => Object.hasOwn(schema, key)),
+    `unknown keys are refused, of ${given.join()}`,
+  );
   for (const [name, value] of Object.entries(values)) checkValue(name, value);
 }
 
@@ -145,21 +208,32 @@ function checkValue(name: string, value: unknown): void {
   if (typeof value === 'number') demand(Number.isSafeInteger(value) && value >= 1, `${name} within bounds`);
   if (typeof value === 'string') demand(value !== '', `${name} is not empty`);
   if (typeof value !== 'object' || value === null) return;
-  if ('port' in value) demand(Number.isInteger(value.port) && Number(value.port) <= 65_535, `${name} has a port`);
-  if ('pairs' in value && Object.keys(value.pairs as object).length > 0) checkConfig(value.pairs as NodeConfig);
-  if (Array.isArray(value)) demand(value.every(each => typeof each === 'string' && each !== ''), `${name} is text`);
+  if ('port' in value)
+    demand(Number.isInteger(value.port) && Number(value.port) <= 65_535, `${name} has a port`);
+  if ('pairs' in value && Object.keys(value.pairs as object).length > 0)
+    checkConfig(value.pairs as NodeConfig);
+  if (Array.isArray(value))
+    demand(
+      value.every(each => typeof each === 'string' && each !== ''),
+      `${name} is text`,
+    );
 }
 
 const configFiles: Target = {
   name: 'readConfigFile and readSettings',
   inputs: changedTexts(files, yamlWords),
   reaches: ['no YAML', 'read by the link', 'read by the node', 'CONFIG_INVALID'],
-  weight: 2,
   async check(input) {
     const held = await readFileSettings(input);
     if (isRollcallError(held)) return 'no YAML';
     const outcomes = schemas.map(({ schema, environmentPrefix: prefix }) => {
-      const sources = { flags: {}, environment: {}, environmentPrefix: prefix, file: held, filePath: 'config.yaml' };
+      const sources = {
+        flags: {},
+        environment: {},
+        environmentPrefix: prefix,
+        file: held,
+        filePath: 'config.yaml',
+      };
       const result = tried(() => readSettings<Settings>(schema, sources), 'CONFIG_INVALID');
       if ('refusal' in result) return 'CONFIG_INVALID';
       checkValues(schema, result.value, Object.keys(held ?? {}));
@@ -171,8 +245,36 @@ const configFiles: Target = {
 
 // Flags and variables, as JSON.
 
-const values = ['', '0', '-1', '1', 'true', 'x', '15m', '999999999d', '0.5s', ':1', '[::1]:0', 'a:65536', '@', '@a', '\0'];
-const oddValues: readonly unknown[] = [...values, ...pairs, ...pairWords, null, 1, 1.5, true, [], {}, [[]], [null]];
+const values = [
+  '',
+  '0',
+  '-1',
+  '1',
+  'true',
+  'x',
+  '15m',
+  '999999999d',
+  '0.5s',
+  ':1',
+  '[::1]:0',
+  'a:65536',
+  '@',
+  '@a',
+  '\0',
+];
+const oddValues: readonly unknown[] = [
+  ...values,
+  ...pairs,
+  ...pairWords,
+  null,
+  1,
+  1.5,
+  true,
+  [],
+  {},
+  [[]],
+  [null],
+];
 
 const variablesAndFlags = fc.tuple(fc.nat(1), steps, steps).map(([which, flagSteps, variableSteps]) => {
   const { schema, environmentPrefix: prefix } = pick(schemas, which);

@@ -147,6 +147,15 @@ void t.test('one remote address and port on two local addresses are two peers', 
   without.destroy();
 });
 
+void t.test('a port that is taken: one sentence that says so', async t => {
+  const test = await startTestLink(t);
+  const { port } = test.link.addresses.node;
+  await t.rejects(startTestLink(t, { settings: { 'node-address': `127.0.0.1:${port}` } }), {
+    code: 'CONFIG_INVALID',
+    message: /cannot listen at 127.0.0.1:\d+: another process listens there/,
+  });
+});
+
 void t.test('deadlines of connections that nothing justifies', async t => {
   const clock = createManualClock();
   const test = await startTestLink(t, { clock });

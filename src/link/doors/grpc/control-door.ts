@@ -64,7 +64,12 @@ export function createControlDoor(control: Control, principal: Principal, log: L
         endCall(call, new RollcallError('LINK_BUSY', 'the watcher does not keep up'));
       } else call.write({ node: toNode(node) });
     };
-    const stop = control.watchNodes(principal, send);
+    // What has changed since a page was read is newer than the page.
+    const changed = new Set<bigint>();
+    const stop = control.watchNodes(principal, node => {
+      if (call.request.snapshot) changed.add(node.id);
+      send(node);
+    });
     call.on('cancelled', stop);
     // Says at once that the watch is on, also when nothing changes for hours.
     call.sendMetadata(new Metadata());
@@ -72,9 +77,20 @@ export function createControlDoor(control: Control, principal: Principal, log: L
     let pageToken = '';
     do {
       const page = await control.listNodes(principal, pageOf(1000, pageToken));
-      page.nodes.forEach(send);
+      page.nodes.filter(({ id }) => !changed.has(id)).forEach(send);
+      await hasRoom(call);
       pageToken = page.nextPageToken;
     } while (pageToken !== '' && !call.cancelled);
+  }
+}
+
+/** A snapshot goes as fast as its reader reads. */
+async function hasRoom(call: ServerWritableStream<WatchNodesRequest, NodeEvent>): Promise<void> {
+  while (call.writableNeedDrain && !call.cancelled) {
+    await new Promise<void>(resolve => {
+      call.once('drain', resolve);
+      call.once('cancelled', resolve);
+    });
   }
 }
 

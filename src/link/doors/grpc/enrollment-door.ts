@@ -21,6 +21,8 @@ export interface EnrollmentDoorOptions {
   readonly enrollments: Enrollments;
   /** A certificate was issued on this connection. */
   readonly onIssued: (connection: Connection, nodeId: bigint, fingerprint: string) => void;
+  /** A peer let a deadline pass. */
+  readonly onLate: (connection: Connection) => void;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -35,9 +37,10 @@ export function createEnrollmentDoor(options: EnrollmentDoorOptions): Enrollment
 
     const expect = (what: string, withinMs: number): void => {
       deadline?.cancel();
-      deadline = clock.after(withinMs, () =>
-        fail(new RollcallError('DEADLINE_EXCEEDED', `no ${what} in time`)),
-      );
+      deadline = clock.after(withinMs, () => {
+        options.onLate(connection);
+        fail(new RollcallError('DEADLINE_EXCEEDED', `no ${what} in time`));
+      });
     };
     const finish = (): void => {
       deadline?.cancel();

@@ -33,12 +33,14 @@ export interface LinkDoor {
 
 export function createLinkDoor(options: LinkDoorOptions): LinkDoor {
   const { door, sessions, clock, log } = options;
-  const taken = new WeakMap<Connection, Session | 'opening'>();
+  /** What has the connection: a session, or the mark of a stream that may become one. */
+  const taken = new WeakMap<Connection, Session | symbol>();
 
   function connect(call: Call): void {
     const connection = door.connectionOf(call);
     let session: Session | undefined;
     let gone: LeaveReason | undefined;
+    const mark = Symbol('opening');
 
     const refuse = (thrown: unknown): void => {
       logFault(log, thrown, 'opening a session');
@@ -50,8 +52,10 @@ export function createLinkDoor(options: LinkDoorOptions): LinkDoor {
       waiting.cancel();
       gone ??= reason;
       if (!session) return;
-      if (taken.get(connection) === session) taken.delete(connection);
-      connection.authenticated = false;
+      if (taken.get(connection) === session) {
+        taken.delete(connection);
+        connection.authenticated = false;
+      }
       sessions.leave(session, gone);
     };
     const open = async (frame: NodeFrame): Promise<void> => {
@@ -92,7 +96,7 @@ export function createLinkDoor(options: LinkDoorOptions): LinkDoor {
       endCall(call, new RollcallError('LINK_BUSY', 'this connection has its session already'));
       return;
     }
-    taken.set(connection, 'opening');
+    taken.set(connection, mark);
     call.on('data', receive);
     call.on('end', () => {
       // A killed process ends its stream, too; but by then its socket is gone.
@@ -100,7 +104,7 @@ export function createLinkDoor(options: LinkDoorOptions): LinkDoor {
       call.end();
     });
     call.on('cancelled', () => {
-      if (taken.get(connection) === 'opening') taken.delete(connection);
+      if (taken.get(connection) === mark) taken.delete(connection);
       leave('connection lost');
     });
   }
@@ -109,7 +113,7 @@ export function createLinkDoor(options: LinkDoorOptions): LinkDoor {
     handlers: { connect },
     sessionOn(connection) {
       const session = taken.get(connection);
-      return session === 'opening' ? undefined : session;
+      return typeof session === 'symbol' ? undefined : session;
     },
   };
 }

@@ -3,7 +3,6 @@
  * Who the peer *is* gets decided above; here it is only "has a session or a token" or not, which the caps and
  * deadlines of the listener go by.
  */
-import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import type { Clock } from '../../../base/clock.js';
@@ -108,7 +107,10 @@ export class Connection {
    * socket is closed.
    */
   endSoon(): Promise<void> {
-    const closed = this.#raw.closed ? Promise.resolve() : once(this.#raw, 'close').then(() => undefined);
+    const closed = new Promise<void>(resolve => {
+      if (this.#raw.closed) resolve();
+      else this.#raw.once('close', () => resolve());
+    });
     setImmediate(() => setImmediate(() => this.destroy()));
     return closed;
   }

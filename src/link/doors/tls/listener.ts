@@ -10,7 +10,8 @@
 import { constants } from 'node:crypto';
 import { createServer, type Server, type Socket } from 'node:net';
 import { createServer as createTlsServer, type SecureContextOptions, type TLSSocket } from 'node:tls';
-import type { Address } from '../../../base/settings.js';
+import { RollcallError, systemErrorCode } from '../../../base/errors.js';
+import { formatAddress, type Address } from '../../../base/settings.js';
 import type { Clock } from '../../../base/clock.js';
 import type { Log } from '../../../base/log.js';
 import { Connection, fourTupleOf } from './connection.js';
@@ -143,9 +144,9 @@ export function createListener(options: ListenerOptions): Listener {
   return {
     listen: () =>
       new Promise((resolve, reject) => {
-        server.once('error', reject);
+        server.once('error', error => reject(cannotListen(options.address, error)));
         server.listen({ host: options.address.host, port: options.address.port, backlog: 4096 }, () => {
-          server.removeListener('error', reject);
+          server.removeAllListeners('error');
           server.on('error', error => log.error({ err: error }, 'the listener failed'));
           const bound = server.address();
           const port = typeof bound === 'object' && bound ? bound.port : options.address.port;
@@ -183,4 +184,21 @@ function secure(context: SecureContextOptions): SecureContextOptions {
     sigalgs:
       'ecdsa_secp256r1_sha256:ecdsa_secp384r1_sha384:ed25519:rsa_pss_rsae_sha256:rsa_pss_rsae_sha384:rsa_pss_rsae_sha512',
   };
+}
+
+function cannotListen(address: Address, error: Error): RollcallError {
+  const reasons: Readonly<Record<string, string>> = {
+    EADDRINUSE: 'another process listens there',
+    EACCES: 'that port is not for this user',
+    EADDRNOTAVAIL: 'that is no address of this machine',
+  };
+  const code = systemErrorCode(error) ?? error.message;
+  return new RollcallError(
+    'CONFIG_INVALID',
+    `cannot listen at ${formatAddress(address)}: ${reasons[code] ?? code}`,
+    {
+      hint: 'choose other addresses with --node-address and --control-address',
+      cause: error,
+    },
+  );
 }

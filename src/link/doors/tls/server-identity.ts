@@ -3,7 +3,7 @@
  * recognise it. Read whole and checked before use, so that a bad file never replaces a good one.
  */
 import { createPrivateKey, X509Certificate, type KeyObject } from 'node:crypto';
-import { RollcallError } from '../../../base/errors.js';
+import { RollcallError, toRollcallError } from '../../../base/errors.js';
 import { fromPem } from '../../../base/pem.js';
 import { readSecretFile, readSmallFile } from '../../../base/secret-file.js';
 
@@ -26,12 +26,12 @@ export interface ServerIdentity {
 }
 
 export async function loadServerIdentity(files: ServerIdentityFiles, now: number): Promise<ServerIdentity> {
-  const certificate = (await readSmallFile(files.certificateFile, 'server certificate')).toString('utf8');
-  const key = (await readSecretFile(files.keyFile, 'server key')).toString('utf8');
-  const roots = fromPem(
-    (await readSmallFile(files.rootsFile, 'server roots')).toString('utf8'),
-    files.rootsFile,
-  );
+  const [certificate, key, rootsText] = await readAll([
+    readSmallFile(files.certificateFile, 'server certificate'),
+    readSecretFile(files.keyFile, 'server key'),
+    readSmallFile(files.rootsFile, 'server roots'),
+  ]);
+  const roots = fromPem(rootsText, files.rootsFile);
   const chain = fromPem(certificate, files.certificateFile).map(der => new X509Certificate(der));
   const anchors = roots.map(der => new X509Certificate(der));
   const [leaf] = chain;
@@ -60,6 +60,27 @@ export async function loadServerIdentity(files: ServerIdentityFiles, now: number
     roots,
     publicKeys: [leaf, ...anchors].map(({ publicKey }) => publicKey.export({ type: 'spki', format: 'der' })),
     expiresAt,
+  };
+}
+
+/** The texts of all three, or every problem at once. */
+async function readAll<T extends readonly Promise<Buffer>[]>(
+  reading: readonly [...T],
+): Promise<{ [K in keyof T]: string }> {
+  const results = await Promise.allSettled(reading);
+  const failures = results.flatMap(each =>
+    each.status === 'rejected' ? [toRollcallError(each.reason)] : [],
+  );
+  const [first] = failures;
+  if (first) {
+    const { code, hint } = first;
+    throw new RollcallError(code, failures.map(({ message }) => message).join('\n'), {
+      hint,
+      cause: first.cause,
+    });
+  }
+  return results.map(each => (each.status === 'fulfilled' ? each.value.toString('utf8') : '')) as {
+    [K in keyof T]: string;
   };
 }
 

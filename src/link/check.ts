@@ -1,0 +1,64 @@
+/** `--check-config`: everything that can be looked at without starting, and all that is wrong with it at once. */
+import { access, constants, stat } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import type { Clock } from '../base/clock.js';
+import { RollcallError, systemErrorCode, toRollcallError } from '../base/errors.js';
+import type { Random } from '../base/random.js';
+import { readSecretFile } from '../base/secret-file.js';
+import { adminTokenFile } from './access/admin-token.js';
+import { openAuthority } from './authority/authority.js';
+import type { UsableLinkConfig } from './config.js';
+import { loadServerIdentity } from './doors/tls/server-identity.js';
+
+/** Throws one CONFIG_INVALID that lists every problem, one a line. Writes nothing. */
+export async function checkLink(config: UsableLinkConfig, clock: Clock, random: Random): Promise<void> {
+  const checks = await Promise.allSettled([
+    checkIdentity(config, clock),
+    checkAuthority(config, clock, random),
+    checkFolder(resolve(config['data-dir'])),
+    checkSecret(join(config['data-dir'], 'authority.key'), 'authority key'),
+    checkSecret(join(config['data-dir'], adminTokenFile), 'admin token'),
+  ]);
+  const problems = checks.flatMap(check => (check.status === 'rejected' ? [describe(check.reason)] : []));
+  if (problems.length > 0) throw new RollcallError('CONFIG_INVALID', problems.join('\n'));
+}
+
+function describe(reason: unknown): string {
+  const { message, hint } = toRollcallError(reason);
+  return hint === undefined ? message : `${message} (${hint})`;
+}
+
+async function checkIdentity(config: UsableLinkConfig, clock: Clock): Promise<void> {
+  const { 'ssl-certfile': certificateFile, 'ssl-keyfile': keyFile, 'ssl-ca-certfile': rootsFile } = config;
+  await loadServerIdentity({ certificateFile, keyFile, rootsFile }, clock.now());
+}
+
+/** The link's own authority is made at the first start; one that was given must be there. */
+async function checkAuthority(config: UsableLinkConfig, clock: Clock, random: Random): Promise<void> {
+  const { 'authority-certfile': certificateFile, 'authority-keyfile': keyFile, 'data-dir': folder } = config;
+  if (certificateFile === undefined) return;
+  const trustDomain = config['trust-domain'] ?? 'check.invalid';
+  await openAuthority({ folder, certificateFile, keyFile, trustDomain, clock, random });
+}
+
+/** The folder, or the nearest one above it that is there, must be one that can be written to. */
+async function checkFolder(path: string): Promise<void> {
+  try {
+    if (!(await stat(path)).isDirectory())
+      throw new RollcallError('CONFIG_INVALID', `${path} is not a folder`);
+    await access(path, constants.W_OK);
+  } catch (error) {
+    if (systemErrorCode(error) === 'ENOENT' && dirname(path) !== path) return checkFolder(dirname(path));
+    if (error instanceof RollcallError) throw error;
+    throw new RollcallError('CONFIG_INVALID', `cannot write to ${path}`, { cause: error });
+  }
+}
+
+async function checkSecret(path: string, what: string): Promise<void> {
+  try {
+    await readSecretFile(path, what);
+  } catch (error) {
+    const { code, cause } = toRollcallError(error);
+    if (code !== 'FILE_UNREADABLE' || systemErrorCode(cause) !== 'ENOENT') throw error;
+  }
+}

@@ -1,0 +1,9 @@
+/** Many inputs for what reads certificates and proofs. */
+import t from 'tap';
+import { fuzz, manyInputs } from './fuzzing.js';
+import { certificateTargets } from './targets/certificates.js';
+import { proofTargets } from './targets/proofs.js';
+
+for (const target of [...certificateTargets, ...proofTargets]) {
+  void t.test(`${target.name} keeps its promises`, async t => console.log(await fuzz(t, target, manyInputs)));
+}

@@ -1,0 +1,8 @@
+/** Many inputs for what reads keys. */
+import t from 'tap';
+import { fuzz, manyInputs } from './fuzzing.js';
+import { keyTargets } from './targets/keys.js';
+
+for (const target of keyTargets) {
+  void t.test(`${target.name} keeps its promises`, async t => console.log(await fuzz(t, target, manyInputs)));
+}
