@@ -1,7 +1,7 @@
 /** A link under measurement: the built command as a process of its own, on the level store, asked as an operator asks. */
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Metadata } from '@grpc/grpc-js';
+import type { Metadata } from '@grpc/grpc-js';
 import { command } from '../scripts/running.js';
 import type { Node, NodeEvent } from '../src/protocol/generated/rollcall/v1/control.js';
 import type { ControlCalls } from '../test/harness/control-calls.js';

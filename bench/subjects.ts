@@ -49,12 +49,12 @@ export async function startSubject(
   count: number,
 ): Promise<RunningSubject | undefined> {
   if (name === 'rollcall') await stage.enrolled(count);
-  const { dialect, start } = subjects[name];
-  const running = await start(stage);
+  const subject = subjects[name];
+  const running = await subject.start(stage);
   if ('missing' in running) {
     stage.place.progress(`${running.missing}: skipped`);
     return undefined;
   }
-  if (name !== 'rollcall') await stage.certified(crew, count, dialect, running.port);
+  if (name !== 'rollcall') await stage.certified(crew, count, subject.dialect, running.port);
   return running;
 }

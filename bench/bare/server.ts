@@ -11,6 +11,7 @@ import { exporterBytes } from '../../src/identity/binding.js';
 import { encodeTranscript } from '../../src/identity/transcript.js';
 import {
   ControlService,
+  NodeStatus,
   type ControlServer,
   type Node,
 } from '../../src/protocol/generated/rollcall/v1/control.js';
@@ -46,8 +47,9 @@ const tellPresence = (event: 'online' | 'offline', id: string): void => {
 };
 
 const link: LinkServer = {
+  // eslint-disable-next-line @typescript-eslint/no-unnecessary-condition
   connect(call) {
-    const id = `${call.getAuthContext()?.sslPeerCertificate?.subject.CN as string}`;
+    const id = call.getAuthContext().sslPeerCertificate?.subject.CN as string;
     call.on('data', ({ frame }: NodeFrame) => {
       if (frame?.$case !== 'ready') return;
       sessions.set(id, call);
@@ -126,6 +128,7 @@ function holds({ publicKey }: Hello, { nonce }: Challenge, proof: Proof): boolea
     check('session', proof.sessionPublicKey, proof.sessionSignature)
   );
 }
+// eslint-disable-next-line @typescript-eslint/no-unsafe-enum-assignment
 
 const nodes: Node[] = Array.from({ length: 100 }, (_, index) => ({
   id: 2n ** 63n + BigInt(index),
@@ -135,7 +138,7 @@ const nodes: Node[] = Array.from({ length: 100 }, (_, index) => ({
   labels: { site: 'bench' },
   publicKey: randomBytes(91),
   fingerprint: `SHA256:${'a'.repeat(43)}`,
-  status: 1,
+  status: NodeStatus.NODE_STATUS_CREATED,
   sinceMs: 1_800_000_000_000n,
   reason: 'registered',
   registeredAtMs: 1_800_000_000_000n,

@@ -7,13 +7,19 @@ export type Fleet = {
   readonly [Name in OrderName]: (order: Parameters<Orders[Name]>[0]) => Promise<ReturnType<Orders[Name]>>;
 } & { readonly program: Program };
 
+interface Waiting {
+  readonly resolve: (value: unknown) => void;
+  readonly reject: (error: Error) => void;
+}
+
 export function startFleet(place: Workplace): Fleet {
   const program = startModule('fleet/main.ts', ['--max-old-space-size=4096']);
   place.onClose(() => program.stop('SIGKILL'));
-  const waiting = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>();
+  const waiting = new Map<number, Waiting>();
   let orders = 0;
   program.process.on('message', (answer: Answer) => {
     const waits = waiting.get(answer.number);
+    // eslint-disable-next-line @typescript-eslint/unbound-method
     waiting.delete(answer.number);
     if ('error' in answer) waits?.reject(new Error(`the fleet: ${answer.error}`));
     else waits?.resolve(answer.value);

@@ -27,7 +27,10 @@ export async function measurePeerRevocations(
 async function measureNats(stage: Stage, count: number): Promise<Measured | undefined> {
   const nodes = Array.from({ length: count }, (_, index) => index + 1);
   const server = await startNats(stage, nodes);
-  if ('missing' in server) return skip(stage, server.missing);
+  if ('missing' in server) {
+    skip(stage, server.missing);
+    return undefined;
+  }
   await stage.certified('revoke-nats', count, 'nats', server.port);
   return dropOneByOne(stage, 'revoke-nats', count, server, gone => server.allow(nodes.slice(gone)));
 }
@@ -40,13 +43,16 @@ async function measureMosquitto(stage: Stage, count: number): Promise<Measured |
   const keys = await fleet.grow({ crew, count, curve: 'P-256' });
   const users = keys.map(spki => Buffer.from(spki).subarray(-16).toString('hex'));
   const server = await startMosquitto(stage, users);
-  if ('missing' in server) return skip(stage, server.missing);
+  if ('missing' in server) {
+    skip(stage, server.missing);
+    return undefined;
+  }
   await fleet.aim({ crew, dialect: 'mqtt', port: server.port });
   await fleet.certify({ crew, from: 0, to: count, folder: stage.authorityFolder });
   return dropOneByOne(stage, crew, count, server, gone => server.allow(users.slice(gone)));
 }
 
-function skip({ place }: Stage, why: string): undefined {
+function skip({ place }: Stage, why: string): void {
   place.progress(`revoke: ${why}: skipped`);
 }
 

@@ -1,7 +1,6 @@
 /** A registry of a million nodes: opening it after a kill, a page, a lookup, the first count, and the command. */
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { command } from '../../scripts/running.js';
 import { systemClock } from '../../src/base/clock.js';
 import { systemRandom } from '../../src/base/random.js';
 import { createAudit } from '../../src/link/audit/audit.js';
@@ -15,11 +14,11 @@ import { connectOperator } from '../../test/harness/operator.js';
 import { startBare, type Bare } from '../bare/bare.js';
 import type { Figure, Measured } from '../figures.js';
 import { startLink, type BenchLink } from '../link.js';
-import { startProgram } from '../programs.js';
 import { seedRegistry } from '../seed.js';
 import type { Stage } from '../stage.js';
-import { cpuMs, endedChildrenCpuMs, now } from '../usage.js';
+import { cpuMs, now } from '../usage.js';
 import { freePort } from '../workplace.js';
+import { measureCommand, type CommandTimes } from './command.js';
 import type { Row } from './row.js';
 
 export const registryRow: Row = {
@@ -52,7 +51,7 @@ async function measureRegistry(stage: Stage): Promise<Figure[]> {
   return figuresOf(count, { openedMs, countedMs, ...rooms, ...asked, ...listed });
 }
 
-interface Found {
+interface Found extends CommandTimes {
   readonly openedMs: Measured;
   readonly countedMs: Measured;
   readonly roomPage: Measured;
@@ -61,9 +60,6 @@ interface Found {
   readonly barePage: Measured;
   readonly lookup: Measured;
   readonly bareLookup: Measured;
-  readonly list: Measured;
-  readonly bareList: Measured;
-  readonly nothing: Measured;
 }
 
 function figuresOf(count: number, found: Found): Figure[] {
@@ -217,42 +213,4 @@ async function measureQuestions(
     ),
     bareLookup: await ask(bare.program.pid, () => bareControl.getNode({ node: 'any' })),
   };
-}
-
-/** The command, the least a command could be, and a process that does nothing, in turn. */
-async function measureCommand(
-  { place }: Stage,
-  link: BenchLink,
-  bare: Bare,
-  runs: number,
-): Promise<Pick<Found, 'list' | 'bareList' | 'nothing'>> {
-  place.progress(`list: the command, ${runs} times`);
-  const asking = [
-    ...['--control', `127.0.0.1:${link.controlPort}`, '--root-certificates', place.caFile],
-    ...['--token-file', join(link.dataDir, 'admin-token')],
-  ];
-  const bareList = join(import.meta.dirname, '../bare/list.js');
-  const commands = {
-    list: [command, 'nodes', 'list', '--limit', `${pageSize}`, ...asking],
-    bareList: [bareList, `${bare.openPort}`, place.caFile],
-    nothing: ['--eval', '0'],
-  };
-  const logFile = join(place.folder, 'list.log');
-  const found = {
-    list: { samples: [] as number[], cpuMs: [] as number[] },
-    bareList: { samples: [] as number[], cpuMs: [] as number[] },
-    nothing: { samples: [] as number[], cpuMs: [] as number[] },
-  };
-  for (let run = 0; run < runs; run += 1) {
-    for (const which of ['list', 'bareList', 'nothing'] as const) {
-      const cpuBefore = endedChildrenCpuMs();
-      const startedAt = now();
-      const { exited, process: child } = startProgram(process.execPath, commands[which], { logFile });
-      await exited;
-      if (child.exitCode !== 0) throw new Error(`the command of ${which} failed; see ${logFile}`);
-      found[which].samples.push(now() - startedAt);
-      found[which].cpuMs.push(endedChildrenCpuMs() - cpuBefore);
-    }
-  }
-  return found;
 }

@@ -152,7 +152,11 @@ export const as = {
   },
   /** Text split at commas, or a list in the file. */
   list<T>(parse: (raw: unknown) => T): (raw: unknown) => readonly T[] {
-    return raw => (Array.isArray(raw) ? raw : String(raw).split(',')).map(each => parse(each));
+    return raw => {
+      if (typeof raw !== 'string' && !Array.isArray(raw))
+        throw new Error('wants a list, or text with commas');
+      return (typeof raw === 'string' ? raw.split(',') : raw).map(each => parse(each));
+    };
   },
   /** `host:port`, `[::1]:port`; port 0 asks for a free one. */
   address: (raw: unknown): Address => {

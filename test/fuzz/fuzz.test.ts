@@ -1,10 +1,13 @@
 /** A few inputs for every parser that meets strangers, and those that were kept because they once were interesting. */
 import t from 'tap';
+import { startTestLink } from '../harness/test-link.js';
 import { fuzz, replayCorpus } from './fuzzing.js';
 import { certificateTargets } from './targets/certificates.js';
+import { controlTarget } from './targets/control-port.js';
 import { keyTargets } from './targets/keys.js';
 import { messageTargets } from './targets/messages.js';
 import { nameTargets } from './targets/names.js';
+import { nodePortTarget } from './targets/node-port.js';
 import { proofTargets } from './targets/proofs.js';
 import { recordTargets } from './targets/records.js';
 import { settingsTargets } from './targets/settings.js';
@@ -18,11 +21,16 @@ const targets = [
   ...settingsTargets,
   ...messageTargets,
 ];
-const only = process.env['ONLY'];
 
-for (const target of targets)
-  if (!only || target.name.match(only))
-    void t.test(`${target.name} keeps its promises`, t =>
-      fuzz(t, target, Number(process.env['RUNS'] ?? 300)),
-    );
-void t.test('what was kept is still answered as promised', t => replayCorpus(t, targets));
+for (const target of targets) {
+  void t.test(`${target.name} keeps its promises`, t => fuzz(t, target, 300));
+}
+
+void t.test('both ports keep theirs, and all of them for what was kept', async t => {
+  const link = await startTestLink(t);
+  const nodePort = nodePortTarget({ address: link.link.addresses.node, ca: link.ca });
+  t.teardown(nodePort.close);
+  const ports = [controlTarget(link.control), nodePort];
+  for (const port of ports) await fuzz(t, port, 300);
+  await replayCorpus(t, [...targets, ...ports]);
+});

@@ -85,7 +85,9 @@ interface Kept {
 export async function replayCorpus(t: Test, targets: readonly Target[]): Promise<void> {
   const folder = new URL('corpus/', import.meta.url);
   const byName = new Map(targets.map(target => [target.name, target]));
-  for (const file of readdirSync(folder).sort()) {
+  for (const file of readdirSync(folder)
+    .filter(name => name.endsWith('.json'))
+    .sort()) {
     const kept = JSON.parse(readFileSync(new URL(file, folder), 'utf8')) as readonly Kept[];
     for (const entry of kept) {
       const target = byName.get(entry.target);
@@ -117,7 +119,6 @@ export function tried<T>(
 
 /** What people are told is text without anything a terminal would obey; only configuration errors have several lines. */
 export function checkWords(words: string): void {
-  // eslint-disable-next-line no-control-regex
   demand(
     !/[\u0000-\u0009\u000b-\u001f\u007f-\u009f\p{Cs}]/u.test(words),
     `controls in ${JSON.stringify(words)}`,

@@ -1,11 +1,10 @@
-/** Many inputs for what reads names, records, settings and messages. */
+/** Many inputs for what reads names, records and messages. */
 import t from 'tap';
 import { fuzz, manyInputs } from './fuzzing.js';
 import { messageTargets } from './targets/messages.js';
 import { nameTargets } from './targets/names.js';
 import { recordTargets } from './targets/records.js';
-import { settingsTargets } from './targets/settings.js';
 
-for (const target of [...messageTargets, ...nameTargets, ...recordTargets, ...settingsTargets]) {
+for (const target of [...messageTargets, ...nameTargets, ...recordTargets]) {
   void t.test(`${target.name} keeps its promises`, async t => console.log(await fuzz(t, target, manyInputs)));
 }

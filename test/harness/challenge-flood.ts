@@ -1,6 +1,7 @@
 /** Peers that ask for challenges and answer none, as many at once as they may, again and again. */
 import { enrollByHand, helloBytes } from './enroll-by-hand.js';
 import type { RawPeer } from './siege.js';
+import { createTurns } from '../../src/base/turns.js';
 import { newKey } from './test-link.js';
 
 export interface ChallengeFlood {
@@ -24,6 +25,7 @@ export function floodWithChallenges(
   let stopped = false;
   const hello = helloBytes(newKey());
   const isStopped = (): boolean => stopped;
+  const inTurn = createTurns();
 
   function count(): void {
     counts.challenges += 1;
@@ -46,7 +48,8 @@ export function floodWithChallenges(
 
   async function run(from: string): Promise<void> {
     while (!isStopped()) {
-      const peer = await open(from).catch(() => undefined);
+      // One after the other from each address: a thousand handshakes at once would time each other out.
+      const peer = await inTurn(from, () => open(from)).catch(() => undefined);
       if (!peer) continue;
       const lane = async (): Promise<void> => {
         while (!isStopped()) await ask(peer);

@@ -604,6 +604,7 @@ void t.test('revoked at any moment on the way from Hello to Welcome: no live lin
       await second?.closed;
     }
     t.equal(statusName(await test.control.getNode({ node: `${id}` })), 'revoked', `round ${round}`);
+    // eslint-disable-next-line @typescript-eslint/await-thenable
     await Promise.all([first, second].map(each => each?.close()));
   }
   t.ok(opened < 24, `${opened} got in before, none was left`);
@@ -838,6 +839,7 @@ function countVerifications(t: Test): () => number {
   const original = crypto.verify;
   const counting = (...parts: Parameters<typeof crypto.verify>): unknown => {
     count += 1;
+    // eslint-disable-next-line @typescript-eslint/no-confusing-void-expression
     return original(...parts);
   };
   crypto.verify = counting as typeof crypto.verify;

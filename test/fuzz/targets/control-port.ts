@@ -149,6 +149,7 @@ const requests: Readonly<Record<Method, fc.Arbitrary<Uint8Array>>> = {
       pageSize: count,
       pageToken: token,
     })
+    // eslint-disable-next-line @typescript-eslint/no-unsafe-enum-assignment
     .map(request => finish(ListNodesRequest.encode(request))),
   listNodeHistory: fc
     .record({ node: nodeText, pageSize: count, pageToken: token })

@@ -64,7 +64,7 @@ function readArmour(text: string): Armoured | undefined {
 
 function writeArmour({ head, body, tail }: Armoured): Buffer {
   const base64 = body.toString('base64');
-  const lines = head.startsWith('-----') ? `${base64.replaceAll(/.{1,64}/g, '$&\n')}` : base64;
+  const lines = head.startsWith('-----') ? base64.replaceAll(/.{1,64}/g, '$&\n') : base64;
   return Buffer.from(head + lines + tail);
 }
 
@@ -119,7 +119,7 @@ const files = texts.map(text => Buffer.from(text));
 function checkPublicKey(key: PublicKey): void {
   demand(samePublicKey(parseSpki(key.spki), key), 'the SPKI is canonical');
   const { Point } = key.curve === 'P-256' ? p256 : p384;
-  demand(Point.fromBytes(toPoint(key)).is0() === false, 'the point is on its curve');
+  demand(!Point.fromBytes(toPoint(key)).is0(), 'the point is on its curve');
 }
 
 /** Nothing of the file is in the words; what is shorter may be a word of the sentence. */

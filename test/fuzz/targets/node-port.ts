@@ -4,7 +4,7 @@
  *
  * An input is the method as one byte, the headers as another, and the body.
  */
-import { constants } from 'node:http2';
+import type { IncomingHttpHeaders } from 'node:http2';
 import { connect as connectTls } from 'node:tls';
 import fc from 'fast-check';
 import { errorCodes } from '../../../src/base/errors.js';
@@ -129,14 +129,14 @@ class Stranger {
     return new Promise((resolve, reject) => {
       let outcome = 'cut';
       let answered = false;
-      const read = (fields: Readonly<Record<string, unknown>>): void => {
+      const read = (fields: IncomingHttpHeaders): void => {
         const status = fields['grpc-status'];
-        if (status !== undefined) outcome = outcomeOf(String(status), fields['rollcall-code']);
-        else if (fields[constants.HTTP2_HEADER_STATUS] !== 200 && fields[constants.HTTP2_HEADER_STATUS]) {
-          outcome = 'no gRPC';
-        }
+        if (status !== undefined) outcome = outcomeOf(status.toString(), fields['rollcall-code']);
       };
-      stream.on('response', read);
+      stream.on('response', fields => {
+        if (fields[':status'] !== 200) outcome = 'no gRPC';
+        read(fields);
+      });
       stream.on('trailers', read);
       stream.on('error', () => undefined);
       stream.on('data', () => (answered = true));

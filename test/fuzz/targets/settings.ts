@@ -2,6 +2,7 @@
 import { existsSync, ftruncateSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { inspect } from 'node:util';
 import fc from 'fast-check';
 import { readConfigFile } from '../../../src/base/config-file.js';
 import { isRollcallError } from '../../../src/base/errors.js';
@@ -36,7 +37,7 @@ function tomlOf(value: NodeConfigValue): string {
   if (typeof value === 'number' && !Number.isInteger(value)) return value.toExponential();
   if (Object.is(value, -0)) return '-0.0';
   if (typeof value !== 'string')
-    return typeof value === 'number' && Math.abs(value) > 1e15 ? wide(value) : `${value}`;
+    return typeof value === 'number' && Math.abs(value) > 1e15 ? wide(value) : value.toString();
   const escaped = value.replaceAll(/["\\\p{Cc}]/gu, character => {
     return `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
   });
@@ -204,8 +205,13 @@ function checkValues(
   for (const [name, value] of Object.entries(values)) checkValue(name, value);
 }
 
+function shown(value: unknown): string {
+  return inspect(value, { depth: Infinity, breakLength: Infinity, maxStringLength: Infinity });
+}
+
 function checkValue(name: string, value: unknown): void {
   if (typeof value === 'number') demand(Number.isSafeInteger(value) && value >= 1, `${name} within bounds`);
+  demand(!shown(value).includes('[object'), `${name} is text, nothing made into text`);
   if (typeof value === 'string') demand(value !== '', `${name} is not empty`);
   if (typeof value !== 'object' || value === null) return;
   if ('port' in value)

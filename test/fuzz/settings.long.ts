@@ -1,0 +1,8 @@
+/** Many inputs for what reads settings. */
+import t from 'tap';
+import { fuzz, manyInputs } from './fuzzing.js';
+import { settingsTargets } from './targets/settings.js';
+
+for (const target of settingsTargets) {
+  void t.test(`${target.name} keeps its promises`, async t => console.log(await fuzz(t, target, manyInputs)));
+}
