@@ -1,4 +1,5 @@
 /** Reads a YAML configuration file into plain values. The parser is loaded only when a file is given. */
+import type * as Yaml from 'yaml';
 import { RollcallError } from './errors.js';
 import { readSmallFile } from './secret-file.js';
 import { visibleText } from './visible-text.js';
@@ -20,7 +21,7 @@ export async function readConfigFile(path: string): Promise<unknown> {
   }
 }
 
-function parseYaml(text: string, yaml: typeof import('yaml')): unknown {
+function parseYaml(text: string, yaml: typeof Yaml): unknown {
   if (isTooDeep(text, yaml)) throw new Error(`wants values that nest at most ${deepest} deep`);
   // Its warnings are about what is refused later, and would go to standard error as they are.
   const document = yaml.parseDocument(text, { uniqueKeys: true, merge: false, logLevel: 'error' });
@@ -30,11 +31,11 @@ function parseYaml(text: string, yaml: typeof import('yaml')): unknown {
   return document.toJS({ maxAliasCount: 10 }) as unknown;
 }
 
-function isTooDeep(text: string, { Lexer, Parser }: typeof import('yaml')): boolean {
+function isTooDeep(text: string, { Lexer, Parser }: typeof Yaml): boolean {
   const parser = new Parser();
   for (const token of new Lexer().lex(text)) {
-    // Nothing happens until what it found is taken.
-    for (const found of parser.next(token)) void found;
+    // It goes on only as far as what it finds is taken.
+    Array.from(parser.next(token));
     if (parser.stack.length > deepest) return true;
   }
   return false;
