@@ -5,7 +5,7 @@ import type { Metadata } from '@grpc/grpc-js';
 import { command } from '../scripts/running.js';
 import type { Node, NodeEvent } from '../src/protocol/generated/rollcall/v1/control.js';
 import type { ControlCalls } from '../test/harness/control-calls.js';
-import { connectOperator } from '../test/harness/operator.js';
+import { connectOperator, operatorFlags, prepareOperator } from '../test/harness/operator.js';
 import { probe, startProgram, untilListening, type Program } from './programs.js';
 import { now, sleep } from './usage.js';
 import { freePort, trustDomain, type Workplace } from './workplace.js';
@@ -38,6 +38,7 @@ let profiles = 0;
 export async function startLink(place: Workplace, plan: LinkPlan): Promise<BenchLink> {
   const dataDir = await place.subfolder(plan.name);
   const ports = plan.ports ?? { node: await freePort(), control: await freePort() };
+  const token = await prepareOperator(dataDir);
   const logFile = join(place.folder, `${plan.name}-${profiles}.log`);
   const startedAt = now();
   const program = startProgram(
@@ -47,7 +48,14 @@ export async function startLink(place: Workplace, plan: LinkPlan): Promise<Bench
       ...[command, 'link', '--data-dir', dataDir],
       ...['--node-address', `127.0.0.1:${ports.node}`, '--control-address', `127.0.0.1:${ports.control}`],
       ...['--ssl-ca-certfile', place.caFile, '--ssl-certfile', place.serverCertificateFile],
-      ...['--ssl-keyfile', place.serverKeyFile, '--trust-domain', trustDomain, ...(plan.more ?? caps)],
+      ...[
+        '--ssl-keyfile',
+        place.serverKeyFile,
+        '--trust-domain',
+        trustDomain,
+        ...operatorFlags,
+        ...(plan.more ?? caps),
+      ],
     ],
     { logFile },
   );
@@ -58,7 +66,7 @@ export async function startLink(place: Workplace, plan: LinkPlan): Promise<Bench
   });
   await untilListening(ports.node, program);
   const openedMs = now() - startedAt;
-  const control = await connectOperator(`127.0.0.1:${ports.control}`, dataDir, place.ca);
+  const control = connectOperator(`127.0.0.1:${ports.control}`, token, place.ca);
   return {
     program,
     dataDir,

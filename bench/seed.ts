@@ -11,13 +11,15 @@ import { openLevelStore } from '../src/link/store/level.js';
 import { prepareStore } from '../src/link/store/schema.js';
 import type { Change } from '../src/link/store/store.js';
 import { defaultTenant } from '../src/protocol/limits.js';
+import type { Workplace } from './workplace.js';
 
 /** Nodes written by one commit: a link would take one each, and an hour for all of them. */
 const atOnce = 1_000;
 
 /** Nodes are called node-0, node-1 and so on. Their keys are of the right form and belong to nobody. */
-export async function seedRegistry(folder: string, count: number): Promise<void> {
+export async function seedRegistry(place: Workplace, folder: string, count: number): Promise<void> {
   const store = await openLevelStore(folder);
+  place.onClose(() => store.close());
   await prepareStore(store);
   const audit = createAudit({ clock: systemClock });
   for (let first = 0; first < count; first += atOnce) {
@@ -32,6 +34,7 @@ function changesFor(audit: Audit, index: number): Change[] {
   const fields = {
     id: randomNodeId(systemRandom),
     tenant: defaultTenant,
+    owner: '',
     name: `node-${index}`,
     labels: { site: `site-${index % 100}` },
     registeredAt: systemClock.now(),

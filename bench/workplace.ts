@@ -39,6 +39,7 @@ export async function openWorkplace(options: WorkplaceOptions): Promise<Workplac
   await writeFile(file('server.key'), made.server.key, { mode: 0o600 });
   const undoing: (() => Promise<unknown>)[] = [];
   const startedAt = Date.now();
+  let isClosed = false;
   return {
     folder,
     isQuick: options.isQuick,
@@ -48,15 +49,20 @@ export async function openWorkplace(options: WorkplaceOptions): Promise<Workplac
     serverCertificateFile: file('server.pem'),
     serverKeyFile: file('server.key'),
     async subfolder(name) {
+      if (isClosed) throw new Error('the bench is over');
       await mkdir(file(name), { recursive: true, mode: 0o700 });
       return file(name);
     },
-    progress: text =>
-      void process.stderr.write(`[${((Date.now() - startedAt) / 1000).toFixed(0).padStart(4)} s] ${text}\n`),
+    progress(text) {
+      if (isClosed) return;
+      const seconds = ((Date.now() - startedAt) / 1000).toFixed(0);
+      process.stderr.write(`[${seconds.padStart(4)} s] ${text}\n`);
+    },
     onClose: undo => void undoing.push(undo),
     async close() {
+      isClosed = true;
       for (const undo of undoing.splice(0).reverse()) await undo().catch(() => undefined);
-      await rm(folder, { recursive: true, force: true });
+      await rm(folder, { recursive: true, force: true, maxRetries: 5 });
     },
   };
 }

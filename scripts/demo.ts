@@ -4,8 +4,9 @@
  * exit code 1. Nothing is left behind, neither files nor processes.
  */
 import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import {
@@ -20,8 +21,8 @@ import {
 const rollcall = [rollcallFile];
 const script = (name: string) => ['--import=tsx', join(root, 'scripts', `${name}.ts`)];
 const deadlineMs = 20_000;
-/** Typed once with `rollcall profile save` in real life; left out of what is shown. */
-const hiddenFlags = new Set(['--control', '--root-certificates', '--token-file']);
+/** Typed once, or asked for, in real life; left out of what is shown. */
+const hiddenFlags = new Set(['--control', '--root-certificates', '--password-file']);
 const colour = process.stdout.isTTY && process.env['NO_COLOR'] === undefined;
 const bold = (text: string) => (colour ? `\x1b[1m${text}\x1b[0m` : text);
 const dim = (text: string) => (colour ? `\x1b[2m${text}\x1b[0m` : text);
@@ -36,6 +37,8 @@ interface NodeView {
 const running = new Set<Running>();
 const folder = await mkdtemp(join(tmpdir(), 'rollcall-demo-'));
 const inFolder = (...names: string[]) => join(folder, ...names);
+/** As logging in leaves it: which link is meant, and who asks, are in the profile. */
+const environment = { ...process.env, ROLLCALL_CONFIG_HOME: inFolder('config') };
 let step = 0;
 
 try {
@@ -76,11 +79,23 @@ async function demo(): Promise<void> {
   const first = await startLink('127.0.0.1:0', '127.0.0.1:0');
 
   heading(
+    'Log in',
+    'The first admin is made with a code from the data folder of the link; from then on by password.',
+  );
+  await writeFile(inFolder('password'), `${randomBytes(18).toString('base64url')}\n`, { mode: 0o600 });
+  await command(
+    rollcall,
+    ...['login', '--setup', '--setup-code-file', inFolder('link/setup-code'), '--user', 'ada'],
+    ...['--password-file', inFolder('password')],
+    ...['--control', first.control, '--root-certificates', inFolder('certificates/ca.crt')],
+  );
+  await command(rollcall, 'whoami');
+
+  heading(
     'Register two nodes',
     'Only their public keys: the private ones never leave the machines they are on.',
   );
   await operator(
-    first,
     'register',
     inFolder('keys/p256/client_credentials_1.pub'),
     '--name',
@@ -89,7 +104,6 @@ async function demo(): Promise<void> {
     'site=charite',
   );
   await operator(
-    first,
     'register',
     inFolder('keys/p384/client_credentials_1.pub'),
     '--name',
@@ -97,9 +111,9 @@ async function demo(): Promise<void> {
     '--label',
     'site=todai',
   );
-  await operator(first, 'list', '--wide');
-  await waitFor(first, 'berlin', 'created');
-  const registered = await waitFor(first, 'tokyo', 'created');
+  await operator('list', '--wide');
+  await waitFor('berlin', 'created');
+  const registered = await waitFor('tokyo', 'created');
 
   heading(
     'Start both',
@@ -108,52 +122,52 @@ async function demo(): Promise<void> {
   const berlin = startNode(first, 'berlin', 'p256');
   const tokyo = startNode(first, 'tokyo', 'p384');
   await Promise.all([berlin.says('online'), tokyo.says('online')]);
-  await waitFor(first, 'berlin', 'online');
-  await waitFor(first, 'tokyo', 'online');
-  await operator(first, 'list', '--wide');
+  await waitFor('berlin', 'online');
+  await waitFor('tokyo', 'online');
+  await operator('list', '--wide');
 
   heading('A stranger', 'A key that nobody registered gets nothing, and keeps trying politely.');
   const stranger = startNode(first, 'stranger', 'stranger');
   const refusal = await stranger.line(line => String(line['msg']).includes('not registered'));
   say(dim(`the stranger logs: ${String(refusal['msg'])}`));
-  check((await list(first)).length === 2, 'the stranger is in no list');
+  check((await list()).length === 2, 'the stranger is in no list');
   await stop(stranger, 'SIGTERM');
 
   heading('Kill one', 'SIGKILL: no goodbye. The link knows at once, and why.');
   const killedAt = performance.now();
   await stop(berlin, 'SIGKILL');
-  const lost = await waitFor(first, 'berlin', 'offline');
+  const lost = await waitFor('berlin', 'offline');
   say(`berlin is offline (${lost.reason}); the operator saw it within ${since(killedAt)}.`);
-  await operator(first, 'list', '--wide');
+  await operator('list', '--wide');
 
   heading('Start it again', 'Same key, same node: it is back, and was not locked out by its own ghost.');
   const again = startNode(first, 'berlin', 'p256');
   await again.says('online');
-  const back = await waitFor(first, 'berlin', 'online');
+  const back = await waitFor('berlin', 'online');
   check(back.id === lost.id, 'the node id is the same');
-  await operator(first, 'list', '--wide');
+  await operator('list', '--wide');
 
   heading('Revoke the other', 'Its live link is cut at once, and its agent stops for good.');
   const revokedAt = performance.now();
   const gone = tokyo.exited.then(code => ({ code, after: since(revokedAt) }));
-  await operator(first, 'revoke', 'tokyo', '--comment', 'laptop was stolen');
+  await operator('revoke', 'tokyo', '--comment', 'laptop was stolen');
   const { code, after } = await gone;
   check(code === 4, `the revoked agent ends with exit code 4 (got ${String(code)})`);
   say(
     `tokyo's process ended with exit code 4, ${after} after the command was typed (its start-up included).`,
   );
-  await operator(first, 'list', '--wide');
+  await operator('list', '--wide');
 
   heading('Restart the link', 'What was acknowledged is on the disk.');
   await stop(first.running, 'SIGTERM');
-  const second = await startLink(first.node, first.control);
-  const all = await list(second);
+  await startLink(first.node, first.control);
+  const all = await list();
   check(all.length === 2, 'both nodes are still known');
-  check((await waitFor(second, 'tokyo', 'revoked')).id === registered.id, 'the revoked one is still revoked');
-  await waitFor(second, 'berlin', 'online');
+  check((await waitFor('tokyo', 'revoked')).id === registered.id, 'the revoked one is still revoked');
+  await waitFor('berlin', 'online');
   say('berlin came back by itself.');
-  await operator(second, 'list', '--wide');
-  await operator(second, 'history', 'berlin');
+  await operator('list', '--wide');
+  await operator('history', 'berlin');
 }
 
 async function startLink(node: string, control: string): Promise<RunningLink> {
@@ -184,20 +198,14 @@ function startNode(link: RunningLink, name: string, keys: string): Running {
   return node;
 }
 
-function operatorFlags(link: RunningLink): string[] {
-  return [
-    ...['--control', link.control, '--root-certificates', inFolder('certificates/ca.crt')],
-    ...['--token-file', inFolder('link/admin-token')],
-  ];
+async function operator(...parts: string[]): Promise<void> {
+  await command(rollcall, 'nodes', ...parts);
 }
 
-async function operator(link: RunningLink, ...parts: string[]): Promise<void> {
-  await command(rollcall, 'nodes', ...parts, ...operatorFlags(link));
-}
-
-async function list(link: RunningLink): Promise<NodeView[]> {
-  const child = spawn(process.execPath, [...rollcall, 'nodes', 'list', '--json', ...operatorFlags(link)], {
+async function list(): Promise<NodeView[]> {
+  const child = spawn(process.execPath, [...rollcall, 'nodes', 'list', '--json'], {
     stdio: ['ignore', 'pipe', 'inherit'],
+    env: environment,
   });
   let text = '';
   child.stdout.setEncoding('utf8').on('data', (chunk: string) => (text += chunk));
@@ -207,10 +215,10 @@ async function list(link: RunningLink): Promise<NodeView[]> {
 }
 
 /** Asks until the node has the status. */
-async function waitFor(link: RunningLink, name: string, status: string): Promise<NodeView> {
+async function waitFor(name: string, status: string): Promise<NodeView> {
   const until = performance.now() + deadlineMs;
   for (;;) {
-    const node = (await list(link)).find(each => each.name === name);
+    const node = (await list()).find(each => each.name === name);
     if (node?.status === status) return node;
     check(
       performance.now() < until,
@@ -231,13 +239,16 @@ async function command(program: string[], ...parts: string[]): Promise<void> {
   const child = spawn(process.execPath, [...program, ...parts], {
     stdio: ['ignore', 'inherit', 'inherit'],
     cwd: root,
+    env: environment,
   });
   const [code] = (await once(child, 'close')) as [number | null];
   check(code === 0, `"${shown.map(short).join(' ')}" succeeds (exit code ${String(code)})`);
 }
 
+/** As somebody would type it, in the folder of the demo. */
 function short(part: string): string {
-  return part.replace(`${folder}/`, '');
+  const path = part.replace(`${folder}/`, '');
+  return path.includes(' ') ? `"${path}"` : path;
 }
 
 async function stop(from: Running, signal: NodeJS.Signals): Promise<void> {

@@ -47,7 +47,6 @@ const tellPresence = (event: 'online' | 'offline', id: string): void => {
 };
 
 const link: LinkServer = {
-  // eslint-disable-next-line @typescript-eslint/no-unnecessary-condition
   connect(call) {
     const id = call.getAuthContext().sslPeerCertificate?.subject.CN as string;
     call.on('data', ({ frame }: NodeFrame) => {
@@ -128,7 +127,6 @@ function holds({ publicKey }: Hello, { nonce }: Challenge, proof: Proof): boolea
     check('session', proof.sessionPublicKey, proof.sessionSignature)
   );
 }
-// eslint-disable-next-line @typescript-eslint/no-unsafe-enum-assignment
 
 const nodes: Node[] = Array.from({ length: 100 }, (_, index) => ({
   id: 2n ** 63n + BigInt(index),

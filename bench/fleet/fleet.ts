@@ -19,7 +19,6 @@ export function startFleet(place: Workplace): Fleet {
   let orders = 0;
   program.process.on('message', (answer: Answer) => {
     const waits = waiting.get(answer.number);
-    // eslint-disable-next-line @typescript-eslint/unbound-method
     waiting.delete(answer.number);
     if ('error' in answer) waits?.reject(new Error(`the fleet: ${answer.error}`));
     else waits?.resolve(answer.value);

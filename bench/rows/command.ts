@@ -1,6 +1,7 @@
 /** How long an operator waits for `rollcall nodes list`, beside the least a command could be and an empty program. */
 import { join } from 'node:path';
 import { command } from '../../scripts/running.js';
+import { operatorTokenFile } from '../../test/harness/operator.js';
 import type { Bare } from '../bare/bare.js';
 import type { Measured } from '../figures.js';
 import type { BenchLink } from '../link.js';
@@ -25,7 +26,7 @@ export async function measureCommand(
   place.progress(`list: the command, ${runs} times`);
   const asking = [
     ...['--control', `127.0.0.1:${link.controlPort}`, '--root-certificates', place.caFile],
-    ...['--token-file', join(link.dataDir, 'admin-token')],
+    ...['--token-file', operatorTokenFile(link.dataDir)],
   ];
   const bareList = join(import.meta.dirname, '../bare/list.js');
   const commands = {

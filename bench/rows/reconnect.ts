@@ -19,7 +19,7 @@ async function measureReturns(stage: Stage): Promise<Figure[]> {
   const count = place.isQuick ? 30 : 5_000;
   const rounds = place.isQuick ? 1 : 5;
   const ours = await returnsToLink(stage, count, rounds);
-  const least = await returnsToBare(stage, count, place.isQuick ? 1 : 3);
+  const least = await returnsToBare(stage, count, 1);
   return [
     {
       id: 'reconnect.half',

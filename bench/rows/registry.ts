@@ -1,6 +1,4 @@
 /** A registry of a million nodes: opening it after a kill, a page, a lookup, the first count, and the command. */
-import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { systemClock } from '../../src/base/clock.js';
 import { systemRandom } from '../../src/base/random.js';
 import { createAudit } from '../../src/link/audit/audit.js';
@@ -17,7 +15,7 @@ import { startLink, type BenchLink } from '../link.js';
 import { seedRegistry } from '../seed.js';
 import type { Stage } from '../stage.js';
 import { cpuMs, now } from '../usage.js';
-import { freePort } from '../workplace.js';
+import { freePort, type Workplace } from '../workplace.js';
 import { measureCommand, type CommandTimes } from './command.js';
 import type { Row } from './row.js';
 
@@ -37,12 +35,12 @@ async function measureRegistry(stage: Stage): Promise<Figure[]> {
   const store = storeFolder(await place.subfolder(name));
   place.progress(`registry: writing ${count} nodes`);
   const seededAt = now();
-  await seedRegistry(store, count);
+  await seedRegistry(place, store, count);
   place.progress(`registry: written in ${((now() - seededAt) / 1000).toFixed(0)} s; room by room`);
-  const rooms = await measureRooms(store, count, place.isQuick ? 200 : 5_000);
+  const rooms = await measureRooms(place, store, count, place.isQuick ? 200 : 5_000);
   const { link, openedMs, countedMs } = await reopenAfterKill(stage, place.isQuick ? 1 : 5);
   const bare = await startBare(place, stage.authorityFile);
-  const bareControl = await operatorOf(stage, bare);
+  const bareControl = operatorOf(stage, bare);
   const asked = await measureQuestions(link, bare, bareControl, count, place.isQuick ? 50 : 500);
   const listed = await measureCommand(stage, link, bare, place.isQuick ? 2 : 20);
   bareControl.close();
@@ -109,11 +107,13 @@ function figuresOf(count: number, found: Found): Figure[] {
 
 /** In this process, without a link: what the registry and the store cost by themselves. */
 async function measureRooms(
+  place: Workplace,
   folder: string,
   count: number,
   runs: number,
 ): Promise<Pick<Found, 'roomPage' | 'roomLookup'>> {
   const store = await openLevelStore(folder);
+  place.onClose(() => store.close());
   await prepareStore(store);
   const audit = createAudit({ clock: systemClock });
   const log = { trace: none, debug: none, info: none, warn: none, error: none, child: () => log };
@@ -182,10 +182,8 @@ async function reopenAfterKill(stage: Stage, runs: number) {
   return { link, openedMs: { samples: opened, cpuMs: cpu }, countedMs: { samples: counted } };
 }
 
-async function operatorOf({ place }: Stage, bare: Bare): Promise<ControlCalls> {
-  const folder = await place.subfolder('bare-operator');
-  await writeFile(join(folder, 'admin-token'), 'none', { mode: 0o600 });
-  return connectOperator(`127.0.0.1:${bare.openPort}`, folder, place.ca);
+function operatorOf({ place }: Stage, bare: Bare): ControlCalls {
+  return connectOperator(`127.0.0.1:${bare.openPort}`, 'none', place.ca);
 }
 
 async function measureQuestions(

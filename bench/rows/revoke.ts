@@ -1,6 +1,4 @@
 /** Revocation while a thousand nodes are live: of one, many times, then of all that are left. */
-import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import type { ControlCalls } from '../../test/harness/control-calls.js';
 import { connectOperator } from '../../test/harness/operator.js';
 import { startBare } from '../bare/bare.js';
@@ -113,9 +111,7 @@ async function revokeFleet(stage: Stage, link: BenchLink, count: number, round: 
 async function revokeBareFleet(stage: Stage, count: number, round: number): Promise<Round> {
   const { place, fleet } = stage;
   const bare = await startBare(place, stage.authorityFile);
-  const folder = await place.subfolder('bare-operator');
-  await writeFile(join(folder, 'admin-token'), 'none', { mode: 0o600 });
-  const control = await connectOperator(`127.0.0.1:${bare.openPort}`, folder, place.ca);
+  const control = connectOperator(`127.0.0.1:${bare.openPort}`, 'none', place.ca);
   await stage.certified('revoke-bare', count, 'bare', bare.nodePort);
   place.progress(`revoke: bare grpc-js, round ${round + 1}`);
   await fleet.connect({ crew: 'revoke-bare', from: 0, to: count });

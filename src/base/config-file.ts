@@ -1,4 +1,4 @@
-/** Reads a YAML configuration file into plain values. The parser is loaded only when a file is given. */
+/** YAML configuration files, read into plain values and written. The package for it is loaded only when one is there. */
 import type * as Yaml from 'yaml';
 import { RollcallError } from './errors.js';
 import { readSmallFile } from './secret-file.js';
@@ -19,6 +19,12 @@ export async function readConfigFile(path: string): Promise<unknown> {
       cause: error,
     });
   }
+}
+
+/** The text of such a file. */
+export async function formatConfig(settings: object): Promise<string> {
+  const { stringify } = await import('yaml');
+  return stringify(settings, { lineWidth: 0 });
 }
 
 function parseYaml(text: string, yaml: typeof Yaml): unknown {

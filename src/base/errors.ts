@@ -34,6 +34,13 @@ export const errorCodes = [
   // What operators ask.
   'REQUEST_INVALID',
   'TOKEN_REFUSED',
+  'LOGIN_REFUSED',
+  'OTP_REQUIRED',
+  'NOT_ALLOWED',
+  'RATE_LIMITED',
+  'PASSWORD_UNFIT',
+  'NAME_TAKEN',
+  'NOT_FOUND',
   'NODE_NOT_FOUND',
   'NODE_ALREADY_REGISTERED',
   'NODE_NAME_TAKEN',
@@ -53,17 +60,21 @@ export interface ErrorExtras {
   readonly hint?: string | undefined;
   /** For the log alone, never for the caller. */
   readonly cause?: unknown;
+  /** When it makes sense to try again, milliseconds from now. */
+  readonly retryAfterMs?: number | undefined;
 }
 
 export class RollcallError extends Error {
   readonly code: ErrorCode;
   readonly hint: string | undefined;
+  readonly retryAfterMs: number | undefined;
 
   constructor(code: ErrorCode, message: string, extras: ErrorExtras = {}) {
     super(message, extras.cause === undefined ? undefined : { cause: extras.cause });
     this.name = 'RollcallError';
     this.code = code;
     this.hint = extras.hint;
+    this.retryAfterMs = extras.retryAfterMs;
   }
 }
 

@@ -22,7 +22,10 @@ export interface Log {
 const secretNames = [
   'authorization',
   'token',
-  'adminToken',
+  'accessToken',
+  'refreshToken',
+  'clientSecret',
+  'setupCode',
   'password',
   'passphrase',
   'privateKey',

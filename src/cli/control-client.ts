@@ -141,7 +141,7 @@ async function explain(error: ServiceError, settings: ControlSettings): Promise<
     const stated = fromGrpcStatus(error);
     const hint =
       stated.code === 'TOKEN_REFUSED'
-        ? `does ${tokenPath} hold the token of the link at ${addressText}? it is the file admin-token in its data folder`
+        ? `the token came from ${tokenPath}; log in again with rollcall login, or give one for the link at ${addressText}`
         : stated.hint;
     return new StatedByLink(stated, hint);
   }

@@ -1,12 +1,14 @@
 /**
- * Which link is meant, and how to prove who asks: flags first, then the environment, then a profile. A token never
- * comes from the command line, where other users of the machine can see it, only from a file.
+ * Which link is meant, and how to prove who asks: flags first, then the environment, then a profile with its login. A
+ * token never comes from the command line, where other users of the machine can see it: only from a file, from
+ * ROLLCALL_TOKEN, or from `rollcall login`.
  */
 import { resolve } from 'node:path';
 import { as, formatAddress, type Address } from '../base/settings.js';
 import { RollcallError } from '../base/errors.js';
 import { readSecretFile, readSmallFile } from '../base/secret-file.js';
 import { fromPem } from '../base/pem.js';
+import type { HttpTarget } from './http-target.js';
 import { defaultProfile, getProfile, parseControlAddress, readProfiles, type Profile } from './profile.js';
 import type { Environment } from './terminal.js';
 
@@ -19,7 +21,7 @@ export interface ControlFlags {
 }
 
 /** Everything needed to ask a link. */
-export interface ControlSettings {
+export interface ControlSettings extends HttpTarget {
   readonly address: Address;
   /** `host:port`, for messages. */
   readonly addressText: string;
@@ -27,70 +29,116 @@ export interface ControlSettings {
   readonly roots: Buffer;
   readonly rootsPath: string;
   readonly token: string;
+  /** Where the token came from, for messages: a path, `ROLLCALL_TOKEN`, or the login of a profile. */
   readonly tokenPath: string;
 }
 
 export const defaultControl = '127.0.0.1:9093';
-const tokenFileBytes = 4096;
+/** A token of a service with many roles is the longest. */
+const tokenFileBytes = 16 * 1024;
+
+interface Chosen {
+  /** What was saved under it. */
+  readonly profile: Profile;
+  /** Whose login counts; undefined where the link was named otherwise. */
+  readonly name: string | undefined;
+}
 
 /**
  * The profile that counts. A named one always; the default one only while neither flag nor environment names a link,
  * so that its token is not sent to a link it was not meant for.
  */
-async function chooseProfile(flags: ControlFlags, environment: Environment): Promise<Profile> {
+async function chooseProfile(flags: ControlFlags, environment: Environment): Promise<Chosen> {
   const name = flags.profile ?? nonEmpty(environment['ROLLCALL_PROFILE']);
-  if (name !== undefined) return getProfile(await readProfiles(environment), name);
-  if (flags.control !== undefined || nonEmpty(environment['ROLLCALL_CONTROL']) !== undefined) return {};
-  return (await readProfiles(environment)).get(defaultProfile) ?? {};
+  if (name !== undefined) return { profile: getProfile(await readProfiles(environment), name), name };
+  if (flags.control !== undefined || nonEmpty(environment['ROLLCALL_CONTROL']) !== undefined)
+    return { profile: {}, name: undefined };
+  return { profile: (await readProfiles(environment)).get(defaultProfile) ?? {}, name: defaultProfile };
 }
 
 function nonEmpty(text: string | undefined): string | undefined {
   return text === '' ? undefined : text;
 }
 
-/** Flag over environment over profile, without reading any file but the profiles. */
-export async function resolveControl(
-  flags: ControlFlags,
-  environment: Environment,
-): Promise<Required<Profile>> {
-  const profile = await chooseProfile(flags, environment);
-  const control =
-    flags.control ?? nonEmpty(environment['ROLLCALL_CONTROL']) ?? profile.control ?? defaultControl;
-  const roots =
-    flags.rootCertificates ?? nonEmpty(environment['ROLLCALL_ROOT_CERTIFICATES']) ?? profile.rootCertificates;
-  const token = flags.tokenFile ?? nonEmpty(environment['ROLLCALL_TOKEN_FILE']) ?? profile.tokenFile;
-  const problems: string[] = [];
-  if (roots === undefined) problems.push(`nothing says which roots vouch for the link at ${control}`);
-  if (token === undefined) problems.push(`nothing says which token to show to the link at ${control}`);
-  if (roots === undefined || token === undefined) {
-    throw new RollcallError('CONFIG_INVALID', problems.join('\n'), {
-      hint:
-        'give --root-certificates FILE and --token-file FILE (admin-token in the data folder of the link), ' +
-        'or keep them with: rollcall profile save default --root-certificates FILE --token-file FILE',
-    });
-  }
-  return { control, rootCertificates: resolve(roots), tokenFile: resolve(token) };
+/** The profile that a login is kept under. */
+export function loginProfile(flags: ControlFlags, environment: Environment): string {
+  return flags.profile ?? nonEmpty(environment['ROLLCALL_PROFILE']) ?? defaultProfile;
 }
 
-/** Resolves and reads: the address parsed, the roots checked to be certificates, the token from its 0600 file. */
+/** Flag over environment over profile: the link and its roots, without reading any file but the profiles. */
+export async function resolveTarget(
+  flags: ControlFlags,
+  environment: Environment,
+): Promise<{ readonly control: string; readonly rootCertificates: string; readonly chosen: Chosen }> {
+  const chosen = await chooseProfile(flags, environment);
+  const control =
+    flags.control ?? nonEmpty(environment['ROLLCALL_CONTROL']) ?? chosen.profile.control ?? defaultControl;
+  const roots =
+    flags.rootCertificates ??
+    nonEmpty(environment['ROLLCALL_ROOT_CERTIFICATES']) ??
+    chosen.profile.rootCertificates;
+  if (roots === undefined) {
+    throw new RollcallError('CONFIG_INVALID', `nothing says which roots vouch for the link at ${control}`, {
+      hint: 'give --root-certificates FILE, or log in with it once: rollcall login --root-certificates FILE',
+    });
+  }
+  return { control, rootCertificates: resolve(roots), chosen };
+}
+
+/** Where to ask: the address parsed, the roots checked to be certificates. */
+export async function openTarget(control: string, rootCertificates: string): Promise<HttpTarget> {
+  const address = as.address(parseControlAddress(control, 'the control address'));
+  const roots = await readSmallFile(rootCertificates, 'root certificates');
+  fromPem(roots.toString('latin1'), `root certificates ${rootCertificates}`);
+  return { address, addressText: formatAddress(address), roots, rootsPath: rootCertificates };
+}
+
+/** Resolves and reads everything. */
 export async function openControlSettings(
   flags: ControlFlags,
   environment: Environment,
 ): Promise<ControlSettings> {
-  const { control, rootCertificates, tokenFile } = await resolveControl(flags, environment);
-  const address = as.address(parseControlAddress(control, 'the control address'));
-  const roots = await readSmallFile(rootCertificates, 'root certificates');
-  fromPem(roots.toString('latin1'), `root certificates ${rootCertificates}`);
-  const token = await readToken(tokenFile);
-  const addressText = formatAddress(address);
-  return { address, addressText, roots, rootsPath: rootCertificates, token, tokenPath: tokenFile };
+  const { control, rootCertificates, chosen } = await resolveTarget(flags, environment);
+  const target = await openTarget(control, rootCertificates);
+  return { ...target, ...(await findToken(flags, environment, chosen, control, target)) };
+}
+
+async function findToken(
+  flags: ControlFlags,
+  environment: Environment,
+  { profile, name }: Chosen,
+  control: string,
+  target: HttpTarget,
+): Promise<Pick<ControlSettings, 'token' | 'tokenPath'>> {
+  const given = nonEmpty(environment['ROLLCALL_TOKEN']);
+  const path =
+    flags.tokenFile ?? (given === undefined ? nonEmpty(environment['ROLLCALL_TOKEN_FILE']) : undefined);
+  if (path !== undefined) return readToken(resolve(path));
+  if (given !== undefined) return { token: checkToken(given, 'ROLLCALL_TOKEN'), tokenPath: 'ROLLCALL_TOKEN' };
+  const { findLogin, currentToken } = await import('./login-store.js');
+  const login = name === undefined ? undefined : await findLogin(environment, name);
+  if (login && name !== undefined && login.control === control) {
+    const token = await currentToken(environment, name, login, target);
+    return { token, tokenPath: `the login of ${login.user}` };
+  }
+  if (profile.tokenFile !== undefined) return readToken(resolve(profile.tokenFile));
+  throw new RollcallError('CONFIG_INVALID', `nobody is logged in to the link at ${control}`, {
+    hint:
+      name === undefined
+        ? 'a login is kept with a profile: leave out --control, or name one with --profile; or give --token-file FILE'
+        : 'log in with rollcall login; or give --token-file FILE or ROLLCALL_TOKEN',
+  });
+}
+
+async function readToken(path: string): Promise<Pick<ControlSettings, 'token' | 'tokenPath'>> {
+  const token = (await readSecretFile(path, 'token file', tokenFileBytes)).toString('latin1').trim();
+  return { token: checkToken(token, `the token file ${path}`), tokenPath: path };
 }
 
 /** The token alone, which must be one that can travel in a header. The message never quotes what was found. */
-async function readToken(path: string): Promise<string> {
-  const token = (await readSecretFile(path, 'token file', tokenFileBytes)).toString('latin1').trim();
+function checkToken(token: string, where: string): string {
   if (/^[\x21-\x7e]+$/.test(token)) return token;
-  throw new RollcallError('CONFIG_INVALID', `the token file ${path} does not hold a token`, {
+  throw new RollcallError('CONFIG_INVALID', `${where} does not hold a token`, {
     hint: 'it wants the token alone, on one line',
   });
 }

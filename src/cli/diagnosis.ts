@@ -5,7 +5,7 @@
 import { isIP } from 'node:net';
 import { connect, type ConnectionOptions, type TLSSocket } from 'node:tls';
 import { RollcallError, systemErrorCode, type ErrorCode } from '../base/errors.js';
-import type { ControlSettings } from './control-options.js';
+import type { HttpTarget } from './http-target.js';
 
 const probeMs = 3_000;
 
@@ -18,13 +18,13 @@ interface Finding {
 }
 
 /** Asks the address once more and says why it fails; when it now answers, what `fallback` says. */
-export async function diagnose(settings: ControlSettings, fallback: string): Promise<RollcallError> {
+export async function diagnose(settings: HttpTarget, fallback: string): Promise<RollcallError> {
   const failure = await probe(settings);
   const finding = failure ? findingOf(failure, settings) : silentFinding(settings, fallback);
   return new RollcallError(finding.code, finding.message, { hint: finding.hint, cause: failure });
 }
 
-function probe({ address, roots }: ControlSettings): Promise<Failure | undefined> {
+function probe({ address, roots }: HttpTarget): Promise<Failure | undefined> {
   const options: ConnectionOptions = {
     host: address.host,
     port: address.port,
@@ -47,7 +47,7 @@ function probe({ address, roots }: ControlSettings): Promise<Failure | undefined
   });
 }
 
-function silentFinding({ addressText }: ControlSettings, fallback: string): Finding {
+function silentFinding({ addressText }: HttpTarget, fallback: string): Finding {
   return {
     code: 'LINK_UNREACHABLE',
     message: `the link at ${addressText} did not answer: ${fallback}`,
@@ -66,7 +66,7 @@ const unknownIssuer = new Set([
 ]);
 
 /** What a failed connection means. */
-export function findingOf(failure: Failure, { address, addressText, rootsPath }: ControlSettings): Finding {
+export function findingOf(failure: Failure, { address, addressText, rootsPath }: HttpTarget): Finding {
   const code = systemErrorCode(failure) ?? '';
   const unreachable = (message: string, hint: string): Finding => ({
     code: 'LINK_UNREACHABLE',

@@ -1,5 +1,5 @@
 /** `rollcall profile save|list|show|remove`: keeps how to reach a link, so that it need not be typed each time. */
-import { access } from 'node:fs/promises';
+import { access, rm } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { ControlFlags } from './control-options.js';
 import { exitCodes, usageError } from './failure.js';
@@ -14,6 +14,7 @@ import {
   type Profile,
 } from './profile.js';
 import { isSeen, paintOf, printHint, type Shell } from './shell.js';
+import { loginPath } from './login-store.js';
 import { formatTable, type Column } from './table.js';
 
 export interface JsonFlag {
@@ -99,6 +100,8 @@ export async function removeProfile(shell: Shell, name: string): Promise<number>
   getProfile(profiles, name);
   profiles.delete(name);
   await writeProfiles(shell.environment, profiles);
+  // Its tokens are of no more use, and should not lie about.
+  await rm(loginPath(shell.environment, name), { force: true });
   shell.stdout.write(`✅ Profile ${name} removed.\n`);
   return exitCodes.done;
 }

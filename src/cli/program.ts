@@ -4,14 +4,17 @@
  */
 import { Command, CommanderError } from 'commander';
 import { version } from '../base/version.js';
+import { addAccessCommands } from './access/command.js';
+import { addAuditCommands } from './audit-command.js';
 import { exitCodes, reportFailure, usageError } from './failure.js';
 import { addControlFlags, addNodesCommand, type Acting } from './nodes/command.js';
 import type { Shell } from './shell.js';
 
 const examples = `
 Examples:
-  $ rollcall link --ssl-certfile certificates/server.pem --ssl-keyfile certificates/server.key
-  $ rollcall profile save default --root-certificates certificates/ca.crt --token-file link-data/admin-token
+  $ rollcall link --ssl-ca-certfile certificates/ca.crt --ssl-certfile certificates/server.pem \\
+      --ssl-keyfile certificates/server.key
+  $ rollcall login --setup --root-certificates certificates/ca.crt
   $ rollcall nodes register keys/client_credentials_1.pub
   $ rollcall node --link 127.0.0.1:9092 --root-certificates certificates/ca.crt \\
       --auth-private-key keys/client_credentials_1
@@ -27,7 +30,7 @@ export async function runCommand(words: readonly string[], shell: Shell): Promis
     async (...given) => {
       code = await act(...given);
     };
-  const program = createProgram(shell, acting);
+  const program = createProgram(shell, acting, words[0]);
   try {
     await program.parseAsync([...words], { from: 'user' });
     return code;
@@ -63,7 +66,7 @@ function endOfParsing(shell: Shell, error: CommanderError, place: string): numbe
   return reportFailure(shell, usageError(first, hint));
 }
 
-function createProgram(shell: Shell, acting: Acting): Command {
+function createProgram(shell: Shell, acting: Acting, typed?: string): Command {
   const program = new Command('rollcall')
     .description('Register nodes by their keys, see who is there, cut one off at once.')
     .version(version, '-V, --version', 'print the version')
@@ -81,7 +84,12 @@ function createProgram(shell: Shell, acting: Acting): Command {
     });
   addDaemon(program, shell, acting, 'link', 'run the link: the server that nodes enroll with and connect to');
   addDaemon(program, shell, acting, 'node', 'run a node agent: enroll by its key and hold the link');
+  addLoginCommands(program, shell, acting);
   addNodesCommand(program, shell, acting);
+  addAuditCommands(program, shell, acting, async (...given) =>
+    (await import('./audit-control.js')).askAudit(...given),
+  );
+  addAccessCommands(program, shell, acting, typed);
   addProfileCommand(program, shell, acting);
   addSupernodeAnswer(program);
   return program;
@@ -108,6 +116,28 @@ function addDaemon(
         return (await import('./daemon.js')).runDaemon(shell, program, name, flags);
       }),
     );
+}
+
+function addLoginCommands(program: Command, shell: Shell, acting: Acting): void {
+  addControlFlags(program.command('login'))
+    .description('log in to a link, and keep the login and the way there under a profile')
+    .option('--profile <NAME>', 'keep it under this name (default: "default")')
+    .option('--user <NAME>', 'who logs in; asked for unless given')
+    .option('--tenant <NAME>', 'the tenant the user belongs to')
+    .option('--password-file <FILE>', 'file with the password, mode 0600 (env: ROLLCALL_PASSWORD_FILE)')
+    .option('--code <CODE>', 'code of the second factor, or a recovery code')
+    .option('--setup', "make the first admin, by the setup code in the link's data folder")
+    .option('--setup-code-file <FILE>', 'file with the setup code, mode 0600')
+    .action(acting(async (flags: object) => (await import('./login-command.js')).login(shell, flags)));
+  addControlFlags(program.command('logout'))
+    .description('end the session that was begun by login')
+    .option('--profile <NAME>', 'the profile it was kept under')
+    .action(acting(async (flags: object) => (await import('./login-command.js')).logout(shell, flags)));
+  addControlFlags(program.command('whoami'))
+    .description('show who the link takes you for, and what you may do')
+    .option('--profile <NAME>', 'the profile to use')
+    .option('--json', 'print JSON, for machines')
+    .action(acting(async (flags: object) => (await import('./login-command.js')).whoami(shell, flags)));
 }
 
 function addProfileCommand(program: Command, shell: Shell, acting: Acting): void {
@@ -139,7 +169,7 @@ function addProfileCommand(program: Command, shell: Shell, acting: Acting): void
     );
   profile
     .command('remove')
-    .description('remove a profile; the files it names stay')
+    .description('remove a profile and its login; the files it names stay')
     .argument('<name>')
     .action(
       acting(async (name: string) => (await import('./profile-command.js')).removeProfile(shell, name)),

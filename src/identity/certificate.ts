@@ -10,7 +10,7 @@ import { isRollcallError, RollcallError } from '../base/errors.js';
 import { readAnchorFields, readCertificateFields, type CertificateFields } from './certificate-fields.js';
 import { derTag, oidOf, readDer, sequenceOf } from './der.js';
 import type { NodeId } from './node-id.js';
-import { parseSpki, type PublicKey } from './public-key.js';
+import { canonicalSpki, parseSpki, type PublicKey } from './public-key.js';
 import { isStrictSignature } from './signature.js';
 import { parseSpiffeId } from './spiffe.js';
 
@@ -29,7 +29,8 @@ export interface NodeCertificate {
   readonly notAfter: number;
   /** SHA-256 of the DER, lower-case hex. */
   readonly fingerprint: string;
-  readonly publicKey: PublicKey;
+  /** Canonical SubjectPublicKeyInfo DER. TLS has checked that the peer holds this key; nothing is verified with it here. */
+  readonly spki: Buffer;
 }
 
 export interface CertificateTrust {
@@ -55,7 +56,7 @@ export function verifyNodeCertificate(
     notBefore: fields.notBefore,
     notAfter: fields.notAfter,
     fingerprint: certificateFingerprint(der),
-    publicKey: readKey(fields),
+    spki: readKey(fields),
   };
 }
 
@@ -184,9 +185,9 @@ function readNodeId({ extensions }: CertificateFields, trustDomain: string): Nod
   return id.nodeId;
 }
 
-function readKey({ spki }: CertificateFields): PublicKey {
+function readKey({ spki }: CertificateFields): Buffer {
   try {
-    return parseSpki(spki);
+    return canonicalSpki(spki).spki;
   } catch (error) {
     throw isRollcallError(error, 'KEY_UNSUPPORTED') ? notForNodes(error) : error;
   }

@@ -5,7 +5,8 @@ import type { Clock } from '../base/clock.js';
 import { RollcallError, systemErrorCode, toRollcallError } from '../base/errors.js';
 import type { Random } from '../base/random.js';
 import { readSecretFile } from '../base/secret-file.js';
-import { adminTokenFile } from './access/admin-token.js';
+import { setupCodeFile } from './access/setup.js';
+import { tokenKeyFileName } from './access/token-keys.js';
 import { openAuthority } from './authority/authority.js';
 import type { UsableLinkConfig } from './config.js';
 import { loadServerIdentity } from './doors/tls/server-identity.js';
@@ -17,7 +18,8 @@ export async function checkLink(config: UsableLinkConfig, clock: Clock, random: 
     checkAuthority(config, clock, random),
     checkFolder(resolve(config['data-dir'])),
     checkSecret(join(config['data-dir'], 'authority.key'), 'authority key'),
-    checkSecret(join(config['data-dir'], adminTokenFile), 'admin token'),
+    checkSecret(join(config['data-dir'], tokenKeyFileName), 'file of token keys'),
+    checkSecret(join(config['data-dir'], setupCodeFile), 'setup code'),
   ]);
   const problems = checks.flatMap(check => (check.status === 'rejected' ? [describe(check.reason)] : []));
   if (problems.length > 0) throw new RollcallError('CONFIG_INVALID', problems.join('\n'));

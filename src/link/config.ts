@@ -1,6 +1,8 @@
 /** The link's settings: one schema for flags, environment (`ROLLCALL_LINK_*`) and file. */
 import { as, type Setting, type Settings, type ValuesOf } from '../base/settings.js';
 import { logLevels } from '../base/log.js';
+import { isTokenAlgorithm, tokenAlgorithms, type TokenAlgorithm } from '../tokens/algorithms.js';
+import type { TokenAlgorithms } from './access/token-keys.js';
 import { parseTrustDomain } from '../identity/spiffe.js';
 
 const second = 1_000;
@@ -29,7 +31,7 @@ export const linkSettings = {
   'ssl-keyfile': file('the private key of that certificate, PEM, 0600'),
   'data-dir': {
     value: 'DIR',
-    description: 'registry, authority and admin token',
+    description: 'registry, authority, keys of tokens',
     default: 'link-data',
     parse: as.text,
   },
@@ -82,6 +84,29 @@ export const linkSettings = {
     default: 1_024,
     parse: as.integer(1, 1_000_000),
   },
+  issuer: {
+    value: 'URL',
+    description:
+      'what tokens name as their issuer, and where others find the keys; none: the control address',
+    parse: parseIssuer,
+  } as Setting<string | undefined>,
+  'token-algorithms': {
+    value: 'ALG,AUDIENCE=ALG,…',
+    description: `how tokens are signed: ${tokenAlgorithms.join(', ')}; for all, or for one audience`,
+    default: { usual: 'ES256', byAudience: {} },
+    parse: parseTokenAlgorithms,
+  } as Setting<TokenAlgorithms>,
+  'require-auth': {
+    description: 'want a token for /healthz, /readyz and /v1/link as well',
+    default: false,
+    parse: as.flag,
+  },
+  'control-client-certificates': {
+    description:
+      'ask callers of the control port for a certificate, for services that prove themselves by one',
+    default: false,
+    parse: as.flag,
+  },
   'max-enrollments': {
     value: 'N',
     description: 'enrollments in flight at once',
@@ -101,6 +126,27 @@ export const linkSettings = {
   },
   insecure: { description: 'refused: there is no link without TLS', default: false, parse: neverOff },
 } satisfies Settings;
+
+function parseIssuer(raw: unknown): string {
+  const text = as.text(raw);
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  if (url?.protocol === 'https:' && url.search === '' && url.hash === '' && !text.endsWith('/')) return text;
+  throw new Error('want an https URL without a query and without a slash at its end');
+}
+
+/** `ES256` for all that name none, `logging=HS256` for one audience. */
+function parseTokenAlgorithms(raw: unknown): TokenAlgorithms {
+  let usual: TokenAlgorithm = 'ES256';
+  const byAudience: Record<string, TokenAlgorithm> = {};
+  for (const text of as.list(as.text)(raw)) {
+    const equals = text.lastIndexOf('=');
+    const algorithm = text.slice(equals + 1);
+    if (!isTokenAlgorithm(algorithm)) throw new Error(`want one of ${tokenAlgorithms.join(', ')}`);
+    if (equals === -1) usual = algorithm;
+    else byAudience[text.slice(0, equals)] = algorithm;
+  }
+  return { usual, byAudience };
+}
 
 function alwaysOn(raw: unknown): boolean {
   if (as.flag(raw)) return true;

@@ -3,19 +3,14 @@
  * been settled before.
  */
 import type { Clock } from '../base/clock.js';
-import { RollcallError, toRollcallError } from '../base/errors.js';
+import { isRollcallError, RollcallError, toRollcallError } from '../base/errors.js';
 import { parseSpki } from '../identity/public-key.js';
+import { may, notAllowed, ownerName, type Principal } from './access/principal.js';
+import type { Permission } from './access/permissions.js';
 import type { Enrollments } from './enrollment/enrollments.js';
 import type { NodeRecord } from './registry/node-record.js';
 import type { Registry } from './registry/registry.js';
 import type { Sessions } from './sessions/sessions.js';
-
-/** Who asks, once authenticated. */
-export interface Principal {
-  readonly tenant: string;
-  /** As the audit shows it. */
-  readonly name: string;
-}
 
 export interface RegisterRequest {
   /** SPKI DER. */
@@ -45,6 +40,27 @@ export interface ControlOptions {
 export type Control = ReturnType<typeof createControl>;
 
 export function createControl({ registry, sessions, enrollments, clock, ownKeys }: ControlOptions) {
+  /** Who may register nodes has a say over those they registered; a token cut down to reading has not. */
+  const owns = (principal: Principal, node: NodeRecord): boolean =>
+    may(principal, 'nodes:register') && node.owner !== '' && node.owner === ownerName(principal);
+
+  function requireSight(principal: Principal): void {
+    if (!may(principal, 'nodes:read') && !may(principal, 'nodes:register')) throw notAllowed('nodes:read');
+  }
+
+  /** Without the permission only one's own nodes are there. */
+  async function getNode(principal: Principal, reference: string, seeing: Permission): Promise<NodeRecord> {
+    const find = registry.resolveNode(principal.tenant, reference);
+    if (may(principal, seeing)) return find;
+    const node = await find.catch((error: unknown) => {
+      if (isRollcallError(error, 'NODE_NOT_FOUND')) return undefined;
+      throw error;
+    });
+    // The same answer for what is not there and what is not one's own: neither says which nodes there are.
+    if (!node || !owns(principal, node)) throw notAllowed(seeing);
+    return node;
+  }
+
   return {
     async registerNode(principal: Principal, request: RegisterRequest): Promise<NodeRecord> {
       const publicKey = parseSpki(request.publicKey);
@@ -60,17 +76,22 @@ export function createControl({ registry, sessions, enrollments, clock, ownKeys 
         name,
         labels,
         again,
+        owner: ownerName(principal),
         by: principal.name,
       });
     },
 
-    getNode: (principal: Principal, node: string) => registry.resolveNode(principal.tenant, node),
+    getNode: (principal: Principal, node: string) => getNode(principal, node, 'nodes:read'),
 
-    listNodes: (principal: Principal, query: Parameters<Registry['listNodes']>[1]) =>
-      registry.listNodes(principal.tenant, query),
+    async listNodes(principal: Principal, query: Parameters<Registry['listNodes']>[1]) {
+      requireSight(principal);
+      const { tenant } = principal;
+      const own = may(principal, 'nodes:read') ? {} : { owner: ownerName(principal) };
+      return registry.listNodes(tenant, { ...query, ...own });
+    },
 
     async listHistory(principal: Principal, node: string, query: Parameters<Registry['listHistory']>[2]) {
-      const { id } = await registry.resolveNode(principal.tenant, node);
+      const { id } = await getNode(principal, node, 'nodes:read');
       return registry.listHistory(principal.tenant, id, query);
     },
 
@@ -80,7 +101,7 @@ export function createControl({ registry, sessions, enrollments, clock, ownKeys 
      */
     async revokeNode(principal: Principal, reference: string, comment: string): Promise<Revocation> {
       const { tenant } = principal;
-      const { id, fingerprint } = await registry.resolveNode(tenant, reference);
+      const { id, fingerprint } = await getNode(principal, reference, 'nodes:revoke');
       const committing = registry.revokeNode(tenant, id, { by: principal.name, comment });
       const failure = await committing.then(() => undefined, toRollcallError);
       const start = clock.elapsed();
@@ -97,8 +118,17 @@ export function createControl({ registry, sessions, enrollments, clock, ownKeys 
       };
     },
 
-    watchNodes: (principal: Principal, listener: (node: NodeRecord) => void) =>
-      registry.watchNodes(principal.tenant, listener),
+    watchNodes(principal: Principal, listener: (node: NodeRecord) => void) {
+      requireSight(principal);
+      return registry.watchNodes(principal.tenant, node => {
+        if (may(principal, 'nodes:read') || owns(principal, node)) listener(node);
+      });
+    },
+
+    /** The node that asks, by its own id. */
+    async getOwnNode({ tenant }: Principal, id: string): Promise<NodeRecord> {
+      return registry.resolveNode(tenant, id);
+    },
   };
 }
 

@@ -9,12 +9,16 @@ import { createLifecycle } from '../base/lifecycle.js';
 import type { Log } from '../base/log.js';
 import type { Random } from '../base/random.js';
 import { makeSecretFolder } from '../base/secret-file.js';
-import type { Address } from '../base/settings.js';
+import { toPem } from '../base/pem.js';
+import { formatAddress, type Address } from '../base/settings.js';
 import type { TrustBundle } from '../protocol/generated/rollcall/v1/enrollment.js';
 import { defaultTenant } from '../protocol/limits.js';
-import { openAdminToken } from './access/admin-token.js';
+import { openAccess, type Access } from './access/access.js';
+import { createAdministration } from './administration.js';
 import { startAlive } from './alive.js';
 import { createAudit } from './audit/audit.js';
+import { createAuditReading } from './audit/audit-reading.js';
+import { openCheckpoints } from './audit/checkpoints.js';
 import { createRefusalCounter } from './audit/refusals.js';
 import { openAuthority } from './authority/authority.js';
 import type { UsableLinkConfig } from './config.js';
@@ -24,7 +28,7 @@ import { openNodePort } from './doors/node-port.js';
 import { loadServerIdentity, type ServerIdentity } from './doors/tls/server-identity.js';
 import { createEnrollments } from './enrollment/enrollments.js';
 import { createMetrics } from './metrics.js';
-import { createRegistry } from './registry/registry.js';
+import { createRegistry, type Registry } from './registry/registry.js';
 import { createSessions } from './sessions/sessions.js';
 import { measureCommits } from './store/measured.js';
 import { prepareStore } from './store/schema.js';
@@ -56,7 +60,7 @@ export interface Link {
   close(): Promise<void>;
   /** Where the ports really are, once started. */
   readonly addresses: LinkAddresses;
-  readonly adminTokenFile: string;
+  readonly access: Access;
   readonly trustDomain: string;
 }
 
@@ -83,7 +87,6 @@ export function createLink({ config, store: givenStore, clock, random, log }: Li
       random,
       certificateLifetimeMs: config['certificate-lifetime'],
     });
-    const token = await openAdminToken(folder, random);
     let identity = await loadIdentity();
 
     const audit = createAudit({ clock });
@@ -93,14 +96,23 @@ export function createLink({ config, store: givenStore, clock, random, log }: Li
     const alive = await startAlive(store, clock, log);
     lifecycle.onClose(() => alive.stop());
     await registry.recover(alive.lastAt ?? clock.now());
+    // Before the refusals, so that it closes after them and vouches for what they write last.
+    const checkpoints = await lifecycle.open(
+      () => openCheckpoints({ folder, store, clock, random, log, trustDomain }),
+      opened => opened.close(),
+    );
     const refusals = await lifecycle.open(
       () => createRefusalCounter({ clock, store, audit, log }),
       counter => counter.close(),
     );
 
     const trustBundle = (): TrustBundle => ({ serverRoots: [...identity.roots] });
-    const shared = { registry, trustDomain, tenant: defaultTenant, clock, random, log, metrics };
-    const sessions = createSessions({ ...shared, authorities: authority.certificates });
+    const shared = { registry, trustDomain, clock, random, log, metrics };
+    const sessions = createSessions({
+      ...shared,
+      authorities: authority.certificates,
+      tenantOf: id => registry.tenantOf(id),
+    });
     const enrollments = createEnrollments({
       ...shared,
       authority,
@@ -115,6 +127,27 @@ export function createLink({ config, store: givenStore, clock, random, log }: Li
     );
     const ownKeys = (): readonly Buffer[] => [...issuerKeys, ...identity.publicKeys];
     const control = createControl({ registry, sessions, enrollments, clock, ownKeys });
+    // Known once the control port is open, which needs access first.
+    let controlAddress = config['control-address'];
+    let nodeAddress = config['node-address'];
+    const access = await lifecycle.open(
+      () =>
+        openAccess({
+          folder,
+          store,
+          audit,
+          refusals,
+          clock,
+          random,
+          log,
+          algorithms: config['token-algorithms'],
+          audience: linkAudience,
+          issuer: () => config.issuer ?? `https://${formatAddress(reachable(controlAddress))}`,
+          countAlert: event => metrics.alert(event),
+          findNodeName: (tenant, id) => findNodeName(registry, tenant, id),
+        }),
+      opened => opened.close(),
+    );
     metrics.observe({
       sessions: () => sessions.count(),
       nodes: async () => ({ ...(await registry.countNodes(defaultTenant)) }),
@@ -129,12 +162,21 @@ export function createLink({ config, store: givenStore, clock, random, log }: Li
           address: config['control-address'],
           context: contextOf(identity),
           control,
-          principal: { tenant: defaultTenant, name: 'admin-token' },
-          token,
+          access,
+          administration: createAdministration(access),
+          auditReading: createAuditReading({ store, checkpoints, trustDomain }),
+          assignment: () => ({
+            trustDomain,
+            links: addressesFor(config['link-addresses'], nodeAddress).map(address => ({ address })),
+            serverRoots: identity.roots.map(der => toPem(der, 'CERTIFICATE')).join(''),
+          }),
+          requireAuth: config['require-auth'],
+          requestCertificate: config['control-client-certificates'],
           ready: () => checkReady(store, () => alive.failure()),
         }),
       port => port.close(),
     );
+    controlAddress = controlPort.address;
     const nodePort = await lifecycle.open(
       () =>
         openNodePort({
@@ -146,6 +188,8 @@ export function createLink({ config, store: givenStore, clock, random, log }: Li
         }),
       port => port.close(),
     );
+
+    nodeAddress = nodePort.address;
 
     async function reload(): Promise<void> {
       const fresh = await loadIdentity();
@@ -167,14 +211,14 @@ export function createLink({ config, store: givenStore, clock, random, log }: Li
       counts => {
         const { revoked, ...registered } = counts;
         const nodes = Object.values(registered).reduce((sum, count) => sum + count, 0);
-        log.info({ ...addresses, trustDomain, nodes, revoked, adminTokenFile: token.path }, 'link started');
+        log.info({ ...addresses, trustDomain, nodes, revoked, issuer: access.issuer() }, 'link started');
       },
       (error: unknown) =>
         log.error({ err: error, ...addresses, trustDomain }, 'link started, but cannot count'),
     );
     return {
       addresses: { node: nodePort.address, control: controlPort.address },
-      adminTokenFile: token.path,
+      access,
       trustDomain,
       reload,
       drain,
@@ -212,8 +256,8 @@ export function createLink({ config, store: givenStore, clock, random, log }: Li
     get addresses() {
       return started().addresses;
     },
-    get adminTokenFile() {
-      return started().adminTokenFile;
+    get access() {
+      return started().access;
     },
     get trustDomain() {
       return started().trustDomain;
@@ -229,6 +273,24 @@ async function checkReady(store: Store, failure: () => unknown): Promise<void> {
   await store.get('meta/schema');
   const failed = failure();
   if (failed !== undefined) throw toRollcallError(failed);
+}
+
+/** The link as the audience of its own tokens. */
+const linkAudience = 'rollcall';
+
+/** An address that listens everywhere is reached by the name of this machine alone, as far as the link knows. */
+function reachable({ host, port }: Address): Address {
+  return { host: ['0.0.0.0', '::', '127.0.0.1', '::1'].includes(host) ? 'localhost' : host, port };
+}
+
+function addressesFor(told: readonly string[], address: Address): readonly string[] {
+  return told.length > 0 ? told : [formatAddress(reachable(address))];
+}
+
+async function findNodeName(registry: Registry, tenant: string, id: string): Promise<string | undefined> {
+  const node = /^[1-9]\d{0,19}$/.test(id) ? await registry.findNode(tenant, BigInt(id)) : undefined;
+  if (!node || node.status === 'revoked') return undefined;
+  return node.name === '' ? id : node.name;
 }
 
 /** Where a link keeps its store. */

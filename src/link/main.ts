@@ -32,7 +32,23 @@ export async function runLink({ flags, environment, stdout }: LinkRun): Promise<
   const store = await openLevelStore(storeFolder(config['data-dir']));
   const link = createLink({ config, store, clock: systemClock, random: systemRandom, log });
   await link.start();
+  tellSetupCode(link, stdout);
   return untilStopped(link, log);
+}
+
+/** On standard output alone, never in the log: the log may go where the code must not. */
+function tellSetupCode({ access }: Link, stdout: LinkRun['stdout']): void {
+  const code = access.setup.tell();
+  if (code === undefined) return;
+  stdout.write(`The first admin is made with this setup code, which is shown only now:
+
+    ${code}
+
+It is in ${access.setup.path ?? ''} as well, until it was used:
+
+    rollcall login --setup
+
+`);
 }
 
 async function readLinkConfig(

@@ -29,7 +29,10 @@ export const nodeSettings = {
     aliases: ['superlink'],
     parse: parseLink,
   } as Setting<Address | undefined>,
-  'root-certificates': path('FILE', 'server roots, PEM: what the link is recognised by'),
+  'root-certificates': path(
+    'FILE',
+    'server roots, PEM: what the link is recognised by; in a configuration file also the PEM itself',
+  ),
   'auth-private-key': path('FILE', "this node's private key: OpenSSH, PKCS#8 or SEC1; 0600", [
     'auth-supernode-private-key',
   ]),
@@ -53,6 +56,12 @@ export const nodeSettings = {
     default: defaultTenant,
     parse: parseTenant,
   },
+  access: {
+    value: 'MAPPING',
+    description:
+      'in a configuration file alone: tokens for other programs of this machine; the agent needs none',
+    parse: parseFileOnly,
+  } as Setting<object | undefined>,
   'log-level': {
     value: 'LEVEL',
     description: logLevels.join(', '),
@@ -79,6 +88,11 @@ function parseNodeConfigSource(raw: unknown): NodeConfigSource {
   if (!raw.startsWith('@')) return { pairs: parseNodeConfig(raw) };
   if (raw === '@') throw new Error('wants a path after @');
   return { file: raw.slice(1) };
+}
+
+function parseFileOnly(raw: unknown): object {
+  if (typeof raw === 'object' && raw !== null && !Array.isArray(raw)) return raw;
+  throw new Error('belongs into a configuration file: others can read arguments and environments');
 }
 
 function parseTenant(raw: unknown): string {

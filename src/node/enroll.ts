@@ -15,7 +15,6 @@ import { exporterBinding } from '../identity/binding.js';
 import { verifyNodeCertificate, type NodeCertificate } from '../identity/certificate.js';
 import { isNodeId, type NodeId } from '../identity/node-id.js';
 import { generatePrivateKey, toPkcs8Pem, type PrivateKey } from '../identity/private-key.js';
-import { samePublicKey } from '../identity/public-key.js';
 import { isTrustDomain } from '../identity/spiffe.js';
 import { encodeTranscript } from '../identity/transcript.js';
 import type {
@@ -198,7 +197,7 @@ function readChain(
       trustDomain,
       now,
     });
-    if (!samePublicKey(certificate.publicKey, sessionKey.publicKey)) throw new Error('another key');
+    if (!certificate.spki.equals(sessionKey.publicKey.spki)) throw new Error('another key');
     return certificate;
   } catch (error) {
     throw senseless('the certificate is not one for this session key', error);

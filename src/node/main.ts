@@ -98,8 +98,11 @@ async function prepare(
   return [createAgent({ config, privateKey, clock: systemClock, random: systemRandom, log }), log];
 }
 
-async function loadServerRoots(path: string): Promise<readonly string[]> {
-  const text = (await readSmallFile(path, 'root certificates')).toString('utf8');
+/** A path, or the certificates themselves. */
+async function loadServerRoots(given: string): Promise<readonly string[]> {
+  const isPem = given.startsWith('-----BEGIN ');
+  const text = isPem ? given : (await readSmallFile(given, 'root certificates')).toString('utf8');
+  const path = isPem ? 'the configuration' : given;
   return fromPem(text, `file of root certificates ${path}`).map(der => {
     try {
       return toPem(new X509Certificate(der).raw);

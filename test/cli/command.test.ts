@@ -359,7 +359,7 @@ void t.test('each way not to reach a link says what is wrong and what to do', as
   await writeFile(wrong, 'rollcall-admin-wrong\n', { mode: 0o600 });
   t.match(await list({ 'token-file': wrong }), {
     code: 1,
-    stderr: /^error: the token is not valid here\nhint: does .*wrong-token hold the token of the link/,
+    stderr: /^error: the token is not valid here\nhint: the token came from .*wrong-token; log in again/,
   });
 });
 
@@ -417,10 +417,7 @@ void t.test('settings come from flags, then the environment, then a profile', as
   const port = String(server.port);
   const missing = await run(['nodes', 'list'], { environment });
   t.equal(missing.code, 2);
-  t.match(
-    missing.stderr,
-    /^error: nothing says which roots .*\nerror: nothing says which token .*\nhint: give --root/,
-  );
+  t.match(missing.stderr, /^error: nothing says which roots .*\nhint: give --root/);
 
   const saved = await run(['profile', 'save', 'default', ...server.flags], { environment });
   t.match(saved, { code: 0, stdout: '✅ Profile default saved.\n', stderr: '' });

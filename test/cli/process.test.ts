@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import t from 'tap';
 import { NodeStatus } from '../../src/protocol/generated/rollcall/v1/control.js';
+import { operatorFlags, operatorTokenFile, prepareOperator } from '../harness/operator.js';
 import { makeNode, startControlServer } from './fixtures/control-server.js';
 import { command, ended, root, run, start } from './fixtures/shell.js';
 
@@ -99,18 +100,19 @@ interface Address {
 void t.test('the link itself, started by its flags, understands the command and the command it', async t => {
   const folder = server.folder;
   const data = join(folder, 'link-data');
+  await prepareOperator(data);
   const link = start([
     'link',
     ...['--ssl-ca-certfile', server.rootsPath, '--ssl-certfile', server.certificatePath],
     ...['--ssl-keyfile', server.keyPath, '--data-dir', data, '--enable-supernode-auth'],
-    ...['--node-address', '127.0.0.1:0', '--control-address', '127.0.0.1:0'],
+    ...['--node-address', '127.0.0.1:0', '--control-address', '127.0.0.1:0', ...operatorFlags],
   ]);
   t.teardown(() => link.kill('SIGKILL'));
   const said = ended(link);
   if (!link.stderr) throw new Error('no standard error');
   const [line] = (await once(createInterface({ input: link.stderr }), 'line')) as [string];
   const { controlAddress } = JSON.parse(line) as { controlAddress: Address };
-  const flags = ['--root-certificates', server.rootsPath, '--token-file', join(data, 'admin-token')];
+  const flags = ['--root-certificates', server.rootsPath, '--token-file', operatorTokenFile(data)];
   const ask = (...words: string[]) =>
     run([...words.slice(0, 2), '--control', `localhost:${controlAddress.port}`, ...flags, ...words.slice(2)]);
 

@@ -23,7 +23,7 @@ const targets = [
 ];
 
 for (const target of targets) {
-  void t.test(`${target.name} keeps its promises`, t => fuzz(t, target, 300));
+  void t.test(`${target.name} keeps its promises`, t => fuzz(t, target, 150));
 }
 
 void t.test('both ports keep theirs, and all of them for what was kept', async t => {

@@ -17,7 +17,7 @@ import type { PrivateKey } from '../../src/identity/private-key.js';
 import { openConnection, type LinkConnection } from '../../src/node/connection.js';
 import type { Enrollment } from '../../src/node/enroll.js';
 import type { ControlCalls } from './control-calls.js';
-import { connectOperator } from './operator.js';
+import { connectOperator, operatorFlags, prepareOperator } from './operator.js';
 import { openStranger, type Stranger } from './stranger.js';
 import { enrollOn, makeFolder, newKey, sessionOn, writeCertificates, type LiveNode } from './test-link.js';
 
@@ -65,10 +65,11 @@ export async function startAttackedLink(t: Test, options: AttackedLinkOptions = 
   const folder = await makeFolder(t);
   const { ca } = await writeCertificates(folder);
   const dataDir = join(folder, 'data');
+  const token = await prepareOperator(dataDir);
   const started = options.openFiles === undefined ? byItself(folder, options) : underLimit(folder, options);
   const { process: child, lines, node, control: controlAddress } = await started;
   t.teardown(() => child.kill('SIGKILL'));
-  const control = await connectOperator(controlAddress, dataDir, ca);
+  const control = connectOperator(controlAddress, token, ca);
   t.teardown(() => control.close());
   const proc = (file: string): string => readFileSync(`/proc/${child.pid ?? 0}/${file}`, 'utf8');
   const told: Stranger[] = [];
@@ -104,7 +105,7 @@ export async function startAttackedLink(t: Test, options: AttackedLinkOptions = 
     control,
     lines,
     told,
-    token: (await readFile(join(dataDir, 'admin-token'), 'utf8')).trim(),
+    token,
     trustDomain: String(lines.find(line => line['msg'] === 'link started')?.['trustDomain']),
     authority: {
       certificate: new X509Certificate(await readFile(join(dataDir, 'authority.crt'))),
@@ -163,7 +164,7 @@ async function byItself(certificates: string, { more = [] }: AttackedLinkOptions
   const { running, ...addresses } = await startLinkProcess({
     certificates,
     dataDir: join(certificates, 'data'),
-    more,
+    more: [...operatorFlags, ...more],
   });
   return { ...addresses, process: running.process, lines: running.lines };
 }
@@ -180,10 +181,14 @@ async function underLimit(folder: string, { openFiles, more = [] }: AttackedLink
   };
   const parts = Object.entries(flags).flatMap(([name, value]) => [`--${name}`, value]);
   const script = `ulimit -n ${openFiles ?? ''}; exec "$@"`;
-  const child = spawn('sh', ['-c', script, 'sh', process.execPath, command, 'link', ...parts, ...more], {
-    stdio: ['ignore', 'ignore', 'pipe'],
-    env: { PATH: process.env['PATH'] },
-  });
+  const child = spawn(
+    'sh',
+    ['-c', script, 'sh', process.execPath, command, 'link', ...parts, ...operatorFlags, ...more],
+    {
+      stdio: ['ignore', 'ignore', 'pipe'],
+      env: { PATH: process.env['PATH'] },
+    },
+  );
   const lines: LogLine[] = [];
   await new Promise<void>((resolve, reject) => {
     createInterface({ input: child.stderr }).on('line', text => {

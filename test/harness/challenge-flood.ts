@@ -1,49 +1,67 @@
-/** Peers that ask for challenges and answer none, as many at once as they may, again and again. */
-import { enrollByHand, helloBytes } from './enroll-by-hand.js';
-import type { RawPeer } from './siege.js';
+/** Peers that ask for challenges and answer none: as many as may be are held at once, and the oldest makes way for a new one. */
 import { createTurns } from '../../src/base/turns.js';
+import { enrollByHand, helloBytes, type EnrollByHand } from './enroll-by-hand.js';
+import type { RawPeer } from './siege.js';
 import { newKey } from './test-link.js';
 
+export interface FloodOptions {
+  readonly connections: number;
+  /** Streams held at once; fewer than two on each connection. */
+  readonly held: number;
+  /** Where they come from. */
+  readonly addresses: readonly string[];
+  readonly open: (from: string) => Promise<RawPeer>;
+}
+
 export interface ChallengeFlood {
-  /** Challenges the link made for them so far. */
-  challenges(): number;
-  /** How often they were sent away. */
-  refusals(): number;
+  /** Challenges the link made for them so far, and how often it sent them away. */
+  counts(): { readonly challenges: number; readonly refusals: number };
+  /** Resolves once as many are held as were asked for. */
+  readonly full: Promise<void>;
   /** Resolves once there were so many challenges. */
   reach(challenges: number): Promise<void>;
   stop(): Promise<void>;
 }
 
-/** Two streams on each of so many connections; `open` makes one from the given address. */
-export function floodWithChallenges(
-  connections: number,
-  addresses: readonly string[],
-  open: (from: string) => Promise<RawPeer>,
-): ChallengeFlood {
-  const counts = { challenges: 0, refusals: 0 };
-  const waiting = new Set<{ readonly at: number; readonly reached: () => void }>();
-  let stopped = false;
+export function floodWithChallenges({ connections, held, addresses, open }: FloodOptions): ChallengeFlood {
   const hello = helloBytes(newKey());
-  const isStopped = (): boolean => stopped;
   const inTurn = createTurns();
+  const holding = new Set<EnrollByHand>();
+  const waiting = new Set<{ readonly at: number; readonly reached: () => void }>();
+  let fill = (): void => undefined;
+  const full = new Promise<void>(resolve => (fill = resolve));
+  let challenges = 0;
+  let refusals = 0;
+  let stopped = false;
+  const isStopped = (): boolean => stopped;
 
   function count(): void {
-    counts.challenges += 1;
+    challenges += 1;
     for (const each of waiting) {
-      if (counts.challenges < each.at) continue;
+      if (challenges < each.at) continue;
       waiting.delete(each);
       each.reached();
     }
   }
 
-  async function ask(peer: RawPeer): Promise<void> {
-    const held = enrollByHand(peer);
-    held.send(hello);
-    await held.challenge();
+  function hold(stream: EnrollByHand): void {
+    holding.add(stream);
+    if (holding.size < held) return;
+    fill();
+    const [oldest] = holding;
+    oldest?.cancel();
+  }
+
+  /** Gives whether the link sent it away. */
+  async function ask(peer: RawPeer): Promise<boolean> {
+    const stream = enrollByHand(peer);
+    stream.send(hello);
+    await stream.challenge();
     count();
-    // Held until all others have had their turn, so that as many as can be are in flight.
-    await new Promise(resolve => setImmediate(resolve));
-    held.cancel();
+    hold(stream);
+    const { code } = await stream.ended;
+    holding.delete(stream);
+    return code !== '';
   }
 
   async function run(from: string): Promise<void> {
@@ -52,9 +70,10 @@ export function floodWithChallenges(
       const peer = await inTurn(from, () => open(from)).catch(() => undefined);
       if (!peer) continue;
       const lane = async (): Promise<void> => {
-        while (!isStopped()) await ask(peer);
+        for (let sentAway = false; !sentAway && !isStopped();) sentAway = await ask(peer);
       };
-      await Promise.all([lane(), lane()]).catch(() => (counts.refusals += 1));
+      await Promise.all([lane(), lane()]).catch(() => undefined);
+      refusals += 1;
       peer.destroy();
     }
   }
@@ -63,14 +82,15 @@ export function floodWithChallenges(
     run(addresses[index % addresses.length] ?? '127.0.0.1'),
   );
   return {
-    challenges: () => counts.challenges,
-    refusals: () => counts.refusals,
+    counts: () => ({ challenges, refusals }),
+    full,
     reach: at =>
-      counts.challenges >= at
+      challenges >= at
         ? Promise.resolve()
         : new Promise(reached => waiting.add({ at, reached: () => reached() })),
     async stop() {
       stopped = true;
+      for (const each of holding) each.cancel();
       await Promise.all(running);
     },
   };

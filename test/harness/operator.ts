@@ -1,13 +1,105 @@
-/** What tests and benchmarks of real processes ask of a link, over its control port. */
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+/**
+ * The operator of tests and benchmarks: an admin whose password nobody ever hashed, with an API token, and what they ask
+ * of a link over its control port. How a first admin really comes in is tested in test/process/access.test.ts.
+ */
+import { existsSync } from 'node:fs';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { Metadata, credentials } from '@grpc/grpc-js';
+import { systemClock } from '../../src/base/clock.js';
+import { createLog } from '../../src/base/log.js';
+import { systemRandom } from '../../src/base/random.js';
+import { openAccess, type Access } from '../../src/link/access/access.js';
+import { permissionNames } from '../../src/link/access/permissions.js';
+import type { Principal } from '../../src/link/access/principal.js';
+import type { User } from '../../src/link/access/users.js';
+import { createAudit } from '../../src/link/audit/audit.js';
+import { storeFolder } from '../../src/link/link.js';
+import { openLevelStore } from '../../src/link/store/level.js';
+import { prepareStore } from '../../src/link/store/schema.js';
 import { ControlClient } from '../../src/protocol/generated/rollcall/v1/control.js';
+import { defaultTenant } from '../../src/protocol/limits.js';
 import { controlCalls, type ControlCalls } from './control-calls.js';
 
-/** `control` is host:port; the token is read from the data folder. */
-export async function connectOperator(control: string, dataDir: string, ca: string): Promise<ControlCalls> {
-  const token = (await readFile(join(dataDir, 'admin-token'), 'utf8')).trim();
+/** Of the links whose data folder is prepared here: their ports are not known yet. */
+export const operatorIssuer = 'https://localhost';
+/** To be given to such a link. */
+export const operatorFlags = ['--issuer', operatorIssuer] as const;
+
+const monthMs = 30 * 86_400_000;
+/** Of no password at all. */
+const nobodysHash = `scrypt$15$8$3$${'A'.repeat(22)}$${'A'.repeat(43)}`;
+
+/** Where the token of a data folder is kept: beside the folder, as the link does not know of it. */
+export function operatorTokenFile(dataDir: string): string {
+  return `${dataDir}.operator-token`;
+}
+
+/** Makes the operator of a link in a process of its own, before it starts; gives the token. Once is enough for a folder. */
+export async function prepareOperator(dataDir: string): Promise<string> {
+  const file = operatorTokenFile(dataDir);
+  if (existsSync(file)) return readFile(file, 'utf8');
+  await mkdir(dataDir, { recursive: true, mode: 0o700 });
+  const store = await openLevelStore(storeFolder(dataDir));
+  try {
+    await prepareStore(store);
+    const access = await openAccess({
+      folder: dataDir,
+      store,
+      audit: createAudit({ clock: systemClock }),
+      refusals: { count: () => undefined, flush: () => Promise.resolve(), close: () => Promise.resolve() },
+      clock: systemClock,
+      random: systemRandom,
+      log: createLog({ level: 'error', name: 'operator' }),
+      algorithms: { usual: 'ES256', byAudience: {} },
+      audience: 'rollcall',
+      issuer: () => operatorIssuer,
+      countAlert: () => undefined,
+      findNodeName: () => Promise.resolve(undefined),
+    });
+    const token = await issueOperatorToken(access);
+    await access.close();
+    await writeFile(file, token, { mode: 0o600 });
+    return token;
+  } finally {
+    await store.close();
+  }
+}
+
+/** An API token of the operator, who is made when missing. */
+export async function issueOperatorToken(access: Access): Promise<string> {
+  const operator =
+    (await access.users.findByName(defaultTenant, 'operator')) ??
+    (await makeUser(access, 'operator', ['admin']));
+  return issueToken(access, operator);
+}
+
+/** A user whom no password lets in. */
+export function makeUser(
+  access: Access,
+  name: string,
+  roles: readonly string[],
+  tenant = defaultTenant,
+): Promise<User> {
+  const user = { name, roles, passwordHash: nobodysHash };
+  return access.users.create(tenant, user, { type: 'user.created', by: 'test' });
+}
+
+/** An API token with all the roles of a user. */
+export async function issueToken(access: Access, user: User, lifetimeMs = monthMs): Promise<string> {
+  const wanted = { name: 'test', roles: user.roles, lifetimeMs };
+  return (await access.apiTokens.issue(asLoggedIn(user), wanted)).token;
+}
+
+/** A user as after a login. */
+export function asLoggedIn({ id, name, tenant, roles }: User): Principal {
+  return {
+    ...{ kind: 'user', id, name, tenant, roles, permissions: new Set(permissionNames) },
+    ...{ tokenId: 'test', session: 'test', expiresAt: Infinity },
+  };
+}
+
+/** `control` is host:port. */
+export function connectOperator(control: string, token: string, ca: string): ControlCalls {
   const port = control.slice(control.lastIndexOf(':'));
   const client = new ControlClient(`localhost${port}`, credentials.createSsl(Buffer.from(ca)));
   const metadata = new Metadata();

@@ -20,7 +20,7 @@ import { openConnection, type LinkConnection } from '../../src/node/connection.j
 import type { Enrollment } from '../../src/node/enroll.js';
 import { defaultTenant } from '../../src/protocol/limits.js';
 import type { ControlCalls } from './control-calls.js';
-import { connectOperator } from './operator.js';
+import { connectOperator, operatorFlags, operatorTokenFile, prepareOperator } from './operator.js';
 import { connectHttp2, type RawHttp2 } from './raw-link.js';
 import { enrollOn, makeFolder, newKey, sessionOn, writeCertificates, type LiveNode } from './test-link.js';
 
@@ -119,6 +119,7 @@ export async function openSiege(t: Test, options: SiegeOptions = {}): Promise<Si
   const { dataDir = join(folder, 'data'), more = [] } = options;
   const { ca } = await writeCertificates(folder);
   await mkdir(join(folder, 'state'));
+  const token = await prepareOperator(dataDir);
   const links: Running[] = [];
   // A test that failed is understood by what the last link said, which nobody else shows.
   t.teardown(() => {
@@ -142,14 +143,14 @@ export async function openSiege(t: Test, options: SiegeOptions = {}): Promise<Si
       'log-level': 'debug',
     };
     const parts = Object.entries(flags).flatMap(([name, value]) => [`--${name}`, value]);
-    const running = startRollcall(['link', ...parts, ...more], environmentOf(faults));
+    const running = startRollcall(['link', ...parts, ...operatorFlags, ...more], environmentOf(faults));
     links.push(running);
     t.teardown(() => running.stop('SIGKILL'));
     return running;
   }
 
   async function operate(link: RunningLink): Promise<ControlCalls> {
-    const operator = await connectOperator(link.control, dataDir, ca);
+    const operator = connectOperator(link.control, token, ca);
     t.teardown(() => operator.close());
     // A call fails with its first connection; a machine that is busy enough may miss the deadline of a handshake.
     await new Promise<void>((resolve, reject) => {
@@ -294,7 +295,7 @@ function getPath(request: PathRequest): Promise<{ status: number; body: string }
   });
 }
 
-/** The admin token, for those who ask by hand. */
-export async function tokenOf({ dataDir }: Pick<Siege, 'dataDir'>): Promise<string> {
-  return (await readFile(join(dataDir, 'admin-token'), 'utf8')).trim();
+/** The token of the operator, for those who ask by hand. */
+export function tokenOf({ dataDir }: Pick<Siege, 'dataDir'>): Promise<string> {
+  return readFile(operatorTokenFile(dataDir), 'utf8');
 }

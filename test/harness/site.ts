@@ -6,7 +6,7 @@ import { startLinkProcess, startRollcall, type Running, type RunningLink } from 
 import { formatOpensshPrivate } from '../../src/identity/openssh.js';
 import type { PrivateKey } from '../../src/identity/private-key.js';
 import type { ControlCalls } from './control-calls.js';
-import { connectOperator } from './operator.js';
+import { connectOperator, operatorFlags, prepareOperator } from './operator.js';
 import { makeFolder, writeCertificates } from './test-link.js';
 
 export interface Site {
@@ -24,16 +24,17 @@ export async function openSite(t: Test, more: readonly string[] = []): Promise<S
   const folder = await makeFolder(t);
   const { ca } = await writeCertificates(folder);
   const dataDir = join(folder, 'data');
+  const token = await prepareOperator(dataDir);
   const start = async (node?: string, control?: string) => {
     const link = await startLinkProcess({
       certificates: folder,
       dataDir,
-      more,
+      more: [...operatorFlags, ...more],
       ...(node !== undefined && { node }),
       ...(control !== undefined && { control }),
     });
     t.teardown(() => link.running.stop('SIGKILL'));
-    const operator = await connectOperator(link.control, dataDir, ca);
+    const operator = connectOperator(link.control, token, ca);
     t.teardown(() => operator.close());
     return { link, operator };
   };

@@ -1,7 +1,7 @@
 /** A real link in this process: real TLS on free loopback ports, real files, a store of the test's choice. */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import type { Test } from 'tap';
 import { systemClock, type Clock } from '../../src/base/clock.js';
 import { createLog, type Log } from '../../src/base/log.js';
@@ -20,7 +20,7 @@ import { openSession, type Session } from '../../src/node/session.js';
 import type { Node } from '../../src/protocol/generated/rollcall/v1/control.js';
 import { defaultTenant } from '../../src/protocol/limits.js';
 import { untilStatus, type ControlCalls } from './control-calls.js';
-import { connectOperator } from './operator.js';
+import { connectOperator, issueOperatorToken } from './operator.js';
 
 type TapTest = Pick<Test, 'teardown'>;
 
@@ -39,6 +39,8 @@ export interface TestLink {
   readonly clock: Clock;
   /** Every line the link logged. */
   readonly logged: string[];
+  /** Of an operator who may do everything. */
+  readonly token: string;
   readonly control: ControlCalls;
   register(key: PrivateKey, extras?: { name?: string; again?: boolean }): Promise<Node>;
   /** An anonymous connection, or one with a certificate. */
@@ -122,11 +124,8 @@ async function testLink(
   parts: Pick<TestLink, 'link' | 'folder' | 'ca' | 'clock' | 'logged'>,
 ): Promise<TestLink> {
   const { link, ca } = parts;
-  const control = await connectOperator(
-    formatAddress(link.addresses.control),
-    dirname(link.adminTokenFile),
-    ca,
-  );
+  const token = await issueOperatorToken(link.access);
+  const control = connectOperator(formatAddress(link.addresses.control), token, ca);
   t.teardown(() => control.close());
 
   async function connect(
@@ -161,6 +160,7 @@ async function testLink(
 
   return {
     ...parts,
+    token,
     control,
     connect,
     enroll: enrollNode,

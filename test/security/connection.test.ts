@@ -647,6 +647,11 @@ attack('endless bodies to every route that asks for no token', async t => {
     'PUT /readyz',
     'GET /metrics',
     'POST /v1/nodes',
+    'POST /auth/setup',
+    'POST /auth/token',
+    'POST /auth/revoke',
+    'GET /v1/link',
+    'GET /.well-known/jwks.json',
     'POST /',
   ];
   const bodies = requests.flatMap(request =>

@@ -90,10 +90,12 @@ void t.test('nodes whose clocks are ten minutes or ten years off', async t => {
       await untilStatus(site.control, id, 'online');
       const warned = node.lines.filter(({ msg }) => String(msg).includes('clock says'));
       t.equal(warned.length, 1, `${name}: it says so once, with both clocks`);
-      await node.stop('SIGTERM');
-      // With what it stored, which looks ten years too old or too new to it.
-      node = await site.startNode(name, key, { faults: { clockShiftMs } });
-      await node.says('online');
+      if (Math.abs(clockShiftMs) >= year) {
+        await node.stop('SIGTERM');
+        // With what it stored, which looks ten years too old or too new to it.
+        node = await site.startNode(name, key, { faults: { clockShiftMs } });
+        await node.says('online');
+      }
       const { sinceMs } = await untilStatus(site.control, id, 'online');
       t.ok(Math.abs(Number(sinceMs) - Date.now()) < minute, `${name}: the history goes by the link's clock`);
       t.notOk(node.lines.some(({ code }) => code === 'CERTIFICATE_REFUSED'));
@@ -151,7 +153,7 @@ void t.test("the link's own clock is stepped", async t => {
     const live = await test.online(key);
     clock.step(-10 * year);
     sweep();
-    t.equal(await status(), 'online');
+    t.equal(await codeOf(status()), 'TOKEN_REFUSED', 'a token of the future counts as none');
     clock.step(10 * year);
     sweep();
     t.equal(await status(), 'online');

@@ -106,6 +106,19 @@ export function addNodesCommand(program: Command, shell: Shell, acting: Acting):
       }),
     );
 
+  addAskFlags(nodes.command('config'))
+    .description('write a configuration file that a node starts from, with tokens for programs beside it')
+    .argument('<node>', 'id, name or fingerprint')
+    .option('--output <FILE>', 'where to (default: node.yaml)')
+    .option('--private-key <PATH>', "where the node's private key is on its machine; it stays there")
+    .option('--state-dir <PATH>', 'where the node keeps session key and certificate')
+    .option('--force', 'replace the file if it is there')
+    .action(
+      acting(async (node: string, flags: object) => {
+        return (await import('./config.js')).writeNodeConfig(shell, node, flags);
+      }),
+    );
+
   addAskFlags(nodes.command('watch'))
     .description('print every change as it happens, until Ctrl-C')
     .option('--snapshot', 'print every node once first')

@@ -1,4 +1,5 @@
 /** `rollcall nodes watch`: a line for each change, as it happens, until Ctrl-C. */
+import { isRollcallError } from '../../base/errors.js';
 import type { Node } from '../../protocol/generated/rollcall/v1/control.js';
 import type { ControlFlags } from '../control-options.js';
 import { formatMoment, toJson } from '../format.js';
@@ -14,17 +15,33 @@ export interface WatchFlags extends ControlFlags {
 
 /** Ends with 0 at Ctrl-C, and with 3 and a sentence when the link goes away. */
 export async function watchNodes(shell: Shell, flags: WatchFlags): Promise<number> {
-  const paint = paintOf(shell);
+  const print = printer(shell, flags);
+  for (let isFirst = true; ; isFirst = false) {
+    const startedAt = shell.now();
+    try {
+      return await watchOnce(shell, flags, print, isFirst);
+    } catch (error) {
+      // The token has ended. A login has a new one by then; whoever cannot get one is told why.
+      if (!isRollcallError(error, 'TOKEN_REFUSED') || shell.now() - startedAt < leastWatchMs) throw error;
+      print.resume();
+    }
+  }
+}
+
+/** A watch that is refused sooner than this is not one whose token has come to its end, ms. */
+const leastWatchMs = 60_000;
+
+function watchOnce(shell: Shell, flags: WatchFlags, print: Printer, isFirst: boolean): Promise<number> {
   return asking(shell, flags, async (control, progress) => {
     const watch = control.watchNodes({
-      snapshot: flags.snapshot ?? false,
+      // What happened in between comes with the snapshot.
+      snapshot: !isFirst || (flags.snapshot ?? false),
       onOpen: () => {
         progress.clear();
-        if (isSeen(shell) && !flags.json) printHint(shell, `watching ${control.addressText}; Ctrl-C ends it`);
+        const isWanted = isFirst && isSeen(shell) && !flags.json;
+        if (isWanted) printHint(shell, `watching ${control.addressText}; Ctrl-C ends it`);
       },
-      onNode: node => {
-        shell.stdout.write(`${flags.json ? toJson(nodeJson(node)) : changeLine(node, paint)}\n`);
-      },
+      onNode: node => print.node(node),
     });
     const forget = shell.onInterrupt(() => watch.stop());
     try {
@@ -34,6 +51,28 @@ export async function watchNodes(shell: Shell, flags: WatchFlags): Promise<numbe
     }
     return undefined;
   });
+}
+
+interface Printer {
+  node(node: Node): void;
+  /** From now on what was said already is not said again. */
+  resume(): void;
+}
+
+function printer(shell: Shell, flags: WatchFlags): Printer {
+  const paint = paintOf(shell);
+  const said = new Map<bigint, string>();
+  const beganAt = shell.now();
+  let isResumed = false;
+  return {
+    node(node) {
+      const line = flags.json ? toJson(nodeJson(node)) : changeLine(node, paint);
+      const isOld = said.get(node.id) === line || (!said.has(node.id) && Number(node.sinceMs) < beganAt);
+      said.set(node.id, line);
+      if (!isResumed || !isOld) shell.stdout.write(`${line}\n`);
+    },
+    resume: () => void (isResumed = true),
+  };
 }
 
 /** When, who, what, why; the columns line up. */

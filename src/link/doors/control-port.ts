@@ -1,21 +1,36 @@
 /**
  * The control port: the protocol offered decides. A peer that offers `http/1.1` (browsers, curl, Prometheus) gets
- * HTTP, one that offers only `h2` gets gRPC.
+ * HTTP, one that offers only `h2` gets gRPC. One doorkeeper stands before both.
  */
+import { randomBytes } from 'node:crypto';
+import { version } from '../../base/version.js';
 import { ControlService } from '../../protocol/generated/rollcall/v1/control.js';
-import type { AdminToken } from '../access/admin-token.js';
-import type { Control, Principal } from '../control.js';
+import type { Access } from '../access/access.js';
+import type { Administration } from '../administration.js';
+import type { AuditReading } from '../audit/audit-reading.js';
+import type { Control } from '../control.js';
+import { createDoorkeeper } from './doorkeeper.js';
 import { createControlDoor } from './grpc/control-door.js';
 import { createGrpcDoor } from './grpc/grpc-door.js';
 import { deadlines, type Port, type PortOptions } from './node-port.js';
-import { createHealthDoor } from './rest/health-door.js';
+import { adminRoutes } from './rest/admin-routes.js';
+import { authRoutes } from './rest/auth-routes.js';
+import { auditRoutes } from './rest/audit-routes.js';
+import { healthRoutes } from './rest/health-routes.js';
+import { nodeRoutes, type Assignment } from './rest/node-routes.js';
+import { openRestDoor } from './rest/rest-door.js';
 import { createListener } from './tls/listener.js';
 
 export interface ControlPortOptions extends PortOptions {
   readonly control: Control;
-  /** Who the holder of the token is. */
-  readonly principal: Principal;
-  readonly token: AdminToken;
+  readonly access: Access;
+  readonly administration: Administration;
+  readonly auditReading: AuditReading;
+  readonly assignment: () => Assignment;
+  /** Wants a token for what is public otherwise. */
+  readonly requireAuth: boolean;
+  /** Asks callers for a certificate, for services that prove themselves by one. */
+  readonly requestCertificate: boolean;
   /** Rejects when the link cannot serve. */
   readonly ready: () => Promise<void>;
 }
@@ -23,32 +38,49 @@ export interface ControlPortOptions extends PortOptions {
 const streamsPerConnection = 64;
 
 export async function openControlPort(options: ControlPortOptions): Promise<Port> {
-  const { clock, log, metrics, refusals, token } = options;
-
-  const checkToken = (authorization: string | undefined, remoteAddress: string): void => {
-    try {
-      token.check(authorization);
-    } catch (error) {
-      refusals.count(remoteAddress, 'TOKEN_REFUSED');
-      throw error;
-    }
-  };
+  const { clock, log, metrics, refusals, access, administration, control, assignment } = options;
+  const doorkeeper = createDoorkeeper({
+    authenticate: access.authenticate,
+    refusals,
+    clock,
+    requireAuth: options.requireAuth,
+  });
   const door = createGrpcDoor({
     listener: () => listener,
-    checkToken(authorization, connection) {
-      checkToken(authorization, connection.remoteAddress);
-      connection.authenticated = true;
+    async admit(rule, metadata, connection) {
+      const userAgent = metadata.get('user-agent')[0]?.toString() ?? '';
+      const principal = await doorkeeper.admit(rule, {
+        authorization: metadata.get('authorization')[0]?.toString(),
+        certificate: options.requestCertificate ? connection.peerCertificate : undefined,
+        origin: {
+          address: connection.remoteAddress,
+          requestId: randomBytes(8).toString('hex'),
+          userAgent: userAgent.slice(0, 200),
+        },
+      });
+      if (principal) connection.authenticated = true;
+      return principal;
     },
     streamsPerConnection,
     log,
   });
-  door.addService(ControlService, createControlDoor(options.control, options.principal, log));
-  const health = createHealthDoor({ ready: options.ready, metrics: () => metrics.render(), checkToken });
+  door.addService(ControlService, createControlDoor({ control, door, clock, log }));
+  const rest = await openRestDoor({
+    routes: {
+      ...healthRoutes({ ready: options.ready, metrics: () => metrics.render() }),
+      ...authRoutes({ access, administration }),
+      ...nodeRoutes({ control, assignment, version, access }),
+      ...adminRoutes(administration),
+      ...auditRoutes(options.auditReading),
+    },
+    doorkeeper,
+    log,
+  });
 
   const listener = createListener({
     address: options.address,
     context: options.context,
-    requestCertificate: false,
+    requestCertificate: options.requestCertificate,
     chooseProtocol: offered => ['http/1.1', 'h2'].find(each => offered.includes(each)),
     caps: options.caps,
     deadlines,
@@ -61,7 +93,7 @@ export async function openControlPort(options: ControlPortOptions): Promise<Port
         return;
       }
       connection.selfTimed = true;
-      health.serve(socket);
+      rest.serve(socket);
     },
   });
   const address = await listener.listen();
@@ -72,7 +104,7 @@ export async function openControlPort(options: ControlPortOptions): Promise<Port
     async close() {
       const closed = listener.close();
       door.close();
-      health.close();
+      await rest.close();
       await closed;
     },
   };

@@ -45,8 +45,9 @@ export async function openNodePort(options: NodePortOptions): Promise<Port> {
   const { sessions, enrollments, clock, log, metrics, refusals } = options;
   const door = createGrpcDoor({
     listener: () => listener,
-    // Nothing on this port takes a token.
-    checkToken: () => {
+    // Nothing on this port takes a token: a certificate, or the proof of a key, is what counts here.
+    admit: ({ access }) => {
+      if (access === 'open' || access === 'certificate') return undefined;
       throw new Error('no method of the node port takes a token');
     },
     streamsPerConnection: limits.streamsPerConnection,

@@ -53,7 +53,6 @@ export interface EnrollmentsOptions {
   readonly authority: Authority;
   readonly refusals: RefusalCounter;
   readonly trustDomain: string;
-  readonly tenant: string;
   readonly bindingTypes: readonly string[];
   readonly trustBundle: () => TrustBundle;
   readonly linkAddresses: readonly string[];

@@ -22,6 +22,11 @@ export const historyPrefix = (tenant: string, id: bigint): Key =>
 export const historyKey = (tenant: string, id: bigint, transition: number): Key =>
   historyPrefix(tenant, id) + padded(transition, 10);
 
+/** The tenant of a node that is not in the default one; an id alone comes with a certificate. */
+export function homeKey(id: bigint): Key {
+  return `home/${padded(id, 20)}`;
+}
+
 export function isHistoryKey(tenant: string, key: Key): boolean {
   return key.startsWith(`${tenantPrefix(tenant)}history/`);
 }

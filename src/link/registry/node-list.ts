@@ -15,6 +15,8 @@ export interface NodeQuery {
   readonly labels?: Readonly<Record<string, string>> | undefined;
   /** Part of the name, the id, the fingerprint or a label, whatever the case. */
   readonly text?: string | undefined;
+  /** Only nodes of this owner. */
+  readonly owner?: string | undefined;
   /** 1 to 1000, 100 unless told. */
   readonly pageSize?: number | undefined;
   readonly pageToken?: string | undefined;
@@ -89,22 +91,25 @@ function hasLabels(node: NodeRecord, labels: Readonly<Record<string, string>>): 
 
 type Filter = (node: NodeRecord) => boolean;
 
-function filterOf(statuses: readonly NodeStatusName[], { labels = {}, text = '' }: NodeQuery): Filter {
+function filterOf(statuses: readonly NodeStatusName[], { labels = {}, text = '', owner }: NodeQuery): Filter {
   const wanted = text.toLowerCase();
   return node =>
     (statuses.length === 0 || statuses.includes(node.status)) &&
+    (owner === undefined || node.owner === owner) &&
     hasLabels(node, labels) &&
     (wanted === '' || hasText(node, wanted));
 }
 
 /** What was asked, in one spelling: a token goes on with the same question only. */
-function askedOf(tenant: string, statuses: readonly NodeStatusName[], { labels = {}, text = '' }: NodeQuery) {
+function askedOf(tenant: string, statuses: readonly NodeStatusName[], query: NodeQuery) {
+  const { labels = {}, text = '', owner = '' } = query;
   return [
     'nodes',
     tenant,
     statuses,
     Object.entries(labels).sort(([one], [other]) => (one < other ? -1 : 1)),
     text,
+    owner,
   ];
 }
 
@@ -140,6 +145,6 @@ export async function listNodes(
   return { nodes, nextPageToken: makePageToken(asked, after) };
 }
 
-function hasFilter({ labels = {}, text = '' }: NodeQuery): boolean {
-  return text !== '' || Object.keys(labels).length > 0;
+function hasFilter({ labels = {}, text = '', owner }: NodeQuery): boolean {
+  return text !== '' || owner !== undefined || Object.keys(labels).length > 0;
 }

@@ -22,7 +22,7 @@ export interface NodeRecord {
   readonly tenant: string;
   /** Unique in the tenant among nodes that are not revoked; empty when it has none. */
   readonly name: string;
-  /** Empty until operators have accounts. */
+  /** Who registered it, as `ownerName` spells it; empty for one from before there were accounts. */
   readonly owner: string;
   readonly labels: Readonly<Record<string, string>>;
   /** SubjectPublicKeyInfo DER, canonical. */

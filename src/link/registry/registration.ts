@@ -5,9 +5,10 @@ import type { Random } from '../../base/random.js';
 import { randomNodeId } from '../../identity/node-id.js';
 import type { PublicKey } from '../../identity/public-key.js';
 import type { Audit } from '../audit/audit.js';
-import type { Expectation, Store, Value } from '../store/store.js';
+import { defaultTenant } from '../../protocol/limits.js';
+import type { Change, Expectation, Store, Value } from '../store/store.js';
 import { checkLabels, checkName } from './labels.js';
-import { decodeId, fingerprintKey, nameKey, nodeKey } from './node-keys.js';
+import { decodeId, fingerprintKey, homeKey, nameKey, nodeKey } from './node-keys.js';
 import { decodeNodeRecord, type NodeRecord } from './node-record.js';
 import { registeredNode } from './status.js';
 import { changesOf, isStoreFailure } from './transitions.js';
@@ -20,6 +21,8 @@ export interface RegistrationRequest {
   readonly labels?: Readonly<Record<string, string>> | undefined;
   /** Register a revoked key again, as a new node. */
   readonly again?: boolean | undefined;
+  /** Whose node it is; empty for nobody's. */
+  readonly owner?: string | undefined;
   /** Who asked, as the audit shows it. */
   readonly by: string;
 }
@@ -80,17 +83,25 @@ export function createRegistration({ store, audit, clock, random, onDoubt }: Reg
   }
 
   async function register(request: RegistrationRequest): Promise<NodeRecord> {
-    const { tenant, publicKey, name = '', labels = {}, by } = request;
+    const { tenant, publicKey, name = '', labels = {}, owner = '', by } = request;
     const { spki, fingerprint } = publicKey;
     const expectations = [...(await checkKey(request)), ...(await checkNameIsFree(tenant, name))];
     const id = randomNodeId(random);
-    const fields = { id, tenant, name, labels: { ...labels }, spki: Buffer.from(spki), fingerprint };
+    const fields = { id, tenant, name, owner, labels: { ...labels }, spki: Buffer.from(spki), fingerprint };
     const { record, history, audit: events } = registeredNode({ ...fields, registeredAt: clock.now() }, by);
     const after = { record, history: history ? [history] : [], audit: events };
-    await store.commit(changesOf(audit, undefined, after), [
-      ...expectations,
-      { key: nodeKey(tenant, id), value: undefined },
-    ]);
+    const home: Change[] =
+      tenant === defaultTenant ? [] : [{ type: 'put', key: homeKey(id), value: Buffer.from(tenant) }];
+    // An id is one node's in the whole link, whichever tenant drew it.
+    await store.commit(
+      [...home, ...changesOf(audit, undefined, after)],
+      [
+        ...expectations,
+        { key: nodeKey(tenant, id), value: undefined },
+        { key: nodeKey(defaultTenant, id), value: undefined },
+        { key: homeKey(id), value: undefined },
+      ],
+    );
     return record;
   }
 

@@ -7,6 +7,7 @@ import type { Clock } from '../../base/clock.js';
 import { isRollcallError, RollcallError } from '../../base/errors.js';
 import type { Log } from '../../base/log.js';
 import type { Random } from '../../base/random.js';
+import { defaultTenant } from '../../protocol/limits.js';
 import { findNodeId } from '../../identity/node-id.js';
 import type { Audit } from '../audit/audit.js';
 import { cleanText } from '../audit/clean-text.js';
@@ -17,6 +18,7 @@ import { createNodeCounter, type NodeCounts } from './node-count.js';
 import {
   decodeId,
   fingerprintKey,
+  homeKey,
   idOfKey,
   isHistoryKey,
   nameKey,
@@ -80,6 +82,8 @@ export interface Registry {
   /** NODE_ALREADY_REGISTERED, NODE_NAME_TAKEN or REQUEST_INVALID when refused. Durable when it resolves. */
   registerNode(request: RegistrationRequest): Promise<NodeRecord>;
   findNode(tenant: string, id: bigint): Promise<NodeRecord | undefined>;
+  /** Where a node of this id is, or would be. */
+  tenantOf(id: bigint): Promise<string>;
   /** The latest registration of the key. */
   findNodeByFingerprint(tenant: string, fingerprint: string): Promise<NodeRecord | undefined>;
   /** By id in decimal, `SHA256:…` fingerprint, or name; NODE_NOT_FOUND. */
@@ -190,6 +194,10 @@ export function createRegistry(options: RegistryOptions): Registry {
   return {
     registerNode,
     findNode,
+    async tenantOf(id) {
+      const home = await store.get(homeKey(id));
+      return home ? Buffer.from(home).toString() : defaultTenant;
+    },
     findNodeByFingerprint,
     async resolveNode(tenant, text) {
       const record = await findByText(tenant, text);

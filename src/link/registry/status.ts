@@ -43,14 +43,13 @@ export function refusalOf({ status }: NodeRecord): RollcallError | undefined {
 
 export type Registration = Pick<
   NodeRecord,
-  'id' | 'tenant' | 'name' | 'labels' | 'spki' | 'fingerprint' | 'registeredAt'
+  'id' | 'tenant' | 'name' | 'owner' | 'labels' | 'spki' | 'fingerprint' | 'registeredAt'
 >;
 
 /** The beginning of a node. */
 export function registeredNode(registration: Registration, by: string): Changed {
   const record: NodeRecord = {
     ...registration,
-    owner: '',
     status: 'created',
     sinceAt: registration.registeredAt,
     reason: 'registered',

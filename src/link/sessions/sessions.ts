@@ -12,7 +12,7 @@ import { isRollcallError, RollcallError } from '../../base/errors.js';
 import type { Log } from '../../base/log.js';
 import type { Random } from '../../base/random.js';
 import { createTurns } from '../../base/turns.js';
-import { verifyNodeCertificate } from '../../identity/certificate.js';
+import { verifyNodeCertificate, type NodeCertificate } from '../../identity/certificate.js';
 import type { LinkFrame, NodeFrame, Ready } from '../../protocol/generated/rollcall/v1/link.js';
 import { limits, protocolVersions } from '../../protocol/limits.js';
 import type { Registry } from '../registry/registry.js';
@@ -22,7 +22,8 @@ export interface SessionsOptions {
   readonly registry: Registry;
   readonly authorities: readonly X509Certificate[];
   readonly trustDomain: string;
-  readonly tenant: string;
+  /** Of a node that may be registered; it never changes. */
+  readonly tenantOf: (nodeId: bigint) => Promise<string>;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
@@ -59,15 +60,19 @@ export function createSessions(options: SessionsOptions): Sessions {
   const leaving = new Set<Promise<void>>();
   let draining = false;
 
-  function begin(peer: Peer, der: Uint8Array | undefined): Session {
+  function verify(der: Uint8Array | undefined): NodeCertificate {
     if (draining) throw drainingError();
     if (!der) {
       throw new RollcallError('CERTIFICATE_REFUSED', 'the connection carries no node certificate', {
         hint: 'enroll first, then connect with the certificate',
       });
     }
-    const { authorities, trustDomain, tenant } = options;
-    const certificate = verifyNodeCertificate(der, { authorities, trustDomain, now: clock.now() });
+    const { authorities, trustDomain } = options;
+    return verifyNodeCertificate(der, { authorities, trustDomain, now: clock.now() });
+  }
+
+  function begin(peer: Peer, certificate: NodeCertificate, tenant: string): Session {
+    if (draining) throw drainingError();
     return {
       id: options.random(8).readBigUInt64BE() || 1n,
       tenant,
@@ -84,7 +89,8 @@ export function createSessions(options: SessionsOptions): Sessions {
 
   async function open(peer: Peer, der: Uint8Array | undefined, ready: Ready): Promise<Session> {
     requireVersion(ready);
-    const session = begin(peer, der);
+    const certificate = verify(der);
+    const session = begin(peer, certificate, await options.tenantOf(certificate.nodeId));
     opening.add(session);
     try {
       await inTurn(`${session.nodeId}`, () => admit(session, ready));

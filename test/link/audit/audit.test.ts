@@ -26,6 +26,12 @@ const silent: Log = {
   child: () => silent,
 };
 
+/** As the store of version 0.1.0 holds them, byte for byte. */
+const storedBefore = [
+  '{"seq":1,"previous":"0000000000000000000000000000000000000000000000000000000000000000","at":1700000000000,"type":"node.registered","subject":"16019329408659850374","by":"admin-token","detail":{"name":"press-3","again":false,"labels":2},"hash":"933961c71fef99713c0b17d4788074584043fdd7dcdacd67f6d9ff3dd5dda196"}',
+  '{"seq":2,"previous":"933961c71fef99713c0b17d4788074584043fdd7dcdacd67f6d9ff3dd5dda196","at":1700000000000,"type":"peer.refused","subject":"10.0.0.1","by":"link","detail":{"PROOF_REFUSED":3},"hash":"0b1244913c66bda40b235943a1296fcad49f4aff578e4392468802de0ed9a35e"}',
+];
+
 async function chainOf(events: readonly AuditEvent[]): Promise<AuditEntry[]> {
   const store = createMemoryStore();
   const audit = createAudit({ clock: createManualClock() });
@@ -116,6 +122,58 @@ void t.test('nobody forges a line of the log, and every chain verifies', async t
     }),
   );
 });
+
+void t.test(
+  'an entry tells from where, of which request and how it ended; nothing said is nothing added',
+  async test => {
+    const [full, done, bare] = await chainOf([
+      { type: 'login', by: 'anna', address: '10.0.0.1', requestId: 'r1', outcome: 'refused' },
+      { type: 'login', by: 'anna', address: '', requestId: '', outcome: 'done' },
+      { type: 'login', by: 'anna' },
+    ]);
+    test.match(full, { address: '10.0.0.1', requestId: 'r1', outcome: 'refused' });
+    for (const entry of [done, bare]) {
+      test.strictSame(Object.keys(entry ?? {}).sort(), [
+        'at',
+        'by',
+        'detail',
+        'hash',
+        'previous',
+        'seq',
+        'subject',
+        'type',
+      ]);
+    }
+    const nasty = 'a\n{"seq":1}\u001b]0;x\u0007\u202e\ud800\u2028';
+    const entries = await chainOf([
+      { type: 't', by: 'b', address: nasty, requestId: nasty, outcome: 'failed' },
+    ]);
+    test.notMatch(JSON.stringify(entries), /\\n|\\u00|\u202e|\\ud8|\u2028/);
+    test.equal(verifyChain(entries), undefined);
+  },
+);
+
+void t.test(
+  'entries that were stored before there were those fields still verify, and newer ones follow them',
+  async test => {
+    const store = createMemoryStore();
+    for (const stored of storedBefore) {
+      await store.commit([{ type: 'append', log: 't/a/audit/', value: () => Buffer.from(stored) }]);
+    }
+    const audit = createAudit({ clock: createManualClock() });
+    await store.commit([audit.auditChange('a', { type: 'x', by: 'y', address: '::1', outcome: 'refused' })]);
+    const entries = await listEvents(store, 'a', { limit: 9 });
+    test.strictSame(
+      entries.map(({ seq, type }) => [seq, type]),
+      [
+        [1, 'node.registered'],
+        [2, 'peer.refused'],
+        [3, 'x'],
+      ],
+    );
+    test.equal(verifyChain(entries), undefined);
+  },
+);
 
 void t.test('a damaged last entry stops nothing, and the break shows', async test => {
   const store = createMemoryStore();

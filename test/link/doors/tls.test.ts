@@ -302,7 +302,7 @@ void t.test('reload', async t => {
 
 void t.test('HTTP on the control port', async t => {
   const test = await startTestLink(t);
-  const token = (await readFile(test.link.adminTokenFile, 'utf8')).trim();
+  const { token } = test;
   const get = (path: string, headers: Record<string, string> = {}, method = 'GET') =>
     new Promise<{ status: number; type: string; body: string }>((resolve, reject) => {
       const { port } = test.link.addresses.control;

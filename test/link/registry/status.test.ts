@@ -23,6 +23,7 @@ const certificate = (generation: bigint): CertificateReference => ({
 });
 
 const registration = {
+  owner: 'ann',
   id: 7n,
   tenant: 'default',
   name: 'one',
@@ -197,7 +198,7 @@ void t.test('registered: a node begins as created, with its first entry', test =
     reason: 'registered',
     version: 1,
     transitions: 1,
-    owner: '',
+    owner: 'ann',
   });
   test.same(history, {
     at: 1000,

@@ -1,6 +1,7 @@
-/** `rollcall.v1.Control`: thin translations of src/link/control.ts. The guard has checked the token already. */
+/** `rollcall.v1.Control`: thin translations of src/link/control.ts. The guard has settled who asks already. */
 import { Metadata, type handleUnaryCall, type ServerWritableStream } from '@grpc/grpc-js';
 import { RollcallError } from '../../../base/errors.js';
+import type { Clock } from '../../../base/clock.js';
 import type { Log } from '../../../base/log.js';
 import type {
   ControlServer,
@@ -8,18 +9,29 @@ import type {
   WatchNodesRequest,
 } from '../../../protocol/generated/rollcall/v1/control.js';
 import { toGrpcStatus } from '../../../protocol/status.js';
-import type { Control, Principal } from '../../control.js';
+import { may, notAllowed, type Principal } from '../../access/principal.js';
+import type { Control } from '../../control.js';
 import type { NodeRecord } from '../../registry/node-record.js';
 import { endCall, logFault } from './call-end.js';
+import type { GrpcDoor } from './grpc-door.js';
 import { statusOf, toNode, toTransition } from './control-codec.js';
 
 /** Events waiting for a watcher that does not read; beyond this it is cut off. */
 const longestQueue = 10_000;
+/** A token that has ended, or was revoked, ends a watch within this, ms. */
+const recheckEveryMs = 5_000;
 
-export function createControlDoor(control: Control, principal: Principal, log: Log): ControlServer {
-  function unary<Q, A>(work: (request: Q) => Promise<A>): handleUnaryCall<Q, A> {
+export interface ControlDoorOptions {
+  readonly control: Control;
+  readonly door: Pick<GrpcDoor, 'principalOf' | 'recheck'>;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+export function createControlDoor({ control, door, clock, log }: ControlDoorOptions): ControlServer {
+  function unary<Q, A>(work: (request: Q, principal: Principal) => Promise<A>): handleUnaryCall<Q, A> {
     return (call, callback) => {
-      work(call.request).then(
+      work(call.request, door.principalOf(call)).then(
         answer => callback(null, answer),
         (error: unknown) => {
           logFault(log, error, 'a control request');
@@ -30,9 +42,9 @@ export function createControlDoor(control: Control, principal: Principal, log: L
   }
 
   return {
-    registerNode: unary(async request => toNode(await control.registerNode(principal, request))),
-    getNode: unary(async ({ node }) => toNode(await control.getNode(principal, node))),
-    listNodes: unary(async ({ statuses, labels, text, pageSize, pageToken }) => {
+    registerNode: unary(async (request, principal) => toNode(await control.registerNode(principal, request))),
+    getNode: unary(async ({ node }, principal) => toNode(await control.getNode(principal, node))),
+    listNodes: unary(async ({ statuses, labels, text, pageSize, pageToken }, principal) => {
       const page = await control.listNodes(principal, {
         statuses: statuses.map(statusOf),
         labels,
@@ -41,11 +53,11 @@ export function createControlDoor(control: Control, principal: Principal, log: L
       });
       return { nodes: page.nodes.map(toNode), nextPageToken: page.nextPageToken };
     }),
-    listNodeHistory: unary(async ({ node, pageSize, pageToken }) => {
+    listNodeHistory: unary(async ({ node, pageSize, pageToken }, principal) => {
       const page = await control.listHistory(principal, node, pageOf(pageSize, pageToken));
       return { transitions: page.transitions.map(toTransition), nextPageToken: page.nextPageToken };
     }),
-    revokeNode: unary(async ({ node, comment }) => {
+    revokeNode: unary(async ({ node, comment }, principal) => {
       const {
         node: record,
         sessionsEnded,
@@ -58,6 +70,7 @@ export function createControlDoor(control: Control, principal: Principal, log: L
 
   /** The changes first, so that none falls between them and the snapshot. */
   async function watch(call: ServerWritableStream<WatchNodesRequest, NodeEvent>): Promise<void> {
+    const principal = door.principalOf(call);
     const send = (node: NodeRecord): void => {
       if (call.destroyed || call.writableEnded) return;
       if (call.writableLength > longestQueue) {
@@ -70,7 +83,23 @@ export function createControlDoor(control: Control, principal: Principal, log: L
       if (call.request.snapshot) changed.add(node.id);
       send(node);
     });
-    call.on('cancelled', stop);
+    // A watch lasts; the right to it may not.
+    const checking = clock.every(recheckEveryMs, () => {
+      door
+        .recheck(call)
+        .then(now => {
+          const hasLost = may(principal, 'nodes:read') && !(now && may(now, 'nodes:read'));
+          if (hasLost) throw notAllowed('nodes:read');
+        })
+        .catch((error: unknown) => {
+          checking.cancel();
+          endCall(call, error);
+        });
+    });
+    call.on('cancelled', () => {
+      checking.cancel();
+      stop();
+    });
     // Says at once that the watch is on, also when nothing changes for hours.
     call.sendMetadata(new Metadata());
     if (!call.request.snapshot) return;

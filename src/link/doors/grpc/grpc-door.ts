@@ -20,13 +20,18 @@ import { limits } from '../../../protocol/limits.js';
 import { toGrpcStatus } from '../../../protocol/status.js';
 import type { Connection } from '../tls/connection.js';
 import type { Listener } from '../tls/listener.js';
-import { accessTable, type Access } from './access-table.js';
+import type { Principal } from '../../access/principal.js';
+import { methodRules, type Rule } from '../access-table.js';
 import { gateStreams, watchMessages } from './stream-gate.js';
 
 export interface GrpcDoorOptions {
   readonly listener: () => Pick<Listener, 'find'>;
-  /** Checks an `authorization` header for methods that need a token; throws TOKEN_REFUSED. */
-  readonly checkToken: (authorization: string | undefined, connection: Connection) => void;
+  /** Lets the call in or throws; undefined where the rule asks for nothing. Gives who asks. */
+  readonly admit: (
+    rule: Rule,
+    metadata: Metadata,
+    connection: Connection,
+  ) => Promise<Principal | undefined> | undefined;
   readonly streamsPerConnection: number;
   readonly log: Log;
 }
@@ -37,12 +42,18 @@ export interface GrpcDoor {
   serve(socket: TLSSocket): void;
   /** The connection a call came in on. */
   connectionOf(call: { readonly metadata: Metadata }): Connection;
+  /** Who makes a call that wants a token. */
+  principalOf(call: { readonly metadata: Metadata }): Principal;
+  /** Looks once more who makes a call, for those that last: throws what a new one would be told. */
+  recheck(call: { readonly metadata: Metadata }): Promise<Principal | undefined>;
   close(): void;
 }
 
 export function createGrpcDoor(options: GrpcDoorOptions): GrpcDoor {
   // The handler's call has the very metadata object that the guard let through.
   const connections = new WeakMap<Metadata, Connection>();
+  const principals = new WeakMap<Metadata, Principal>();
+  const admissions = new WeakMap<Metadata, () => Promise<Principal | undefined>>();
   const paths = new Set<string>();
   logQuietly(options.log);
 
@@ -54,17 +65,31 @@ export function createGrpcDoor(options: GrpcDoorOptions): GrpcDoor {
       start: next =>
         next({
           onReceiveMetadata(metadata, forward) {
-            const connection = options.listener().find(call.getConnectionInfo());
-            try {
-              admitted = admit(method.path, metadata, connection);
-            } catch (error) {
-              connection?.refused();
+            const found = options.listener().find(call.getConnectionInfo());
+            const refuse = (error: unknown): void => {
+              found?.refused();
               call.sendStatus(toGrpcStatus(error));
-              return;
+            };
+            try {
+              const { rule, connection } = ruleFor(method.path, found);
+              admitted = connection;
+              connection.callOpened();
+              connections.set(metadata, connection);
+              const admission = options.admit(rule, metadata, connection);
+              if (!admission) {
+                forward(metadata);
+                return;
+              }
+              admissions.set(metadata, async () => options.admit(rule, metadata, connection));
+              admission
+                .then(principal => {
+                  if (principal) principals.set(metadata, principal);
+                  forward(metadata);
+                })
+                .catch(refuse);
+            } catch (error) {
+              refuse(error);
             }
-            admitted.callOpened();
-            connections.set(metadata, admitted);
-            forward(metadata);
           },
           // Comes once at the end of every call, however it ended.
           onCancel() {
@@ -81,15 +106,14 @@ export function createGrpcDoor(options: GrpcDoorOptions): GrpcDoor {
   };
 
   /** Throws what the caller is told when the call may not go on. */
-  function admit(path: string, metadata: Metadata, connection: Connection | undefined): Connection {
-    const access = (accessTable as Readonly<Record<string, Access | undefined>>)[path];
-    if (!connection || !access)
+  function ruleFor(path: string, connection: Connection | undefined): { rule: Rule; connection: Connection } {
+    const rule = (methodRules as Readonly<Record<string, Rule | undefined>>)[path];
+    if (!connection || !rule)
       throw new RollcallError('INTERNAL', 'the connection or the method is not known');
     if (connection.calls >= options.streamsPerConnection) {
       throw new RollcallError('LINK_BUSY', `at most ${options.streamsPerConnection} streams a connection`);
     }
-    if (access === 'token') options.checkToken(metadata.get('authorization')[0]?.toString(), connection);
-    return connection;
+    return { rule, connection };
   }
 
   const server = new Server({
@@ -117,6 +141,12 @@ export function createGrpcDoor(options: GrpcDoorOptions): GrpcDoor {
       if (!connection) throw new RollcallError('INTERNAL', 'the connection is not known');
       return connection;
     },
+    principalOf(call) {
+      const principal = principals.get(call.metadata);
+      if (!principal) throw new RollcallError('INTERNAL', 'nobody is known to have made this call');
+      return principal;
+    },
+    recheck: async ({ metadata }) => admissions.get(metadata)?.(),
     close: () => server.forceShutdown(),
   };
 }

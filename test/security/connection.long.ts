@@ -126,10 +126,12 @@ attack('floods of frames that ask for answers, by those who read none', async t 
   await besiege(t, 4, from => (from.endsWith('1') ? kinds[0] : kinds[1])?.(from) ?? Promise.resolve());
 });
 
+const tokenRoutes = ['POST /auth/setup', 'POST /auth/token', 'POST /auth/revoke', 'GET /v1/link'];
+
 attack('64 endless bodies to every route that asks for no token', async t => {
   const chunk = Buffer.concat([Buffer.from('10000\r\n'), Buffer.alloc(65_536, 'a'), Buffer.from('\r\n')]);
   const bodies: Promise<number>[] = [];
-  for (const request of ['POST /healthz', 'GET /readyz', 'POST /metrics', 'PUT /v1/nodes']) {
+  for (const request of ['POST /healthz', 'GET /readyz', 'POST /metrics', 'PUT /v1/nodes', ...tokenRoutes]) {
     for (let count = 0; count < 64; count += 1) {
       bodies.push(
         link

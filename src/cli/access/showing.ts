@@ -1,0 +1,58 @@
+/** How the commands about access print: tables, JSON, and what was done. Text from others cannot move the cursor. */
+import { formatRfc3339, toJson } from '../format.js';
+import { isSeen, paintOf, type Shell } from '../shell.js';
+import { formatTable, type Column, type Row } from '../table.js';
+import { plainText, type Shade } from '../terminal.js';
+
+export function printJson(shell: Shell, value: unknown): void {
+  shell.stdout.write(`${toJson(value, 2)}\n`);
+}
+
+export function printTable(shell: Shell, columns: readonly Column[], rows: readonly Row[]): void {
+  shell.stdout.write(formatTable(columns, rows, { box: isSeen(shell), paint: paintOf(shell) }));
+}
+
+/** One sentence about what is now so. */
+export function printDone(shell: Shell, sentence: string): void {
+  shell.stdout.write(`✅ ${plainText(sentence)}\n`);
+}
+
+/** `name  value` lines below it. */
+export function printFacts(shell: Shell, facts: readonly (readonly [string, string])[]): void {
+  const width = Math.max(0, ...facts.map(([name]) => name.length));
+  const paint = paintOf(shell);
+  for (const [name, value] of facts)
+    shell.stdout.write(`   ${paint('dim', name.padEnd(width))}  ${plainText(value)}\n`);
+}
+
+/** A secret alone, so that it can go straight into a file. */
+export function printSecret(shell: Shell, secret: string): void {
+  shell.stdout.write(`${plainText(secret)}\n`);
+}
+
+/** RFC 3339, or null for no moment. */
+export function momentOrNull(atMs: number): string | null {
+  return formatRfc3339(atMs) ?? null;
+}
+
+const units = [
+  ['d', 86_400_000],
+  ['h', 3_600_000],
+  ['m', 60_000],
+  ['s', 1_000],
+] as const;
+
+/** As it can be typed: `15m`, `90s`. */
+export function formatDuration(ms: number): string {
+  const [unit, size] = units.find(([, each]) => ms >= each && ms % each === 0) ?? ['ms', 1];
+  return `${ms / size}${unit}`;
+}
+
+export function enabledText(enabled: boolean): string {
+  return enabled ? 'enabled' : 'disabled';
+}
+
+/** Stands out only where somebody is kept out. */
+export function enabledShade(text: string): Shade | undefined {
+  return text === enabledText(false) ? 'red' : undefined;
+}

@@ -1,0 +1,45 @@
+/** `rollcall tenants list|create`: federations that know nothing of one another. */
+import type { Tenant } from '../../link/access/tenants.js';
+import { exitCodes } from '../failure.js';
+import { formatMoment } from '../format.js';
+import { printHint, type Shell } from '../shell.js';
+import type { Column } from '../table.js';
+import { plainText } from '../terminal.js';
+import { openAsk, type AskFlags } from './asking.js';
+import { askNewPassword } from './passwords.js';
+import { momentOrNull, printDone, printJson, printTable } from './showing.js';
+
+export interface NewTenantFlags extends AskFlags {
+  readonly admin: string;
+  readonly passwordFile?: string;
+}
+
+const columns: readonly Column[] = [{ header: 'Tenant' }, { header: 'Created', least: 20 }];
+
+export async function listTenants(shell: Shell, flags: AskFlags): Promise<number> {
+  const ask = await openAsk(shell, flags);
+  const { tenants } = await ask<{ tenants: Tenant[] }>('GET', '/v1/tenants');
+  if (flags.json) printJson(shell, tenants.map(tenantJson));
+  else {
+    const rows = tenants.map(({ name, createdAt }) => [name, createdAt === 0 ? '' : formatMoment(createdAt)]);
+    printTable(shell, columns, rows);
+  }
+  return exitCodes.done;
+}
+
+/** The default one was never made. */
+function tenantJson({ name, createdAt }: Tenant): object {
+  return { name, createdAt: momentOrNull(createdAt) };
+}
+
+/** With its first admin, who makes all others. */
+export async function createTenant(shell: Shell, name: string, flags: NewTenantFlags): Promise<number> {
+  const ask = await openAsk(shell, flags);
+  const password = await askNewPassword(shell, flags.passwordFile);
+  const tenant = await ask<Tenant>('POST', '/v1/tenants', { name, admin: flags.admin, password });
+  if (flags.json) printJson(shell, { ...tenantJson(tenant), admin: flags.admin });
+  else printDone(shell, `Tenant ${tenant.name} created; ${flags.admin} is its admin.`);
+  const login = `rollcall login --profile ${tenant.name} --tenant ${tenant.name} --user ${flags.admin}`;
+  printHint(shell, `its admin logs in with: ${plainText(login)}`);
+  return exitCodes.done;
+}

@@ -1,0 +1,141 @@
+/** `rollcall tokens create|list|revoke`: tokens that last, for programs that act for a user. */
+import { access } from 'node:fs/promises';
+import { RollcallError, systemErrorCode } from '../../base/errors.js';
+import { writeWholeFile } from '../../base/secret-file.js';
+import type { ApiToken } from '../../link/access/api-tokens.js';
+import { exitCodes } from '../failure.js';
+import { formatMoment } from '../format.js';
+import { printHint, type Shell } from '../shell.js';
+import type { Column, Row } from '../table.js';
+import { plainText } from '../terminal.js';
+import { parseDuration, parseList } from './arguments.js';
+import { openAsk, pathOf, type Ask, type AskFlags } from './asking.js';
+import { momentOrNull, printDone, printJson, printSecret, printTable } from './showing.js';
+
+export interface NewTokenFlags extends AskFlags {
+  readonly role: readonly string[];
+  readonly ttl: string;
+  readonly output?: string;
+}
+
+interface Issued {
+  readonly record: ApiToken;
+  readonly token: string;
+}
+
+/** Into a file of mode 0600, or alone on standard output. */
+export async function createToken(shell: Shell, name: string, flags: NewTokenFlags): Promise<number> {
+  const body = { name, roles: parseList(flags.role), lifetimeMs: parseDuration('--ttl', flags.ttl) };
+  const { output } = flags;
+  if (output !== undefined) await requireFree(output);
+  const ask = await openAsk(shell, flags);
+  const { record, token } = await ask<Issued>('POST', '/v1/tokens', body);
+  if (output !== undefined) {
+    await writeToken(output, token).catch(async (error: unknown) => {
+      await takeBack(shell, ask, record);
+      throw error;
+    });
+  }
+  printIssued(shell, { record, token }, flags);
+  return exitCodes.done;
+}
+
+/** Nobody has it, so nobody is to have to revoke it. */
+async function takeBack(shell: Shell, ask: Ask, { id }: ApiToken): Promise<void> {
+  await ask('DELETE', pathOf('tokens', 'token', id)).catch(() =>
+    printHint(shell, `the token is there all the same; end it with rollcall tokens revoke ${plainText(id)}`),
+  );
+}
+
+function printIssued(shell: Shell, { record, token }: Issued, { json, output }: NewTokenFlags): void {
+  if (json) printJson(shell, { ...tokenJson(record), ...(output === undefined ? { token } : { output }) });
+  else if (output === undefined) printSecret(shell, token);
+  else
+    printDone(shell, `Token ${record.name} written to ${output}; it ends ${formatMoment(record.expiresAt)}.`);
+  if (output !== undefined) {
+    printHint(shell, `use it with --token-file ${plainText(output)}, or ROLLCALL_TOKEN_FILE`);
+    return;
+  }
+  printHint(
+    shell,
+    `the token is shown this once and ends ${formatMoment(record.expiresAt)}; keep it in a file of mode 0600 ` +
+      'and name that in ROLLCALL_TOKEN_FILE, or give it as ROLLCALL_TOKEN',
+  );
+}
+
+/** Found before the token is made. */
+async function requireFree(path: string): Promise<void> {
+  const isThere = await access(path).then(
+    () => true,
+    () => false,
+  );
+  if (isThere) throw fileThere(path);
+}
+
+function fileThere(path: string): RollcallError {
+  return new RollcallError('FILE_EXISTS', `${path} exists already`, {
+    hint: 'give another name, or remove it',
+  });
+}
+
+async function writeToken(path: string, token: string): Promise<void> {
+  try {
+    await writeWholeFile(path, `${token}\n`);
+  } catch (error) {
+    const code = systemErrorCode(error);
+    if (code === 'FILE_EXISTS') throw fileThere(path);
+    throw new RollcallError(
+      'FILE_UNREADABLE',
+      `cannot write the token to ${path}: ${reasons[code ?? ''] ?? code}`,
+      {
+        hint: 'try again with another --output',
+        cause: error,
+      },
+    );
+  }
+}
+
+const reasons: Partial<Record<string, string>> = {
+  ENOENT: 'there is no such folder',
+  ENOTDIR: 'part of the path is not a folder',
+  EACCES: 'permission denied',
+  EROFS: 'nothing can be written there',
+  ENOSPC: 'the disk is full',
+};
+
+const columns: readonly Column[] = [
+  { header: 'Token' },
+  { header: 'Holder' },
+  { header: 'Roles' },
+  { header: 'Created', least: 20 },
+  { header: 'Ends', least: 20 },
+  { header: 'ID' },
+];
+
+export async function listTokens(shell: Shell, flags: AskFlags): Promise<number> {
+  const ask = await openAsk(shell, flags);
+  const { tokens } = await ask<{ tokens: ApiToken[] }>('GET', '/v1/tokens');
+  if (flags.json) printJson(shell, tokens.map(tokenJson));
+  else printTable(shell, columns, tokens.map(tokenRow));
+  if (tokens.length === 0 && !flags.json)
+    printHint(shell, 'no token is there; make one with rollcall tokens create NAME --role ROLE --ttl 30d');
+  return exitCodes.done;
+}
+
+function tokenRow({ id, name, holderName, roles, createdAt, expiresAt }: ApiToken): Row {
+  return [name, holderName, roles.join(', '), formatMoment(createdAt), formatMoment(expiresAt), id];
+}
+
+function tokenJson({ id, name, holder, holderName, roles, createdAt, expiresAt }: ApiToken): object {
+  const moments = { createdAt: momentOrNull(createdAt), expiresAt: momentOrNull(expiresAt) };
+  return { id, name, holder, holderName, roles, ...moments };
+}
+
+export async function revokeToken(shell: Shell, id: string, flags: AskFlags): Promise<number> {
+  const path = pathOf('tokens', 'token', id);
+  const ask = await openAsk(shell, flags);
+  await ask('DELETE', path);
+  if (flags.json) printJson(shell, { revoked: id });
+  else printDone(shell, `Token ${id} revoked.`);
+  return exitCodes.done;
+}

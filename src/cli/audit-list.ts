@@ -1,0 +1,176 @@
+/** `rollcall audit list`: what happened, newest first unless told, page by page. */
+import type { AuditEntry } from '../audit-log/entry.js';
+import { as } from '../base/settings.js';
+import type { AskAudit, AuditPage, AuditQuery, AuditSource } from './audit-source.js';
+import type { ControlFlags } from './control-options.js';
+import { usageError } from './failure.js';
+import { formatLabels, formatMoment, formatRfc3339, toJson } from './format.js';
+import { parseLimit } from './nodes/arguments.js';
+import { isSeen, paintOf, printHint, type Shell } from './shell.js';
+import { createTable, type Column, type Row, type Table } from './table.js';
+import { plainText, type Shade } from './terminal.js';
+
+export interface AuditListFlags extends ControlFlags {
+  readonly type?: string;
+  readonly subject?: string;
+  readonly by?: string;
+  readonly since?: string;
+  readonly until?: string;
+  readonly limit?: string;
+  readonly oldestFirst?: boolean;
+  readonly wide?: boolean;
+  readonly json?: boolean;
+}
+
+const usualLimit = 50;
+const pageSize = 1000;
+const fourYearsMs = 4 * 366 * 86_400_000;
+const momentPattern = /^\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]\d{2}:\d{2}))?$/;
+
+/** A date, a moment (RFC 3339), or a duration before now; milliseconds since 1970. Undefined stays. */
+export function parseWhen(flag: string, text: string | undefined, nowMs: number): number | undefined {
+  if (text === undefined) return undefined;
+  const moment = momentPattern.test(text) ? Date.parse(text) : Number.NaN;
+  if (!Number.isNaN(moment)) return moment;
+  try {
+    return nowMs - as.duration(0, fourYearsMs)(text);
+  } catch {
+    throw usageError(
+      `${flag} wants a moment, not "${text}"`,
+      'such as 2026-01-15, 2026-01-15T12:00:00Z, or 2h for two hours ago',
+    );
+  }
+}
+
+export async function listAudit(shell: Shell, flags: AuditListFlags, ask: AskAudit): Promise<number> {
+  const limit = parseLimit(flags.limit) ?? usualLimit;
+  const query = {
+    newestFirst: !flags.oldestFirst,
+    typePrefix: flags.type,
+    subject: flags.subject,
+    by: flags.by,
+    since: parseWhen('--since', flags.since, shell.now()),
+    until: parseWhen('--until', flags.until, shell.now()),
+  };
+  const listing = flags.json ? jsonListing(shell) : tableListing(shell, flags.wide ?? false);
+  return ask(shell, flags, async (source, progress) => {
+    const damaged: number[] = [];
+    let count = 0;
+    for await (const page of pagesOf(source, query, limit)) {
+      progress.clear();
+      damaged.push(...page.damaged);
+      count += page.entries.length;
+      listing.add(page.entries);
+    }
+    progress.clear();
+    listing.end();
+    if (count === 0 && !flags.json) printHint(shell, 'no event is like that');
+    if (damaged.length > 0) {
+      const which = damaged.slice(0, 10).join(', ') + (damaged.length > 10 ? ', …' : '');
+      printHint(shell, `damaged entries that cannot be shown: ${which}; rollcall audit verify says more`);
+    }
+    return undefined;
+  });
+}
+
+async function* pagesOf(
+  source: AuditSource,
+  query: Omit<AuditQuery, 'limit' | 'from'>,
+  limit: number,
+): AsyncGenerator<AuditPage> {
+  let left = limit;
+  for (let from: number | undefined; ;) {
+    const page = await source.listEvents({ ...query, from, limit: Math.min(left, pageSize) });
+    const entries = page.entries.slice(0, left);
+    yield { ...page, entries };
+    left -= entries.length;
+    if (left === 0 || page.next === undefined) return;
+    from = page.next;
+  }
+}
+
+const outcomeShades: Partial<Record<string, Shade>> = { refused: 'yellow', failed: 'red' };
+
+const columns: readonly Column[] = [
+  { header: 'Entry', least: 5, roomy: 7 },
+  { header: 'When', least: 20 },
+  { header: 'Event', roomy: 20 },
+  { header: 'Outcome', least: 7, shade: text => outcomeShades[text] },
+  { header: 'By', roomy: 16 },
+  { header: 'Subject', roomy: 20 },
+];
+const wideColumns: readonly Column[] = [
+  ...columns,
+  { header: 'Address', roomy: 15 },
+  { header: 'Request', roomy: 16 },
+  { header: 'Detail' },
+];
+
+function entryRow(entry: AuditEntry): Row {
+  const { seq, at, type, outcome = 'done', by, subject, address = '', requestId = '' } = entry;
+  return [String(seq), formatMoment(at), type, outcome, by, subject, address, requestId, detailText(entry)];
+}
+
+function detailText({ detail }: AuditEntry): string {
+  const texts = Object.entries(detail).map(([name, value]) => [plainText(name), String(value)] as const);
+  return formatLabels(Object.fromEntries(texts));
+}
+
+/** The keys are always the same; what is not known is null. */
+function entryJson(entry: AuditEntry): Record<string, unknown> {
+  const { seq, at, type, outcome = 'done', by, subject, address, requestId, detail, previous, hash } = entry;
+  return {
+    seq,
+    at: formatRfc3339(at) ?? null,
+    type,
+    outcome,
+    by,
+    subject: subject === '' ? null : subject,
+    address: address ?? null,
+    requestId: requestId ?? null,
+    detail,
+    previous,
+    hash,
+  };
+}
+
+interface Listing {
+  add(entries: readonly AuditEntry[]): void;
+  end(): void;
+}
+
+function tableListing(shell: Shell, wide: boolean): Listing {
+  let table: Table | undefined;
+  const begin = (rows: readonly Row[]): Table => {
+    const style = { box: isSeen(shell), paint: paintOf(shell) };
+    const begun = createTable(wide ? wideColumns : columns, rows, style, false);
+    shell.stdout.write(begun.head());
+    return begun;
+  };
+  return {
+    add(entries) {
+      const rows = entries.map(entryRow);
+      if (rows.length === 0) return;
+      table ??= begin(rows);
+      shell.stdout.write(table.rows(rows));
+    },
+    end() {
+      table ??= begin([]);
+      shell.stdout.write(table.foot());
+    },
+  };
+}
+
+/** One JSON array, an entry a line. */
+function jsonListing(shell: Shell): Listing {
+  let separator = '[\n';
+  return {
+    add(entries) {
+      for (const entry of entries) {
+        shell.stdout.write(`${separator}  ${toJson(entryJson(entry))}`);
+        separator = ',\n';
+      }
+    },
+    end: () => void shell.stdout.write(separator === '[\n' ? '[]\n' : '\n]\n'),
+  };
+}

@@ -1,0 +1,144 @@
+/** Asks the link over HTTP: TLS 1.3, verified against the given roots and the host that was named. */
+import { isIP } from 'node:net';
+import type { IncomingMessage } from 'node:http';
+import { request } from 'node:https';
+import { createInterface } from 'node:readline';
+import { checkServerIdentity } from 'node:tls';
+import { errorCodes, RollcallError, systemErrorCode } from '../base/errors.js';
+import { diagnose } from './diagnosis.js';
+import type { HttpTarget } from './http-target.js';
+import { StatedByLink } from './failure.js';
+import { plainText } from './terminal.js';
+
+export interface HttpQuestion {
+  readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
+  readonly path: string;
+  readonly token?: string | undefined;
+  /** Sent as JSON. */
+  readonly body?: unknown;
+  /** Sent as a form. */
+  readonly form?: Readonly<Record<string, string | undefined>>;
+}
+
+interface Received {
+  readonly status: number;
+  readonly body: Buffer;
+}
+
+const answerWithinMs = 30_000;
+const largestAnswerBytes = 64 * 1024 * 1024;
+
+/** Gives the answer's JSON, or throws what the link stated or why it could not be asked. */
+export async function askHttp<T>(target: HttpTarget, question: HttpQuestion): Promise<T> {
+  const { status, body } = await exchange(target, question);
+  const text = body.toString('utf8');
+  const said = parse(text);
+  if (status >= 200 && status < 300) return (said ?? {}) as T;
+  throw statedBy(said, status);
+}
+
+/** The lines of an answer as they come, however long it is. */
+export async function* askLines(target: HttpTarget, question: HttpQuestion): AsyncGenerator<string> {
+  const response = await reached(target, begin(target, question));
+  if (response.statusCode !== 200) {
+    const { status, body } = await reached(target, collect(response));
+    throw statedBy(parse(body.toString('utf8')), status);
+  }
+  yield* createInterface({ input: response, crlfDelay: Infinity });
+}
+
+function exchange(target: HttpTarget, question: HttpQuestion): Promise<Received> {
+  return reached(target, begin(target, question).then(collect));
+}
+
+/** What went wrong on the way is found out by asking once more. */
+async function reached<T>(target: HttpTarget, asking: Promise<T>): Promise<T> {
+  try {
+    return await asking;
+  } catch (error) {
+    if (error instanceof RollcallError) throw error;
+    throw await diagnose(target, systemErrorCode(error) ?? 'the connection failed');
+  }
+}
+
+/** Sends the question; resolves when the answer begins. */
+function begin(
+  { address, roots }: HttpTarget,
+  { method, path, token, body, form }: HttpQuestion,
+): Promise<IncomingMessage> {
+  const content = contentOf(body, form);
+  return new Promise((resolve, reject) => {
+    const asked = request(
+      {
+        host: address.host,
+        port: address.port,
+        path,
+        method,
+        ca: roots,
+        minVersion: 'TLSv1.3',
+        agent: false,
+        timeout: answerWithinMs,
+        // RFC 6066 §3 allows no IP as the server name.
+        ...(isIP(address.host) === 0 && { servername: address.host }),
+        checkServerIdentity: (_, certificate) => checkServerIdentity(address.host, certificate),
+        headers: {
+          ...(token !== undefined && { authorization: `Bearer ${token}` }),
+          ...(content && { 'content-type': content.type, 'content-length': content.bytes.length }),
+        },
+      },
+      resolve,
+    );
+    asked.on('timeout', () => asked.destroy(new Error('no answer in time')));
+    asked.on('error', reject);
+    asked.end(content?.bytes);
+  });
+}
+
+async function collect(response: IncomingMessage): Promise<Received> {
+  const chunks: Buffer[] = [];
+  let length = 0;
+  for await (const chunk of response as AsyncIterable<Buffer>) {
+    length += chunk.length;
+    if (length > largestAnswerBytes) throw new Error('the answer is too long');
+    chunks.push(chunk);
+  }
+  return { status: response.statusCode ?? 0, body: Buffer.concat(chunks) };
+}
+
+function contentOf(
+  body: unknown,
+  form: HttpQuestion['form'],
+): { readonly type: string; readonly bytes: Buffer } | undefined {
+  if (form) {
+    const fields = Object.entries(form).filter((field): field is [string, string] => field[1] !== undefined);
+    return {
+      type: 'application/x-www-form-urlencoded',
+      bytes: Buffer.from(new URLSearchParams(fields).toString()),
+    };
+  }
+  return body === undefined
+    ? undefined
+    : { type: 'application/json', bytes: Buffer.from(JSON.stringify(body)) };
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** A problem document (RFC 9457) or an OAuth error (RFC 6749 §5.2): both carry the code. */
+function statedBy(said: unknown, status: number): RollcallError {
+  const { code, title, detail, error_description: described, hint } = (said ?? {}) as Record<string, unknown>;
+  const known = errorCodes.find(each => each === code);
+  const message = [title, described].find((each): each is string => typeof each === 'string');
+  const advice = [detail, hint].find((each): each is string => typeof each === 'string');
+  if (known && message !== undefined)
+    // On one line: more of them are for what is found on this side.
+    return new StatedByLink(new RollcallError(known, plainText(message), { hint: advice }));
+  return new RollcallError('LINK_UNREACHABLE', `what answers there is not a link of ours (HTTP ${status})`, {
+    hint: 'nodes use 9092 and operators 9093 unless the link was told otherwise',
+  });
+}

@@ -1,0 +1,166 @@
+/** `rollcall login`, `logout` and `whoami`. */
+import { isRollcallError } from '../base/errors.js';
+import { askHttp } from './control-http.js';
+import type { HttpTarget } from './http-target.js';
+import {
+  loginProfile,
+  openControlSettings,
+  openTarget,
+  resolveTarget,
+  type ControlFlags,
+} from './control-options.js';
+import { exitCodes } from './failure.js';
+import { formatMoment, toJson } from './format.js';
+import {
+  commandProgram,
+  findLogin,
+  loginFrom,
+  removeLogin,
+  saveLogin,
+  type TokenAnswer,
+} from './login-store.js';
+import { parseProfileName, readProfiles, writeProfiles } from './profile.js';
+import { ask, askSecret } from './prompt.js';
+import { startProgress } from './progress.js';
+import { printHint, type Shell } from './shell.js';
+import { plainText } from './terminal.js';
+
+export interface LoginFlags extends ControlFlags {
+  readonly user?: string;
+  readonly tenant?: string;
+  readonly passwordFile?: string;
+  readonly code?: string;
+  /** Make the first admin by the setup code. */
+  readonly setup?: boolean;
+  readonly setupCodeFile?: string;
+}
+
+interface Entered {
+  readonly user: string;
+  readonly password: string;
+}
+
+/** Logs in, and keeps the login and the way to the link under the profile. */
+export async function login(shell: Shell, flags: LoginFlags): Promise<number> {
+  const profile = parseProfileName(loginProfile(flags, shell.environment));
+  const profiles = await readProfiles(shell.environment);
+  const { control, rootCertificates } = profiles.has(profile)
+    ? await resolveTarget(flags, shell.environment)
+    : await resolveNewTarget(flags, shell);
+  const target = await openTarget(control, rootCertificates);
+  const code = flags.setup
+    ? await askSecret(shell, 'setup code', flags.setupCodeFile, 'give --setup-code-file FILE')
+    : '';
+  const user = flags.user ?? (await ask(shell, 'user', 'give --user NAME'));
+  const passwordFile = flags.passwordFile ?? nonEmpty(shell.environment['ROLLCALL_PASSWORD_FILE']);
+  const password = await askSecret(shell, 'password', passwordFile, 'give --password-file FILE');
+  if (flags.setup) await setUp(target, code, { user, password });
+  const answer = await enter(shell, target, { user, password }, flags);
+  await saveLogin(shell.environment, profile, loginFrom(answer, control, user, Date.now()));
+  await writeProfiles(
+    shell.environment,
+    new Map(profiles).set(profile, { ...profiles.get(profile), control, rootCertificates }),
+  );
+  shell.stdout.write(
+    `✅ Logged in to ${control} as ${plainText(user)}${flags.setup ? ', the first admin' : ''}.\n`,
+  );
+  return exitCodes.done;
+}
+
+/** A profile that is not there yet is one to make, not a mistake. */
+function resolveNewTarget({ profile: _, ...flags }: LoginFlags, { environment }: Shell) {
+  return resolveTarget(flags, { ...environment, ROLLCALL_PROFILE: undefined });
+}
+
+async function setUp(target: HttpTarget, code: string, { user, password }: Entered): Promise<void> {
+  await askHttp(target, { method: 'POST', path: '/auth/setup', body: { code, username: user, password } });
+}
+
+/** Asks for the code of the second factor only when the link wants one. */
+async function enter(
+  shell: Shell,
+  target: HttpTarget,
+  { user, password }: Entered,
+  { tenant, code }: LoginFlags,
+): Promise<TokenAnswer> {
+  const tryWith = (otp: string | undefined): Promise<TokenAnswer> =>
+    askHttp<TokenAnswer>(target, {
+      method: 'POST',
+      path: '/auth/token',
+      form: {
+        grant_type: 'password',
+        client_id: commandProgram,
+        username: user,
+        password,
+        tenant,
+        otp_code: otp,
+      },
+    });
+  const progress = startProgress(shell, `waiting for ${target.addressText}`);
+  try {
+    return await tryWith(code);
+  } catch (error) {
+    if (!isRollcallError(error, 'OTP_REQUIRED')) throw error;
+  } finally {
+    progress.clear();
+  }
+  return tryWith(await ask(shell, 'code of the second factor', 'give --code CODE'));
+}
+
+function nonEmpty(text: string | undefined): string | undefined {
+  return text === '' ? undefined : text;
+}
+
+/** Ends the session at the link; what is kept here goes even when the link cannot be asked. */
+export async function logout(shell: Shell, flags: ControlFlags): Promise<number> {
+  const profile = parseProfileName(loginProfile(flags, shell.environment));
+  const kept = await findLogin(shell.environment, profile);
+  if (!kept) {
+    printHint(shell, 'nobody was logged in');
+    return exitCodes.done;
+  }
+  await removeLogin(shell.environment, profile);
+  const isSaved = (await readProfiles(shell.environment)).has(profile);
+  const { rootCertificates } = await resolveTarget(
+    isSaved ? { ...flags, profile } : flags,
+    shell.environment,
+  );
+  // Whatever link is named now: its tokens go nowhere else.
+  const target = await openTarget(kept.control, rootCertificates);
+  await askHttp(target, { method: 'POST', path: '/auth/revoke', form: { token: kept.refreshToken } });
+  shell.stdout.write(`✅ Logged out; the session of ${plainText(kept.user)} has ended.\n`);
+  return exitCodes.done;
+}
+
+interface Me {
+  readonly kind: string;
+  readonly id: string;
+  readonly name: string;
+  readonly tenant: string;
+  readonly roles: readonly string[];
+  readonly permissions: readonly string[];
+  readonly expiresAt: number;
+}
+
+export async function whoami(
+  shell: Shell,
+  flags: ControlFlags & { readonly json?: boolean },
+): Promise<number> {
+  const { token, ...target } = await openControlSettings(flags, shell.environment);
+  const me = await askHttp<Me>(target, { method: 'GET', path: '/auth/me', token });
+  if (flags.json) {
+    shell.stdout.write(`${toJson(me, 2)}\n`);
+    return exitCodes.done;
+  }
+  const lines = [
+    ['Name', me.name],
+    ['Kind', me.kind],
+    ['Tenant', me.tenant],
+    ['Roles', me.roles.join(', ')],
+    ['May', me.permissions.join(', ')],
+    ['Token ends', formatMoment(me.expiresAt)],
+  ];
+  for (const [name = '', value = ''] of lines)
+    shell.stdout.write(`${name.padEnd(10)}  ${plainText(value)}\n`);
+  return exitCodes.done;
+}

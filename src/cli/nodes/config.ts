@@ -1,0 +1,61 @@
+/** `rollcall nodes config NODE`: a configuration file that a node starts from; its private key is only pointed at. */
+import { formatConfig } from '../../base/config-file.js';
+import { writeWholeFile } from '../../base/secret-file.js';
+import { askHttp } from '../control-http.js';
+import { openControlSettings, type ControlFlags } from '../control-options.js';
+import { exitCodes } from '../failure.js';
+import { toJson } from '../format.js';
+import { printHint, type Shell } from '../shell.js';
+import { plainText } from '../terminal.js';
+
+export interface ConfigFlags extends ControlFlags {
+  readonly output?: string;
+  readonly privateKey?: string;
+  readonly stateDir?: string;
+  readonly force?: boolean;
+  readonly json?: boolean;
+}
+
+interface NodeConfigAnswer {
+  readonly id: string;
+  readonly name: string;
+  readonly tenant: string;
+  readonly links: readonly { readonly address: string }[];
+  readonly serverRoots: string;
+  readonly control: string;
+  readonly accessToken: string;
+  readonly refreshToken: string;
+}
+
+const placeOfKey = 'PATH-OF-THE-PRIVATE-KEY';
+
+export async function writeNodeConfig(shell: Shell, node: string, flags: ConfigFlags): Promise<number> {
+  const { token, ...target } = await openControlSettings(flags, shell.environment);
+  const path = `/v1/nodes/${encodeURIComponent(node)}/config`;
+  const answer = await askHttp<NodeConfigAnswer>(target, { method: 'POST', path, token });
+  if (flags.json) {
+    shell.stdout.write(`${toJson(answer, 2)}\n`);
+    return exitCodes.done;
+  }
+  const output = flags.output ?? 'node.yaml';
+  const settings = {
+    link: answer.links[0]?.address ?? '',
+    tenant: answer.tenant,
+    'root-certificates': answer.serverRoots,
+    'auth-private-key': flags.privateKey ?? placeOfKey,
+    ...(flags.stateDir !== undefined && { 'state-dir': flags.stateDir }),
+    access: {
+      control: answer.control,
+      'access-token': answer.accessToken,
+      'refresh-token': answer.refreshToken,
+    },
+  };
+  const head = `# Node ${answer.id}${answer.name === '' ? '' : ` (${answer.name})`}. Start it with: rollcall node --config ${output}\n`;
+  await writeWholeFile(output, head + (await formatConfig(settings)), {
+    overwrite: flags.force ?? false,
+  });
+  shell.stdout.write(`✅ ${plainText(output)} written.\n`);
+  if (flags.privateKey === undefined)
+    printHint(shell, `put the path of the node's private key in place of ${placeOfKey}`);
+  return exitCodes.done;
+}

@@ -1,0 +1,123 @@
+/**
+ * Access tokens of the link (RFC 9068): signs them, and says of one that comes back what it holds. Whether its holder
+ * still exists and whether it was revoked is for others, and so is the certificate that a token may be bound to.
+ */
+import { CompactSign } from 'jose';
+import type { Clock } from '../../base/clock.js';
+import { isRollcallError, RollcallError } from '../../base/errors.js';
+import type { Random } from '../../base/random.js';
+import { accessTokenType, checkToken, mostTokenBytes } from '../../tokens/check-token.js';
+import { encodeClaims, readClaims, type TokenClaims } from '../../tokens/claims.js';
+import { parseStrictJson } from '../../tokens/strict-json.js';
+import type { TokenKeys } from './token-keys.js';
+
+export type { TokenClaims } from '../../tokens/claims.js';
+
+export interface NewToken {
+  /** `user:…`, `service:…` or `node:` and its id. */
+  readonly subject: string;
+  /** One that is known: an audience with HS256 gets a secret of its own, which is kept. */
+  readonly audience: string;
+  readonly tenant: string;
+  readonly roles: readonly string[];
+  /** Separated by spaces; undefined for everything the roles give. */
+  readonly scope?: string | undefined;
+  /** At least a second, at most 400 days, ms. */
+  readonly lifetimeMs: number;
+  /** 32 random hex digits unless told. */
+  readonly tokenId?: string | undefined;
+  /** The family of refresh tokens it comes from. */
+  readonly session?: string | undefined;
+  /** SHA-256 of the certificate it is bound to, base64url. */
+  readonly confirmation?: string | undefined;
+  /** Now unless told, milliseconds since 1970. */
+  readonly notBefore?: number | undefined;
+  /** Now unless told, milliseconds since 1970. */
+  readonly issuedAt?: number | undefined;
+}
+
+export interface SignedToken {
+  readonly token: string;
+  readonly tokenId: string;
+  /** As in the token: whole seconds, in milliseconds since 1970. */
+  readonly issuedAt: number;
+  readonly expiresAt: number;
+}
+
+export interface AccessTokens {
+  /** REQUEST_INVALID for what no verifier would take. */
+  sign(token: NewToken): Promise<SignedToken>;
+  /** TOKEN_REFUSED, `the token has expired` or `the token is not valid here`; the cause says more. */
+  verify(token: string, audience: string): Promise<TokenClaims>;
+}
+
+export interface AccessTokensOptions {
+  readonly keys: Pick<TokenKeys, 'algorithmFor' | 'signingKey' | 'verifyingKey'>;
+  /** `iss`; a function where the port is known only later. */
+  readonly issuer: string | (() => string);
+  readonly clock: Clock;
+  readonly random: Random;
+  /** How far the clock may have been stepped back since, ms. */
+  readonly clockToleranceMs?: number;
+}
+
+export function createAccessTokens({
+  keys,
+  issuer,
+  clock,
+  random,
+  clockToleranceMs = 30_000,
+}: AccessTokensOptions): AccessTokens {
+  const issuerNow = (): string => (typeof issuer === 'string' ? issuer : issuer());
+
+  return {
+    async sign(wanted) {
+      const payload = encodeClaims(claimsOf(wanted, issuerNow(), clock, random));
+      const { tokenId, issuedAt, expiresAt } = readOwn(payload);
+      const { kid, algorithm, key } = await keys.signingKey(wanted.audience);
+      const header = { alg: algorithm, typ: accessTokenType, kid };
+      const token = await new CompactSign(payload).setProtectedHeader(header).sign(key);
+      if (token.length > mostTokenBytes) throw unfit('it is too long');
+      return { token, tokenId, issuedAt, expiresAt };
+    },
+    verify: (token, audience) =>
+      checkToken(token, {
+        issuer: issuerNow(),
+        audience,
+        algorithms: [keys.algorithmFor(audience)],
+        findKeys(kid, algorithm) {
+          const key = keys.verifyingKey(audience, kid, algorithm);
+          return key ? [key] : [];
+        },
+        now: () => clock.now(),
+        toleranceMs: clockToleranceMs,
+      }),
+  };
+}
+
+function claimsOf(wanted: NewToken, issuer: string, clock: Clock, random: Random): TokenClaims {
+  const { lifetimeMs, tokenId = random(16).toString('hex'), ...claims } = wanted;
+  const now = clock.now();
+  const times = {
+    issuedAt: wanted.issuedAt ?? now,
+    notBefore: wanted.notBefore ?? now,
+    expiresAt: now + lifetimeMs,
+  };
+  return { ...claims, ...times, issuer, tokenId };
+}
+
+/** Our own payload as a verifier will read it: what it would refuse is not signed. */
+function readOwn(payload: Buffer): TokenClaims {
+  try {
+    return readClaims(parseStrictJson(payload));
+  } catch (error) {
+    throw isRollcallError(error, 'TOKEN_REFUSED') ? unfit('a claim does not fit', error.cause) : error;
+  }
+}
+
+function unfit(what: string, cause?: unknown): RollcallError {
+  return new RollcallError('REQUEST_INVALID', `such a token cannot be made: ${what}`, {
+    hint: 'a token lives a second to 400 days and has at most 100 roles',
+    cause,
+  });
+}

@@ -1,0 +1,204 @@
+/**
+ * Operators, services and nodes with tokens: everything about who may ask, opened together. Doors ask `authenticate` who
+ * somebody is, and hand token requests to `grantTokens`; the rest is what admins and users do with accounts.
+ */
+import type { Clock } from '../../base/clock.js';
+import { isRollcallError } from '../../base/errors.js';
+import { createLifecycle } from '../../base/lifecycle.js';
+import type { Log } from '../../base/log.js';
+import type { Random } from '../../base/random.js';
+import { defaultTenant } from '../../protocol/limits.js';
+import type { Audit } from '../audit/audit.js';
+import type { RefusalCounter } from '../audit/refusals.js';
+import type { Store } from '../store/store.js';
+import { createAccessTokens } from './access-tokens.js';
+import { createAccount, type Account } from './account.js';
+import { createAlerts, type AlertEvent } from './alerts.js';
+import { createApiTokens, longestApiTokenMs, type ApiTokens } from './api-tokens.js';
+import { createAuthenticate, type Authenticate } from './authenticate.js';
+import { openDenied } from './denied.js';
+import { createFamilies } from './families.js';
+import { accessLifetimeMs, createGrants, type GrantTokens } from './grants.js';
+import { createGuesses } from './guesses.js';
+import { createPasswords, type Passwords } from './passwords.js';
+import type { Origin } from './principal.js';
+import { createRoles, type Roles } from './roles.js';
+import { createServices, type Services } from './services.js';
+import { openSetup, type Setup } from './setup.js';
+import { createSignIn } from './sign-in.js';
+import { createTenants, type Tenants } from './tenants.js';
+import {
+  openTokenKeys,
+  type RotateOptions,
+  type Rotation,
+  type TokenAlgorithms,
+  type TokenKeys,
+} from './token-keys.js';
+import { createUsers, type User, type Users } from './users.js';
+
+export interface Access {
+  readonly authenticate: Authenticate;
+  readonly grantTokens: GrantTokens;
+  /** Makes the first admin by the setup code. */
+  setUp(code: string, name: string, password: string, origin: Origin): Promise<User>;
+  /** RFC 7009: ends what the token stands for; what is no token of ours changes nothing. */
+  revokeToken(token: string): Promise<void>;
+  /** For the few requests a node may make; they die with the node, or when nobody uses them. */
+  issueNodeTokens(
+    node: { readonly tenant: string; readonly id: bigint },
+    by: string,
+  ): Promise<{ readonly accessToken: string; readonly refreshToken: string }>;
+  /** New keys sign; the audit log tells who asked. */
+  rotateKeys(options: RotateOptions, by: string): Promise<Rotation>;
+  /** Ends an API token; whoever uses it from now on raises an alert. NOT_FOUND as in api-tokens.ts. */
+  revokeApiToken(tenant: string, id: string, by: Parameters<ApiTokens['revoke']>[2]): Promise<void>;
+  readonly account: Account;
+  readonly users: Users;
+  readonly passwords: Passwords;
+  readonly services: Services;
+  readonly roles: Roles;
+  readonly tenants: Tenants;
+  readonly apiTokens: ApiTokens;
+  readonly keys: TokenKeys;
+  readonly setup: Setup;
+  readonly audience: string;
+  readonly issuer: () => string;
+  close(): Promise<void>;
+}
+
+export interface AccessOptions {
+  /** The data folder. */
+  readonly folder: string;
+  readonly store: Store;
+  readonly audit: Audit;
+  readonly refusals: RefusalCounter;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly algorithms: TokenAlgorithms;
+  /** `iss`; known once the control port is open. */
+  readonly issuer: () => string;
+  /** The link, as `aud`. */
+  readonly audience: string;
+  readonly countAlert: (event: AlertEvent) => void;
+  /** The name of a node that is registered and not revoked; its id when it has none. */
+  readonly findNodeName: (tenant: string, id: string) => Promise<string | undefined>;
+}
+
+export async function openAccess(options: AccessOptions): Promise<Access> {
+  const { folder, store, audit, refusals, clock, random, log, audience, issuer, findNodeName } = options;
+  const lifecycle = createLifecycle();
+  const keys = await lifecycle.open(
+    () =>
+      openTokenKeys({
+        folder,
+        algorithms: options.algorithms,
+        clock,
+        random,
+        log,
+        longestLifetimeMs: longestApiTokenMs,
+        ownAudience: audience,
+      }),
+    opened => opened.close(),
+  );
+  const denied = await lifecycle.open(
+    () => openDenied({ store, clock, log }),
+    opened => opened.close(),
+  );
+  const roles = createRoles({ store, audit });
+  const users = createUsers({ store, audit, clock, random, roles });
+  const services = createServices({ store, audit, clock, random, roles });
+  const tenants = createTenants({ store, audit, clock });
+  const families = createFamilies({ store, audit, clock, random, secret: keys.refreshSecret });
+  const tokens = createAccessTokens({ keys, issuer, clock, random });
+  const apiTokens = createApiTokens({ store, audit, clock, tokens, roles, audience });
+  const passwords = createPasswords(random);
+  const setup = await openSetup({ folder, random, users, passwords });
+  const alerts = createAlerts({ log, clock, count: options.countAlert });
+  const guesses = createGuesses({ clock });
+  const signIn = createSignIn({ users, passwords, guesses, alerts, refusals, clock });
+  const assertionAudiences = (): string[] => [issuer(), `${issuer()}/auth/token`];
+  const recognition = { services, denied, guesses, refusals, alerts, clock, assertionAudiences };
+  const shared = { users, families, tokens, audience, findNodeName, alerts };
+
+  /** The record is what counts; the deny list makes its use heard. */
+  async function revokeApiToken(...[tenant, id, by]: Parameters<ApiTokens['revoke']>): Promise<void> {
+    const record = await apiTokens.find(tenant, id);
+    await apiTokens.revoke(tenant, id, by);
+    if (record) await denied.deny(id, record.expiresAt, []);
+  }
+
+  async function revokeAccessToken(token: string): Promise<void> {
+    const claims = await tokens.verify(token, audience);
+    if (claims.session !== undefined) {
+      await families.end(claims.tenant, claims.session, claims.subject);
+      return;
+    }
+    if (await apiTokens.find(claims.tenant, claims.tokenId)) {
+      await revokeApiToken(claims.tenant, claims.tokenId, { by: claims.subject });
+      return;
+    }
+    const event = { type: 'token.revoked', subject: claims.tokenId, by: claims.subject };
+    await denied.deny(claims.tokenId, claims.expiresAt, [audit.auditChange(claims.tenant, event)]);
+  }
+
+  return {
+    authenticate: createAuthenticate({ ...shared, services, roles, apiTokens, denied }),
+    grantTokens: createGrants({ ...shared, store, audit, clock, signIn, recognition }),
+    async setUp(code, name, password, origin) {
+      guesses.admit(origin.address, undefined);
+      try {
+        return await setup.complete(code, name, password);
+      } catch (error) {
+        if (isRollcallError(error, 'LOGIN_REFUSED')) {
+          guesses.failed(origin.address, undefined);
+          refusals.count(origin.address, 'LOGIN_REFUSED');
+          alerts.raise('security.setup-code-refused', { address: origin.address });
+        }
+        throw error;
+      }
+    },
+    async revokeToken(token) {
+      if (await families.endByToken(token, 'holder')) return;
+      await revokeAccessToken(token).catch((error: unknown) => {
+        if (!isRollcallError(error, 'TOKEN_REFUSED')) throw error;
+      });
+    },
+    async issueNodeTokens({ tenant, id }, by) {
+      const holder = `node:${id}`;
+      const { family, token, changes } = families.begin({ tenant, holder, audience });
+      const detail = { session: family.id };
+      const event = { type: 'node.tokens-issued', subject: `${id}`, by, detail };
+      await store.commit([...changes, audit.auditChange(tenant, event)]);
+      const { token: accessToken } = await tokens.sign({
+        subject: holder,
+        audience,
+        tenant,
+        roles: [],
+        session: family.id,
+        lifetimeMs: accessLifetimeMs,
+      });
+      return { accessToken, refreshToken: token };
+    },
+    async rotateKeys(wanted, by) {
+      const rotation = await keys.rotate(wanted);
+      const detail = { audience: wanted.audience ?? '', dropOld: wanted.dropOld ?? false };
+      const change = audit.auditChange(defaultTenant, { type: 'keys.rotated', by, detail });
+      await store.commit([change]);
+      return rotation;
+    },
+    revokeApiToken,
+    account: createAccount({ users, passwords, clock, random, guesses }),
+    users,
+    passwords,
+    services,
+    roles,
+    tenants,
+    apiTokens,
+    keys,
+    setup,
+    audience,
+    issuer,
+    close: () => lifecycle.close(),
+  };
+}

@@ -1,0 +1,136 @@
+/**
+ * From a Bearer token to who asks. A signature alone is not enough: at every request the holder must still be there and
+ * enabled, the session or API token it came from must still live, and what it may do is what its roles hold now.
+ */
+import { createHash } from 'node:crypto';
+import { RollcallError } from '../../base/errors.js';
+import { tokenMissing } from '../../tokens/refusals.js';
+import type { AccessTokens, TokenClaims } from './access-tokens.js';
+import type { Alerts } from './alerts.js';
+import type { ApiTokens } from './api-tokens.js';
+import type { Denied } from './denied.js';
+import type { Families } from './families.js';
+import type { Permission } from './permissions.js';
+import type { Origin, Principal, PrincipalKind } from './principal.js';
+import type { Roles } from './roles.js';
+import type { Services } from './services.js';
+import type { Users } from './users.js';
+
+export interface Credentials {
+  /** As it came, `Bearer …`. */
+  readonly authorization: string | undefined;
+  readonly origin: Origin;
+  /** DER of the certificate the connection came with. */
+  readonly certificate?: Uint8Array | undefined;
+}
+
+/** Throws TOKEN_REFUSED. */
+export type Authenticate = (credentials: Credentials) => Promise<Principal>;
+
+export interface AuthenticateOptions {
+  readonly tokens: AccessTokens;
+  readonly users: Users;
+  readonly services: Services;
+  readonly roles: Roles;
+  readonly families: Families;
+  readonly apiTokens: ApiTokens;
+  readonly denied: Denied;
+  readonly alerts: Alerts;
+  /** The name of a node that is registered and not revoked; its id when it has none. */
+  readonly findNodeName: (tenant: string, id: string) => Promise<string | undefined>;
+  /** The link, as `aud`. */
+  readonly audience: string;
+}
+
+interface Holder {
+  readonly kind: PrincipalKind;
+  readonly name: string;
+  readonly roles: readonly string[];
+  /** Tokens from before this count no more, ms. */
+  readonly validAfter: number;
+}
+
+export function createAuthenticate(options: AuthenticateOptions): Authenticate {
+  const { tokens, users, services, roles, families, apiTokens, denied, alerts, audience } = options;
+
+  async function findHolder({ subject, tenant }: TokenClaims): Promise<Holder | undefined> {
+    if (subject.startsWith('user:')) {
+      const user = await users.find(tenant, subject);
+      return user?.enabled ? { kind: 'user', ...user } : undefined;
+    }
+    if (subject.startsWith('service:')) {
+      const service = await services.find(tenant, subject);
+      return service?.enabled ? { kind: 'service', ...service } : undefined;
+    }
+    if (!subject.startsWith('node:')) return undefined;
+    const name = await options.findNodeName(tenant, subject.slice('node:'.length));
+    return name === undefined ? undefined : { kind: 'node', name, roles: [], validAfter: 0 };
+  }
+
+  /** When what the token came from began; undefined when that has ended. */
+  async function findBeginning(claims: TokenClaims, kind: PrincipalKind): Promise<number | undefined> {
+    const { session, tenant, subject, tokenId, issuedAt } = claims;
+    if (session !== undefined) {
+      const family = await families.find(tenant, session);
+      return family?.holder === subject ? family.createdAt : undefined;
+    }
+    if (kind === 'service') return issuedAt;
+    const apiToken = await apiTokens.find(tenant, tokenId);
+    return apiToken?.holder === subject ? apiToken.createdAt : undefined;
+  }
+
+  async function permissionsOf(claims: TokenClaims, holder: Holder): Promise<ReadonlySet<Permission>> {
+    const said = await roles.permissionsOf(claims.tenant, claims.roles);
+    const held = await roles.permissionsOf(claims.tenant, holder.roles);
+    const scope = claims.scope?.split(' ');
+    return new Set([...said].filter(each => held.has(each) && (scope?.includes(each) ?? true)));
+  }
+
+  return async ({ authorization, certificate }) => {
+    const claims = await tokens.verify(readBearer(authorization), audience);
+    if (denied.has(claims.tokenId)) {
+      alerts.raise('security.token-denied', { subject: claims.subject, tokenId: claims.tokenId });
+      throw revoked();
+    }
+    requireCertificate(claims, certificate);
+    const holder = await findHolder(claims);
+    const since = holder && (await findBeginning(claims, holder.kind));
+    if (!holder || since === undefined || since < holder.validAfter) throw revoked();
+    return {
+      kind: holder.kind,
+      id: claims.subject,
+      name: holder.name,
+      tenant: claims.tenant,
+      roles: claims.roles,
+      permissions: await permissionsOf(claims, holder),
+      tokenId: claims.tokenId,
+      session: claims.session,
+      expiresAt: claims.expiresAt,
+    };
+  };
+}
+
+/** RFC 6750 §2.1: the only way a token may come in. */
+export function readBearer(authorization: string | undefined): string {
+  const token = /^Bearer +([\x21-\x7e]+)$/i.exec(authorization ?? '')?.[1];
+  if (token === undefined) throw tokenMissing();
+  return token;
+}
+
+/** `x5t#S256` (RFC 8705 §3.1). */
+export function thumbprintOf(certificate: Uint8Array): string {
+  return createHash('sha256').update(certificate).digest('base64url');
+}
+
+function requireCertificate({ confirmation }: TokenClaims, certificate: Uint8Array | undefined): void {
+  if (confirmation === undefined || (certificate && thumbprintOf(certificate) === confirmation)) return;
+  throw new RollcallError('TOKEN_REFUSED', 'the token is bound to a certificate that did not come with it', {
+    hint: 'connect with the client certificate that the token was asked for with',
+  });
+}
+
+function revoked(): RollcallError {
+  return new RollcallError('TOKEN_REFUSED', 'the token was revoked', {
+    hint: 'log in again: rollcall login',
+  });
+}

@@ -1,0 +1,29 @@
+/** A map that holds so many entries at most: a new one pushes out the one that was set longest ago. */
+
+export interface BoundedMap<T> {
+  get(key: string): T | undefined;
+  /** Also makes the entry the newest. */
+  set(key: string, value: T): void;
+  delete(key: string): void;
+  readonly size: number;
+}
+
+export function createBoundedMap<T>(most: number): BoundedMap<T> {
+  // A Map goes through its entries in the order they were added.
+  const entries = new Map<string, T>();
+  return {
+    get: key => entries.get(key),
+    set(key, value) {
+      entries.delete(key);
+      for (const oldest of entries.keys()) {
+        if (entries.size < most) break;
+        entries.delete(oldest);
+      }
+      entries.set(key, value);
+    },
+    delete: key => void entries.delete(key),
+    get size() {
+      return entries.size;
+    },
+  };
+}

@@ -1,0 +1,235 @@
+/**
+ * Refresh tokens (RFC 9700 §4.14.2): opaque, rotating, hashed at rest. All that descend from one login are a family; the
+ * family is what lives and dies. Each token's successor is derived from it with a secret of the link, so that a caller
+ * who lost the answer and asks again within seconds gets the very same one, without its being stored. Any other second
+ * use means that two hold the token: the family ends.
+ */
+import type { Clock } from '../../base/clock.js';
+import { RollcallError } from '../../base/errors.js';
+import type { Random } from '../../base/random.js';
+import type { Audit, AuditDetail } from '../audit/audit.js';
+import { tenantPrefix } from '../store/keys.js';
+import type { Change, Key, Store } from '../store/store.js';
+import { createBoundedMap } from './bounded-map.js';
+import { decideRecord, putRecord, readRecord, type Decision } from './records.js';
+import { createRefreshTokens, digestToken, isSameText } from './refresh-tokens.js';
+
+export interface Family {
+  /** 32 hex digits; `sid` in its access tokens. */
+  readonly id: string;
+  readonly tenant: string;
+  /** `user:…` or `node:…`. */
+  readonly holder: string;
+  /** What its access tokens are for. */
+  readonly audience: string;
+  /** What the holder asked for; undefined for everything. */
+  readonly scope?: string | undefined;
+  readonly createdAt: number;
+  readonly usedAt: number;
+  readonly rotations: number;
+  /** SHA-256 of the tokens, hex. */
+  readonly current: string;
+  readonly previous?: string | undefined;
+}
+
+export type Refreshed =
+  | { readonly outcome: 'rotated' | 'repeated'; readonly family: Family; readonly token: string }
+  /** Used again too late: the family has just ended. */
+  | { readonly outcome: 'reused'; readonly family: Family }
+  | { readonly outcome: 'unknown' };
+
+export interface NewFamily {
+  readonly tenant: string;
+  readonly holder: string;
+  readonly audience: string;
+  readonly scope?: string | undefined;
+}
+
+export interface Families {
+  /** The changes that begin a family, for the commit of whatever it belongs to, and its first token. */
+  begin(family: NewFamily): {
+    readonly family: Family;
+    readonly token: string;
+    readonly changes: readonly Change[];
+  };
+  /**
+   * Exchanges a token for its successor, durable when it resolves. `told` is added to the audit event; what `check`
+   * throws of a token that is good is thrown before anything has changed.
+   */
+  refresh(token: string, told?: AuditDetail, check?: (family: Family) => void): Promise<Refreshed>;
+  find(tenant: string, id: string): Promise<Family | undefined>;
+  /** Ends a family by one of its tokens, the current or the one before; gives it if there was one. */
+  endByToken(token: string, by: string, told?: AuditDetail): Promise<Family | undefined>;
+  end(tenant: string, id: string, by: string, told?: AuditDetail): Promise<void>;
+}
+
+/** A caller that lost the answer asks again within this, ms. */
+export const retryWithinMs = 10_000;
+/** Without use, and altogether, ms. */
+export const idleMs = 7 * 86_400_000;
+export const absoluteMs = 30 * 86_400_000;
+/** Rotations whose answer may still be on its way; one forgotten too early costs somebody a login. */
+const answersKept = 10_000;
+
+const keyOf = (tenant: string, id: string): Key => `${tenantPrefix(tenant)}family/${id}`;
+/** Where a family is, whatever its tenant: a refresh token says only which one it is of. */
+const homeKeyOf = (id: string): Key => `access/family/${id}`;
+
+export interface FamiliesOptions {
+  readonly store: Store;
+  readonly audit: Audit;
+  readonly clock: Clock;
+  readonly random: Random;
+  /** 32 random bytes that only the link has. */
+  readonly secret: Buffer;
+}
+
+export function createFamilies({ store, audit, clock, random, secret }: FamiliesOptions): Families {
+  const tokens = createRefreshTokens(secret, random);
+  /**
+   * When each family's last rotation could be answered: Infinity while that is open. A disk that is slow or fails must
+   * not make a thief of a caller who could not know that the rotation had been written.
+   */
+  const answeredAt = createBoundedMap<number>(answersKept);
+
+  /** Only for a token that the link made at some time: what others make up cannot end a family. */
+  async function homeOf(token: string): Promise<{ tenant: string; id: string } | undefined> {
+    const id = tokens.familyOf(token);
+    const home = id === undefined ? undefined : await readRecord<{ tenant: string }>(store, homeKeyOf(id));
+    return home && id !== undefined ? { tenant: home.tenant, id } : undefined;
+  }
+
+  const ended = (family: Family, type: string, by: string, told: AuditDetail): Change[] => [
+    { type: 'delete', key: keyOf(family.tenant, family.id) },
+    { type: 'delete', key: homeKeyOf(family.id) },
+    audit.auditChange(family.tenant, {
+      type,
+      subject: family.holder,
+      by,
+      detail: { ...told, session: family.id },
+    }),
+  ];
+
+  function rotate(family: Family, token: string, told: AuditDetail): Decision<Refreshed> {
+    const successor = tokens.successorOf(family.id, token);
+    const rotated: Family = {
+      ...family,
+      usedAt: clock.now(),
+      rotations: family.rotations + 1,
+      previous: digestToken(token),
+      current: digestToken(successor),
+    };
+    const event = {
+      type: 'token.refreshed',
+      subject: family.holder,
+      by: family.holder,
+      detail: { ...told, session: family.id, rotation: rotated.rotations },
+    };
+    answeredAt.set(family.id, Infinity);
+    return {
+      changes: [putRecord(keyOf(family.tenant, family.id), rotated), audit.auditChange(family.tenant, event)],
+      result: { outcome: 'rotated', family: rotated, token: successor },
+    };
+  }
+
+  function decide(
+    family: Family,
+    use: Use & { check(family: Family): void },
+    told: AuditDetail,
+  ): Decision<Refreshed> {
+    const kind = judge(family, { ...use, answeredAt: answeredAt.get(family.id) ?? 0 }, clock.now());
+    if (kind === 'current' || kind === 'retry') use.check(family);
+    if (kind === 'current') return rotate(family, use.token, told);
+    if (kind === 'retry') {
+      const token = tokens.successorOf(family.id, use.token);
+      return { changes: [], result: { outcome: 'repeated', family, token } };
+    }
+    return kind === 'over'
+      ? { changes: ended(family, 'session.expired', 'link', told), result: { outcome: 'unknown' } }
+      : {
+          changes: ended(family, 'token.refresh-reused', 'link', told),
+          result: { outcome: 'reused', family },
+        };
+  }
+
+  return {
+    begin(wanted) {
+      const id = random(16).toString('hex');
+      const token = tokens.first(id);
+      const now = clock.now();
+      const times = { createdAt: now, usedAt: now, rotations: 0 };
+      const family: Family = { ...wanted, ...times, id, current: digestToken(token) };
+      const changes = [
+        putRecord(keyOf(family.tenant, id), family),
+        putRecord(homeKeyOf(id), { tenant: family.tenant }),
+      ];
+      return { family, token, changes };
+    },
+    async refresh(token, told = {}, check = () => undefined) {
+      const askedAt = clock.now();
+      const home = await homeOf(token);
+      if (!home) return { outcome: 'unknown' };
+      const refreshed = await decideRecord<Family, Refreshed>(store, keyOf(home.tenant, home.id), family =>
+        family
+          ? decide(family, { token, askedAt, check }, told)
+          : { changes: [], result: { outcome: 'unknown' } },
+      );
+      // Once, or one retry after the other would keep the old token good.
+      if ('token' in refreshed && answeredAt.get(home.id) === Infinity) {
+        answeredAt.set(home.id, clock.now());
+      }
+      return refreshed;
+    },
+    async find(tenant, id) {
+      const family = await readRecord<Family>(store, keyOf(tenant, id));
+      return family && !isOver(family, clock.now()) ? family : undefined;
+    },
+    async endByToken(token, by, told = {}) {
+      const home = await homeOf(token);
+      if (!home) return undefined;
+      return decideRecord<Family, Family | undefined>(store, keyOf(home.tenant, home.id), family => {
+        const presented = digestToken(token);
+        const isOfIt =
+          family && [family.current, family.previous ?? ''].some(each => isSameText(presented, each));
+        if (!family || !isOfIt) return { changes: [], result: undefined };
+        return { changes: ended(family, 'session.ended', by, told), result: family };
+      });
+    },
+    async end(tenant, id, by, told = {}) {
+      await decideRecord<Family, undefined>(store, keyOf(tenant, id), family => ({
+        changes: family ? ended(family, 'session.ended', by, told) : [],
+        result: undefined,
+      }));
+    },
+  };
+}
+
+interface Use {
+  readonly token: string;
+  /** When the request came in, however long the store then took. */
+  readonly askedAt: number;
+}
+
+/** What the use of a token that the link made for this family is. */
+function judge(
+  family: Family,
+  { token, askedAt, answeredAt }: Use & { readonly answeredAt: number },
+  now: number,
+): 'over' | 'current' | 'retry' | 'reused' {
+  if (isOver(family, now)) return 'over';
+  const presented = digestToken(token);
+  if (isSameText(presented, family.current)) return 'current';
+  const isLast = isSameText(presented, family.previous ?? '');
+  return isLast && askedAt - Math.max(family.usedAt, answeredAt) <= retryWithinMs ? 'retry' : 'reused';
+}
+
+function isOver({ createdAt, usedAt }: Family, now: number): boolean {
+  return now - usedAt > idleMs || now - createdAt > absoluteMs;
+}
+
+/** What a caller is told of a refresh token that is not taken, whatever the reason. */
+export function refreshRefused(): RollcallError {
+  return new RollcallError('TOKEN_REFUSED', 'the refresh token is not valid', {
+    hint: 'log in again: rollcall login',
+  });
+}

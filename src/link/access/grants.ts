@@ -1,0 +1,233 @@
+/**
+ * The token endpoint (RFC 6749 §4, RFC 9700): what is asked for, who asks, and the tokens they get. Every issuance is in
+ * the audit log before the token leaves. How requests and answers travel is the door's business.
+ */
+import type { Clock } from '../../base/clock.js';
+import { defaultTenant } from '../../protocol/limits.js';
+import type { Audit } from '../audit/audit.js';
+import type { Store } from '../store/store.js';
+import type { AccessTokens } from './access-tokens.js';
+import type { Alerts } from './alerts.js';
+import { refreshRefused, type Families, type Family } from './families.js';
+import type { Origin } from './principal.js';
+import { recognizeService, type Recognition, type ServiceCredentials } from './service-login.js';
+import type { Service } from './services.js';
+import type { SignIn } from './sign-in.js';
+import { grantRefused } from './grant-errors.js';
+import type { User, Users } from './users.js';
+
+/** Of the form or JSON body, each once. */
+export type TokenParameters = Readonly<Record<string, string | undefined>>;
+
+export interface TokenRequest {
+  readonly parameters: TokenParameters;
+  /** `Basic …`, as it came. */
+  readonly authorization?: string | undefined;
+  /** DER of the certificate the connection came with. */
+  readonly certificate?: Uint8Array | undefined;
+  readonly origin: Origin;
+}
+
+export interface TokenAnswer {
+  readonly accessToken: string;
+  readonly expiresInSeconds: number;
+  readonly refreshToken?: string | undefined;
+  readonly scope?: string | undefined;
+}
+
+export type GrantTokens = (request: TokenRequest) => Promise<TokenAnswer>;
+
+/** Our own programs, which alone may see a password. */
+const ownPrograms: readonly string[] = ['rollcall-cli', 'rollcall-dashboard'];
+export const accessLifetimeMs = 15 * 60_000;
+
+export interface GrantOptions {
+  readonly store: Store;
+  readonly audit: Audit;
+  readonly clock: Clock;
+  readonly users: Users;
+  readonly families: Families;
+  readonly tokens: AccessTokens;
+  readonly signIn: SignIn;
+  readonly recognition: Recognition;
+  readonly alerts: Alerts;
+  readonly findNodeName: (tenant: string, id: string) => Promise<string | undefined>;
+  /** The link, as `aud`. */
+  readonly audience: string;
+}
+
+interface Holder {
+  readonly subject: string;
+  readonly name: string;
+  readonly roles: readonly string[];
+}
+
+export function createGrants(options: GrantOptions): GrantTokens {
+  const { store, audit, clock, users, families, tokens, signIn, alerts } = options;
+
+  const accessTokenOf = (family: Family, { subject, roles }: Holder, scope = family.scope) =>
+    tokens.sign({
+      subject,
+      roles,
+      scope,
+      audience: family.audience,
+      tenant: family.tenant,
+      session: family.id,
+      lifetimeMs: accessLifetimeMs,
+    });
+
+  async function password({ parameters, origin }: TokenRequest): Promise<TokenAnswer> {
+    const { client_id: program = '', tenant = defaultTenant, username, password: word, scope } = parameters;
+    if (!ownPrograms.includes(program)) {
+      throw grantRefused(
+        'unauthorized_client',
+        'passwords are for the command and the dashboard of Rollcall',
+        {
+          hint: 'a program wants a service (rollcall services create) or an API token (rollcall tokens create)',
+        },
+      );
+    }
+    if (username === undefined || word === undefined)
+      throw grantRefused('invalid_request', 'username and password are needed');
+    const user = await signIn(
+      { tenant, name: username, password: word, code: parameters['otp_code'] },
+      origin,
+    );
+    return begin(user, scope, origin);
+  }
+
+  /** One commit for the session and the event that tells of it: a login is whole, or has not been. */
+  async function begin(user: User, scope: string | undefined, origin: Origin): Promise<TokenAnswer> {
+    const { tenant, id, name, roles } = user;
+    const { family, token, changes } = families.begin({
+      tenant,
+      holder: id,
+      audience: options.audience,
+      scope,
+    });
+    const detail = { session: family.id, userAgent: origin.userAgent };
+    const event = { type: 'login', subject: id, by: name, detail, ...sourceOf(origin) };
+    await store.commit([...changes, audit.auditChange(tenant, event)]);
+    const signed = await accessTokenOf(family, { subject: id, name, roles });
+    return answer(signed, token, scope);
+  }
+
+  async function refresh({ parameters, origin }: TokenRequest): Promise<TokenAnswer> {
+    const { refresh_token: presented, scope } = parameters;
+    if (presented === undefined) throw grantRefused('invalid_request', 'refresh_token is needed');
+    const refreshed = await families.refresh(presented, { ...sourceOf(origin) }, ({ scope: granted }) => {
+      narrow(granted, scope);
+    });
+    if (refreshed.outcome === 'reused') {
+      const { holder, id } = refreshed.family;
+      alerts.raise('security.refresh-reused', { subject: holder, session: id, address: origin.address });
+    }
+    if (refreshed.outcome === 'reused' || refreshed.outcome === 'unknown') throw refreshRefused();
+    const { family, token } = refreshed;
+    const holder = await findHolder(family);
+    if (!holder) throw refreshRefused();
+    const narrowed = narrow(family.scope, scope);
+    return answer(await accessTokenOf(family, holder, narrowed), token, narrowed);
+  }
+
+  /** Still there, enabled, and not told to end its sessions since. */
+  async function findHolder({ tenant, holder, createdAt }: Family): Promise<Holder | undefined> {
+    if (holder.startsWith('node:')) {
+      const name = await options.findNodeName(tenant, holder.slice('node:'.length));
+      return name === undefined ? undefined : { subject: holder, name, roles: [] };
+    }
+    const user = await users.find(tenant, holder);
+    if (!user?.enabled || createdAt < user.validAfter) return undefined;
+    return { subject: holder, name: user.name, roles: user.roles };
+  }
+
+  async function service(request: TokenRequest): Promise<TokenAnswer> {
+    const { parameters, origin } = request;
+    const credentials: ServiceCredentials = { ...request, address: origin.address };
+    const { service: known, confirmation, by } = await recognizeService(options.recognition, credentials);
+    const audience = audienceFor(known, parameters['audience'] ?? parameters['resource'], options.audience);
+    const scope = scopeFor(known, audience === options.audience, parameters['scope']);
+    const { id, name, tenant, roles } = known;
+    const signed = await tokens.sign({
+      subject: id,
+      audience,
+      tenant,
+      roles: audience === options.audience ? roles : [],
+      scope,
+      lifetimeMs: known.tokenLifetimeMs,
+      issuedAt: audience === options.audience ? notOlderThan(known.validAfter, clock.now()) : undefined,
+      confirmation,
+    });
+    const detail = { name, audience, scope: scope ?? '', tokenId: signed.tokenId, method: by };
+    await store.commit([
+      audit.auditChange(tenant, {
+        type: 'token.granted',
+        subject: id,
+        by: name,
+        detail,
+        ...sourceOf(origin),
+      }),
+    ]);
+    return answer(signed, undefined, scope);
+  }
+
+  function answer(
+    { token, issuedAt, expiresAt }: { token: string; issuedAt: number; expiresAt: number },
+    refreshToken: string | undefined,
+    scope: string | undefined,
+  ): TokenAnswer {
+    const expiresInSeconds = Math.floor((expiresAt - issuedAt) / 1000);
+    return { accessToken: token, expiresInSeconds, refreshToken, scope };
+  }
+
+  const grants: Readonly<Record<string, (request: TokenRequest) => Promise<TokenAnswer>>> = {
+    password,
+    refresh_token: refresh,
+    client_credentials: service,
+  };
+
+  return request => {
+    const type = request.parameters['grant_type'] ?? '';
+    const grant = Object.hasOwn(grants, type) ? grants[type] : undefined;
+    if (grant) return grant(request);
+    return Promise.reject(
+      type === ''
+        ? grantRefused('invalid_request', 'grant_type is needed')
+        : grantRefused('unsupported_grant_type', `one of ${Object.keys(grants).join(', ')} is wanted`),
+    );
+  };
+}
+
+/** The times in tokens are whole seconds: a token of the second in which those before it ended would seem to be one of them. */
+function notOlderThan(validAfter: number, now: number): number {
+  return Math.floor(now / 1000) * 1000 < validAfter ? Math.ceil(validAfter / 1000) * 1000 : now;
+}
+
+function sourceOf({ address, requestId }: Origin): { address: string; requestId: string } {
+  return { address, requestId };
+}
+
+/** Asking again can only give less (RFC 6749 §6). */
+function narrow(granted: string | undefined, wanted: string | undefined): string | undefined {
+  if (wanted === undefined) return granted;
+  const all = granted?.split(' ');
+  const more = wanted.split(' ').find(each => all && !all.includes(each));
+  if (more !== undefined) throw grantRefused('invalid_scope', 'that is more than was granted at the login');
+  return wanted;
+}
+
+function audienceFor({ audiences }: Service, wanted: string | undefined, own: string): string {
+  const audience = wanted ?? (audiences.length === 0 ? own : audiences[0]) ?? own;
+  if (audiences.includes(audience) || (audiences.length === 0 && audience === own)) return audience;
+  throw grantRefused('invalid_target', 'this service is not registered for that audience', {
+    hint: 'rollcall services change NAME --audience …',
+  });
+}
+
+/** At the link scopes are permissions and only cut down; elsewhere they are what the service was registered with. */
+function scopeFor({ scopes }: Service, atLink: boolean, wanted: string | undefined): string | undefined {
+  if (atLink) return wanted;
+  const asked = wanted === undefined ? scopes : wanted.split(' ');
+  if (asked.every(each => scopes.includes(each))) return asked.length === 0 ? undefined : asked.join(' ');
+  throw grantRefused('invalid_scope', 'this service is not registered for that scope');
+}

@@ -1,0 +1,25 @@
+/** Names that people give to users, services, roles and tenants: short, plain, and safe to show anywhere. */
+import { RollcallError } from '../../base/errors.js';
+
+const namePattern = /^[A-Za-z0-9][A-Za-z0-9._@+-]{0,62}$/;
+
+/** Gives the name back, or throws REQUEST_INVALID. `what` is "user name". */
+export function parseAccessName(name: string, what: string): string {
+  if (isAccessName(name)) return name;
+  throw new RollcallError('REQUEST_INVALID', `that is no ${what}`, {
+    hint: 'letters, digits and . _ @ + -, at most 63, the first a letter or digit',
+  });
+}
+
+/** Anything else names nothing, and need not be looked for. */
+export function isAccessName(text: string): boolean {
+  return namePattern.test(text);
+}
+
+export function nameTaken(what: string, name: string): RollcallError {
+  return new RollcallError('NAME_TAKEN', `there is a ${what} named ${name} already`);
+}
+
+export function notFound(what: string): RollcallError {
+  return new RollcallError('NOT_FOUND', `there is no such ${what}`);
+}

@@ -1,0 +1,55 @@
+/**
+ * Who asks, once authenticated. Made by access alone, from a token and what the store says of its holder now; every
+ * decision above goes by this, never by a field of the request.
+ */
+import { RollcallError } from '../../base/errors.js';
+import type { Permission } from './permissions.js';
+
+export type PrincipalKind = 'user' | 'service' | 'node';
+
+export interface Principal {
+  readonly kind: PrincipalKind;
+  /** As `sub` in a token: `user:…`, `service:…` or `node:` and its id. */
+  readonly id: string;
+  /** As the audit shows it: the user name, the name of the service or of the node. */
+  readonly name: string;
+  readonly tenant: string;
+  readonly roles: readonly string[];
+  /** What its roles hold now, cut down to the scope of the token. */
+  readonly permissions: ReadonlySet<Permission>;
+  /** `jti` of the token it came with. */
+  readonly tokenId: string;
+  /** The login it comes from; undefined for an API token or a service. */
+  readonly session?: string | undefined;
+  /** When that token ends, milliseconds since 1970. */
+  readonly expiresAt: number;
+}
+
+/** Where a request came from, for limits and the audit. */
+export interface Origin {
+  readonly address: string;
+  /** Of this request alone. */
+  readonly requestId: string;
+  /** As sent; empty for none. */
+  readonly userAgent: string;
+}
+
+/** How a principal is written down as the owner of something: names of users stand alone. */
+export function ownerName({ kind, name }: Principal): string {
+  return kind === 'user' ? name : `${kind}:${name}`;
+}
+
+export function may({ permissions }: Principal, permission: Permission): boolean {
+  return permissions.has(permission);
+}
+
+/** Throws NOT_ALLOWED, which names the permission: an honest caller can ask an admin for it. */
+export function requirePermission(principal: Principal, permission: Permission): void {
+  if (!may(principal, permission)) throw notAllowed(permission);
+}
+
+export function notAllowed(permission: Permission): RollcallError {
+  return new RollcallError('NOT_ALLOWED', `not allowed: this needs ${permission}`, {
+    hint: '`rollcall whoami` shows what you may do; an admin gives roles with `rollcall users change`',
+  });
+}

@@ -1,0 +1,173 @@
+/**
+ * A service proves which one it is, in one of three ways: a secret of ours (RFC 6749 §2.3.1), an assertion signed by its
+ * own key (RFC 7523), or its own certificate on the connection (RFC 8705 §2.2). Two ways at once are refused, and so is
+ * everything a service was not registered with; whatever is wrong, the answer is the same.
+ */
+import { createPublicKey } from 'node:crypto';
+import { decodeJwt, jwtVerify } from 'jose';
+import type { Clock } from '../../base/clock.js';
+import type { RollcallError } from '../../base/errors.js';
+import type { RefusalCounter } from '../audit/refusals.js';
+import { isAddressIn } from './address-list.js';
+import type { Alerts } from './alerts.js';
+import { thumbprintOf } from './authenticate.js';
+import type { Denied } from './denied.js';
+import { grantRefused } from './grant-errors.js';
+import type { Guesses } from './guesses.js';
+import { isSecretOf, type Service, type Services } from './services.js';
+
+export interface ServiceCredentials {
+  readonly parameters: Readonly<Record<string, string | undefined>>;
+  readonly authorization?: string | undefined;
+  readonly certificate?: Uint8Array | undefined;
+  readonly address: string;
+}
+
+export interface Recognized {
+  readonly service: Service;
+  readonly by: 'secret' | 'assertion' | 'certificate';
+  /** Thumbprint of the certificate that its tokens are bound to. */
+  readonly confirmation?: string | undefined;
+}
+
+export interface Recognition {
+  readonly services: Services;
+  readonly denied: Denied;
+  readonly guesses: Guesses;
+  readonly refusals: RefusalCounter;
+  readonly alerts: Alerts;
+  readonly clock: Clock;
+  /** What an assertion may name as its audience: the issuer and the token endpoint. */
+  readonly assertionAudiences: () => readonly string[];
+}
+
+const assertionType = 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer';
+/** An assertion is made for one request. */
+const longestAssertionSeconds = 300;
+const assertionToleranceSeconds = 30;
+const mostAssertionLength = 8_192;
+
+export async function recognizeService(
+  recognition: Recognition,
+  credentials: ServiceCredentials,
+): Promise<Recognized> {
+  const { guesses, alerts, refusals } = recognition;
+  const { address } = credentials;
+  const presented = readPresented(credentials);
+  guesses.admit(address, presented.id);
+  const service = await recognition.services.findAnywhere(presented.id);
+  const proved = await isProved(recognition, presented, service);
+  if (service?.enabled && proved && isAddressIn(service.addresses, address)) {
+    guesses.succeeded(address, presented.id);
+    return {
+      service,
+      by: presented.by,
+      confirmation: presented.by === 'certificate' ? presented.proof : undefined,
+    };
+  }
+  refusals.count(address, 'LOGIN_REFUSED');
+  if (guesses.failed(address, presented.id))
+    alerts.raise('security.login-failures', { account: presented.id, address });
+  throw refused();
+}
+
+interface Presented {
+  readonly id: string;
+  readonly by: Recognized['by'];
+  /** The secret, the assertion or the thumbprint. */
+  readonly proof: string;
+}
+
+function readPresented({ parameters, authorization, certificate }: ServiceCredentials): Presented {
+  const { client_id: id = '', client_secret: secret, client_assertion: assertion } = parameters;
+  const basic = readBasic(authorization);
+  if ([basic, secret, assertion].filter(each => each !== undefined).length > 1)
+    throw grantRefused('invalid_request', 'one way to prove who asks is wanted, not two');
+  if (basic) return { ...basic, by: 'secret' };
+  if (secret !== undefined) return { id, by: 'secret', proof: secret };
+  if (assertion !== undefined) {
+    if (parameters['client_assertion_type'] !== assertionType || assertion.length > mostAssertionLength)
+      throw refused();
+    return { id: subjectOf(assertion), by: 'assertion', proof: assertion };
+  }
+  if (certificate && id !== '') return { id, by: 'certificate', proof: thumbprintOf(certificate) };
+  throw refused();
+}
+
+/** RFC 6749 §2.3.1: both halves are form-encoded before they are joined. */
+function readBasic(authorization: string | undefined): { id: string; proof: string } | undefined {
+  if (authorization === undefined) return undefined;
+  const encoded = /^Basic +([A-Za-z0-9+/=]{1,1024})$/i.exec(authorization)?.[1];
+  const text = Buffer.from(encoded ?? '', 'base64').toString('latin1');
+  const colon = text.indexOf(':');
+  if (colon <= 0) throw refused();
+  // A service id has a colon of its own: escaped, or as it is.
+  const [id, proof] = text.startsWith('service:')
+    ? [text.slice(0, text.indexOf(':', 8)), text.slice(text.indexOf(':', 8) + 1)]
+    : [text.slice(0, colon), text.slice(colon + 1)];
+  return { id: formDecoded(id), proof: formDecoded(proof) };
+}
+
+function formDecoded(text: string): string {
+  try {
+    return decodeURIComponent(text.replaceAll('+', ' '));
+  } catch {
+    throw refused();
+  }
+}
+
+function subjectOf(assertion: string): string {
+  try {
+    const { sub, iss } = decodeJwt(assertion);
+    if (sub !== undefined && sub === iss) return sub;
+  } catch {
+    // Not a token at all.
+  }
+  throw refused();
+}
+
+async function isProved(
+  { denied, clock, assertionAudiences }: Recognition,
+  { by, id, proof }: Presented,
+  service: Service | undefined,
+): Promise<boolean> {
+  if (by === 'secret') return isSecretOf(service, proof);
+  if (by === 'certificate') return service?.certificates.includes(proof) ?? false;
+  for (const pem of service?.publicKeys ?? []) {
+    const verified = await jwtVerify(proof, createPublicKey(pem), {
+      algorithms: ['ES256', 'ES384', 'RS256', 'PS256', 'EdDSA'],
+      audience: [...assertionAudiences()],
+      issuer: id,
+      subject: id,
+      requiredClaims: ['exp', 'jti'],
+      currentDate: new Date(clock.now()),
+      clockTolerance: assertionToleranceSeconds,
+    }).catch(() => undefined);
+    if (!verified) continue;
+    const { exp = 0, jti = '' } = verified.payload;
+    const leftSeconds = exp - clock.now() / 1000;
+    if (
+      typeof jti !== 'string' ||
+      jti === '' ||
+      jti.length > 200 ||
+      leftSeconds > longestAssertionSeconds + assertionToleranceSeconds
+    )
+      return false;
+    return useOnce(denied, `${id} ${jti}`, exp * 1000);
+  }
+  return false;
+}
+
+/** Kept until it would have expired, also over a restart. */
+async function useOnce(denied: Denied, name: string, expiresAt: number): Promise<boolean> {
+  const key = `assertion-${Buffer.from(name).toString('hex')}`;
+  if (denied.has(key)) return false;
+  await denied.deny(key, expiresAt, []);
+  return true;
+}
+
+function refused(): RollcallError {
+  return grantRefused('invalid_client', 'the service is not known, or did not prove to be it', {
+    hint: 'check the id and the secret, key or certificate it was registered with',
+  });
+}

@@ -1,0 +1,187 @@
+/**
+ * Services: programs that ask for tokens in their own name. Each is registered with how it proves itself (a secret of
+ * ours, a public key of its own, or a certificate of its own), what it may ask for, and from where.
+ */
+import { createHash, timingSafeEqual } from 'node:crypto';
+import type { Clock } from '../../base/clock.js';
+import type { Random } from '../../base/random.js';
+import type { Audit, AuditDetail } from '../audit/audit.js';
+import { tenantPrefix } from '../store/keys.js';
+import type { Key, Store } from '../store/store.js';
+import { isAccessName, nameTaken, notFound, parseAccessName } from './names.js';
+import { decideRecord, listRecords, putRecord, readRecord } from './records.js';
+import type { Roles } from './roles.js';
+import {
+  checkServiceSettings,
+  pickServiceSettings,
+  usualLifetimeMs,
+  type ServiceSetting,
+  type ServiceSettings,
+} from './service-settings.js';
+
+export { usualLifetimeMs, type ServiceSettings } from './service-settings.js';
+
+export interface ServiceSecret {
+  /** SHA-256, hex: 256 random bits need no slow hash. */
+  readonly hash: string;
+  readonly createdAt: number;
+}
+
+export interface Service extends ServiceSetting {
+  /** `service:` and 32 hex digits; the `client_id` of OAuth. */
+  readonly id: string;
+  readonly tenant: string;
+  readonly name: string;
+  /** At most two, so that a new one can be rolled out before the old one goes. */
+  readonly secrets: readonly ServiceSecret[];
+  readonly createdAt: number;
+  readonly validAfter: number;
+}
+
+export interface Services {
+  create(tenant: string, name: string, settings: ServiceSettings, by: string): Promise<Service>;
+  /** Gives a new secret, told this once; an older one but the last is dropped. */
+  addSecret(tenant: string, id: string, by: string): Promise<{ service: Service; secret: string }>;
+  change(
+    tenant: string,
+    id: string,
+    settings: ServiceSettings & { readonly endTokens?: boolean },
+    by: string,
+  ): Promise<Service>;
+  find(tenant: string, id: string): Promise<Service | undefined>;
+  /** By its id alone, whatever its tenant: the way a service comes in. */
+  findAnywhere(id: string): Promise<Service | undefined>;
+  /** By name or id; NOT_FOUND. */
+  get(tenant: string, reference: string): Promise<Service>;
+  list(tenant: string): Promise<Service[]>;
+}
+
+const secretsKept = 2;
+const secretMark = 'rcs_';
+
+const keyOf = (tenant: string, id: string): Key => `${tenantPrefix(tenant)}service/${id}`;
+const nameKeyOf = (tenant: string, name: string): Key =>
+  `${tenantPrefix(tenant)}service-name/${name.toLowerCase()}`;
+const homeKeyOf = (id: string): Key => `access/service/${id.replaceAll(/[^a-z0-9:]/g, '_')}`;
+
+export interface ServicesOptions {
+  readonly store: Store;
+  readonly audit: Audit;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly roles: Pick<Roles, 'requireAll'>;
+}
+
+export function createServices({ store, audit, clock, random, roles }: ServicesOptions): Services {
+  const find = (tenant: string, id: string): Promise<Service | undefined> =>
+    readRecord<Service>(store, keyOf(tenant, id));
+
+  const update = (
+    tenant: string,
+    id: string,
+    event: { type: string; by: string; detail?: AuditDetail },
+    change: (service: Service) => Service,
+  ): Promise<Service> =>
+    decideRecord<Service, Service>(store, keyOf(tenant, id), before => {
+      if (!before) throw notFound('service');
+      const after = change(before);
+      const detail = { name: before.name, ...event.detail };
+      return {
+        changes: [
+          putRecord(keyOf(tenant, id), after),
+          audit.auditChange(tenant, { ...event, subject: id, detail }),
+        ],
+        result: after,
+      };
+    });
+
+  async function checkSettings(tenant: string, settings: ServiceSettings): Promise<void> {
+    if (settings.roles) await roles.requireAll(tenant, settings.roles);
+    checkServiceSettings(settings);
+  }
+
+  return {
+    async create(tenant, name, wanted, by) {
+      const settings = pickServiceSettings(wanted);
+      parseAccessName(name, 'service name');
+      await checkSettings(tenant, settings);
+      const id = `service:${random(16).toString('hex')}`;
+      const service: Service = { ...emptyService, createdAt: clock.now(), ...settings, id, tenant, name };
+      const index = nameKeyOf(tenant, name);
+      return decideRecord<{ id: string }, Service>(store, index, holder => {
+        if (holder) throw nameTaken('service', name);
+        const detail = { name, roles: service.roles.join(' '), audiences: service.audiences.join(' ') };
+        return {
+          changes: [
+            putRecord(index, { id }),
+            putRecord(homeKeyOf(id), { tenant }),
+            putRecord(keyOf(tenant, id), service),
+            audit.auditChange(tenant, { type: 'service.created', subject: id, by, detail }),
+          ],
+          result: service,
+        };
+      });
+    },
+    async addSecret(tenant, id, by) {
+      const secret = secretMark + random(32).toString('base64url');
+      const fresh = { hash: hashSecret(secret), createdAt: clock.now() };
+      const service = await update(tenant, id, { type: 'service.secret-made', by }, before => ({
+        ...before,
+        secrets: [fresh, ...before.secrets].slice(0, secretsKept),
+      }));
+      return { service, secret };
+    },
+    async change(tenant, id, { endTokens, ...wanted }, by) {
+      const settings = pickServiceSettings(wanted);
+      await checkSettings(tenant, settings);
+      const detail = {
+        changed: [...Object.keys(settings), ...(endTokens ? ['tokens ended'] : [])].join(' '),
+      };
+      return update(tenant, id, { type: 'service.changed', by, detail }, before => ({
+        ...before,
+        ...settings,
+        validAfter: endTokens ? Math.max(clock.now(), before.validAfter + 1) : before.validAfter,
+      }));
+    },
+    find,
+    async findAnywhere(id) {
+      const home = await readRecord<{ tenant: string }>(store, homeKeyOf(id));
+      return home && find(home.tenant, id);
+    },
+    async get(tenant, reference) {
+      const index = reference.startsWith('service:')
+        ? { id: reference }
+        : isAccessName(reference)
+          ? await readRecord<{ id: string }>(store, nameKeyOf(tenant, reference))
+          : undefined;
+      const service = index && (await find(tenant, index.id));
+      if (!service) throw notFound('service');
+      return service;
+    },
+    list: tenant => listRecords<Service>(store, `${tenantPrefix(tenant)}service/`),
+  };
+}
+
+const emptyService = {
+  enabled: true,
+  roles: [],
+  audiences: [],
+  scopes: [],
+  addresses: [],
+  tokenLifetimeMs: usualLifetimeMs,
+  secrets: [],
+  publicKeys: [],
+  certificates: [],
+  validAfter: 0,
+} as const;
+
+function hashSecret(secret: string): string {
+  return createHash('sha256').update(secret).digest('hex');
+}
+
+/** True for one of the secrets of the service. Takes as long for a service that is not there. */
+export function isSecretOf(service: Service | undefined, secret: string): boolean {
+  const found = Buffer.from(hashSecret(secret), 'hex');
+  const wanted = [...(service?.secrets ?? []).map(({ hash }) => Buffer.from(hash, 'hex')), Buffer.alloc(32)];
+  return wanted.map(each => timingSafeEqual(found, each)).includes(true);
+}

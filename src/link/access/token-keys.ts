@@ -1,0 +1,240 @@
+/**
+ * The keys that sign tokens and how they change. One key signs for each algorithm, and one secret for each audience
+ * that has HS256. A new key signs at once; the one before it verifies, and stays published, until the longest token it
+ * signed has ended. What is in memory is what is on the disk: a key signs only after it was written.
+ *
+ * Whether somebody may rotate, and the audit of it, is for others.
+ */
+import { join } from 'node:path';
+import type { Clock } from '../../base/clock.js';
+import { RollcallError } from '../../base/errors.js';
+import type { Log } from '../../base/log.js';
+import type { Random } from '../../base/random.js';
+import { makeSecretFolder } from '../../base/secret-file.js';
+import { createTurns } from '../../base/turns.js';
+import type { TokenAlgorithm } from '../../tokens/algorithms.js';
+import type { VerifyingKey } from '../../tokens/check-token.js';
+import type { Jwks } from '../../tokens/jwks.js';
+import { readKeyFile, refreshSecretBytes, writeKeyFile, type TokenKeyFile } from './token-key-file.js';
+import {
+  algorithmOf,
+  inUse,
+  isCurrentOf,
+  isOfScope,
+  kids,
+  planRotation,
+  publicOf,
+  scopeOf,
+  toInfo,
+  type Scope,
+  type TokenAlgorithms,
+  type TokenKeyInfo,
+} from './token-key-set.js';
+import { makeTokenKey, type TokenKey } from './token-key.js';
+
+export type { TokenAlgorithm } from '../../tokens/algorithms.js';
+export type { TokenAlgorithms, TokenKeyInfo } from './token-key-set.js';
+export type { Jwks, PublicJwk } from '../../tokens/jwks.js';
+
+export interface SigningKey {
+  readonly kid: string;
+  readonly algorithm: TokenAlgorithm;
+  readonly key: TokenKey['signing'];
+}
+
+/** For the operator to hand to the audience; the newest, which signs, first. */
+export interface AudienceSecret {
+  readonly kid: string;
+  /** Base64url. */
+  readonly secret: string;
+}
+
+export interface Rotation {
+  /** They sign now. */
+  readonly made: readonly TokenKeyInfo[];
+  /** They verify still. */
+  readonly retired: readonly TokenKeyInfo[];
+  /** They do nothing any more. */
+  readonly dropped: readonly TokenKeyInfo[];
+}
+
+export interface RotateOptions {
+  /** Only the key that signs for it; undefined for all. A key of ES256 or RS256 is shared with other audiences. */
+  readonly audience?: string | undefined;
+  /** The keys before are not trusted any more, from now on: every token signed with them is refused. */
+  readonly dropOld?: boolean | undefined;
+}
+
+export interface TokenKeys {
+  /** 32 bytes that refresh tokens are derived with. */
+  readonly refreshSecret: Buffer;
+  algorithmFor(audience: string): TokenAlgorithm;
+  /** Makes the key when there is none yet, so the audience must be one that is known. */
+  signingKey(audience: string): Promise<SigningKey>;
+  /** The key of that name, if it is for that algorithm and audience and not over. */
+  verifyingKey(audience: string, kid: string, algorithm: TokenAlgorithm): VerifyingKey | undefined;
+  /** Public keys alone. */
+  jwks(): Jwks;
+  /** REQUEST_INVALID for an audience without secrets, and for the link's own. */
+  secretOf(audience: string): Promise<readonly AudienceSecret[]>;
+  /** Durable when it resolves. */
+  rotate(options?: RotateOptions): Promise<Rotation>;
+  /** The newest first. */
+  list(): readonly TokenKeyInfo[];
+  /** Waits for a change that is under way. */
+  close(): Promise<void>;
+}
+
+export interface TokenKeysOptions {
+  /** The data folder. */
+  readonly folder: string;
+  readonly algorithms: TokenAlgorithms;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  /** How long a retired key verifies: the life of the longest token, ms. */
+  readonly longestLifetimeMs: number;
+  /** 90 days unless told, ms. */
+  readonly rotateAfterMs?: number;
+  /** The link as an audience: with HS256, its secret never leaves the link. */
+  readonly ownAudience?: string;
+}
+
+export const tokenKeyFileName = 'token-keys.json';
+const ninetyDaysMs = 90 * 86_400_000;
+const checkEveryMs = 3_600_000;
+/** Tokens are taken a little after their end, by clocks that are behind, ms. */
+const graceMs = 60_000;
+
+/** Opens the keys of the folder, making what is missing. See readKeyFile for its errors. */
+export async function openTokenKeys(options: TokenKeysOptions): Promise<TokenKeys> {
+  const { folder, algorithms, clock, random, log, longestLifetimeMs, ownAudience } = options;
+  const rotateAfterMs = options.rotateAfterMs ?? ninetyDaysMs;
+  const path = join(folder, tokenKeyFileName);
+  await makeSecretFolder(folder);
+  const inTurn = createTurns();
+  const found = await readKeyFile(path);
+  let file: TokenKeyFile = found ?? { refreshSecret: random(refreshSecretBytes), keys: [] };
+
+  const algorithmFor = (audience: string): TokenAlgorithm => algorithmOf(algorithms, audience);
+  const isOver = ({ retiredAt }: TokenKey): boolean =>
+    retiredAt !== null && retiredAt + longestLifetimeMs + graceMs < clock.now();
+  const isAskedFor = ({ algorithm, audience }: Scope): boolean =>
+    audience === null ? inUse(algorithms).has(algorithm) : algorithmFor(audience) === 'HS256';
+  const make = ({ algorithm, audience }: Scope): Promise<TokenKey> =>
+    makeTokenKey({ algorithm, audience, now: clock.now(), random });
+
+  /** Changes follow one another, and count only once they are written. */
+  function change<T>(decide: (keys: readonly TokenKey[]) => Promise<Decision<T>>): Promise<T> {
+    return inTurn(path, async () => {
+      const { keys, result } = await decide(file.keys);
+      if (keys !== file.keys) {
+        const next = { ...file, keys };
+        await writeKeyFile(path, next);
+        file = next;
+      }
+      return result;
+    });
+  }
+
+  /** The key that signs for a scope, made when there is none. */
+  async function currentKey(scope: Scope): Promise<TokenKey> {
+    const wanted = isCurrentOf(scope);
+    return (
+      file.keys.find(wanted) ??
+      (await change(async keys => {
+        const current = keys.find(wanted);
+        if (current) return { keys, result: current };
+        const made = await make(scope);
+        return { keys: [made, ...keys], result: made };
+      }))
+    );
+  }
+
+  function rotateScopes(chosen: (key: TokenKey) => boolean, dropOld: boolean): Promise<Rotation> {
+    return change(async keys => {
+      const plan = planRotation(keys, { chosen, dropOld, isOver, isAskedFor });
+      const made = await Promise.all(plan.followed.map(make));
+      const retired = plan.retiring.map(key => ({ ...key, retiredAt: clock.now() }));
+      const { dropped, rest } = plan;
+      const isSame = made.length + retired.length + dropped.length === 0;
+      const result = { made: made.map(toInfo), retired: retired.map(toInfo), dropped: dropped.map(toInfo) };
+      return { keys: isSame ? keys : [...made, ...retired, ...rest], result };
+    });
+  }
+
+  const age = ({ createdAt }: TokenKey): number => clock.now() - createdAt;
+  /** A secret that others verify with has to be handed to them, so that only a person can rotate it. */
+  const needsPerson = ({ audience }: Scope): boolean => audience !== null && audience !== ownAudience;
+
+  async function keepUp(): Promise<void> {
+    const isDue = (key: TokenKey): boolean => age(key) >= rotateAfterMs && !needsPerson(key);
+    const { made, retired, dropped } = await rotateScopes(key => isDue(key) || !isAskedFor(key), false);
+    if (made.length + retired.length + dropped.length > 0)
+      log.info({ made: kids(made), retired: kids(retired), dropped: kids(dropped) }, 'token keys changed');
+    const waiting = file.keys.filter(
+      key => key.retiredAt === null && needsPerson(key) && age(key) >= rotateAfterMs,
+    );
+    for (const { kid, audience } of waiting)
+      log.warn({ kid, audience }, 'a token secret is due for rotation');
+  }
+
+  if (!found) await inTurn(path, () => writeKeyFile(path, file));
+  await keepUp();
+  for (const algorithm of inUse(algorithms))
+    if (algorithm !== 'HS256') await currentKey({ algorithm, audience: null });
+  let checking = Promise.resolve();
+  const timer = clock.every(checkEveryMs, () => {
+    checking = keepUp().catch((error: unknown) =>
+      log.error({ err: error }, 'token keys could not be rotated'),
+    );
+  });
+
+  return {
+    refreshSecret: file.refreshSecret,
+    algorithmFor,
+    async signingKey(audience) {
+      const { kid, algorithm, signing } = await currentKey(scopeOf(algorithmFor(audience), audience));
+      return { kid, algorithm, key: signing };
+    },
+    verifyingKey(audience, kid, algorithm) {
+      const key = file.keys.find(each => each.kid === kid);
+      const fits = key?.algorithm === algorithm && (key.audience === null || key.audience === audience);
+      return fits && !isOver(key) ? key.verifying : undefined;
+    },
+    jwks: () => ({ keys: file.keys.filter(key => !isOver(key)).flatMap(publicOf) }),
+    async secretOf(audience) {
+      if (audience === ownAudience || algorithmFor(audience) !== 'HS256') throw noSecret();
+      await currentKey({ algorithm: 'HS256', audience });
+      return file.keys
+        .filter(key => key.audience === audience && !isOver(key))
+        .map(({ kid, jwk }) => ({ kid, secret: String(jwk.k) }));
+    },
+    async rotate({ audience, dropOld = false } = {}) {
+      if (audience === undefined) return rotateScopes(() => true, dropOld);
+      const scope = scopeOf(algorithmFor(audience), audience);
+      const rotation = await rotateScopes(key => isOfScope(key, scope), dropOld);
+      if (rotation.made.length > 0) return rotation;
+      // It had none yet.
+      return { ...rotation, made: [toInfo(await currentKey(scope))] };
+    },
+    list: () => file.keys.map(toInfo),
+    async close() {
+      timer.cancel();
+      await checking;
+      await inTurn(path, () => Promise.resolve());
+    },
+  };
+}
+
+interface Decision<T> {
+  /** The very same array when nothing changes. */
+  readonly keys: readonly TokenKey[];
+  readonly result: T;
+}
+
+function noSecret(): RollcallError {
+  return new RollcallError('REQUEST_INVALID', 'this audience has no secret to hand out', {
+    hint: 'it verifies tokens with the public keys at /.well-known/jwks.json',
+  });
+}

@@ -1,0 +1,186 @@
+/**
+ * What an admin may ask about users, roles, services, tokens, keys and tenants, once, for every door. The door has
+ * checked the permission; here is what no table can say: nobody gives away, or takes over, more than they hold.
+ */
+import { RollcallError } from '../base/errors.js';
+import type { Access } from './access/access.js';
+import type { ApiToken, NewApiToken } from './access/api-tokens.js';
+import { permissionNames, permissions } from './access/permissions.js';
+import { may, notAllowed, type Principal } from './access/principal.js';
+import type { Role } from './access/roles.js';
+import type { Service, ServiceSettings } from './access/services.js';
+import type { RotateOptions } from './access/token-keys.js';
+import type { User } from './access/users.js';
+
+/** What others may see of an account. */
+export interface UserView {
+  readonly id: string;
+  readonly name: string;
+  readonly roles: readonly string[];
+  readonly enabled: boolean;
+  readonly secondFactor: boolean;
+  readonly createdAt: number;
+}
+
+export type ServiceView = Omit<Service, 'secrets' | 'tenant'> & { readonly secrets: number };
+
+export interface UserRequest {
+  readonly roles?: readonly string[];
+  readonly enabled?: boolean;
+  readonly endSessions?: boolean;
+  /** A new password, told to the user by other means; ends the sessions there are. */
+  readonly password?: string;
+  /** True takes the second factor away from somebody who lost it. */
+  readonly removeSecondFactor?: boolean;
+}
+
+export type Administration = ReturnType<typeof createAdministration>;
+
+export function createAdministration(access: Access) {
+  const { users, services, roles, tenants, apiTokens, keys, passwords } = access;
+
+  async function requireHolding(principal: Principal, names: readonly string[]): Promise<void> {
+    await roles.requireAll(principal.tenant, names);
+    const wanted = await roles.permissionsOf(principal.tenant, names);
+    const beyond = [...wanted].find(each => !may(principal, each));
+    if (beyond !== undefined) throw notAllowed(beyond);
+  }
+
+  /** Who may change somebody may become them: so only those who hold all that they hold. */
+  async function getUser(principal: Principal, reference: string): Promise<User> {
+    const user = await users.get(principal.tenant, reference);
+    await requireHolding(principal, user.roles);
+    return user;
+  }
+
+  async function getService(principal: Principal, reference: string): Promise<Service> {
+    const service = await services.get(principal.tenant, reference);
+    await requireHolding(principal, service.roles);
+    return service;
+  }
+
+  return {
+    listUsers: async ({ tenant }: Principal) => (await users.list(tenant)).map(viewUser),
+
+    async createUser(
+      principal: Principal,
+      { name, roles: names, password }: { name: string; roles: readonly string[]; password: string },
+    ): Promise<UserView> {
+      await requireHolding(principal, names);
+      const passwordHash = await passwords.hash(password);
+      const reason = { type: 'user.created', by: principal.name };
+      return viewUser(await users.create(principal.tenant, { name, roles: names, passwordHash }, reason));
+    },
+
+    async changeUser(principal: Principal, reference: string, request: UserRequest): Promise<UserView> {
+      const { password, removeSecondFactor, ...change } = request;
+      const { id } = await getUser(principal, reference);
+      if (change.roles) await requireHolding(principal, change.roles);
+      const ends = change.endSessions === true || change.enabled === false || password !== undefined;
+      const wanted = {
+        ...change,
+        endSessions: ends,
+        ...(password !== undefined && { passwordHash: await passwords.hash(password) }),
+        ...(removeSecondFactor && { secondFactor: null }),
+      };
+      const detail = {
+        changed: Object.keys(request).join(' '),
+        ...(change.roles && { roles: change.roles.join(' ') }),
+        ...(change.enabled !== undefined && { enabled: change.enabled }),
+      };
+      const reason = { type: 'user.changed', by: principal.name, detail };
+      return viewUser(await users.change(principal.tenant, id, wanted, reason));
+    },
+
+    listRoles: ({ tenant }: Principal): Promise<Role[]> => roles.list(tenant),
+    permissions: () => permissionNames.map(name => ({ name, allows: permissions[name] })),
+
+    async defineRole(
+      principal: Principal,
+      role: { name: string; permissions: readonly string[] },
+    ): Promise<Role> {
+      const beyond = permissionNames.find(each => role.permissions.includes(each) && !may(principal, each));
+      if (beyond !== undefined) throw notAllowed(beyond);
+      return roles.define(principal.tenant, role, principal.name);
+    },
+    removeRole: (principal: Principal, name: string) => roles.remove(principal.tenant, name, principal.name),
+
+    listServices: async ({ tenant }: Principal) => (await services.list(tenant)).map(viewService),
+
+    async createService(principal: Principal, name: string, settings: ServiceSettings): Promise<ServiceView> {
+      await requireHolding(principal, settings.roles ?? []);
+      return viewService(await services.create(principal.tenant, name, settings, principal.name));
+    },
+
+    async changeService(
+      principal: Principal,
+      reference: string,
+      settings: ServiceSettings & { readonly endTokens?: boolean },
+    ): Promise<ServiceView> {
+      const { id } = await getService(principal, reference);
+      await requireHolding(principal, settings.roles ?? []);
+      return viewService(await services.change(principal.tenant, id, settings, principal.name));
+    },
+
+    async makeServiceSecret(
+      principal: Principal,
+      reference: string,
+    ): Promise<{ service: ServiceView; secret: string }> {
+      const { id } = await getService(principal, reference);
+      const { service, secret } = await services.addSecret(principal.tenant, id, principal.name);
+      return { service: viewService(service), secret };
+    },
+
+    issueToken: (principal: Principal, token: NewApiToken) => apiTokens.issue(principal, token),
+
+    /** One's own; with users:manage all of the tenant. */
+    async listTokens(principal: Principal): Promise<ApiToken[]> {
+      const all = await apiTokens.list(principal.tenant);
+      return may(principal, 'users:manage') ? all : all.filter(({ holder }) => holder === principal.id);
+    },
+
+    revokeToken: (principal: Principal, id: string) =>
+      access.revokeApiToken(principal.tenant, id, {
+        by: principal.name,
+        ...(!may(principal, 'users:manage') && { holder: principal.id }),
+      }),
+
+    listKeys: () => keys.list(),
+    rotateKeys: (principal: Principal, options: RotateOptions) => access.rotateKeys(options, principal.name),
+    secretOf: (audience: string) => keys.secretOf(audience),
+
+    listTenants: () => tenants.list(),
+
+    /** With its first admin, since nobody of another tenant can make one. */
+    async createTenant(
+      principal: Principal,
+      { name, admin, password }: { name: string; admin: string; password: string },
+    ) {
+      const passwordHash = await passwords.hash(password);
+      const tenant = await tenants.create(name, principal.name);
+      const reason = { type: 'user.created', by: principal.name };
+      await users.create(name, { name: admin, roles: ['admin'], passwordHash }, reason);
+      return tenant;
+    },
+
+    /** Who asks, as they are seen. */
+    describe(principal: Principal) {
+      const { kind, id, name, tenant, roles: names, permissions: held, expiresAt } = principal;
+      return { kind, id, name, tenant, roles: names, permissions: [...held].sort(), expiresAt };
+    },
+  };
+}
+
+function viewUser({ id, name, roles, enabled, secondFactor, createdAt }: User): UserView {
+  return { id, name, roles, enabled, secondFactor: secondFactor !== undefined, createdAt };
+}
+
+function viewService({ secrets, tenant: _, ...service }: Service): ServiceView {
+  return { ...service, secrets: secrets.length };
+}
+
+/** For a route that only a node may ask. */
+export function requireNode({ kind, id }: Principal): string {
+  if (kind === 'node') return id.slice('node:'.length);
+  throw new RollcallError('NOT_ALLOWED', 'this is for nodes');
+}

@@ -1,0 +1,35 @@
+/** What those who may read the audit log of a tenant ask of it: pages, the whole of it, and a signed word on where it ends. */
+import type { Checkpoint } from '../../audit-log/checkpoint.js';
+import { isRollcallError } from '../../base/errors.js';
+import type { Store } from '../store/store.js';
+import type { Checkpoints } from './checkpoints.js';
+import { listEventPage, type EventPage, type EventPageQuery } from './events.js';
+import { exportLines } from './export.js';
+
+export interface AuditReading {
+  listEvents(tenant: string, query: EventPageQuery): Promise<EventPage>;
+  /** Lines without line ends, the newest entries vouched for. */
+  exportLines(tenant: string): AsyncIterable<string>;
+  /** Of the newest entry, made for this question when there is none; NOT_FOUND while the log is empty. */
+  checkpoint(tenant: string): Promise<Checkpoint>;
+}
+
+export interface AuditReadingOptions {
+  readonly store: Store;
+  readonly checkpoints: Checkpoints;
+  readonly trustDomain: string;
+}
+
+export function createAuditReading({ store, checkpoints, trustDomain }: AuditReadingOptions): AuditReading {
+  const { publicKeyPem } = checkpoints;
+  return {
+    listEvents: (tenant, query) => listEventPage(store, tenant, query),
+    async *exportLines(tenant) {
+      await checkpoints.make(tenant).catch((error: unknown) => {
+        if (!isRollcallError(error, 'NOT_FOUND')) throw error;
+      });
+      yield* exportLines({ store, tenant, trustDomain, publicKeyPem });
+    },
+    checkpoint: tenant => checkpoints.make(tenant),
+  };
+}

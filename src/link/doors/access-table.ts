@@ -1,0 +1,105 @@
+/**
+ * Who may call what, and how often: every gRPC method and every REST route, once. One that is not here does not compile,
+ * and one that is not known at run time is refused.
+ *
+ * `public` needs nothing; `open` is public even where the configuration wants a token for everything, because without
+ * it nobody could get one; `optional` looks at a token when one is given, and refuses a bad one; `certificate` wants a
+ * node certificate on the connection (checked by the sessions room); `anyone` wants a valid token of a user or service,
+ * `node` one of a node, `anyoneOrNode` any of them: nodes get nowhere else. Everything else is
+ * the permission that is wanted; with `orOwner` those without it get in too, and are held to what is their own by
+ * control.ts.
+ */
+import type { ControlService } from '../../protocol/generated/rollcall/v1/control.js';
+import type { EnrollmentService } from '../../protocol/generated/rollcall/v1/enrollment.js';
+import type { LinkService } from '../../protocol/generated/rollcall/v1/link.js';
+import type { Permission } from '../access/permissions.js';
+
+export type Access =
+  | 'public'
+  | 'open'
+  | 'optional'
+  | 'certificate'
+  | 'anyone'
+  | 'node'
+  | 'anyoneOrNode'
+  | Permission
+  | { readonly orOwner: Permission };
+
+/** Requests a minute: of one principal, or of one address where nobody has to say who they are. */
+export const rates = {
+  /** Bounded elsewhere: by the caps of the listener and the places for enrollments. */
+  connection: Infinity,
+  login: 300,
+  public: 1_200,
+  read: 30_000,
+  write: 60_000,
+} as const;
+
+export interface Rule {
+  readonly access: Access;
+  readonly rate: keyof typeof rates;
+}
+
+type PathsOf<Service> = {
+  [Method in keyof Service]: Service[Method] extends { path: infer Path } ? Path : never;
+}[keyof Service];
+export type MethodPath = PathsOf<EnrollmentService> | PathsOf<LinkService> | PathsOf<ControlService>;
+
+export const methodRules: Readonly<Record<MethodPath, Rule>> = {
+  '/rollcall.v1.Enrollment/Enroll': { access: 'open', rate: 'connection' },
+  '/rollcall.v1.Link/Connect': { access: 'certificate', rate: 'connection' },
+  '/rollcall.v1.Control/RegisterNode': { access: 'nodes:register', rate: 'write' },
+  '/rollcall.v1.Control/GetNode': { access: { orOwner: 'nodes:read' }, rate: 'read' },
+  '/rollcall.v1.Control/ListNodes': { access: { orOwner: 'nodes:read' }, rate: 'read' },
+  '/rollcall.v1.Control/RevokeNode': { access: { orOwner: 'nodes:revoke' }, rate: 'write' },
+  '/rollcall.v1.Control/ListNodeHistory': { access: { orOwner: 'nodes:read' }, rate: 'read' },
+  '/rollcall.v1.Control/WatchNodes': { access: { orOwner: 'nodes:read' }, rate: 'read' },
+};
+
+export const routeRules = {
+  'GET /healthz': { access: 'public', rate: 'public' },
+  'GET /readyz': { access: 'public', rate: 'public' },
+  'GET /metrics': { access: 'metrics:read', rate: 'read' },
+  'GET /.well-known/jwks.json': { access: 'open', rate: 'public' },
+  'GET /.well-known/oauth-authorization-server': { access: 'open', rate: 'public' },
+  'POST /auth/setup': { access: 'open', rate: 'login' },
+  'POST /auth/token': { access: 'open', rate: 'login' },
+  'POST /auth/revoke': { access: 'open', rate: 'login' },
+  'GET /auth/me': { access: 'anyoneOrNode', rate: 'read' },
+  'POST /auth/password': { access: 'anyone', rate: 'login' },
+  'POST /auth/second-factor': { access: 'anyone', rate: 'login' },
+  'POST /auth/second-factor/confirm': { access: 'anyone', rate: 'login' },
+  'POST /auth/second-factor/remove': { access: 'anyone', rate: 'login' },
+  'GET /v1/link': { access: 'optional', rate: 'public' },
+  'GET /v1/assignment': { access: 'anyoneOrNode', rate: 'read' },
+  'GET /v1/node': { access: 'node', rate: 'read' },
+  'GET /v1/nodes': { access: { orOwner: 'nodes:read' }, rate: 'read' },
+  'POST /v1/nodes': { access: 'nodes:register', rate: 'write' },
+  'GET /v1/nodes/:node': { access: { orOwner: 'nodes:read' }, rate: 'read' },
+  'GET /v1/nodes/:node/history': { access: { orOwner: 'nodes:read' }, rate: 'read' },
+  'POST /v1/nodes/:node/revoke': { access: { orOwner: 'nodes:revoke' }, rate: 'write' },
+  'POST /v1/nodes/:node/config': { access: 'nodes:register', rate: 'write' },
+  'GET /v1/users': { access: 'users:manage', rate: 'read' },
+  'POST /v1/users': { access: 'users:manage', rate: 'write' },
+  'PATCH /v1/users/:user': { access: 'users:manage', rate: 'write' },
+  'GET /v1/roles': { access: 'anyone', rate: 'read' },
+  'PUT /v1/roles/:role': { access: 'roles:manage', rate: 'write' },
+  'DELETE /v1/roles/:role': { access: 'roles:manage', rate: 'write' },
+  'GET /v1/services': { access: 'services:manage', rate: 'read' },
+  'POST /v1/services': { access: 'services:manage', rate: 'write' },
+  'PATCH /v1/services/:service': { access: 'services:manage', rate: 'write' },
+  'POST /v1/services/:service/secret': { access: 'services:manage', rate: 'write' },
+  'GET /v1/tokens': { access: 'anyone', rate: 'read' },
+  'POST /v1/tokens': { access: 'tokens:issue', rate: 'write' },
+  'DELETE /v1/tokens/:token': { access: 'anyone', rate: 'write' },
+  'GET /v1/tenants': { access: 'tenants:manage', rate: 'read' },
+  'POST /v1/tenants': { access: 'tenants:manage', rate: 'write' },
+  'GET /v1/keys': { access: 'keys:rotate', rate: 'read' },
+  'POST /v1/keys/rotate': { access: 'keys:rotate', rate: 'write' },
+  'GET /v1/keys/:audience/secret': { access: 'keys:rotate', rate: 'read' },
+  'GET /v1/audit/events': { access: 'audit:read', rate: 'read' },
+  'GET /v1/audit/export': { access: 'audit:read', rate: 'read' },
+  'POST /v1/audit/checkpoint': { access: 'audit:read', rate: 'write' },
+} as const satisfies Readonly<Record<string, Rule>>;
+
+export type RouteName = keyof typeof routeRules;

@@ -1,0 +1,95 @@
+/**
+ * Lets a call in or not, by its rule: who asks, whether they may, how often. One for both protocols, so that there is
+ * one place where a refusal is decided.
+ */
+import type { Clock } from '../../base/clock.js';
+import { RollcallError } from '../../base/errors.js';
+import type { Authenticate, Credentials } from '../access/authenticate.js';
+import { isPermission, type Permission } from '../access/permissions.js';
+import { requirePermission, type Principal } from '../access/principal.js';
+import type { RefusalCounter } from '../audit/refusals.js';
+import { rates, type Access, type Rule } from './access-table.js';
+
+export interface Doorkeeper {
+  /** True when the rule asks for nothing that would have to be waited for. */
+  isFree(rule: Rule): boolean;
+  /** Gives who asks, where that is to be known. Throws TOKEN_REFUSED, NOT_ALLOWED or RATE_LIMITED. */
+  admit(rule: Rule, credentials: Credentials): Promise<Principal | undefined>;
+}
+
+export interface DoorkeeperOptions {
+  readonly authenticate: Authenticate;
+  readonly refusals: RefusalCounter;
+  readonly clock: Clock;
+  /** Wants a token for what is public otherwise. */
+  readonly requireAuth: boolean;
+}
+
+const windowMs = 60_000;
+const mostCounted = 20_000;
+
+export function createDoorkeeper({
+  authenticate,
+  refusals,
+  clock,
+  requireAuth,
+}: DoorkeeperOptions): Doorkeeper {
+  let counts = new Map<string, number>();
+  let windowEnds = clock.elapsed() + windowMs;
+
+  function countRequest(who: string, rate: Rule['rate']): void {
+    if (rates[rate] === Infinity) return;
+    const now = clock.elapsed();
+    if (now >= windowEnds || counts.size >= mostCounted) {
+      counts = new Map();
+      windowEnds = now + windowMs;
+    }
+    const key = `${rate} ${who}`;
+    const count = (counts.get(key) ?? 0) + 1;
+    counts.set(key, count);
+    if (count <= rates[rate]) return;
+    throw new RollcallError('RATE_LIMITED', `more than ${rates[rate]} requests in a minute`, {
+      hint: `try again in ${Math.ceil((windowEnds - now) / 1000)} s`,
+      retryAfterMs: windowEnds - now,
+    });
+  }
+
+  const isPublic = (access: Access): boolean =>
+    access === 'open' || access === 'certificate' || (access === 'public' && !requireAuth);
+
+  async function identify(access: Access, credentials: Credentials): Promise<Principal | undefined> {
+    if (isPublic(access)) return undefined;
+    if (access === 'optional' && !requireAuth && credentials.authorization === undefined) return undefined;
+    try {
+      return await authenticate(credentials);
+    } catch (error) {
+      refusals.count(credentials.origin.address, 'TOKEN_REFUSED');
+      throw error;
+    }
+  }
+
+  return {
+    isFree: ({ access, rate }) => isPublic(access) && rates[rate] === Infinity,
+    async admit({ access, rate }, credentials) {
+      const { address } = credentials.origin;
+      const principal = await identify(access, credentials);
+      countRequest(principal ? `${principal.tenant} ${principal.id}` : address, rate);
+      if (principal) requireKind(principal, access);
+      const permission = permissionOf(access);
+      if (principal && permission !== undefined) requirePermission(principal, permission);
+      return principal;
+    },
+  };
+}
+
+/** Nodes get only where the rule names them, and nobody else where it names only them. */
+function requireKind({ kind }: Principal, access: Access): void {
+  const forNodes = access === 'node' || access === 'anyoneOrNode' || access === 'optional';
+  if (kind === 'node' ? forNodes : access !== 'node') return;
+  throw new RollcallError('NOT_ALLOWED', kind === 'node' ? 'a node may not do this' : 'this is for nodes');
+}
+
+function permissionOf(access: Access): Permission | undefined {
+  if (typeof access === 'object') return undefined;
+  return isPermission(access) ? access : undefined;
+}

@@ -1,0 +1,136 @@
+/** /v1/users, roles, services, tokens, keys, tenants: thin translations of src/link/administration.ts. */
+import type { ServiceSettings } from '../../access/services.js';
+import type { Administration, UserRequest } from '../../administration.js';
+import type { RouteName } from '../access-table.js';
+import { known } from './auth-routes.js';
+import type { Exchange, Route } from './rest-door.js';
+import { flag, listOf, objectOf, text } from './schemas.js';
+
+type AdminRoute = Extract<
+  RouteName,
+  `${string} /v1/${'users' | 'roles' | 'services' | 'tokens' | 'tenants' | 'keys'}${string}`
+>;
+
+const names = listOf(text(63));
+const lifetimeMs = { type: 'integer', minimum: 1_000 };
+
+const serviceSettings = {
+  enabled: flag,
+  roles: names,
+  audiences: listOf(text(200)),
+  scopes: listOf(text(200)),
+  addresses: listOf(text(60)),
+  tokenLifetimeMs: lifetimeMs,
+  publicKeys: listOf(text(2_000), 5),
+  certificates: listOf(text(43), 5),
+};
+
+/** A part of the path. */
+const part = (exchange: Exchange, name: string): string => exchange.parameters[name] ?? '';
+
+export function adminRoutes(administration: Administration): Record<AdminRoute, Route> {
+  const by = ({ principal }: Exchange) => known(principal);
+  return {
+    'GET /v1/users': { answer: async exchange => ({ users: await administration.listUsers(by(exchange)) }) },
+    'POST /v1/users': {
+      schema: { body: objectOf({ name: text(63), roles: names, password: text(256) }) },
+      answer: exchange =>
+        administration.createUser(
+          by(exchange),
+          exchange.body as { name: string; roles: string[]; password: string },
+        ),
+    },
+    'PATCH /v1/users/:user': {
+      schema: {
+        body: objectOf(
+          {},
+          { roles: names, enabled: flag, endSessions: flag, password: text(256), removeSecondFactor: flag },
+        ),
+      },
+      answer: exchange =>
+        administration.changeUser(by(exchange), part(exchange, 'user'), exchange.body as UserRequest),
+    },
+
+    'GET /v1/roles': {
+      answer: async exchange => ({
+        roles: await administration.listRoles(by(exchange)),
+        permissions: administration.permissions(),
+      }),
+    },
+    'PUT /v1/roles/:role': {
+      schema: { body: objectOf({ permissions: names }) },
+      answer: exchange =>
+        administration.defineRole(by(exchange), {
+          name: part(exchange, 'role'),
+          ...(exchange.body as { permissions: string[] }),
+        }),
+    },
+    'DELETE /v1/roles/:role': {
+      async answer(exchange) {
+        await administration.removeRole(by(exchange), part(exchange, 'role'));
+        return {};
+      },
+    },
+
+    'GET /v1/services': {
+      answer: async exchange => ({ services: await administration.listServices(by(exchange)) }),
+    },
+    'POST /v1/services': {
+      schema: { body: objectOf({ name: text(63) }, serviceSettings) },
+      answer(exchange) {
+        const { name, ...settings } = exchange.body as ServiceSettings & { name: string };
+        return administration.createService(by(exchange), name, settings);
+      },
+    },
+    'PATCH /v1/services/:service': {
+      schema: { body: objectOf({}, { ...serviceSettings, endTokens: flag }) },
+      answer: exchange =>
+        administration.changeService(
+          by(exchange),
+          part(exchange, 'service'),
+          exchange.body as ServiceSettings,
+        ),
+    },
+    'POST /v1/services/:service/secret': {
+      answer: exchange => administration.makeServiceSecret(by(exchange), part(exchange, 'service')),
+    },
+
+    'GET /v1/tokens': {
+      answer: async exchange => ({ tokens: await administration.listTokens(by(exchange)) }),
+    },
+    'POST /v1/tokens': {
+      schema: { body: objectOf({ name: text(63), roles: names, lifetimeMs }) },
+      answer: exchange =>
+        administration.issueToken(
+          by(exchange),
+          exchange.body as { name: string; roles: string[]; lifetimeMs: number },
+        ),
+    },
+    'DELETE /v1/tokens/:token': {
+      async answer(exchange) {
+        await administration.revokeToken(by(exchange), part(exchange, 'token'));
+        return {};
+      },
+    },
+
+    'GET /v1/tenants': { answer: async () => ({ tenants: await administration.listTenants() }) },
+    'POST /v1/tenants': {
+      schema: { body: objectOf({ name: text(63), admin: text(63), password: text(256) }) },
+      answer: exchange =>
+        administration.createTenant(
+          by(exchange),
+          exchange.body as { name: string; admin: string; password: string },
+        ),
+    },
+
+    'GET /v1/keys': { answer: () => ({ keys: administration.listKeys() }) },
+    'POST /v1/keys/rotate': {
+      schema: { body: objectOf({}, { audience: text(200), dropOld: flag }) },
+      answer: exchange =>
+        administration.rotateKeys(by(exchange), exchange.body as { audience?: string; dropOld?: boolean }),
+    },
+    'GET /v1/keys/:audience/secret': {
+      answer: async exchange => ({ secrets: await administration.secretOf(part(exchange, 'audience')) }),
+    },
+  };
+}

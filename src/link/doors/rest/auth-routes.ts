@@ -1,0 +1,142 @@
+/** /auth and /.well-known: tokens in and out, in the words of OAuth 2 (RFC 6749, 7009, 8414). */
+import type { FastifyReply } from 'fastify';
+import { RollcallError } from '../../../base/errors.js';
+import { statusTable } from '../../../protocol/status.js';
+import type { Access } from '../../access/access.js';
+import { grantErrorOf } from '../../access/grant-errors.js';
+import type { TokenParameters } from '../../access/grants.js';
+import type { Principal } from '../../access/principal.js';
+import type { Administration } from '../../administration.js';
+import type { RouteName } from '../access-table.js';
+import { sendHeaders } from './problem.js';
+import type { Exchange, Route } from './rest-door.js';
+import { objectOf, text } from './schemas.js';
+
+type AuthRoute = Extract<RouteName, `${string} /auth/${string}` | `${string} /.well-known/${string}`>;
+
+export interface AuthRouteOptions {
+  readonly access: Access;
+  readonly administration: Administration;
+}
+
+export function authRoutes({ access, administration }: AuthRouteOptions): Record<AuthRoute, Route> {
+  const { account } = access;
+  return {
+    'GET /.well-known/jwks.json': { answer: () => access.keys.jwks() },
+    'GET /.well-known/oauth-authorization-server': { answer: () => metadataOf(access) },
+
+    'POST /auth/setup': {
+      schema: { body: objectOf({ code: text(100), username: text(63), password: text(256) }) },
+      async answer({ body, origin }) {
+        const { code, username, password } = body as Record<'code' | 'username' | 'password', string>;
+        const { id, name } = await access.setUp(code, username, password, origin);
+        return { id, name };
+      },
+    },
+
+    'POST /auth/token': {
+      async answer({ body, headers, certificate, origin, reply }) {
+        const answer = await access.grantTokens({
+          parameters: readParameters(body),
+          authorization: headers.authorization,
+          certificate,
+          origin,
+        });
+        void reply.header('pragma', 'no-cache');
+        return {
+          access_token: answer.accessToken,
+          token_type: 'Bearer',
+          expires_in: answer.expiresInSeconds,
+          refresh_token: answer.refreshToken,
+          scope: answer.scope,
+        };
+      },
+      sendError: sendGrantError,
+    },
+
+    'POST /auth/revoke': {
+      async answer({ body }) {
+        const { token } = readParameters(body);
+        if (token === undefined) throw new RollcallError('REQUEST_INVALID', 'token is needed');
+        await access.revokeToken(token);
+        return {};
+      },
+      sendError: sendGrantError,
+    },
+
+    'GET /auth/me': { answer: ({ principal }) => administration.describe(known(principal)) },
+
+    'POST /auth/password': {
+      schema: { body: objectOf({ old: text(256), new: text(256) }) },
+      async answer({ body, principal, origin }) {
+        const { old, new: fresh } = body as Record<'old' | 'new', string>;
+        await account.changePassword(known(principal), old, fresh, origin);
+        return {};
+      },
+    },
+    'POST /auth/second-factor': { answer: ({ principal }) => account.proposeSecondFactor(known(principal)) },
+    'POST /auth/second-factor/confirm': {
+      schema: { body: objectOf({ secret: text(64), code: text(20), password: text(256) }) },
+      answer: ({ body, principal, origin }) =>
+        account.confirmSecondFactor(
+          known(principal),
+          body as Record<'secret' | 'code' | 'password', string>,
+          origin,
+        ),
+    },
+    'POST /auth/second-factor/remove': {
+      schema: { body: objectOf({ password: text(256) }) },
+      async answer({ body, principal, origin }) {
+        await account.removeSecondFactor(known(principal), (body as { password: string }).password, origin);
+        return {};
+      },
+    },
+  };
+}
+
+/** Who asks, on a route that nobody gets to without saying so. */
+export function known(principal: Exchange['principal']): Principal {
+  if (principal) return principal;
+  throw new RollcallError('INTERNAL', 'nobody is known to have asked');
+}
+
+function readParameters(body: unknown): TokenParameters {
+  const isMap = typeof body === 'object' && body !== null && !Array.isArray(body);
+  const entries = isMap ? Object.entries(body) : [];
+  if (!isMap || entries.some(([, value]) => typeof value !== 'string'))
+    throw new RollcallError('REQUEST_INVALID', 'the body wants a form, or a JSON object of strings');
+  // Without a prototype, so that no parameter is there by inheritance.
+  return Object.assign(Object.create(null) as Record<string, string>, Object.fromEntries(entries));
+}
+
+/** RFC 6749 §5.2. */
+function sendGrantError(reply: FastifyReply, error: RollcallError): void {
+  const name = grantErrorOf(error);
+  sendHeaders(reply, error);
+  const status = name === 'invalid_grant' || name === 'mfa_required' ? 400 : statusTable[error.code].http;
+  void reply
+    .code(status)
+    .send({ error: name, error_description: error.message, code: error.code, hint: error.hint });
+}
+
+/** RFC 8414. */
+function metadataOf({ issuer }: Access): object {
+  const base = issuer();
+  return {
+    issuer: base,
+    token_endpoint: `${base}/auth/token`,
+    revocation_endpoint: `${base}/auth/revoke`,
+    jwks_uri: `${base}/.well-known/jwks.json`,
+    response_types_supported: [],
+    grant_types_supported: ['password', 'refresh_token', 'client_credentials'],
+    token_endpoint_auth_methods_supported: [
+      'none',
+      'client_secret_basic',
+      'client_secret_post',
+      'private_key_jwt',
+      'self_signed_tls_client_auth',
+    ],
+    token_endpoint_auth_signing_alg_values_supported: ['ES256', 'ES384', 'RS256', 'PS256', 'EdDSA'],
+    tls_client_certificate_bound_access_tokens: true,
+  };
+}

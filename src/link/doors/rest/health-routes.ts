@@ -1,0 +1,36 @@
+/** /healthz (the process answers), /readyz (the store answers) and /metrics. */
+import type { RouteName } from '../access-table.js';
+import type { Route } from './rest-door.js';
+
+type HealthRoute = Extract<RouteName, 'GET /healthz' | 'GET /readyz' | 'GET /metrics'>;
+
+export interface HealthRouteOptions {
+  /** Rejects when the link cannot serve. */
+  readonly ready: () => Promise<void>;
+  readonly metrics: () => Promise<{ readonly type: string; readonly body: string }>;
+}
+
+export function healthRoutes({ ready, metrics }: HealthRouteOptions): Record<HealthRoute, Route> {
+  return {
+    'GET /healthz': {
+      answer({ reply }) {
+        void reply.type('text/plain; charset=utf-8');
+        return 'ok\n';
+      },
+    },
+    'GET /readyz': {
+      async answer({ reply }) {
+        await ready();
+        void reply.type('text/plain; charset=utf-8');
+        return 'ready\n';
+      },
+    },
+    'GET /metrics': {
+      async answer({ reply }) {
+        const { type, body } = await metrics();
+        void reply.type(type);
+        return body;
+      },
+    },
+  };
+}

@@ -1,0 +1,34 @@
+/** How an error is said over HTTP: RFC 9457, with the same code as everywhere else. */
+import type { FastifyReply } from 'fastify';
+import type { RollcallError } from '../../../base/errors.js';
+import type { Log } from '../../../base/log.js';
+import { statusTable } from '../../../protocol/status.js';
+import { logFault } from '../grpc/call-end.js';
+
+/** By the status of its code, unless told another. */
+export function sendProblem(
+  reply: FastifyReply,
+  error: RollcallError,
+  log: Log,
+  status = statusTable[error.code].http,
+): void {
+  logFault(log, error, 'a request');
+  sendHeaders(reply, error);
+  const document = {
+    type: 'about:blank',
+    status,
+    title: error.message,
+    code: error.code,
+    detail: error.hint,
+  };
+  void reply
+    .code(status)
+    .type('application/problem+json')
+    .send(`${JSON.stringify(document)}\n`);
+}
+
+/** What an answer of 401 or 429 must say beside its body (RFC 6750 §3, RFC 6585 §4). */
+export function sendHeaders(reply: FastifyReply, { code, retryAfterMs }: RollcallError): void {
+  if (statusTable[code].http === 401) void reply.header('www-authenticate', 'Bearer');
+  if (retryAfterMs !== undefined) void reply.header('retry-after', `${Math.ceil(retryAfterMs / 1000)}`);
+}

@@ -1,0 +1,154 @@
+/**
+ * What an access token says (RFC 9068), as the link writes it and as every verifier reads it: the two stand together
+ * so that they cannot differ. Reading judges every claim by type and size; who signed it is judged before, in
+ * check-token.ts.
+ */
+import { tokenExpired, tokenRefused } from './refusals.js';
+import { isJsonObject } from './strict-json.js';
+
+/** Times are milliseconds since 1970, whole seconds as in the token. */
+export interface TokenClaims {
+  readonly issuer: string;
+  /** `user:…`, `service:…` or `node:` and its id. */
+  readonly subject: string;
+  readonly audience: string;
+  readonly tenant: string;
+  readonly roles: readonly string[];
+  /** What the token is cut down to, separated by spaces; undefined for everything its roles give. */
+  readonly scope?: string | undefined;
+  /** `jti` */
+  readonly tokenId: string;
+  /** The login it came from (`sid`). */
+  readonly session?: string | undefined;
+  /** SHA-256 of the certificate that its holder must show, base64url (RFC 8705 §3.1). */
+  readonly confirmation?: string | undefined;
+  readonly issuedAt: number;
+  readonly notBefore: number;
+  readonly expiresAt: number;
+}
+
+/** The longest life of any token, ms. */
+export const longestLifeMs = 400 * 86_400_000;
+
+/** The payload of a token. */
+export function encodeClaims(claims: TokenClaims): Buffer {
+  const payload = {
+    iss: claims.issuer,
+    sub: claims.subject,
+    aud: claims.audience,
+    iat: toSeconds(claims.issuedAt),
+    nbf: toSeconds(claims.notBefore),
+    exp: toSeconds(claims.expiresAt),
+    jti: claims.tokenId,
+    tenant_id: claims.tenant,
+    roles: claims.roles,
+    scope: claims.scope,
+    sid: claims.session,
+    cnf: claims.confirmation === undefined ? undefined : { 'x5t#S256': claims.confirmation },
+  };
+  return Buffer.from(JSON.stringify(payload));
+}
+
+/** Reads a payload whose signature holds; throws TOKEN_REFUSED. Who it is for and when it counts is judged below. */
+export function readClaims(payload: unknown): TokenClaims {
+  if (!isJsonObject(payload)) throw tokenRefused('the payload is no object');
+  const claims = {
+    issuer: wantText(payload, 'iss'),
+    subject: wantText(payload, 'sub'),
+    audience: readAudience(payload['aud']),
+    tenant: wantText(payload, 'tenant_id'),
+    roles: readRoles(payload['roles']),
+    scope: findText(payload, 'scope', mostScope),
+    tokenId: wantText(payload, 'jti'),
+    session: findText(payload, 'sid'),
+    confirmation: readConfirmation(payload['cnf']),
+    issuedAt: wantTime(payload, 'iat'),
+    notBefore: wantTime(payload, 'nbf'),
+    expiresAt: wantTime(payload, 'exp'),
+  };
+  if (claims.expiresAt <= claims.issuedAt) throw tokenRefused('exp is not after iat');
+  if (claims.expiresAt <= claims.notBefore) throw tokenRefused('exp is not after nbf');
+  if (claims.expiresAt - claims.issuedAt > longestLifeMs) throw tokenRefused('exp is too far from iat');
+  return claims;
+}
+
+export interface Expected {
+  readonly issuer: string;
+  readonly audience: string;
+  /** Milliseconds since 1970. */
+  readonly now: number;
+  /** How far two clocks may be apart, ms. */
+  readonly toleranceMs: number;
+}
+
+/** Throws TOKEN_REFUSED; expiry is looked at last, so that it is said only of a token that is good otherwise. */
+export function expectClaims(claims: TokenClaims, { issuer, audience, now, toleranceMs }: Expected): void {
+  if (claims.issuer !== issuer) throw tokenRefused('iss is another');
+  if (claims.audience !== audience) throw tokenRefused('aud is another');
+  if (claims.issuedAt > now + toleranceMs) throw tokenRefused('iat is in the future');
+  if (claims.notBefore > now + toleranceMs) throw tokenRefused('nbf is in the future');
+  if (claims.expiresAt + toleranceMs <= now) throw tokenExpired();
+}
+
+const mostText = 512;
+const mostScope = 4096;
+const mostRoles = 100;
+/** 9999-12-31, seconds: beyond it dates have no common form. */
+const lastSecond = 253_402_300_799;
+/** 32 bytes in base64url; the last character carries four bits. */
+const thumbprint = /^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$/;
+/** Controls, direction marks, halves of characters: nothing an honest issuer writes into a claim. */
+const invisible = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/u;
+
+function toSeconds(ms: number): number {
+  return Math.floor(ms / 1000);
+}
+
+function isText(value: unknown, most = mostText): value is string {
+  return typeof value === 'string' && value !== '' && value.length <= most && !invisible.test(value);
+}
+
+function wantText(payload: Readonly<Record<string, unknown>>, name: string): string {
+  const value = payload[name];
+  if (isText(value)) return value;
+  throw tokenRefused(`${name} is missing or no text`);
+}
+
+function findText(
+  payload: Readonly<Record<string, unknown>>,
+  name: string,
+  most?: number,
+): string | undefined {
+  const value = payload[name];
+  if (value === undefined || isText(value, most)) return value;
+  throw tokenRefused(`${name} is no text`);
+}
+
+/** NumericDate (RFC 7519 §2), whole seconds. */
+function wantTime(payload: Readonly<Record<string, unknown>>, name: string): number {
+  const value = payload[name];
+  if (typeof value === 'number' && Number.isInteger(value) && value >= 0 && value <= lastSecond)
+    return value * 1000;
+  throw tokenRefused(`${name} is missing or no time`);
+}
+
+/** RFC 7519 §4.1.3 allows a list; of several, whoever holds the token could use it elsewhere. */
+function readAudience(value: unknown): string {
+  const list: readonly unknown[] = Array.isArray(value) ? value : [value];
+  const [only, ...others] = list;
+  if (isText(only) && others.length === 0) return only;
+  throw tokenRefused('aud is missing or not exactly one');
+}
+
+function readRoles(value: unknown = []): readonly string[] {
+  if (Array.isArray(value) && value.length <= mostRoles && value.every(role => isText(role))) return value;
+  throw tokenRefused('roles is no list of texts');
+}
+
+/** RFC 7800 §3.1. Another way of confirmation than ours is one that we cannot check. */
+function readConfirmation(value: unknown): string | undefined {
+  if (value === undefined) return undefined;
+  const text = isJsonObject(value) && Object.keys(value).length === 1 ? value['x5t#S256'] : undefined;
+  if (typeof text === 'string' && thumbprint.test(text)) return text;
+  throw tokenRefused('cnf is none of ours');
+}

@@ -1,0 +1,60 @@
+/**
+ * One small document over HTTPS, from the place that configuration names and from no other: redirects are not
+ * followed, so that an answer cannot send us to an address inside; time and size have limits.
+ */
+import type { IncomingMessage } from 'node:http';
+import { get, type RequestOptions } from 'node:https';
+import type { ConnectionOptions } from 'node:tls';
+import type { Clock } from '../base/clock.js';
+
+export interface FetchOptions {
+  readonly url: URL;
+  /** PEM; the system's own roots when undefined. */
+  readonly rootCertificates?: string | Buffer | undefined;
+  /** From the first packet to the last, ms. */
+  readonly timeoutMs: number;
+  readonly mostBytes: number;
+  readonly clock: Clock;
+}
+
+/** Gives the body of a 200; anything else rejects with an Error. */
+export function fetchDocument({
+  url,
+  rootCertificates,
+  timeoutMs,
+  mostBytes,
+  clock,
+}: FetchOptions): Promise<Buffer> {
+  const options: RequestOptions & Pick<ConnectionOptions, 'ALPNProtocols'> = {
+    // A connection of its own: there is one in minutes.
+    agent: false,
+    ALPNProtocols: ['http/1.1'],
+    headers: { accept: 'application/json' },
+    ...(rootCertificates !== undefined && { ca: rootCertificates }),
+  };
+  return new Promise((resolve, reject) => {
+    const request = get(url, options, response => {
+      readBody(response, mostBytes).then(resolve, (error: unknown) => {
+        reject(error instanceof Error ? error : new Error('no body', { cause: error }));
+        request.destroy();
+      });
+    });
+    const timer = clock.after(timeoutMs, () =>
+      request.destroy(new Error(`no answer within ${timeoutMs} ms`)),
+    );
+    request.on('error', reject);
+    request.on('close', () => timer.cancel());
+  });
+}
+
+async function readBody(response: IncomingMessage, mostBytes: number): Promise<Buffer> {
+  if (response.statusCode !== 200) throw new Error(`status ${response.statusCode ?? 0}, 200 is wanted`);
+  const parts: Buffer[] = [];
+  let length = 0;
+  for await (const part of response as AsyncIterable<Buffer>) {
+    length += part.length;
+    if (length > mostBytes) throw new Error(`more than ${mostBytes} bytes`);
+    parts.push(part);
+  }
+  return Buffer.concat(parts);
+}

@@ -1,0 +1,122 @@
+/**
+ * The verifier before the routes of another program: reads `authorization`, puts the claims where handlers find them,
+ * or answers 401 with a problem document (RFC 9457) and `WWW-Authenticate` (RFC 6750 §3). Frameworks are known by
+ * their shape alone.
+ */
+import { RollcallError } from '../base/errors.js';
+import type { TokenClaims } from './claims.js';
+import { tokenMissing } from './refusals.js';
+
+/** A request of fastify, express or node:http. */
+export interface GuardedRequest {
+  readonly headers: { readonly authorization?: string | undefined };
+  readonly socket?: unknown;
+}
+
+/** What handlers find on a request that came through. */
+export interface WithPrincipal {
+  principal: TokenClaims;
+}
+
+/** What fastify's reply has. */
+export interface GuardedReply {
+  code(status: number): unknown;
+  header(name: string, value: string): unknown;
+  send(body: unknown): unknown;
+}
+
+/** What the response of express and of node:http has. */
+export interface GuardedResponse {
+  statusCode: number;
+  setHeader(name: string, value: string): unknown;
+  end(body: string): unknown;
+}
+
+export type FastifyGuard = (request: GuardedRequest, reply: GuardedReply) => Promise<unknown>;
+export type ExpressGuard = (
+  request: GuardedRequest,
+  response: GuardedResponse,
+  next: (error?: unknown) => void,
+) => void;
+
+/** Verifies a token that came with this certificate (DER), if any. */
+export type VerifyBearer = (token: string, certificate: Buffer | undefined) => Promise<TokenClaims>;
+
+const bearer = /^Bearer +(\S+)$/i;
+
+/** The token in `authorization: Bearer …`; TOKEN_REFUSED without one. */
+export function bearerOf(authorization: string | undefined): string {
+  const [, token] = bearer.exec(authorization ?? '') ?? [];
+  if (token === undefined) throw tokenMissing();
+  return token;
+}
+
+export function fastifyGuard(verify: VerifyBearer): FastifyGuard {
+  return async (request, reply) => {
+    try {
+      await admit(request, verify);
+      return undefined;
+    } catch (error) {
+      const { status, headers, body } = answerTo(error, request);
+      reply.code(status);
+      for (const [name, value] of Object.entries(headers)) reply.header(name, value);
+      reply.send(body);
+      return reply;
+    }
+  };
+}
+
+export function expressGuard(verify: VerifyBearer): ExpressGuard {
+  return (request, response, next) => {
+    admit(request, verify).then(
+      () => next(),
+      (error: unknown) => {
+        const { status, headers, body } = answerTo(error, request);
+        response.statusCode = status;
+        for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
+        response.end(body);
+      },
+    );
+  };
+}
+
+async function admit(request: GuardedRequest, verify: VerifyBearer): Promise<void> {
+  const claims = await verify(bearerOf(request.headers.authorization), certificateOf(request.socket));
+  (request as GuardedRequest & WithPrincipal).principal = claims;
+}
+
+interface Answer {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: string;
+}
+
+function answerTo(error: unknown, { headers }: GuardedRequest): Answer {
+  if (!(error instanceof RollcallError))
+    return problem(500, new RollcallError('INTERNAL', 'something went wrong on this side'));
+  if (error.code !== 'TOKEN_REFUSED') return problem(503, error, { 'retry-after': '5' });
+  // RFC 6750 §3.1: a request without a token is told the scheme and no error.
+  const challenge = bearer.test(headers.authorization ?? '')
+    ? `Bearer error="invalid_token", error_description="${error.message}"`
+    : 'Bearer';
+  return problem(401, error, { 'www-authenticate': challenge });
+}
+
+function problem(
+  status: number,
+  { code, message, hint }: RollcallError,
+  headers: Answer['headers'] = {},
+): Answer {
+  return {
+    status,
+    headers: { ...headers, 'content-type': 'application/problem+json', 'cache-control': 'no-store' },
+    body: JSON.stringify({ type: 'about:blank', status, title: message, code, detail: hint }),
+  };
+}
+
+/** What the peer showed in the TLS handshake, if it was one; whether it was trusted does not matter to a thumbprint. */
+function certificateOf(socket: unknown): Buffer | undefined {
+  const tls = socket as { getPeerCertificate?: () => { raw?: unknown } | null } | null | undefined;
+  const raw = tls?.getPeerCertificate?.()?.raw;
+  return Buffer.isBuffer(raw) ? raw : undefined;
+}

@@ -1,0 +1,144 @@
+/**
+ * For programs that take tokens of a link: one line verifies them, without asking the link but for its public keys.
+ *
+ * ```ts
+ * const verifier = createTokenVerifier({ issuer: 'https://link.example.org:9093', audience: 'logging-service' });
+ * fastify.addHook('onRequest', verifier.fastify());          // request.principal, or 401
+ * express.use(verifier.express());                           // request.principal, or 401
+ * new Server({ interceptors: [verifier.grpc()] });           // verifier.claimsOf(call), or UNAUTHENTICATED
+ * ```
+ *
+ * What it cannot know is whether the link has revoked a token meanwhile: that shows at the token's end, minutes later.
+ */
+import { createHash, timingSafeEqual } from 'node:crypto';
+import type { ServerInterceptor } from '@grpc/grpc-js';
+import { systemClock, type Clock } from '../base/clock.js';
+import { RollcallError } from '../base/errors.js';
+import { isTokenAlgorithm, leastSecretBytes, type TokenAlgorithm } from './algorithms.js';
+import { checkToken, type TokenCheck } from './check-token.js';
+import type { TokenClaims } from './claims.js';
+import { fetchDocument } from './fetch-document.js';
+import { grpcGuard, type ClaimsByMetadata, type GrpcGuardOptions } from './grpc-guard.js';
+import { expressGuard, fastifyGuard, type ExpressGuard, type FastifyGuard } from './http-guard.js';
+import { createIssuerKeys } from './issuer-keys.js';
+import { tokenRefused } from './refusals.js';
+import { decodeBase64url } from './strict-json.js';
+
+export type { TokenAlgorithm } from './algorithms.js';
+export type { TokenClaims } from './claims.js';
+export type { ExpressGuard, FastifyGuard, WithPrincipal } from './http-guard.js';
+export type { GrpcGuardOptions } from './grpc-guard.js';
+export { RollcallError } from '../base/errors.js';
+
+/** As the link's operator handed it over: base64url of 32 bytes or more. Without a kid it is tried for every token. */
+export interface SharedSecret {
+  readonly kid?: string | undefined;
+  readonly secret: string;
+}
+
+export interface VerifierOptions {
+  /** `iss` exactly; the keys are at `/.well-known/jwks.json` below it, over HTTPS. */
+  readonly issuer: string;
+  /** `aud`: the name of this program. */
+  readonly audience: string;
+  /** Those with public keys unless told; with secrets HS256 alone. */
+  readonly algorithms?: readonly TokenAlgorithm[];
+  /** PEM of the roots that the link's server certificate goes back to; the system's own unless told. */
+  readonly rootCertificates?: string | Buffer;
+  /** For an audience with HS256, in place of public keys. Several during a rotation. */
+  readonly secrets?: string | readonly SharedSecret[];
+  /** 30 seconds unless told, ms. */
+  readonly clockToleranceMs?: number;
+  readonly clock?: Clock;
+}
+
+export interface TokenVerifier {
+  /**
+   * TOKEN_REFUSED for a token that is not good here and now; LINK_UNREACHABLE when there are no keys yet and the link
+   * is away. A token that is bound to a certificate is refused without that certificate (DER).
+   */
+  readonly verify: (token: string, certificate?: Buffer) => Promise<TokenClaims>;
+  /** A hook: `fastify.addHook('onRequest', verifier.fastify())`, or the `onRequest` of a route. */
+  fastify(): FastifyGuard;
+  /** Middleware, for express and whatever has its shape. */
+  express(): ExpressGuard;
+  /** An interceptor for a server of @grpc/grpc-js. */
+  grpc(options?: GrpcGuardOptions): ServerInterceptor;
+  /** In a gRPC handler: what came with the call; undefined for a public method. */
+  claimsOf(call: { readonly metadata: object }): TokenClaims | undefined;
+}
+
+/** CONFIG_INVALID for options that cannot work, or not safely. */
+export function createTokenVerifier(options: VerifierOptions): TokenVerifier {
+  const check = toCheck(options);
+  const claimsByMetadata: ClaimsByMetadata = new WeakMap();
+
+  async function verify(token: string, certificate?: Buffer): Promise<TokenClaims> {
+    const claims = await checkToken(token, check);
+    expectHolder(claims, certificate);
+    return claims;
+  }
+
+  return {
+    verify,
+    fastify: () => fastifyGuard(verify),
+    express: () => expressGuard(verify),
+    grpc: (grpcOptions = {}) => grpcGuard(verify, claimsByMetadata, grpcOptions),
+    claimsOf: ({ metadata }) => claimsByMetadata.get(metadata),
+  };
+}
+
+const fetchWithinMs = 5_000;
+const mostJwksBytes = 256 * 1024;
+
+function toCheck(options: VerifierOptions): TokenCheck {
+  const { issuer, audience, secrets, clock = systemClock, clockToleranceMs = 30_000 } = options;
+  if (audience === '') throw unfit('the audience is empty');
+  const algorithms = options.algorithms ?? (secrets === undefined ? ['ES256', 'RS256'] : ['HS256']);
+  const fits = algorithms.every(
+    each => isTokenAlgorithm(each) && (each === 'HS256') === (secrets !== undefined),
+  );
+  if (algorithms.length === 0 || !fits) throw unfit('HS256 goes with secrets, ES256 and RS256 go without');
+  const findKeys = secrets === undefined ? keysOfIssuer(options, clock) : keysOfSecrets(secrets);
+  return { issuer, audience, algorithms, findKeys, now: () => clock.now(), toleranceMs: clockToleranceMs };
+}
+
+function keysOfIssuer({ issuer, rootCertificates }: VerifierOptions, clock: Clock): TokenCheck['findKeys'] {
+  const url = jwksUrl(issuer);
+  const fetch = () =>
+    fetchDocument({ url, rootCertificates, timeoutMs: fetchWithinMs, mostBytes: mostJwksBytes, clock });
+  return createIssuerKeys({ fetch, clock }).findKeys;
+}
+
+function jwksUrl(issuer: string): URL {
+  const url = URL.canParse(issuer) ? new URL(issuer) : undefined;
+  if (url?.protocol !== 'https:' || url.username !== '' || url.search !== '' || url.hash !== '')
+    throw unfit('the issuer is no https:// address');
+  return new URL(`${issuer.replace(/\/+$/, '')}/.well-known/jwks.json`);
+}
+
+function keysOfSecrets(secrets: string | readonly SharedSecret[]): TokenCheck['findKeys'] {
+  const list: readonly SharedSecret[] = typeof secrets === 'string' ? [{ secret: secrets }] : secrets;
+  // An empty list would refuse everything, and be found out late.
+  if (list.length === 0) throw unfit('there is no secret');
+  const keys = list.map(({ kid, secret }) => ({ kid, key: readSecret(secret) }));
+  return kid => keys.filter(each => each.kid === undefined || each.kid === kid).map(({ key }) => key);
+}
+
+function readSecret(text: string): Buffer {
+  const secret = decodeBase64url(text);
+  if (secret && secret.length >= leastSecretBytes) return secret;
+  throw unfit('a secret is not base64url of 32 bytes or more');
+}
+
+/** RFC 8705 §3: whoever took the token without the key of the certificate has nothing. */
+function expectHolder({ confirmation }: TokenClaims, certificate: Buffer | undefined): void {
+  if (confirmation === undefined) return;
+  const shown = certificate && createHash('sha256').update(certificate).digest();
+  if (!shown || !timingSafeEqual(shown, Buffer.from(confirmation, 'base64url')))
+    throw tokenRefused('the certificate it is bound to was not shown');
+}
+
+function unfit(what: string): RollcallError {
+  return new RollcallError('CONFIG_INVALID', `the token verifier cannot work: ${what}`);
+}

@@ -1,0 +1,799 @@
+/** Who may ask, by the command against a real link over TLS: from the first login on, and each command about access. */
+import { createHash, generateKeyPairSync, randomBytes, X509Certificate } from 'node:crypto';
+import { copyFile, mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:https';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { PassThrough } from 'node:stream';
+import { Secret, TOTP } from 'otpauth';
+import t from 'tap';
+import { systemClock } from '../../src/base/clock.js';
+import { createLog } from '../../src/base/log.js';
+import { systemRandom } from '../../src/base/random.js';
+import { readSettings } from '../../src/base/settings.js';
+import { askHttp } from '../../src/cli/control-http.js';
+import { openTarget } from '../../src/cli/control-options.js';
+import type { Login } from '../../src/cli/login-store.js';
+import { runCommand } from '../../src/cli/program.js';
+import type { Output } from '../../src/cli/terminal.js';
+import { isUsable, linkSettings } from '../../src/link/config.js';
+import { createLink } from '../../src/link/link.js';
+import { createMemoryStore } from '../../src/link/store/memory.js';
+import { makeFolder } from '../harness/folder.js';
+import { writeCertificates } from '../harness/test-link.js';
+import { Kept, run, type RunOptions, type Said } from './fixtures/shell.js';
+
+const folder = await makeFolder(t);
+await writeCertificates(folder);
+const roots = join(folder, 'ca.crt');
+
+/** A link nobody has been to yet: its first admin comes in by the setup code. */
+async function startLink() {
+  const config = readSettings(linkSettings, {
+    flags: {
+      'data-dir': join(folder, 'data'),
+      'ssl-ca-certfile': roots,
+      'ssl-certfile': join(folder, 'server.pem'),
+      'ssl-keyfile': join(folder, 'server.key'),
+      'node-address': '127.0.0.1:0',
+      'control-address': '127.0.0.1:0',
+      'token-algorithms': 'ES256,logging/eu=HS256',
+    },
+    environment: {},
+    environmentPrefix: 'ROLLCALL_LINK_',
+  });
+  if (!isUsable(config)) throw new Error('the settings of the link are not usable');
+  const log = createLog({ level: 'silent', name: 'link', destination: { write: () => undefined } });
+  const parts = { config, store: createMemoryStore(), clock: systemClock, random: systemRandom, log };
+  const link = createLink(parts);
+  await link.start();
+  t.teardown(() => link.close());
+  return link;
+}
+
+const link = await startLink();
+const control = `127.0.0.1:${link.addresses.control.port}`;
+
+async function secretFile(name: string, text: string): Promise<string> {
+  const path = join(folder, name);
+  await writeFile(path, text, { mode: 0o600 });
+  return path;
+}
+
+const passwords = {
+  ada: await secretFile('ada-password', 'correct horse battery\n'),
+  vera: await secretFile('vera-password', 'staple of the viewer\r\n'),
+  fresh: await secretFile('fresh-password', 'another few words here'),
+  short: await secretFile('short-password', 'short'),
+};
+
+/** Where somebody keeps logins: each a machine of their own. */
+const home = (name: string): string => join(folder, 'homes', name);
+
+/** Runs a command at somebody's machine. */
+function at(where: string, words: readonly string[], options: RunOptions = {}): Promise<Said> {
+  const environment = { ROLLCALL_CONFIG_HOME: home(where), ...options.environment };
+  return run(words, { ...options, environment });
+}
+
+const here = ['--control', control, '--root-certificates', roots] as const;
+
+function logIn(where: string, user: string, file: string, ...more: string[]): Promise<Said> {
+  return at(where, ['login', ...here, '--user', user, '--password-file', file, ...more]);
+}
+
+const ada = (words: readonly string[], options?: RunOptions): Promise<Said> => at('ada', words, options);
+
+/** The JSON a command of ada's printed, which must have worked. */
+async function adaJson<T>(...words: string[]): Promise<T> {
+  const said = await ada([...words, '--json']);
+  if (said.code !== 0) throw new Error(said.stderr);
+  return JSON.parse(said.stdout) as T;
+}
+
+const loginFile = (where: string, profile = 'default'): string => join(home(where), `login-${profile}.json`);
+
+async function readLogin(where: string): Promise<Login> {
+  return JSON.parse(await readFile(loginFile(where), 'utf8')) as Login;
+}
+
+/** As if a quarter of an hour had passed since the last command. */
+async function age(where: string): Promise<Login> {
+  const login = { ...(await readLogin(where)), accessEndsAt: Date.now() + 5_000 };
+  await writeFile(loginFile(where), JSON.stringify(login), { mode: 0o600 });
+  return login;
+}
+
+async function copyHome(from: string, to: string): Promise<void> {
+  await mkdir(home(to), { recursive: true });
+  for (const name of await readdir(home(from))) await copyFile(join(home(from), name), join(home(to), name));
+}
+
+/** Answers what is asked on standard error, as a person who waits for the question. */
+class Asking extends Kept {
+  constructor(readonly answer: (question: string) => void) {
+    super(true);
+  }
+
+  override _write(chunk: Buffer, encoding: string, done: () => void): void {
+    super._write(chunk, encoding, done);
+    const question = /^(.+): $/.exec(chunk.toString())?.[1];
+    if (question !== undefined) setImmediate(() => this.answer(question));
+  }
+}
+
+/** Runs a command of ada's with somebody at the keyboard. `answer` is given the question and all that was shown. */
+async function attended(
+  words: readonly string[],
+  answer: (question: string, shown: string) => string,
+): Promise<Said> {
+  const keyboard = Object.assign(new PassThrough(), { isTTY: true });
+  const before = Object.getOwnPropertyDescriptor(process, 'stdin');
+  Object.defineProperty(process, 'stdin', { value: keyboard, configurable: true });
+  const stdout = new Kept();
+  const stderr: Asking = new Asking(question => keyboard.write(`${answer(question, stderr.text)}\n`));
+  try {
+    const code = await runCommand(words, {
+      stdout: stdout as Output,
+      stderr: stderr as Output,
+      environment: { ROLLCALL_CONFIG_HOME: home('ada'), NO_COLOR: '1' },
+      now: () => Date.now(),
+      onInterrupt: () => () => undefined,
+    });
+    return { code, stdout: stdout.text, stderr: stderr.text };
+  } finally {
+    if (before) Object.defineProperty(process, 'stdin', before);
+  }
+}
+
+void t.test('the first admin comes in by the setup code, once', async t => {
+  const code = join(folder, 'data', 'setup-code');
+  const setup = ['--setup', '--setup-code-file', code];
+  const wrong = await secretFile('wrong-code', 'AAAAA-AAAAA-AAAAA-AAAAA-AAAAA\n');
+  const refused = await logIn('ada', 'ada', passwords.ada, '--setup', '--setup-code-file', wrong);
+  t.match(refused, { code: 1, stdout: '', stderr: /^error: the setup code is not valid\nhint: it is in/ });
+  await t.rejects(stat(home('ada')), 'nothing is kept of a login that was refused');
+  const unfit = await logIn('ada', 'ada', passwords.short, ...setup);
+  t.match(unfit, { code: 1, stderr: /^error: a password wants 12 to 256 characters/ });
+
+  t.same(await logIn('ada', 'ada', passwords.ada, ...setup), {
+    code: 0,
+    stdout: `✅ Logged in to ${control} as ada, the first admin.\n`,
+    stderr: '',
+  });
+  for (const name of ['login-default.json', 'profiles.json'])
+    t.equal((await stat(join(home('ada'), name))).mode & 0o777, 0o600, name);
+  await t.rejects(stat(code), 'the code is gone');
+  const kept = await secretFile('kept-code', 'AAAAA-AAAAA-AAAAA-AAAAA-AAAAA\n');
+  t.equal((await logIn('eve', 'eve', passwords.ada, '--setup', '--setup-code-file', kept)).code, 1);
+
+  const said = await ada(['whoami']);
+  t.match(said, { code: 0, stderr: '' });
+  t.match(said.stdout, /^Name {8}ada\nKind {8}user\nTenant {6}default\nRoles {7}admin\nMay {9}audit:read, /);
+  t.match(await adaJson('whoami'), { name: 'ada', kind: 'user', roles: ['admin'], tenant: 'default' });
+});
+
+void t.test('users are created, listed, changed and kept out', async t => {
+  const made = await ada(['users', 'create', 'vera', '--role', 'viewer', '--password-file', passwords.vera]);
+  t.same(made, { code: 0, stdout: '✅ User vera created as viewer.\n', stderr: '' });
+  const words = ['users', 'create', 'otto', '--role', 'operator', '--role', 'viewer'];
+  t.match(await adaJson(...words, '--password-file', passwords.vera), {
+    id: /^user:[0-9a-f]{32}$/,
+    name: 'otto',
+    roles: ['operator', 'viewer'],
+    enabled: true,
+    secondFactor: false,
+    createdAt: /^\d{4}-.*Z$/,
+  });
+  const taken = await ada(['users', 'create', 'Vera', '--role', '', '--password-file', passwords.vera]);
+  t.match(taken, { code: 1, stderr: 'error: there is a user named Vera already\n' });
+  const open = join(folder, 'open-password');
+  await writeFile(open, 'readable by everybody', { mode: 0o644 });
+  const readable = await ada(['users', 'create', 'x', '--role', 'viewer', '--password-file', open]);
+  t.match(readable, { code: 2, stderr: /can be read by others.*\nhint: chmod 600/ });
+  t.match(await ada(['users', 'create', 'x', '--role', 'viewer']), {
+    code: 2,
+    stderr: 'error: cannot ask for the new password here\nhint: give --password-file FILE\n',
+  });
+  t.match(await ada(['users', 'create', 'x']), { code: 2, stderr: /required option '--role <ROLE>'/ });
+
+  const plain = await ada(['users', 'list']);
+  const [head = '', ...rows] = plain.stdout.trimEnd().split('\n');
+  t.match(head, /^User {2}Roles {13}Status {3}Second Factor {2}Created {15}ID$/);
+  t.equal(rows.length, 3);
+  t.ok(rows.some(row => /^vera {2}viewer {12}enabled {2}off {12}\d{4}-.*Z {2}user:/.test(row)));
+  const boxed = await ada(['users', 'list'], { isTTY: true });
+  t.match(boxed.stdout, /^┏━.*\n┃\x1b\[1m User /);
+
+  t.same(await ada(['users', 'change', 'otto', '--role', 'viewer', '--disable']), {
+    code: 0,
+    stdout: '✅ User otto changed: now viewer, disabled, all sessions ended.\n',
+    stderr: '',
+  });
+  t.match((await logIn('otto', 'otto', passwords.vera)).stderr, /^error: name, password or code is wrong\n/);
+  t.match((await ada(['users', 'list'], { isTTY: true })).stdout, '\x1b[31mdisabled\x1b[0m');
+  t.match(await adaJson('users', 'change', 'otto', '--enable', '--role', ''), { enabled: true, roles: [] });
+
+  t.match(await ada(['users', 'change', 'otto']), { code: 2, stderr: /^error: nothing was said/ });
+  t.match(await ada(['users', 'change', 'otto', '--enable', '--disable']), { code: 2, stderr: /together/ });
+  t.match(await ada(['users', 'change', '', '--enable']), { code: 2, stderr: /wants a name/ });
+  for (const name of ['nobody', '..', '../roles', 'a/b', 'a\x1b[2Jb'])
+    t.match(await ada(['users', 'change', name, '--enable']), {
+      code: 1,
+      stderr: 'error: there is no such user\n',
+    });
+});
+
+void t.test('who may not is told what it takes', async t => {
+  t.equal((await logIn('vera', 'vera', passwords.vera)).code, 0);
+  const asked: readonly (readonly [string, ...string[]])[] = [
+    ['users:manage', 'users', 'list'],
+    ['users:manage', 'users', 'change', 'vera', '--role', 'admin'],
+    ['users:manage', 'users', 'password', 'ada', '--password-file', passwords.vera],
+    ['roles:manage', 'roles', 'define', 'mine', 'nodes:read'],
+    ['roles:manage', 'roles', 'remove', 'mine'],
+    ['services:manage', 'services', 'list'],
+    ['services:manage', 'services', 'create', 'mine'],
+    ['services:manage', 'services', 'secret', 'mine'],
+    ['tokens:issue', 'tokens', 'create', 'mine', '--role', 'viewer', '--ttl', '1h'],
+    ['keys:rotate', 'keys', 'list'],
+    ['keys:rotate', 'keys', 'rotate', '--drop-old'],
+    ['keys:rotate', 'keys', 'secret', 'logging/eu'],
+    ['tenants:manage', 'tenants', 'list'],
+    ['tenants:manage', 'tenants', 'create', 'mine', '--admin', 'vera', '--password-file', passwords.vera],
+  ];
+  for (const [permission, ...words] of asked) {
+    const said = await at('vera', words);
+    t.match(said, { code: 1, stdout: '', stderr: `needs ${permission}\nhint: ` }, words.join(' '));
+  }
+  t.equal((await at('vera', ['roles', 'matrix'])).code, 0, 'what roles allow is for everybody to see');
+});
+
+void t.test('the matrix has permissions as rows and roles as columns', async t => {
+  t.same(await ada(['roles', 'define', 'watcher', 'nodes:read', 'audit:read']), {
+    code: 0,
+    stdout: '✅ Role watcher allows audit:read, nodes:read.\n',
+    stderr: '',
+  });
+  t.match(await adaJson('roles', 'define', 'stopper', 'runs:stop'), {
+    name: 'stopper',
+    builtIn: false,
+    permissions: ['runs:stop'],
+  });
+  const said = await ada(['roles', 'matrix']);
+  t.match(
+    said.stdout,
+    /^Permission +admin {2}operator {2}viewer {2}stopper {2}watcher\nnodes:read +✓ {6}✓ {9}✓ {7}- {8}✓\n/,
+  );
+  t.match(said.stdout, /^tenants:manage +✓ {6}- {9}- {7}- {8}-$/m);
+  t.match((await ada(['roles', 'matrix', '--wide'])).stdout, /nodes:revoke .* revoke any node$/m);
+  t.match((await ada(['roles', 'matrix'], { isTTY: true })).stdout, '│ \x1b[32m✓\x1b[0m ');
+  const { roles, permissions } = await adaJson<{ roles: { name: string }[]; permissions: object[] }>(
+    ...['roles', 'matrix'],
+  );
+  t.same(
+    roles.map(({ name }) => name),
+    ['admin', 'operator', 'viewer', 'stopper', 'watcher'],
+  );
+  t.match(permissions[0], { name: 'nodes:read', allows: /^see all nodes/ });
+
+  t.match(await ada(['roles', 'define', 'watcher', 'nodes:fly']), {
+    code: 1,
+    stderr: /^error: no permission here: nodes:fly\nhint: `rollcall roles matrix`/,
+  });
+  t.match(await ada(['roles', 'define', 'Admin', 'nodes:read']), { code: 1, stderr: /is built in/ });
+  t.match(await ada(['roles', 'define', 'watcher']), { code: 2, stderr: /missing required argument/ });
+  t.match(await ada(['roles', 'remove', 'watcher']), { code: 0, stdout: /^✅ Role watcher removed; / });
+  t.same(await adaJson('roles', 'remove', 'stopper'), { removed: 'stopper' });
+  t.match(await ada(['roles', 'remove', 'watcher']), { code: 1, stderr: /^error: there is no such role/ });
+});
+
+/** What ssh-keygen writes for a P-256 key (RFC 5656 §3.1). */
+function opensshLine(): string {
+  const { x = '', y = '' } = generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey.export({
+    format: 'jwk',
+  });
+  const point = Buffer.concat([Buffer.of(4), Buffer.from(x, 'base64url'), Buffer.from(y, 'base64url')]);
+  const fields = [Buffer.from('ecdsa-sha2-nistp256'), Buffer.from('nistp256'), point];
+  const blob = fields.flatMap(field => [Buffer.of(0, 0, 0, field.length), field]);
+  return `ecdsa-sha2-nistp256 ${Buffer.concat(blob).toString('base64')} ada@desk\n`;
+}
+
+interface ServiceJson {
+  readonly id: string;
+  readonly name: string;
+  readonly secrets: number;
+  readonly publicKeys: readonly string[];
+  readonly certificates: readonly string[];
+  readonly secret?: string;
+}
+
+const findService = async (name: string): Promise<ServiceJson | undefined> =>
+  (await adaJson<ServiceJson[]>('services', 'list')).find(each => each.name === name);
+
+void t.test(
+  'services come with a secret, keys or certificates, and get what they were registered with',
+  async t => {
+    t.match(await ada(['services', 'list']), { code: 0, stdout: /^Service /, stderr: /^hint: no service/ });
+    const flags = [
+      '--role',
+      'viewer',
+      '--audience',
+      'logging/eu',
+      '--audience',
+      'billing',
+      '--scope',
+      'write',
+    ];
+    const limits = ['--address', '127.0.0.0/8', '--token-lifetime', '5m'];
+    const made = await ada(['services', 'create', 'shipper', ...flags, ...limits, '--secret']);
+    t.match(made, { code: 0, stderr: /^hint: the secret is shown this once/ });
+    const [, id = '', secret = ''] =
+      /^✅ Service shipper created\.\n {3}client_id {2}(\S+)\n {3}client_secret {2}(\S+)\n$/.exec(
+        made.stdout,
+      ) ?? [];
+    t.match(secret, /^rcs_/);
+
+    const target = await openTarget(control, roots);
+    const form = { grant_type: 'client_credentials', audience: 'logging/eu', scope: 'write', client_id: id };
+    const tokenFor = (client_secret: string): Promise<{ expires_in: number }> =>
+      askHttp(target, { method: 'POST', path: '/auth/token', form: { ...form, client_secret } });
+    t.match(await tokenFor(secret), { expires_in: 300 });
+
+    const renewed = await ada(['services', 'secret', 'shipper']);
+    t.match(renewed, { code: 0, stdout: /^rcs_[\w-]{43}\n$/, stderr: /^hint: .*\nhint: the one before it/ });
+    t.match(await tokenFor(renewed.stdout.trim()), { expires_in: 300 });
+    const third = await adaJson<ServiceJson>('services', 'secret', id);
+    t.match(third, { name: 'shipper', secrets: 2, secret: /^rcs_/ });
+    await t.rejects(tokenFor(secret), { code: 'LOGIN_REFUSED' }, 'the one before the last is gone');
+
+    const listed = await ada(['services', 'list']);
+    t.match(
+      listed.stdout,
+      /^shipper {2}enabled {2}viewer {2}logging\/eu, billing {2}write {3}127\.0\.0\.0\/8 {2}5m {11}2 secrets {3}service:/m,
+    );
+    const change = ['--audience', 'billing', '--scope', '', '--disable', '--end-tokens'];
+    t.same(await ada(['services', 'change', 'shipper', ...change]), {
+      code: 0,
+      stdout: '✅ Service shipper changed; its tokens have ended.\n',
+      stderr: '',
+    });
+    t.match(await adaJson('services', 'change', 'shipper', '--enable', '--token-lifetime', '90s'), {
+      enabled: true,
+      audiences: ['billing'],
+      scopes: [],
+      tokenLifetimeMs: 90_000,
+      createdAt: /Z$/,
+    });
+
+    const fails: readonly (readonly [RegExp, number, ...string[]])[] = [
+      [/nothing was said/, 2, 'change', 'shipper'],
+      [/--token-lifetime wants a duration, not "soon"/, 2, 'change', 'shipper', '--token-lifetime', 'soon'],
+      [/last 1 to 60 minutes/, 1, 'change', 'shipper', '--token-lifetime', '2h'],
+      [/there is no role ghost/, 1, 'create', 'x', '--role', 'ghost'],
+      [/there is a service named shipper already/, 1, 'create', 'shipper'],
+      [/there is no such service/, 1, 'secret', 'nobody'],
+    ];
+    for (const [stderr, code, ...words] of fails)
+      t.match(await ada(['services', ...words]), { code, stderr });
+  },
+);
+
+void t.test('keys and certificates of services are read from files, in the forms people have', async t => {
+  const write = async (name: string, content: string): Promise<string> => {
+    await writeFile(join(folder, name), content);
+    return join(folder, name);
+  };
+  const pemOf = (type: 'rsa' | 'ec'): string => {
+    const pair =
+      type === 'rsa'
+        ? generateKeyPairSync('rsa', { modulusLength: 2048 })
+        : generateKeyPairSync('ec', { namedCurve: 'P-256' });
+    return pair.publicKey.export({ type: 'spki', format: 'pem' }).toString();
+  };
+  const line = await write('service.ssh', opensshLine());
+  const pems = [pemOf('rsa'), pemOf('ec')];
+  const files = await Promise.all(pems.map((pem, index) => write(`service-${index}.pub`, `${pem}\n`)));
+  const keyFlags = [...files, line].flatMap(file => ['--public-key', file]);
+  const certificate = join(folder, 'server.pem');
+  const made = await ada(['services', 'create', 'signer', ...keyFlags, '--certificate', certificate]);
+  t.match(made, {
+    code: 0,
+    stdout: /^✅ Service signer created\.\n {3}client_id {2}service:\w+\n$/,
+    stderr: '',
+  });
+  const { raw } = new X509Certificate(await readFile(certificate));
+  const thumbprint = createHash('sha256').update(raw).digest('base64url');
+  t.match(await findService('signer'), {
+    secrets: 0,
+    publicKeys: [pems[0], pems[1], /^-----BEGIN PUBLIC KEY-----\n/],
+    certificates: [thumbprint],
+  });
+  t.match((await ada(['services', 'list'])).stdout, /signer .* 3 keys, one certificate {2}/);
+
+  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  const privatePem = privateKey.export({ type: 'pkcs8', format: 'pem' }).toString();
+  const damaged = pems[1]?.replace('MFkw', 'MFkx') ?? '';
+  const fails: readonly (readonly [RegExp, string, string])[] = [
+    [/private key/, '--public-key', await write('private.pem', privatePem)],
+    [/is damaged/, '--public-key', await write('damaged.pub', damaged)],
+    [/there is no such file/, '--public-key', join(folder, 'missing')],
+    [/a certificate is wanted/, '--certificate', files[0] ?? ''],
+    [
+      /is damaged/,
+      '--certificate',
+      await write('damaged.crt', '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n'),
+    ],
+  ];
+  for (const [stderr, flag, path] of fails)
+    t.match(await ada(['services', 'create', 'x', flag, path]), { code: 2, stdout: '', stderr }, path);
+  t.equal(await findService('x'), undefined);
+});
+
+void t.test('API tokens are told once, written for their owner alone, listed and revoked', async t => {
+  t.match(await ada(['tokens', 'list']), { code: 0, stdout: /^Token /, stderr: /^hint: no token is there/ });
+  const create = ['tokens', 'create', 'ci', '--role', 'viewer', '--ttl', '30d'];
+  const made = await ada(create);
+  t.match(made.stdout, /^[\w-]+\.[\w-]+\.[\w-]+\n$/, 'the token alone');
+  t.match(made.stderr, /^hint: the token is shown this once and ends \d{4}-/);
+  const token = { ROLLCALL_TOKEN: made.stdout.trim() };
+  t.match((await ada(['whoami'], { environment: token })).stdout, /^Roles +viewer\n/m);
+
+  const output = join(folder, 'ci-token');
+  const written = await ada([...create, '--output', output]);
+  t.match(written, { code: 0, stdout: `✅ Token ci written to ${output}; it ends `, stderr: /--token-file/ });
+  t.equal((await stat(output)).mode & 0o777, 0o600);
+  t.equal((await ada(['whoami', '--token-file', output])).code, 0);
+  const json = await adaJson<{ id: string; token: string }>(...create.with(2, 'other'));
+  t.match(json, { name: 'other', holderName: 'ada', roles: ['viewer'], expiresAt: /Z$/, token: /\./ });
+  t.match(await adaJson(...create, '--output', join(folder, 'second')), {
+    token: undefined,
+    output: /second$/,
+  });
+
+  const tokens = await adaJson<{ id: string }[]>('tokens', 'list');
+  t.equal(tokens.length, 4);
+  t.match(
+    (await ada(['tokens', 'list'])).stdout,
+    /^other {2}ada {5}viewer {2}\d{4}-.*Z {2}\d{4}-.*Z {2}[0-9a-f]+$/m,
+  );
+  t.match(await ada([...create, '--output', output]), {
+    code: 2,
+    stderr: /exists already\nhint: give another name/,
+  });
+  const nowhere = join(folder, 'no', 'such', 'folder');
+  t.match(await ada([...create, '--output', nowhere]), {
+    code: 2,
+    stdout: '',
+    stderr: /there is no such folder/,
+  });
+  t.equal((await adaJson<unknown[]>('tokens', 'list')).length, 4, 'no token that nobody has is left');
+
+  t.same(await ada(['tokens', 'revoke', json.id]), {
+    code: 0,
+    stdout: `✅ Token ${json.id} revoked.\n`,
+    stderr: '',
+  });
+  const refused = await ada(['roles', 'matrix'], { environment: { ROLLCALL_TOKEN: json.token } });
+  t.match(refused, {
+    code: 1,
+    stderr: 'error: the token was revoked\nhint: the token came from ROLLCALL_TOKEN; ',
+  });
+  const [first = ''] = tokens.map(({ id }) => id).filter(id => id !== json.id);
+  t.same(await adaJson('tokens', 'revoke', first), { revoked: first });
+  t.match(await ada(['tokens', 'revoke', first]), { code: 1, stderr: 'error: there is no such API token\n' });
+
+  t.match(await ada(create.with(6, 'x')), { code: 2, stderr: /--ttl wants a duration, not "x"/ });
+  t.match(await ada(create.with(6, '2s')), { code: 1, stderr: /lasts a minute to 366 days/ });
+  t.match(await ada(create.slice(0, 5)), { code: 2, stderr: /required option '--ttl/ });
+  const byToken = await ada([...create, '--token-file', output]);
+  t.equal(byToken.code, 1, 'a token makes no tokens');
+});
+
+void t.test('keys are listed, rotated, and handed to the audience that has a secret', async t => {
+  const keys = await adaJson<{ kid: string; algorithm: string }[]>('keys', 'list');
+  const signing = keys.find(({ algorithm }) => algorithm === 'ES256')?.kid ?? '';
+  t.match((await ada(['keys', 'list'])).stdout, /^Key +Algorithm {2}Audience +Use {4}Created +Retired\n/);
+  const secrets = await ada(['keys', 'secret', 'logging/eu']);
+  t.match(secrets, {
+    code: 0,
+    stdout: /^Key +Secret\n[0-9a-f]{32} {2}[\w-]{43}\n$/,
+    stderr: /^hint: who has/,
+  });
+  const before = await adaJson<{ kid: string; secret: string }[]>('keys', 'secret', 'logging/eu');
+  t.match(before, [{ kid: /^[0-9a-f]{32}$/, secret: /^[\w-]{43}$/ }]);
+  t.match(await ada(['keys', 'secret', 'rollcall']), { code: 1, stderr: /no secret to hand out\nhint: / });
+
+  const rotated = await ada(['keys', 'rotate', '--audience', 'logging/eu']);
+  t.match(rotated, { code: 0, stderr: /rollcall keys secret AUDIENCE/ });
+  t.match(
+    rotated.stdout,
+    /^✅ Key \w+ signs now for logging\/eu\.\n✅ Key \w+ verifies still for logging\/eu\.\n$/,
+  );
+  t.same((await adaJson<unknown[]>('keys', 'secret', 'logging/eu'))[1], before[0]);
+  t.match(await adaJson('keys', 'rotate'), { retired: Array(2).fill({ retiredAt: /Z$/ }), dropped: [] });
+  t.match((await ada(['keys', 'list'])).stdout, new RegExp(`^${signing} +ES256 +all +verifies `, 'm'));
+  t.equal((await ada(['whoami'])).code, 0, 'a token of before still counts');
+});
+
+void t.test('a tenant has its first admin from the start, and sees nothing of the others', async t => {
+  const create = ['tenants', 'create', 'north', '--admin', 'nora', '--password-file', passwords.vera];
+  t.same(await ada(create), {
+    code: 0,
+    stdout: '✅ Tenant north created; nora is its admin.\n',
+    stderr: 'hint: its admin logs in with: rollcall login --profile north --tenant north --user nora\n',
+  });
+  t.match(await ada(create), { code: 1, stderr: 'error: there is a tenant named north already\n' });
+  t.match(await adaJson(...create.with(2, 'south')), { name: 'south', admin: 'nora', createdAt: /Z$/ });
+  t.match((await ada(['tenants', 'list'])).stdout, /^Tenant {3}Created\ndefault {2}-\nnorth {4}\d{4}-/);
+  t.match(await adaJson('tenants', 'list'), [{ name: 'default', createdAt: null }, {}, {}]);
+
+  const profile = ['--profile', 'north'];
+  t.equal((await logIn('nora', 'nora', passwords.vera, '--tenant', 'north', ...profile)).code, 0);
+  const users = await at('nora', ['users', 'list', '--json', ...profile]);
+  t.match(JSON.parse(users.stdout), [{ name: 'nora', roles: ['admin'] }]);
+  t.match(await at('nora', ['tenants', 'list', ...profile]), { code: 1, stderr: /needs tenants:manage/ });
+  const foreign = await at('nora', ['users', 'change', 'vera', '--disable', ...profile]);
+  t.match(foreign, { code: 1, stderr: 'error: there is no such user\n' });
+});
+
+void t.test('an access token near its end is exchanged unseen, by two commands at once too', async t => {
+  const before = await age('ada');
+  t.match(await ada(['whoami']), { code: 0, stderr: '' });
+  const after = await readLogin('ada');
+  t.not(after.refreshToken, before.refreshToken);
+  t.ok(after.accessEndsAt > Date.now() + 60_000);
+  t.equal((await stat(loginFile('ada'))).mode & 0o777, 0o600);
+
+  for (let round = 0; round < 3; round += 1) {
+    await age('ada');
+    const said = await Promise.all([ada(['whoami']), ada(['users', 'list']), ada(['nodes', 'list'])]);
+    t.same(
+      said.map(({ code }) => code),
+      [0, 0, 0],
+    );
+  }
+  const strays = (await readdir(home('ada'))).filter(name => !/^(login-default|profiles)\.json$/.test(name));
+  t.same(strays, []);
+});
+
+void t.test('a second login elsewhere leaves the first as it is, and each ends alone', async t => {
+  t.equal((await logIn('laptop', 'ada', passwords.ada)).code, 0);
+  for (const where of ['ada', 'laptop', 'ada', 'laptop']) {
+    await age(where);
+    t.equal((await at(where, ['whoami'])).code, 0, where);
+  }
+  await copyHome('laptop', 'thief');
+  t.same(await at('laptop', ['logout']), {
+    code: 0,
+    stdout: '✅ Logged out; the session of ada has ended.\n',
+    stderr: '',
+  });
+  t.match(await at('laptop', ['whoami']), {
+    code: 2,
+    stderr: /^error: nobody is logged in to the link at .*\nhint: log in with rollcall login; /,
+  });
+  t.match(await at('laptop', ['logout']), { code: 0, stderr: 'hint: nobody was logged in\n' });
+  t.match(await at('thief', ['whoami']), { code: 1, stderr: /^error: the token was revoked\n/ });
+  await age('thief');
+  t.match(await at('thief', ['whoami']), {
+    code: 1,
+    stderr: /^error: the refresh token is not valid\nhint: log in/,
+  });
+  t.equal((await ada(['whoami'])).code, 0);
+});
+
+void t.test('a login is kept under the profile that is meant, be it new', async t => {
+  const environment = { ROLLCALL_PROFILE: 'site-b' };
+  const words = ['login', ...here, '--user', 'vera', '--password-file', passwords.vera];
+  t.match(await at('desk', words, { environment }), { code: 0, stderr: '' });
+  t.match((await at('desk', ['whoami'], { environment })).stdout, /^Name +vera\n/);
+  t.equal((await at('desk', ['whoami'])).code, 2, 'the default profile has none');
+  t.equal((await at('desk', ['login', '--profile', '../x', ...here])).code, 2);
+  const damaged = loginFile('desk', 'site-b');
+  await writeFile(damaged, '{"user":1}', { mode: 0o600 });
+  t.match(await at('desk', ['whoami'], { environment }), {
+    code: 2,
+    stderr: /holds no login\nhint: log in again/,
+  });
+});
+
+void t.test('the own password wants the old one, and ends every session', async t => {
+  const own = ['users', 'password', '--old-password-file'];
+  t.equal((await logIn('tablet', 'vera', passwords.vera)).code, 0);
+  const wrong = await at('vera', [...own, passwords.ada, '--password-file', passwords.fresh]);
+  t.match(wrong, { code: 1, stdout: '', stderr: 'error: the password is wrong\n' });
+  t.same(await at('vera', [...own, passwords.vera, '--password-file', passwords.fresh]), {
+    code: 0,
+    stdout: '✅ Password changed; every session has ended.\n',
+    stderr: 'hint: log in again, here too: rollcall login\n',
+  });
+  for (const where of ['vera', 'tablet']) t.equal((await at(where, ['whoami'])).code, 1, where);
+  t.equal((await logIn('vera', 'vera', passwords.fresh)).code, 0);
+  const back = [...own, passwords.fresh, '--password-file', passwords.vera, '--json'];
+  t.same(JSON.parse((await at('vera', back)).stdout), { changed: true });
+
+  t.match(await ada(['users', 'password', 'vera', '--password-file', passwords.fresh]), {
+    code: 0,
+    stdout: '✅ Password of vera set; every session has ended.\n',
+  });
+  t.match(await adaJson('users', 'password', 'vera', '--password-file', passwords.vera), { name: 'vera' });
+  t.match(await ada(['users', 'password', 'vera', '--old-password-file', passwords.vera]), { code: 2 });
+
+  const texts = ['correct horse battery', 'typed by a person', 'typed by a human'];
+  const differing = await attended(['users', 'password'], question =>
+    question === 'password'
+      ? (texts[0] ?? '')
+      : question.endsWith('again')
+        ? (texts[2] ?? '')
+        : (texts[1] ?? ''),
+  );
+  t.match(differing, { code: 2, stderr: /error: the two were not the same\n/ });
+  for (const text of texts) t.notMatch(differing.stderr, text, 'what is typed is not shown');
+});
+
+void t.test('a second factor is put on with a code of it, asked for at login, and taken off', async t => {
+  const codeOf = (shown: string): string => {
+    const [, secret = ''] = /secret {2}([A-Z2-7]+)\n/.exec(shown) ?? [];
+    return new TOTP({ secret: Secret.fromBase32(secret) }).generate();
+  };
+  t.match(await ada(['users', 'second-factor', 'on', '--password-file', passwords.ada]), {
+    code: 2,
+    stderr: /error: cannot ask for the code that the app shows here/,
+  });
+  t.match(await ada(['users', 'second-factor', 'up']), { code: 2, stderr: /takes "on" or "off"/ });
+  const put = await attended(['users', 'second-factor', 'on'], (question, shown) =>
+    question === 'password' ? 'correct horse battery' : codeOf(shown),
+  );
+  t.equal(put.code, 0, put.stderr);
+  t.match(put.stderr, /secret {2}[A-Z2-7]{32}\n {3}URI {5}otpauth:\/\/totp\/Rollcall:ada\?/);
+  t.match(put.stdout, /^([0-9a-z]{5}-[0-9a-z]{5}\n){10}$/, 'the recovery codes alone');
+  t.notMatch(put.stderr, 'correct horse battery');
+  t.match((await ada(['users', 'list'])).stdout, /^ada .* on /m);
+
+  const [one = '', two = ''] = put.stdout.split('\n');
+  t.match(await logIn('phone', 'ada', passwords.ada), { code: 2, stderr: /cannot ask for the code of the/ });
+  t.equal((await logIn('phone', 'ada', passwords.ada, '--code', one)).code, 0);
+  t.equal((await logIn('phone', 'ada', passwords.ada, '--code', one)).code, 1, 'a code counts once');
+  const words = ['login', ...here, '--user', 'ada', '--password-file', passwords.ada];
+  t.match(await attended(words, () => two), { code: 0, stdout: /^✅ Logged in/ });
+
+  const off = ['users', 'second-factor', 'off', '--password-file', passwords.ada];
+  t.same(await ada(off), { code: 0, stdout: '✅ The second factor is off.\n', stderr: '' });
+  const again = await attended(['users', 'second-factor', 'on', '--json'], (question, shown) =>
+    question === 'password' ? 'correct horse battery' : codeOf(shown),
+  );
+  t.match(JSON.parse(again.stdout), { secondFactor: true, recoveryCodes: { length: 10 } });
+  t.same(JSON.parse((await ada([...off, '--json'])).stdout), { secondFactor: false });
+});
+
+/** A link that lies, or one whose data somebody wrote into: real TLS, any text in every answer. */
+async function startLiar(evil: string) {
+  const times = { createdAt: 1, expiresAt: 1e300, retiredAt: Number.MIN_VALUE };
+  const thing = {
+    ...{
+      id: evil,
+      name: evil,
+      roles: [evil],
+      permissions: [evil, 'runs:read'],
+      holderName: evil,
+      holder: evil,
+    },
+    ...{ audiences: [evil], scopes: [evil], addresses: [evil], publicKeys: [evil], certificates: [evil] },
+    ...{
+      kid: evil,
+      algorithm: evil,
+      audience: evil,
+      secret: evil,
+      tokenLifetimeMs: 1,
+      secrets: 1,
+      enabled: true,
+    },
+    ...{ kind: evil, tenant: evil, allows: evil, builtIn: false, secondFactor: false, ...times },
+  };
+  const lists = ['users', 'roles', 'services', 'tokens', 'keys', 'tenants', 'permissions', 'secrets'];
+  const more = { made: [thing], retired: [thing], dropped: [thing], recoveryCodes: [evil] };
+  const wrapped = { service: thing, record: thing, token: evil, ...more };
+  const asked: string[] = [];
+  let isRefusing = false;
+  const server = createServer(
+    { cert: await readFile(join(folder, 'server.pem')), key: await readFile(join(folder, 'server.key')) },
+    (request, response) => {
+      asked.push(`${request.method} ${request.url}`);
+      const listed = Object.fromEntries(
+        lists.filter(list => !(list === 'roles' && request.method !== 'GET')).map(list => [list, [thing]]),
+      );
+      // A listing and one thing differ only in these.
+      const isOne = request.method !== 'GET' || request.url === '/auth/me';
+      const answer = { ...thing, ...(isOne ? {} : listed), ...wrapped };
+      response.statusCode = isRefusing ? 403 : 200;
+      response.end(JSON.stringify(isRefusing ? { code: 'NOT_ALLOWED', title: evil, detail: evil } : answer));
+    },
+  );
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve));
+  t.teardown(() => server.close());
+  return {
+    asked,
+    control: `127.0.0.1:${(server.address() as AddressInfo).port}`,
+    refuse: () => void (isRefusing = true),
+  };
+}
+
+void t.test('no text from a link moves the cursor or makes lines of its own', async t => {
+  const evil = `x\x1b[2J\x9b1m\r\nerror: forged\u202e\u2028\x07${String.fromCodePoint(0xe0041)}`;
+  const tame = await startLiar('x');
+  const liar = await startLiar(evil);
+  const token = await secretFile('some-token', randomBytes(16).toString('hex'));
+  const file = ['--password-file', passwords.vera];
+  const asking: readonly (readonly string[])[] = [
+    ['whoami'],
+    ['users', 'list'],
+    ['users', 'create', 'n', '--role', 'r', ...file],
+    ['users', 'change', 'n', '--role', 'r'],
+    ['users', 'password', 'n', ...file],
+    ['roles', 'matrix', '--wide'],
+    ['roles', 'define', 'n', 'p'],
+    ['services', 'list'],
+    ['services', 'create', 'n', '--secret'],
+    ['services', 'change', 'n', '--enable'],
+    ['services', 'secret', 'n'],
+    ['tokens', 'create', 'n', '--role', 'r', '--ttl', '1h'],
+    ['tokens', 'list'],
+    ['keys', 'list'],
+    ['keys', 'rotate'],
+    ['keys', 'secret', 'a'],
+    ['tenants', 'list'],
+    ['tenants', 'create', 'n', '--admin', 'a', ...file],
+  ];
+  const ask = (where: { control: string }, words: readonly string[], isTTY: boolean): Promise<Said> => {
+    const way = ['--control', where.control, '--root-certificates', roots, '--token-file', token];
+    return at('eve', [...words, ...way], { isTTY, environment: { NO_COLOR: '1' } });
+  };
+  const unseen = /[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]|\p{Cf}/u;
+  const linesOf = ({ stdout, stderr }: Said): number[] =>
+    [stdout, stderr].map(each => each.split('\n').length);
+  for (const words of asking) {
+    for (const isTTY of [false, true]) {
+      const said = await ask(liar, words, isTTY);
+      const usual = await ask(tame, words, isTTY);
+      t.equal(said.code, 0, said.stderr);
+      t.notMatch(said.stdout + said.stderr, unseen, words.join(' '));
+      t.same(linesOf(said), linesOf(usual), `${words.join(' ')}: as many lines as ever`);
+    }
+    const { stdout } = await ask(liar, [...words, '--json'], true);
+    t.notMatch(stdout, unseen, `${words.join(' ')} --json`);
+    t.ok(
+      JSON.stringify(JSON.parse(stdout)).includes(JSON.stringify(evil).slice(1, -1)),
+      'and nothing is lost',
+    );
+  }
+  liar.refuse();
+  const refused = await ask(liar, ['users', 'list'], true);
+  t.match(refused, { code: 1, stderr: /^error: x.*\nhint: x.*\n$/ });
+  t.notMatch(refused.stderr, unseen);
+});
+
+void t.test('what a login is kept for goes to its link alone, whatever link is named', async t => {
+  const other = await startLiar('x');
+  const environment = { ROLLCALL_CONTROL: other.control, ROLLCALL_ROOT_CERTIFICATES: roots };
+  t.equal((await logIn('guest', 'vera', passwords.vera)).code, 0);
+  await copyHome('guest', 'guest-before');
+  const refused = await at('guest', ['users', 'list'], { environment });
+  t.match(refused, { code: 2, stderr: /nobody is logged in to the link at .*\nhint: a login is kept with/ });
+  const out = await at('guest', ['logout'], { environment: { ROLLCALL_CONTROL: other.control } });
+  t.match(out, { code: 0, stderr: '' });
+  t.match(await at('guest-before', ['whoami']), { code: 1, stderr: /the token was revoked/ });
+  t.same(other.asked, []);
+});
+
+void t.test('dropping the old keys ends every token there is', async t => {
+  const said = await ada(['keys', 'rotate', '--drop-old']);
+  t.match(said.stdout, /^✅ Key \S+ is gone; no token of it counts any more\.$/m);
+  t.match(said.stderr, /hint: tokens of before are refused, those of this login too: rollcall login\n/);
+  t.match(await ada(['users', 'list']), {
+    code: 1,
+    stderr: /hint: the token came from the login of ada; log in/,
+  });
+  await age('ada');
+  t.equal((await ada(['users', 'list'])).code, 0, 'the session itself goes on');
+});

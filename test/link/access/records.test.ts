@@ -1,0 +1,231 @@
+import t from 'tap';
+import { isRollcallError } from '../../../src/base/errors.js';
+import type { Log } from '../../../src/base/log.js';
+import { createAlerts, linesPerMinute, type AlertEvent } from '../../../src/link/access/alerts.js';
+import { createBoundedMap } from '../../../src/link/access/bounded-map.js';
+import { openDenied } from '../../../src/link/access/denied.js';
+import { decideRecord, listRecords, putRecord, readRecord } from '../../../src/link/access/records.js';
+import { createTenants } from '../../../src/link/access/tenants.js';
+import { createAudit, listEvents } from '../../../src/link/audit/audit.js';
+import { createMemoryStore } from '../../../src/link/store/memory.js';
+import { createPowerCutStore } from '../../../src/link/store/power-cut.js';
+import { createManualClock } from '../../harness/manual-clock.js';
+
+interface Line {
+  readonly fields: Record<string, unknown>;
+  readonly message: string;
+}
+
+function recordingLog(): Log & { readonly warnings: Line[] } {
+  const warnings: Line[] = [];
+  const ignore = (): void => undefined;
+  const log = {
+    warnings,
+    trace: ignore,
+    debug: ignore,
+    info: ignore,
+    error: ignore,
+    warn: (fields: Record<string, unknown>, message: string) => void warnings.push({ fields, message }),
+    child: (): Log => log,
+  };
+  return log;
+}
+
+void t.test('a record is what was put, and one that is not there is undefined', async test => {
+  const store = createMemoryStore();
+  test.equal(await readRecord(store, 'a/1'), undefined);
+  await store.commit([putRecord('a/2', { n: 2 }), putRecord('a/1', { n: 1 }), putRecord('b/1', {})]);
+  test.same(await readRecord(store, 'a/1'), { n: 1 });
+  test.same(await listRecords(store, 'a/'), [{ n: 1 }, { n: 2 }], 'in the order of the keys');
+});
+
+void t.test('a damaged record is an error that shows nothing of it', async test => {
+  const store = createMemoryStore();
+  for (const text of ['{"secret":', '7', 'null', '"text"', '']) {
+    await store.commit([{ type: 'put', key: 'a', value: Buffer.from(text) }]);
+    const error = await readRecord(store, 'a').catch((each: unknown) => each);
+    test.ok(isRollcallError(error, 'INTERNAL') && !error.message.includes('secret'), text);
+  }
+});
+
+void t.test('of many changes to one record at one time none is lost', async test => {
+  const store = createMemoryStore();
+  const add = () =>
+    decideRecord<{ n: number }, number>(store, 'count', before => {
+      const n = (before?.n ?? 0) + 1;
+      return { changes: [putRecord('count', { n })], result: n };
+    });
+  const results = await Promise.all(Array.from({ length: 12 }, add));
+  test.same(
+    results.sort((one, other) => one - other),
+    Array.from({ length: 12 }, (_, index) => index + 1),
+  );
+  test.same(await readRecord(store, 'count'), { n: 12 });
+});
+
+void t.test(
+  'who is always too late is told so in the end, and other errors are not tried again',
+  async test => {
+    const store = createMemoryStore();
+    let tries = 0;
+    const losing = decideRecord(store, 'a', async () => {
+      await store.commit([putRecord('a', { n: ++tries })]);
+      return { changes: [putRecord('a', {})], result: undefined };
+    });
+    await test.rejects(losing, { code: 'STORE_CONFLICT' });
+    test.equal(tries, 20);
+    const failing = createPowerCutStore();
+    failing.failWrites(new Error('gone'));
+    let asked = 0;
+    const once = decideRecord(failing.store, 'a', () => {
+      asked += 1;
+      return { changes: [putRecord('a', {})], result: undefined };
+    });
+    await test.rejects(once, { code: 'STORE_UNAVAILABLE' });
+    test.equal(asked, 1);
+  },
+);
+
+void t.test('a decision to do nothing, or to throw, writes nothing', async test => {
+  const disk = createPowerCutStore();
+  const none = await decideRecord(disk.store, 'a', () => ({ changes: [], result: 'none' }));
+  test.equal(none, 'none');
+  const thrown = decideRecord(disk.store, 'a', () => {
+    throw new RangeError('no');
+  });
+  await test.rejects(thrown, RangeError);
+  test.equal(disk.syncs(), 0);
+});
+
+void t.test('a denied token stays denied over a restart, until it has expired by itself', async test => {
+  const clock = createManualClock(1_700_000_000_000);
+  const store = createMemoryStore();
+  const log = recordingLog();
+  const first = await openDenied({ store, clock, log });
+  const inAMinute = clock.now() + 60_000;
+  await first.deny('short', inAMinute, [putRecord('other', { with: 'it' })]);
+  await first.deny('long/odd', clock.now() + 3_600_000, []);
+  test.same(await readRecord(store, 'other'), { with: 'it' }, 'in the same commit');
+  first.close();
+
+  const second = await openDenied({ store, clock, log });
+  test.ok(second.has('short') && second.has('long/odd'));
+  test.notOk(second.has('other') || second.has('__proto__') || second.has(''));
+  clock.advance(120_000);
+  test.ok(second.has('short'), 'a little beyond its end, for clocks that differ');
+  clock.advance(180_000);
+  await new Promise(resolve => setImmediate(resolve));
+  test.notOk(second.has('short'));
+  test.ok(second.has('long/odd'));
+  test.equal((await store.list({ prefix: 'access/denied/' })).length, 1, 'nor does the store keep it');
+  second.close();
+  const third = await openDenied({ store, clock, log });
+  test.ok(third.has('long/odd') && !third.has('short'));
+  third.close();
+});
+
+void t.test(
+  'a token is denied at once, even when the store fails, and a second word ends it no sooner',
+  async test => {
+    const clock = createManualClock(1_700_000_000_000);
+    const disk = createPowerCutStore();
+    const log = recordingLog();
+    const denied = await openDenied({ store: disk.store, clock, log });
+    const open = disk.hold();
+    const writing = denied.deny('a', clock.now() + 3_600_000, []);
+    test.ok(denied.has('a'), 'before it is written');
+    open();
+    await writing;
+    await denied.deny('a', clock.now() + 1_000, []);
+    disk.failWrites(new Error('gone'));
+    await test.rejects(denied.deny('b', clock.now() + 60_000, []), { code: 'STORE_UNAVAILABLE' });
+    test.ok(denied.has('b'));
+    clock.advance(1_800_000);
+    await new Promise(resolve => setImmediate(resolve));
+    test.ok(denied.has('a'));
+    test.match(log.warnings, [{ message: /could not forget/ }], 'and a failing sweep is only told');
+    denied.close();
+  },
+);
+
+void t.test(
+  'tenants: the default one is there, a name is one tenant whatever its case, and all is audited',
+  async test => {
+    const clock = createManualClock(1_700_000_000_000);
+    const store = createMemoryStore();
+    const tenants = createTenants({ store, audit: createAudit({ clock }), clock });
+    test.ok(await tenants.exists('default'));
+    await tenants.create('Ward-7', 'admin');
+    test.ok(await tenants.exists('Ward-7'));
+    for (const name of [
+      'ward-7',
+      'other',
+      '',
+      '__proto__',
+      'constructor',
+      'ward-7/../default',
+      '\u212aelvin',
+    ])
+      test.notOk(await tenants.exists(name), `there is no tenant ${name}`);
+    for (const name of ['default', 'DEFAULT', 'Ward-7', 'wARD-7'])
+      await test.rejects(tenants.create(name, 'admin'), { code: 'NAME_TAKEN' }, name);
+    for (const name of ['', '..', '-rf', '../../etc', 'a/b', 'a\nb', 'x'.repeat(64), '__proto__'])
+      await test.rejects(async () => tenants.create(name, 'admin'), { code: 'REQUEST_INVALID' }, name);
+    await tenants.create('constructor', 'admin');
+    test.same(
+      (await tenants.list()).map(({ name }) => name),
+      ['default', 'constructor', 'Ward-7'],
+    );
+    test.match(await listEvents(store, 'default', { limit: 10 }), [
+      { type: 'tenant.created', subject: 'Ward-7', by: 'admin' },
+      { type: 'tenant.created', subject: 'constructor' },
+    ]);
+  },
+);
+
+void t.test('a bounded map lets the entry go that was set longest ago', test => {
+  const map = createBoundedMap<number>(2);
+  map.set('a', 1);
+  map.set('b', 2);
+  map.set('a', 3);
+  map.set('c', 4);
+  test.same([map.get('a'), map.get('b'), map.get('c'), map.size], [3, undefined, 4, 2]);
+  map.delete('a');
+  test.equal(map.size, 1);
+  map.set('__proto__', 5);
+  test.equal(map.get('__proto__'), 5);
+  test.end();
+});
+
+void t.test('every alert is counted, few are written, and what was left out is said', test => {
+  const clock = createManualClock(1_700_000_000_000);
+  const log = recordingLog();
+  const counted: AlertEvent[] = [];
+  const alerts = createAlerts({ log, clock, count: event => void counted.push(event) });
+  for (let n = 0; n < 1000; n++) alerts.raise('security.login-failures', { n });
+  alerts.raise('security.token-denied', { address: '192.0.2.7' });
+  test.equal(counted.length, 1001);
+  test.equal(log.warnings.length, linesPerMinute + 1, 'each event has lines of its own');
+  test.same(log.warnings.at(-1)?.fields, { address: '192.0.2.7', event: 'security.token-denied' });
+  clock.advance(60_000);
+  alerts.raise('security.login-failures');
+  test.same(log.warnings.at(-1)?.fields, { leftOut: 990, event: 'security.login-failures' });
+  alerts.raise('security.login-failures');
+  test.same(log.warnings.at(-1)?.fields, { event: 'security.login-failures' });
+  test.end();
+});
+
+void t.test('what comes from outside cannot forge a line of an alert, nor its name', test => {
+  const log = recordingLog();
+  const alerts = createAlerts({ log, clock: createManualClock(), count: () => undefined });
+  alerts.raise('security.proof-refused', {
+    name: 'a\n{"level":"fatal"}\u001b[31m\u202e',
+    long: 'x'.repeat(5000),
+    event: 'other',
+  });
+  const [line] = log.warnings;
+  test.equal(line?.fields['event'], 'security.proof-refused');
+  test.notMatch(JSON.stringify(line?.fields), /\\n|\\u001b|\u202e/);
+  test.ok(String(line?.fields['long']).length <= 256);
+  test.end();
+});

@@ -1,0 +1,422 @@
+import t, { type Test } from 'tap';
+import { generateKeyPairSync, randomBytes } from 'node:crypto';
+import { chmod, mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { calculateJwkThumbprint, type JWK } from 'jose';
+import type { RollcallError } from '../../../src/base/errors.js';
+import { createLog } from '../../../src/base/log.js';
+import { systemRandom } from '../../../src/base/random.js';
+import {
+  openTokenKeys,
+  tokenKeyFileName,
+  type TokenAlgorithms,
+  type TokenKeys,
+  type TokenKeysOptions,
+} from '../../../src/link/access/token-keys.js';
+import { createManualClock, type ManualClock } from '../../harness/manual-clock.js';
+import { makeFolder } from '../../harness/folder.js';
+
+const dayMs = 86_400_000;
+const usualOnly: TokenAlgorithms = { usual: 'ES256', byAudience: {} };
+
+interface Opened {
+  readonly keys: TokenKeys;
+  readonly clock: ManualClock;
+  readonly folder: string;
+  readonly file: string;
+  readonly logged: string[];
+}
+
+async function open(t: Test, options: Partial<TokenKeysOptions> = {}): Promise<Opened> {
+  const folder = options.folder ?? (await makeFolder(t));
+  const clock = (options.clock as ManualClock | undefined) ?? createManualClock();
+  const logged: string[] = [];
+  const log = createLog({
+    level: 'debug',
+    name: 'link',
+    destination: { write: line => void logged.push(line) },
+  });
+  const keys = await openTokenKeys({
+    folder,
+    algorithms: usualOnly,
+    clock,
+    random: systemRandom,
+    log,
+    longestLifetimeMs: dayMs,
+    ...options,
+  });
+  t.teardown(() => keys.close());
+  return { keys, clock, folder, file: join(folder, tokenKeyFileName), logged };
+}
+
+interface KeyFile {
+  version: unknown;
+  refreshSecret: unknown;
+  keys: Record<string, unknown>[];
+}
+
+const readKeys = async (file: string): Promise<KeyFile> =>
+  JSON.parse(await readFile(file, 'utf8')) as KeyFile;
+const only = <T>(list: readonly T[]): T => {
+  if (list.length !== 1 || list[0] === undefined) throw new Error(`${list.length} instead of one`);
+  return list[0];
+};
+
+void t.test('the first start makes a key, a secret and a file for the owner alone', async t => {
+  const { keys, file } = await open(t);
+  t.equal((await stat(file)).mode & 0o777, 0o600);
+  t.equal(keys.refreshSecret.length, 32);
+  const { kid, algorithm } = await keys.signingKey('rollcall');
+  t.equal(algorithm, 'ES256');
+  t.same(
+    keys.list().map(key => ({ ...key, createdAt: 0 })),
+    [{ kid, algorithm: 'ES256', audience: null, createdAt: 0, retiredAt: null }],
+  );
+  const published = only(keys.jwks().keys);
+  t.equal(published.kid, await calculateJwkThumbprint(published as JWK), 'its name is its thumbprint');
+  t.same(Object.keys(published).sort(), ['alg', 'crv', 'kid', 'kty', 'use', 'x', 'y']);
+  t.equal((await keys.signingKey('another')).kid, kid, 'it serves every audience');
+});
+
+void t.test('a restart keeps keys and secret', async t => {
+  const first = await open(t, {
+    algorithms: { usual: 'ES256', byAudience: { studio: 'HS256', old: 'RS256' } },
+  });
+  const before = await Promise.all(['rollcall', 'studio', 'old'].map(each => first.keys.signingKey(each)));
+  await first.keys.rotate({ audience: 'rollcall' });
+  const list = first.keys.list();
+  await first.keys.close();
+  const second = await open(t, {
+    folder: first.folder,
+    clock: first.clock,
+    algorithms: { usual: 'ES256', byAudience: { studio: 'HS256', old: 'RS256' } },
+  });
+  t.same(second.keys.list(), list);
+  t.same(second.keys.refreshSecret, first.keys.refreshSecret);
+  t.same(second.keys.jwks(), first.keys.jwks());
+  for (const [index, audience] of ['rollcall', 'studio', 'old'].entries()) {
+    const { kid = '', algorithm = 'ES256' as const } = before[index] ?? {};
+    t.ok(second.keys.verifyingKey(audience, kid, algorithm), `what was signed for ${audience} verifies`);
+  }
+});
+
+void t.test('RS256 keys have 3072 bits, and HS256 has a secret for each audience', async t => {
+  const byAudience = { old: 'RS256', studio: 'HS256', logging: 'HS256' } as const;
+  const { keys } = await open(t, { algorithms: { usual: 'ES256', byAudience } });
+  const rsa = await keys.signingKey('old');
+  t.equal(rsa.algorithm, 'RS256');
+  t.equal(Buffer.from(keys.jwks().keys.find(key => key.kid === rsa.kid)?.n ?? '', 'base64url').length, 384);
+  const studio = only(await keys.secretOf('studio'));
+  const logging = only(await keys.secretOf('logging'));
+  t.not(studio.secret, logging.secret);
+  t.equal(Buffer.from(studio.secret, 'base64url').length, 32);
+  t.equal((await keys.signingKey('studio')).kid, studio.kid);
+  t.ok(keys.verifyingKey('studio', studio.kid, 'HS256'));
+  t.notOk(keys.verifyingKey('logging', studio.kid, 'HS256'), 'the secret of one is none for another');
+  t.notOk(keys.verifyingKey('studio', rsa.kid, 'HS256'), 'a public key is no secret');
+  t.notOk(keys.verifyingKey('old', rsa.kid, 'ES256'), 'nor is it for another algorithm');
+  t.notOk(keys.verifyingKey('old', 'made-up', 'RS256'));
+  const published = JSON.stringify(keys.jwks());
+  t.notOk(published.includes(studio.secret) || published.includes(studio.kid), 'secrets are not published');
+  t.notOk(/"(d|p|q|dp|dq|qi|k|oct)"/.test(published), 'nor is anything private');
+  await t.rejects(
+    keys.secretOf('rollcall'),
+    { code: 'REQUEST_INVALID' },
+    'public keys are not handed out as secrets',
+  );
+});
+
+void t.test('the secret of the link’s own audience never leaves it', async t => {
+  const { keys } = await open(t, { algorithms: { usual: 'HS256', byAudience: {} }, ownAudience: 'rollcall' });
+  t.equal((await keys.signingKey('rollcall')).algorithm, 'HS256');
+  await t.rejects(keys.secretOf('rollcall'), { code: 'REQUEST_INVALID' });
+  t.same(keys.jwks(), { keys: [] });
+});
+
+void t.test('an audience may be called as it likes', async t => {
+  const { keys } = await open(t, { algorithms: { usual: 'ES256', byAudience: { studio: 'HS256' } } });
+  for (const name of ['constructor', '__proto__', 'toString']) t.equal(keys.algorithmFor(name), 'ES256');
+});
+
+void t.test('a new key signs at once, the old one verifies until the longest token has ended', async t => {
+  const { keys, clock } = await open(t);
+  const old = await keys.signingKey('rollcall');
+  const { made, retired, dropped } = await keys.rotate();
+  t.same([made.length, retired.map(key => key.kid), dropped.length], [1, [old.kid], 0]);
+  const now = await keys.signingKey('rollcall');
+  t.equal(now.kid, only(made).kid);
+  t.not(now.kid, old.kid);
+  t.same(
+    keys.jwks().keys.map(key => key.kid),
+    [now.kid, old.kid],
+    'both are published',
+  );
+  clock.advance(dayMs);
+  t.ok(keys.verifyingKey('rollcall', old.kid, 'ES256'), 'at the end of its longest token');
+  clock.step(60_001);
+  t.notOk(
+    keys.verifyingKey('rollcall', old.kid, 'ES256'),
+    'a little later it does not count, dropped or not',
+  );
+  t.same(
+    keys.jwks().keys.map(key => key.kid),
+    [now.kid],
+  );
+  clock.advance(3_600_000);
+  await keys.close();
+  t.same(
+    keys.list().map(key => key.kid),
+    [now.kid],
+    'and it is dropped',
+  );
+});
+
+void t.test('after a leak the old keys are gone at once', async t => {
+  const { keys, file } = await open(t);
+  await keys.rotate();
+  const leaked = keys.list().map(key => key.kid);
+  const { retired, dropped } = await keys.rotate({ dropOld: true });
+  t.same([retired.length, dropped.length], [0, 2], 'the retired one too');
+  for (const kid of leaked) t.notOk(keys.verifyingKey('rollcall', kid, 'ES256'));
+  t.equal(keys.jwks().keys.length, 1);
+  const onDisk = await readFile(file, 'utf8');
+  t.notOk(
+    leaked.some(kid => onDisk.includes(kid)),
+    'nothing of them stays in the file',
+  );
+});
+
+void t.test('rotating for one audience leaves the secrets of others alone', async t => {
+  const algorithms = { usual: 'ES256', byAudience: { studio: 'HS256', logging: 'HS256' } } as const;
+  const { keys } = await open(t, { algorithms });
+  const [rollcall, studio, logging] = [
+    await keys.signingKey('rollcall'),
+    await keys.signingKey('studio'),
+    await keys.signingKey('logging'),
+  ];
+  await keys.rotate({ audience: 'studio' });
+  t.equal((await keys.signingKey('rollcall')).kid, rollcall.kid);
+  t.equal((await keys.signingKey('logging')).kid, logging.kid);
+  t.not((await keys.signingKey('studio')).kid, studio.kid);
+  const secrets = await keys.secretOf('studio');
+  t.same(
+    secrets.map(each => each.kid),
+    [(await keys.signingKey('studio')).kid, studio.kid],
+    'the newest first',
+  );
+  await keys.rotate();
+  t.not((await keys.signingKey('logging')).kid, logging.kid, 'without an audience all rotate');
+  const { made } = await keys.rotate({ audience: 'never-seen' });
+  t.equal(only(made).algorithm, 'ES256');
+});
+
+void t.test('an audience that has no secret yet gets its first one by rotating', async t => {
+  const { keys } = await open(t, { algorithms: { usual: 'ES256', byAudience: { studio: 'HS256' } } });
+  const { made, retired } = await keys.rotate({ audience: 'studio' });
+  t.same([only(made).audience, retired.length], ['studio', 0]);
+});
+
+void t.test(
+  'keys rotate by themselves after 90 days; a secret that others hold waits for a person',
+  async t => {
+    const algorithms = { usual: 'ES256', byAudience: { rollcall: 'HS256', studio: 'HS256' } } as const;
+    const options = { algorithms, ownAudience: 'rollcall', longestLifetimeMs: 400 * dayMs };
+    const { keys: first, clock, folder } = await open(t, options);
+    const kidsOf = async (keys: TokenKeys): Promise<string[]> =>
+      Promise.all(['any', 'rollcall', 'studio'].map(async each => (await keys.signingKey(each)).kid));
+    const before = await kidsOf(first);
+    clock.step(90 * dayMs - 7_200_000);
+    clock.advance(3_600_000);
+    await first.close();
+    t.same(await kidsOf(first), before, 'not an hour earlier');
+    const { keys, logged } = await open(t, { ...options, folder, clock });
+    clock.advance(3_600_000);
+    await keys.close();
+    const after = await kidsOf(keys);
+    t.not(after[0], before[0]);
+    t.not(after[1], before[1]);
+    t.equal(after[2], before[2]);
+    t.match(logged.join(''), /token keys changed/);
+    t.match(logged.join(''), /a token secret is due for rotation/);
+    t.notOk(
+      logged.some(line => line.includes(String(keys.jwks().keys[0]?.x))),
+      'of keys only names are logged',
+    );
+    clock.step(120 * dayMs);
+    const late = await open(t, { ...options, folder, clock });
+    t.not((await late.keys.signingKey('any')).kid, after[0], 'a link that was off does it when it starts');
+  },
+);
+
+void t.test('a rotation that fails is logged, and the old key goes on', async t => {
+  const { keys, clock, folder, logged } = await open(t);
+  const { kid } = await keys.signingKey('rollcall');
+  await rm(folder, { recursive: true });
+  clock.step(90 * dayMs);
+  clock.advance(3_600_000);
+  await keys.close();
+  t.match(logged.join(''), /token keys could not be rotated/);
+  t.equal((await keys.signingKey('rollcall')).kid, kid);
+});
+
+void t.test('parallel rotations take turns, and parallel first needs make one key', async t => {
+  const { keys, file } = await open(t, { algorithms: { usual: 'ES256', byAudience: { studio: 'HS256' } } });
+  const needed = await Promise.all(Array.from({ length: 20 }, () => keys.signingKey('studio')));
+  t.equal(new Set(needed.map(({ kid }) => kid)).size, 1);
+  const rotations = await Promise.all(Array.from({ length: 8 }, () => keys.rotate({ audience: 'rollcall' })));
+  const made = rotations.map(rotation => only(rotation.made).kid);
+  t.equal(new Set(made).size, 8);
+  t.equal((await keys.signingKey('rollcall')).kid, made.at(-1), 'the last one signs');
+  const shared = keys.list().filter(key => key.audience === null);
+  t.equal(shared.filter(key => key.retiredAt === null).length, 1, 'one key signs');
+  t.equal(shared.length, 9, 'none is lost');
+  t.same(
+    (await readKeys(file)).keys.map(key => key['kid']),
+    keys.list().map(key => key.kid),
+    'the file holds the same',
+  );
+});
+
+void t.test('a write that fails changes nothing', async t => {
+  const { keys, folder, file } = await open(t, {
+    algorithms: { usual: 'ES256', byAudience: { studio: 'HS256' } },
+  });
+  const before = { list: keys.list(), kid: (await keys.signingKey('rollcall')).kid };
+  const content = await readFile(file);
+  await rm(folder, { recursive: true });
+  await t.rejects(keys.rotate({ dropOld: true }), { code: 'ENOENT' });
+  await t.rejects(keys.signingKey('studio'), { code: 'ENOENT' }, 'a secret that was not kept signs nothing');
+  t.same(keys.list(), before.list);
+  t.equal((await keys.signingKey('rollcall')).kid, before.kid);
+  t.ok(keys.verifyingKey('rollcall', before.kid, 'ES256'));
+  await mkdir(folder);
+  await writeFile(file, content, { mode: 0o600 });
+  t.equal((await keys.rotate()).made.length, 1, 'and the next try goes well');
+});
+
+void t.test('what configuration asks for no more signs no more', async t => {
+  const first = await open(t, { algorithms: { usual: 'ES256', byAudience: { studio: 'HS256' } } });
+  const es = await first.keys.signingKey('rollcall');
+  const secret = await first.keys.signingKey('studio');
+  await first.keys.close();
+  const { keys, clock } = await open(t, {
+    folder: first.folder,
+    clock: first.clock,
+    algorithms: { usual: 'RS256', byAudience: {} },
+  });
+  t.equal((await keys.signingKey('rollcall')).algorithm, 'RS256');
+  const retired = keys.list().filter(key => key.retiredAt !== null);
+  t.same(new Set(retired.map(key => key.kid)), new Set([es.kid, secret.kid]));
+  clock.advance(dayMs + 7_200_000);
+  await keys.close();
+  t.equal(only(keys.list()).algorithm, 'RS256');
+});
+
+void t.test('a file that others can read is refused', async t => {
+  const { file, folder } = await open(t);
+  await chmod(file, 0o640);
+  await t.rejects(open(t, { folder }), { code: 'FILE_PERMISSIONS', hint: /chmod 600/ });
+});
+
+void t.test('a file that is no good is refused, with the kid and without a secret', async t => {
+  const byAudience = { studio: 'HS256', old: 'RS256' } as const;
+  const algorithms = { usual: 'ES256', byAudience } as const;
+  const { keys, file, folder } = await open(t, { algorithms });
+  await Promise.all(['rollcall', 'studio', 'old'].map(each => keys.signingKey(each)));
+  await keys.close();
+  const good = await readFile(file, 'utf8');
+  const kidOf = (algorithm: string): string =>
+    keys.list().find(key => key.algorithm === algorithm)?.kid ?? '';
+  const other = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey.export({ format: 'jwk' });
+  const p384 = generateKeyPairSync('ec', { namedCurve: 'P-384' }).privateKey.export({ format: 'jwk' });
+  const small = generateKeyPairSync('rsa', { modulusLength: 1024 }).privateKey.export({ format: 'jwk' });
+  type Edit = (key: Record<string, unknown>, file: KeyFile) => void;
+  const jwkOf = (key: Record<string, unknown>) => key['jwk'] as Record<string, string>;
+  const edits: [string, 'ES256' | 'RS256' | 'HS256', Edit][] = [
+    ['a key twice', 'ES256', (key, file) => void file.keys.push(key)],
+    [
+      'two secrets with one kid',
+      'HS256',
+      (key, file) => void file.keys.push({ ...key, audience: 'logging' }),
+    ],
+    ['a secret with the kid of a key', 'HS256', key => (key['kid'] = kidOf('ES256'))],
+    ['a secret of 255 bits', 'HS256', key => (jwkOf(key)['k'] = randomBytes(31).toString('base64url'))],
+    ['an empty secret', 'HS256', key => (jwkOf(key)['k'] = '')],
+    ['a secret that is no base64url', 'HS256', key => (jwkOf(key)['k'] = `${jwkOf(key)['k'] ?? ''}=`)],
+    ['a secret without an audience', 'HS256', key => (key['audience'] = null)],
+    ['a public key with an audience', 'ES256', key => (key['audience'] = 'studio')],
+    ['another private key', 'ES256', key => (jwkOf(key)['d'] = other.d ?? '')],
+    ['another key altogether', 'ES256', key => (key['jwk'] = other)],
+    ['a key on another curve', 'ES256', key => (key['jwk'] = p384)],
+    ['a point that is not on the curve', 'ES256', key => (jwkOf(key)['x'] = 'A'.repeat(43))],
+    ['no private part', 'ES256', key => delete jwkOf(key)['d']],
+    [
+      'exponents that belong to no key',
+      'RS256',
+      key => Object.assign(jwkOf(key), { d: jwkOf(key)['n'], dp: 'AQAB' }),
+    ],
+    ['another modulus', 'RS256', key => (jwkOf(key)['n'] = `${jwkOf(key)['n'] ?? ''}AAAA`)],
+    ['an RSA key of 1024 bits', 'RS256', key => (key['jwk'] = small)],
+    ['an RSA key for ES256', 'RS256', key => (key['algorithm'] = 'ES256')],
+    ['no algorithm', 'ES256', key => (key['algorithm'] = 'none')],
+    ['a date that is text', 'ES256', key => (key['createdAt'] = 'now')],
+    ['a retirement without a date', 'ES256', key => delete key['retiredAt']],
+    ['no key', 'ES256', key => delete key['jwk']],
+  ];
+  const secretPart = String(
+    jwkOf((JSON.parse(good) as KeyFile).keys.find(key => key['algorithm'] === 'ES256') ?? {})['d'],
+  );
+  for (const [title, algorithm, edit] of edits) {
+    const changed = JSON.parse(good) as KeyFile;
+    const key = changed.keys.find(each => each['algorithm'] === algorithm) ?? {};
+    edit(key, changed);
+    const kid = String(key['kid']);
+    const error = await refusal(file, folder, JSON.stringify(changed), algorithms);
+    t.equal(error.code, 'CONFIG_INVALID', title);
+    t.ok(error.message.includes(kid), `${title}: ${error.message}`);
+    t.notOk(JSON.stringify(error).includes(secretPart), 'no secret');
+  }
+  const half = good.slice(0, good.indexOf('"d"') + 20);
+  const texts: [string, string, RegExp][] = [
+    ['nothing', '', /damaged/],
+    ['half of it', half, /damaged/],
+    ['a list', '[]', /damaged/],
+    ['a newer version', good.replace('"version": 1', '"version": 2'), /another version/],
+    ['no version', good.replace('"version": 1,', ''), /damaged/],
+    ['a member twice', good.replace('{', '{"refreshSecret":"x",'), /damaged/],
+    [
+      'a short refresh secret',
+      good.replace(/"refreshSecret": "[^"]+"/, '"refreshSecret": "AAAA"'),
+      /damaged/,
+    ],
+    ['no refresh secret', good.replace(/"refreshSecret": "[^"]+",/, ''), /damaged/],
+    ['a kid that is a path', good.replace(kidOf('HS256'), '../../etc'), /no kid/],
+    ['a key that is text', good.replace(/"keys": \[/, '"keys": ["x",'), /damaged/],
+  ];
+  for (const [title, text, message] of texts) {
+    const error = await refusal(file, folder, text, algorithms);
+    t.equal(error.code, 'CONFIG_INVALID', title);
+    t.match(error.message, message, title);
+    t.notOk(
+      `${error.message} ${String(error.cause)}`.includes(half.slice(-10)),
+      'what stands in it is not quoted',
+    );
+  }
+  await writeFile(file, good);
+  t.equal((await open(t, { folder, algorithms })).keys.list().length, 3, 'and the file as it was is taken');
+
+  async function refusal(
+    path: string,
+    inFolder: string,
+    text: string,
+    wanted: TokenAlgorithms,
+  ): Promise<RollcallError> {
+    await writeFile(path, text);
+    try {
+      await open(t, { folder: inFolder, algorithms: wanted });
+    } catch (error) {
+      return error as RollcallError;
+    }
+    throw new Error(`taken: ${text.slice(0, 200)}`);
+  }
+});

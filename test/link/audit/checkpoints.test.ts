@@ -1,0 +1,367 @@
+/** Checkpoints, pages and exports of the audit log over real stores: memory, one that loses power, level. */
+import { chmod, readFile, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import t from 'tap';
+import { verifyCheckpoint } from '../../../src/audit-log/checkpoint.js';
+import { verifyExport, type VerifyOptions } from '../../../src/audit-log/verify-export.js';
+import type { Log } from '../../../src/base/log.js';
+import { systemRandom } from '../../../src/base/random.js';
+import { readPublicKey } from '../../../src/identity/key-file.js';
+import { generatePrivateKey, toPkcs8Pem } from '../../../src/identity/private-key.js';
+import { createAudit, type AuditEvent } from '../../../src/link/audit/audit.js';
+import { openCheckpoints, type Checkpoints } from '../../../src/link/audit/checkpoints.js';
+import { listEventPage, type EventPageQuery } from '../../../src/link/audit/events.js';
+import { exportLines } from '../../../src/link/audit/export.js';
+import { openLevelStore } from '../../../src/link/store/level.js';
+import { createMemoryStore } from '../../../src/link/store/memory.js';
+import { createPowerCutStore } from '../../../src/link/store/power-cut.js';
+import type { Store } from '../../../src/link/store/store.js';
+import { createManualClock, type ManualClock } from '../registry/manual-clock.js';
+
+const trustDomain = 'fleet.example';
+
+function keepingLog(): { readonly log: Log; readonly said: string[] } {
+  const said: string[] = [];
+  const say = (_fields: object, message: string) => void said.push(message);
+  const log: Log = {
+    trace: say,
+    debug: say,
+    info: say,
+    warn: say,
+    error: say,
+    child: () => log,
+  };
+  return { log, said };
+}
+
+interface Bench {
+  readonly folder: string;
+  readonly store: Store;
+  readonly clock: ManualClock;
+  readonly said: string[];
+  readonly checkpoints: Checkpoints;
+  readonly tell: (tenant: string, count: number) => Promise<void>;
+  readonly seqs: (tenant: string) => Promise<number[]>;
+  readonly check: (tenant: string, options?: VerifyOptions) => ReturnType<typeof verifyExport>;
+}
+
+async function openBench(store: Store, folder: string, every = 10): Promise<Bench> {
+  const clock = createManualClock();
+  const { log, said } = keepingLog();
+  const checkpoints = await openCheckpoints({
+    folder,
+    store,
+    clock,
+    random: systemRandom,
+    log,
+    trustDomain,
+    every,
+  });
+  const audit = createAudit({ clock });
+  const { publicKeyPem } = checkpoints;
+  return {
+    folder,
+    store,
+    clock,
+    said,
+    checkpoints,
+    async tell(tenant, count) {
+      for (let index = 0; index < count; index += 1) {
+        await store.commit([audit.auditChange(tenant, { type: 'x', by: 'me', detail: { index } })]);
+      }
+      await settle();
+    },
+    seqs: async tenant => (await checkpoints.list(tenant)).map(({ seq }) => seq),
+    check: (tenant, options) =>
+      verifyExport(exportLines({ store, tenant, trustDomain, publicKeyPem }), options),
+  };
+}
+
+/** Until what is under way in memory has come to its end. */
+async function settle(): Promise<void> {
+  for (let turn = 0; turn < 20; turn += 1) await nextTurn();
+}
+
+/** Waits for what a disk takes its time for. */
+async function until(holds: () => Promise<boolean>): Promise<void> {
+  while (!(await holds())) await nextTurn();
+}
+
+void t.test('a checkpoint every so many events, counted in each tenant, and one at close', async t => {
+  const bench = await openBench(createMemoryStore(), t.testdir());
+  const { checkpoints, tell, seqs, check } = bench;
+  await tell('a', 9);
+  await tell('b', 9);
+  t.strictSame([await seqs('a'), await seqs('b')], [[], []]);
+  await tell('a', 1);
+  t.strictSame([await seqs('a'), await seqs('b')], [[10], []]);
+  await tell('a', 25);
+  t.strictSame(await seqs('a'), [10, 20, 30]);
+  t.match(await check('a'), { ok: true, entries: 35, vouchedTo: 30 });
+  t.match(await checkpoints.latest('a'), {
+    version: 1,
+    tenant: 'a',
+    trustDomain,
+    seq: 30,
+    at: bench.clock.now(),
+  });
+  t.equal(await checkpoints.latest('c'), undefined);
+  await checkpoints.close();
+  await checkpoints.close();
+  t.strictSame([await seqs('a'), await seqs('b')], [[10, 20, 30, 35], [9]]);
+  t.match(await check('a'), { ok: true, vouchedTo: 35 });
+  t.match(await check('b'), { ok: true, vouchedTo: 9 });
+  const latest = await checkpoints.latest('a');
+  t.ok(latest && (await verifyCheckpoint(latest, readPublicKey(Buffer.from(checkpoints.publicKeyPem)))));
+  await tell('a', 30);
+  t.equal((await seqs('a')).length, 4, 'after close nothing is heard');
+  t.strictSame(bench.said, []);
+});
+
+void t.test('on request, of the newest entry, and the same again when nothing happened', async t => {
+  const { checkpoints, tell, seqs } = await openBench(createMemoryStore(), t.testdir());
+  await t.rejects(checkpoints.make('a'), { code: 'NOT_FOUND' });
+  await tell('a', 3);
+  const made = await Promise.all([checkpoints.make('a'), checkpoints.make('a')]);
+  t.strictSame(made[0], made[1]);
+  t.match(made[0], { seq: 3, tenant: 'a' });
+  await tell('a', 1);
+  t.equal((await checkpoints.make('a')).seq, 4);
+  await checkpoints.close();
+  t.strictSame(await seqs('a'), [3, 4], 'close adds none where there is no news');
+});
+
+void t.test('the key and the count go on across a restart', async t => {
+  const folder = t.testdir();
+  const path = join(folder, 'store');
+  const first = await openBench(await openLevelStore(path), folder);
+  await first.tell('a/b', 7);
+  await first.checkpoints.close();
+  await first.store.close();
+  t.equal((await stat(join(folder, 'audit-key.pem'))).mode & 0o777, 0o600);
+
+  const second = await openBench(await openLevelStore(path), folder);
+  t.equal(second.checkpoints.publicKeyPem, first.checkpoints.publicKeyPem);
+  await second.tell('a/b', 9);
+  t.strictSame(await second.seqs('a/b'), [7], 'nine since the last one');
+  await second.tell('a/b', 1);
+  await until(async () => (await second.seqs('a/b')).length === 2);
+  t.strictSame(await second.seqs('a/b'), [7, 17]);
+  await second.tell('a/b', 4);
+  // As after a crash: no close of the checkpoints.
+  await second.store.close();
+
+  const third = await openBench(await openLevelStore(path), folder, 4);
+  await until(async () => (await third.seqs('a/b')).length === 3);
+  t.strictSame(await third.seqs('a/b'), [7, 17, 21], 'what a crash prevented is made up for');
+  const made = await third.checkpoints.make('a/b');
+  t.match(await third.check('a/b', { keptCheckpoint: made }), { ok: true, entries: 21, vouchedTo: 21 });
+  t.strictSame(third.said, []);
+  await third.checkpoints.close();
+  await third.store.close();
+});
+
+void t.test('a failing store fails no event, is logged once, and gets its checkpoint later', async t => {
+  const power = createPowerCutStore();
+  const { clock, said, checkpoints, tell, seqs } = await openBench(power.store, t.testdir());
+  await tell('a', 9);
+  power.failReads(new Error('no'));
+  await tell('a', 3);
+  power.failReads(undefined);
+  t.equal(said.length, 1, 'once, not for every event');
+  t.match(said[0], 'could not make a checkpoint of the audit log; trying again later');
+  await tell('a', 1);
+  t.strictSame(await seqs('a'), []);
+  clock.advance(30_000);
+  await settle();
+  t.strictSame(await seqs('a'), [13]);
+  await tell('a', 10);
+  t.strictSame(await seqs('a'), [13, 23], 'then as before');
+  await tell('a', 1);
+  power.failWrites(new Error('no'));
+  await checkpoints.close();
+  t.equal(said.length, 2, 'a close that cannot write says so and ends');
+});
+
+void t.test('a commit does not wait for its checkpoint', async t => {
+  const memory = createMemoryStore();
+  let release: () => void = () => undefined;
+  const gate = new Promise<void>(resolve => (release = resolve));
+  const store: Store = {
+    ...memory,
+    async commit(changes, expectations) {
+      if (changes.some(change => 'key' in change && change.key.includes('/checkpoint/'))) await gate;
+      await memory.commit(changes, expectations);
+    },
+  };
+  const { checkpoints, tell, seqs } = await openBench(store, t.testdir(), 1);
+  await tell('a', 20);
+  t.strictSame(await seqs('a'), [], 'the first is still under way');
+  const closed = checkpoints.close();
+  release();
+  await closed;
+  t.strictSame(await seqs('a'), [1, 20], 'close waits for it, and makes the last one');
+  const lost = createPowerCutStore();
+  const bench = await openBench(lost.store, t.testdir({ two: {} }), 5);
+  await bench.tell('a', 5);
+  const kept = await bench.checkpoints.make('a');
+  const after = await openBench(lost.cut(), bench.folder, 5);
+  t.match(
+    await after.check('a', { keptCheckpoint: kept }),
+    { ok: true, vouchedTo: 5 },
+    'a made one is on the disk',
+  );
+  await after.checkpoints.close();
+});
+
+void t.test('a key that is not as it should be is refused, a new one is said', async t => {
+  const folder = t.testdir();
+  const path = join(folder, 'audit-key.pem');
+  const store = createMemoryStore();
+  const first = await openBench(store, folder);
+  await first.tell('a', 3);
+  await first.checkpoints.close();
+  const pem = await readFile(path, 'utf8');
+  t.notOk(JSON.stringify(first.checkpoints).includes('PRIVATE'));
+
+  await chmod(path, 0o644);
+  await t.rejects(openBench(store, folder), { code: 'FILE_PERMISSIONS' });
+  await chmod(path, 0o600);
+  await writeFile(path, 'nonsense');
+  await t.rejects(openBench(store, folder), { code: 'KEY_UNSUPPORTED' });
+  await writeFile(path, toPkcs8Pem(generatePrivateKey('P-384')));
+  await t.rejects(openBench(store, folder), { code: 'CONFIG_INVALID' });
+  await writeFile(path, pem);
+  const again = await openBench(store, folder);
+  t.equal(again.checkpoints.publicKeyPem, first.checkpoints.publicKeyPem);
+  await again.checkpoints.close();
+
+  const other = await openBench(store, t.testdir({ other: {} }));
+  t.match(other.said, [/the key of the audit log is new/]);
+  await other.checkpoints.close();
+  t.match(
+    await other.check('a'),
+    { ok: true, vouchedTo: 3 },
+    'one by the new key takes the place of the old',
+  );
+  t.match(await other.check('a', { publicKeyPem: first.checkpoints.publicKeyPem }), {
+    ok: false,
+    problems: [{ kind: 'other key' }],
+  });
+});
+
+void t.test('what was changed in the store is found, and a word once given stays', async t => {
+  const { store, checkpoints, tell, check, said } = await openBench(createMemoryStore(), t.testdir(), 5);
+  await tell('a', 12);
+  const kept = await checkpoints.make('a');
+  const prefix = 't/a/audit/';
+  const entries = await store.list({ prefix });
+  const last = entries.at(-1);
+  const middle = entries[6];
+  if (!last || !middle) throw new Error('no entries');
+  const original = middle.value;
+  const edited = Buffer.from(Buffer.from(original).toString().replace('"me"', '"mallory"'));
+  await store.commit([{ type: 'put', key: middle.key, value: edited }]);
+  t.match((await check('a')).problems, [{ kind: 'changed', seq: 7 }]);
+  await store.commit([{ type: 'put', key: middle.key, value: Buffer.from('{"x\n\u001b[2J') }]);
+  t.match((await check('a')).problems[0], { kind: 'damaged', seq: 7 });
+  t.match(await listEventPage(store, 'a', { limit: 50 }), { entries: { length: 11 }, damaged: [7] });
+  await store.commit([{ type: 'delete', key: middle.key }]);
+  t.match((await check('a')).problems[0], { kind: 'missing', seq: 7 });
+  await store.commit([{ type: 'put', key: middle.key, value: original }]);
+  t.ok((await check('a')).ok);
+
+  const ofLast = `t/a/checkpoint/${last.key.slice(prefix.length)}`;
+  const forged = Buffer.from(JSON.stringify({ ...kept, hash: 'ab'.repeat(32) }));
+  await store.commit([{ type: 'put', key: ofLast, value: forged }]);
+  await t.rejects(checkpoints.make('a'), {
+    code: 'INTERNAL',
+    message: /the audit log was changed: entry 12/,
+  });
+  await store.commit([{ type: 'delete', key: last.key }]);
+  t.match((await check('a', { keptCheckpoint: kept })).problems[0], { kind: 'truncated', seq: 12 });
+  await store.commit([{ type: 'put', key: last.key, value: Buffer.from('{') }]);
+  await t.rejects(checkpoints.make('a'), { code: 'INTERNAL', message: /damaged/ });
+  await checkpoints.close();
+  t.ok(said.length <= 1);
+});
+
+void t.test('an export is one moment of a log that goes on, for a large one too', async t => {
+  const { store, tell, checkpoints } = await openBench(createMemoryStore(), t.testdir(), 400);
+  await tell('a', 1203);
+  const { publicKeyPem } = checkpoints;
+  const lines = exportLines({ store, tenant: 'a', trustDomain, publicKeyPem });
+  const taken: string[] = [];
+  for await (const line of lines) {
+    taken.push(line);
+    if (taken.length === 2) await tell('a', 400);
+  }
+  t.match(await verifyExport(taken), {
+    ok: true,
+    entries: 1203,
+    vouchedTo: 1200,
+    checkpoints: { length: 3 },
+  });
+  const part = exportLines({ store, tenant: 'a', trustDomain, publicKeyPem, from: 1600 });
+  t.match(await verifyExport(part), { ok: true, first: 1600, last: 1603, vouchedTo: 1600 });
+  const none = exportLines({ store, tenant: 'nobody', trustDomain, publicKeyPem });
+  t.match(await verifyExport(none), { ok: true, entries: 0 });
+  await store.commit(
+    (await store.list({ prefix: 't/a/audit/', limit: 100 })).map(({ key }) => ({ type: 'delete', key })),
+  );
+  const rest = exportLines({ store, tenant: 'a', trustDomain, publicKeyPem });
+  t.match(await verifyExport(rest), { ok: true, first: 101 }, 'old entries may be gone');
+  await checkpoints.close();
+});
+
+void t.test('pages from either end, with filters, each looking at a bounded number of entries', async t => {
+  const store = createMemoryStore();
+  const clock = createManualClock(1_000_000);
+  const audit = createAudit({ clock });
+  const events: AuditEvent[] = Array.from({ length: 30 }, (_, index) => ({
+    type: index % 3 === 0 ? 'node.registered' : 'user.login',
+    by: index % 2 === 0 ? 'anna' : 'bert',
+    subject: `s${index % 5}`,
+    ...(index === 4 && { address: '10.0.0.1', requestId: 'r4', outcome: 'refused' as const }),
+  }));
+  for (const event of events) {
+    await store.commit([audit.auditChange('a', event)]);
+    clock.advance(1000);
+  }
+  const seqs = async (query: Partial<EventPageQuery>) => {
+    const { entries, next } = await listEventPage(store, 'a', { limit: 4, ...query });
+    return { seqs: entries.map(({ seq }) => seq), next };
+  };
+  t.strictSame(await seqs({}), { seqs: [1, 2, 3, 4], next: 4 });
+  t.strictSame(await seqs({ from: 28 }), { seqs: [29, 30], next: undefined });
+  t.strictSame(await seqs({ newestFirst: true }), { seqs: [30, 29, 28, 27], next: 27 });
+  t.strictSame(await seqs({ newestFirst: true, from: 3 }), { seqs: [2, 1], next: undefined });
+  t.strictSame(await seqs({ from: 26 }), { seqs: [27, 28, 29, 30], next: undefined });
+  t.strictSame(await seqs({ typePrefix: 'node.' }), { seqs: [1, 4, 7, 10], next: 10 });
+  t.strictSame(await seqs({ typePrefix: 'node.', from: 10, limit: 9 }), {
+    seqs: [13, 16, 19, 22, 25, 28],
+    next: undefined,
+  });
+  t.strictSame(await seqs({ by: 'bert', subject: 's1', newestFirst: true }), {
+    seqs: [22, 12, 2],
+    next: undefined,
+  });
+  t.strictSame(await seqs({ since: 1_005_000, until: 1_008_000 }), { seqs: [6, 7, 8], next: undefined });
+  t.strictSame(await seqs({ by: 'nobody' }), { seqs: [], next: undefined });
+  const { entries } = await listEventPage(store, 'a', { limit: 10 });
+  t.match(entries[4], { address: '10.0.0.1', requestId: 'r4', outcome: 'refused' });
+  t.notOk(entries[3] && ('address' in entries[3] || 'outcome' in entries[3]));
+  t.strictSame(
+    (await listEventPage(store, 'b', { limit: 10 })).entries,
+    [],
+    'another tenant sees nothing of it',
+  );
+
+  const many = Array.from({ length: 12_000 }, () => audit.auditChange('c', { type: 'x', by: 'me' }));
+  await store.commit(many);
+  const first = await listEventPage(store, 'c', { limit: 10, by: 'nobody' });
+  t.strictSame(first, { entries: [], damaged: [], next: 10_000 });
+  t.equal((await listEventPage(store, 'c', { limit: 10, by: 'nobody', from: first.next })).next, undefined);
+  t.equal((await listEventPage(store, 'c', { limit: 5000 })).entries.length, 1000, 'no page is longer');
+});

@@ -1,0 +1,456 @@
+/**
+ * Who may what, on both protocols of the control port. The tests go over the table of rules, so that a route or method
+ * that is added is held to the same.
+ */
+import t from 'tap';
+import { permissionNames } from '../../../src/link/access/permissions.js';
+import {
+  methodRules,
+  routeRules,
+  type Access,
+  type RouteName,
+} from '../../../src/link/doors/access-table.js';
+import { ControlService } from '../../../src/protocol/generated/rollcall/v1/control.js';
+import type { ControlCalls } from '../../harness/control-calls.js';
+import { createManualClock } from '../../harness/manual-clock.js';
+import { connectOperator, issueToken, makeUser } from '../../harness/operator.js';
+import { framed } from '../../harness/raw-link.js';
+import { restCalls, type RestAnswer } from '../../harness/rest-calls.js';
+import { openRaw } from '../../harness/siege.js';
+import { newKey, startTestLink } from '../../harness/test-link.js';
+
+const clock = createManualClock();
+const link = await startTestLink(t, { clock });
+const { access } = link.link;
+const { port } = link.link.addresses.control;
+const ask = restCalls(t, port, link.ca);
+const operator = { token: link.token };
+const routes = Object.entries(routeRules) as [RouteName, { readonly access: Access }][];
+
+async function personWith(name: string, roles: readonly string[], tenant = 'default') {
+  const user = await makeUser(access, name, roles, tenant);
+  const token = await issueToken(access, user);
+  const calls: ControlCalls = connectOperator(`localhost:${port}`, token, link.ca);
+  t.teardown(() => calls.close());
+  return { id: user.id, name, token, calls };
+}
+
+const define = (name: string, permissions: readonly string[]): Promise<RestAnswer> =>
+  ask(`PUT /v1/roles/${name}`, { ...operator, json: { permissions } });
+await define('registrar', ['nodes:register']);
+const viewer = await personWith('vera', ['viewer']);
+const registrar = await personWith('rosa', ['registrar']);
+await ask('POST /v1/tenants', {
+  ...operator,
+  json: { name: 'ward', admin: 'wanda', password: 'correct horse battery' },
+});
+const foreigner = await personWith('wes', ['admin'], 'ward');
+
+async function register(token: string, name = ''): Promise<string> {
+  const publicKey = newKey().publicKey.spki.toString('base64');
+  return (await ask('POST /v1/nodes', { token, json: { publicKey, name } })).fields['id'] ?? '';
+}
+
+/** A route with something in place of its parameters. */
+const filled = (name: RouteName, id = 'absent'): string => name.replaceAll(/:\w+/g, id);
+const wantedBy = (rule: Access): string | undefined =>
+  permissionNames.find(each => each === (typeof rule === 'object' ? rule.orOwner : rule));
+/** Of any unary method. */
+const anyRequest = {
+  ...{ node: '7', publicKey: Buffer.of(), name: '', labels: {}, again: false },
+  ...{ comment: '', pageSize: 0, pageToken: '', statuses: [], text: '' },
+};
+const withoutId = ({ status, text }: RestAnswer, id: string): object => ({
+  status,
+  text: text.replaceAll(id, 'ID').replaceAll(encodeURIComponent(id), 'ID'),
+});
+
+void t.test('every route, without a token and with one that is none', async t => {
+  for (const [name, rule] of routes) {
+    const isOpen = typeof rule.access === 'string' && ['public', 'open', 'optional'].includes(rule.access);
+    const bare = await ask(filled(name));
+    const bad = await ask(filled(name), { token: 'eyJhbGciOiJub25lIn0.e30.' });
+    if (isOpen) {
+      t.not(bare.fields['code'], 'TOKEN_REFUSED', name);
+      t.equal(bad.fields['code'] === 'TOKEN_REFUSED', rule.access === 'optional', `${name} with a bad token`);
+      continue;
+    }
+    for (const answer of [bare, bad]) {
+      t.match(
+        [answer.status, answer.fields['code'], answer.headers],
+        [401, 'TOKEN_REFUSED', { 'www-authenticate': /^Bearer/, 'content-type': 'application/problem+json' }],
+        name,
+      );
+    }
+    t.match(
+      [bare.fields['title'], bad.fields['title']],
+      ['a token is missing', 'the token is not valid here'],
+      name,
+    );
+    if (name.startsWith('GET'))
+      t.equal((await ask(filled(name).replace('GET', 'HEAD'))).status, 401, `${name} as HEAD`);
+  }
+});
+
+void t.test('every route, with a token that is good for something else', async t => {
+  for (const { name: person, token } of [viewer, registrar]) {
+    const held = person === 'vera' ? ['nodes:read', 'runs:read', 'metrics:read'] : ['nodes:register'];
+    for (const [name, rule] of routes) {
+      const wanted = wantedBy(rule.access);
+      const { status, fields, text } = await ask(filled(name), {
+        token,
+        ...(name.startsWith('GET') ? {} : { json: {} }),
+      });
+      const place = `${name} by ${person}`;
+      if (rule.access === 'node') t.match([status, fields['title']], [403, 'this is for nodes'], place);
+      else if (wanted === undefined || held.includes(wanted))
+        t.notMatch(text, `this needs ${wanted ?? ''}`, place);
+      // A list of one's own is there for everybody.
+      else if (name === 'GET /v1/nodes') t.match([status, fields['nodes']], [200, []], place);
+      else
+        t.match(
+          [status, fields['code'], fields['title']],
+          [403, 'NOT_ALLOWED', `not allowed: this needs ${wanted}`],
+          place,
+        );
+    }
+  }
+});
+
+void t.test('every gRPC method: who are you is one answer, you may not another', async t => {
+  const expiring = await issueToken(access, await makeUser(access, 'brief', ['admin']), 60_000);
+  const revoked = await issueToken(access, await makeUser(access, 'gone', ['admin']));
+  await ask('POST /auth/revoke', { form: { token: revoked } });
+  clock.advance(95_000);
+  const peer = await openRaw(port, link.ca);
+  t.teardown(() => peer.destroy());
+  const strangers: readonly (readonly [Record<string, string>, string])[] = [
+    [{}, 'a token is missing'],
+    [{ authorization: 'Basic b3BlcmF0b3I6eA==' }, 'a token is missing'],
+    [{ authorization: 'Bearer nonsense' }, 'the token is not valid here'],
+    [{ authorization: `Bearer ${link.token.slice(0, -6)}AAAAAA` }, 'the token is not valid here'],
+    [{ authorization: `Bearer ${expiring}` }, 'the token has expired'],
+    [{ authorization: `Bearer ${revoked}` }, 'the token was revoked'],
+    [{ 'x-authorization': `Bearer ${link.token}`, cookie: `token=${link.token}` }, 'a token is missing'],
+    [{ 'user-agent': 'grpc_health_probe/0.4.25', 'x-original-url': '/healthz' }, 'a token is missing'],
+  ];
+  const methods = Object.values(ControlService);
+  for (const { path } of methods) {
+    for (const [headers, text] of strangers) {
+      const answer = await peer.call(path, framed(Buffer.alloc(0)), headers).status;
+      t.same(answer, { grpc: '16', code: 'TOKEN_REFUSED', text }, `${path}: ${text}`);
+    }
+    const rule = methodRules[path].access;
+    for (const [person, held] of [
+      [viewer, ['nodes:read']],
+      [registrar, ['nodes:register']],
+    ] as const) {
+      const wanted = wantedBy(rule) ?? '';
+      const isList = path.endsWith('/ListNodes') || path.endsWith('/WatchNodes');
+      if ((held as readonly string[]).includes(wanted) || isList) continue;
+      const name = path.replace(/.*\/(\w)/, (_, first: string) => first.toLowerCase()) as 'getNode';
+      const refused = person.calls[name](anyRequest);
+      const message = `not allowed: this needs ${wanted}`;
+      await t.rejects(
+        refused,
+        { code: 'NOT_ALLOWED', message, cause: { code: 7 } },
+        `${path} by ${person.name}`,
+      );
+    }
+  }
+  t.equal(methods.length, 6);
+});
+
+void t.test('what is another tenant’s looks like what is not there', async t => {
+  const node = await register(foreigner.token, 'theirs');
+  const { fields: service } = await ask('POST /v1/services', {
+    token: foreigner.token,
+    json: { name: 'theirs' },
+  });
+  await ask('PUT /v1/roles/theirs', { token: foreigner.token, json: { permissions: ['nodes:read'] } });
+  const tokens = (await ask('GET /v1/tokens', { token: foreigner.token })).json as {
+    tokens: { id: string }[];
+  };
+  const ids: Readonly<Record<string, readonly (readonly [theirs: string, nobodys: string])[]>> = {
+    ':node': [
+      [node, '1234567890123456789'],
+      ['theirs', 'nobodys'],
+    ],
+    ':user': [
+      [foreigner.id, `user:${'0'.repeat(32)}`],
+      ['wes', 'nobody'],
+    ],
+    ':service': [
+      [service['id'] ?? '', `service:${'0'.repeat(32)}`],
+      ['theirs', 'nobodys'],
+    ],
+    ':token': [[tokens.tokens[0]?.id ?? '', '0'.repeat(32)]],
+    ':role': [['theirs', 'nobodys']],
+    // Of the link, not of a tenant.
+    ':audience': [],
+  };
+  const bodies: Readonly<Record<string, object>> = {
+    'PATCH /v1/users/:user': { enabled: false },
+    'PATCH /v1/services/:service': { enabled: false },
+    'POST /v1/nodes/:node/revoke': {},
+    'PUT /v1/roles/:role': { permissions: ['audit:read'] },
+  };
+  for (const [name] of routes) {
+    const parameter = /:\w+/.exec(name)?.[0];
+    for (const [theirs, nobodys] of parameter === undefined ? [] : (ids[parameter] ?? [])) {
+      for (const { name: person, token } of [{ name: 'operator', ...operator }, viewer, registrar]) {
+        const asking = { token, ...(bodies[name] && { json: bodies[name] }) };
+        const [found, missing] = [
+          await ask(filled(name, theirs), asking),
+          await ask(filled(name, nobodys), asking),
+        ];
+        t.same(withoutId(found, theirs), withoutId(missing, nobodys), `${name} by ${person}: ${theirs}`);
+        const isMine = name.endsWith(':role') && person === 'operator';
+        t.match(`${found.status}`, isMine ? '200' : /^40[034]$/, `${name} by ${person}`);
+      }
+    }
+    if (parameter !== undefined) t.ok(ids[parameter], `${parameter} is known here`);
+  }
+  for (const who of [link.control, viewer.calls, registrar.calls]) {
+    const outcome = (asked: Promise<unknown>, id: string): Promise<string> =>
+      asked.then(
+        () => 'found',
+        (error: unknown) => String(error).replaceAll(id, 'ID'),
+      );
+    for (const [theirs, nobodys] of ids[':node'] ?? []) {
+      const same = async (call: (id: string) => Promise<unknown>): Promise<void> =>
+        void t.equal(await outcome(call(theirs), theirs), await outcome(call(nobodys), nobodys));
+      await same(id => who.getNode({ node: id }));
+      await same(id => who.revokeNode({ node: id, comment: '' }));
+      await same(id => who.listNodeHistory({ node: id, pageSize: 0, pageToken: '' }));
+    }
+  }
+  const mine = async (line: string): Promise<string> => (await ask(line, { token: foreigner.token })).text;
+  t.match(await mine(`GET /v1/nodes/${node}`), /"status":"created"/, 'nothing happened to theirs');
+  t.match(await mine('GET /v1/services'), /"enabled":true/);
+  t.match(await mine('GET /v1/roles'), /"name":"theirs","permissions":\["nodes:read"\]/);
+  for (const line of ['GET /v1/nodes', 'GET /v1/users', 'GET /v1/services', 'GET /v1/tokens'])
+    t.notMatch((await ask(line, operator)).text, /theirs|"wes"/, line);
+  for (const line of ['GET /v1/nodes', 'GET /v1/users', 'GET /v1/tokens'])
+    t.notMatch(await mine(line), /"vera"|"operator"/, line);
+  const [ours, wards] = [await ask('GET /v1/audit/events', operator), await mine('GET /v1/audit/events')];
+  t.notMatch(ours.text, /"wes"/, 'nor does one log tell of the other');
+  t.match(wards, /"type":"node.registered"/);
+  t.notMatch(wards, /"vera"/);
+  for (const line of ['GET /metrics', 'GET /v1/keys', 'GET /v1/tenants', 'POST /v1/keys/rotate'])
+    t.equal(
+      (await ask(line, { token: foreigner.token })).status,
+      403,
+      `${line} is for the link’s own people`,
+    );
+  await ask('DELETE /v1/roles/theirs', operator);
+});
+
+void t.test('with no more than nodes:register: one’s own nodes, and no other', async t => {
+  const [mine, other] = [await register(registrar.token, 'mine'), await register(link.token, 'others')];
+  const { calls, token } = registrar;
+  const list = await ask('GET /v1/nodes', { token });
+  t.match(list.json, { nodes: [{ id: mine, owner: 'rosa' }] });
+  t.match(await calls.listNodes({ statuses: [], labels: {}, text: '', pageSize: 0, pageToken: '' }), {
+    nodes: { length: 1 },
+  });
+  t.match(await ask(`GET /v1/nodes/${mine}`, { token }), { status: 200, fields: { name: 'mine' } });
+  t.equal((await ask(`GET /v1/nodes/${mine}/history`, { token })).status, 200);
+  const seen: string[] = [];
+  const watch = calls.client.watchNodes({ snapshot: true }, calls.metadata);
+  watch
+    .on('error', () => undefined)
+    .on('data', ({ node }: { node: { name: string } }) => seen.push(node.name));
+  await new Promise(resolve => watch.once('data', resolve));
+  for (const line of [
+    `GET /v1/nodes/${other}`,
+    `GET /v1/nodes/${other}/history`,
+    `POST /v1/nodes/${other}/revoke`,
+    `POST /v1/nodes/${other}/config`,
+    'GET /v1/nodes/others',
+  ]) {
+    const found = await ask(line, { token, ...(line.endsWith('revoke') && { json: {} }) });
+    const missing = await ask(line.replace(other, '99').replace('others', 'nobodys'), {
+      token,
+      ...(line.endsWith('revoke') && { json: {} }),
+    });
+    t.match([found.status, found.text], [403, missing.text], line);
+  }
+  await t.rejects(calls.revokeNode({ node: other, comment: '' }), { code: 'NOT_ALLOWED' });
+  t.equal(
+    (await ask(`POST /v1/nodes/${mine}/config`, { token })).status,
+    200,
+    'a configuration for one’s own',
+  );
+  t.match(await ask(`POST /v1/nodes/${mine}/revoke`, { token, json: {} }), { status: 200 });
+  t.match(await ask(`GET /v1/nodes/${other}`, operator), { fields: { status: 'created' } });
+  await ask(`POST /v1/nodes/${other}/revoke`, { ...operator, json: {} });
+  await ask(`POST /v1/nodes/${mine}/revoke`, { ...operator, json: {} });
+  watch.cancel();
+  t.same(new Set(seen), new Set(['mine']), 'others’ nodes are not watched either');
+});
+
+void t.test('the token of a node opens what is for nodes, and ends with the node', async t => {
+  const [id, other] = [await register(link.token, 'tied'), await register(link.token)];
+  const { fields } = await ask(`POST /v1/nodes/${id}/config`, operator);
+  const token = fields['accessToken'] ?? fields['token'] ?? '';
+  t.match(await ask('GET /v1/node', { token }), { status: 200, fields: { id } });
+  t.match(await ask('GET /v1/assignment', { token }), {
+    status: 200,
+    json: { links: [{ address: /:\d+$/ }] },
+  });
+  for (const [name, rule] of routes) {
+    if (rule.access === 'node' || rule.access === 'anyoneOrNode') continue;
+    if (['public', 'open', 'optional'].includes(rule.access as string)) continue;
+    const { status } = await ask(filled(name, other), {
+      token,
+      ...(name.startsWith('GET') ? {} : { json: {} }),
+    });
+    t.equal(status, 403, name);
+  }
+  const calls = connectOperator(`localhost:${port}`, token, link.ca);
+  await t.rejects(calls.listNodes({ statuses: [], labels: {}, text: '', pageSize: 0, pageToken: '' }), {
+    code: 'NOT_ALLOWED',
+  });
+  await t.rejects(calls.getNode({ node: id }), { code: 'NOT_ALLOWED' });
+  calls.close();
+  await ask(`POST /v1/nodes/${id}/revoke`, { ...operator, json: {} });
+  t.equal((await ask('GET /v1/node', { token })).status, 401);
+  const refresh_token = fields['refreshToken'] ?? '';
+  t.match(refresh_token, /^rcr_/);
+  t.equal(
+    (await ask('POST /auth/token', { form: { grant_type: 'refresh_token', refresh_token } })).status,
+    400,
+  );
+});
+
+void t.test('nobody hands on, or takes over, more than they hold', async t => {
+  await define('manager', ['users:manage', 'roles:manage', 'services:manage']);
+  const { token } = await personWith('max', ['manager']);
+  const password = 'correct horse battery';
+  const attempts: readonly (readonly [string, object])[] = [
+    ['POST /v1/users', { name: 'eve', roles: ['admin'], password }],
+    ['POST /v1/users', { name: 'eve', roles: ['manager', 'viewer'], password }],
+    ['PATCH /v1/users/max', { roles: ['admin'] }],
+    ['PATCH /v1/users/operator', { password }],
+    ['PATCH /v1/users/operator', { enabled: false }],
+    ['PATCH /v1/users/vera', { roles: ['manager'] }],
+    ['PUT /v1/roles/manager', { permissions: permissionNames }],
+    ['PUT /v1/roles/registrar', { permissions: ['audit:read'] }],
+    ['POST /v1/services', { name: 'eve', roles: ['admin'] }],
+    ['POST /v1/tokens', { name: 'eve', roles: ['manager'], lifetimeMs: 60_000 }],
+    ['POST /v1/tenants', { name: 'eve', admin: 'eve', password }],
+  ];
+  for (const [line, json] of attempts)
+    t.equal((await ask(line, { token, json })).status, 403, `${line} ${JSON.stringify(json)}`);
+  t.equal(
+    (await ask('POST /v1/tokens', { ...operator, json: { name: 'x', roles: ['admin'], lifetimeMs: 60_000 } }))
+      .status,
+    403,
+    'nor does an API token make others',
+  );
+  const last = await ask('PATCH /v1/users/wes', { token: foreigner.token, json: { roles: [] } });
+  t.equal(last.status, 200, 'another admin is left');
+});
+
+void t.test('what is taken away is gone at the very next request', async t => {
+  const isRefused = async (token: string | undefined, why: string): Promise<void> => {
+    t.match(await ask('GET /auth/me', { token }), { status: 401, fields: { code: 'TOKEN_REFUSED' } }, why);
+    const calls = connectOperator(`localhost:${port}`, token ?? '', link.ca);
+    await t.rejects(calls.getNode({ node: '7' }), { code: 'TOKEN_REFUSED' }, `${why}, by gRPC`);
+    calls.close();
+  };
+  const change = (name: string, json: object): Promise<RestAnswer> =>
+    ask(`PATCH /v1/users/${name}`, { ...operator, json });
+  const words = ['correct horse battery', 'another horse battery', 'a third horse battery'] as const;
+
+  const disabled = await personWith('dora', ['operator']);
+  clock.advance(1);
+  t.equal((await change('dora', { enabled: false })).status, 200);
+  await isRefused(disabled.token, 'a user who is disabled');
+  await change('dora', { enabled: true });
+  await isRefused(disabled.token, 'and once enabled again, by a token of before');
+
+  const ended = await personWith('emil', ['operator']);
+  clock.advance(1);
+  await change('emil', { endSessions: true });
+  await isRefused(ended.token, 'sessions and tokens that were ended');
+
+  const lesser = await personWith('liam', ['operator']);
+  t.equal((await ask('POST /v1/nodes', { token: lesser.token, json: {} })).status, 400, 'may register');
+  await change('liam', { roles: ['viewer'] });
+  t.equal((await ask('POST /v1/nodes', { token: lesser.token, json: {} })).status, 403, 'a lesser role');
+  await define('reader', ['nodes:read', 'audit:read']);
+  const reader = await personWith('rita', ['reader']);
+  t.equal((await ask('GET /v1/audit/events', { token: reader.token })).status, 200);
+  await define('reader', ['nodes:read']);
+  t.equal((await ask('GET /v1/audit/events', { token: reader.token })).status, 403, 'a role that holds less');
+  await ask('DELETE /v1/roles/reader', operator);
+  t.equal((await ask('GET /v1/nodes/7', { token: reader.token })).status, 403, 'a role that is gone');
+
+  const { tokens } = (await ask('GET /v1/tokens', { token: reader.token })).json as {
+    tokens: { id: string }[];
+  };
+  t.equal(
+    (await ask(`DELETE /v1/tokens/${tokens[0]?.id ?? ''}`, { token: viewer.token })).status,
+    404,
+    'not by others',
+  );
+  t.equal((await ask(`DELETE /v1/tokens/${tokens[0]?.id ?? ''}`, { token: reader.token })).status, 200);
+  await isRefused(reader.token, 'an API token that was revoked');
+
+  // By the password from here on: each of these is a hash at its full price.
+  await ask('POST /v1/users', {
+    ...operator,
+    json: { name: 'paul', roles: ['operator'], password: words[0] },
+  });
+  const login = (password: string): Promise<RestAnswer> =>
+    ask('POST /auth/token', {
+      form: { grant_type: 'password', client_id: 'rollcall-cli', username: 'paul', password },
+    });
+  const first = (await login(words[0])).fields;
+  const made = { name: 'program', roles: ['operator'], lifetimeMs: 3_600_000 };
+  const program = (await ask('POST /v1/tokens', { token: first['access_token'], json: made })).fields[
+    'token'
+  ];
+  clock.advance(1);
+  t.equal(
+    (await ask('POST /auth/password', { token: program, json: { old: words[0], new: words[1] } })).status,
+    403,
+    'a program does not change it',
+  );
+  t.equal(
+    (
+      await ask('POST /auth/password', {
+        token: first['access_token'],
+        json: { old: words[0], new: words[1] },
+      })
+    ).status,
+    200,
+  );
+  await isRefused(first['access_token'], 'a session from before the password was changed');
+  await isRefused(program, 'and the API token made in it');
+  const refreshed = { grant_type: 'refresh_token', refresh_token: first['refresh_token'] ?? '' };
+  t.equal((await ask('POST /auth/token', { form: refreshed })).status, 400);
+
+  const second = (await login(words[1])).fields;
+  t.equal((await ask('GET /auth/me', { token: second['access_token'] })).status, 200);
+  await ask('POST /auth/revoke', { form: { token: second['refresh_token'] ?? '' } });
+  await isRefused(second['access_token'], 'a session that logged out');
+
+  t.equal((await ask('POST /v1/keys/rotate', { ...operator, json: {} })).status, 200);
+  t.equal((await ask('GET /auth/me', operator)).status, 200, 'keys that rotate in peace go on verifying');
+  t.equal((await ask('POST /v1/keys/rotate', { ...operator, json: { dropOld: true } })).status, 200);
+  await isRefused(link.token, 'tokens of keys that were dropped');
+  await isRefused(viewer.token, 'everybody’s');
+});
+
+void t.test('where everything wants a token, what is public does too', async t => {
+  const strict = await startTestLink(t, { settings: { 'require-auth': true } });
+  const askStrict = restCalls(t, strict.link.addresses.control.port, strict.ca);
+  for (const [name, rule] of routes) {
+    const { fields } = await askStrict(filled(name));
+    t.equal(fields['code'] === 'TOKEN_REFUSED', rule.access !== 'open', name);
+  }
+  t.equal((await askStrict('GET /healthz', { token: strict.token })).text, 'ok\n');
+});

@@ -1,0 +1,598 @@
+/** The REST port as programs use and misuse it: the token endpoint, and what it takes and refuses of a request. */
+import t, { type Test } from 'tap';
+import { createHash, generateKeyPairSync, X509Certificate } from 'node:crypto';
+import { decodeJwt, SignJWT } from 'jose';
+import { systemRandom } from '../../../src/base/random.js';
+import { makeDevelopmentCertificates } from '../../../src/link/authority/development.js';
+import { createManualClock } from '../../harness/manual-clock.js';
+import { restCalls, type RestAnswer } from '../../harness/rest-calls.js';
+import { newKey, startTestLink } from '../../harness/test-link.js';
+
+const clock = createManualClock();
+const link = await startTestLink(t, { clock, settings: { 'control-client-certificates': true } });
+const { access } = link.link;
+const ask = restCalls(t, link.link.addresses.control.port, link.ca);
+const operator = { token: link.token };
+const password = 'correct horse battery';
+await access.users.create(
+  'default',
+  { name: 'ann', roles: ['operator'], passwordHash: await access.passwords.hash(password) },
+  { type: 'user.created', by: 'test' },
+);
+const login = { grant_type: 'password', client_id: 'rollcall-cli', username: 'ann', password };
+
+const now = (): number => Math.floor(clock.now() / 1000);
+/** Until guessing costs no waiting. */
+const pause = (): void => clock.advance(60_000);
+
+/** Asks the token endpoint with a form. */
+const grant = (form: Record<string, string>, more: Parameters<typeof ask>[1] = {}): Promise<RestAnswer> =>
+  ask('POST /auth/token', { form, ...more });
+
+/** What RFC 6749 §5.2 wants of every refusal. */
+function isGrantError(test: Test, answer: RestAnswer, status: number, error: string, message = error): void {
+  test.match(
+    [answer.status, answer.fields['error'], answer.headers['content-type'], answer.headers['cache-control']],
+    [status, error, /^application\/json/, 'no-store'],
+    message,
+  );
+  test.match(answer.fields['error_description'], /^[^\n]{5,}$/);
+  test.notMatch(answer.text, /node_modules|\.js:|at \w+ \(/);
+}
+
+void t.test('a user: login, use, refresh, and what a login is told when it is wrong', async t => {
+  const { status, json, fields, headers } = await grant(login);
+  t.match({ status, json }, { status: 200, json: { token_type: 'Bearer', expires_in: 900 } });
+  t.match(headers, { 'cache-control': 'no-store', pragma: 'no-cache' });
+  const me = await ask('GET /auth/me', { token: fields['access_token'] });
+  t.match(me.json, { kind: 'user', name: 'ann', tenant: 'default', roles: ['operator'] });
+
+  const refresh_token = fields['refresh_token'] ?? '';
+  const refresh = (more: Record<string, string> = {}) =>
+    grant({ grant_type: 'refresh_token', refresh_token, ...more });
+  const next = await refresh();
+  t.equal(next.status, 200);
+  t.not(next.fields['refresh_token'], refresh_token);
+  t.equal(
+    (await refresh()).fields['refresh_token'],
+    next.fields['refresh_token'],
+    'a retry gets the same successor',
+  );
+  const narrow = await refresh({ scope: 'nodes:read' });
+  t.equal(narrow.fields['scope'], 'nodes:read');
+  t.match((await ask('GET /auth/me', { token: narrow.fields['access_token'] })).json, {
+    permissions: ['nodes:read'],
+  });
+  t.equal((await ask('POST /v1/users', { token: narrow.fields['access_token'], json: {} })).status, 403);
+
+  const cut = await grant({ ...login, scope: 'nodes:read runs:read' });
+  const wider = {
+    grant_type: 'refresh_token',
+    refresh_token: cut.fields['refresh_token'] ?? '',
+    scope: 'nodes:revoke',
+  };
+  isGrantError(t, await grant(wider), 400, 'invalid_scope', 'more than at the login');
+  clock.advance(60_000);
+  const again = await grant({ ...wider, scope: 'nodes:read' });
+  t.equal(again.status, 200, 'the refusal has not used up the refresh token');
+
+  const wrong = await grant({ ...login, password: 'incorrect horse battery' });
+  isGrantError(t, wrong, 400, 'invalid_grant');
+  const unknown = await grant({ ...login, username: 'nobody' });
+  t.equal(unknown.text, wrong.text, 'who is there cannot be found out');
+  isGrantError(t, await grant({ ...login, tenant: 'elsewhere' }), 400, 'invalid_grant');
+  for (const made of [
+    '',
+    'rcr_',
+    `rcr_${'0'.repeat(32)}_${'A'.repeat(65)}`,
+    refresh_token.slice(0, -1),
+    'x'.repeat(9_000),
+  ])
+    isGrantError(
+      t,
+      await grant({ grant_type: 'refresh_token', refresh_token: made }),
+      400,
+      'invalid_grant',
+      made,
+    );
+});
+
+void t.test('requests for a token that are wrong in themselves', async t => {
+  const without = (name: string): Record<string, string> =>
+    Object.fromEntries(Object.entries(login).filter(([each]) => each !== name));
+  const cases: readonly (readonly [Record<string, string>, string])[] = [
+    [{}, 'invalid_request'],
+    [without('grant_type'), 'invalid_request'],
+    [without('username'), 'invalid_request'],
+    [without('password'), 'invalid_request'],
+    [without('client_id'), 'unauthorized_client'],
+    [{ ...login, client_id: 'some-app' }, 'unauthorized_client'],
+    [{ ...login, client_id: 'rollcall-cli ' }, 'unauthorized_client'],
+    [{ ...login, grant_type: 'authorization_code' }, 'unsupported_grant_type'],
+    [{ ...login, grant_type: 'constructor' }, 'unsupported_grant_type'],
+    [{ ...login, grant_type: '__proto__' }, 'unsupported_grant_type'],
+    [{ grant_type: 'refresh_token' }, 'invalid_request'],
+  ];
+  for (const [form, error] of cases) {
+    const status = error === 'unauthorized_client' ? 403 : 400;
+    isGrantError(t, await grant(form), status, error, JSON.stringify(form));
+    isGrantError(
+      t,
+      await ask('POST /auth/token', { json: form }),
+      status,
+      error,
+      `${JSON.stringify(form)} as JSON`,
+    );
+  }
+  const form = new URLSearchParams(login).toString();
+  const typed = (type: string): Record<string, string> => ({ 'content-type': type });
+  const bodies: Readonly<Record<string, Parameters<typeof ask>[1]>> = {
+    'a field twice': { raw: `${form}&username=eve`, headers: typed('application/x-www-form-urlencoded') },
+    'the grant twice': {
+      raw: `${form}&grant_type=password`,
+      headers: typed('application/x-www-form-urlencoded'),
+    },
+    'a member twice': { raw: `{"grant_type":"password",${JSON.stringify(login).slice(1)}` },
+    'a member twice, spelled otherwise': { raw: `{"grant\\u005ftype":"x",${JSON.stringify(login).slice(1)}` },
+    'no JSON': { raw: '{"grant_type":' },
+    'no UTF-8': { raw: Buffer.from('7b2261223a22ff227d', 'hex') },
+    nothing: { raw: '' },
+    'a list': { json: [login] },
+    null: { raw: 'null' },
+    'a number in it': { json: { ...login, password: 1 } },
+    'an object in it': { json: { ...login, username: { $ne: '' } } },
+    'a list in it': { json: { ...login, username: ['ann'] } },
+    'a form in another type': { raw: form, headers: typed('text/plain') },
+    XML: {
+      raw: '<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><a>&b;</a>',
+      headers: typed('application/xml'),
+    },
+    'a form in parts': { raw: 'x', headers: typed('multipart/form-data; boundary=x') },
+    'too long': { json: { ...login, password: 'x'.repeat(70_000) } },
+    'a deep one': { raw: `${'['.repeat(30_000)}${']'.repeat(30_000)}` },
+    'deep objects': { raw: `${'{"a":'.repeat(10_000)}1${'}'.repeat(10_000)}` },
+  };
+  for (const [what, body] of Object.entries(bodies)) {
+    const answer = await ask('POST /auth/token', body);
+    t.match([answer.status, answer.fields['error']], [400, 'invalid_request'], what);
+    t.notMatch(answer.text, /eve|passwd|root:/, what);
+  }
+  t.match(await ask('GET /.well-known/oauth-authorization-server'), {
+    status: 200,
+    json: { issuer: access.issuer(), token_endpoint: `${access.issuer()}/auth/token` },
+  });
+  const { json } = await ask('GET /.well-known/jwks.json');
+  t.match(json, { keys: [{ kty: 'EC', crv: 'P-256', alg: 'ES256' }] });
+  t.notMatch(JSON.stringify(json), /"(d|k|p|q|dp|dq|qi)":/, 'public keys alone');
+});
+
+void t.test('a service proves itself by secret, by its own key, or by its own certificate', async t => {
+  const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  const own = makeDevelopmentCertificates({ hosts: [], days: 1, now: Date.now(), random: systemRandom });
+  const foreign = makeDevelopmentCertificates({ hosts: [], days: 1, now: Date.now(), random: systemRandom });
+  const thumbprint = createHash('sha256')
+    .update(new X509Certificate(own.ca.certificate).raw)
+    .digest('base64url');
+  const made = await ask('POST /v1/services', {
+    ...operator,
+    json: {
+      name: 'ingest',
+      roles: ['viewer'],
+      audiences: ['rollcall', 'logging'],
+      scopes: ['logs:write'],
+      publicKeys: [publicKey.export({ type: 'spki', format: 'pem' })],
+      certificates: [thumbprint],
+    },
+  });
+  t.equal(made.status, 200);
+  const id = made.fields['id'] ?? '';
+  const secret = (await ask(`POST /v1/services/${id}/secret`, operator)).fields['secret'] ?? '';
+  const asking = { grant_type: 'client_credentials', client_id: id };
+  const bySecret = { ...asking, client_secret: secret };
+  const basic = (name: string, word: string): Record<string, string> => ({
+    authorization: `Basic ${Buffer.from(`${name}:${word}`).toString('base64')}`,
+  });
+  const me = async (
+    { fields }: RestAnswer,
+    certificate?: { cert: string; key: string },
+  ): Promise<RestAnswer> =>
+    ask('GET /auth/me', { token: fields['access_token'], ...(certificate && { certificate }) });
+
+  await t.test('a secret, in the form or by Basic', async t => {
+    const answer = await grant(bySecret);
+    t.match(answer.json, { token_type: 'Bearer', expires_in: 900 });
+    t.notOk('refresh_token' in (answer.json as object), 'it can always ask again');
+    t.match((await me(answer)).json, { kind: 'service', name: 'ingest', roles: ['viewer'] });
+    const unnamed = { grant_type: 'client_credentials' };
+    t.equal((await grant(unnamed, { headers: basic(id, secret) })).status, 200);
+    t.equal((await grant(unnamed, { headers: basic(encodeURIComponent(id), secret) })).status, 200);
+    t.equal((await ask('POST /auth/token', { json: bySecret })).status, 200, 'as JSON');
+  });
+
+  await t.test('what it is for is what it was registered for', async t => {
+    const logging = await grant({ ...bySecret, audience: 'logging' });
+    const claims = decodeJwt(logging.fields['access_token'] ?? '');
+    t.match(claims, { aud: 'logging', sub: id, roles: [], scope: 'logs:write', iss: access.issuer() });
+    t.equal((await me(logging)).status, 401, 'a token for somebody else is none here');
+    isGrantError(t, await grant({ ...bySecret, audience: 'billing' }), 400, 'invalid_target');
+    isGrantError(
+      t,
+      await grant({ ...bySecret, audience: 'logging', scope: 'logs:erase' }),
+      400,
+      'invalid_scope',
+    );
+    const narrow = await grant({ ...bySecret, scope: 'metrics:read users:manage' });
+    t.match((await me(narrow)).json, { permissions: ['metrics:read'] }, 'a scope only takes away');
+  });
+
+  const assert = (
+    claims: Readonly<Record<string, string | number | undefined>> = {},
+    key = privateKey,
+  ): Promise<string> => {
+    const usual = {
+      iss: id,
+      sub: id,
+      aud: access.issuer(),
+      jti: systemRandom(16).toString('hex'),
+      exp: now() + 60,
+    };
+    const all = Object.entries<string | number | undefined>({ ...usual, ...claims }).filter(
+      ([, value]) => value !== undefined,
+    );
+    return new SignJWT(Object.fromEntries(all)).setProtectedHeader({ alg: 'ES256' }).sign(key);
+  };
+  const byAssertion = async (assertion: Promise<string>): Promise<RestAnswer> =>
+    grant(
+      {
+        grant_type: 'client_credentials',
+        client_assertion_type: 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer',
+        client_assertion: await assertion,
+      },
+      { from: `127.0.2.${++sources}` },
+    );
+
+  await t.test('an assertion by its own key counts once', async t => {
+    const assertion = await assert();
+    const answer = await byAssertion(Promise.resolve(assertion));
+    t.match((await me(answer)).json, { name: 'ingest' });
+    isGrantError(t, await byAssertion(Promise.resolve(assertion)), 401, 'invalid_client', 'used again');
+    t.equal((await byAssertion(assert({ aud: `${access.issuer()}/auth/token` }))).status, 200);
+    const unsigned = Buffer.from('{"alg":"none"}').toString('base64url');
+    const other = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey;
+    const bad: Readonly<Record<string, () => Promise<string>>> = {
+      'another key': () => assert({}, other),
+      'another audience': () => assert({ aud: 'https://elsewhere' }),
+      'another issuer': () => assert({ iss: 'ingest' }),
+      'no id': () => assert({ jti: undefined }),
+      'no end': () => assert({ exp: undefined }),
+      expired: () => assert({ exp: now() - 120 }),
+      'an end far away': () => assert({ exp: now() + 86_400 }),
+      'not yet': () => assert({ nbf: now() + 600 }),
+      unsigned: async () => (await assert()).replace(/^[^.]+(.*\.).*$/, `${unsigned}$1`),
+    };
+    for (const [what, make] of Object.entries(bad)) {
+      pause();
+      isGrantError(t, await byAssertion(make()), 401, 'invalid_client', what);
+    }
+  });
+
+  await t.test('a certificate of its own binds the token to itself', async t => {
+    const certificate = { cert: own.ca.certificate, key: own.ca.key };
+    const other = { cert: foreign.ca.certificate, key: foreign.ca.key };
+    const answer = await grant(asking, { certificate });
+    t.match(decodeJwt(answer.fields['access_token'] ?? ''), { cnf: { 'x5t#S256': thumbprint } });
+    t.match((await me(answer, certificate)).json, { name: 'ingest' });
+    t.match(
+      await me(answer),
+      { status: 401, fields: { code: 'TOKEN_REFUSED' } },
+      'without it the token is none',
+    );
+    t.equal((await me(answer, other)).status, 401, 'nor with another');
+    isGrantError(t, await grant(asking, { certificate: other }), 401, 'invalid_client');
+    isGrantError(t, await grant(asking), 401, 'invalid_client');
+    const header = {
+      'x-forwarded-client-cert': own.ca.certificate.replaceAll('\n', ''),
+      'x-ssl-client-verify': 'SUCCESS',
+    };
+    isGrantError(t, await grant(asking, { headers: header, from: '127.0.2.200' }), 401, 'invalid_client');
+  });
+
+  await t.test('whoever does not prove it is told the same, whatever is wrong', async t => {
+    pause();
+    const absent = `service:${'0'.repeat(32)}`;
+    const wrong = await grant({ ...bySecret, client_secret: 'rcs_wrong' }, { from: '127.0.2.210' });
+    isGrantError(t, wrong, 401, 'invalid_client');
+    t.equal(wrong.headers['www-authenticate'] !== undefined, true);
+    const same = [
+      { ...bySecret, client_id: absent },
+      { ...bySecret, client_id: 'ingest' },
+      { ...bySecret, client_id: '../../etc' },
+      { ...bySecret, client_id: '__proto__' },
+      { ...bySecret, client_id: '' },
+      { ...bySecret, client_secret: '' },
+      { ...asking },
+      { grant_type: 'client_credentials' },
+    ];
+    for (const [position, form] of same.entries()) {
+      pause();
+      const answer = await grant(form, { from: `127.0.2.${220 + position}` });
+      t.equal(answer.text, wrong.text, JSON.stringify(form));
+    }
+    const two = await grant(bySecret, { headers: basic(id, secret), from: '127.0.2.230' });
+    isGrantError(t, two, 400, 'invalid_request', 'two ways at once');
+    for (const odd of ['Basic', 'Basic ====', 'Basic OmFiYw==', 'Bearer x', `Basic ${'A'.repeat(9_000)}`])
+      t.equal(
+        (await grant(asking, { headers: { authorization: odd }, from: '127.0.2.231' })).status,
+        401,
+        odd,
+      );
+  });
+
+  await t.test('where it asks from is what its socket says', async t => {
+    pause();
+    const change = { ...operator, json: { addresses: ['127.0.0.9'] } };
+    t.equal((await ask(`PATCH /v1/services/${id}`, change)).status, 200);
+    const claims = { 'x-forwarded-for': '127.0.0.9', forwarded: 'for=127.0.0.9', 'x-real-ip': '127.0.0.9' };
+    isGrantError(t, await grant(bySecret, { headers: claims, from: '127.0.2.240' }), 401, 'invalid_client');
+    pause();
+    t.equal(
+      (await grant(bySecret, { from: '127.0.0.9', headers: { 'x-forwarded-for': '192.0.2.1' } })).status,
+      200,
+    );
+    t.equal((await ask(`PATCH /v1/services/${id}`, { ...operator, json: { addresses: [] } })).status, 200);
+  });
+
+  await t.test('its tokens end when it is told so, and new ones count at once', async t => {
+    const before = await grant(bySecret);
+    t.equal((await ask(`PATCH /v1/services/${id}`, { ...operator, json: { endTokens: true } })).status, 200);
+    t.equal((await me(before)).status, 401);
+    t.equal((await me(await grant(bySecret))).status, 200);
+    t.equal((await ask(`PATCH /v1/services/${id}`, { ...operator, json: { enabled: false } })).status, 200);
+    isGrantError(t, await grant(bySecret), 401, 'invalid_client', 'disabled');
+  });
+});
+let sources = 0;
+
+void t.test('nobody gives themselves what was not asked for', async t => {
+  const key = (): string => newKey().publicKey.spki.toString('base64');
+  const user = { name: 'bob', roles: ['viewer'], password };
+  const bodies: Readonly<Record<string, () => object>> = {
+    'POST /v1/users': () => user,
+    'PATCH /v1/users/ann': () => ({ enabled: true }),
+    'POST /v1/nodes': () => ({ publicKey: key() }),
+    'POST /v1/tokens': () => ({ name: 'x', roles: ['viewer'], lifetimeMs: 60_000 }),
+    'POST /v1/services': () => ({ name: 'x' }),
+    'PUT /v1/roles/x': () => ({ permissions: ['nodes:read'] }),
+    'POST /v1/tenants': () => ({ name: 'x', admin: 'x', password }),
+    'POST /auth/setup': () => ({ code: 'x', username: 'x', password }),
+    'POST /v1/keys/rotate': () => ({ audience: 'nobody' }),
+  };
+  const more = [
+    'status',
+    'role',
+    'tenant',
+    'id',
+    'owner',
+    'permissions ',
+    'validAfter',
+    'passwordHash',
+    '__proto__',
+    'constructor',
+    'prototype',
+  ];
+  for (const [line, body] of Object.entries(bodies)) {
+    for (const name of more) {
+      // As text, since __proto__ in a literal would be the prototype.
+      const raw = `{${JSON.stringify(name)}:{"roles":["admin"]},${JSON.stringify(body()).slice(1)}`;
+      const { status, fields } = await ask(line, { ...operator, raw });
+      t.same([status, fields['code']], [400, 'REQUEST_INVALID'], `${line} with ${name}`);
+    }
+    const { status } = await ask(line, { ...operator, raw: `{"x":{"x":1,"x":2}}` });
+    t.equal(status, 400, `${line}: a member twice`);
+    for (const raw of ['[]', 'null', '"x"', '1', '{', '']) {
+      t.equal((await ask(line, { ...operator, raw })).status, 400, `${line} ${raw}`);
+    }
+  }
+  t.same(Object.keys(Object.prototype), []);
+  t.equal(({} as Record<string, unknown>)['roles'], undefined, 'no prototype was changed');
+  t.match(
+    await ask('GET /v1/users', operator),
+    { json: { users: { length: 2 } } },
+    'and nobody is there who was not',
+  );
+
+  const unfit: readonly (readonly [string, object, RegExp])[] = [
+    ['POST /v1/users', { ...user, roles: 'viewer' }, /roles wants a list/],
+    ['POST /v1/users', { ...user, roles: [1] }, /roles\[0\] wants a text/],
+    ['POST /v1/users', { ...user, roles: Array(101).fill('viewer') }, /at most 100/],
+    ['POST /v1/users', { ...user, name: '' }, /name wants a text of 1 to 63/],
+    ['POST /v1/users', { ...user, name: 'x'.repeat(64) }, /name wants a text of 1 to 63/],
+    ['POST /v1/users', { ...user, password: 123_456_789_012 }, /password wants a text/],
+    ['POST /v1/users', { name: 'bob', roles: [] }, /wants password/],
+    ['PATCH /v1/users/ann', { enabled: 'true' }, /enabled wants true or false/],
+    ['PATCH /v1/users/ann', { enabled: null }, /enabled wants true or false/],
+    ['POST /v1/tokens', { name: 'x', roles: [], lifetimeMs: '60000' }, /lifetimeMs wants a whole number/],
+    ['POST /v1/tokens', { name: 'x', roles: [], lifetimeMs: 1e300 }, /lifetimeMs wants a whole number/],
+    ['POST /v1/tokens', { name: 'x', roles: [], lifetimeMs: -1 }, /lifetimeMs wants a whole number/],
+    ['POST /v1/services', { name: 'x', certificates: Array(6).fill('x') }, /at most 5/],
+    ['PUT /v1/roles/x', { permissions: { length: 0 } }, /permissions wants a list/],
+  ];
+  for (const [line, json, title] of unfit) {
+    const { status, fields } = await ask(line, { ...operator, json });
+    t.match([status, fields['title']], [400, title], `${line} ${JSON.stringify(json).slice(0, 80)}`);
+  }
+
+  const labels = (raw: string): Promise<RestAnswer> =>
+    ask('POST /v1/nodes', { ...operator, raw: `{"publicKey":"${key()}","labels":${raw}}` });
+  t.match((await labels('{"constructor":"a","toString":"b"}')).json, {
+    labels: { constructor: 'a', toString: 'b' },
+  });
+  t.equal((await labels('{"__proto__":"a"}')).status === 500, false);
+  t.equal((await labels('{"a":{"b":1}}')).status, 400);
+  t.equal((await labels(`{${Array.from({ length: 200 }, (_, n) => `"l${n}":""`).join()}}`)).status, 400);
+  for (const publicKey of ['', 'AAAA', key().slice(0, -4), key() + key(), '☃'])
+    t.equal((await ask('POST /v1/nodes', { ...operator, json: { publicKey } })).status, 400, publicKey);
+});
+
+void t.test('pages, ids and paths that nobody honest would send', async t => {
+  for (let count = 0; count < 3; count += 1) await link.register(newKey());
+  const first = await ask('GET /v1/nodes?pageSize=2', operator);
+  t.match(first.json, { nodes: { length: 2 } });
+  const pageToken = first.fields['nextPageToken'] ?? '';
+  const second = await ask(`GET /v1/nodes?pageSize=2&pageToken=${pageToken}`, operator);
+  t.equal(second.status, 200);
+  const flipped = `${pageToken.slice(0, -1)}${pageToken.endsWith('A') ? 'B' : 'A'}`;
+  const odd = [
+    ...[
+      'pageSize=0',
+      'pageSize=-1',
+      'pageSize=1001',
+      'pageSize=1e3',
+      'pageSize=0x10',
+      'pageSize=',
+      'pageSize=%205',
+      'pageSize=1.5',
+    ],
+    ...[
+      `pageSize=${'9'.repeat(400)}`,
+      'pageSize=5&pageSize=6',
+      'pageSize[]=5',
+      'pageSize=NaN',
+      'page_size=5',
+    ],
+    ...[
+      `pageToken=${flipped}`,
+      'pageToken=x',
+      'pageToken=%00',
+      `pageToken=${'A'.repeat(301)}`,
+      `pageToken=${pageToken}&text=x`,
+    ],
+    ...[
+      'status=lost',
+      'status=__proto__',
+      'status=online&status=offline',
+      'tenant=ward',
+      'owner=ann',
+      '__proto__=x',
+      'constructor=x',
+    ],
+  ];
+  for (const query of odd) {
+    const { status, fields } = await ask(`GET /v1/nodes?${query}`, operator);
+    t.same([status, fields['code']], [400, 'REQUEST_INVALID'], query);
+  }
+  const strange = [
+    ...[
+      '..%2f..%2fetc%2fpasswd',
+      '-rf',
+      '--help',
+      'x'.repeat(300),
+      'x'.repeat(5_000),
+      '%00',
+      '%0d%0aset-cookie:x',
+      '%',
+      '%zz',
+      '%ff',
+    ],
+    ...[
+      '__proto__',
+      'constructor',
+      '0',
+      '-1',
+      '1e9',
+      '18446744073709551616',
+      '%F0%9F%92%A9',
+      '*',
+      '%2e',
+      'user:',
+      'service:..',
+      "'or'1'='1",
+    ],
+  ];
+  const places = [
+    'GET /v1/nodes/ID',
+    'GET /v1/nodes/ID/history',
+    'PATCH /v1/users/ID',
+    'PATCH /v1/services/ID',
+    'POST /v1/services/ID/secret',
+    'DELETE /v1/tokens/ID',
+    'DELETE /v1/roles/ID',
+  ];
+  for (const place of places) {
+    for (const id of strange) {
+      const json = place.startsWith('PATCH') ? { json: { enabled: true } } : {};
+      const { status, text, headers } = await ask(place.replace('ID', id), { ...operator, ...json });
+      t.ok([400, 404].includes(status), `${place} ${id.slice(0, 20)}: ${status}`);
+      t.match(headers, { 'content-type': /json/, 'x-content-type-options': 'nosniff' });
+      t.notMatch(text, /root:|node_modules|\.js:/);
+    }
+  }
+  t.match(await ask('DELETE /v1/users', operator), { status: 405, headers: { allow: 'GET, HEAD, POST' } });
+  t.match(await ask('POST /v1/nodes/7', operator), { status: 405, headers: { allow: 'GET, HEAD' } });
+  t.equal((await ask('GET /v1/nothing', operator)).status, 404);
+  for (const path of [
+    '/v1/users/',
+    '/V1/users',
+    '//v1/users',
+    '/v1/./users',
+    '/v1/nodes/../users',
+    '/v1;x/users',
+    '/v1/users%2f',
+    '/v1/users\\',
+  ])
+    t.equal((await ask(`GET ${path}`, operator)).status, 404, path);
+});
+
+void t.test(
+  'headers that have opened doors elsewhere change nothing, and what is told is told safely',
+  async t => {
+    const tricks: readonly Record<string, string>[] = [
+      { 'x-original-url': '/healthz', 'x-rewrite-url': '/healthz' },
+      { 'x-forwarded-for': '127.0.0.1', 'x-forwarded-host': 'localhost', 'x-forwarded-proto': 'https' },
+      { 'user-agent': 'kube-probe/1.30' },
+      { 'user-agent': 'rollcall-cli' },
+      { 'x-http-method-override': 'GET', 'x-method-override': 'OPTIONS' },
+      { 'x-user': 'operator', 'x-role': 'admin', 'x-tenant': 'default', 'remote-user': 'operator' },
+      { cookie: `access_token=${link.token}`, 'x-authorization': `Bearer ${link.token}` },
+      { authorization: link.token },
+      { authorization: `Basic ${Buffer.from('operator:x').toString('base64')}` },
+      { authorization: `Bearer ${link.token}, Bearer ${link.token}` },
+      { authorization: `Bearer ${link.token} x` },
+      { authorization: 'Bearer' },
+      { origin: 'https://localhost', 'access-control-request-method': 'GET' },
+    ];
+    for (const headers of tricks) {
+      const { status, headers: answered } = await ask('GET /v1/users', { headers });
+      t.equal(status, 401, JSON.stringify(headers).slice(0, 60));
+      t.equal(answered['access-control-allow-origin'], undefined);
+    }
+    t.equal(
+      (await ask(`GET /v1/users?access_token=${link.token}`)).status,
+      401,
+      'nor is a token taken from the URL',
+    );
+    t.equal(
+      (
+        await ask('POST /auth/revoke', {
+          form: { token: link.token },
+          headers: { 'x-original-url': '/healthz' },
+          raw: '',
+        })
+      ).status,
+      200,
+    );
+    t.equal(
+      (await ask('GET /v1/users', operator)).status,
+      401,
+      'but a revocation is one, whoever holds the token',
+    );
+    t.same(await link.link.access.apiTokens.list('default'), [], 'it is in no list any more');
+    t.ok(
+      link.logged.some(line => line.includes('security.token-denied')),
+      'and whoever uses it is heard',
+    );
+    t.equal((await ask('POST /auth/revoke', { form: { token: 'nonsense' } })).status, 200, 'RFC 7009 §2.2');
+    const logged = link.logged.join('');
+    for (const secret of [link.token, password]) t.notOk(logged.includes(secret), 'no secret is in the log');
+  },
+);
