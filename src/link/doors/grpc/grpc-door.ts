@@ -22,7 +22,7 @@ import type { Connection } from '../tls/connection.js';
 import type { Listener } from '../tls/listener.js';
 import type { Principal } from '../../access/principal.js';
 import { methodRules, type Rule } from '../access-table.js';
-import { gateStreams, watchMessages } from './stream-gate.js';
+import { endSessionsBetweenReads, gateStreams, watchMessages } from './stream-gate.js';
 
 export interface GrpcDoorOptions {
   readonly listener: () => Pick<Listener, 'find'>;
@@ -125,6 +125,7 @@ export function createGrpcDoor(options: GrpcDoorOptions): GrpcDoor {
     'grpc.enable_channelz': 0,
   });
   const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
+  endSessionsBetweenReads(server);
   gateStreams(server, {
     isMethod: path => paths.has(path),
     onRefused: ({ session }) => session && options.listener().find(session.socket)?.refused(),

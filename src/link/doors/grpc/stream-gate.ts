@@ -3,10 +3,16 @@
  * for gRPC, repeat a stranger's path in its answer, and unpack 2,500 compressed messages out of 60 kB at once. Nothing here
  * compresses, so a compressed message is refused too, announced or not.
  *
- * The one file that uses what grpc-js keeps to itself on the serving side. Its version is pinned exactly, and both
+ * The one file that uses what grpc-js keeps to itself on the serving side. Its version is pinned exactly, and its
  * functions throw where grpc-js is not built as they expect.
  */
-import { constants, type Http2Server, type IncomingHttpHeaders, type ServerHttp2Stream } from 'node:http2';
+import {
+  constants,
+  type Http2Server,
+  type IncomingHttpHeaders,
+  type ServerHttp2Session,
+  type ServerHttp2Stream,
+} from 'node:http2';
 import { status as Status, type Server, type ServerInterceptor } from '@grpc/grpc-js';
 
 type ServerCall = Parameters<ServerInterceptor>[1];
@@ -40,6 +46,21 @@ export function gateStreams(server: Server, { isMethod, onRefused }: StreamGateO
         if (!stream.closed && !stream.destroyed) stream.respond(answer, { endStream: true });
       },
     );
+  }
+}
+
+/**
+ * Ends every HTTP/2 session after the read that it is in, never within. Node.js (20.20.2 at least) destroys a session from
+ * inside the parser when a frame is invalid; if the peer is gone by then, the write that follows fails at once and the
+ * parser is entered a second time, forgets what it had allocated, and the process aborts when the session is collected
+ * (`current_nghttp2_memory_ == 0`): any stranger could end the link by a few thousand connections.
+ */
+export function endSessionsBetweenReads(server: Server): void {
+  for (const http2Server of http2ServersOf(server)) {
+    http2Server.on('session', (session: ServerHttp2Session) => {
+      const destroy = session.destroy.bind(session);
+      session.destroy = (...reason) => void setImmediate(() => destroy(...reason));
+    });
   }
 }
 
