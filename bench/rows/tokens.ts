@@ -41,7 +41,7 @@ async function measureTokens({ place }: Stage): Promise<Figure[]> {
     algorithms: { usual: 'HS256', byAudience: { [audience]: 'ES256' } },
     audience,
     issuer: () => issuer,
-    countAlert: () => undefined,
+    alerts: { raise: () => undefined },
     findNodeName: () => Promise.resolve(undefined),
   });
   const token = await issueOperatorToken(access);

@@ -6,7 +6,7 @@ import { RollcallError } from '../base/errors.js';
 import type { Access } from './access/access.js';
 import type { ApiToken, NewApiToken } from './access/api-tokens.js';
 import { permissionNames, permissions } from './access/permissions.js';
-import { may, notAllowed, type Principal } from './access/principal.js';
+import { actorOf, may, notAllowed, type Principal } from './access/principal.js';
 import type { Role } from './access/roles.js';
 import type { Service, ServiceSettings } from './access/services.js';
 import type { RotateOptions } from './access/token-keys.js';
@@ -68,7 +68,7 @@ export function createAdministration(access: Access) {
     ): Promise<UserView> {
       await requireHolding(principal, names);
       const passwordHash = await passwords.hash(password);
-      const reason = { type: 'user.created', by: principal.name };
+      const reason = { type: 'user.created', by: actorOf(principal) };
       return viewUser(await users.create(principal.tenant, { name, roles: names, passwordHash }, reason));
     },
 
@@ -88,7 +88,7 @@ export function createAdministration(access: Access) {
         ...(change.roles && { roles: change.roles.join(' ') }),
         ...(change.enabled !== undefined && { enabled: change.enabled }),
       };
-      const reason = { type: 'user.changed', by: principal.name, detail };
+      const reason = { type: 'user.changed', by: actorOf(principal), detail };
       return viewUser(await users.change(principal.tenant, id, wanted, reason));
     },
 
@@ -101,15 +101,16 @@ export function createAdministration(access: Access) {
     ): Promise<Role> {
       const beyond = permissionNames.find(each => role.permissions.includes(each) && !may(principal, each));
       if (beyond !== undefined) throw notAllowed(beyond);
-      return roles.define(principal.tenant, role, principal.name);
+      return roles.define(principal.tenant, role, actorOf(principal));
     },
-    removeRole: (principal: Principal, name: string) => roles.remove(principal.tenant, name, principal.name),
+    removeRole: (principal: Principal, name: string) =>
+      roles.remove(principal.tenant, name, actorOf(principal)),
 
     listServices: async ({ tenant }: Principal) => (await services.list(tenant)).map(viewService),
 
     async createService(principal: Principal, name: string, settings: ServiceSettings): Promise<ServiceView> {
       await requireHolding(principal, settings.roles ?? []);
-      return viewService(await services.create(principal.tenant, name, settings, principal.name));
+      return viewService(await services.create(principal.tenant, name, settings, actorOf(principal)));
     },
 
     async changeService(
@@ -119,7 +120,7 @@ export function createAdministration(access: Access) {
     ): Promise<ServiceView> {
       const { id } = await getService(principal, reference);
       await requireHolding(principal, settings.roles ?? []);
-      return viewService(await services.change(principal.tenant, id, settings, principal.name));
+      return viewService(await services.change(principal.tenant, id, settings, actorOf(principal)));
     },
 
     async makeServiceSecret(
@@ -127,7 +128,7 @@ export function createAdministration(access: Access) {
       reference: string,
     ): Promise<{ service: ServiceView; secret: string }> {
       const { id } = await getService(principal, reference);
-      const { service, secret } = await services.addSecret(principal.tenant, id, principal.name);
+      const { service, secret } = await services.addSecret(principal.tenant, id, actorOf(principal));
       return { service: viewService(service), secret };
     },
 
@@ -141,12 +142,13 @@ export function createAdministration(access: Access) {
 
     revokeToken: (principal: Principal, id: string) =>
       access.revokeApiToken(principal.tenant, id, {
-        by: principal.name,
+        by: actorOf(principal),
         ...(!may(principal, 'users:manage') && { holder: principal.id }),
       }),
 
     listKeys: () => keys.list(),
-    rotateKeys: (principal: Principal, options: RotateOptions) => access.rotateKeys(options, principal.name),
+    rotateKeys: (principal: Principal, options: RotateOptions) =>
+      access.rotateKeys(options, actorOf(principal)),
     secretOf: (audience: string) => keys.secretOf(audience),
 
     listTenants: () => tenants.list(),
@@ -157,8 +159,8 @@ export function createAdministration(access: Access) {
       { name, admin, password }: { name: string; admin: string; password: string },
     ) {
       const passwordHash = await passwords.hash(password);
-      const tenant = await tenants.create(name, principal.name);
-      const reason = { type: 'user.created', by: principal.name };
+      const tenant = await tenants.create(name, actorOf(principal));
+      const reason = { type: 'user.created', by: actorOf(principal) };
       await users.create(name, { name: admin, roles: ['admin'], passwordHash }, reason);
       return tenant;
     },

@@ -5,7 +5,7 @@
 import type { Clock } from '../base/clock.js';
 import { isRollcallError, RollcallError, toRollcallError } from '../base/errors.js';
 import { parseSpki } from '../identity/public-key.js';
-import { may, notAllowed, ownerName, type Principal } from './access/principal.js';
+import { actorOf, may, notAllowed, ownerName, type Principal } from './access/principal.js';
 import type { Permission } from './access/permissions.js';
 import type { Enrollments } from './enrollment/enrollments.js';
 import type { NodeRecord } from './registry/node-record.js';
@@ -77,7 +77,7 @@ export function createControl({ registry, sessions, enrollments, clock, ownKeys 
         labels,
         again,
         owner: ownerName(principal),
-        by: principal.name,
+        by: actorOf(principal),
       });
     },
 
@@ -102,7 +102,7 @@ export function createControl({ registry, sessions, enrollments, clock, ownKeys 
     async revokeNode(principal: Principal, reference: string, comment: string): Promise<Revocation> {
       const { tenant } = principal;
       const { id, fingerprint } = await getNode(principal, reference, 'nodes:revoke');
-      const committing = registry.revokeNode(tenant, id, { by: principal.name, comment });
+      const committing = registry.revokeNode(tenant, id, { by: actorOf(principal), comment });
       const failure = await committing.then(() => undefined, toRollcallError);
       const start = clock.elapsed();
       const revoked = new RollcallError('NODE_REVOKED', 'this node was revoked by an operator');

@@ -12,8 +12,8 @@ import { makeSecretFolder } from '../base/secret-file.js';
 import { toPem } from '../base/pem.js';
 import { formatAddress, type Address } from '../base/settings.js';
 import type { TrustBundle } from '../protocol/generated/rollcall/v1/enrollment.js';
-import { defaultTenant } from '../protocol/limits.js';
 import { openAccess, type Access } from './access/access.js';
+import { createAlerts } from './access/alerts.js';
 import { createAdministration } from './administration.js';
 import { startAlive } from './alive.js';
 import { createAudit } from './audit/audit.js';
@@ -92,7 +92,7 @@ export function createLink({ config, store: givenStore, clock, random, log }: Li
     const audit = createAudit({ clock });
     const registry = createRegistry({ store, audit, clock, random, log });
     lifecycle.onClose(() => registry.close());
-    registry.watchNodes(defaultTenant, ({ status, reason }) => metrics.presence(status, reason));
+    registry.watchNodes(undefined, ({ status, reason }) => metrics.presence(status, reason));
     const alive = await startAlive(store, clock, log);
     lifecycle.onClose(() => alive.stop());
     await registry.recover(alive.lastAt ?? clock.now());
@@ -113,8 +113,10 @@ export function createLink({ config, store: givenStore, clock, random, log }: Li
       authorities: authority.certificates,
       tenantOf: id => registry.tenantOf(id),
     });
+    const alerts = createAlerts({ log, clock, count: event => metrics.alert(event) });
     const enrollments = createEnrollments({
       ...shared,
+      alerts,
       authority,
       refusals,
       bindingTypes: config.bindings,
@@ -143,14 +145,14 @@ export function createLink({ config, store: givenStore, clock, random, log }: Li
           algorithms: config['token-algorithms'],
           audience: linkAudience,
           issuer: () => config.issuer ?? `https://${formatAddress(reachable(controlAddress))}`,
-          countAlert: event => metrics.alert(event),
+          alerts,
           findNodeName: (tenant, id) => findNodeName(registry, tenant, id),
         }),
       opened => opened.close(),
     );
     metrics.observe({
       sessions: () => sessions.count(),
-      nodes: async () => ({ ...(await registry.countNodes(defaultTenant)) }),
+      nodes: async () => ({ ...(await registry.countAllNodes()) }),
     });
 
     const caps = { total: config['max-connections'], perAddress: config['max-connections-per-address'] };
@@ -207,7 +209,7 @@ export function createLink({ config, store: givenStore, clock, random, log }: Li
 
     const addresses = { nodeAddress: nodePort.address, controlAddress: controlPort.address };
     // Both ports are open already: counting a million nodes takes seconds, and nobody waits for it.
-    registry.countNodes(defaultTenant).then(
+    registry.countAllNodes().then(
       counts => {
         const { revoked, ...registered } = counts;
         const nodes = Object.values(registered).reduce((sum, count) => sum + count, 0);

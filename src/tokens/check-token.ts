@@ -33,16 +33,30 @@ export interface TokenCheck {
   readonly toleranceMs: number;
 }
 
+export interface SignedClaims {
+  readonly claims: TokenClaims;
+  readonly kid: string;
+  readonly algorithm: TokenAlgorithm;
+}
+
 /** Throws TOKEN_REFUSED, or what `findKeys` throws. A confirmation in the claims is left to the caller. */
 export async function checkToken(token: string, check: TokenCheck): Promise<TokenClaims> {
+  const { claims } = await checkSignature(token, check);
+  expectClaims(claims, { ...check, now: check.now() });
+  return claims;
+}
+
+/** The half that stays true for as long as the key does: who a token is for and when it counts is left to the caller. */
+export async function checkSignature(
+  token: string,
+  check: Pick<TokenCheck, 'algorithms' | 'findKeys'>,
+): Promise<SignedClaims> {
   const { kid, algorithm } = readHeader(token);
   if (!check.algorithms.includes(algorithm)) throw tokenRefused('alg is not the one for this audience');
   const keys = await check.findKeys(kid, algorithm);
   if (keys.length === 0) throw tokenRefused('kid names no key for this');
   const payload = await verifySignature(token, keys, algorithm);
-  const claims = readClaims(parsePart(payload, 'payload'));
-  expectClaims(claims, { ...check, now: check.now() });
-  return claims;
+  return { claims: readClaims(parsePart(payload, 'payload')), kid, algorithm };
 }
 
 interface Header {

@@ -53,7 +53,7 @@ export async function prepareOperator(dataDir: string): Promise<string> {
       algorithms: { usual: 'ES256', byAudience: {} },
       audience: 'rollcall',
       issuer: () => operatorIssuer,
-      countAlert: () => undefined,
+      alerts: { raise: () => undefined },
       findNodeName: () => Promise.resolve(undefined),
     });
     const token = await issueOperatorToken(access);
@@ -95,6 +95,7 @@ export function asLoggedIn({ id, name, tenant, roles }: User): Principal {
   return {
     ...{ kind: 'user', id, name, tenant, roles, permissions: new Set(permissionNames) },
     ...{ tokenId: 'test', session: 'test', expiresAt: Infinity },
+    origin: { address: '127.0.0.1', requestId: 'test', userAgent: '' },
   };
 }
 

@@ -2,13 +2,21 @@
  * Access tokens of the link (RFC 9068): signs them, and says of one that comes back what it holds. Whether its holder
  * still exists and whether it was revoked is for others, and so is the certificate that a token may be bound to.
  */
+import { createHash } from 'node:crypto';
 import { CompactSign } from 'jose';
 import type { Clock } from '../../base/clock.js';
 import { isRollcallError, RollcallError } from '../../base/errors.js';
 import type { Random } from '../../base/random.js';
-import { accessTokenType, checkToken, mostTokenBytes } from '../../tokens/check-token.js';
-import { encodeClaims, readClaims, type TokenClaims } from '../../tokens/claims.js';
+import {
+  accessTokenType,
+  checkSignature,
+  mostTokenBytes,
+  type SignedClaims,
+  type VerifyingKey,
+} from '../../tokens/check-token.js';
+import { encodeClaims, expectClaims, readClaims, type TokenClaims } from '../../tokens/claims.js';
 import { parseStrictJson } from '../../tokens/strict-json.js';
+import { createBoundedMap } from './bounded-map.js';
 import type { TokenKeys } from './token-keys.js';
 
 export type { TokenClaims } from '../../tokens/claims.js';
@@ -61,6 +69,13 @@ export interface AccessTokensOptions {
   readonly clockToleranceMs?: number;
 }
 
+interface Verified extends SignedClaims {
+  readonly key: VerifyingKey;
+}
+
+/** Tokens whose signature need not be verified again. */
+const verifiedKept = 10_000;
+
 export function createAccessTokens({
   keys,
   issuer,
@@ -69,6 +84,27 @@ export function createAccessTokens({
   clockToleranceMs = 30_000,
 }: AccessTokensOptions): AccessTokens {
   const issuerNow = (): string => (typeof issuer === 'string' ? issuer : issuer());
+  /** By digest, so that no token lies about in memory. */
+  const verified = createBoundedMap<Verified>(verifiedKept);
+
+  /** A signature is verified once, not at every request, and forgotten with its key. */
+  async function claimsOfSigned(token: string, audience: string): Promise<TokenClaims> {
+    const digest = createHash('sha256').update(`${audience} ${token}`).digest('base64url');
+    const known = verified.get(digest);
+    const usual = keys.algorithmFor(audience);
+    if (known?.algorithm === usual && keys.verifyingKey(audience, known.kid, usual) === known.key)
+      return known.claims;
+    let used: VerifyingKey | undefined;
+    const signed = await checkSignature(token, {
+      algorithms: [usual],
+      findKeys(kid, algorithm) {
+        used = keys.verifyingKey(audience, kid, algorithm);
+        return used ? [used] : [];
+      },
+    });
+    if (used) verified.set(digest, { ...signed, key: used });
+    return signed.claims;
+  }
 
   return {
     async sign(wanted) {
@@ -80,18 +116,16 @@ export function createAccessTokens({
       if (token.length > mostTokenBytes) throw unfit('it is too long');
       return { token, tokenId, issuedAt, expiresAt };
     },
-    verify: (token, audience) =>
-      checkToken(token, {
+    async verify(token, audience) {
+      const claims = await claimsOfSigned(token, audience);
+      expectClaims(claims, {
         issuer: issuerNow(),
         audience,
-        algorithms: [keys.algorithmFor(audience)],
-        findKeys(kid, algorithm) {
-          const key = keys.verifyingKey(audience, kid, algorithm);
-          return key ? [key] : [];
-        },
-        now: () => clock.now(),
+        now: clock.now(),
         toleranceMs: clockToleranceMs,
-      }),
+      });
+      return claims;
+    },
   };
 }
 

@@ -8,12 +8,12 @@ import { createLifecycle } from '../../base/lifecycle.js';
 import type { Log } from '../../base/log.js';
 import type { Random } from '../../base/random.js';
 import { defaultTenant } from '../../protocol/limits.js';
-import type { Audit } from '../audit/audit.js';
+import type { Audit, By } from '../audit/audit.js';
 import type { RefusalCounter } from '../audit/refusals.js';
 import type { Store } from '../store/store.js';
 import { createAccessTokens } from './access-tokens.js';
 import { createAccount, type Account } from './account.js';
-import { createAlerts, type AlertEvent } from './alerts.js';
+import type { Alerts } from './alerts.js';
 import { createApiTokens, longestApiTokenMs, type ApiTokens } from './api-tokens.js';
 import { createAuthenticate, type Authenticate } from './authenticate.js';
 import { openDenied } from './denied.js';
@@ -21,7 +21,7 @@ import { createFamilies } from './families.js';
 import { accessLifetimeMs, createGrants, type GrantTokens } from './grants.js';
 import { createGuesses } from './guesses.js';
 import { createPasswords, type Passwords } from './passwords.js';
-import type { Origin } from './principal.js';
+import { actorFrom, type Origin } from './principal.js';
 import { createRoles, type Roles } from './roles.js';
 import { createServices, type Services } from './services.js';
 import { openSetup, type Setup } from './setup.js';
@@ -42,14 +42,14 @@ export interface Access {
   /** Makes the first admin by the setup code. */
   setUp(code: string, name: string, password: string, origin: Origin): Promise<User>;
   /** RFC 7009: ends what the token stands for; what is no token of ours changes nothing. */
-  revokeToken(token: string): Promise<void>;
+  revokeToken(token: string, origin: Origin): Promise<void>;
   /** For the few requests a node may make; they die with the node, or when nobody uses them. */
   issueNodeTokens(
     node: { readonly tenant: string; readonly id: bigint },
-    by: string,
+    by: By,
   ): Promise<{ readonly accessToken: string; readonly refreshToken: string }>;
   /** New keys sign; the audit log tells who asked. */
-  rotateKeys(options: RotateOptions, by: string): Promise<Rotation>;
+  rotateKeys(options: RotateOptions, by: By): Promise<Rotation>;
   /** Ends an API token; whoever uses it from now on raises an alert. NOT_FOUND as in api-tokens.ts. */
   revokeApiToken(tenant: string, id: string, by: Parameters<ApiTokens['revoke']>[2]): Promise<void>;
   readonly account: Account;
@@ -80,13 +80,14 @@ export interface AccessOptions {
   readonly issuer: () => string;
   /** The link, as `aud`. */
   readonly audience: string;
-  readonly countAlert: (event: AlertEvent) => void;
+  readonly alerts: Alerts;
   /** The name of a node that is registered and not revoked; its id when it has none. */
   readonly findNodeName: (tenant: string, id: string) => Promise<string | undefined>;
 }
 
 export async function openAccess(options: AccessOptions): Promise<Access> {
-  const { folder, store, audit, refusals, clock, random, log, audience, issuer, findNodeName } = options;
+  const { folder, store, audit, refusals, alerts, clock, random, log, audience, issuer, findNodeName } =
+    options;
   const lifecycle = createLifecycle();
   const keys = await lifecycle.open(
     () =>
@@ -109,12 +110,14 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
   const users = createUsers({ store, audit, clock, random, roles });
   const services = createServices({ store, audit, clock, random, roles });
   const tenants = createTenants({ store, audit, clock });
-  const families = createFamilies({ store, audit, clock, random, secret: keys.refreshSecret });
+  const families = await lifecycle.open(
+    () => Promise.resolve(createFamilies({ store, audit, clock, random, log, secret: keys.refreshSecret })),
+    opened => opened.close(),
+  );
   const tokens = createAccessTokens({ keys, issuer, clock, random });
   const apiTokens = createApiTokens({ store, audit, clock, tokens, roles, audience });
   const passwords = createPasswords(random);
   const setup = await openSetup({ folder, random, users, passwords });
-  const alerts = createAlerts({ log, clock, count: options.countAlert });
   const guesses = createGuesses({ clock });
   const signIn = createSignIn({ users, passwords, guesses, alerts, refusals, clock });
   const assertionAudiences = (): string[] => [issuer(), `${issuer()}/auth/token`];
@@ -128,17 +131,18 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
     if (record) await denied.deny(id, record.expiresAt, []);
   }
 
-  async function revokeAccessToken(token: string): Promise<void> {
+  async function revokeAccessToken(token: string, origin: Origin): Promise<void> {
     const claims = await tokens.verify(token, audience);
+    const by = actorFrom(claims.subject, origin);
     if (claims.session !== undefined) {
-      await families.end(claims.tenant, claims.session, claims.subject);
+      await families.end(claims.tenant, claims.session, by);
       return;
     }
     if (await apiTokens.find(claims.tenant, claims.tokenId)) {
-      await revokeApiToken(claims.tenant, claims.tokenId, { by: claims.subject });
+      await revokeApiToken(claims.tenant, claims.tokenId, { by });
       return;
     }
-    const event = { type: 'token.revoked', subject: claims.tokenId, by: claims.subject };
+    const event = { type: 'token.revoked', subject: claims.tokenId, by };
     await denied.deny(claims.tokenId, claims.expiresAt, [audit.auditChange(claims.tenant, event)]);
   }
 
@@ -148,7 +152,7 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
     async setUp(code, name, password, origin) {
       guesses.admit(origin.address, undefined);
       try {
-        return await setup.complete(code, name, password);
+        return await setup.complete(code, name, password, origin);
       } catch (error) {
         if (isRollcallError(error, 'LOGIN_REFUSED')) {
           guesses.failed(origin.address, undefined);
@@ -158,9 +162,9 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
         throw error;
       }
     },
-    async revokeToken(token) {
-      if (await families.endByToken(token, 'holder')) return;
-      await revokeAccessToken(token).catch((error: unknown) => {
+    async revokeToken(token, origin) {
+      if (await families.endByToken(token, actorFrom('holder', origin))) return;
+      await revokeAccessToken(token, origin).catch((error: unknown) => {
         if (!isRollcallError(error, 'TOKEN_REFUSED')) throw error;
       });
     },

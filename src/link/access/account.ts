@@ -4,7 +4,7 @@ import { RollcallError } from '../../base/errors.js';
 import type { Random } from '../../base/random.js';
 import type { Guesses } from './guesses.js';
 import type { Passwords } from './passwords.js';
-import type { Origin, Principal } from './principal.js';
+import { actorOf, type Origin, type Principal } from './principal.js';
 import { checkCode, newRecoveryCodes, newSecret, otpauthUri } from './second-factor.js';
 import type { SecondFactor, User, Users } from './users.js';
 
@@ -49,11 +49,7 @@ export function createAccount({ users, passwords, guesses, clock, random }: Acco
     async changePassword(principal, old, fresh, origin) {
       const user = await requirePassword(principal, old, origin);
       const passwordHash = await passwords.hash(fresh);
-      const reason = {
-        type: 'user.password-changed',
-        by: principal.name,
-        detail: { address: origin.address },
-      };
+      const reason = { type: 'user.password-changed', by: actorOf(principal) };
       await users.change(user.tenant, user.id, { passwordHash, endSessions: true }, reason);
     },
     proposeSecondFactor(principal) {
@@ -67,13 +63,13 @@ export function createAccount({ users, passwords, guesses, clock, random }: Acco
       const proposed: SecondFactor = { secret, lastStep: 0, recovery: [] };
       const proved = /^[A-Z2-7]{16,64}$/.test(secret) && checkCode(proposed, code, clock.now());
       if (!proved) throw new RollcallError('LOGIN_REFUSED', 'that code does not belong to the secret');
-      const reason = { type: 'user.second-factor-on', by: principal.name };
+      const reason = { type: 'user.second-factor-on', by: actorOf(principal) };
       await users.change(user.tenant, user.id, { secondFactor: { ...proved, recovery: hashes } }, reason);
       return { recoveryCodes: codes };
     },
     async removeSecondFactor(principal, password, origin) {
       const user = await requirePassword(principal, password, origin);
-      const reason = { type: 'user.second-factor-off', by: principal.name };
+      const reason = { type: 'user.second-factor-off', by: actorOf(principal) };
       await users.change(user.tenant, user.id, { secondFactor: null }, reason);
     },
   };

@@ -4,12 +4,12 @@
  */
 import type { Clock } from '../../base/clock.js';
 import { RollcallError } from '../../base/errors.js';
-import type { Audit } from '../audit/audit.js';
+import type { Audit, By } from '../audit/audit.js';
 import { tenantPrefix } from '../store/keys.js';
 import type { Key, Store } from '../store/store.js';
 import type { AccessTokens } from './access-tokens.js';
 import { notFound, parseAccessName } from './names.js';
-import { notAllowed, type Principal } from './principal.js';
+import { actorOf, notAllowed, type Principal } from './principal.js';
 import { decideRecord, listRecords, putRecord, readRecord } from './records.js';
 import type { Roles } from './roles.js';
 
@@ -41,7 +41,7 @@ export interface ApiTokens {
   /** Those that have not expired. */
   list(tenant: string): Promise<ApiToken[]>;
   /** NOT_FOUND for one that is not there or, with a holder, not theirs. */
-  revoke(tenant: string, id: string, by: { readonly by: string; readonly holder?: string }): Promise<void>;
+  revoke(tenant: string, id: string, by: { readonly by: By; readonly holder?: string }): Promise<void>;
 }
 
 const dayMs = 86_400_000;
@@ -93,7 +93,7 @@ export function createApiTokens(options: ApiTokensOptions): ApiTokens {
       const detail = { name, roles: wanted.join(' '), expiresAt: new Date(signed.expiresAt).toISOString() };
       await store.commit([
         putRecord(keyOf(tenant, record.id), record),
-        audit.auditChange(tenant, { type: 'token.issued', subject: record.id, by: holder.name, detail }),
+        audit.auditChange(tenant, { type: 'token.issued', subject: record.id, by: actorOf(holder), detail }),
       ]);
       return { record, token: signed.token };
     },

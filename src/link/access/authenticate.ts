@@ -86,16 +86,21 @@ export function createAuthenticate(options: AuthenticateOptions): Authenticate {
     return new Set([...said].filter(each => held.has(each) && (scope?.includes(each) ?? true)));
   }
 
-  return async ({ authorization, certificate }) => {
+  /** Its signature holds and its time is not over: somebody has kept it after it, its session or its holder was ended. */
+  function revoked({ subject, tokenId }: TokenClaims, { address }: Origin): RollcallError {
+    alerts.raise('security.token-denied', { subject, tokenId, address });
+    return new RollcallError('TOKEN_REFUSED', 'the token was revoked', {
+      hint: 'log in again: rollcall login',
+    });
+  }
+
+  return async ({ authorization, certificate, origin }) => {
     const claims = await tokens.verify(readBearer(authorization), audience);
-    if (denied.has(claims.tokenId)) {
-      alerts.raise('security.token-denied', { subject: claims.subject, tokenId: claims.tokenId });
-      throw revoked();
-    }
+    if (denied.has(claims.tokenId)) throw revoked(claims, origin);
     requireCertificate(claims, certificate);
     const holder = await findHolder(claims);
     const since = holder && (await findBeginning(claims, holder.kind));
-    if (!holder || since === undefined || since < holder.validAfter) throw revoked();
+    if (!holder || since === undefined || since < holder.validAfter) throw revoked(claims, origin);
     return {
       kind: holder.kind,
       id: claims.subject,
@@ -106,6 +111,7 @@ export function createAuthenticate(options: AuthenticateOptions): Authenticate {
       tokenId: claims.tokenId,
       session: claims.session,
       expiresAt: claims.expiresAt,
+      origin,
     };
   };
 }
@@ -126,11 +132,5 @@ function requireCertificate({ confirmation }: TokenClaims, certificate: Uint8Arr
   if (confirmation === undefined || (certificate && thumbprintOf(certificate) === confirmation)) return;
   throw new RollcallError('TOKEN_REFUSED', 'the token is bound to a certificate that did not come with it', {
     hint: 'connect with the client certificate that the token was asked for with',
-  });
-}
-
-function revoked(): RollcallError {
-  return new RollcallError('TOKEN_REFUSED', 'the token was revoked', {
-    hint: 'log in again: rollcall login',
   });
 }

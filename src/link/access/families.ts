@@ -6,12 +6,13 @@
  */
 import type { Clock } from '../../base/clock.js';
 import { RollcallError } from '../../base/errors.js';
+import type { Log } from '../../base/log.js';
 import type { Random } from '../../base/random.js';
-import type { Audit, AuditDetail } from '../audit/audit.js';
-import { tenantPrefix } from '../store/keys.js';
+import type { Actor, Audit, By } from '../audit/audit.js';
+import { listTenants, tenantPrefix } from '../store/keys.js';
 import type { Change, Key, Store } from '../store/store.js';
 import { createBoundedMap } from './bounded-map.js';
-import { decideRecord, putRecord, readRecord, type Decision } from './records.js';
+import { decideRecord, decodeRecord, putRecord, readRecord, type Decision } from './records.js';
 import { createRefreshTokens, digestToken, isSameText } from './refresh-tokens.js';
 
 export interface Family {
@@ -43,7 +44,12 @@ export interface NewFamily {
   readonly holder: string;
   readonly audience: string;
   readonly scope?: string | undefined;
+  /** Now unless told, milliseconds since 1970. */
+  readonly createdAt?: number | undefined;
 }
+
+/** Where a request came from. */
+type Place = Pick<Actor, 'address' | 'requestId'>;
 
 export interface Families {
   /** The changes that begin a family, for the commit of whatever it belongs to, and its first token. */
@@ -53,14 +59,15 @@ export interface Families {
     readonly changes: readonly Change[];
   };
   /**
-   * Exchanges a token for its successor, durable when it resolves. `told` is added to the audit event; what `check`
+   * Exchanges a token for its successor, durable when it resolves. `origin` is where it came from; what `check`
    * throws of a token that is good is thrown before anything has changed.
    */
-  refresh(token: string, told?: AuditDetail, check?: (family: Family) => void): Promise<Refreshed>;
+  refresh(token: string, origin?: Place, check?: (family: Family) => void): Promise<Refreshed>;
   find(tenant: string, id: string): Promise<Family | undefined>;
   /** Ends a family by one of its tokens, the current or the one before; gives it if there was one. */
-  endByToken(token: string, by: string, told?: AuditDetail): Promise<Family | undefined>;
-  end(tenant: string, id: string, by: string, told?: AuditDetail): Promise<void>;
+  endByToken(token: string, by: By): Promise<Family | undefined>;
+  end(tenant: string, id: string, by: By): Promise<void>;
+  close(): void;
 }
 
 /** A caller that lost the answer asks again within this, ms. */
@@ -68,6 +75,9 @@ export const retryWithinMs = 10_000;
 /** Without use, and altogether, ms. */
 export const idleMs = 7 * 86_400_000;
 export const absoluteMs = 30 * 86_400_000;
+const sweepEveryMs = 3_600_000;
+/** Families looked at, at once. */
+const sweptAtOnce = 500;
 /** Rotations whose answer may still be on its way; one forgotten too early costs somebody a login. */
 const answersKept = 10_000;
 
@@ -80,11 +90,12 @@ export interface FamiliesOptions {
   readonly audit: Audit;
   readonly clock: Clock;
   readonly random: Random;
+  readonly log: Log;
   /** 32 random bytes that only the link has. */
   readonly secret: Buffer;
 }
 
-export function createFamilies({ store, audit, clock, random, secret }: FamiliesOptions): Families {
+export function createFamilies({ store, audit, clock, random, log, secret }: FamiliesOptions): Families {
   const tokens = createRefreshTokens(secret, random);
   /**
    * When each family's last rotation could be answered: Infinity while that is open. A disk that is slow or fails must
@@ -99,18 +110,18 @@ export function createFamilies({ store, audit, clock, random, secret }: Families
     return home && id !== undefined ? { tenant: home.tenant, id } : undefined;
   }
 
-  const ended = (family: Family, type: string, by: string, told: AuditDetail): Change[] => [
+  const ended = (family: Family, type: string, by: By): Change[] => [
     { type: 'delete', key: keyOf(family.tenant, family.id) },
     { type: 'delete', key: homeKeyOf(family.id) },
     audit.auditChange(family.tenant, {
       type,
       subject: family.holder,
       by,
-      detail: { ...told, session: family.id },
+      detail: { session: family.id },
     }),
   ];
 
-  function rotate(family: Family, token: string, told: AuditDetail): Decision<Refreshed> {
+  function rotate(family: Family, token: string, origin: Place): Decision<Refreshed> {
     const successor = tokens.successorOf(family.id, token);
     const rotated: Family = {
       ...family,
@@ -122,8 +133,8 @@ export function createFamilies({ store, audit, clock, random, secret }: Families
     const event = {
       type: 'token.refreshed',
       subject: family.holder,
-      by: family.holder,
-      detail: { ...told, session: family.id, rotation: rotated.rotations },
+      by: { ...origin, name: family.holder },
+      detail: { session: family.id, rotation: rotated.rotations },
     };
     answeredAt.set(family.id, Infinity);
     return {
@@ -135,29 +146,61 @@ export function createFamilies({ store, audit, clock, random, secret }: Families
   function decide(
     family: Family,
     use: Use & { check(family: Family): void },
-    told: AuditDetail,
+    origin: Place,
   ): Decision<Refreshed> {
     const kind = judge(family, { ...use, answeredAt: answeredAt.get(family.id) ?? 0 }, clock.now());
     if (kind === 'current' || kind === 'retry') use.check(family);
-    if (kind === 'current') return rotate(family, use.token, told);
+    if (kind === 'current') return rotate(family, use.token, origin);
     if (kind === 'retry') {
       const token = tokens.successorOf(family.id, use.token);
       return { changes: [], result: { outcome: 'repeated', family, token } };
     }
     return kind === 'over'
-      ? { changes: ended(family, 'session.expired', 'link', told), result: { outcome: 'unknown' } }
+      ? {
+          changes: ended(family, 'session.expired', { ...origin, name: 'link' }),
+          result: { outcome: 'unknown' },
+        }
       : {
-          changes: ended(family, 'token.refresh-reused', 'link', told),
+          changes: ended(family, 'token.refresh-reused', { ...origin, name: 'link' }),
           result: { outcome: 'reused', family },
         };
   }
+
+  /** Nobody comes back for most families that are over, so that their use is not what forgets them. */
+  async function forgetOver(): Promise<void> {
+    for (const tenant of await listTenants(store)) {
+      for (let after: Key | undefined; ;) {
+        const page = await store.list({ prefix: keyOf(tenant, ''), after, limit: sweptAtOnce });
+        for (const { key, value } of page)
+          if (isOver(decodeRecord<Family>(value), clock.now())) await forget(key);
+        after = page.at(-1)?.key;
+        if (page.length < sweptAtOnce) break;
+      }
+    }
+  }
+
+  function forget(key: Key): Promise<void> {
+    return decideRecord<Family, undefined>(store, key, family => ({
+      changes: family && isOver(family, clock.now()) ? ended(family, 'session.expired', 'link') : [],
+      result: undefined,
+    }));
+  }
+
+  let sweeping = false;
+  const timer = clock.every(sweepEveryMs, () => {
+    if (sweeping) return;
+    sweeping = true;
+    forgetOver()
+      .catch((error: unknown) => log.warn({ err: error }, 'could not forget sessions that are over'))
+      .finally(() => (sweeping = false));
+  });
 
   return {
     begin(wanted) {
       const id = random(16).toString('hex');
       const token = tokens.first(id);
       const now = clock.now();
-      const times = { createdAt: now, usedAt: now, rotations: 0 };
+      const times = { createdAt: wanted.createdAt ?? now, usedAt: now, rotations: 0 };
       const family: Family = { ...wanted, ...times, id, current: digestToken(token) };
       const changes = [
         putRecord(keyOf(family.tenant, id), family),
@@ -165,13 +208,13 @@ export function createFamilies({ store, audit, clock, random, secret }: Families
       ];
       return { family, token, changes };
     },
-    async refresh(token, told = {}, check = () => undefined) {
+    async refresh(token, origin = {}, check = () => undefined) {
       const askedAt = clock.now();
       const home = await homeOf(token);
       if (!home) return { outcome: 'unknown' };
       const refreshed = await decideRecord<Family, Refreshed>(store, keyOf(home.tenant, home.id), family =>
         family
-          ? decide(family, { token, askedAt, check }, told)
+          ? decide(family, { token, askedAt, check }, origin)
           : { changes: [], result: { outcome: 'unknown' } },
       );
       // Once, or one retry after the other would keep the old token good.
@@ -184,7 +227,7 @@ export function createFamilies({ store, audit, clock, random, secret }: Families
       const family = await readRecord<Family>(store, keyOf(tenant, id));
       return family && !isOver(family, clock.now()) ? family : undefined;
     },
-    async endByToken(token, by, told = {}) {
+    async endByToken(token, by) {
       const home = await homeOf(token);
       if (!home) return undefined;
       return decideRecord<Family, Family | undefined>(store, keyOf(home.tenant, home.id), family => {
@@ -192,15 +235,16 @@ export function createFamilies({ store, audit, clock, random, secret }: Families
         const isOfIt =
           family && [family.current, family.previous ?? ''].some(each => isSameText(presented, each));
         if (!family || !isOfIt) return { changes: [], result: undefined };
-        return { changes: ended(family, 'session.ended', by, told), result: family };
+        return { changes: ended(family, 'session.ended', by), result: family };
       });
     },
-    async end(tenant, id, by, told = {}) {
+    async end(tenant, id, by) {
       await decideRecord<Family, undefined>(store, keyOf(tenant, id), family => ({
-        changes: family ? ended(family, 'session.ended', by, told) : [],
+        changes: family ? ended(family, 'session.ended', by) : [],
         result: undefined,
       }));
     },
+    close: () => timer.cancel(),
   };
 }
 

@@ -9,7 +9,7 @@ import type { Store } from '../store/store.js';
 import type { AccessTokens } from './access-tokens.js';
 import type { Alerts } from './alerts.js';
 import { refreshRefused, type Families, type Family } from './families.js';
-import type { Origin } from './principal.js';
+import { actorFrom, type Origin } from './principal.js';
 import { recognizeService, type Recognition, type ServiceCredentials } from './service-login.js';
 import type { Service } from './services.js';
 import type { SignIn } from './sign-in.js';
@@ -104,9 +104,11 @@ export function createGrants(options: GrantOptions): GrantTokens {
       holder: id,
       audience: options.audience,
       scope,
+      // A login in the very millisecond in which those before it ended.
+      createdAt: Math.max(clock.now(), user.validAfter),
     });
     const detail = { session: family.id, userAgent: origin.userAgent };
-    const event = { type: 'login', subject: id, by: name, detail, ...sourceOf(origin) };
+    const event = { type: 'login', subject: id, by: actorFrom(name, origin), detail };
     await store.commit([...changes, audit.auditChange(tenant, event)]);
     const signed = await accessTokenOf(family, { subject: id, name, roles });
     return answer(signed, token, scope);
@@ -115,7 +117,7 @@ export function createGrants(options: GrantOptions): GrantTokens {
   async function refresh({ parameters, origin }: TokenRequest): Promise<TokenAnswer> {
     const { refresh_token: presented, scope } = parameters;
     if (presented === undefined) throw grantRefused('invalid_request', 'refresh_token is needed');
-    const refreshed = await families.refresh(presented, { ...sourceOf(origin) }, ({ scope: granted }) => {
+    const refreshed = await families.refresh(presented, origin, ({ scope: granted }) => {
       narrow(granted, scope);
     });
     if (refreshed.outcome === 'reused') {
@@ -163,9 +165,8 @@ export function createGrants(options: GrantOptions): GrantTokens {
       audit.auditChange(tenant, {
         type: 'token.granted',
         subject: id,
-        by: name,
+        by: actorFrom(name, origin),
         detail,
-        ...sourceOf(origin),
       }),
     ]);
     return answer(signed, undefined, scope);
@@ -201,10 +202,6 @@ export function createGrants(options: GrantOptions): GrantTokens {
 /** The times in tokens are whole seconds: a token of the second in which those before it ended would seem to be one of them. */
 function notOlderThan(validAfter: number, now: number): number {
   return Math.floor(now / 1000) * 1000 < validAfter ? Math.ceil(validAfter / 1000) * 1000 : now;
-}
-
-function sourceOf({ address, requestId }: Origin): { address: string; requestId: string } {
-  return { address, requestId };
 }
 
 /** Asking again can only give less (RFC 6749 §6). */

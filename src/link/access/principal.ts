@@ -3,6 +3,7 @@
  * decision above goes by this, never by a field of the request.
  */
 import { RollcallError } from '../../base/errors.js';
+import type { Actor } from '../audit/audit.js';
 import type { Permission } from './permissions.js';
 
 export type PrincipalKind = 'user' | 'service' | 'node';
@@ -23,6 +24,8 @@ export interface Principal {
   readonly session?: string | undefined;
   /** When that token ends, milliseconds since 1970. */
   readonly expiresAt: number;
+  /** Where this request came from. */
+  readonly origin: Origin;
 }
 
 /** Where a request came from, for limits and the audit. */
@@ -32,6 +35,15 @@ export interface Origin {
   readonly requestId: string;
   /** As sent; empty for none. */
   readonly userAgent: string;
+}
+
+/** Who does what a request asks for, as the audit tells it. */
+export function actorOf({ name, origin }: Principal): Actor {
+  return actorFrom(name, origin);
+}
+
+export function actorFrom(name: string, { address, requestId }: Origin): Actor {
+  return { name, address, requestId };
 }
 
 /** How a principal is written down as the owner of something: names of users stand alone. */

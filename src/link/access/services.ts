@@ -5,7 +5,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { Clock } from '../../base/clock.js';
 import type { Random } from '../../base/random.js';
-import type { Audit, AuditDetail } from '../audit/audit.js';
+import type { Audit, AuditDetail, By } from '../audit/audit.js';
 import { tenantPrefix } from '../store/keys.js';
 import type { Key, Store } from '../store/store.js';
 import { isAccessName, nameTaken, notFound, parseAccessName } from './names.js';
@@ -39,14 +39,14 @@ export interface Service extends ServiceSetting {
 }
 
 export interface Services {
-  create(tenant: string, name: string, settings: ServiceSettings, by: string): Promise<Service>;
+  create(tenant: string, name: string, settings: ServiceSettings, by: By): Promise<Service>;
   /** Gives a new secret, told this once; an older one but the last is dropped. */
-  addSecret(tenant: string, id: string, by: string): Promise<{ service: Service; secret: string }>;
+  addSecret(tenant: string, id: string, by: By): Promise<{ service: Service; secret: string }>;
   change(
     tenant: string,
     id: string,
     settings: ServiceSettings & { readonly endTokens?: boolean },
-    by: string,
+    by: By,
   ): Promise<Service>;
   find(tenant: string, id: string): Promise<Service | undefined>;
   /** By its id alone, whatever its tenant: the way a service comes in. */
@@ -79,7 +79,7 @@ export function createServices({ store, audit, clock, random, roles }: ServicesO
   const update = (
     tenant: string,
     id: string,
-    event: { type: string; by: string; detail?: AuditDetail },
+    event: { type: string; by: By; detail?: AuditDetail },
     change: (service: Service) => Service,
   ): Promise<Service> =>
     decideRecord<Service, Service>(store, keyOf(tenant, id), before => {
@@ -140,7 +140,7 @@ export function createServices({ store, audit, clock, random, roles }: ServicesO
       return update(tenant, id, { type: 'service.changed', by, detail }, before => ({
         ...before,
         ...settings,
-        validAfter: endTokens ? Math.max(clock.now(), before.validAfter + 1) : before.validAfter,
+        validAfter: endTokens ? Math.max(clock.now(), before.validAfter) + 1 : before.validAfter,
       }));
     },
     find,

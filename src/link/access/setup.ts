@@ -11,6 +11,7 @@ import { readSecretFile, writeWholeFile } from '../../base/secret-file.js';
 import { createTurns } from '../../base/turns.js';
 import { defaultTenant } from '../../protocol/limits.js';
 import type { Passwords } from './passwords.js';
+import { actorFrom, type Origin } from './principal.js';
 import type { User, Users } from './users.js';
 
 export const setupCodeFile = 'setup-code';
@@ -21,7 +22,7 @@ export interface Setup {
   /** The code, if this start made it; told once. */
   tell(): string | undefined;
   /** Makes the first admin; LOGIN_REFUSED for a wrong code, or when there is a user already. */
-  complete(code: string, name: string, password: string): Promise<User>;
+  complete(code: string, name: string, password: string, origin: Origin): Promise<User>;
 }
 
 /** Crockford's base32: no letter that looks like a digit. */
@@ -60,11 +61,11 @@ export async function openSetup({ folder, random, users, passwords }: SetupOptio
       untold = undefined;
       return told;
     },
-    complete: (given, name, password) =>
+    complete: (given, name, password, origin) =>
       inTurn('setup', async () => {
         if (code === undefined || !isSame(given, code) || (await isDone())) throw refused();
         const passwordHash = await passwords.hash(password);
-        const reason = { type: 'setup.completed', by: name };
+        const reason = { type: 'setup.completed', by: actorFrom(name, origin) };
         const user = await users.create(defaultTenant, { name, roles: ['admin'], passwordHash }, reason);
         code = undefined;
         await rm(path, { force: true });

@@ -8,7 +8,7 @@ import type { RefusalCounter } from '../audit/refusals.js';
 import type { Alerts } from './alerts.js';
 import type { Guesses } from './guesses.js';
 import type { Passwords } from './passwords.js';
-import type { Origin } from './principal.js';
+import { actorFrom, type Origin } from './principal.js';
 import { checkCode } from './second-factor.js';
 import type { User, UserChange, Users } from './users.js';
 
@@ -44,7 +44,7 @@ export function createSignIn(options: SignInOptions): SignIn {
       user.tenant,
       user.id,
       now => ({ ...rehashed, ...usedFactor(now, code, clock.now()) }),
-      { type: 'login.factor-used', by: user.name, detail: { address: origin.address } },
+      { type: 'login.factor-used', by: actorFrom(user.name, origin) },
     );
   }
 

@@ -4,7 +4,7 @@
  */
 import type { Clock } from '../../base/clock.js';
 import { defaultTenant } from '../../protocol/limits.js';
-import type { Audit } from '../audit/audit.js';
+import type { Audit, By } from '../audit/audit.js';
 import type { Key, Store } from '../store/store.js';
 import { isAccessName, nameTaken, parseAccessName } from './names.js';
 import { decideRecord, listRecords, putRecord, readRecord } from './records.js';
@@ -15,7 +15,7 @@ export interface Tenant {
 }
 
 export interface Tenants {
-  create(name: string, by: string): Promise<Tenant>;
+  create(name: string, by: By): Promise<Tenant>;
   exists(name: string): Promise<boolean>;
   list(): Promise<Tenant[]>;
 }

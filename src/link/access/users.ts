@@ -6,7 +6,7 @@
 import type { Clock } from '../../base/clock.js';
 import { RollcallError } from '../../base/errors.js';
 import type { Random } from '../../base/random.js';
-import type { Audit, AuditDetail } from '../audit/audit.js';
+import type { Audit, AuditDetail, By } from '../audit/audit.js';
 import { tenantPrefix } from '../store/keys.js';
 import type { Change, Expectation, Key, Store } from '../store/store.js';
 import { isAccessName, nameTaken, notFound, parseAccessName } from './names.js';
@@ -55,7 +55,7 @@ export interface UserChange {
 /** What the audit log says of a change. */
 export interface Reason {
   readonly type: string;
-  readonly by: string;
+  readonly by: By;
   readonly detail?: AuditDetail;
 }
 
@@ -194,6 +194,7 @@ function changed(user: User, change: UserChange, now: number): User {
   const { roles = user.roles, enabled = user.enabled, passwordHash = user.passwordHash } = change;
   const secondFactor =
     change.secondFactor === undefined ? user.secondFactor : (change.secondFactor ?? undefined);
-  const validAfter = change.endSessions ? Math.max(now, user.validAfter + 1) : user.validAfter;
+  // After this millisecond: what was made within it may have been before.
+  const validAfter = change.endSessions ? Math.max(now, user.validAfter) + 1 : user.validAfter;
   return { ...user, roles: [...new Set(roles)], enabled, passwordHash, secondFactor, validAfter };
 }

@@ -29,16 +29,22 @@ export {
 } from '../../audit-log/entry.js';
 export { listEvents } from './events.js';
 
+/** Who did something, and where the request came from. */
+export interface Actor {
+  readonly name: string;
+  readonly address?: string | undefined;
+  readonly requestId?: string | undefined;
+}
+
+/** A name alone is that of the link, of a node, or of a deed without a request. */
+export type By = string | Actor;
+
 export interface AuditEvent {
   /** `node.registered`. */
   readonly type: string;
   /** What it is about, a node id for instance. */
   readonly subject?: string | undefined;
-  /** Who did it. */
-  readonly by: string;
-  /** Where the request came from. */
-  readonly address?: string | undefined;
-  readonly requestId?: string | undefined;
+  readonly by: By;
   /** Done unless told. */
   readonly outcome?: AuditOutcome | undefined;
   readonly detail?: AuditDetail | undefined;
@@ -73,12 +79,17 @@ function cleanDetail(detail: AuditDetail): AuditDetail {
 }
 
 /** What is not known, and an outcome that goes without saying, is left out. */
-function cleanOrigin({ address = '', requestId = '', outcome = 'done' }: AuditEvent) {
+function cleanOrigin({ by, outcome = 'done' }: AuditEvent) {
+  const { address = '', requestId = '' } = typeof by === 'string' ? {} : by;
   return {
     ...(address !== '' && { address: cleanText(address) }),
     ...(requestId !== '' && { requestId: cleanText(requestId) }),
     ...(outcome !== 'done' && { outcome }),
   };
+}
+
+function nameOf(by: By): string {
+  return typeof by === 'string' ? by : by.name;
 }
 
 export function createAudit({ clock }: { readonly clock: Clock }): Audit {
@@ -88,7 +99,7 @@ export function createAudit({ clock }: { readonly clock: Clock }): Audit {
         at: clock.now(),
         type: cleanText(event.type),
         subject: cleanText(event.subject ?? ''),
-        by: cleanText(event.by),
+        by: cleanText(nameOf(event.by)),
         ...cleanOrigin(event),
         detail: cleanDetail(event.detail ?? {}),
       };

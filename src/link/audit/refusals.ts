@@ -1,7 +1,8 @@
 /**
- * Refusals of callers who have proved nothing, counted per address and minute instead of written one by one: nobody
- * outside may decide how much the link writes. Once a minute, and at close, each address becomes one audit event
- * with its counts by reason.
+ * Refusals, counted per address and minute instead of written one by one: nobody outside may decide how much the link
+ * writes. Once a minute, and at close, each address becomes one audit event with its counts by reason. Callers who have
+ * proved nothing are counted together; one who is known and asked for what it may not do has an event of its own, in
+ * the log of its tenant.
  */
 import type { Clock } from '../../base/clock.js';
 import type { Log } from '../../base/log.js';
@@ -14,9 +15,14 @@ const maxReasons = 32;
 /** What is counted together once there are too many. */
 const rest = 'other';
 
+export interface Known {
+  readonly tenant: string;
+  readonly name: string;
+}
+
 export interface RefusalCounter {
   /** Never fails and never waits. `reason` is an error code. */
-  count(address: string, reason: string): void;
+  count(address: string, reason: string, who?: Known): void;
   /** Writes what was counted; when the store does not take it, it is kept for the next time. */
   flush(): Promise<void>;
   close(): Promise<void>;
@@ -31,16 +37,24 @@ export interface RefusalOptions {
   readonly tenant?: string;
 }
 
-type Counts = Map<string, Map<string, number>>;
+interface Counted {
+  readonly address: string;
+  readonly who?: Known | undefined;
+  readonly reasons: Map<string, number>;
+}
+
+/** By a text that tells those who were refused apart. */
+type Counts = Map<string, Counted>;
 
 function bounded<T>(map: ReadonlyMap<string, T>, key: string, most: number): string {
   return map.has(key) || map.size < most ? key : rest;
 }
 
-function add(counts: Counts, address: string, reason: string, times: number): void {
-  const where = bounded(counts, address, maxAddresses);
-  const reasons = counts.get(where) ?? new Map<string, number>();
-  counts.set(where, reasons);
+function add(counts: Counts, reason: string, times: number, address: string, who?: Known): void {
+  const key = bounded(counts, who ? `${who.tenant} ${who.name} ${address}` : address, maxAddresses);
+  const place = key === rest ? { address: rest } : { address, who };
+  const { reasons } = counts.get(key) ?? { reasons: new Map<string, number>() };
+  counts.set(key, { ...place, reasons });
   const why = bounded(reasons, reason, maxReasons);
   reasons.set(why, (reasons.get(why) ?? 0) + times);
 }
@@ -62,11 +76,16 @@ export function createRefusalCounter(options: RefusalOptions): RefusalCounter {
     if (counts.size === 0) return;
     const taken = counts;
     counts = new Map();
-    const changes = [...taken].map(([subject, reasons]) =>
-      audit.auditChange(tenant, {
-        type: 'peer.refused',
-        subject,
-        by: 'link',
+    const changes = [...taken.values()].map(({ address, who, reasons }) =>
+      audit.auditChange(who?.tenant ?? tenant, {
+        ...(who
+          ? {
+              type: 'request.refused',
+              subject: who.name,
+              by: { name: who.name, address },
+              outcome: 'refused',
+            }
+          : { type: 'peer.refused', subject: address, by: 'link' }),
         detail: Object.fromEntries(reasons),
       }),
     );
@@ -74,14 +93,14 @@ export function createRefusalCounter(options: RefusalOptions): RefusalCounter {
       await store.commit(changes);
     } catch (error) {
       log.warn({ err: error }, 'could not write the counts of refused enrollments; keeping them');
-      for (const [address, reasons] of taken) {
-        for (const [reason, times] of reasons) add(counts, address, reason, times);
+      for (const { address, who, reasons } of taken.values()) {
+        for (const [reason, times] of reasons) add(counts, reason, times, address, who);
       }
     }
   }
 
   return {
-    count: (address, reason) => add(counts, address, reason, 1),
+    count: (address, reason, who) => add(counts, reason, 1, address, who),
     flush,
     close() {
       timer.cancel();

@@ -74,12 +74,21 @@ export function createDoorkeeper({
       const { address } = credentials.origin;
       const principal = await identify(access, credentials);
       countRequest(principal ? `${principal.tenant} ${principal.id}` : address, rate);
-      if (principal) requireKind(principal, access);
-      const permission = permissionOf(access);
-      if (principal && permission !== undefined) requirePermission(principal, permission);
+      try {
+        if (principal) requireRight(principal, access);
+      } catch (error) {
+        refusals.count(address, 'NOT_ALLOWED', principal);
+        throw error;
+      }
       return principal;
     },
   };
+}
+
+function requireRight(principal: Principal, access: Access): void {
+  requireKind(principal, access);
+  const permission = permissionOf(access);
+  if (permission !== undefined) requirePermission(principal, permission);
 }
 
 /** Nodes get only where the rule names them, and nobody else where it names only them. */

@@ -16,6 +16,7 @@ import type {
   TrustBundle,
 } from '../../protocol/generated/rollcall/v1/enrollment.js';
 import { limits } from '../../protocol/limits.js';
+import type { Alerts } from '../access/alerts.js';
 import type { RefusalCounter } from '../audit/refusals.js';
 import type { Authority, IssuedCertificate } from '../authority/authority.js';
 import type { Metrics } from '../metrics.js';
@@ -52,6 +53,7 @@ export interface EnrollmentsOptions {
   readonly registry: Registry;
   readonly authority: Authority;
   readonly refusals: RefusalCounter;
+  readonly alerts: Alerts;
   readonly trustDomain: string;
   readonly bindingTypes: readonly string[];
   readonly trustBundle: () => TrustBundle;
@@ -76,7 +78,7 @@ interface InFlight extends Place {
 const clockToleranceMs = 60_000;
 
 export function createEnrollments(options: EnrollmentsOptions): Enrollments {
-  const { registry, authority, refusals, clock, log, metrics } = options;
+  const { registry, authority, refusals, alerts, clock, log, metrics } = options;
   const inFlight = createPlaces<InFlight>({
     most: options.most,
     clock,
@@ -203,6 +205,8 @@ export function createEnrollments(options: EnrollmentsOptions): Enrollments {
     metrics.enrollment(error.code);
     if (isRollcallError(thrown)) refusals.count(peer.remoteAddress, error.code);
     else log.error({ err: thrown }, 'an enrollment failed');
+    if (error.code === 'PROOF_REFUSED')
+      alerts.raise('security.proof-refused', { address: peer.remoteAddress });
     return error;
   }
 

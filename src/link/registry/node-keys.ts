@@ -27,9 +27,9 @@ export function homeKey(id: bigint): Key {
   return `home/${padded(id, 20)}`;
 }
 
-export function isHistoryKey(tenant: string, key: Key): boolean {
-  return key.startsWith(`${tenantPrefix(tenant)}history/`);
-}
+/** Of whatever tenant. */
+export const isHistoryKey = (key: Key): boolean => /^t\/[^/]+\/history\//.test(key);
+export const isNodeKey = (key: Key): boolean => /^t\/[^/]+\/node\//.test(key);
 
 /** The id a record or status key ends in. */
 export function idOfKey(key: Key): bigint {

@@ -43,14 +43,17 @@ export interface PresenceOverlay {
   /** Statuses of a tenant that differ from the stored ones. */
   differences(tenant: string): { readonly stored: NodeStatusName; readonly seen: NodeStatusName }[];
   all(): WaitingNode[];
-  /** Calls with each record that came to differ from the stored one. */
-  watch(tenant: string, listener: (record: NodeRecord) => void): () => void;
+  /** Calls with each record, of this tenant or of all, that came to differ from the stored one. */
+  watch(tenant: string | undefined, listener: (record: NodeRecord) => void): () => void;
 }
 
 export function createPresenceOverlay(): PresenceOverlay {
   const waiting = new Map<string, Waiting>();
   const settling = new Set<string>();
-  const watches = new Set<{ readonly tenant: string; readonly listener: (record: NodeRecord) => void }>();
+  const watches = new Set<{
+    readonly tenant: string | undefined;
+    readonly listener: (record: NodeRecord) => void;
+  }>();
 
   const eventsOf = (tenant: string, id: bigint): readonly WaitingEvent[] =>
     waiting.size === 0 ? [] : (waiting.get(nodeKey(tenant, id))?.events ?? []);
@@ -69,7 +72,7 @@ export function createPresenceOverlay(): PresenceOverlay {
         seen: after?.status ?? known?.seen,
       });
       if (!after) return;
-      for (const watch of [...watches]) if (watch.tenant === tenant) watch.listener(after);
+      for (const watch of [...watches]) if ((watch.tenant ?? tenant) === tenant) watch.listener(after);
     },
     eventsOf,
     drop: (tenant, id) => void waiting.delete(nodeKey(tenant, id)),

@@ -9,12 +9,12 @@ import type { Log } from '../../base/log.js';
 import type { Random } from '../../base/random.js';
 import { defaultTenant } from '../../protocol/limits.js';
 import { findNodeId } from '../../identity/node-id.js';
-import type { Audit } from '../audit/audit.js';
+import type { Audit, By } from '../audit/audit.js';
 import { cleanText } from '../audit/clean-text.js';
-import { listTenants, tenantPrefix } from '../store/keys.js';
+import { allTenants, listTenants, tenantPrefix } from '../store/keys.js';
 import type { StopWatching, Store } from '../store/store.js';
 import { listHistory, type HistoryPage, type HistoryQuery } from './history.js';
-import { createNodeCounter, type NodeCounts } from './node-count.js';
+import { createNodeCounter, noNodes, type NodeCounts } from './node-count.js';
 import {
   decodeId,
   fingerprintKey,
@@ -23,11 +23,16 @@ import {
   isHistoryKey,
   nameKey,
   nodeKey,
-  nodePrefix,
+  isNodeKey,
   statusPrefix,
 } from './node-keys.js';
 import { listNodes, type NodePage, type NodeQuery } from './node-list.js';
-import { decodeNodeRecord, type CertificateReference, type NodeRecord } from './node-record.js';
+import {
+  decodeNodeRecord,
+  nodeStatusNames,
+  type CertificateReference,
+  type NodeRecord,
+} from './node-record.js';
 import { createPresenceOverlay } from './presence-overlay.js';
 import { createPresenceRetry } from './presence-retry.js';
 import { createRegistration, type RegistrationRequest } from './registration.js';
@@ -98,7 +103,7 @@ export interface Registry {
   revokeNode(
     tenant: string,
     id: bigint,
-    by: { readonly by: string; readonly comment: string },
+    by: { readonly by: By; readonly comment: string },
   ): Promise<NodeRecord>;
   /** Commits a certificate as the node's next before anybody sees it. NODE_REVOKED, NODE_PENDING, NODE_QUARANTINED. */
   issueCertificate(tenant: string, id: bigint, claim: IssueClaim, issue: Issue): Promise<NodeRecord>;
@@ -116,10 +121,12 @@ export interface Registry {
   ): Promise<boolean>;
   /** At start: every node stored as online is offline since the link was last alive. Gives how many there were. */
   recover(aliveAt: number): Promise<number>;
-  /** Calls with each node that has changed its status, or whose session was taken over. */
-  watchNodes(tenant: string, listener: (record: NodeRecord) => void): StopWatching;
+  /** Calls with each node, of this tenant or of all, that has changed its status, or whose session was taken over. */
+  watchNodes(tenant: string | undefined, listener: (record: NodeRecord) => void): StopWatching;
   /** By status. The first question of a tenant reads its index, seconds for a million nodes; later ones are free. */
   countNodes(tenant: string): Promise<NodeCounts>;
+  /** Of all tenants together. */
+  countAllNodes(): Promise<NodeCounts>;
   /** Tries once more to write what waits. The store stays open. */
   close(): Promise<void>;
 }
@@ -191,6 +198,14 @@ export function createRegistry(options: RegistryOptions): Registry {
     }
   }
 
+  async function countNodes(tenant: string): Promise<NodeCounts> {
+    const counts = await counter.count(tenant);
+    for (const { stored, seen } of overlay.differences(tenant)) {
+      counts[stored] -= 1;
+      counts[seen] += 1;
+    }
+    return counts;
+  }
   return {
     registerNode,
     findNode,
@@ -240,13 +255,13 @@ export function createRegistry(options: RegistryOptions): Registry {
       return count;
     },
     watchNodes(tenant, listener) {
-      const stopStore = store.watch(tenantPrefix(tenant), changes => {
+      const stopStore = store.watch(tenant === undefined ? allTenants : tenantPrefix(tenant), changes => {
         // A commit that adds nothing to a history changed nothing that shows: it issued a certificate.
-        if (!changes.some(({ key }) => isHistoryKey(tenant, key))) return;
+        if (!changes.some(({ key }) => isHistoryKey(key))) return;
         for (const { key, value } of changes) {
-          if (!value || !key.startsWith(nodePrefix(tenant))) continue;
+          if (!value || !isNodeKey(key)) continue;
           const record = decodeNodeRecord(value);
-          listener(overlay.isSettling(tenant, record.id) ? record : overlay.view(record));
+          listener(overlay.isSettling(record.tenant, record.id) ? record : overlay.view(record));
         }
       });
       const stopOverlay = overlay.watch(tenant, listener);
@@ -255,13 +270,14 @@ export function createRegistry(options: RegistryOptions): Registry {
         stopOverlay();
       };
     },
-    async countNodes(tenant) {
-      const counts = await counter.count(tenant);
-      for (const { stored, seen } of overlay.differences(tenant)) {
-        counts[stored] -= 1;
-        counts[seen] += 1;
+    countNodes,
+    async countAllNodes() {
+      const all = noNodes();
+      for (const tenant of await listTenants(store)) {
+        const counts = await countNodes(tenant);
+        for (const status of nodeStatusNames) all[status] += counts[status];
       }
-      return counts;
+      return all;
     },
     async close() {
       await retry.close();

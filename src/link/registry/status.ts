@@ -6,7 +6,7 @@
  *   pending and quarantined nodes get no certificate and no session.
  */
 import { RollcallError } from '../../base/errors.js';
-import type { AuditDetail, AuditEvent } from '../audit/audit.js';
+import type { AuditDetail, AuditEvent, By } from '../audit/audit.js';
 import { cleanText } from '../audit/clean-text.js';
 import {
   addChange,
@@ -47,7 +47,7 @@ export type Registration = Pick<
 >;
 
 /** The beginning of a node. */
-export function registeredNode(registration: Registration, by: string): Changed {
+export function registeredNode(registration: Registration, by: By): Changed {
   const record: NodeRecord = {
     ...registration,
     status: 'created',

@@ -1,13 +1,16 @@
 /** How keys are spelled, so that they sort as their parts do and no part can reach into another's keys. */
 import type { Key, Store } from './store.js';
 
+/** Everything of any tenant is below this. */
+export const allTenants: Key = 't/';
+
 /** Everything of a tenant is below this. Any text is safe: what is not a plain character is escaped. */
 export function tenantPrefix(tenant: string): Key {
   const escaped = tenant.replaceAll(
     /[^A-Za-z0-9._-]/g,
     character => `%${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
   );
-  return `t/${escaped}/`;
+  return `${allTenants}${escaped}/`;
 }
 
 /** The tenant of a key below `t/`. */
@@ -22,7 +25,7 @@ export function tenantOf(key: Key): string {
 export async function listTenants(store: Store): Promise<string[]> {
   const tenants: string[] = [];
   for (let after: Key | undefined; ;) {
-    const [entry] = await store.list({ prefix: 't/', after, limit: 1 });
+    const [entry] = await store.list({ prefix: allTenants, after, limit: 1 });
     if (!entry) return tenants;
     const tenant = tenantOf(entry.key);
     tenants.push(tenant);

@@ -256,3 +256,26 @@ void t.test('what no verifier would take is not signed', async t => {
       JSON.stringify(each).slice(0, 60),
     );
 });
+
+void t.test('a token that was verified before is judged anew by all but its signature', async t => {
+  const { keys, tokens, clock } = await setUp(t);
+  const [first, second] = [await tokens.sign(wanted), await tokens.sign(wanted)];
+  for (const { token, tokenId } of [first, second, first, second])
+    t.match(await tokens.verify(token, 'rollcall'), { tokenId });
+  await t.rejects(tokens.verify(first.token, 'elsewhere'), notValid);
+  const forged = `${first.token.slice(0, -6)}AAAAAA`;
+  await t.rejects(tokens.verify(forged, 'rollcall'), notValid);
+  await t.rejects(
+    tokens.verify(forged, 'rollcall'),
+    notValid,
+    'nor is a refusal remembered as something else',
+  );
+  clock.advance(16 * minuteMs);
+  await t.rejects(tokens.verify(first.token, 'rollcall'), expired);
+  const third = await tokens.sign(wanted);
+  await tokens.verify(third.token, 'rollcall');
+  await keys.rotate();
+  t.match(await tokens.verify(third.token, 'rollcall'), { tokenId: third.tokenId });
+  await keys.rotate({ dropOld: true });
+  await t.rejects(tokens.verify(third.token, 'rollcall'), notValid, 'its key is not trusted any more');
+});

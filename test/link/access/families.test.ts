@@ -1,4 +1,5 @@
 import t from 'tap';
+import { createLog } from '../../../src/base/log.js';
 import { systemRandom } from '../../../src/base/random.js';
 import {
   absoluteMs,
@@ -18,6 +19,7 @@ import { createManualClock } from '../../harness/manual-clock.js';
 import { slowStore } from '../../harness/stores.js';
 
 const secret = Buffer.alloc(32, 7);
+const log = createLog({ level: 'silent', name: 'link' });
 const holder = `user:${'0'.repeat(32)}`;
 const wanted: NewFamily = { tenant: 'default', holder, audience: 'link', scope: 'runs:read' };
 
@@ -25,7 +27,7 @@ function start(store: Store = createMemoryStore()) {
   const clock = createManualClock(1_700_000_000_000);
   const audit = createAudit({ clock });
   const open = (on: Store = store, key = secret): Families =>
-    createFamilies({ store: on, audit, clock, random: systemRandom, secret: key });
+    createFamilies({ store: on, audit, clock, log, random: systemRandom, secret: key });
   const families = open();
   async function begin(family: NewFamily = wanted) {
     const begun = families.begin(family);
@@ -87,7 +89,7 @@ void t.test('a token used again later ends the family, and the honest holder’s
   test.equal(await families.find('default', family.id), undefined);
   test.same(await typesOf(), ['token.refreshed', 'token.refresh-reused']);
   const [, event] = await listEvents(store, 'default', { limit: 5 });
-  test.match(event, { subject: holder, by: 'link', detail: { session: family.id, address: '203.0.113.9' } });
+  test.match(event, { subject: holder, by: 'link', address: '203.0.113.9', detail: { session: family.id } });
   test.same(await store.list({ prefix: 'access/family/' }), [], 'and nothing is left of it');
 });
 
@@ -231,7 +233,7 @@ void t.test('a slow disk makes no thief of a caller who asks again', async test 
   let delayMs = 0;
   const store = slowStore(createMemoryStore(), clock, () => delayMs);
   const audit = createAudit({ clock });
-  const families = createFamilies({ store, audit, clock, random: systemRandom, secret });
+  const families = createFamilies({ store, audit, clock, log, random: systemRandom, secret });
   const { token, changes } = families.begin(wanted);
   await store.commit(changes);
   delayMs = 30_000;
@@ -319,3 +321,20 @@ void t.test(
     test.match(refreshRefused(), { code: 'TOKEN_REFUSED', message: 'the refresh token is not valid' });
   },
 );
+
+void t.test('sessions that nobody comes back for are forgotten, and told of', async test => {
+  const { store, clock, begin, families, typesOf } = start();
+  const { family } = await begin();
+  const { token } = await begin({ ...wanted, tenant: 'acme' });
+  clock.advance(idleMs - 3_600_000);
+  const refreshed = await families.refresh(token);
+  clock.advance(2 * 3_600_000);
+  const gone = async () => (await store.get(`access/family/${family.id}`)) === undefined;
+  for (let turns = 0; turns < 1000 && !(await gone()); turns += 1) await new Promise(setImmediate);
+  test.ok(await gone());
+  test.same(await store.list({ prefix: 't/default/family/' }), []);
+  test.same(await typesOf(), ['session.expired']);
+  test.same(await typesOf('acme'), ['token.refreshed'], 'one that was used since is not');
+  test.equal((await families.refresh(tokenOf(refreshed))).outcome, 'rotated');
+  families.close();
+});

@@ -177,7 +177,7 @@ void t.test('its tokens can be ended, and every change is audited without secret
   const { secret, service } = await services.addSecret('default', id, 'ann');
   test.equal((await services.change('default', id, { enabled: false }, 'ann')).validAfter, 0);
   const ended = await services.change('default', id, { endTokens: true }, 'ann');
-  test.match(ended, { enabled: false, validAfter: clock.now() });
+  test.match(ended, { enabled: false, validAfter: clock.now() + 1 });
   const again = await services.change('default', id, { enabled: true, endTokens: true }, 'ann');
   test.equal(again.validAfter, ended.validAfter + 1);
   test.notOk('endTokens' in again);

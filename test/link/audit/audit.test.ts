@@ -127,8 +127,8 @@ void t.test(
   'an entry tells from where, of which request and how it ended; nothing said is nothing added',
   async test => {
     const [full, done, bare] = await chainOf([
-      { type: 'login', by: 'anna', address: '10.0.0.1', requestId: 'r1', outcome: 'refused' },
-      { type: 'login', by: 'anna', address: '', requestId: '', outcome: 'done' },
+      { type: 'login', by: { name: 'anna', address: '10.0.0.1', requestId: 'r1' }, outcome: 'refused' },
+      { type: 'login', by: { name: 'anna', address: '', requestId: '' }, outcome: 'done' },
       { type: 'login', by: 'anna' },
     ]);
     test.match(full, { address: '10.0.0.1', requestId: 'r1', outcome: 'refused' });
@@ -146,7 +146,7 @@ void t.test(
     }
     const nasty = 'a\n{"seq":1}\u001b]0;x\u0007\u202e\ud800\u2028';
     const entries = await chainOf([
-      { type: 't', by: 'b', address: nasty, requestId: nasty, outcome: 'failed' },
+      { type: 't', by: { name: 'b', address: nasty, requestId: nasty }, outcome: 'failed' },
     ]);
     test.notMatch(JSON.stringify(entries), /\\n|\\u00|\u202e|\\ud8|\u2028/);
     test.equal(verifyChain(entries), undefined);
@@ -161,7 +161,9 @@ void t.test(
       await store.commit([{ type: 'append', log: 't/a/audit/', value: () => Buffer.from(stored) }]);
     }
     const audit = createAudit({ clock: createManualClock() });
-    await store.commit([audit.auditChange('a', { type: 'x', by: 'y', address: '::1', outcome: 'refused' })]);
+    await store.commit([
+      audit.auditChange('a', { type: 'x', by: { name: 'y', address: '::1' }, outcome: 'refused' }),
+    ]);
     const entries = await listEvents(store, 'a', { limit: 9 });
     test.strictSame(
       entries.map(({ seq, type }) => [seq, type]),

@@ -323,7 +323,10 @@ void t.test('pages from either end, with filters, each looking at a bounded numb
     type: index % 3 === 0 ? 'node.registered' : 'user.login',
     by: index % 2 === 0 ? 'anna' : 'bert',
     subject: `s${index % 5}`,
-    ...(index === 4 && { address: '10.0.0.1', requestId: 'r4', outcome: 'refused' as const }),
+    ...(index === 4 && {
+      by: { name: 'anna', address: '10.0.0.1', requestId: 'r4' },
+      outcome: 'refused' as const,
+    }),
   }));
   for (const event of events) {
     await store.commit([audit.auditChange('a', event)]);

@@ -543,6 +543,58 @@ void t.test('pages, ids and paths that nobody honest would send', async t => {
     t.equal((await ask(`GET ${path}`, operator)).status, 404, path);
 });
 
+void t.test('the audit log tells who did what on which, from where, and of which request', async t => {
+  const { publicKey } = newKey();
+  const node = { publicKey: publicKey.spki.toString('base64'), name: 'audited' };
+  t.equal((await ask('POST /v1/nodes', { ...operator, json: node })).status, 200);
+  t.equal((await ask('POST /v1/nodes/audited/revoke', { ...operator, json: {} })).status, 200);
+  const user = { name: 'vic', roles: ['viewer'], password };
+  t.equal((await ask('POST /v1/users', { ...operator, json: user })).status, 200);
+  const told = await ask('GET /v1/audit/events?newestFirst=true', operator);
+  const events = (told.json as { entries: Record<string, unknown>[] }).entries;
+  for (const type of ['node.registered', 'node.revoked', 'user.created']) {
+    const event = events.find(each => each['type'] === type);
+    t.match(event, { by: 'operator', address: '127.0.0.1', requestId: /^.{4,}$/ }, type);
+  }
+});
+
+void t.test('who is known and asks for what it may not do is told of by name', async t => {
+  const { fields } = await grant({ ...login, scope: 'nodes:read' });
+  const { access_token: token = '' } = fields;
+  t.equal((await ask('POST /v1/users', { token, json: {} })).status, 403);
+  t.equal((await ask('GET /v1/users', { token })).status, 403);
+  clock.advance(61_000);
+  const refused = async () => {
+    const { json } = await ask(
+      'GET /v1/audit/events?limit=1000&newestFirst=true&typePrefix=request.refused',
+      operator,
+    );
+    return (json as { entries: Record<string, unknown>[] }).entries.at(-1);
+  };
+  for (let turns = 0; turns < 100 && !(await refused()); turns += 1) await new Promise(setImmediate);
+  t.match(await refused(), {
+    ...{ by: 'ann', address: '127.0.0.1', outcome: 'refused', subject: 'ann' },
+    detail: { NOT_ALLOWED: Number },
+  });
+});
+
+void t.test('metrics count the nodes and the comings and goings of every tenant', async t => {
+  const metric = async (line: RegExp): Promise<number> =>
+    Number(line.exec((await ask('GET /metrics', operator)).text)?.[1] ?? 0);
+  const created = /^rollcall_nodes\{status="created"\} (\d+)$/m;
+  const changes = /^rollcall_presence_changes_total\{status="created",reason="registered"\} (\d+)$/m;
+  const before = [await metric(created), await metric(changes)];
+  const admin = { name: 'metered', admin: 'met', password };
+  t.equal((await ask('POST /v1/tenants', { ...operator, json: admin })).status, 200);
+  const { fields } = await grant({ ...login, username: 'met', tenant: 'metered' });
+  const node = { publicKey: newKey().publicKey.spki.toString('base64') };
+  t.equal((await ask('POST /v1/nodes', { token: fields['access_token'], json: node })).status, 200);
+  t.same(
+    [await metric(created), await metric(changes)],
+    before.map(count => count + 1),
+  );
+});
+
 void t.test(
   'headers that have opened doors elsewhere change nothing, and what is told is told safely',
   async t => {

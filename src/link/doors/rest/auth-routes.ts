@@ -55,10 +55,10 @@ export function authRoutes({ access, administration }: AuthRouteOptions): Record
     },
 
     'POST /auth/revoke': {
-      async answer({ body }) {
+      async answer({ body, origin }) {
         const { token } = readParameters(body);
         if (token === undefined) throw new RollcallError('REQUEST_INVALID', 'token is needed');
-        await access.revokeToken(token);
+        await access.revokeToken(token, origin);
         return {};
       },
       sendError: sendGrantError,
