@@ -11,8 +11,6 @@ import type { RefusalCounter } from '../audit/refusals.js';
 import { rates, type Access, type Rule } from './access-table.js';
 
 export interface Doorkeeper {
-  /** True when the rule asks for nothing that would have to be waited for. */
-  isFree(rule: Rule): boolean;
   /** Gives who asks, where that is to be known. Throws TOKEN_REFUSED, NOT_ALLOWED or RATE_LIMITED. */
   admit(rule: Rule, credentials: Credentials): Promise<Principal | undefined>;
 }
@@ -69,7 +67,6 @@ export function createDoorkeeper({
   }
 
   return {
-    isFree: ({ access, rate }) => isPublic(access) && rates[rate] === Infinity,
     async admit({ access, rate }, credentials) {
       const { address } = credentials.origin;
       const principal = await identify(access, credentials);
