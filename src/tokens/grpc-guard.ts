@@ -5,8 +5,9 @@
 import { createRequire } from 'node:module';
 import type * as Grpc from '@grpc/grpc-js';
 import { RollcallError } from '../base/errors.js';
+import { getBearer } from './bearer.js';
 import type { TokenClaims } from './claims.js';
-import { bearerOf, type VerifyBearer } from './http-guard.js';
+import type { VerifyBearer } from './http-guard.js';
 import { tokenMissing } from './refusals.js';
 
 export interface GrpcGuardOptions {
@@ -29,7 +30,7 @@ export function grpcGuard(
     const [authorization, ...others] = metadata.get('authorization');
     if (typeof authorization !== 'string' || others.length > 0) throw tokenMissing();
     const certificate = call.getAuthContext().sslPeerCertificate?.raw;
-    claimsByMetadata.set(metadata, await verify(bearerOf(authorization), certificate));
+    claimsByMetadata.set(metadata, await verify(getBearer(authorization), certificate));
   }
 
   function statusOf(error: unknown): { code: Grpc.status; details: string } {

@@ -4,8 +4,8 @@
  * their shape alone.
  */
 import { RollcallError } from '../base/errors.js';
+import { findBearer, getBearer } from './bearer.js';
 import type { TokenClaims } from './claims.js';
-import { tokenMissing } from './refusals.js';
 
 /** A request of fastify, express or node:http. */
 export interface GuardedRequest {
@@ -42,15 +42,6 @@ export type ExpressGuard = (
 /** Verifies a token that came with this certificate (DER), if any. */
 export type VerifyBearer = (token: string, certificate: Buffer | undefined) => Promise<TokenClaims>;
 
-const bearer = /^Bearer +(\S+)$/i;
-
-/** The token in `authorization: Bearer …`; TOKEN_REFUSED without one. */
-export function bearerOf(authorization: string | undefined): string {
-  const [, token] = bearer.exec(authorization ?? '') ?? [];
-  if (token === undefined) throw tokenMissing();
-  return token;
-}
-
 export function fastifyGuard(verify: VerifyBearer): FastifyGuard {
   return async (request, reply) => {
     try {
@@ -81,7 +72,7 @@ export function expressGuard(verify: VerifyBearer): ExpressGuard {
 }
 
 async function admit(request: GuardedRequest, verify: VerifyBearer): Promise<void> {
-  const claims = await verify(bearerOf(request.headers.authorization), certificateOf(request.socket));
+  const claims = await verify(getBearer(request.headers.authorization), certificateOf(request.socket));
   (request as GuardedRequest & WithPrincipal).principal = claims;
 }
 
@@ -96,9 +87,10 @@ function answerTo(error: unknown, { headers }: GuardedRequest): Answer {
     return problem(500, new RollcallError('INTERNAL', 'something went wrong on this side'));
   if (error.code !== 'TOKEN_REFUSED') return problem(503, error, { 'retry-after': '5' });
   // RFC 6750 §3.1: a request without a token is told the scheme and no error.
-  const challenge = bearer.test(headers.authorization ?? '')
-    ? `Bearer error="invalid_token", error_description="${error.message}"`
-    : 'Bearer';
+  const challenge =
+    findBearer(headers.authorization) === undefined
+      ? 'Bearer'
+      : `Bearer error="invalid_token", error_description="${error.message}"`;
   return problem(401, error, { 'www-authenticate': challenge });
 }
 

@@ -10,7 +10,6 @@
  *
  * What it cannot know is whether the link has revoked a token meanwhile: that shows at the token's end, minutes later.
  */
-import { createHash, timingSafeEqual } from 'node:crypto';
 import type { ServerInterceptor } from '@grpc/grpc-js';
 import { systemClock, type Clock } from '../base/clock.js';
 import { RollcallError } from '../base/errors.js';
@@ -23,6 +22,7 @@ import { expressGuard, fastifyGuard, type ExpressGuard, type FastifyGuard } from
 import { createIssuerKeys } from './issuer-keys.js';
 import { tokenRefused } from './refusals.js';
 import { decodeBase64url } from './strict-json.js';
+import { isHolder } from './thumbprint.js';
 
 export type { TokenAlgorithm } from './algorithms.js';
 export type { TokenClaims } from './claims.js';
@@ -75,7 +75,7 @@ export function createTokenVerifier(options: VerifierOptions): TokenVerifier {
 
   async function verify(token: string, certificate?: Buffer): Promise<TokenClaims> {
     const claims = await checkToken(token, check);
-    expectHolder(claims, certificate);
+    if (!isHolder(claims, certificate)) throw tokenRefused('the certificate it is bound to was not shown');
     return claims;
   }
 
@@ -129,14 +129,6 @@ function readSecret(text: string): Buffer {
   const secret = decodeBase64url(text);
   if (secret && secret.length >= leastSecretBytes) return secret;
   throw unfit('a secret is not base64url of 32 bytes or more');
-}
-
-/** RFC 8705 §3: whoever took the token without the key of the certificate has nothing. */
-function expectHolder({ confirmation }: TokenClaims, certificate: Buffer | undefined): void {
-  if (confirmation === undefined) return;
-  const shown = certificate && createHash('sha256').update(certificate).digest();
-  if (!shown || !timingSafeEqual(shown, Buffer.from(confirmation, 'base64url')))
-    throw tokenRefused('the certificate it is bound to was not shown');
 }
 
 function unfit(what: string): RollcallError {

@@ -1,11 +1,12 @@
 /** The flags that say what a service may do and how it proves itself, and the files they name. */
-import { createHash, createPublicKey, X509Certificate } from 'node:crypto';
+import { createPublicKey, X509Certificate } from 'node:crypto';
 import { RollcallError } from '../../base/errors.js';
 import { fromPem } from '../../base/pem.js';
 import { readSmallFile } from '../../base/secret-file.js';
 import { maxKeyFileBytes, readPublicKey } from '../../identity/key-file.js';
 import { toSpkiPem } from '../../identity/private-key.js';
 import type { ServiceSettings } from '../../link/access/services.js';
+import { thumbprintOf } from '../../tokens/thumbprint.js';
 import { parseDuration, parseEnabled, parseList, type EnableFlags } from './arguments.js';
 
 export interface ServiceFlags extends EnableFlags {
@@ -56,7 +57,7 @@ async function readThumbprint(path: string): Promise<string> {
   const text = (await readSmallFile(path, 'certificate')).toString('latin1');
   const [der] = fromPem(text, `certificate ${path}`);
   try {
-    return createHash('sha256').update(new X509Certificate(der).raw).digest('base64url');
+    return thumbprintOf(new X509Certificate(der).raw);
   } catch (error) {
     throw new RollcallError('CONFIG_INVALID', `the certificate ${path} is damaged`, {
       hint: 'copy the file again, whole',

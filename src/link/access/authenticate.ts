@@ -2,9 +2,9 @@
  * From a Bearer token to who asks. A signature alone is not enough: at every request the holder must still be there and
  * enabled, the session or API token it came from must still live, and what it may do is what its roles hold now.
  */
-import { createHash } from 'node:crypto';
 import { RollcallError } from '../../base/errors.js';
-import { tokenMissing } from '../../tokens/refusals.js';
+import { getBearer } from '../../tokens/bearer.js';
+import { isHolder } from '../../tokens/thumbprint.js';
 import type { AccessTokens, TokenClaims } from './access-tokens.js';
 import type { Alerts } from './alerts.js';
 import type { ApiTokens } from './api-tokens.js';
@@ -95,9 +95,9 @@ export function createAuthenticate(options: AuthenticateOptions): Authenticate {
   }
 
   return async ({ authorization, certificate, origin }) => {
-    const claims = await tokens.verify(readBearer(authorization), audience);
+    const claims = await tokens.verify(getBearer(authorization), audience);
     if (denied.has(claims.tokenId)) throw revoked(claims, origin);
-    requireCertificate(claims, certificate);
+    if (!isHolder(claims, certificate)) throw unbound();
     const holder = await findHolder(claims);
     const since = holder && (await findBeginning(claims, holder.kind));
     if (!holder || since === undefined || since < holder.validAfter) throw revoked(claims, origin);
@@ -116,21 +116,8 @@ export function createAuthenticate(options: AuthenticateOptions): Authenticate {
   };
 }
 
-/** RFC 6750 §2.1: the only way a token may come in. */
-export function readBearer(authorization: string | undefined): string {
-  const token = /^Bearer +([\x21-\x7e]+)$/i.exec(authorization ?? '')?.[1];
-  if (token === undefined) throw tokenMissing();
-  return token;
-}
-
-/** `x5t#S256` (RFC 8705 §3.1). */
-export function thumbprintOf(certificate: Uint8Array): string {
-  return createHash('sha256').update(certificate).digest('base64url');
-}
-
-function requireCertificate({ confirmation }: TokenClaims, certificate: Uint8Array | undefined): void {
-  if (confirmation === undefined || (certificate && thumbprintOf(certificate) === confirmation)) return;
-  throw new RollcallError('TOKEN_REFUSED', 'the token is bound to a certificate that did not come with it', {
+function unbound(): RollcallError {
+  return new RollcallError('TOKEN_REFUSED', 'the token is bound to a certificate that did not come with it', {
     hint: 'connect with the client certificate that the token was asked for with',
   });
 }

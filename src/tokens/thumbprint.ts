@@ -1,0 +1,17 @@
+/** Tokens that are bound to a certificate (RFC 8705 §3): whoever took one without the key of the certificate has nothing. */
+import { createHash } from 'node:crypto';
+import type { TokenClaims } from './claims.js';
+
+/** `x5t#S256` of a certificate in DER (RFC 8705 §3.1). */
+export function thumbprintOf(certificate: Uint8Array): string {
+  return createHash('sha256').update(certificate).digest('base64url');
+}
+
+/** True for the certificate the token is bound to, and for whatever came with a token that is bound to none. */
+export function isHolder(
+  { confirmation }: Pick<TokenClaims, 'confirmation'>,
+  certificate: Uint8Array | undefined,
+): boolean {
+  if (confirmation === undefined) return true;
+  return certificate !== undefined && thumbprintOf(certificate) === confirmation;
+}
