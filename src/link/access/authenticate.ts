@@ -2,6 +2,7 @@
  * From a Bearer token to who asks. A signature alone is not enough: at every request the holder must still be there and
  * enabled, the session or API token it came from must still live, and what it may do is what its roles hold now.
  */
+import { isDeepStrictEqual } from 'node:util';
 import { RollcallError } from '../../base/errors.js';
 import { getBearer } from '../../tokens/bearer.js';
 import { isHolder } from '../../tokens/thumbprint.js';
@@ -80,8 +81,10 @@ export function createAuthenticate(options: AuthenticateOptions): Authenticate {
   }
 
   async function permissionsOf(claims: TokenClaims, holder: Holder): Promise<ReadonlySet<Permission>> {
-    const said = await roles.permissionsOf(claims.tenant, claims.roles);
     const held = await roles.permissionsOf(claims.tenant, holder.roles);
+    const said = isDeepStrictEqual(claims.roles, holder.roles)
+      ? held
+      : await roles.permissionsOf(claims.tenant, claims.roles);
     const scope = claims.scope?.split(' ');
     return new Set([...said].filter(each => held.has(each) && (scope?.includes(each) ?? true)));
   }
