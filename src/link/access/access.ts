@@ -15,6 +15,7 @@ import { createAccessTokens } from './access-tokens.js';
 import { createAccount, type Account } from './account.js';
 import type { Alerts } from './alerts.js';
 import { createApiTokens, longestApiTokenMs, type ApiTokens } from './api-tokens.js';
+import { createAttempt } from './attempts.js';
 import { createAuthenticate, type Authenticate } from './authenticate.js';
 import { openDenied } from './denied.js';
 import { createFamilies } from './families.js';
@@ -118,10 +119,10 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
   const apiTokens = createApiTokens({ store, audit, clock, tokens, roles, audience });
   const passwords = createPasswords(random);
   const setup = await openSetup({ folder, random, users, passwords });
-  const guesses = createGuesses({ clock });
-  const signIn = createSignIn({ users, passwords, guesses, alerts, refusals, clock });
+  const attempt = createAttempt({ guesses: createGuesses({ clock }), refusals, alerts });
+  const signIn = createSignIn({ users, passwords, attempt, clock });
   const assertionAudiences = (): string[] => [issuer(), `${issuer()}/auth/token`];
-  const recognition = { services, denied, guesses, refusals, alerts, clock, assertionAudiences };
+  const recognition = { services, denied, attempt, clock, assertionAudiences };
   const shared = { users, families, tokens, audience, findNodeName, alerts };
 
   /** The record is what counts; the deny list makes its use heard. */
@@ -149,19 +150,10 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
   return {
     authenticate: createAuthenticate({ ...shared, services, roles, apiTokens, denied }),
     grantTokens: createGrants({ ...shared, store, audit, clock, signIn, recognition }),
-    async setUp(code, name, password, origin) {
-      guesses.admit(origin.address, undefined);
-      try {
-        return await setup.complete(code, name, password, origin);
-      } catch (error) {
-        if (isRollcallError(error, 'LOGIN_REFUSED')) {
-          guesses.failed(origin.address, undefined);
-          refusals.count(origin.address, 'LOGIN_REFUSED');
-          alerts.raise('security.setup-code-refused', { address: origin.address });
-        }
-        throw error;
-      }
-    },
+    setUp: (code, name, password, origin) =>
+      attempt({ address: origin.address, account: undefined }, () =>
+        setup.complete(code, name, password, origin),
+      ),
     async revokeToken(token, origin) {
       if (await families.endByToken(token, actorFrom('holder', origin))) return;
       await revokeAccessToken(token, origin).catch((error: unknown) => {
@@ -192,7 +184,7 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
       return rotation;
     },
     revokeApiToken,
-    account: createAccount({ users, passwords, clock, random, guesses }),
+    account: createAccount({ users, passwords, clock, random, attempt }),
     users,
     passwords,
     services,

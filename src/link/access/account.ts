@@ -2,52 +2,48 @@
 import type { Clock } from '../../base/clock.js';
 import { RollcallError } from '../../base/errors.js';
 import type { Random } from '../../base/random.js';
-import type { Guesses } from './guesses.js';
+import { accountOf, type Attempt } from './attempts.js';
 import type { Passwords } from './passwords.js';
-import { actorOf, type Origin, type Principal } from './principal.js';
+import { actorOf, type Principal } from './principal.js';
 import { checkCode, newRecoveryCodes, newSecret, otpauthUri } from './second-factor.js';
 import type { SecondFactor, User, Users } from './users.js';
 
 export interface Account {
   /** Ends every session there is, the one that asks too. LOGIN_REFUSED for a wrong old password. */
-  changePassword(principal: Principal, old: string, fresh: string, origin: Origin): Promise<void>;
+  changePassword(principal: Principal, old: string, fresh: string): Promise<void>;
   /** A secret to put into an authenticator; nothing changes before a code of it is confirmed. */
   proposeSecondFactor(principal: Principal): { readonly secret: string; readonly uri: string };
   /** Puts it on; gives the recovery codes, told this once. */
   confirmSecondFactor(
     principal: Principal,
     wanted: { readonly secret: string; readonly code: string; readonly password: string },
-    origin: Origin,
   ): Promise<{ readonly recoveryCodes: readonly string[] }>;
-  removeSecondFactor(principal: Principal, password: string, origin: Origin): Promise<void>;
+  removeSecondFactor(principal: Principal, password: string): Promise<void>;
 }
 
 export interface AccountOptions {
   readonly users: Users;
   readonly passwords: Passwords;
-  readonly guesses: Guesses;
+  readonly attempt: Attempt;
   readonly clock: Clock;
   readonly random: Random;
 }
 
-export function createAccount({ users, passwords, guesses, clock, random }: AccountOptions): Account {
+export function createAccount({ users, passwords, attempt, clock, random }: AccountOptions): Account {
   /** A session alone, which may have been left open, does not change how its user comes in. */
-  async function requirePassword(principal: Principal, password: string, origin: Origin): Promise<User> {
+  async function requirePassword(principal: Principal, password: string): Promise<User> {
     requireLogin(principal);
-    const account = `${principal.tenant}/${principal.name.toLowerCase()}`;
-    guesses.admit(origin.address, account);
-    const user = await users.get(principal.tenant, principal.id);
-    if (await passwords.matches(password, user.passwordHash)) {
-      guesses.succeeded(origin.address, account);
-      return user;
-    }
-    guesses.failed(origin.address, account);
-    throw new RollcallError('LOGIN_REFUSED', 'the password is wrong');
+    const { tenant, id, name, origin } = principal;
+    return attempt({ address: origin.address, account: accountOf(tenant, name) }, async () => {
+      const user = await users.get(tenant, id);
+      if (await passwords.matches(password, user.passwordHash)) return user;
+      throw new RollcallError('LOGIN_REFUSED', 'the password is wrong');
+    });
   }
 
   return {
-    async changePassword(principal, old, fresh, origin) {
-      const user = await requirePassword(principal, old, origin);
+    async changePassword(principal, old, fresh) {
+      const user = await requirePassword(principal, old);
       const passwordHash = await passwords.hash(fresh);
       const reason = { type: 'user.password-changed', by: actorOf(principal) };
       await users.change(user.tenant, user.id, { passwordHash, endSessions: true }, reason);
@@ -57,8 +53,8 @@ export function createAccount({ users, passwords, guesses, clock, random }: Acco
       const secret = newSecret(random);
       return { secret, uri: otpauthUri({ issuer: 'Rollcall', name: principal.name, secret }) };
     },
-    async confirmSecondFactor(principal, { secret, code, password }, origin) {
-      const user = await requirePassword(principal, password, origin);
+    async confirmSecondFactor(principal, { secret, code, password }) {
+      const user = await requirePassword(principal, password);
       const { codes, hashes } = newRecoveryCodes(random);
       const proposed: SecondFactor = { secret, lastStep: 0, recovery: [] };
       const proved = /^[A-Z2-7]{16,64}$/.test(secret) && checkCode(proposed, code, clock.now());
@@ -67,8 +63,8 @@ export function createAccount({ users, passwords, guesses, clock, random }: Acco
       await users.change(user.tenant, user.id, { secondFactor: { ...proved, recovery: hashes } }, reason);
       return { recoveryCodes: codes };
     },
-    async removeSecondFactor(principal, password, origin) {
-      const user = await requirePassword(principal, password, origin);
+    async removeSecondFactor(principal, password) {
+      const user = await requirePassword(principal, password);
       const reason = { type: 'user.second-factor-off', by: actorOf(principal) };
       await users.change(user.tenant, user.id, { secondFactor: null }, reason);
     },

@@ -8,12 +8,10 @@ import { decodeJwt, jwtVerify } from 'jose';
 import type { Clock } from '../../base/clock.js';
 import type { RollcallError } from '../../base/errors.js';
 import { thumbprintOf } from '../../tokens/thumbprint.js';
-import type { RefusalCounter } from '../audit/refusals.js';
 import { isAddressIn } from './address-list.js';
-import type { Alerts } from './alerts.js';
+import type { Attempt } from './attempts.js';
 import type { Denied } from './denied.js';
 import { grantRefused } from './grant-errors.js';
-import type { Guesses } from './guesses.js';
 import { isSecretOf, type Service, type Services } from './services.js';
 
 export interface ServiceCredentials {
@@ -33,9 +31,7 @@ export interface Recognized {
 export interface Recognition {
   readonly services: Services;
   readonly denied: Denied;
-  readonly guesses: Guesses;
-  readonly refusals: RefusalCounter;
-  readonly alerts: Alerts;
+  readonly attempt: Attempt;
   readonly clock: Clock;
   /** What an assertion may name as its audience: the issuer and the token endpoint. */
   readonly assertionAudiences: () => readonly string[];
@@ -51,24 +47,15 @@ export async function recognizeService(
   recognition: Recognition,
   credentials: ServiceCredentials,
 ): Promise<Recognized> {
-  const { guesses, alerts, refusals } = recognition;
   const { address } = credentials;
   const presented = readPresented(credentials);
-  guesses.admit(address, presented.id);
-  const service = await recognition.services.findAnywhere(presented.id);
-  const proved = await isProved(recognition, presented, service);
-  if (service?.enabled && proved && isAddressIn(service.addresses, address)) {
-    guesses.succeeded(address, presented.id);
-    return {
-      service,
-      by: presented.by,
-      confirmation: presented.by === 'certificate' ? presented.proof : undefined,
-    };
-  }
-  refusals.count(address, 'LOGIN_REFUSED');
-  if (guesses.failed(address, presented.id))
-    alerts.raise('security.login-failures', { account: presented.id, address });
-  throw refused();
+  const { id, by, proof } = presented;
+  return recognition.attempt({ address, account: id }, async () => {
+    const service = await recognition.services.findAnywhere(id);
+    const proved = await isProved(recognition, presented, service);
+    if (!service?.enabled || !proved || !isAddressIn(service.addresses, address)) throw refused();
+    return { service, by, confirmation: by === 'certificate' ? proof : undefined };
+  });
 }
 
 interface Presented {

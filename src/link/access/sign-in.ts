@@ -4,9 +4,7 @@
  */
 import type { Clock } from '../../base/clock.js';
 import { RollcallError } from '../../base/errors.js';
-import type { RefusalCounter } from '../audit/refusals.js';
-import type { Alerts } from './alerts.js';
-import type { Guesses } from './guesses.js';
+import { accountOf, type Attempt } from './attempts.js';
 import type { Passwords } from './passwords.js';
 import { actorFrom, type Origin } from './principal.js';
 import { checkCode } from './second-factor.js';
@@ -26,15 +24,11 @@ export type SignIn = (request: SignInRequest, origin: Origin) => Promise<User>;
 export interface SignInOptions {
   readonly users: Users;
   readonly passwords: Passwords;
-  readonly guesses: Guesses;
-  readonly alerts: Alerts;
-  readonly refusals: RefusalCounter;
+  readonly attempt: Attempt;
   readonly clock: Clock;
 }
 
-export function createSignIn(options: SignInOptions): SignIn {
-  const { users, passwords, guesses, alerts, refusals, clock } = options;
-
+export function createSignIn({ users, passwords, attempt, clock }: SignInOptions): SignIn {
   /** Takes a code once, and brings an old hash up to date, in one commit. */
   async function settle(user: User, { password, code }: SignInRequest, origin: Origin): Promise<User> {
     const isDated = passwords.isDated(user.passwordHash);
@@ -48,25 +42,14 @@ export function createSignIn(options: SignInOptions): SignIn {
     );
   }
 
-  return async (request, origin) => {
+  return (request, origin) => {
     const { tenant, name, password } = request;
-    const account = `${tenant}/${name.toLowerCase()}`;
-    guesses.admit(origin.address, account);
-    const user = await users.findByName(tenant, name);
-    const matches = await passwords.matches(password, user?.passwordHash);
-    try {
+    return attempt({ address: origin.address, account: accountOf(tenant, name) }, async () => {
+      const user = await users.findByName(tenant, name);
+      const matches = await passwords.matches(password, user?.passwordHash);
       if (!user || !matches || !user.enabled) throw refused();
-      const settled = await settle(user, request, origin);
-      guesses.succeeded(origin.address, account);
-      return settled;
-    } catch (error) {
-      if (error instanceof RollcallError && error.code === 'LOGIN_REFUSED') {
-        refusals.count(origin.address, 'LOGIN_REFUSED');
-        if (guesses.failed(origin.address, account))
-          alerts.raise('security.login-failures', { account, address: origin.address });
-      }
-      throw error;
-    }
+      return settle(user, request, origin);
+    });
   };
 }
 

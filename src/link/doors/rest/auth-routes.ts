@@ -68,26 +68,22 @@ export function authRoutes({ access, administration }: AuthRouteOptions): Record
 
     'POST /auth/password': {
       schema: { body: objectOf({ old: text(256), new: text(256) }) },
-      async answer({ body, principal, origin }) {
+      async answer({ body, principal }) {
         const { old, new: fresh } = body as Record<'old' | 'new', string>;
-        await account.changePassword(known(principal), old, fresh, origin);
+        await account.changePassword(known(principal), old, fresh);
         return {};
       },
     },
     'POST /auth/second-factor': { answer: ({ principal }) => account.proposeSecondFactor(known(principal)) },
     'POST /auth/second-factor/confirm': {
       schema: { body: objectOf({ secret: text(64), code: text(20), password: text(256) }) },
-      answer: ({ body, principal, origin }) =>
-        account.confirmSecondFactor(
-          known(principal),
-          body as Record<'secret' | 'code' | 'password', string>,
-          origin,
-        ),
+      answer: ({ body, principal }) =>
+        account.confirmSecondFactor(known(principal), body as Record<'secret' | 'code' | 'password', string>),
     },
     'POST /auth/second-factor/remove': {
       schema: { body: objectOf({ password: text(256) }) },
-      async answer({ body, principal, origin }) {
-        await account.removeSecondFactor(known(principal), (body as { password: string }).password, origin);
+      async answer({ body, principal }) {
+        await account.removeSecondFactor(known(principal), (body as { password: string }).password);
         return {};
       },
     },

@@ -1,0 +1,99 @@
+import t from 'tap';
+import { RollcallError } from '../../../src/base/errors.js';
+import { systemRandom } from '../../../src/base/random.js';
+import { createAccount } from '../../../src/link/access/account.js';
+import { createAlerts, type AlertEvent } from '../../../src/link/access/alerts.js';
+import { accountOf, createAttempt } from '../../../src/link/access/attempts.js';
+import { createGuesses } from '../../../src/link/access/guesses.js';
+import { createPasswords } from '../../../src/link/access/passwords.js';
+import type { Principal } from '../../../src/link/access/principal.js';
+import { createRoles } from '../../../src/link/access/roles.js';
+import { createUsers } from '../../../src/link/access/users.js';
+import { createAudit } from '../../../src/link/audit/audit.js';
+import { createMemoryStore } from '../../../src/link/store/memory.js';
+import { createManualClock } from '../../harness/manual-clock.js';
+
+const address = '192.0.2.1';
+
+function start() {
+  const clock = createManualClock(1_700_000_000_000);
+  const counted: string[] = [];
+  const raised: AlertEvent[] = [];
+  const attempt = createAttempt({
+    guesses: createGuesses({ clock }),
+    refusals: {
+      count: (from, reason) => void counted.push(`${from} ${reason}`),
+      flush: () => Promise.resolve(),
+      close: () => Promise.resolve(),
+    },
+    alerts: createAlerts({
+      log: { warn: () => undefined },
+      clock,
+      count: event => void raised.push(event),
+    }),
+  });
+  return { clock, counted, raised, attempt };
+}
+
+const fail = (code: 'LOGIN_REFUSED' | 'OTP_REQUIRED') => () => Promise.reject(new RollcallError(code, 'no'));
+const refused = { code: 'LOGIN_REFUSED' };
+
+void t.test('a refusal is counted and slows down the next try, which is worth an alert', async t => {
+  const { clock, counted, raised, attempt } = start();
+  const place = { address, account: accountOf('default', 'Ann') };
+  for (let n = 0; n < 5; n++) await t.rejects(attempt(place, fail('LOGIN_REFUSED')), refused);
+  t.same(raised, [], 'slips are no alert');
+  await t.rejects(attempt(place, fail('LOGIN_REFUSED')), refused);
+  t.same(raised, ['security.login-failures']);
+  t.same(counted, Array(6).fill('192.0.2.1 LOGIN_REFUSED'));
+  const prove = () => Promise.resolve('in');
+  await t.rejects(attempt(place, prove), { code: 'RATE_LIMITED' });
+  clock.advance(1000);
+  t.equal(await attempt(place, prove), 'in');
+  await t.rejects(attempt(place, fail('LOGIN_REFUSED')), refused);
+  t.equal(raised.length, 1, 'coming in clears the account');
+});
+
+void t.test('what is no wrong guess is not counted', async t => {
+  const { counted, raised, attempt } = start();
+  const place = { address, account: 'default/ann' };
+  for (let n = 0; n < 20; n++)
+    await t.rejects(attempt(place, fail('OTP_REQUIRED')), { code: 'OTP_REQUIRED' });
+  t.same([counted, raised], [[], []]);
+});
+
+void t.test('every wrong setup code is an alert', async t => {
+  const { counted, raised, attempt } = start();
+  await t.rejects(attempt({ address, account: undefined }, fail('LOGIN_REFUSED')), refused);
+  t.same([counted.length, raised], [1, ['security.setup-code-refused']]);
+});
+
+void t.test('a wrong old password is a wrong guess, though its user is logged in', async t => {
+  const { clock, counted, raised, attempt } = start();
+  const store = createMemoryStore();
+  const audit = createAudit({ clock });
+  const roles = createRoles({ store, audit });
+  const users = createUsers({ store, audit, clock, random: systemRandom, roles });
+  const passwords = createPasswords(systemRandom, { logN: 4, r: 8, p: 1 });
+  const account = createAccount({ users, passwords, attempt, clock, random: systemRandom });
+  const [right, wrong] = ['correct horse battery', 'incorrect horse battery'] as const;
+  const user = await users.create(
+    'default',
+    { name: 'Ann', roles: ['viewer'], passwordHash: await passwords.hash(right) },
+    { type: 'user.created', by: 'test' },
+  );
+  const origin = { address, requestId: '1', userAgent: '' };
+  const principal: Principal = {
+    ...{ kind: 'user', id: user.id, name: 'Ann', tenant: 'default', roles: ['viewer'] },
+    ...{ permissions: new Set(), tokenId: 'a', session: 'b', expiresAt: Infinity },
+    origin,
+  };
+  for (let n = 0; n < 6; n++)
+    await t.rejects(account.changePassword(principal, wrong, 'another few words'), refused);
+  t.same(counted, Array(6).fill('192.0.2.1 LOGIN_REFUSED'));
+  t.same(raised, ['security.login-failures']);
+  await t.rejects(account.removeSecondFactor(principal, right), { code: 'RATE_LIMITED' });
+  clock.advance(1000);
+  await account.changePassword(principal, right, 'another few words');
+  t.ok(await passwords.matches('another few words', (await users.get('default', 'ann')).passwordHash));
+});
