@@ -19,12 +19,13 @@ import { createAttempt } from './attempts.js';
 import { createAuthenticate, type Authenticate } from './authenticate.js';
 import { openDenied } from './denied.js';
 import { createFamilies } from './families.js';
-import { accessLifetimeMs, createGrants, type GrantTokens } from './grants.js';
+import { createGrants, type GrantTokens } from './grants.js';
 import { createGuesses } from './guesses.js';
 import { createPasswords, type Passwords } from './passwords.js';
 import { actorFrom, type Origin } from './principal.js';
 import { createRoles, type Roles } from './roles.js';
 import { createServices, type Services } from './services.js';
+import { createSessionTokens } from './session-tokens.js';
 import { openSetup, type Setup } from './setup.js';
 import { createSignIn } from './sign-in.js';
 import { createTenants, type Tenants } from './tenants.js';
@@ -116,6 +117,7 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
     opened => opened.close(),
   );
   const tokens = createAccessTokens({ keys, issuer, clock, random });
+  const sessionTokens = createSessionTokens({ store, audit, families, tokens, audience });
   const apiTokens = createApiTokens({ store, audit, clock, tokens, roles, audience });
   const passwords = createPasswords(random);
   const setup = await openSetup({ folder, random, users, passwords });
@@ -149,7 +151,7 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
 
   return {
     authenticate: createAuthenticate({ ...shared, services, roles, apiTokens, denied }),
-    grantTokens: createGrants({ ...shared, store, audit, clock, signIn, recognition }),
+    grantTokens: createGrants({ ...shared, store, audit, clock, sessionTokens, signIn, recognition }),
     setUp: (code, name, password, origin) =>
       attempt({ address: origin.address, account: undefined }, () =>
         setup.complete(code, name, password, origin),
@@ -161,20 +163,11 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
       });
     },
     async issueNodeTokens({ tenant, id }, by) {
-      const holder = `node:${id}`;
-      const { family, token, changes } = families.begin({ tenant, holder, audience });
-      const detail = { session: family.id };
-      const event = { type: 'node.tokens-issued', subject: `${id}`, by, detail };
-      await store.commit([...changes, audit.auditChange(tenant, event)]);
-      const { token: accessToken } = await tokens.sign({
-        subject: holder,
-        audience,
-        tenant,
-        roles: [],
-        session: family.id,
-        lifetimeMs: accessLifetimeMs,
-      });
-      return { accessToken, refreshToken: token };
+      const { signed, refreshToken } = await sessionTokens.begin(
+        { tenant, holder: `node:${id}`, roles: [] },
+        { type: 'node.tokens-issued', subject: `${id}`, by },
+      );
+      return { accessToken: signed.token, refreshToken };
     },
     async rotateKeys(wanted, by) {
       const rotation = await keys.rotate(wanted);

@@ -12,9 +12,10 @@ import { refreshRefused, type Families, type Family } from './families.js';
 import { actorFrom, type Origin } from './principal.js';
 import { recognizeService, type Recognition, type ServiceCredentials } from './service-login.js';
 import type { Service } from './services.js';
+import type { SessionTokens } from './session-tokens.js';
 import type { SignIn } from './sign-in.js';
 import { grantRefused } from './grant-errors.js';
-import type { User, Users } from './users.js';
+import type { Users } from './users.js';
 
 /** Of the form or JSON body, each once. */
 export type TokenParameters = Readonly<Record<string, string | undefined>>;
@@ -39,7 +40,6 @@ export type GrantTokens = (request: TokenRequest) => Promise<TokenAnswer>;
 
 /** Our own programs, which alone may see a password. */
 const ownPrograms: readonly string[] = ['rollcall-cli', 'rollcall-dashboard'];
-export const accessLifetimeMs = 15 * 60_000;
 
 export interface GrantOptions {
   readonly store: Store;
@@ -48,6 +48,7 @@ export interface GrantOptions {
   readonly users: Users;
   readonly families: Families;
   readonly tokens: AccessTokens;
+  readonly sessionTokens: SessionTokens;
   readonly signIn: SignIn;
   readonly recognition: Recognition;
   readonly alerts: Alerts;
@@ -56,25 +57,8 @@ export interface GrantOptions {
   readonly audience: string;
 }
 
-interface Holder {
-  readonly subject: string;
-  readonly name: string;
-  readonly roles: readonly string[];
-}
-
 export function createGrants(options: GrantOptions): GrantTokens {
-  const { store, audit, clock, users, families, tokens, signIn, alerts } = options;
-
-  const accessTokenOf = (family: Family, { subject, roles }: Holder, scope = family.scope) =>
-    tokens.sign({
-      subject,
-      roles,
-      scope,
-      audience: family.audience,
-      tenant: family.tenant,
-      session: family.id,
-      lifetimeMs: accessLifetimeMs,
-    });
+  const { store, audit, clock, users, families, tokens, sessionTokens, signIn, alerts } = options;
 
   async function password({ parameters, origin }: TokenRequest): Promise<TokenAnswer> {
     const { client_id: program = '', tenant = defaultTenant, username, password: word, scope } = parameters;
@@ -93,25 +77,15 @@ export function createGrants(options: GrantOptions): GrantTokens {
       { tenant, name: username, password: word, code: parameters['otp_code'] },
       origin,
     );
-    return begin(user, scope, origin);
-  }
-
-  /** One commit for the session and the event that tells of it: a login is whole, or has not been. */
-  async function begin(user: User, scope: string | undefined, origin: Origin): Promise<TokenAnswer> {
-    const { tenant, id, name, roles } = user;
-    const { family, token, changes } = families.begin({
-      tenant,
-      holder: id,
-      audience: options.audience,
-      scope,
-      // A login in the very millisecond in which those before it ended.
-      createdAt: Math.max(clock.now(), user.validAfter),
-    });
-    const detail = { session: family.id, userAgent: origin.userAgent };
-    const event = { type: 'login', subject: id, by: actorFrom(name, origin), detail };
-    await store.commit([...changes, audit.auditChange(tenant, event)]);
-    const signed = await accessTokenOf(family, { subject: id, name, roles });
-    return answer(signed, token, scope);
+    const { id: holder, name, roles } = user;
+    const detail = { userAgent: origin.userAgent };
+    // A login in the very millisecond in which those before it ended.
+    const createdAt = Math.max(clock.now(), user.validAfter);
+    const { signed, refreshToken } = await sessionTokens.begin(
+      { tenant: user.tenant, holder, roles, scope, createdAt },
+      { type: 'login', subject: holder, by: actorFrom(name, origin), detail },
+    );
+    return answer(signed, refreshToken, scope);
   }
 
   async function refresh({ parameters, origin }: TokenRequest): Promise<TokenAnswer> {
@@ -126,21 +100,20 @@ export function createGrants(options: GrantOptions): GrantTokens {
     }
     if (refreshed.outcome === 'reused' || refreshed.outcome === 'unknown') throw refreshRefused();
     const { family, token } = refreshed;
-    const holder = await findHolder(family);
-    if (!holder) throw refreshRefused();
+    const roles = await findRoles(family);
+    if (!roles) throw refreshRefused();
     const narrowed = narrow(family.scope, scope);
-    return answer(await accessTokenOf(family, holder, narrowed), token, narrowed);
+    return answer(await sessionTokens.sign(family, roles, narrowed), token, narrowed);
   }
 
-  /** Still there, enabled, and not told to end its sessions since. */
-  async function findHolder({ tenant, holder, createdAt }: Family): Promise<Holder | undefined> {
+  /** Of a holder who is still there, enabled, and was not told to end the sessions since. */
+  async function findRoles({ tenant, holder, createdAt }: Family): Promise<readonly string[] | undefined> {
     if (holder.startsWith('node:')) {
       const name = await options.findNodeName(tenant, holder.slice('node:'.length));
-      return name === undefined ? undefined : { subject: holder, name, roles: [] };
+      return name === undefined ? undefined : [];
     }
     const user = await users.find(tenant, holder);
-    if (!user?.enabled || createdAt < user.validAfter) return undefined;
-    return { subject: holder, name: user.name, roles: user.roles };
+    return user?.enabled && createdAt >= user.validAfter ? user.roles : undefined;
   }
 
   async function service(request: TokenRequest): Promise<TokenAnswer> {

@@ -1,0 +1,54 @@
+/**
+ * The two tokens of a session: one to be shown, for a quarter of an hour, and one to get the next one with. A session
+ * begins in one commit with the event that tells of it: it is whole, or has not been.
+ */
+import type { Audit, AuditEvent } from '../audit/audit.js';
+import type { Store } from '../store/store.js';
+import type { AccessTokens, SignedToken } from './access-tokens.js';
+import type { Families, Family, NewFamily } from './families.js';
+
+export interface SessionTokens {
+  /** The session is added to the detail of the event. */
+  begin(
+    holder: Omit<NewFamily, 'audience'> & { readonly roles: readonly string[] },
+    event: AuditEvent,
+  ): Promise<{ readonly signed: SignedToken; readonly refreshToken: string }>;
+  /** An access token of a session that has begun, with no more scope than it was granted. */
+  sign(family: Family, roles: readonly string[], scope: string | undefined): Promise<SignedToken>;
+}
+
+export interface SessionTokenOptions {
+  readonly store: Store;
+  readonly audit: Audit;
+  readonly families: Families;
+  readonly tokens: AccessTokens;
+  /** The link, as `aud`. */
+  readonly audience: string;
+}
+
+const accessLifetimeMs = 15 * 60_000;
+
+export function createSessionTokens(options: SessionTokenOptions): SessionTokens {
+  const { store, audit, families, tokens, audience } = options;
+
+  const sign: SessionTokens['sign'] = (family, roles, scope) =>
+    tokens.sign({
+      subject: family.holder,
+      roles,
+      scope,
+      audience: family.audience,
+      tenant: family.tenant,
+      session: family.id,
+      lifetimeMs: accessLifetimeMs,
+    });
+
+  return {
+    async begin({ roles, ...wanted }, event) {
+      const { family, token, changes } = families.begin({ ...wanted, audience });
+      const detail = { session: family.id, ...event.detail };
+      await store.commit([...changes, audit.auditChange(family.tenant, { ...event, detail })]);
+      return { signed: await sign(family, roles, family.scope), refreshToken: token };
+    },
+    sign,
+  };
+}
