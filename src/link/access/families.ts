@@ -13,7 +13,8 @@ import { listTenants, tenantPrefix } from '../store/keys.js';
 import type { Change, Key, Store } from '../store/store.js';
 import { createBoundedMap } from './bounded-map.js';
 import { decideRecord, decodeRecord, putRecord, readRecord, type Decision } from './records.js';
-import { createRefreshTokens, digestToken, isSameText } from './refresh-tokens.js';
+import { createRefreshTokens } from './refresh-tokens.js';
+import { hashSecret, isSameText } from './secret-text.js';
 
 export interface Family {
   /** 32 hex digits; `sid` in its access tokens. */
@@ -127,8 +128,8 @@ export function createFamilies({ store, audit, clock, random, log, secret }: Fam
       ...family,
       usedAt: clock.now(),
       rotations: family.rotations + 1,
-      previous: digestToken(token),
-      current: digestToken(successor),
+      previous: hashSecret(token),
+      current: hashSecret(successor),
     };
     const event = {
       type: 'token.refreshed',
@@ -201,7 +202,7 @@ export function createFamilies({ store, audit, clock, random, log, secret }: Fam
       const token = tokens.first(id);
       const now = clock.now();
       const times = { createdAt: wanted.createdAt ?? now, usedAt: now, rotations: 0 };
-      const family: Family = { ...wanted, ...times, id, current: digestToken(token) };
+      const family: Family = { ...wanted, ...times, id, current: hashSecret(token) };
       const changes = [
         putRecord(keyOf(family.tenant, id), family),
         putRecord(homeKeyOf(id), { tenant: family.tenant }),
@@ -231,7 +232,7 @@ export function createFamilies({ store, audit, clock, random, log, secret }: Fam
       const home = await homeOf(token);
       if (!home) return undefined;
       return decideRecord<Family, Family | undefined>(store, keyOf(home.tenant, home.id), family => {
-        const presented = digestToken(token);
+        const presented = hashSecret(token);
         const isOfIt =
           family && [family.current, family.previous ?? ''].some(each => isSameText(presented, each));
         if (!family || !isOfIt) return { changes: [], result: undefined };
@@ -261,7 +262,7 @@ function judge(
   now: number,
 ): 'over' | 'current' | 'retry' | 'reused' {
   if (isOver(family, now)) return 'over';
-  const presented = digestToken(token);
+  const presented = hashSecret(token);
   if (isSameText(presented, family.current)) return 'current';
   const isLast = isSameText(presented, family.previous ?? '');
   return isLast && askedAt - Math.max(family.usedAt, answeredAt) <= retryWithinMs ? 'retry' : 'reused';

@@ -3,8 +3,9 @@
  * that the link made from one that somebody made up, so that nobody can end a family by knowing its id. A successor is
  * a function of the token before it, so that it can be given twice without being kept. Pure.
  */
-import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
+import { createHmac } from 'node:crypto';
 import type { Random } from '../../base/random.js';
+import { isSameText } from './secret-text.js';
 
 export interface RefreshTokens {
   /** The first of a family, of random bits. */
@@ -37,14 +38,4 @@ export function createRefreshTokens(secret: Buffer, random: Random): RefreshToke
       return isSameText(sealOf(body), seal) ? familyId : undefined;
     },
   };
-}
-
-/** What is kept of a token: SHA-256, hex. */
-export function digestToken(token: string): string {
-  return createHash('sha256').update(token).digest('hex');
-}
-
-/** In constant time for texts of one length. */
-export function isSameText(one: string, other: string): boolean {
-  return one.length === other.length && timingSafeEqual(Buffer.from(one), Buffer.from(other));
 }

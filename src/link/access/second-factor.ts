@@ -3,9 +3,9 @@
  * lost the device. Pure: time and randomness come in, and the factor as it is after use goes out, for the caller to
  * store before anybody is let in. How often one may try is for guesses.ts.
  */
-import { createHash, timingSafeEqual } from 'node:crypto';
 import { HOTP, Secret, TOTP } from 'otpauth';
 import type { Random } from '../../base/random.js';
+import { hashSecret, isSameText } from './secret-text.js';
 import type { SecondFactor } from './users.js';
 
 /** RFC 4226 §4 asks for 160 bits: the length of what SHA-1 gives. */
@@ -59,7 +59,7 @@ export interface RecoveryCodes {
 
 export function newRecoveryCodes(random: Random): RecoveryCodes {
   const plain = Array.from({ length: recoveryCodes }, () => newRecoveryCode(random));
-  return { codes: plain.map(code => `${code.slice(0, 5)}-${code.slice(5)}`), hashes: plain.map(digest) };
+  return { codes: plain.map(code => `${code.slice(0, 5)}-${code.slice(5)}`), hashes: plain.map(hashSecret) };
 }
 
 function useTimeCode(factor: SecondFactor, typed: string, now: number): SecondFactor | undefined {
@@ -67,7 +67,7 @@ function useTimeCode(factor: SecondFactor, typed: string, now: number): SecondFa
   const present = Math.floor(now / stepMs);
   // All of them are made and compared, so that the time taken tells nothing.
   const fitting = stepsAround(present).filter(step =>
-    isSame(HOTP.generate({ secret, counter: step }), typed),
+    isSameText(HOTP.generate({ secret, counter: step }), typed),
   );
   const step = fitting.find(each => each > factor.lastStep);
   return step === undefined ? undefined : { ...factor, lastStep: step };
@@ -79,8 +79,8 @@ function stepsAround(present: number): number[] {
 }
 
 function useRecoveryCode(factor: SecondFactor, typed: string): SecondFactor | undefined {
-  const found = digest(readRecoveryCode(typed));
-  const left = factor.recovery.filter(hash => !isSame(hash, found));
+  const found = hashSecret(readRecoveryCode(typed));
+  const left = factor.recovery.filter(hash => !isSameText(hash, found));
   return left.length === factor.recovery.length ? undefined : { ...factor, recovery: left };
 }
 
@@ -92,12 +92,4 @@ function newRecoveryCode(random: Random): string {
 /** Crockford's reading: any case, dashes left out, i and l are 1, o is 0. */
 function readRecoveryCode(typed: string): string {
   return typed.toLowerCase().replaceAll('-', '').replaceAll(/[il]/g, '1').replaceAll('o', '0');
-}
-
-function digest(code: string): string {
-  return createHash('sha256').update(code).digest('hex');
-}
-
-function isSame(one: string, other: string): boolean {
-  return one.length === other.length && timingSafeEqual(Buffer.from(one), Buffer.from(other));
 }

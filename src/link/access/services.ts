@@ -2,7 +2,7 @@
  * Services: programs that ask for tokens in their own name. Each is registered with how it proves itself (a secret of
  * ours, a public key of its own, or a certificate of its own), what it may ask for, and from where.
  */
-import { createHash, timingSafeEqual } from 'node:crypto';
+import { timingSafeEqual } from 'node:crypto';
 import type { Clock } from '../../base/clock.js';
 import type { Random } from '../../base/random.js';
 import type { Audit, AuditDetail, By } from '../audit/audit.js';
@@ -11,6 +11,7 @@ import type { Key, Store } from '../store/store.js';
 import { isAccessName, nameTaken, notFound, parseAccessName } from './names.js';
 import { decideRecord, listRecords, putRecord, readRecord } from './records.js';
 import type { Roles } from './roles.js';
+import { hashSecret } from './secret-text.js';
 import {
   checkServiceSettings,
   pickServiceSettings,
@@ -174,10 +175,6 @@ const emptyService = {
   certificates: [],
   validAfter: 0,
 } as const;
-
-function hashSecret(secret: string): string {
-  return createHash('sha256').update(secret).digest('hex');
-}
 
 /** True for one of the secrets of the service. Takes as long for a service that is not there. */
 export function isSecretOf(service: Service | undefined, secret: string): boolean {

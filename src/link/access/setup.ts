@@ -2,7 +2,6 @@
  * The way in on the first day: a code in a file of the data folder, 0600, told once, that makes the first admin. While
  * nobody has used it, it is the only thing that can; once there is a user, it is gone for good.
  */
-import { timingSafeEqual } from 'node:crypto';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isRollcallError, RollcallError, systemErrorCode } from '../../base/errors.js';
@@ -12,6 +11,7 @@ import { createTurns } from '../../base/turns.js';
 import { defaultTenant } from '../../protocol/limits.js';
 import type { Passwords } from './passwords.js';
 import { actorFrom, type Origin } from './principal.js';
+import { isSameText } from './secret-text.js';
 import type { User, Users } from './users.js';
 
 export const setupCodeFile = 'setup-code';
@@ -63,7 +63,8 @@ export async function openSetup({ folder, random, users, passwords }: SetupOptio
     },
     complete: (given, name, password, origin) =>
       inTurn('setup', async () => {
-        if (code === undefined || !isSame(given, code) || (await isDone())) throw refused();
+        if (code === undefined || !isSameText(normal(given.slice(0, 100)), code) || (await isDone()))
+          throw refused();
         const passwordHash = await passwords.hash(password);
         const reason = { type: 'setup.completed', by: actorFrom(name, origin) };
         const user = await users.create(defaultTenant, { name, roles: ['admin'], passwordHash }, reason);
@@ -97,11 +98,6 @@ async function writeCode(path: string, random: Random): Promise<string> {
 
 function normal(text: string): string {
   return text.toUpperCase().replaceAll(/[^0-9A-Z]/g, '');
-}
-
-function isSame(given: string, code: string): boolean {
-  const text = Buffer.from(normal(given.slice(0, 100)));
-  return text.length === code.length && timingSafeEqual(text, Buffer.from(code));
 }
 
 function refused(): RollcallError {
