@@ -6,7 +6,7 @@ import { constants } from 'node:fs';
 import { mkdir, open, rename, rm, type FileHandle } from 'node:fs/promises';
 import { dirname, join, basename } from 'node:path';
 import { randomBytes } from 'node:crypto';
-import { RollcallError, systemErrorCode } from './errors.js';
+import { isRollcallError, RollcallError, systemErrorCode } from './errors.js';
 
 /** No key, certificate, token or configuration is larger. */
 export const maxFileBytes = 1024 * 1024;
@@ -60,6 +60,17 @@ export async function readSecretFile(path: string, what: string, limit = maxFile
     }
     return readWithin(handle, path, what, limit);
   });
+}
+
+/** What is read from a file, or undefined when there is no such file. */
+export async function unlessMissing<T>(reading: Promise<T>): Promise<T | undefined> {
+  try {
+    return await reading;
+  } catch (error) {
+    if (isRollcallError(error, 'FILE_UNREADABLE') && systemErrorCode(error.cause) === 'ENOENT')
+      return undefined;
+    throw error;
+  }
 }
 
 async function withFile<T>(path: string, what: string, use: (handle: FileHandle) => Promise<T>): Promise<T> {

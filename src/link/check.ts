@@ -4,7 +4,7 @@ import { dirname, join, resolve } from 'node:path';
 import type { Clock } from '../base/clock.js';
 import { RollcallError, systemErrorCode, toRollcallError } from '../base/errors.js';
 import type { Random } from '../base/random.js';
-import { readSecretFile } from '../base/secret-file.js';
+import { readSecretFile, unlessMissing } from '../base/secret-file.js';
 import { setupCodeFile } from './access/setup.js';
 import { tokenKeyFileName } from './access/token-keys.js';
 import { openAuthority } from './authority/authority.js';
@@ -57,10 +57,5 @@ async function checkFolder(path: string): Promise<void> {
 }
 
 async function checkSecret(path: string, what: string): Promise<void> {
-  try {
-    await readSecretFile(path, what);
-  } catch (error) {
-    const { code, cause } = toRollcallError(error);
-    if (code !== 'FILE_UNREADABLE' || systemErrorCode(cause) !== 'ENOENT') throw error;
-  }
+  await unlessMissing(readSecretFile(path, what));
 }

@@ -11,7 +11,7 @@ import { readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isRollcallError, RollcallError, systemErrorCode } from '../base/errors.js';
 import type { Random } from '../base/random.js';
-import { makeSecretFolder, readSecretFile, writeWholeFile } from '../base/secret-file.js';
+import { makeSecretFolder, readSecretFile, unlessMissing, writeWholeFile } from '../base/secret-file.js';
 import { findNodeId, type NodeId } from '../identity/node-id.js';
 import { isTrustDomain } from '../identity/spiffe.js';
 import { lockStateFolder } from './state-lock.js';
@@ -113,7 +113,7 @@ async function removeDrafts(folder: string): Promise<void> {
 }
 
 async function load(path: string, owner: Owner): Promise<Loaded> {
-  const bytes = await readIfThere(path);
+  const bytes = await unlessMissing(readSecretFile(path, 'node state'));
   if (!bytes) return { kind: 'nothing' };
   const state = decodeState(bytes.toString('utf8'));
   if (state?.nodeKey === owner.nodeKey && state.tenant === owner.tenant) return { kind: 'found', state };
@@ -121,16 +121,6 @@ async function load(path: string, owner: Owner): Promise<Loaded> {
   const aside = `${path}.${state ? 'foreign' : 'damaged'}`;
   await rename(path, aside);
   return { kind: 'set aside', why, aside };
-}
-
-async function readIfThere(path: string): Promise<Buffer | undefined> {
-  try {
-    return await readSecretFile(path, 'node state');
-  } catch (error) {
-    const absent = isRollcallError(error, 'FILE_UNREADABLE') && systemErrorCode(error.cause) === 'ENOENT';
-    if (absent) return undefined;
-    throw error;
-  }
 }
 
 export function encodeState(state: NodeState): string {

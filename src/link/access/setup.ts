@@ -4,9 +4,9 @@
  */
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { isRollcallError, RollcallError, systemErrorCode } from '../../base/errors.js';
+import { RollcallError } from '../../base/errors.js';
 import type { Random } from '../../base/random.js';
-import { readSecretFile, writeWholeFile } from '../../base/secret-file.js';
+import { readSecretFile, unlessMissing, writeWholeFile } from '../../base/secret-file.js';
 import { createTurns } from '../../base/turns.js';
 import { defaultTenant } from '../../protocol/limits.js';
 import type { Passwords } from './passwords.js';
@@ -76,14 +76,10 @@ export async function openSetup({ folder, random, users, passwords }: SetupOptio
 }
 
 async function readCode(path: string): Promise<string | undefined> {
-  try {
-    const text = normal((await readSecretFile(path, 'setup code', 4096)).toString('latin1'));
-    if (text.length === groups * groupLength) return text;
-  } catch (error) {
-    if (isRollcallError(error, 'FILE_UNREADABLE') && systemErrorCode(error.cause) === 'ENOENT')
-      return undefined;
-    throw error;
-  }
+  const bytes = await unlessMissing(readSecretFile(path, 'setup code', 4096));
+  if (!bytes) return undefined;
+  const text = normal(bytes.toString('latin1'));
+  if (text.length === groups * groupLength) return text;
   throw new RollcallError('CONFIG_INVALID', `${path} does not hold a setup code`, {
     hint: 'remove the file; the link makes a new code at the next start',
   });

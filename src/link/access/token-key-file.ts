@@ -2,8 +2,8 @@
  * `token-keys.json` in the data folder: every key that signs tokens and the secret that refresh tokens are derived
  * with. Not in the store, so that a copy of the store lets nobody make tokens. Always written whole.
  */
-import { isRollcallError, RollcallError, systemErrorCode } from '../../base/errors.js';
-import { maxFileBytes, readSecretFile, writeWholeFile } from '../../base/secret-file.js';
+import { RollcallError } from '../../base/errors.js';
+import { maxFileBytes, readSecretFile, unlessMissing, writeWholeFile } from '../../base/secret-file.js';
 import { decodeBase64url, isJsonObject, parseStrictJson } from '../../tokens/strict-json.js';
 import { openTokenKey, readKeyRecord, recordOf, unfit, type TokenKey } from './token-key.js';
 
@@ -69,14 +69,4 @@ function damaged(path: string, cause?: string): RollcallError {
 function refuseTwins(kids: readonly string[]): void {
   const twin = kids.find((kid, index) => kids.indexOf(kid) !== index);
   if (twin !== undefined) throw unfit(twin, 'there are two keys of that kid');
-}
-
-async function unlessMissing(reading: Promise<Buffer>): Promise<Buffer | undefined> {
-  try {
-    return await reading;
-  } catch (error) {
-    if (isRollcallError(error, 'FILE_UNREADABLE') && systemErrorCode(error.cause) === 'ENOENT')
-      return undefined;
-    throw error;
-  }
 }

@@ -3,9 +3,9 @@
  * for nothing else. Its public half is for operators to keep.
  */
 import { join } from 'node:path';
-import { isRollcallError, RollcallError, systemErrorCode } from '../../base/errors.js';
+import { RollcallError } from '../../base/errors.js';
 import type { Random } from '../../base/random.js';
-import { readSecretFile, writeWholeFile } from '../../base/secret-file.js';
+import { readSecretFile, unlessMissing, writeWholeFile } from '../../base/secret-file.js';
 import { readPrivateKey } from '../../identity/key-file.js';
 import { generatePrivateKey, toPkcs8Pem, type PrivateKey } from '../../identity/private-key.js';
 
@@ -20,7 +20,7 @@ export interface CheckpointKey {
 /** Opens the key, making it when there is none. CONFIG_INVALID, FILE_* or KEY_UNSUPPORTED when it is not as it should be. */
 export async function openCheckpointKey(folder: string, random: Random): Promise<CheckpointKey> {
   const path = join(folder, auditKeyFile);
-  const bytes = await readIfThere(path);
+  const bytes = await unlessMissing(readSecretFile(path, 'audit key'));
   if (!bytes) {
     const key = generatePrivateKey('P-256', random);
     await writeWholeFile(path, toPkcs8Pem(key));
@@ -35,14 +35,4 @@ export async function openCheckpointKey(folder: string, random: Random): Promise
       hint: 'bring the key back from a backup, or move the file away; the link then makes a new key',
     },
   );
-}
-
-async function readIfThere(path: string): Promise<Buffer | undefined> {
-  try {
-    return await readSecretFile(path, 'audit key');
-  } catch (error) {
-    if (isRollcallError(error, 'FILE_UNREADABLE') && systemErrorCode(error.cause) === 'ENOENT')
-      return undefined;
-    throw error;
-  }
 }

@@ -6,10 +6,16 @@
 import { createPublicKey, generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { join } from 'node:path';
 import type { Clock } from '../../base/clock.js';
-import { isRollcallError, RollcallError, systemErrorCode } from '../../base/errors.js';
+import { RollcallError } from '../../base/errors.js';
 import { toPem } from '../../base/pem.js';
 import type { Random } from '../../base/random.js';
-import { makeSecretFolder, readSecretFile, readSmallFile, writeWholeFile } from '../../base/secret-file.js';
+import {
+  makeSecretFolder,
+  readSecretFile,
+  readSmallFile,
+  unlessMissing,
+  writeWholeFile,
+} from '../../base/secret-file.js';
 import { createSerial } from './serial.js';
 import { createSigningPair, parseSigningKey, type SigningPair } from './signing-pair.js';
 import { writeCertificate } from './x509.js';
@@ -49,16 +55,6 @@ export async function openGivenFiles(
   const text = (await readSmallFile(certificatePath, 'authority certificate')).toString();
   const key = parseSigningKey({ path: keyPath, text: keyText });
   return createSigningPair(key, { path: certificatePath, text }, clock.now());
-}
-
-async function unlessMissing(reading: Promise<Buffer>): Promise<Buffer | undefined> {
-  try {
-    return await reading;
-  } catch (error) {
-    if (isRollcallError(error, 'FILE_UNREADABLE') && systemErrorCode(error.cause) === 'ENOENT')
-      return undefined;
-    throw error;
-  }
 }
 
 function keyMissing(keyPath: string, certificatePath: string): RollcallError {
