@@ -61,6 +61,7 @@ export async function openControlPort(options: ControlPortOptions): Promise<Port
       if (principal) connection.authenticated = true;
       return principal;
     },
+    onNotAllowed: principal => doorkeeper.tellRefused(principal, { code: 'NOT_ALLOWED' }),
     streamsPerConnection,
     log,
   });

@@ -3,7 +3,7 @@
  * one place where a refusal is decided.
  */
 import type { Clock } from '../../base/clock.js';
-import { RollcallError } from '../../base/errors.js';
+import { RollcallError, toRollcallError } from '../../base/errors.js';
 import type { Authenticate, Credentials } from '../access/authenticate.js';
 import { isPermission, type Permission } from '../access/permissions.js';
 import { requirePermission, type Principal } from '../access/principal.js';
@@ -13,6 +13,8 @@ import { rates, type Access, type Rule } from './access-table.js';
 export interface Doorkeeper {
   /** Gives who asks, where that is to be known. Throws TOKEN_REFUSED, NOT_ALLOWED or RATE_LIMITED. */
   admit(rule: Rule, credentials: Credentials): Promise<Principal | undefined>;
+  /** Tells of somebody who was let in and then asked for what is not theirs; any other error is nobody's business. */
+  tellRefused(principal: Principal | undefined, error: { readonly code: string }): void;
 }
 
 export interface DoorkeeperOptions {
@@ -66,7 +68,12 @@ export function createDoorkeeper({
     }
   }
 
+  function tellRefused(principal: Principal | undefined, { code }: { readonly code: string }): void {
+    if (principal && code === 'NOT_ALLOWED') refusals.count(principal.origin.address, code, principal);
+  }
+
   return {
+    tellRefused,
     async admit({ access, rate }, credentials) {
       const { address } = credentials.origin;
       const principal = await identify(access, credentials);
@@ -74,7 +81,7 @@ export function createDoorkeeper({
       try {
         if (principal) requireRight(principal, access);
       } catch (error) {
-        refusals.count(address, 'NOT_ALLOWED', principal);
+        tellRefused(principal, toRollcallError(error));
         throw error;
       }
       return principal;

@@ -5,6 +5,7 @@ import { decodeJwt, SignJWT } from 'jose';
 import { systemRandom } from '../../../src/base/random.js';
 import { makeDevelopmentCertificates } from '../../../src/link/authority/development.js';
 import { createManualClock } from '../../harness/manual-clock.js';
+import { connectOperator } from '../../harness/operator.js';
 import { restCalls, type RestAnswer } from '../../harness/rest-calls.js';
 import { newKey, startTestLink } from '../../harness/test-link.js';
 
@@ -562,19 +563,23 @@ void t.test('who is known and asks for what it may not do is told of by name', a
   const { fields } = await grant({ ...login, scope: 'nodes:read' });
   const { access_token: token = '' } = fields;
   t.equal((await ask('POST /v1/users', { token, json: {} })).status, 403);
-  t.equal((await ask('GET /v1/users', { token })).status, 403);
+  t.equal((await ask('POST /v1/nodes/18446744073709551615/revoke', { token, json: {} })).status, 403);
+  const asAnn = connectOperator(`localhost:${link.link.addresses.control.port}`, token, link.ca);
+  t.teardown(() => asAnn.close());
+  await t.rejects(asAnn.revokeNode({ node: '18446744073709551615', comment: '' }), { code: 'NOT_ALLOWED' });
   clock.advance(61_000);
   const refused = async () => {
     const { json } = await ask(
       'GET /v1/audit/events?limit=1000&newestFirst=true&typePrefix=request.refused',
       operator,
     );
-    return (json as { entries: Record<string, unknown>[] }).entries.at(-1);
+    return (json as { entries: Record<string, unknown>[] }).entries[0];
   };
-  for (let turns = 0; turns < 100 && !(await refused()); turns += 1) await new Promise(setImmediate);
+  const isTold = async () => (await refused())?.['subject'] === 'ann';
+  for (let turns = 0; turns < 100 && !(await isTold()); turns += 1) await new Promise(setImmediate);
   t.match(await refused(), {
     ...{ by: 'ann', address: '127.0.0.1', outcome: 'refused', subject: 'ann' },
-    detail: { NOT_ALLOWED: Number },
+    detail: { NOT_ALLOWED: 3 },
   });
 });
 

@@ -8,6 +8,7 @@ import {
   ServerCredentials,
   ServerInterceptingCall,
   setLogger,
+  status as Status,
   type Metadata,
   type ServerInterceptor,
   type ServiceDefinition,
@@ -32,6 +33,8 @@ export interface GrpcDoorOptions {
     metadata: Metadata,
     connection: Connection,
   ) => Promise<Principal | undefined> | undefined;
+  /** Somebody who was let in asked for what is not theirs. */
+  readonly onNotAllowed?: (principal: Principal | undefined) => void;
   readonly streamsPerConnection: number;
   readonly log: Log;
 }
@@ -60,6 +63,7 @@ export function createGrpcDoor(options: GrpcDoorOptions): GrpcDoor {
   const guard: ServerInterceptor = (method, call) => {
     let admitted: Connection | undefined;
     let answered = false;
+    let asked: Metadata | undefined;
     watchMessages(call, why => call.sendStatus(toGrpcStatus(new RollcallError('PROTOCOL_INVALID', why))));
     return new ServerInterceptingCall(call, {
       start: next =>
@@ -75,6 +79,7 @@ export function createGrpcDoor(options: GrpcDoorOptions): GrpcDoor {
               admitted = connection;
               connection.callOpened();
               connections.set(metadata, connection);
+              asked = metadata;
               const admission = options.admit(rule, metadata, connection);
               if (!admission) {
                 forward(metadata);
@@ -100,6 +105,7 @@ export function createGrpcDoor(options: GrpcDoorOptions): GrpcDoor {
         }),
       sendStatus(status, next) {
         answered = true;
+        if (status.code === Status.PERMISSION_DENIED) options.onNotAllowed?.(asked && principals.get(asked));
         next(status);
       },
     });

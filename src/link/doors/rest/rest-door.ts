@@ -117,8 +117,9 @@ export async function openRestDoor({ routes, doorkeeper, log }: RestDoorOptions)
       method,
       url,
       schema: route.schema ?? {},
-      errorHandler(thrown, _, reply) {
+      errorHandler(thrown, request, reply) {
         const error = errorOf(thrown);
+        doorkeeper.tellRefused(admitted.get(request), error);
         if (route.sendError) route.sendError(reply, error);
         else sendProblem(reply, error, log);
       },
