@@ -49,6 +49,10 @@ async function measureTokens({ place }: Stage): Promise<Figure[]> {
   const rounds = place.isQuick ? 1 : 5;
   const times = place.isQuick ? 50 : 2_000;
   const authenticated = await repeat(rounds, times, () => access.authenticate({ authorization, origin }));
+  const fresh = await tokensFor(access, rounds * (place.isQuick ? 10 : 200));
+  const firstUse = await repeat(rounds, fresh.length / rounds, () =>
+    access.authenticate({ authorization: `Bearer ${fresh.pop() ?? ''}`, origin }),
+  );
   const { secrets, hsToken } = await tokenOfService(access);
   const verifier = createTokenVerifier({ issuer, audience: 'bench', secrets });
   const shared = await repeat(rounds, times, () => verifier.verify(hsToken));
@@ -66,7 +70,22 @@ async function measureTokens({ place }: Stage): Promise<Figure[]> {
       title: 'requests authenticated a second (ES256, holder and roles looked up), one after the other',
       unit: '/s',
       ...authenticated,
-      note: 'signature, deny list, holder, session or API token, roles; in one process, no network',
+      note: 'a token seen before: deny list, holder, session or API token, roles; in one process, no network',
+    },
+    {
+      id: 'tokens.addedLatency',
+      title: 'added to a gRPC call or REST request by its token',
+      unit: 'ms',
+      ...authenticated,
+      samples: authenticated.samples.map(perSecond => 1000 / perSecond),
+    },
+    {
+      id: 'tokens.addedLatency.first',
+      title: 'added to the first call with a token',
+      unit: 'ms',
+      ...firstUse,
+      samples: firstUse.samples.map(perSecond => 1000 / perSecond),
+      note: 'its signature is verified once',
     },
     {
       id: 'tokens.verify.HS256',
@@ -82,6 +101,16 @@ async function measureTokens({ place }: Stage): Promise<Figure[]> {
       note: 'on purpose; two run at once, and the rest of a flood waits or is told to come back',
     },
   ];
+}
+
+/** Of a service, for the link itself. */
+async function tokensFor(access: Access, count: number): Promise<string[]> {
+  const service = await access.services.create('default', 'many', { roles: ['viewer'] }, 'bench');
+  const { secret } = await access.services.addSecret('default', service.id, 'bench');
+  const parameters = { grant_type: 'client_credentials', client_id: service.id, client_secret: secret };
+  const tokens: string[] = [];
+  while (tokens.length < count) tokens.push((await access.grantTokens({ parameters, origin })).accessToken);
+  return tokens;
 }
 
 async function tokenOfService(access: Access) {
