@@ -4,6 +4,8 @@ import { createHash, generateKeyPairSync, X509Certificate } from 'node:crypto';
 import { decodeJwt, SignJWT } from 'jose';
 import { systemRandom } from '../../../src/base/random.js';
 import { makeDevelopmentCertificates } from '../../../src/link/authority/development.js';
+import { listEvents } from '../../../src/link/audit/audit.js';
+import { createPowerCutStore } from '../../../src/link/store/power-cut.js';
 import { createManualClock } from '../../harness/manual-clock.js';
 import { connectOperator } from '../../harness/operator.js';
 import { restCalls, type RestAnswer } from '../../harness/rest-calls.js';
@@ -599,6 +601,36 @@ void t.test('metrics count the nodes and the comings and goings of every tenant'
     before.map(count => count + 1),
   );
 });
+
+void t.test(
+  'a store that fails in the middle of a login leaves no token and no half of a session',
+  async t => {
+    const failing = createPowerCutStore();
+    const own = await startTestLink(t, { store: failing.store, clock: createManualClock() });
+    const askOwn = restCalls(t, own.link.addresses.control.port, own.ca);
+    const { users, passwords } = own.link.access;
+    const passwordHash = await passwords.hash(password);
+    const ann = { name: 'ann', roles: ['operator'], passwordHash };
+    await users.create('default', ann, { type: 'user.created', by: 'test' });
+    const sessions = async () => (await failing.store.list({ prefix: 't/default/family/' })).length;
+    const tryLogin = () => askOwn('POST /auth/token', { form: login });
+    for (const kept of [false, true]) {
+      failing.failWrites(new Error('the disk is gone'), { kept });
+      const { status, text, fields } = await tryLogin();
+      t.equal(status, 503, text);
+      t.same(
+        Object.keys(fields).filter(name => name.includes('token')),
+        [],
+      );
+      failing.failWrites(undefined);
+      t.equal((await tryLogin()).status, 200, 'and it costs nothing when the store is well again');
+    }
+    const events = await listEvents(failing.store, 'default', { limit: 1000 });
+    const logins = events.filter(({ type }) => type === 'login').length;
+    t.equal(await sessions(), logins, 'every session that is there was told of, and no other');
+    t.equal(logins, 3, 'of the failed ones, that whose write went through after all');
+  },
+);
 
 void t.test(
   'headers that have opened doors elsewhere change nothing, and what is told is told safely',
