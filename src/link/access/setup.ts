@@ -33,14 +33,14 @@ const groupLength = 5;
 export interface SetupOptions {
   readonly folder: string;
   readonly random: Random;
-  readonly users: Pick<Users, 'list' | 'create'>;
+  readonly users: Pick<Users, 'isEmpty' | 'create'>;
   readonly passwords: Passwords;
 }
 
 export async function openSetup({ folder, random, users, passwords }: SetupOptions): Promise<Setup> {
   const path = join(folder, setupCodeFile);
   const inTurn = createTurns();
-  const isDone = async (): Promise<boolean> => (await users.list(defaultTenant)).length > 0;
+  const isDone = async (): Promise<boolean> => !(await users.isEmpty(defaultTenant));
   let code: string | undefined;
   let untold: string | undefined;
   if (await isDone()) await rm(path, { force: true });

@@ -66,6 +66,8 @@ export interface Users {
   /** By name or id; NOT_FOUND. */
   get(tenant: string, reference: string): Promise<User>;
   list(tenant: string): Promise<User[]>;
+  /** True while the tenant has no user. */
+  isEmpty(tenant: string): Promise<boolean>;
   /** Decided from the account as it is at the commit. A change to nothing commits only the audit event. */
   change(
     tenant: string,
@@ -76,7 +78,8 @@ export interface Users {
 }
 
 const adminRole = 'admin';
-const keyOf = (tenant: string, id: string): Key => `${tenantPrefix(tenant)}user/${id}`;
+const prefixOf = (tenant: string): Key => `${tenantPrefix(tenant)}user/`;
+const keyOf = (tenant: string, id: string): Key => prefixOf(tenant) + id;
 const nameKeyOf = (tenant: string, name: string): Key =>
   `${tenantPrefix(tenant)}user-name/${name.toLowerCase()}`;
 /** Changes whenever an admin comes or goes, so that two admins cannot disable each other at once. */
@@ -98,7 +101,7 @@ export interface UsersOptions {
 export function createUsers({ store, audit, clock, random, roles }: UsersOptions): Users {
   const find = (tenant: string, id: string): Promise<User | undefined> =>
     readRecord<User>(store, keyOf(tenant, id));
-  const list = (tenant: string): Promise<User[]> => listRecords<User>(store, `${tenantPrefix(tenant)}user/`);
+  const list = (tenant: string): Promise<User[]> => listRecords<User>(store, prefixOf(tenant));
 
   async function findByName(tenant: string, name: string): Promise<User | undefined> {
     if (!isAccessName(name)) return undefined;
@@ -165,6 +168,9 @@ export function createUsers({ store, audit, clock, random, roles }: UsersOptions
       return user;
     },
     list,
+    async isEmpty(tenant) {
+      return (await store.list({ prefix: prefixOf(tenant), limit: 1 })).length === 0;
+    },
     async change(tenant, id, change, { type, by, detail }) {
       return decideRecord<User, User>(store, keyOf(tenant, id), async before => {
         if (!before) throw notFound('user');

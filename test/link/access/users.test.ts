@@ -164,9 +164,11 @@ void t.test('another tenant’s user does not exist here', async test => {
     await test.rejects(users.get(tenant, ann.id), { code: 'NOT_FOUND', message: 'there is no such user' });
     await test.rejects(users.change(tenant, ann.id, { enabled: false }, reason), { code: 'NOT_FOUND' });
     test.same(await users.list(tenant), []);
+    test.ok(await users.isEmpty(tenant));
   }
   await users.create('ward', { name: 'ann', roles: [], passwordHash: hash }, reason);
   test.equal((await users.list('default')).length, 1, 'and a name is free in each');
+  test.notOk(await users.isEmpty('ward'));
 });
 
 void t.test('the last admin cannot be disabled or lose the role', async test => {
