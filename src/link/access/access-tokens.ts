@@ -39,8 +39,6 @@ export interface NewToken {
   /** SHA-256 of the certificate it is bound to, base64url. */
   readonly confirmation?: string | undefined;
   /** Now unless told, milliseconds since 1970. */
-  readonly notBefore?: number | undefined;
-  /** Now unless told, milliseconds since 1970. */
   readonly issuedAt?: number | undefined;
 }
 
@@ -134,7 +132,7 @@ function claimsOf(wanted: NewToken, issuer: string, clock: Clock, random: Random
   const now = clock.now();
   const times = {
     issuedAt: wanted.issuedAt ?? now,
-    notBefore: wanted.notBefore ?? now,
+    notBefore: now,
     expiresAt: now + lifetimeMs,
   };
   return { ...claims, ...times, issuer, tokenId };

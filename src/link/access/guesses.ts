@@ -21,8 +21,6 @@ export interface Guesses {
   /** True when the next attempt has to wait: these failures are worth an alert. */
   failed(address: string, account: string | undefined): boolean;
   succeeded(address: string, account: string | undefined): void;
-  /** As if the account had come in from there `agoMs` ago: for what a store kept over a restart. */
-  remember(address: string, account: string, agoMs?: number): void;
 }
 
 export interface Slowing {
@@ -120,10 +118,9 @@ export function createGuesses({ clock }: { readonly clock: Pick<Clock, 'elapsed'
     return at !== undefined && clock.elapsed() - at < knownForMs;
   }
 
-  function remember({ account, address }: Place, agoMs: number): void {
+  function remember({ account, address }: Place): void {
     const addresses = known.get(account) ?? createBoundedMap<number>(addressesKnown);
-    const at = clock.elapsed() - agoMs;
-    addresses.set(address, Math.max(at, addresses.get(address) ?? at));
+    addresses.set(address, clock.elapsed());
     known.set(account, addresses);
   }
 
@@ -161,9 +158,8 @@ export function createGuesses({ clock }: { readonly clock: Pick<Clock, 'elapsed'
       // From a known address others' failures did not matter, and go on slowing the others down.
       if (isKnown(place)) byPair.forget(place.pair);
       else byAccount.forget(place.account);
-      remember(place, 0);
+      remember(place);
     },
-    remember: (address, account, agoMs = 0) => remember(placeOf(address, account), agoMs),
   };
 }
 

@@ -167,20 +167,6 @@ void t.test('strangers behind the same address cannot keep an account out that c
   test.end();
 });
 
-void t.test('where an account came in can be remembered over a restart, with how long ago', test => {
-  const { clock, guesses } = start();
-  guesses.remember('192.0.2.1', 'admin');
-  guesses.remember('192.0.2.2', 'admin', 29 * dayMs);
-  guesses.remember('192.0.2.1', 'admin', 29 * dayMs);
-  fail(guesses, 6, elsewhere, 'admin');
-  test.ok(isAdmitted(guesses, '192.0.2.1', 'admin') && isAdmitted(guesses, '192.0.2.2', 'admin'));
-  clock.advance(2 * dayMs);
-  fail(guesses, 6, elsewhere, 'admin');
-  test.ok(isAdmitted(guesses, '192.0.2.1', 'admin'), 'the latest time counts');
-  test.ok(refusal(guesses, '192.0.2.2', 'admin'));
-  test.end();
-});
-
 void t.test(
   'coming in clears the account, but not the address: one own account is no way to guess at others',
   test => {
