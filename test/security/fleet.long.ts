@@ -2,6 +2,7 @@
  * Faults that take their time: floods, crashes at every step, processes that stand still, disks that are really full.
  * Everything here waits for a state to be reached, never for a time to have passed.
  */
+import { verifyChain } from '../../src/audit-log/entry.js';
 import { toRollcallError } from '../../src/base/errors.js';
 import t from 'tap';
 import { readFile } from 'node:fs/promises';
@@ -9,7 +10,6 @@ import { join } from 'node:path';
 import type { Running } from '../../scripts/running.js';
 import { systemRandom } from '../../src/base/random.js';
 import type { PrivateKey } from '../../src/identity/private-key.js';
-import { verifyChain } from '../../src/link/audit/audit.js';
 import { pauseAfter } from '../../src/node/backoff.js';
 import { decodeState } from '../../src/node/state.js';
 import type { Session } from '../../src/node/session.js';

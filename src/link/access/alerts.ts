@@ -3,9 +3,9 @@
  * as a warning. What is written in a minute is bounded, because nobody outside decides how much is logged; the count
  * misses nothing.
  */
+import type { AuditDetail } from '../../audit-log/entry.js';
 import { systemClock, type Clock } from '../../base/clock.js';
 import type { Log } from '../../base/log.js';
-import type { AuditDetail } from '../audit/audit.js';
 import { cleanText } from '../audit/clean-text.js';
 
 /** Each with what the log line says. */

@@ -3,9 +3,10 @@
  * ours, a public key of its own, or a certificate of its own), what it may ask for, and from where.
  */
 import { timingSafeEqual } from 'node:crypto';
+import type { AuditDetail } from '../../audit-log/entry.js';
 import type { Clock } from '../../base/clock.js';
 import type { Random } from '../../base/random.js';
-import type { Audit, AuditDetail, By } from '../audit/audit.js';
+import type { Audit, By } from '../audit/audit.js';
 import { tenantPrefix } from '../store/keys.js';
 import type { Key, Store } from '../store/store.js';
 import { isAccessName, nameTaken, notFound, parseAccessName } from './names.js';

@@ -3,10 +3,11 @@
  * disabled, so that the audit log keeps meaning somebody. There is always an enabled admin: the last one cannot be
  * disabled or lose the role.
  */
+import type { AuditDetail } from '../../audit-log/entry.js';
 import type { Clock } from '../../base/clock.js';
 import { RollcallError } from '../../base/errors.js';
 import type { Random } from '../../base/random.js';
-import type { Audit, AuditDetail, By } from '../audit/audit.js';
+import type { Audit, By } from '../audit/audit.js';
 import { tenantPrefix } from '../store/keys.js';
 import type { Change, Expectation, Key, Store } from '../store/store.js';
 import { isAccessName, nameTaken, notFound, parseAccessName } from './names.js';

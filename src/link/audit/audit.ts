@@ -18,17 +18,6 @@ import type { Change, Value } from '../store/store.js';
 import { cleanText } from './clean-text.js';
 import { decodeEntry, logOf } from './stored-log.js';
 
-export {
-  firstPrevious,
-  hashEntry,
-  verifyChain,
-  type AuditDetail,
-  type AuditEntry,
-  type AuditOutcome,
-  type AuditValue,
-} from '../../audit-log/entry.js';
-export { listEvents } from './events.js';
-
 /** Who did something, and where the request came from. */
 export interface Actor {
   readonly name: string;

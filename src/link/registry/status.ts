@@ -5,8 +5,9 @@
  *   created → online ⇄ offline, and from anywhere → revoked, which is the end.
  *   pending and quarantined nodes get no certificate and no session.
  */
+import type { AuditDetail } from '../../audit-log/entry.js';
 import { RollcallError } from '../../base/errors.js';
-import type { AuditDetail, AuditEvent, By } from '../audit/audit.js';
+import type { AuditEvent, By } from '../audit/audit.js';
 import { cleanText } from '../audit/clean-text.js';
 import {
   addChange,

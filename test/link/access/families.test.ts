@@ -11,7 +11,8 @@ import {
   type NewFamily,
   type Refreshed,
 } from '../../../src/link/access/families.js';
-import { createAudit, listEvents } from '../../../src/link/audit/audit.js';
+import { createAudit } from '../../../src/link/audit/audit.js';
+import { listEvents } from '../../../src/link/audit/events.js';
 import { createMemoryStore } from '../../../src/link/store/memory.js';
 import { createPowerCutStore } from '../../../src/link/store/power-cut.js';
 import type { Store } from '../../../src/link/store/store.js';

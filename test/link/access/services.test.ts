@@ -5,7 +5,8 @@ import { isAddressIn, parseAddresses } from '../../../src/link/access/address-li
 import { createRoles } from '../../../src/link/access/roles.js';
 import type { ServiceSettings } from '../../../src/link/access/service-settings.js';
 import { createServices, isSecretOf } from '../../../src/link/access/services.js';
-import { createAudit, listEvents } from '../../../src/link/audit/audit.js';
+import { createAudit } from '../../../src/link/audit/audit.js';
+import { listEvents } from '../../../src/link/audit/events.js';
 import { createMemoryStore } from '../../../src/link/store/memory.js';
 import { createManualClock } from '../../harness/manual-clock.js';
 

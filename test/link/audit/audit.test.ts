@@ -1,16 +1,10 @@
 import { createHash } from 'node:crypto';
 import fc from 'fast-check';
 import t from 'tap';
+import { firstPrevious, hashEntry, verifyChain, type AuditEntry } from '../../../src/audit-log/entry.js';
 import type { Log } from '../../../src/base/log.js';
-import {
-  createAudit,
-  firstPrevious,
-  hashEntry,
-  listEvents,
-  verifyChain,
-  type AuditEntry,
-  type AuditEvent,
-} from '../../../src/link/audit/audit.js';
+import { createAudit, type AuditEvent } from '../../../src/link/audit/audit.js';
+import { listEvents } from '../../../src/link/audit/events.js';
 import { cleanText } from '../../../src/link/audit/clean-text.js';
 import { createRefusalCounter } from '../../../src/link/audit/refusals.js';
 import { createMemoryStore } from '../../../src/link/store/memory.js';

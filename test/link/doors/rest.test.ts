@@ -4,7 +4,7 @@ import { createHash, generateKeyPairSync, X509Certificate } from 'node:crypto';
 import { decodeJwt, SignJWT } from 'jose';
 import { systemRandom } from '../../../src/base/random.js';
 import { makeDevelopmentCertificates } from '../../../src/link/authority/development.js';
-import { listEvents } from '../../../src/link/audit/audit.js';
+import { listEvents } from '../../../src/link/audit/events.js';
 import { createPowerCutStore } from '../../../src/link/store/power-cut.js';
 import { createManualClock } from '../../harness/manual-clock.js';
 import { connectOperator } from '../../harness/operator.js';

@@ -1,5 +1,6 @@
 /** What must be true of a registry in the store at every moment, whatever was cut short. */
-import { listEvents, verifyChain } from '../../../src/link/audit/audit.js';
+import { verifyChain } from '../../../src/audit-log/entry.js';
+import { listEvents } from '../../../src/link/audit/events.js';
 import { listTenants, tenantPrefix } from '../../../src/link/store/keys.js';
 import {
   decodeId,
