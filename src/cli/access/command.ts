@@ -3,7 +3,7 @@
  * when it is asked for.
  */
 import type { Command } from 'commander';
-import { addControlFlags, type Acting } from '../nodes/command.js';
+import { addAskFlags, collect, type Acting } from '../nodes/command.js';
 import type { Shell } from '../shell.js';
 import type { PasswordFlags, SecondFactorFlags } from './account.js';
 import type { AskFlags } from './asking.js';
@@ -14,23 +14,9 @@ import type { NewTenantFlags } from './tenants.js';
 import type { NewTokenFlags } from './tokens.js';
 import type { NewUserFlags, UserChangeFlags } from './users.js';
 
-/** Collects a flag that may be given more than once. */
-function collect(value: string, before: readonly string[] | undefined): readonly string[] {
-  return [...(before ?? []), value];
-}
-
 const more = 'may be given more than once';
 const role = ['--role <ROLE>', `a role; ${more}`, collect] as const;
 const passwordFile = ['--password-file <FILE>', 'file with the password, mode 0600'] as const;
-
-function addAskFlags(command: Command): Command {
-  return addControlFlags(command)
-    .option(
-      '--profile <NAME>',
-      'use what was saved as NAME (default: the profile "default", env: ROLLCALL_PROFILE)',
-    )
-    .option('--json', 'print JSON, for machines');
-}
 
 type Fill = (room: Command, shell: Shell, acting: Acting) => void;
 

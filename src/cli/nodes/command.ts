@@ -8,7 +8,7 @@ export type Acting = <A extends unknown[]>(
 ) => (...words: A) => Promise<void>;
 
 /** Collects a flag that may be given more than once. */
-function collect(value: string, before: readonly string[] | undefined): readonly string[] {
+export function collect(value: string, before: readonly string[] | undefined): readonly string[] {
   return [...(before ?? []), value];
 }
 
@@ -26,7 +26,8 @@ export function addControlFlags(command: Command): Command {
     .option('--token-file <FILE>', 'file with the token, mode 0600 (env: ROLLCALL_TOKEN_FILE)');
 }
 
-function addAskFlags(command: Command): Command {
+/** Those, and what a command takes that shows what the link has answered. */
+export function addAskFlags(command: Command): Command {
   return addControlFlags(command)
     .option(
       '--profile <NAME>',
