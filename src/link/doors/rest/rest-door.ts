@@ -6,18 +6,13 @@
 import { randomBytes } from 'node:crypto';
 import { createServer, type IncomingHttpHeaders } from 'node:http';
 import { TLSSocket } from 'node:tls';
-import fastify, {
-  type FastifyInstance,
-  type FastifyReply,
-  type FastifyRequest,
-  type FastifySchema,
-} from 'fastify';
+import fastify, { type FastifyReply, type FastifyRequest, type FastifySchema } from 'fastify';
 import { RollcallError, toRollcallError } from '../../../base/errors.js';
 import type { Log } from '../../../base/log.js';
-import { parseStrictJson } from '../../../tokens/strict-json.js';
 import type { Origin, Principal } from '../../access/principal.js';
 import { routeRules, type RouteName } from '../access-table.js';
 import type { Doorkeeper } from '../doorkeeper.js';
+import { readBodies } from './bodies.js';
 import { sendProblem } from './problem.js';
 import { compileSchema } from './schema-check.js';
 import type { Schema } from './schemas.js';
@@ -194,30 +189,6 @@ function checkOf({ schema, httpPart }: { schema: unknown; httpPart?: string }) {
 
 function asJson(value: unknown): string {
   return JSON.stringify(value);
-}
-
-/** JSON and forms; nothing else, and no member or field twice. */
-function readBodies(app: FastifyInstance): void {
-  app.removeAllContentTypeParsers();
-  const parsed = (parse: (body: Buffer) => unknown) => (_: FastifyRequest, body: Buffer) =>
-    Promise.resolve().then(() => parse(body));
-  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, parsed(parseJson));
-  app.addContentTypeParser('application/x-www-form-urlencoded', { parseAs: 'buffer' }, parsed(parseForm));
-}
-
-function parseJson(body: Buffer): unknown {
-  try {
-    return parseStrictJson(body);
-  } catch {
-    throw new RollcallError('REQUEST_INVALID', 'the body is not JSON, or says something twice');
-  }
-}
-
-function parseForm(body: Buffer): unknown {
-  const fields = [...new URLSearchParams(body.toString('utf8'))];
-  const form = Object.fromEntries(fields);
-  if (Object.keys(form).length === fields.length) return form;
-  throw new RollcallError('REQUEST_INVALID', 'a field is there twice');
 }
 
 /** Of the socket alone: whatever a header says of where somebody comes from, anybody can say. */
