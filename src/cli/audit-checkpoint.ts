@@ -7,7 +7,7 @@ import { encodeCheckpoint, findCheckpoint, type Checkpoint } from '../audit-log/
 import { RollcallError } from '../base/errors.js';
 import { writeWholeFile } from '../base/secret-file.js';
 import { readCheckpointFile } from './audit-files.js';
-import type { AskAudit } from './audit-source.js';
+import type { AskAudit } from './audit-control.js';
 import type { ControlFlags } from './control-options.js';
 import { toJson } from './format.js';
 import { printHint, type Shell } from './shell.js';

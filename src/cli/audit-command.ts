@@ -1,6 +1,6 @@
 /** The tree of `rollcall audit …`: what can be typed. What each does is imported when it is asked for. */
 import type { Command } from 'commander';
-import type { AskAudit } from './audit-source.js';
+import type { AskAudit } from './audit-control.js';
 import { addControlFlags, type Acting } from './nodes/command.js';
 import type { Shell } from './shell.js';
 

@@ -1,36 +1,23 @@
-/** The audit log of a link, over HTTP. */
-import type { Checkpoint } from '../audit-log/checkpoint.js';
-import type { AskAudit, AuditPage, AuditSource } from './audit-source.js';
-import { askHttp, askLines } from './control-http.js';
-import type { HttpTarget } from './http-target.js';
-import { openControlSettings } from './control-options.js';
+/** What every `audit` command that asks a link does around its questions: settings, progress, and an exit code. */
+import { openAudit, type AuditSource } from '../control-client/audit.js';
+import { openControlSettings, type ControlFlags } from './control-options.js';
 import { exitCodes } from './failure.js';
-import { startProgress } from './progress.js';
+import { startProgress, type Progress } from './progress.js';
+import type { Shell } from './shell.js';
+
+/** Asks the link the flags name; what it opened is closed, and the progress gone, however it ends. */
+export type AskAudit = (
+  shell: Shell,
+  flags: ControlFlags,
+  ask: (source: AuditSource, progress: Pick<Progress, 'say' | 'clear'>) => Promise<number | undefined>,
+) => Promise<number>;
 
 export const askAudit: AskAudit = async (shell, flags, ask) => {
-  const { token, ...target } = await openControlSettings(flags, shell.environment);
+  const { target, tokens } = await openControlSettings(flags, shell.environment);
   const progress = startProgress(shell, `waiting for ${target.addressText}`);
   try {
-    return (await ask(sourceOf(target, token), progress)) ?? exitCodes.done;
+    return (await ask(openAudit(target, tokens), progress)) ?? exitCodes.done;
   } finally {
     progress.clear();
   }
 };
-
-function sourceOf(target: HttpTarget, token: string): AuditSource {
-  return {
-    listEvents(query) {
-      const parameters = new URLSearchParams();
-      for (const [name, value] of Object.entries(query))
-        if (value !== undefined) parameters.set(name, `${value}`);
-      return askHttp<AuditPage>(target, {
-        method: 'GET',
-        path: `/v1/audit/events?${parameters.toString()}`,
-        token,
-      });
-    },
-    exportLines: () => askLines(target, { method: 'GET', path: '/v1/audit/export', token }),
-    latestCheckpoint: () =>
-      askHttp<Checkpoint>(target, { method: 'POST', path: '/v1/audit/checkpoint', token }),
-  };
-}

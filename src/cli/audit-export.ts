@@ -1,6 +1,6 @@
 /** `rollcall audit export FILE`: the whole log, its checkpoints and the public key, in a file that can be checked anywhere. */
 import { writeLines } from './audit-files.js';
-import type { AskAudit } from './audit-source.js';
+import type { AskAudit } from './audit-control.js';
 import type { ControlFlags } from './control-options.js';
 import { formatCount } from './format.js';
 import { printHint, type Shell } from './shell.js';

@@ -1,7 +1,8 @@
 /** `rollcall audit list`: what happened, newest first unless told, page by page. */
 import type { AuditEntry } from '../audit-log/entry.js';
 import { as } from '../base/settings.js';
-import type { AskAudit, AuditPage, AuditQuery, AuditSource } from './audit-source.js';
+import type { AuditPage, AuditQuery, AuditSource } from '../control-client/audit.js';
+import type { AskAudit } from './audit-control.js';
 import type { ControlFlags } from './control-options.js';
 import { usageError } from './failure.js';
 import { formatLabels, formatMoment, formatRfc3339, toJson } from './format.js';

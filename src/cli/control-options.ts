@@ -4,11 +4,12 @@
  * ROLLCALL_TOKEN, or from `rollcall login`.
  */
 import { resolve } from 'node:path';
-import { as, formatAddress, type Address } from '../base/settings.js';
+import { as, formatAddress } from '../base/settings.js';
 import { RollcallError } from '../base/errors.js';
 import { readSecretFile, readSmallFile } from '../base/secret-file.js';
 import { fromPem } from '../base/pem.js';
-import type { HttpTarget } from './http-target.js';
+import type { HttpTarget } from '../control-client/http-target.js';
+import { parseToken, type TokenSource } from '../control-client/tokens.js';
 import { defaultProfile, getProfile, parseControlAddress, readProfiles, type Profile } from './profile.js';
 import type { Environment } from './terminal.js';
 
@@ -21,16 +22,9 @@ export interface ControlFlags {
 }
 
 /** Everything needed to ask a link. */
-export interface ControlSettings extends HttpTarget {
-  readonly address: Address;
-  /** `host:port`, for messages. */
-  readonly addressText: string;
-  /** PEM. */
-  readonly roots: Buffer;
-  readonly rootsPath: string;
-  readonly token: string;
-  /** Where the token came from, for messages: a path, `ROLLCALL_TOKEN`, or the login of a profile. */
-  readonly tokenPath: string;
+export interface ControlSettings {
+  readonly target: HttpTarget;
+  readonly tokens: TokenSource;
 }
 
 export const defaultControl = '127.0.0.1:9093';
@@ -90,7 +84,13 @@ export async function openTarget(control: string, rootCertificates: string): Pro
   const address = as.address(parseControlAddress(control, 'the control address'));
   const roots = await readSmallFile(rootCertificates, 'root certificates');
   fromPem(roots.toString('latin1'), `root certificates ${rootCertificates}`);
-  return { address, addressText: formatAddress(address), roots, rootsPath: rootCertificates };
+  return {
+    address,
+    addressText: formatAddress(address),
+    roots,
+    rootsPath: rootCertificates,
+    names: { address: '--control', roots: '--root-certificates' },
+  };
 }
 
 /** Resolves and reads everything. */
@@ -100,28 +100,33 @@ export async function openControlSettings(
 ): Promise<ControlSettings> {
   const { control, rootCertificates, chosen } = await resolveTarget(flags, environment);
   const target = await openTarget(control, rootCertificates);
-  return { ...target, ...(await findToken(flags, environment, chosen, control, target)) };
+  return { target, tokens: await findTokens(flags, environment, chosen, control, target) };
 }
 
-async function findToken(
+async function findTokens(
   flags: ControlFlags,
   environment: Environment,
   { profile, name }: Chosen,
   control: string,
   target: HttpTarget,
-): Promise<Pick<ControlSettings, 'token' | 'tokenPath'>> {
+): Promise<TokenSource> {
+  const fixed = (token: string, origin: string): TokenSource => {
+    return { get: () => token, refusedHint: refusedHint(origin, target) };
+  };
   const given = nonEmpty(environment['ROLLCALL_TOKEN']);
   const path =
     flags.tokenFile ?? (given === undefined ? nonEmpty(environment['ROLLCALL_TOKEN_FILE']) : undefined);
-  if (path !== undefined) return readToken(resolve(path));
-  if (given !== undefined) return { token: checkToken(given, 'ROLLCALL_TOKEN'), tokenPath: 'ROLLCALL_TOKEN' };
-  const { findLogin, currentToken } = await import('./login-store.js');
+  if (path !== undefined) return fixed(await readToken(resolve(path)), resolve(path));
+  if (given !== undefined) return fixed(parseToken(given, 'ROLLCALL_TOKEN'), 'ROLLCALL_TOKEN');
+  const { findLogin, openLogin } = await import('./login-store.js');
   const login = name === undefined ? undefined : await findLogin(environment, name);
   if (login && name !== undefined && login.control === control) {
-    const token = await currentToken(environment, name, login, target);
-    return { token, tokenPath: `the login of ${login.user}` };
+    const get = await openLogin(environment, name, login, target);
+    return { get, refusedHint: refusedHint(`the login of ${login.user}`, target) };
   }
-  if (profile.tokenFile !== undefined) return readToken(resolve(profile.tokenFile));
+  if (profile.tokenFile !== undefined) {
+    return fixed(await readToken(resolve(profile.tokenFile)), resolve(profile.tokenFile));
+  }
   throw new RollcallError('CONFIG_INVALID', `nobody is logged in to the link at ${control}`, {
     hint:
       name === undefined
@@ -130,15 +135,11 @@ async function findToken(
   });
 }
 
-async function readToken(path: string): Promise<Pick<ControlSettings, 'token' | 'tokenPath'>> {
-  const token = (await readSecretFile(path, 'token file', tokenFileBytes)).toString('latin1').trim();
-  return { token: checkToken(token, `the token file ${path}`), tokenPath: path };
+function refusedHint(origin: string, { addressText }: HttpTarget): string {
+  return `the token came from ${origin}; log in again with rollcall login, or give one for the link at ${addressText}`;
 }
 
-/** The token alone, which must be one that can travel in a header. The message never quotes what was found. */
-function checkToken(token: string, where: string): string {
-  if (/^[\x21-\x7e]+$/.test(token)) return token;
-  throw new RollcallError('CONFIG_INVALID', `${where} does not hold a token`, {
-    hint: 'it wants the token alone, on one line',
-  });
+async function readToken(path: string): Promise<string> {
+  const token = (await readSecretFile(path, 'token file', tokenFileBytes)).toString('latin1').trim();
+  return parseToken(token, `the token file ${path}`);
 }

@@ -3,17 +3,11 @@
  * The one place that knows which error is which exit code.
  */
 import { isRollcallError, RollcallError, toRollcallError, type ErrorCode } from '../base/errors.js';
+import { StatedByLink } from '../control-client/stated-by-link.js';
 import { paintFor, plainText } from './terminal.js';
 import type { Shell } from './shell.js';
 
 export const exitCodes = { done: 0, refused: 1, usage: 2, unreachable: 3 } as const;
-
-/** An error the link itself stated, as opposed to one found on this side. */
-export class StatedByLink extends RollcallError {
-  constructor(error: RollcallError, hint = error.hint) {
-    super(error.code, error.message, { hint, cause: error.cause });
-  }
-}
 
 const unreachable: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['LINK_UNREACHABLE', 'LINK_UNVERIFIED']);
 
@@ -27,12 +21,13 @@ export function exitCodeOf(error: RollcallError): number {
   return !(error instanceof StatedByLink) && isUsage(error.code) ? exitCodes.usage : exitCodes.refused;
 }
 
-/** Prints an error, one `error:` line for each line of its message, and gives the exit code. */
+/** Prints an error, one `error:` line for each line of its message (one line for what a link states), and gives the exit code. */
 export function reportFailure(shell: Shell, thrown: unknown, about?: string): number {
   const error = toRollcallError(thrown);
   const paint = paintFor(shell.stderr, shell.environment);
   const prefix = about === undefined ? '' : `${plainText(about)}: `;
-  for (const line of error.message.split('\n')) {
+  const lines = error instanceof StatedByLink ? [error.message] : error.message.split('\n');
+  for (const line of lines) {
     const shown = plainText(line);
     // An indented line points at something in the one before, so it keeps its columns.
     if (line.startsWith('  ')) shell.stderr.write(`${' '.repeat(line.search(/\S|$/))}${shown}\n`);

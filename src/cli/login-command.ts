@@ -1,7 +1,8 @@
 /** `rollcall login`, `logout` and `whoami`. */
 import { isRollcallError } from '../base/errors.js';
-import { askHttp } from './control-http.js';
-import type { HttpTarget } from './http-target.js';
+import { askHttp, createAsk } from '../control-client/control-http.js';
+import type { HttpTarget } from '../control-client/http-target.js';
+import { askMe } from '../control-client/own-account.js';
 import {
   loginProfile,
   openControlSettings,
@@ -132,22 +133,12 @@ export async function logout(shell: Shell, flags: ControlFlags): Promise<number>
   return exitCodes.done;
 }
 
-interface Me {
-  readonly kind: string;
-  readonly id: string;
-  readonly name: string;
-  readonly tenant: string;
-  readonly roles: readonly string[];
-  readonly permissions: readonly string[];
-  readonly expiresAt: number;
-}
-
 export async function whoami(
   shell: Shell,
   flags: ControlFlags & { readonly json?: boolean },
 ): Promise<number> {
-  const { token, ...target } = await openControlSettings(flags, shell.environment);
-  const me = await askHttp<Me>(target, { method: 'GET', path: '/auth/me', token });
+  const { target, tokens } = await openControlSettings(flags, shell.environment);
+  const me = await askMe(createAsk(target, tokens));
   if (flags.json) {
     shell.stdout.write(`${toJson(me, 2)}\n`);
     return exitCodes.done;

@@ -1,14 +1,15 @@
 /**
  * Logins kept between commands, one file a profile, 0600: the refresh token and the access token of now. An access token
- * that is about to end is exchanged unseen. Two commands at once may exchange the same refresh token: the link gives
- * both the same successor, so neither has to wait for the other.
+ * that is about to end, or that the link refuses, is exchanged unseen. Two commands at once may exchange the same
+ * refresh token: the link gives both the same successor, so neither has to wait for the other.
  */
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isRollcallError, RollcallError, systemErrorCode } from '../base/errors.js';
 import { makeSecretFolder, readSecretFile, writeWholeFile } from '../base/secret-file.js';
-import { askHttp } from './control-http.js';
-import type { HttpTarget } from './http-target.js';
+import { askHttp } from '../control-client/control-http.js';
+import type { HttpTarget } from '../control-client/http-target.js';
+import type { TokenSource } from '../control-client/tokens.js';
 import { configFolder } from './profile.js';
 import type { Environment } from './terminal.js';
 
@@ -77,15 +78,32 @@ export function loginFrom(answer: TokenAnswer, control: string, user: string, no
   };
 }
 
-/** The access token of a login, exchanged for a new one where its end is near. */
-export async function currentToken(
+/**
+ * The access token of a login, exchanged for a new one where its end is near, and where the link has refused it: the
+ * keys it was signed with may be gone while the session goes on.
+ */
+export async function openLogin(
   environment: Environment,
   profile: string,
   login: Login,
   target: HttpTarget,
-): Promise<string> {
+): Promise<TokenSource['get']> {
+  const isFresh = login.accessEndsAt - Date.now() > marginMs;
+  let { accessToken } = isFresh ? login : await exchange(environment, profile, login, target);
+  return async refused => {
+    if (refused === accessToken)
+      accessToken = await replaceToken(environment, profile, { ...login, accessToken }, target);
+    return accessToken;
+  };
+}
+
+async function exchange(
+  environment: Environment,
+  profile: string,
+  login: Login,
+  target: HttpTarget,
+): Promise<Login> {
   const now = Date.now();
-  if (login.accessEndsAt - now > marginMs) return login.accessToken;
   const answer = await askHttp<TokenAnswer>(target, {
     method: 'POST',
     path: '/auth/token',
@@ -93,5 +111,26 @@ export async function currentToken(
   });
   const renewed = loginFrom(answer, login.control, login.user, now);
   await saveLogin(environment, profile, renewed);
-  return renewed.accessToken;
+  return renewed;
+}
+
+/** Another token than the one that was refused, or that one where the session has ended too. */
+async function replaceToken(
+  environment: Environment,
+  profile: string,
+  refused: Login,
+  target: HttpTarget,
+): Promise<string> {
+  const login = await findLogin(environment, profile);
+  // Meanwhile somebody may have logged out, or in somewhere else: that is none of this link's business.
+  if (login?.control !== refused.control || login.user !== refused.user) return refused.accessToken;
+  // Or another command was faster.
+  if (login.accessToken !== refused.accessToken) return login.accessToken;
+  try {
+    return (await exchange(environment, profile, login, target)).accessToken;
+  } catch (error) {
+    if (isRollcallError(error, 'TOKEN_REFUSED') || isRollcallError(error, 'LOGIN_REFUSED'))
+      return refused.accessToken;
+    throw error;
+  }
 }

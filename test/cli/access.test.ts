@@ -11,7 +11,7 @@ import { systemClock } from '../../src/base/clock.js';
 import { createLog } from '../../src/base/log.js';
 import { systemRandom } from '../../src/base/random.js';
 import { readSettings } from '../../src/base/settings.js';
-import { askHttp } from '../../src/cli/control-http.js';
+import { askHttp } from '../../src/control-client/control-http.js';
 import { openTarget } from '../../src/cli/control-options.js';
 import type { Login } from '../../src/cli/login-store.js';
 import { runCommand } from '../../src/cli/program.js';
@@ -786,14 +786,47 @@ void t.test('what a login is kept for goes to its link alone, whatever link is n
   t.same(other.asked, []);
 });
 
-void t.test('dropping the old keys ends every token there is', async t => {
+void t.test('dropping the old keys ends every token there is, and a login gets another unseen', async t => {
+  const token = ['tokens', 'create', 'before', '--role', 'viewer', '--ttl', '1h', '--json'];
+  const { token: apiToken } = JSON.parse((await ada(token)).stdout) as { token: string };
+  const before = await readLogin('ada');
   const said = await ada(['keys', 'rotate', '--drop-old']);
   t.match(said.stdout, /^✅ Key \S+ is gone; no token of it counts any more\.$/m);
-  t.match(said.stderr, /hint: tokens of before are refused, those of this login too: rollcall login\n/);
-  t.match(await ada(['users', 'list']), {
+  t.match(said.stderr, /hint: tokens of before are refused; logins go on, API tokens have to be made anew\n/);
+
+  t.match(await ada(['nodes', 'list', '--json']), { code: 0, stdout: '[]\n', stderr: '' }, 'over gRPC');
+  const after = await readLogin('ada');
+  t.not(after.accessToken, before.accessToken);
+  t.not(after.refreshToken, before.refreshToken);
+  t.match(await ada(['users', 'list']), { code: 0, stderr: '' });
+  t.same(await readLogin('ada'), after, 'a token that is good is not exchanged');
+
+  const lasting = await ada(['users', 'list'], { environment: { ROLLCALL_TOKEN: apiToken } });
+  t.match(lasting, { code: 1, stderr: /hint: the token came from ROLLCALL_TOKEN; log in/ });
+  const file = ['--token-file', await secretFile('dropped-token', before.accessToken)];
+  t.match(await ada(['users', 'list', ...file]), { code: 1, stderr: /came from .*dropped-token; log in/ });
+  t.same(await readLogin('ada'), after, 'tokens that were given are not made up for by a login');
+});
+
+void t.test('commands that are refused at the same time all get on with one session', async t => {
+  await ada(['keys', 'rotate', '--drop-old']);
+  const said = await Promise.all([ada(['whoami']), ada(['nodes', 'list']), ada(['audit', 'list'])]);
+  t.same(
+    said.map(({ code }) => code),
+    [0, 0, 0],
+  );
+  await ada(['keys', 'rotate', '--drop-old']);
+  const log = join(folder, 'exported.jsonl');
+  t.match(await ada(['audit', 'export', log]), { code: 0, stderr: /^hint: check it/ });
+});
+
+void t.test('a login whose session has ended is told so, once it is refused', async t => {
+  t.equal((await logIn('kiosk', 'vera', passwords.vera)).code, 0);
+  await ada(['users', 'change', 'vera', '--end-sessions']);
+  const before = await readLogin('kiosk');
+  t.match(await at('kiosk', ['whoami']), {
     code: 1,
-    stderr: /hint: the token came from the login of ada; log in/,
+    stderr: /^error: the token was revoked\nhint: the token came from the login of vera; log in again/,
   });
-  await age('ada');
-  t.equal((await ada(['users', 'list'])).code, 0, 'the session itself goes on');
+  t.same(await readLogin('kiosk'), before);
 });

@@ -10,7 +10,7 @@ import { RollcallError } from '../../src/base/errors.js';
 import { addAuditCommands } from '../../src/cli/audit-command.js';
 import { readLines } from '../../src/cli/audit-files.js';
 import { parseWhen } from '../../src/cli/audit-list.js';
-import type { AuditQuery, AuditSource } from '../../src/cli/audit-source.js';
+import type { AuditQuery, AuditSource } from '../../src/control-client/audit.js';
 import { reportFailure } from '../../src/cli/failure.js';
 import type { Output } from '../../src/cli/terminal.js';
 import { generatePrivateKey, toSpkiPem } from '../../src/identity/private-key.js';

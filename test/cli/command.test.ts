@@ -4,7 +4,7 @@ import { createServer, type AddressInfo } from 'node:net';
 import { generateKeyPairSync } from 'node:crypto';
 import { join } from 'node:path';
 import t from 'tap';
-import { findingOf } from '../../src/cli/diagnosis.js';
+import { findingOf } from '../../src/control-client/diagnosis.js';
 import { version } from '../../src/base/version.js';
 import { NodeStatus } from '../../src/protocol/generated/rollcall/v1/control.js';
 import { day, makeNode, noon, startControlServer, type ControlServer } from './fixtures/control-server.js';
@@ -389,8 +389,7 @@ void t.test('why a connection failed is told from its code', t => {
     addressText: '127.0.0.3:1',
     roots: Buffer.alloc(0),
     rootsPath: 'ca.crt',
-    token: 'x',
-    tokenPath: 'x',
+    names: { address: '--control', roots: '--root-certificates' },
   };
   const failure = (code: string, more: object = {}) => Object.assign(new Error('x'), { code, ...more });
   const named = findingOf(
@@ -540,7 +539,7 @@ void t.test('when the link goes away a watch ends with 3 and says so', async t =
   gone.kill();
   t.match(await said, {
     code: 3,
-    stderr: /^error: the link at 127\.0\.0\.1:\d+ went away\nhint: run the command again when it is back\n$/,
+    stderr: /^error: the link at 127\.0\.0\.1:\d+ went away\nhint: watch again when it is back\n$/,
   });
   const refused = await run(['nodes', 'watch', ...gone.flags]);
   t.match(refused, { code: 3, stderr: /nothing listens at/ });

@@ -1,7 +1,7 @@
 /** The pure half of the command: text made harmless, widths, tables, moments, durations, JSON, arguments, exit codes. */
 import t from 'tap';
 import { isRollcallError, RollcallError, errorCodes } from '../../src/base/errors.js';
-import { exitCodeOf, StatedByLink } from '../../src/cli/failure.js';
+import { exitCodeOf } from '../../src/cli/failure.js';
 import {
   formatElapsed,
   formatLabels,
@@ -22,6 +22,7 @@ import {
   plainText,
   type Output,
 } from '../../src/cli/terminal.js';
+import { StatedByLink } from '../../src/control-client/stated-by-link.js';
 import { NodeStatus } from '../../src/protocol/generated/rollcall/v1/control.js';
 import { day, makeNode, noon } from './fixtures/control-server.js';
 import { Kept } from './fixtures/shell.js';

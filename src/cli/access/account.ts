@@ -1,10 +1,10 @@
 /** `rollcall users password` and `second-factor`: how somebody comes in, oneself most of all. */
-import type { UserView } from '../../link/administration.js';
+import type { OwnAccount } from '../../control-client/own-account.js';
 import { exitCodes, usageError } from '../failure.js';
 import { ask as askPerson } from '../prompt.js';
 import { printHint, type Shell } from '../shell.js';
 import { plainText } from '../terminal.js';
-import { openAsk, pathOf, type Ask, type AskFlags } from './asking.js';
+import { openAccess, type AskFlags } from './asking.js';
 import { askNewPassword, askOwnPassword } from './passwords.js';
 import { printDone, printJson } from './showing.js';
 import { userJson } from './users.js';
@@ -24,10 +24,10 @@ export async function changePassword(
 }
 
 async function changeOwnPassword(shell: Shell, flags: PasswordFlags): Promise<number> {
-  const ask = await openAsk(shell, flags);
+  const { account } = await openAccess(shell, flags);
   const old = await askOwnPassword(shell, flags.oldPasswordFile, '--old-password-file');
   const fresh = await askNewPassword(shell, flags.passwordFile);
-  await ask('POST', '/auth/password', { old, new: fresh });
+  await account.changePassword(old, fresh);
   if (flags.json) printJson(shell, { changed: true });
   else printDone(shell, 'Password changed; every session has ended.');
   printHint(shell, 'log in again, here too: rollcall login');
@@ -37,10 +37,9 @@ async function changeOwnPassword(shell: Shell, flags: PasswordFlags): Promise<nu
 async function resetPassword(shell: Shell, name: string, flags: PasswordFlags): Promise<number> {
   if (flags.oldPasswordFile !== undefined)
     throw usageError('--old-password-file is for the own password', 'leave out the name, or the flag');
-  const path = pathOf('users', 'user', name);
-  const ask = await openAsk(shell, flags);
+  const { users } = await openAccess(shell, flags);
   const password = await askNewPassword(shell, flags.passwordFile);
-  const user = await ask<UserView>('PATCH', path, { password });
+  const user = await users.change(name, { password });
   if (flags.json) printJson(shell, userJson(user));
   else printDone(shell, `Password of ${user.name} set; every session has ended.`);
   return exitCodes.done;
@@ -52,24 +51,20 @@ export interface SecondFactorFlags extends AskFlags {
 
 export async function setSecondFactor(shell: Shell, word: string, flags: SecondFactorFlags): Promise<number> {
   if (word !== 'on' && word !== 'off') throw usageError(`second-factor takes "on" or "off", not "${word}"`);
-  const ask = await openAsk(shell, flags);
-  await (word === 'on' ? putOn(shell, ask, flags) : takeOff(shell, ask, flags));
+  const { account } = await openAccess(shell, flags);
+  await (word === 'on' ? putOn(shell, account, flags) : takeOff(shell, account, flags));
   return exitCodes.done;
 }
 
 /** What is shown while asking goes to standard error, so that the recovery codes alone can go into a file. */
-async function putOn(shell: Shell, ask: Ask, flags: SecondFactorFlags): Promise<void> {
-  const { secret, uri } = await ask<{ secret: string; uri: string }>('POST', '/auth/second-factor');
+async function putOn(shell: Shell, account: OwnAccount, flags: SecondFactorFlags): Promise<void> {
+  const { secret, uri } = await account.proposeSecondFactor();
   shell.stderr.write('Put this into an authenticator app, as text or as a QR code:\n');
   shell.stderr.write(`   secret  ${plainText(secret)}\n   URI     ${plainText(uri)}\n`);
   const code = await askPerson(shell, 'code that the app shows', 'this wants a person at a terminal');
   const password = await askOwnPassword(shell, flags.passwordFile);
   const proof = { secret, code: code.trim(), password };
-  const { recoveryCodes } = await ask<{ recoveryCodes: string[] }>(
-    'POST',
-    '/auth/second-factor/confirm',
-    proof,
-  );
+  const { recoveryCodes } = await account.confirmSecondFactor(proof);
   if (flags.json) printJson(shell, { secondFactor: true, recoveryCodes });
   else {
     for (const each of recoveryCodes) shell.stdout.write(`${plainText(each)}\n`);
@@ -81,9 +76,9 @@ async function putOn(shell: Shell, ask: Ask, flags: SecondFactorFlags): Promise<
   );
 }
 
-async function takeOff(shell: Shell, ask: Ask, flags: SecondFactorFlags): Promise<void> {
+async function takeOff(shell: Shell, account: OwnAccount, flags: SecondFactorFlags): Promise<void> {
   const password = await askOwnPassword(shell, flags.passwordFile);
-  await ask('POST', '/auth/second-factor/remove', { password });
+  await account.removeSecondFactor(password);
   if (flags.json) printJson(shell, { secondFactor: false });
   else printDone(shell, 'The second factor is off.');
 }

@@ -1,33 +1,27 @@
 /** `rollcall roles matrix|define|remove`: what the roles of the tenant allow. */
-import type { Role } from '../../link/access/roles.js';
+import type { Role, RoleMatrix } from '../../control-client/answers.js';
 import { exitCodes } from '../failure.js';
 import type { Shell } from '../shell.js';
 import type { Column } from '../table.js';
 import { plainText, type Shade } from '../terminal.js';
-import { openAsk, pathOf, type AskFlags } from './asking.js';
+import { openAccess, type AskFlags } from './asking.js';
 import { printDone, printJson, printTable } from './showing.js';
 
 export interface MatrixFlags extends AskFlags {
   readonly wide?: boolean;
 }
 
-interface Matrix {
-  readonly roles: readonly Role[];
-  readonly permissions: readonly { readonly name: string; readonly allows: string }[];
-}
-
 const held = '✓';
 
 /** Permissions as rows, roles as columns. */
 export async function showMatrix(shell: Shell, flags: MatrixFlags): Promise<number> {
-  const ask = await openAsk(shell, flags);
-  const matrix = await ask<Matrix>('GET', '/v1/roles');
+  const matrix = await (await openAccess(shell, flags)).roles.list();
   if (flags.json) printJson(shell, matrixJson(matrix));
   else printMatrix(shell, matrix, flags.wide ?? false);
   return exitCodes.done;
 }
 
-function printMatrix(shell: Shell, { roles, permissions }: Matrix, wide: boolean): void {
+function printMatrix(shell: Shell, { roles, permissions }: RoleMatrix, wide: boolean): void {
   const shade = (): Shade => 'green';
   const columns: Column[] = [
     { header: 'Permission' },
@@ -45,7 +39,7 @@ function holds({ permissions }: Role, name: string): boolean {
   return permissions.some(each => each === name);
 }
 
-function matrixJson({ roles, permissions }: Matrix): object {
+function matrixJson({ roles, permissions }: RoleMatrix): object {
   return {
     roles: roles.map(roleJson),
     permissions: permissions.map(({ name, allows }) => ({ name, allows })),
@@ -62,18 +56,16 @@ export async function defineRole(
   permissions: readonly string[],
   flags: AskFlags,
 ): Promise<number> {
-  const path = pathOf('roles', 'role', name);
-  const ask = await openAsk(shell, flags);
-  const role = await ask<Role>('PUT', path, { permissions });
+  const { roles } = await openAccess(shell, flags);
+  const role = await roles.define(name, permissions);
   if (flags.json) printJson(shell, roleJson(role));
   else printDone(shell, `Role ${role.name} allows ${role.permissions.join(', ')}.`);
   return exitCodes.done;
 }
 
 export async function removeRole(shell: Shell, name: string, flags: AskFlags): Promise<number> {
-  const path = pathOf('roles', 'role', name);
-  const ask = await openAsk(shell, flags);
-  await ask('DELETE', path);
+  const { roles } = await openAccess(shell, flags);
+  await roles.remove(name);
   if (flags.json) printJson(shell, { removed: name });
   else printDone(shell, `Role ${name} removed; who had it has what it allowed no more.`);
   return exitCodes.done;

@@ -5,7 +5,7 @@ import { fromPem } from '../../base/pem.js';
 import { readSmallFile } from '../../base/secret-file.js';
 import { maxKeyFileBytes, readPublicKey } from '../../identity/key-file.js';
 import { toSpkiPem } from '../../identity/private-key.js';
-import type { ServiceSettings } from '../../link/access/services.js';
+import type { ServiceSettings } from '../../control-client/answers.js';
 import { thumbprintOf } from '../../tokens/thumbprint.js';
 import { parseDuration, parseEnabled, parseList, type EnableFlags } from './arguments.js';
 

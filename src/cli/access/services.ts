@@ -1,11 +1,12 @@
 /** `rollcall services list|create|change|secret`: programs that ask for tokens in their own name. */
-import type { ServiceView } from '../../link/administration.js';
+import type { Services } from '../../control-client/administration.js';
+import type { Service, ServiceSecret } from '../../control-client/answers.js';
 import { exitCodes } from '../failure.js';
 import { formatCount } from '../format.js';
 import { printHint, type Shell } from '../shell.js';
 import type { Column, Row } from '../table.js';
 import { requireChange } from './arguments.js';
-import { openAsk, pathOf, type Ask, type AskFlags } from './asking.js';
+import { openAccess, type AskFlags } from './asking.js';
 import { readServiceFlags, type ServiceFlags } from './service-flags.js';
 import {
   enabledShade,
@@ -27,11 +28,6 @@ export interface ServiceChangeFlags extends AskFlags, ServiceFlags {
   readonly endTokens?: boolean;
 }
 
-interface SecretAnswer {
-  readonly service: ServiceView;
-  readonly secret: string;
-}
-
 const columns: readonly Column[] = [
   { header: 'Service' },
   { header: 'Status', shade: enabledShade },
@@ -45,8 +41,7 @@ const columns: readonly Column[] = [
 ];
 
 export async function listServices(shell: Shell, flags: AskFlags): Promise<number> {
-  const ask = await openAsk(shell, flags);
-  const { services } = await ask<{ services: ServiceView[] }>('GET', '/v1/services');
+  const services = await (await openAccess(shell, flags)).services.list();
   if (flags.json) printJson(shell, services.map(serviceJson));
   else printTable(shell, columns, services.map(serviceRow));
   if (services.length === 0 && !flags.json)
@@ -54,13 +49,13 @@ export async function listServices(shell: Shell, flags: AskFlags): Promise<numbe
   return exitCodes.done;
 }
 
-function serviceRow(service: ServiceView): Row {
+function serviceRow(service: Service): Row {
   const { id, name, enabled, roles, audiences, scopes, addresses, tokenLifetimeMs } = service;
   const lists = [roles, audiences, scopes, addresses].map(each => each.join(', '));
   return [name, enabledText(enabled), ...lists, formatDuration(tokenLifetimeMs), proofText(service), id];
 }
 
-function proofText({ secrets, publicKeys, certificates }: ServiceView): string {
+function proofText({ secrets, publicKeys, certificates }: Service): string {
   const counts = [
     [secrets, 'secret'],
     [publicKeys.length, 'key'],
@@ -72,19 +67,19 @@ function proofText({ secrets, publicKeys, certificates }: ServiceView): string {
     .join(', ');
 }
 
-function serviceJson({ validAfter: _, createdAt, ...service }: ServiceView): object {
+function serviceJson({ validAfter: _, createdAt, ...service }: Service): object {
   return { ...service, createdAt: momentOrNull(createdAt) };
 }
 
 export async function createService(shell: Shell, name: string, flags: NewServiceFlags): Promise<number> {
   const settings = await readServiceFlags(flags);
-  const ask = await openAsk(shell, flags);
-  const service = await ask<ServiceView>('POST', '/v1/services', { name, ...settings });
+  const { services } = await openAccess(shell, flags);
+  const service = await services.create(name, settings);
   if (!flags.json) {
     printDone(shell, `Service ${service.name} created.`);
     printFacts(shell, [['client_id', service.id]]);
   }
-  const made = flags.secret ? await makeSecret(shell, ask, service) : undefined;
+  const made = flags.secret ? await makeSecret(shell, services, service) : undefined;
   if (flags.json)
     printJson(shell, { ...serviceJson(made?.service ?? service), ...(made && { secret: made.secret }) });
   else if (made) printFacts(shell, [['client_secret', made.secret]]);
@@ -95,9 +90,9 @@ export async function createService(shell: Shell, name: string, flags: NewServic
 const onceHint = 'the secret is shown this once; hand it to the service by a file that only it can read';
 
 /** The service is there already when this goes wrong. */
-async function makeSecret(shell: Shell, ask: Ask, { id, name }: ServiceView): Promise<SecretAnswer> {
+async function makeSecret(shell: Shell, services: Services, { id, name }: Service): Promise<ServiceSecret> {
   try {
-    return await ask<SecretAnswer>('POST', `${pathOf('services', 'service', id)}/secret`);
+    return await services.makeSecret(id);
   } catch (error) {
     printHint(shell, `the service is there without a secret; make one with rollcall services secret ${name}`);
     throw error;
@@ -107,9 +102,8 @@ async function makeSecret(shell: Shell, ask: Ask, { id, name }: ServiceView): Pr
 export async function changeService(shell: Shell, name: string, flags: ServiceChangeFlags): Promise<number> {
   const settings = await readServiceFlags(flags);
   const change = requireChange({ ...settings, ...(flags.endTokens && { endTokens: true }) });
-  const path = pathOf('services', 'service', name);
-  const ask = await openAsk(shell, flags);
-  const service = await ask<ServiceView>('PATCH', path, change);
+  const { services } = await openAccess(shell, flags);
+  const service = await services.change(name, change);
   if (flags.json) printJson(shell, serviceJson(service));
   else {
     const ended = flags.endTokens ? '; its tokens have ended' : '';
@@ -120,9 +114,8 @@ export async function changeService(shell: Shell, name: string, flags: ServiceCh
 
 /** The secret alone on standard output. */
 export async function renewSecret(shell: Shell, name: string, flags: AskFlags): Promise<number> {
-  const path = `${pathOf('services', 'service', name)}/secret`;
-  const ask = await openAsk(shell, flags);
-  const { service, secret } = await ask<SecretAnswer>('POST', path);
+  const { services } = await openAccess(shell, flags);
+  const { service, secret } = await services.makeSecret(name);
   if (flags.json) printJson(shell, { ...serviceJson(service), secret });
   else printSecret(shell, secret);
   printHint(shell, onceHint);

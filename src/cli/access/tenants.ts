@@ -1,11 +1,11 @@
 /** `rollcall tenants list|create`: federations that know nothing of one another. */
-import type { Tenant } from '../../link/access/tenants.js';
+import type { Tenant } from '../../control-client/answers.js';
 import { exitCodes } from '../failure.js';
 import { formatMoment } from '../format.js';
 import { printHint, type Shell } from '../shell.js';
 import type { Column } from '../table.js';
 import { plainText } from '../terminal.js';
-import { openAsk, type AskFlags } from './asking.js';
+import { openAccess, type AskFlags } from './asking.js';
 import { askNewPassword } from './passwords.js';
 import { momentOrNull, printDone, printJson, printTable } from './showing.js';
 
@@ -17,8 +17,7 @@ export interface NewTenantFlags extends AskFlags {
 const columns: readonly Column[] = [{ header: 'Tenant' }, { header: 'Created', least: 20 }];
 
 export async function listTenants(shell: Shell, flags: AskFlags): Promise<number> {
-  const ask = await openAsk(shell, flags);
-  const { tenants } = await ask<{ tenants: Tenant[] }>('GET', '/v1/tenants');
+  const tenants = await (await openAccess(shell, flags)).tenants.list();
   if (flags.json) printJson(shell, tenants.map(tenantJson));
   else {
     const rows = tenants.map(({ name, createdAt }) => [name, createdAt === 0 ? '' : formatMoment(createdAt)]);
@@ -34,9 +33,9 @@ function tenantJson({ name, createdAt }: Tenant): object {
 
 /** With its first admin, who makes all others. */
 export async function createTenant(shell: Shell, name: string, flags: NewTenantFlags): Promise<number> {
-  const ask = await openAsk(shell, flags);
+  const { tenants } = await openAccess(shell, flags);
   const password = await askNewPassword(shell, flags.passwordFile);
-  const tenant = await ask<Tenant>('POST', '/v1/tenants', { name, admin: flags.admin, password });
+  const tenant = await tenants.create({ name, admin: flags.admin, password });
   if (flags.json) printJson(shell, { ...tenantJson(tenant), admin: flags.admin });
   else printDone(shell, `Tenant ${tenant.name} created; ${flags.admin} is its admin.`);
   const login = `rollcall login --profile ${tenant.name} --tenant ${tenant.name} --user ${flags.admin}`;

@@ -2,14 +2,15 @@
 import { access } from 'node:fs/promises';
 import { RollcallError, systemErrorCode } from '../../base/errors.js';
 import { writeWholeFile } from '../../base/secret-file.js';
-import type { ApiToken } from '../../link/access/api-tokens.js';
+import type { ApiTokens } from '../../control-client/administration.js';
+import type { ApiToken, IssuedToken } from '../../control-client/answers.js';
 import { exitCodes } from '../failure.js';
 import { formatMoment } from '../format.js';
 import { printHint, type Shell } from '../shell.js';
 import type { Column, Row } from '../table.js';
 import { plainText } from '../terminal.js';
 import { parseDuration, parseList } from './arguments.js';
-import { openAsk, pathOf, type Ask, type AskFlags } from './asking.js';
+import { openAccess, type AskFlags } from './asking.js';
 import { momentOrNull, printDone, printJson, printSecret, printTable } from './showing.js';
 
 export interface NewTokenFlags extends AskFlags {
@@ -18,21 +19,16 @@ export interface NewTokenFlags extends AskFlags {
   readonly output?: string;
 }
 
-interface Issued {
-  readonly record: ApiToken;
-  readonly token: string;
-}
-
 /** Into a file of mode 0600, or alone on standard output. */
 export async function createToken(shell: Shell, name: string, flags: NewTokenFlags): Promise<number> {
-  const body = { name, roles: parseList(flags.role), lifetimeMs: parseDuration('--ttl', flags.ttl) };
+  const wanted = { name, roles: parseList(flags.role), lifetimeMs: parseDuration('--ttl', flags.ttl) };
   const { output } = flags;
   if (output !== undefined) await requireFree(output);
-  const ask = await openAsk(shell, flags);
-  const { record, token } = await ask<Issued>('POST', '/v1/tokens', body);
+  const { tokens } = await openAccess(shell, flags);
+  const { record, token } = await tokens.create(wanted);
   if (output !== undefined) {
     await writeToken(output, token).catch(async (error: unknown) => {
-      await takeBack(shell, ask, record);
+      await takeBack(shell, tokens, record);
       throw error;
     });
   }
@@ -41,13 +37,18 @@ export async function createToken(shell: Shell, name: string, flags: NewTokenFla
 }
 
 /** Nobody has it, so nobody is to have to revoke it. */
-async function takeBack(shell: Shell, ask: Ask, { id }: ApiToken): Promise<void> {
-  await ask('DELETE', pathOf('tokens', 'token', id)).catch(() =>
-    printHint(shell, `the token is there all the same; end it with rollcall tokens revoke ${plainText(id)}`),
-  );
+async function takeBack(shell: Shell, tokens: ApiTokens, { id }: ApiToken): Promise<void> {
+  await tokens
+    .revoke(id)
+    .catch(() =>
+      printHint(
+        shell,
+        `the token is there all the same; end it with rollcall tokens revoke ${plainText(id)}`,
+      ),
+    );
 }
 
-function printIssued(shell: Shell, { record, token }: Issued, { json, output }: NewTokenFlags): void {
+function printIssued(shell: Shell, { record, token }: IssuedToken, { json, output }: NewTokenFlags): void {
   if (json) printJson(shell, { ...tokenJson(record), ...(output === undefined ? { token } : { output }) });
   else if (output === undefined) printSecret(shell, token);
   else
@@ -113,8 +114,7 @@ const columns: readonly Column[] = [
 ];
 
 export async function listTokens(shell: Shell, flags: AskFlags): Promise<number> {
-  const ask = await openAsk(shell, flags);
-  const { tokens } = await ask<{ tokens: ApiToken[] }>('GET', '/v1/tokens');
+  const tokens = await (await openAccess(shell, flags)).tokens.list();
   if (flags.json) printJson(shell, tokens.map(tokenJson));
   else printTable(shell, columns, tokens.map(tokenRow));
   if (tokens.length === 0 && !flags.json)
@@ -132,9 +132,8 @@ function tokenJson({ id, name, holder, holderName, roles, createdAt, expiresAt }
 }
 
 export async function revokeToken(shell: Shell, id: string, flags: AskFlags): Promise<number> {
-  const path = pathOf('tokens', 'token', id);
-  const ask = await openAsk(shell, flags);
-  await ask('DELETE', path);
+  const { tokens } = await openAccess(shell, flags);
+  await tokens.revoke(id);
   if (flags.json) printJson(shell, { revoked: id });
   else printDone(shell, `Token ${id} revoked.`);
   return exitCodes.done;

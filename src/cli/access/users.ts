@@ -1,11 +1,11 @@
 /** `rollcall users list|create|change`: the accounts of the tenant. */
-import type { UserRequest, UserView } from '../../link/administration.js';
+import type { User, UserChange } from '../../control-client/answers.js';
 import { exitCodes } from '../failure.js';
 import { formatMoment } from '../format.js';
 import type { Shell } from '../shell.js';
 import type { Column, Row } from '../table.js';
 import { parseEnabled, parseList, requireChange, type EnableFlags } from './arguments.js';
-import { openAsk, pathOf, type AskFlags } from './asking.js';
+import { openAccess, type AskFlags } from './asking.js';
 import { askNewPassword } from './passwords.js';
 import { enabledShade, enabledText, momentOrNull, printDone, printJson, printTable } from './showing.js';
 
@@ -30,42 +30,39 @@ const columns: readonly Column[] = [
 ];
 
 export async function listUsers(shell: Shell, flags: AskFlags): Promise<number> {
-  const ask = await openAsk(shell, flags);
-  const { users } = await ask<{ users: UserView[] }>('GET', '/v1/users');
+  const users = await (await openAccess(shell, flags)).users.list();
   if (flags.json) printJson(shell, users.map(userJson));
   else printTable(shell, columns, users.map(userRow));
   return exitCodes.done;
 }
 
-function userRow({ id, name, roles, enabled, secondFactor, createdAt }: UserView): Row {
+function userRow({ id, name, roles, enabled, secondFactor, createdAt }: User): Row {
   const factor = secondFactor ? 'on' : 'off';
   return [name, roles.join(', '), enabledText(enabled), factor, formatMoment(createdAt), id];
 }
 
-export function userJson({ id, name, roles, enabled, secondFactor, createdAt }: UserView): object {
+export function userJson({ id, name, roles, enabled, secondFactor, createdAt }: User): object {
   return { id, name, roles, enabled, secondFactor, createdAt: momentOrNull(createdAt) };
 }
 
 export async function createUser(shell: Shell, name: string, flags: NewUserFlags): Promise<number> {
-  const ask = await openAsk(shell, flags);
+  const { users } = await openAccess(shell, flags);
   const password = await askNewPassword(shell, flags.passwordFile);
-  const body = { name, roles: parseList(flags.role), password };
-  const user = await ask<UserView>('POST', '/v1/users', body);
+  const user = await users.create({ name, roles: parseList(flags.role), password });
   if (flags.json) printJson(shell, userJson(user));
   else printDone(shell, `User ${user.name} created${asRoles(user.roles)}.`);
   return exitCodes.done;
 }
 
 export async function changeUser(shell: Shell, name: string, flags: UserChangeFlags): Promise<number> {
-  const change: UserRequest = requireChange({
+  const change: UserChange = requireChange({
     ...(flags.role && { roles: parseList(flags.role) }),
     ...parseEnabled(flags),
     ...(flags.endSessions && { endSessions: true }),
     ...(flags.removeSecondFactor && { removeSecondFactor: true }),
   });
-  const path = pathOf('users', 'user', name);
-  const ask = await openAsk(shell, flags);
-  const user = await ask<UserView>('PATCH', path, change);
+  const { users } = await openAccess(shell, flags);
+  const user = await users.change(name, change);
   if (flags.json) printJson(shell, userJson(user));
   else printDone(shell, `User ${user.name} changed: ${changeText(user, change)}.`);
   return exitCodes.done;
@@ -75,7 +72,7 @@ function asRoles(roles: readonly string[]): string {
   return roles.length > 0 ? ` as ${roles.join(', ')}` : ' without a role';
 }
 
-function changeText(user: UserView, change: UserRequest): string {
+function changeText(user: User, change: UserChange): string {
   const parts = [
     change.roles && (user.roles.length > 0 ? `now ${user.roles.join(', ')}` : 'without a role'),
     change.enabled !== undefined && enabledText(user.enabled),

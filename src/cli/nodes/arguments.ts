@@ -1,7 +1,7 @@
 /** What the `nodes` commands read from what was typed. Pure; mistakes are REQUEST_INVALID, exit code 2. */
+import { findStatus, statusWords } from '../../control-client/node-status.js';
 import type { NodeStatus } from '../../protocol/generated/rollcall/v1/control.js';
 import { usageError } from '../failure.js';
-import { findStatus, statusWords } from './node-view.js';
 
 /** Pages of a listing, the most the link gives at once. */
 export const pageSize = 1000;

@@ -1,5 +1,5 @@
 /** What every `nodes` command does around its question: settings, connection, progress, and closing. */
-import { openControl, type Control } from '../control-client.js';
+import { openNodes, type Nodes } from '../../control-client/nodes.js';
 import { openControlSettings, type ControlFlags } from '../control-options.js';
 import { exitCodes, usageError } from '../failure.js';
 import { startProgress, type Progress } from '../progress.js';
@@ -11,15 +11,16 @@ import { forgiveFederation } from './arguments.js';
 export async function asking(
   shell: Shell,
   flags: ControlFlags,
-  ask: (control: Control, progress: Progress) => Promise<number | undefined>,
+  ask: (nodes: Nodes, progress: Progress, addressText: string) => Promise<number | undefined>,
 ): Promise<number> {
-  const control = openControl(await openControlSettings(flags, shell.environment));
-  const progress = startProgress(shell, `waiting for ${control.addressText}`);
+  const { target, tokens } = await openControlSettings(flags, shell.environment);
+  const nodes = openNodes(target, tokens);
+  const progress = startProgress(shell, `waiting for ${target.addressText}`);
   try {
-    return (await ask(control, progress)) ?? exitCodes.done;
+    return (await ask(nodes, progress, target.addressText)) ?? exitCodes.done;
   } finally {
     progress.clear();
-    control.close();
+    nodes.close();
   }
 }
 

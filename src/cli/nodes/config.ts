@@ -1,7 +1,8 @@
 /** `rollcall nodes config NODE`: a configuration file that a node starts from; its private key is only pointed at. */
 import { formatConfig } from '../../base/config-file.js';
 import { writeWholeFile } from '../../base/secret-file.js';
-import { askHttp } from '../control-http.js';
+import { askNodeConfig } from '../../control-client/administration.js';
+import { createAsk } from '../../control-client/control-http.js';
 import { openControlSettings, type ControlFlags } from '../control-options.js';
 import { exitCodes } from '../failure.js';
 import { toJson } from '../format.js';
@@ -16,23 +17,11 @@ export interface ConfigFlags extends ControlFlags {
   readonly json?: boolean;
 }
 
-interface NodeConfigAnswer {
-  readonly id: string;
-  readonly name: string;
-  readonly tenant: string;
-  readonly links: readonly { readonly address: string }[];
-  readonly serverRoots: string;
-  readonly control: string;
-  readonly accessToken: string;
-  readonly refreshToken: string;
-}
-
 const placeOfKey = 'PATH-OF-THE-PRIVATE-KEY';
 
 export async function writeNodeConfig(shell: Shell, node: string, flags: ConfigFlags): Promise<number> {
-  const { token, ...target } = await openControlSettings(flags, shell.environment);
-  const path = `/v1/nodes/${encodeURIComponent(node)}/config`;
-  const answer = await askHttp<NodeConfigAnswer>(target, { method: 'POST', path, token });
+  const { target, tokens } = await openControlSettings(flags, shell.environment);
+  const answer = await askNodeConfig(createAsk(target, tokens), node);
   if (flags.json) {
     shell.stdout.write(`${toJson(answer, 2)}\n`);
     return exitCodes.done;

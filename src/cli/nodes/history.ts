@@ -1,12 +1,13 @@
 /** `rollcall nodes history NODE`: what a node's status was, since when and why, newest first. */
 import type { Transition } from '../../protocol/generated/rollcall/v1/control.js';
+import { statusName } from '../../control-client/node-status.js';
 import type { ControlFlags } from '../control-options.js';
 import { formatMoment, toJson } from '../format.js';
 import { isSeen, paintOf, type Shell } from '../shell.js';
 import { formatTable, type Column, type Row } from '../table.js';
 import { pageSize, parseLimit } from './arguments.js';
 import { asking, pages } from './asking.js';
-import { statusName, statusShade, transitionJson } from './node-view.js';
+import { statusShade, transitionJson } from './node-view.js';
 
 export interface HistoryFlags extends ControlFlags {
   readonly limit?: string;
@@ -24,12 +25,12 @@ const columns: readonly Column[] = [
 /** A node's history is bounded by the link's retention, so it is shown whole. */
 export async function showHistory(shell: Shell, node: string, flags: HistoryFlags): Promise<number> {
   const limit = parseLimit(flags.limit);
-  return asking(shell, flags, async (control, progress) => {
+  return asking(shell, flags, async (nodes, progress) => {
     const transitions: Transition[] = [];
     const listed = pages(
       limit,
       async (pageToken, most) => {
-        const answer = await control.listNodeHistory({ node, pageToken, pageSize: most });
+        const answer = await nodes.historyPage(node, { pageToken, pageSize: most });
         return { items: answer.transitions, nextPageToken: answer.nextPageToken };
       },
       pageSize,

@@ -35,12 +35,12 @@ export async function listNodes(shell: Shell, typed: string[], flags: ListFlags)
   const limit = parseLimit(flags.limit);
   const listing = flags.json ? jsonListing(shell) : tableListing(shell, flags.wide ?? false);
 
-  return asking(shell, flags, async (control, progress) => {
+  return asking(shell, flags, async (known, progress) => {
     let count = 0;
     const listed = pages(
       limit,
       async (pageToken, most) => {
-        const answer = await control.listNodes({ ...filter, pageToken, pageSize: most });
+        const answer = await known.listPage({ ...filter, pageToken, pageSize: most });
         return { items: answer.nodes, nextPageToken: answer.nextPageToken };
       },
       pageSize,

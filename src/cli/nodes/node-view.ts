@@ -1,31 +1,9 @@
 /** A node as the command shows it: the words for its status, its table cells, its JSON. Pure. */
-import { NodeStatus, type Node, type Transition } from '../../protocol/generated/rollcall/v1/control.js';
+import { statusName } from '../../control-client/node-status.js';
+import type { Node, Transition } from '../../protocol/generated/rollcall/v1/control.js';
 import { formatElapsed, formatLabels, formatMoment, formatRfc3339 } from '../format.js';
 import type { Column, Row } from '../table.js';
 import type { Shade } from '../terminal.js';
-
-const statuses = new Map([
-  ['created', NodeStatus.NODE_STATUS_CREATED],
-  ['online', NodeStatus.NODE_STATUS_ONLINE],
-  ['offline', NodeStatus.NODE_STATUS_OFFLINE],
-  ['revoked', NodeStatus.NODE_STATUS_REVOKED],
-  ['pending', NodeStatus.NODE_STATUS_PENDING],
-  ['quarantined', NodeStatus.NODE_STATUS_QUARANTINED],
-]);
-
-/** The statuses one can ask for. */
-export const statusWords = [...statuses.keys()];
-
-const wordsByStatus = new Map([...statuses].map(([word, status]) => [status, word]));
-
-export function statusName(status: NodeStatus): string {
-  return wordsByStatus.get(status) ?? `unknown (${status})`;
-}
-
-/** The status a word stands for, or undefined. */
-export function findStatus(word: string): NodeStatus | undefined {
-  return statuses.get(word);
-}
 
 const statusShades: Partial<Record<string, Shade>> = {
   created: 'dim',

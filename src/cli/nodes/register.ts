@@ -2,7 +2,6 @@
 import { loadPublicKeyFile } from '../../identity/key-file.js';
 import type { PublicKey } from '../../identity/public-key.js';
 import type { Node } from '../../protocol/generated/rollcall/v1/control.js';
-import type { Control } from '../control-client.js';
 import type { ControlFlags } from '../control-options.js';
 import { exitCodes, reportFailure, usageError } from '../failure.js';
 import { toJson } from '../format.js';
@@ -36,13 +35,17 @@ export async function registerNodes(shell: Shell, typed: string[], flags: Regist
   const files: KeyFile[] = [];
   for (const path of paths) files.push({ path, key: await loadPublicKeyFile(path) });
 
-  return asking(shell, flags, async (control, progress) => {
+  return asking(shell, flags, async (known, progress) => {
     const nodes: Node[] = [];
     let code: number = exitCodes.done;
     for (const [index, file] of files.entries()) {
       if (files.length > 1) progress.say(`registering ${index + 1} of ${files.length}`);
       try {
-        const node = await register(control, file, flags, labels);
+        const node = await known.register({
+          ...{ publicKey: file.key.spki, labels },
+          ...(flags.name !== undefined && { name: flags.name }),
+          ...(flags.again && { again: true }),
+        });
         progress.clear();
         nodes.push(node);
         if (!flags.json) printRegistered(shell, node);
@@ -54,20 +57,6 @@ export async function registerNodes(shell: Shell, typed: string[], flags: Regist
     }
     if (flags.json) shell.stdout.write(`${toJson(nodes.map(nodeJson), 2)}\n`);
     return code;
-  });
-}
-
-function register(
-  control: Control,
-  { key }: KeyFile,
-  flags: RegisterFlags,
-  labels: Record<string, string>,
-): Promise<Node> {
-  return control.registerNode({
-    publicKey: key.spki,
-    name: flags.name ?? '',
-    labels,
-    again: flags.again ?? false,
   });
 }
 

@@ -16,12 +16,12 @@ export interface RevokeFlags extends ControlFlags {
 /** A node that cannot be revoked does not keep the others from it. */
 export async function revokeNodes(shell: Shell, typed: string[], flags: RevokeFlags): Promise<number> {
   const names = someWords(shell, typed, 'node');
-  return asking(shell, flags, async (control, progress) => {
+  return asking(shell, flags, async (nodes, progress) => {
     const revoked: RevokeNodeResponse[] = [];
     let code: number = exitCodes.done;
     for (const node of names) {
       try {
-        const answer = await control.revokeNode({ node, comment: flags.comment ?? '' });
+        const answer = await nodes.revoke(node, flags.comment);
         progress.clear();
         revoked.push(answer);
         if (!flags.json) shell.stdout.write(`${revokedLine(node, answer)}\n`);

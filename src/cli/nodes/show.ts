@@ -1,19 +1,20 @@
 /** `rollcall nodes show NODE`: everything the link knows of one node. */
 import type { Node } from '../../protocol/generated/rollcall/v1/control.js';
+import { statusName } from '../../control-client/node-status.js';
 import type { ControlFlags } from '../control-options.js';
 import { formatElapsed, formatLabels, formatMoment, toJson } from '../format.js';
 import { paintOf, type Shell } from '../shell.js';
 import { plainText, type Paint } from '../terminal.js';
 import { asking } from './asking.js';
-import { nodeJson, statusName, statusShade } from './node-view.js';
+import { nodeJson, statusShade } from './node-view.js';
 
 export interface ShowFlags extends ControlFlags {
   readonly json?: boolean;
 }
 
 export async function showNode(shell: Shell, name: string, flags: ShowFlags): Promise<number> {
-  return asking(shell, flags, async (control, progress) => {
-    const node = await control.getNode(name);
+  return asking(shell, flags, async (nodes, progress) => {
+    const node = await nodes.get(name);
     progress.clear();
     const text = flags.json ? `${toJson(nodeJson(node), 2)}\n` : describe(node, shell.now(), paintOf(shell));
     shell.stdout.write(text);

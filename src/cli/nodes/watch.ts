@@ -1,12 +1,13 @@
 /** `rollcall nodes watch`: a line for each change, as it happens, until Ctrl-C. */
 import { isRollcallError } from '../../base/errors.js';
 import type { Node } from '../../protocol/generated/rollcall/v1/control.js';
+import { statusName } from '../../control-client/node-status.js';
 import type { ControlFlags } from '../control-options.js';
 import { formatMoment, toJson } from '../format.js';
 import { isSeen, paintOf, printHint, type Shell } from '../shell.js';
 import { plainText, type Paint } from '../terminal.js';
 import { asking } from './asking.js';
-import { nodeJson, statusName, statusShade } from './node-view.js';
+import { nodeJson, statusShade } from './node-view.js';
 
 export interface WatchFlags extends ControlFlags {
   readonly snapshot?: boolean;
@@ -32,20 +33,21 @@ export async function watchNodes(shell: Shell, flags: WatchFlags): Promise<numbe
 const leastWatchMs = 60_000;
 
 function watchOnce(shell: Shell, flags: WatchFlags, print: Printer, isFirst: boolean): Promise<number> {
-  return asking(shell, flags, async (control, progress) => {
-    const watch = control.watchNodes({
+  return asking(shell, flags, async (nodes, progress, addressText) => {
+    const ending = new AbortController();
+    const forget = shell.onInterrupt(() => ending.abort());
+    const changes = nodes.watch({
       // What happened in between comes with the snapshot.
       snapshot: !isFirst || (flags.snapshot ?? false),
+      signal: ending.signal,
       onOpen: () => {
         progress.clear();
         const isWanted = isFirst && isSeen(shell) && !flags.json;
-        if (isWanted) printHint(shell, `watching ${control.addressText}; Ctrl-C ends it`);
+        if (isWanted) printHint(shell, `watching ${addressText}; Ctrl-C ends it`);
       },
-      onNode: node => print.node(node),
     });
-    const forget = shell.onInterrupt(() => watch.stop());
     try {
-      await watch.ended;
+      for await (const node of changes) print.node(node);
     } finally {
       forget();
     }

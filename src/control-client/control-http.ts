@@ -7,8 +7,8 @@ import { checkServerIdentity } from 'node:tls';
 import { errorCodes, RollcallError, systemErrorCode } from '../base/errors.js';
 import { diagnose } from './diagnosis.js';
 import type { HttpTarget } from './http-target.js';
-import { StatedByLink } from './failure.js';
-import { plainText } from './terminal.js';
+import { StatedByLink } from './stated-by-link.js';
+import { withToken, type TokenSource } from './tokens.js';
 
 export interface HttpQuestion {
   readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
@@ -18,7 +18,12 @@ export interface HttpQuestion {
   readonly body?: unknown;
   /** Sent as a form. */
   readonly form?: Readonly<Record<string, string | undefined>>;
+  /** Gives up after so long without a sign, ms. */
+  readonly withinMs?: number;
 }
+
+/** Asks with a token, and gives the JSON of the answer. */
+export type Ask = <T>(method: HttpQuestion['method'], path: string, body?: unknown) => Promise<T>;
 
 interface Received {
   readonly status: number;
@@ -27,6 +32,10 @@ interface Received {
 
 const answerWithinMs = 30_000;
 const largestAnswerBytes = 64 * 1024 * 1024;
+
+export function createAsk(target: HttpTarget, tokens: TokenSource): Ask {
+  return (method, path, body) => withToken(tokens, token => askHttp(target, { method, path, token, body }));
+}
 
 /** Gives the answer's JSON, or throws what the link stated or why it could not be asked. */
 export async function askHttp<T>(target: HttpTarget, question: HttpQuestion): Promise<T> {
@@ -37,14 +46,19 @@ export async function askHttp<T>(target: HttpTarget, question: HttpQuestion): Pr
   throw statedBy(said, status);
 }
 
-/** The lines of an answer as they come, however long it is. */
-export async function* askLines(target: HttpTarget, question: HttpQuestion): AsyncGenerator<string> {
+/** The lines of an answer as they come, however long it is; given when the answer has begun. */
+export async function openLines(target: HttpTarget, question: HttpQuestion): Promise<AsyncIterable<string>> {
   const response = await reached(target, begin(target, question));
   if (response.statusCode !== 200) {
     const { status, body } = await reached(target, collect(response));
     throw statedBy(parse(body.toString('utf8')), status);
   }
-  yield* createInterface({ input: response, crlfDelay: Infinity });
+  return linesOf(response);
+}
+
+/** Read from the moment somebody wants the first: before that lines would be lost. */
+async function* linesOf(input: IncomingMessage): AsyncGenerator<string> {
+  yield* createInterface({ input, crlfDelay: Infinity });
 }
 
 function exchange(target: HttpTarget, question: HttpQuestion): Promise<Received> {
@@ -64,7 +78,7 @@ async function reached<T>(target: HttpTarget, asking: Promise<T>): Promise<T> {
 /** Sends the question; resolves when the answer begins. */
 function begin(
   { address, roots }: HttpTarget,
-  { method, path, token, body, form }: HttpQuestion,
+  { method, path, token, body, form, withinMs = answerWithinMs }: HttpQuestion,
 ): Promise<IncomingMessage> {
   const content = contentOf(body, form);
   return new Promise((resolve, reject) => {
@@ -77,7 +91,7 @@ function begin(
         ca: roots,
         minVersion: 'TLSv1.3',
         agent: false,
-        timeout: answerWithinMs,
+        timeout: withinMs,
         // RFC 6066 §3 allows no IP as the server name.
         ...(isIP(address.host) === 0 && { servername: address.host }),
         checkServerIdentity: (_, certificate) => checkServerIdentity(address.host, certificate),
@@ -136,8 +150,7 @@ function statedBy(said: unknown, status: number): RollcallError {
   const message = [title, described].find((each): each is string => typeof each === 'string');
   const advice = [detail, hint].find((each): each is string => typeof each === 'string');
   if (known && message !== undefined)
-    // On one line: more of them are for what is found on this side.
-    return new StatedByLink(new RollcallError(known, plainText(message), { hint: advice }));
+    return new StatedByLink(new RollcallError(known, message, { hint: advice }));
   return new RollcallError('LINK_UNREACHABLE', `what answers there is not a link of ours (HTTP ${status})`, {
     hint: 'nodes use 9092 and operators 9093 unless the link was told otherwise',
   });

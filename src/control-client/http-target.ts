@@ -3,8 +3,12 @@ import type { Address } from '../base/settings.js';
 
 export interface HttpTarget {
   readonly address: Address;
+  /** `host:port`, for messages. */
   readonly addressText: string;
   /** PEM. */
   readonly roots: Buffer;
+  /** Where the roots came from, for messages. */
   readonly rootsPath: string;
+  /** What address and roots are called where they are given, for hints: `--control`. */
+  readonly names: { readonly address: string; readonly roots: string };
 }

@@ -66,7 +66,8 @@ const unknownIssuer = new Set([
 ]);
 
 /** What a failed connection means. */
-export function findingOf(failure: Failure, { address, addressText, rootsPath }: HttpTarget): Finding {
+export function findingOf(failure: Failure, target: HttpTarget): Finding {
+  const { address, addressText, rootsPath, names } = target;
   const code = systemErrorCode(failure) ?? '';
   const unreachable = (message: string, hint: string): Finding => ({
     code: 'LINK_UNREACHABLE',
@@ -78,14 +79,14 @@ export function findingOf(failure: Failure, { address, addressText, rootsPath }:
   if (unknownIssuer.has(code)) {
     return unverified(
       `what answers at ${addressText} shows a certificate that no root in ${rootsPath} vouches for`,
-      "give this link's roots with --root-certificates; if they are right, someone may be in between",
+      `give this link's roots with ${names.roots}; if they are right, someone may be in between`,
     );
   }
   if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') {
-    const names = failure.cert?.subjectaltname ?? 'no name at all';
+    const shown = failure.cert?.subjectaltname ?? 'no name at all';
     return unverified(
       `the certificate shown at ${addressText} is not for ${address.host}`,
-      `it is for ${names}; use one of its names with --control`,
+      `it is for ${shown}; use one of its names with ${names.address}`,
     );
   }
   if (code === 'CERT_HAS_EXPIRED' || code === 'CERT_NOT_YET_VALID') {
@@ -98,11 +99,11 @@ export function findingOf(failure: Failure, { address, addressText, rootsPath }:
   if (code === 'ECONNREFUSED') {
     return unreachable(
       `nothing listens at ${addressText}`,
-      'is the link running? start it with rollcall link, or name another with --control HOST:PORT',
+      `is the link running? start it with rollcall link, or name another with ${names.address} HOST:PORT`,
     );
   }
   if (code === 'ENOTFOUND' || code === 'EAI_AGAIN') {
-    return unreachable(`the host name ${address.host} cannot be found`, 'check --control HOST:PORT');
+    return unreachable(`the host name ${address.host} cannot be found`, `check ${names.address} HOST:PORT`);
   }
   if (/^(ERR_SSL_|EPROTO)/.test(code)) {
     return unreachable(

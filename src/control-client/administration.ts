@@ -1,0 +1,133 @@
+/** Users, roles, services, API tokens, tenants and signing keys: an operation a route of the link's `/v1`. */
+import { RollcallError } from '../base/errors.js';
+import type {
+  ApiToken,
+  AudienceSecret,
+  IssuedToken,
+  KeyRotation,
+  NewApiToken,
+  NewTenant,
+  NewUser,
+  NodeConfig,
+  Role,
+  RoleMatrix,
+  RotateOptions,
+  Service,
+  ServiceChange,
+  ServiceSecret,
+  ServiceSettings,
+  Tenant,
+  TokenKey,
+  User,
+  UserChange,
+} from './answers.js';
+import type { Ask } from './control-http.js';
+
+/** All of the tenant of who asks. `user` is a name or an id. NOT_ALLOWED without `users:manage`. */
+export interface Users {
+  list(): Promise<User[]>;
+  /** NAME_TAKEN, PASSWORD_UNFIT. */
+  create(user: NewUser): Promise<User>;
+  change(user: string, change: UserChange): Promise<User>;
+}
+
+export interface Roles {
+  list(): Promise<RoleMatrix>;
+  /** Makes or changes one. NOT_ALLOWED without `roles:manage`, or for permissions that one has not oneself. */
+  define(role: string, permissions: readonly string[]): Promise<Role>;
+  remove(role: string): Promise<void>;
+}
+
+/** `service` is a name or a `client_id`. NOT_ALLOWED without `services:manage`. */
+export interface Services {
+  list(): Promise<Service[]>;
+  create(name: string, settings?: ServiceSettings): Promise<Service>;
+  /** A list that is given replaces the one before. */
+  change(service: string, change: ServiceChange): Promise<Service>;
+  /** A new one; the one before it still works until the next is made. */
+  makeSecret(service: string): Promise<ServiceSecret>;
+}
+
+/** One's own; those of all with `users:manage`. */
+export interface ApiTokens {
+  list(): Promise<ApiToken[]>;
+  /** NOT_ALLOWED without `tokens:issue`, or when asked with an API token. */
+  create(token: NewApiToken): Promise<IssuedToken>;
+  /** By its `id`. */
+  revoke(id: string): Promise<void>;
+}
+
+/** NOT_ALLOWED without `tenants:manage`. */
+export interface Tenants {
+  list(): Promise<Tenant[]>;
+  create(tenant: NewTenant): Promise<Tenant>;
+}
+
+/** NOT_ALLOWED without `keys:rotate`. */
+export interface Keys {
+  list(): Promise<TokenKey[]>;
+  rotate(options?: RotateOptions): Promise<KeyRotation>;
+  /** The newest, which signs, first; NOT_FOUND for an audience that has none. */
+  secrets(audience: string): Promise<readonly AudienceSecret[]>;
+}
+
+export interface Administration {
+  readonly users: Users;
+  readonly roles: Roles;
+  readonly services: Services;
+  readonly tokens: ApiTokens;
+  readonly tenants: Tenants;
+  readonly keys: Keys;
+}
+
+export function createAdministration(ask: Ask): Administration {
+  return {
+    users: {
+      list: async () => (await ask<{ users: User[] }>('GET', '/v1/users')).users,
+      create: user => ask('POST', '/v1/users', user),
+      change: async (user, change) => ask('PATCH', pathOf('users', 'user', user), change),
+    },
+    roles: {
+      list: () => ask('GET', '/v1/roles'),
+      define: async (role, permissions) => ask('PUT', pathOf('roles', 'role', role), { permissions }),
+      remove: async role => {
+        await ask('DELETE', pathOf('roles', 'role', role));
+      },
+    },
+    services: {
+      list: async () => (await ask<{ services: Service[] }>('GET', '/v1/services')).services,
+      create: (name, settings = {}) => ask('POST', '/v1/services', { name, ...settings }),
+      change: async (service, change) => ask('PATCH', pathOf('services', 'service', service), change),
+      makeSecret: async service => ask('POST', `${pathOf('services', 'service', service)}/secret`),
+    },
+    tokens: {
+      list: async () => (await ask<{ tokens: ApiToken[] }>('GET', '/v1/tokens')).tokens,
+      create: token => ask('POST', '/v1/tokens', token),
+      revoke: async id => {
+        await ask('DELETE', pathOf('tokens', 'token', id));
+      },
+    },
+    tenants: {
+      list: async () => (await ask<{ tenants: Tenant[] }>('GET', '/v1/tenants')).tenants,
+      create: tenant => ask('POST', '/v1/tenants', tenant),
+    },
+    keys: {
+      list: async () => (await ask<{ keys: TokenKey[] }>('GET', '/v1/keys')).keys,
+      rotate: (options = {}) => ask('POST', '/v1/keys/rotate', options),
+      secrets: async audience =>
+        (await ask<{ secrets: AudienceSecret[] }>('GET', `${pathOf('keys', 'audience', audience)}/secret`))
+          .secrets,
+    },
+  };
+}
+
+/** The node's settings, with new tokens for the programs on its machine. */
+export async function askNodeConfig(ask: Ask, node: string): Promise<NodeConfig> {
+  return ask('POST', `${pathOf('nodes', 'node', node)}/config`);
+}
+
+/** The path of one thing, whatever its name: `/v1/users/anna`. */
+function pathOf(room: string, what: string, name: string): string {
+  if (name !== '') return `/v1/${room}/${encodeURIComponent(name)}`;
+  throw new RollcallError('REQUEST_INVALID', `the ${what} wants a name`);
+}

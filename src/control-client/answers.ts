@@ -1,0 +1,193 @@
+/**
+ * What the link says over HTTP, as those who ask see it. Moments and durations are milliseconds, moments since 1970. A
+ * test holds these against the types that the link itself answers with.
+ */
+
+/** Who asks. */
+export interface Me {
+  readonly kind: 'user' | 'service' | 'node';
+  readonly id: string;
+  readonly name: string;
+  readonly tenant: string;
+  readonly roles: readonly string[];
+  readonly permissions: readonly string[];
+  /** When the token ends. */
+  readonly expiresAt: number;
+}
+
+/** Where nodes find the link. */
+export interface Assignment {
+  readonly tenant: string;
+  readonly trustDomain: string;
+  /** `host:port` each. */
+  readonly links: readonly { readonly address: string }[];
+  /** PEM. */
+  readonly serverRoots: string;
+}
+
+/** What a node's machine needs, with tokens for the programs on it. */
+export interface NodeConfig extends Assignment {
+  /** Decimal. */
+  readonly id: string;
+  /** Empty when it has none. */
+  readonly name: string;
+  /** Where its programs ask: an `https://` address. */
+  readonly control: string;
+  readonly accessToken: string;
+  readonly refreshToken: string;
+}
+
+export interface User {
+  readonly id: string;
+  readonly name: string;
+  readonly roles: readonly string[];
+  readonly enabled: boolean;
+  /** Whether there is one. */
+  readonly secondFactor: boolean;
+  readonly createdAt: number;
+}
+
+export interface NewUser {
+  readonly name: string;
+  readonly roles: readonly string[];
+  /** 12 to 256 characters. */
+  readonly password: string;
+}
+
+export interface UserChange {
+  /** In place of those before. */
+  readonly roles?: readonly string[];
+  readonly enabled?: boolean;
+  /** Ends every session and API token there is. */
+  readonly endSessions?: boolean;
+  /** A new password; ends every session too. */
+  readonly password?: string;
+  /** For who lost the device. */
+  readonly removeSecondFactor?: boolean;
+}
+
+export interface Role {
+  readonly name: string;
+  readonly permissions: readonly string[];
+  /** Never changes. */
+  readonly builtIn: boolean;
+}
+
+/** The roles of the tenant, and every permission there is. */
+export interface RoleMatrix {
+  readonly roles: readonly Role[];
+  readonly permissions: readonly { readonly name: string; readonly allows: string }[];
+}
+
+export interface ServiceSettings {
+  readonly enabled?: boolean;
+  /** What it may do at the link. */
+  readonly roles?: readonly string[];
+  /** Whom it may ask tokens for. */
+  readonly audiences?: readonly string[];
+  /** Scopes it may ask for at other audiences than the link. */
+  readonly scopes?: readonly string[];
+  /** Networks it may ask from (`10.0.0.0/8`); none: from anywhere. */
+  readonly addresses?: readonly string[];
+  /** How long its tokens last. */
+  readonly tokenLifetimeMs?: number;
+  /** Public keys for `private_key_jwt` (RFC 7523), SPKI PEM. */
+  readonly publicKeys?: readonly string[];
+  /** `x5t#S256` of certificates it may come with (RFC 8705 §2.2), base64url. */
+  readonly certificates?: readonly string[];
+}
+
+export interface ServiceChange extends ServiceSettings {
+  /** Its tokens of before are not taken at the link any more. */
+  readonly endTokens?: boolean;
+}
+
+export interface Service extends Required<ServiceSettings> {
+  /** The `client_id` of OAuth. */
+  readonly id: string;
+  readonly name: string;
+  /** How many there are. */
+  readonly secrets: number;
+  readonly createdAt: number;
+  /** Tokens from before this moment are refused. */
+  readonly validAfter: number;
+}
+
+/** The secret is told this once. */
+export interface ServiceSecret {
+  readonly service: Service;
+  readonly secret: string;
+}
+
+export interface ApiToken {
+  readonly id: string;
+  readonly name: string;
+  /** The id of who made it and whose rights bound it. */
+  readonly holder: string;
+  readonly holderName: string;
+  readonly roles: readonly string[];
+  readonly createdAt: number;
+  readonly expiresAt: number;
+}
+
+export interface NewApiToken {
+  readonly name: string;
+  /** Of those that who asks has. */
+  readonly roles: readonly string[];
+  /** A minute to 366 days. */
+  readonly lifetimeMs: number;
+}
+
+/** The token is told this once. */
+export interface IssuedToken {
+  readonly record: ApiToken;
+  readonly token: string;
+}
+
+export interface Tenant {
+  readonly name: string;
+  /** 0 for the default one, which was never made. */
+  readonly createdAt: number;
+}
+
+/** With its first admin, who makes all others. */
+export interface NewTenant {
+  readonly name: string;
+  /** The name of that user. */
+  readonly admin: string;
+  readonly password: string;
+}
+
+/** A key of the link that signs tokens, or did. */
+export interface TokenKey {
+  readonly kid: string;
+  readonly algorithm: string;
+  /** Null for a key that serves all audiences without one of their own. */
+  readonly audience: string | null;
+  readonly createdAt: number;
+  /** Null while it signs. */
+  readonly retiredAt: number | null;
+}
+
+export interface KeyRotation {
+  /** They sign now. */
+  readonly made: readonly TokenKey[];
+  /** They verify still. */
+  readonly retired: readonly TokenKey[];
+  /** They do nothing any more. */
+  readonly dropped: readonly TokenKey[];
+}
+
+export interface RotateOptions {
+  /** Only the key that signs for it; all of them unless told. */
+  readonly audience?: string;
+  /** Every token signed with a key of before is refused from now on, the one that this is asked with too. */
+  readonly dropOld?: boolean;
+}
+
+/** What an audience with secrets of its own verifies tokens with. */
+export interface AudienceSecret {
+  readonly kid: string;
+  /** Base64url. */
+  readonly secret: string;
+}

@@ -1,0 +1,26 @@
+/** The words for what a node's status is. */
+import { NodeStatus } from '../protocol/generated/rollcall/v1/control.js';
+
+const statuses = new Map([
+  ['created', NodeStatus.NODE_STATUS_CREATED],
+  ['online', NodeStatus.NODE_STATUS_ONLINE],
+  ['offline', NodeStatus.NODE_STATUS_OFFLINE],
+  ['revoked', NodeStatus.NODE_STATUS_REVOKED],
+  ['pending', NodeStatus.NODE_STATUS_PENDING],
+  ['quarantined', NodeStatus.NODE_STATUS_QUARANTINED],
+]);
+
+/** The statuses one can ask for. */
+export const statusWords = [...statuses.keys()];
+
+const wordsByStatus = new Map([...statuses].map(([word, status]) => [status, word]));
+
+/** `online`, `offline`, …; one that is newer than this program is `unknown (7)`. */
+export function statusName(status: NodeStatus): string {
+  return wordsByStatus.get(status) ?? `unknown (${status})`;
+}
+
+/** The status a word stands for, or undefined. */
+export function findStatus(word: string): NodeStatus | undefined {
+  return statuses.get(word);
+}
