@@ -18,6 +18,7 @@ import {
   loginFrom,
   removeLogin,
   saveLogin,
+  type Login,
   type TokenAnswer,
 } from './login-store.js';
 import { parseProfileName, readProfiles, writeProfiles } from './profile.js';
@@ -57,15 +58,35 @@ export async function login(shell: Shell, flags: LoginFlags): Promise<number> {
   const password = await askSecret(shell, 'password', passwordFile, 'give --password-file FILE');
   if (flags.setup) await setUp(target, code, { user, password });
   const answer = await enter(shell, target, { user, password }, flags);
+  const before = await findLogin(shell.environment, profile).catch(() => undefined);
   await saveLogin(shell.environment, profile, loginFrom(answer, control, user, Date.now()));
   await writeProfiles(
     shell.environment,
     new Map(profiles).set(profile, { ...profiles.get(profile), control, rootCertificates }),
   );
+  const oldRoots = before?.control === control ? rootCertificates : profiles.get(profile)?.rootCertificates;
+  if (before && oldRoots !== undefined) await endReplaced(before, oldRoots);
   shell.stdout.write(
     `✅ Logged in to ${control} as ${plainText(user)}${flags.setup ? ', the first admin' : ''}.\n`,
   );
   return exitCodes.done;
+}
+
+/** How long a link that may be gone can hold up a login elsewhere, ms. */
+const farewellMs = 3_000;
+
+/** The session that a new login has taken the place of. Where its link cannot be asked it ends in time by itself. */
+async function endReplaced({ control, refreshToken }: Login, rootCertificates: string): Promise<void> {
+  try {
+    await endSession(await openTarget(control, rootCertificates), refreshToken, farewellMs);
+  } catch {
+    // The new login is there, and that was what was asked for.
+  }
+}
+
+async function endSession(target: HttpTarget, token: string, withinMs?: number): Promise<void> {
+  const question = { method: 'POST', path: '/auth/revoke', form: { token } } as const;
+  await askHttp(target, { ...question, ...(withinMs !== undefined && { withinMs }) });
 }
 
 /** A profile that is not there yet is one to make, not a mistake. */
@@ -128,7 +149,7 @@ export async function logout(shell: Shell, flags: ControlFlags): Promise<number>
   );
   // Whatever link is named now: its tokens go nowhere else.
   const target = await openTarget(kept.control, rootCertificates);
-  await askHttp(target, { method: 'POST', path: '/auth/revoke', form: { token: kept.refreshToken } });
+  await endSession(target, kept.refreshToken);
   shell.stdout.write(`✅ Logged out; the session of ${plainText(kept.user)} has ended.\n`);
   return exitCodes.done;
 }

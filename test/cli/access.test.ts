@@ -786,6 +786,33 @@ void t.test('what a login is kept for goes to its link alone, whatever link is n
   t.same(other.asked, []);
 });
 
+void t.test('a new login ends the session it takes the place of, at the link of that alone', async t => {
+  t.equal((await logIn('shelf', 'ada', passwords.ada)).code, 0);
+  await copyHome('shelf', 'shelf-before');
+  t.equal((await logIn('shelf', 'ada', passwords.ada)).code, 0);
+  t.equal((await at('shelf', ['whoami'])).code, 0);
+  t.match(await at('shelf-before', ['whoami']), { code: 1, stderr: /^error: the token was revoked\n/ });
+
+  await copyHome('shelf', 'shelf-before');
+  const refused = await logIn('shelf', 'ada', passwords.vera);
+  t.match(refused, { code: 1, stderr: /name, password or code is wrong/ });
+  t.equal((await at('shelf', ['whoami'])).code, 0, 'a login that is refused ends nothing');
+
+  const other = await startLiar('x');
+  const elsewhere = ['login', '--control', other.control, '--root-certificates', roots, '--user', 'x'];
+  t.match(await at('shelf', [...elsewhere, '--password-file', passwords.ada]), { code: 0, stderr: '' });
+  t.same(other.asked, ['POST /auth/token'], 'the other link is told nothing of the old session');
+  t.match(await at('shelf-before', ['whoami']), { code: 1, stderr: /^error: the token was revoked\n/ });
+
+  await copyHome('ada', 'shelf');
+  const gone = await startLiar('x');
+  const login = { ...(await readLogin('shelf')), control: gone.control };
+  await writeFile(loginFile('shelf'), JSON.stringify(login), { mode: 0o600 });
+  gone.refuse();
+  t.match(await logIn('shelf', 'ada', passwords.ada), { code: 0, stderr: '' }, 'whatever the old link says');
+  t.same(gone.asked, ['POST /auth/revoke']);
+});
+
 void t.test('dropping the old keys ends every token there is, and a login gets another unseen', async t => {
   const token = ['tokens', 'create', 'before', '--role', 'viewer', '--ttl', '1h', '--json'];
   const { token: apiToken } = JSON.parse((await ada(token)).stdout) as { token: string };
