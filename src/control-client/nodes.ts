@@ -89,6 +89,7 @@ export interface Nodes {
 }
 
 export interface OpenNodes extends Nodes {
+  /** Watches end as by their signal. */
   close(): void;
 }
 
@@ -106,6 +107,8 @@ export function openNodes(target: HttpTarget, tokens: TokenSource): OpenNodes {
     secureCredentials(target),
     channelOptions(target),
   );
+
+  const closing = new AbortController();
 
   async function askOnce<Q, A>(call: Unary<Q, A>, request: Q, token: string): Promise<A> {
     try {
@@ -157,10 +160,15 @@ export function openNodes(target: HttpTarget, tokens: TokenSource): OpenNodes {
         return { items: transitions, nextPageToken };
       }),
     watch: (options = {}) => {
-      const { snapshot = false } = options;
-      return watchNodes(token => client.watchNodes({ snapshot }, bearer(token)), target, tokens, options);
+      const { snapshot = false, signal } = options;
+      const open = (token: string) => client.watchNodes({ snapshot }, bearer(token));
+      const ending = signal ? AbortSignal.any([signal, closing.signal]) : closing.signal;
+      return watchNodes(open, target, tokens, { ...options, signal: ending });
     },
-    close: () => client.close(),
+    close() {
+      closing.abort();
+      client.close();
+    },
   };
 }
 

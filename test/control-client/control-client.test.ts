@@ -1,0 +1,359 @@
+/** The client that programs import, against a real link over TLS. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import t from 'tap';
+import { isRollcallError } from '../../src/base/errors.js';
+import { formatAddress } from '../../src/base/settings.js';
+import type * as answers from '../../src/control-client/answers.js';
+import {
+  ControlClient,
+  NodeStatus,
+  statusName,
+  type AuditEntry,
+  type ControlClientOptions,
+  type Node,
+} from '../../src/control-client/control-client.js';
+import { toSpkiPem } from '../../src/identity/private-key.js';
+import type { ApiToken } from '../../src/link/access/api-tokens.js';
+import type { Role } from '../../src/link/access/roles.js';
+import type { AudienceSecret, Rotation, TokenKeyInfo } from '../../src/link/access/token-keys.js';
+import type { Tenant } from '../../src/link/access/tenants.js';
+import type { Administration, ServiceView, UserView } from '../../src/link/administration.js';
+import { makeFolder } from '../harness/folder.js';
+import { newKey, startTestLink, writeCertificates } from '../harness/test-link.js';
+import { issueToken, makeUser } from '../harness/operator.js';
+
+const testLink = await startTestLink(t, {
+  settings: { 'token-algorithms': 'ES256,logging/eu=HS256' },
+});
+const { link, ca, token } = testLink;
+const address = formatAddress(link.addresses.control);
+const password = 'correct horse battery';
+
+function connect(options: Partial<ControlClientOptions> = {}): ControlClient {
+  const client = new ControlClient({ address, rootCertificates: ca, token, ...options });
+  t.teardown(() => client.close());
+  return client;
+}
+
+const client = connect();
+
+async function all<T>(items: AsyncIterable<T>): Promise<T[]> {
+  const found: T[] = [];
+  for await (const item of items) found.push(item);
+  return found;
+}
+
+/** What the link answers with fits what the client says it gives. */
+export type AnswersFit = Fits<
+  {
+    user: UserView;
+    service: ServiceView;
+    role: Role;
+    token: ApiToken;
+    key: TokenKeyInfo;
+    rotation: Rotation;
+    secret: AudienceSecret;
+    tenant: Tenant;
+    me: ReturnType<Administration['describe']>;
+  },
+  {
+    user: answers.User;
+    service: answers.Service;
+    role: answers.Role;
+    token: answers.ApiToken;
+    key: answers.TokenKey;
+    rotation: answers.KeyRotation;
+    secret: answers.AudienceSecret;
+    tenant: answers.Tenant;
+    me: answers.Me;
+  }
+>;
+type Fits<Said extends Known, Known> = Said;
+
+void t.test('nodes are registered by any form of their key, found, listed and revoked', async t => {
+  const key = newKey();
+  const node = await client.nodes.register({
+    publicKey: toSpkiPem(key.publicKey),
+    name: 'berlin',
+    labels: { site: 'charite' },
+  });
+  t.match(node, { name: 'berlin', labels: { site: 'charite' }, status: NodeStatus.NODE_STATUS_CREATED });
+  t.equal(statusName(node.status), 'created');
+  const tokyo = await client.nodes.register({ publicKey: newKey('P-384').publicKey.spki });
+  t.equal(tokyo.name, '');
+
+  for (const reference of [node.id, `${node.id}`, 'berlin', node.fingerprint])
+    t.equal((await client.nodes.get(reference)).id, node.id, `${reference}`);
+  t.same(
+    (await all(client.nodes.list())).map(({ id }) => id).sort(),
+    [node.id, tokyo.id].sort(),
+    'all without a filter',
+  );
+  const filters = [{ labels: { site: 'charite' } }, { text: 'BERL' }];
+  for (const filter of filters) t.same(await all(client.nodes.list(filter)), [node]);
+  t.same(await all(client.nodes.list({ statuses: [NodeStatus.NODE_STATUS_ONLINE] })), []);
+  const page = await client.nodes.listPage({ pageSize: 1 });
+  const rest = await client.nodes.listPage({ pageSize: 1, pageToken: page.nextPageToken });
+  t.same(new Set([...page.nodes, ...rest.nodes].map(({ id }) => id)), new Set([node.id, tokyo.id]));
+
+  await testLink.online(key);
+  const revoked = await client.nodes.revoke('berlin', 'key on a lost laptop');
+  t.match(revoked, { node: { id: node.id, status: NodeStatus.NODE_STATUS_REVOKED }, sessionsEnded: 1 });
+  const history = await all(client.nodes.history(node.id));
+  t.same(
+    history.map(({ status }) => statusName(status)),
+    ['revoked', 'online', 'created'],
+  );
+  t.equal(history[0]?.detail, 'key on a lost laptop');
+  t.equal((await client.nodes.historyPage(node.id, { pageSize: 1 })).transitions.length, 1);
+
+  await t.rejects(client.nodes.get('nobody'), { code: 'NODE_NOT_FOUND' });
+  const again = { publicKey: toSpkiPem(key.publicKey) };
+  await t.rejects(client.nodes.register(again), { code: /^NODE_/ });
+  t.not((await client.nodes.register({ ...again, again: true })).id, node.id);
+  await t.rejects(client.nodes.register({ publicKey: 'nonsense' }), { code: 'KEY_UNSUPPORTED' });
+});
+
+void t.test('every node of a fleet is listed, however many pages it takes', async t => {
+  const label = { labels: { fleet: 'large' } };
+  const more = Array.from({ length: 1_001 }, () => ({ publicKey: newKey().publicKey.spki, ...label }));
+  await Promise.all(more.map(node => client.nodes.register(node)));
+  const known = await all(client.nodes.list(label));
+  t.equal(new Set(known.map(({ id }) => id)).size, 1_001);
+  for await (const { id } of client.nodes.list(label)) {
+    t.equal(id, known[0]?.id, 'and one may stop at any of them');
+    break;
+  }
+});
+
+void t.test('a watch gives what is there and each change, until its signal', async t => {
+  const key = newKey();
+  const { id } = await client.nodes.register({ publicKey: key.publicKey.spki, name: 'watched' });
+  const ending = new AbortController();
+  const seen: string[] = [];
+  const see = async (node: Node): Promise<void> => {
+    if (node.id !== id) return;
+    seen.push(statusName(node.status));
+    if (seen.length === 1) await testLink.online(key);
+    if (seen.at(-1) === 'online') await client.nodes.revoke(id);
+    if (seen.at(-1) === 'revoked') ending.abort();
+  };
+  let opened = 0;
+  const options = { snapshot: true, signal: ending.signal, onOpen: () => (opened += 1) };
+  for await (const node of client.nodes.watch(options)) await see(node);
+  t.same(seen, ['created', 'online', 'revoked']);
+  t.equal(opened, 1);
+
+  t.same(await all(client.nodes.watch({ snapshot: true, signal: AbortSignal.abort() })), []);
+  for await (const node of client.nodes.watch({ snapshot: true })) {
+    t.ok(node.id, 'and one may leave it in between');
+    break;
+  }
+});
+
+void t.test('a client that is closed ends its watches', async t => {
+  const closed = connect();
+  t.same(await all(closed.nodes.watch({ onOpen: () => closed.close() })), []);
+  await t.rejects(closed.nodes.get('x'));
+  closed.close();
+});
+
+void t.test('who asks, and where nodes go', async t => {
+  t.match(await client.me(), { kind: 'user', name: 'operator', tenant: 'default', roles: ['admin'] });
+  t.match(await client.assignment(), {
+    tenant: 'default',
+    trustDomain: 'test.example',
+    links: [{ address: `localhost:${link.addresses.node.port}` }],
+    serverRoots: ca,
+  });
+  const { id } = await client.nodes.register({ publicKey: newKey().publicKey.spki, name: 'configured' });
+  const config = await client.nodes.config(id);
+  t.match(config, { id: `${id}`, name: 'configured', tenant: 'default', serverRoots: ca });
+  t.match(await connect({ token: config.accessToken }).me(), { kind: 'node', id: `node:${id}` });
+});
+
+void t.test('users, roles, services, tokens, tenants and keys are kept as by the command', async t => {
+  const { users, roles, services, tokens, tenants, keys } = client;
+  const vera = await users.create({ name: 'vera', roles: ['viewer'], password });
+  t.match(vera, { name: 'vera', roles: ['viewer'], enabled: true, secondFactor: false });
+  t.match(await users.change('vera', { enabled: false }), { id: vera.id, enabled: false });
+  t.ok((await users.list()).some(({ id }) => id === vera.id));
+  await t.rejects(users.change('', { enabled: true }), { code: 'REQUEST_INVALID' });
+  await t.rejects(users.change('../roles', { enabled: true }), { code: 'NOT_FOUND' });
+
+  t.match(await roles.define('watcher', ['nodes:read']), { name: 'watcher', permissions: ['nodes:read'] });
+  const matrix = await roles.list();
+  t.ok(matrix.roles.some(({ name, builtIn }) => name === 'watcher' && !builtIn));
+  t.ok(matrix.permissions.some(({ name }) => name === 'nodes:read'));
+  await roles.remove('watcher');
+  await t.rejects(roles.remove('watcher'), { code: 'NOT_FOUND' });
+
+  const service = await services.create('trainer', { audiences: ['logging/eu'] });
+  t.match(await services.makeSecret(service.id), { service: { secrets: 1 }, secret: /^rcs_/ });
+  t.match(await services.change('trainer', { enabled: false, endTokens: true }), { enabled: false });
+  t.same(
+    (await services.list()).map(({ name }) => name),
+    ['trainer'],
+  );
+
+  t.ok((await tokens.list()).some(({ holderName }) => holderName === 'operator'));
+  const wanted = { name: 'mine', roles: ['viewer'], lifetimeMs: 3_600_000 };
+  await t.rejects(tokens.create(wanted), { code: 'NOT_ALLOWED' }, 'a token makes no tokens');
+  t.match(await tenants.create({ name: 'north', admin: 'nora', password }), { name: 'north' });
+  t.same(
+    (await tenants.list()).map(({ name }) => name),
+    ['default', 'north'],
+  );
+  t.ok((await keys.list()).every(({ retiredAt }) => retiredAt === null));
+  const { made } = await keys.rotate({ audience: 'logging/eu' });
+  t.match(made, [{ algorithm: 'HS256', audience: 'logging/eu', retiredAt: null }]);
+  t.match(await keys.secrets('logging/eu'), [{ kid: made[0]?.kid, secret: /^[\w-]{43}$/ }]);
+});
+
+void t.test('the audit log is listed, exported and vouched for', async t => {
+  const entries = await all<AuditEntry>(client.audit.list({ typePrefix: 'node.registered' }));
+  t.ok(entries.length > 3);
+  t.ok(entries.every(({ type }) => type === 'node.registered'));
+  const page = await client.audit.listEvents({ limit: 1, newestFirst: true });
+  t.equal(page.entries.length, 1);
+  const checkpoint = await client.audit.latestCheckpoint();
+  t.equal(checkpoint.tenant, 'default');
+  const lines = await all(client.audit.exportLines());
+  t.ok(lines.length > entries.length);
+  t.doesNotThrow(() => lines.map(line => JSON.parse(line) as unknown));
+});
+
+void t.test('a token that was ended while it was used', async t => {
+  const user = await makeUser(link.access, 'leaver', ['admin']);
+  const leaver = connect({ token: await issueToken(link.access, user) });
+  t.match(await leaver.me(), { name: 'leaver' });
+  const [held] = (await leaver.tokens.list()).filter(({ holderName }) => holderName === 'leaver');
+  await client.tokens.revoke(held?.id ?? '');
+  await t.rejects(leaver.me(), { code: 'TOKEN_REFUSED', hint: /^make a new token/ }, 'over HTTP');
+  await t.rejects(leaver.nodes.get('x'), { code: 'TOKEN_REFUSED', hint: /^make a new token/ }, 'over gRPC');
+  await t.rejects(all(leaver.nodes.watch()), { code: 'TOKEN_REFUSED' }, 'a watch');
+  await t.rejects(all(leaver.audit.exportLines()), { code: 'TOKEN_REFUSED' }, 'an export');
+});
+
+void t.test('a token function is asked each time, and once more when its token is refused', async t => {
+  const refusals: (string | undefined)[] = [];
+  const renewing = connect({
+    token: refused => {
+      refusals.push(refused);
+      return refused === undefined ? 'ended' : token;
+    },
+  });
+  t.match(await renewing.me(), { name: 'operator' });
+  t.same(refusals, [undefined, 'ended']);
+  t.ok((await all(renewing.nodes.list({ text: 'berlin' }))).length > 0);
+  for await (const node of renewing.nodes.watch({ snapshot: true })) {
+    t.ok(node.id);
+    break;
+  }
+  t.ok((await all(renewing.audit.exportLines())).length > 0);
+  t.same(refusals.slice(2), Array(3).fill([undefined, 'ended']).flat());
+
+  let asked = 0;
+  const stubborn = connect({ token: () => Promise.resolve(`ended-${(asked += 1)}`) });
+  await t.rejects(stubborn.me(), { code: 'TOKEN_REFUSED' });
+  t.equal(asked, 2, 'not a third time');
+  const failing = connect({ token: () => Promise.reject(new Error('the vault is shut')) });
+  await t.rejects(failing.me(), { message: 'the vault is shut' });
+  await t.rejects(connect({ token: () => 'two words' }).me(), { code: 'CONFIG_INVALID' });
+});
+
+void t.test('options that cannot work are refused before anything is asked', t => {
+  const refused = (options: Partial<ControlClientOptions>): unknown => {
+    try {
+      return new ControlClient({ address, rootCertificates: ca, ...options });
+    } catch (error) {
+      return isRollcallError(error) ? { code: error.code, hint: error.hint, message: error.message } : error;
+    }
+  };
+  const before = process.env['ROLLCALL_TOKEN'];
+  t.teardown(() => {
+    if (before === undefined) delete process.env['ROLLCALL_TOKEN'];
+    else process.env['ROLLCALL_TOKEN'] = before;
+  });
+  for (const nothing of ['', undefined]) {
+    if (nothing === undefined) delete process.env['ROLLCALL_TOKEN'];
+    else process.env['ROLLCALL_TOKEN'] = nothing;
+    t.match(refused({}), { code: 'CONFIG_INVALID', hint: /ROLLCALL_TOKEN/ });
+  }
+  t.match(refused({ token: '' }), { code: 'CONFIG_INVALID' });
+  const secret = refused({ token: 'two words' });
+  t.match(secret, { code: 'CONFIG_INVALID' });
+  t.notMatch(JSON.stringify(secret), 'two words', 'and is not repeated');
+  t.match(refused({ token, address: 'nowhere' }), { code: 'CONFIG_INVALID', message: /^address: / });
+  t.match(refused({ token, rootCertificates: 'x' }), { code: 'CONFIG_INVALID', message: /rootCertificates/ });
+  t.end();
+});
+
+void t.test('ROLLCALL_TOKEN is the token of a program that gives none', async t => {
+  const before = process.env['ROLLCALL_TOKEN'];
+  process.env['ROLLCALL_TOKEN'] = token;
+  t.teardown(() => {
+    if (before === undefined) delete process.env['ROLLCALL_TOKEN'];
+    else process.env['ROLLCALL_TOKEN'] = before;
+  });
+  const byEnvironment = new ControlClient({ address, rootCertificates: ca });
+  t.teardown(() => byEnvironment.close());
+  t.match(await byEnvironment.me(), { name: 'operator' });
+  await t.rejects(connect({ token: 'given' }).me(), { code: 'TOKEN_REFUSED' }, 'the option goes first');
+});
+
+void t.test('what is not the link that is meant gets no token', async t => {
+  const { ca: strange } = await writeCertificates(await makeFolder(t));
+  const misled = connect({ rootCertificates: Buffer.from(strange) });
+  const wanted = { code: 'LINK_UNVERIFIED', message: /no root in rootCertificates vouches for$/ };
+  await t.rejects(misled.me(), wanted, 'over HTTP');
+  await t.rejects(misled.nodes.get('x'), wanted, 'over gRPC');
+  await t.rejects(all(misled.nodes.watch()), wanted, 'a watch');
+  const nodePort = connect({ address: formatAddress(link.addresses.node) });
+  await t.rejects(nodePort.nodes.get('x'), { code: 'LINK_UNREACHABLE' });
+});
+
+void t.test('a watch ends with a sentence when the link goes away', async t => {
+  const other = await startTestLink(t);
+  const there = { address: formatAddress(other.link.addresses.control), rootCertificates: other.ca };
+  const watcher = connect({ ...there, token: other.token });
+  const leaving = { onOpen: () => void other.link.close() };
+  await t.rejects(all(watcher.nodes.watch(leaving)), { code: 'LINK_UNREACHABLE', message: /went away$/ });
+  await t.rejects(watcher.me(), { code: 'LINK_UNREACHABLE', message: /^nothing listens at / });
+});
+
+const root = fileURLToPath(new URL('../../', import.meta.url));
+
+void t.test('a program that imports rollcall/control runs, and ends once it lets go', async t => {
+  const folder = await makeFolder(t);
+  const program = `
+    import { readFile } from 'node:fs/promises';
+    import { ControlClient, RollcallError, statusName } from 'rollcall/control';
+    const [address, roots] = process.argv.slice(1);
+    const client = new ControlClient({ address, rootCertificates: await readFile(roots) });
+    for await (const { name, status } of client.nodes.list({ text: 'berlin' })) console.log(name, statusName(status));
+    console.log((await client.me()).name, RollcallError.name);
+    client.close();
+  `;
+  const rootsPath = join(folder, 'ca.crt');
+  await writeFile(rootsPath, ca);
+  const child = spawn(process.execPath, ['--input-type=module', '-e', program, address, rootsPath], {
+    cwd: root,
+    env: { PATH: process.env['PATH'], ROLLCALL_TOKEN: token },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  let said = '';
+  child.stdout.on('data', (chunk: Buffer) => (said += chunk.toString()));
+  const [code] = (await once(child, 'close')) as [number | null];
+  t.equal(code, 0);
+  t.equal(said, 'berlin revoked\noperator RollcallError\n');
+  const { exports } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8')) as {
+    exports: Record<string, { types: string }>;
+  };
+  const types = await readFile(join(root, exports['./control']?.types ?? ''), 'utf8');
+  t.match(types, 'export declare class ControlClient');
+});
