@@ -1,15 +1,14 @@
 /** `rollcall audit list`: what happened, newest first unless told, page by page. */
 import type { AuditEntry } from '../audit-log/entry.js';
-import { as } from '../base/settings.js';
 import type { AuditPage, AuditQuery, AuditSource } from '../control-client/audit.js';
 import type { AskAudit } from './audit-control.js';
 import type { ControlFlags } from './control-options.js';
-import { usageError } from './failure.js';
 import { formatLabels, formatMoment, formatRfc3339, toJson } from './format.js';
 import { parseLimit } from './nodes/arguments.js';
 import { isSeen, paintOf, printHint, type Shell } from './shell.js';
 import { createTable, type Column, type Row, type Table } from './table.js';
 import { plainText, type Shade } from './terminal.js';
+import { parseWhen } from './moment.js';
 
 export interface AuditListFlags extends ControlFlags {
   readonly type?: string;
@@ -25,23 +24,6 @@ export interface AuditListFlags extends ControlFlags {
 
 const usualLimit = 50;
 const pageSize = 1000;
-const fourYearsMs = 4 * 366 * 86_400_000;
-const momentPattern = /^\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]\d{2}:\d{2}))?$/;
-
-/** A date, a moment (RFC 3339), or a duration before now; milliseconds since 1970. Undefined stays. */
-export function parseWhen(flag: string, text: string | undefined, nowMs: number): number | undefined {
-  if (text === undefined) return undefined;
-  const moment = momentPattern.test(text) ? Date.parse(text) : Number.NaN;
-  if (!Number.isNaN(moment)) return moment;
-  try {
-    return nowMs - as.duration(0, fourYearsMs)(text);
-  } catch {
-    throw usageError(
-      `${flag} wants a moment, not "${text}"`,
-      'such as 2026-01-15, 2026-01-15T12:00:00Z, or 2h for two hours ago',
-    );
-  }
-}
 
 export async function listAudit(shell: Shell, flags: AuditListFlags, ask: AskAudit): Promise<number> {
   const limit = parseLimit(flags.limit) ?? usualLimit;

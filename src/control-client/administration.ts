@@ -55,6 +55,11 @@ export interface ApiTokens {
   create(token: NewApiToken): Promise<IssuedToken>;
   /** By its `id`. */
   revoke(id: string): Promise<void>;
+  /**
+   * Ends every token and session of the tenant that began before this moment, milliseconds since 1970, the own one too.
+   * NOT_ALLOWED without `users:manage`.
+   */
+  endBefore(before: number): Promise<void>;
 }
 
 /** NOT_ALLOWED without `tenants:manage`. */
@@ -105,6 +110,9 @@ export function createAdministration(ask: Ask): Administration {
       create: token => ask('POST', '/v1/tokens', token),
       revoke: async id => {
         await ask('DELETE', pathOf('tokens', 'token', id));
+      },
+      endBefore: async before => {
+        await ask('POST', '/v1/tokens/end', { before });
       },
     },
     tenants: {

@@ -37,7 +37,7 @@ export interface UserRequest {
 export type Administration = ReturnType<typeof createAdministration>;
 
 export function createAdministration(access: Access) {
-  const { users, services, roles, tenants, apiTokens, keys, passwords } = access;
+  const { users, services, roles, tenants, apiTokens, cutoffs, keys, passwords } = access;
 
   async function requireHolding(principal: Principal, names: readonly string[]): Promise<void> {
     await roles.requireAll(principal.tenant, names);
@@ -145,6 +145,11 @@ export function createAdministration(access: Access) {
         by: actorOf(principal),
         ...(!may(principal, 'users:manage') && { holder: principal.id }),
       }),
+
+    /** Of the whole tenant, the own ones too; gives the moment before which nothing counts. */
+    endTokens: async (principal: Principal, before: number) => ({
+      before: await cutoffs.raise(principal.tenant, before, actorOf(principal)),
+    }),
 
     listKeys: () => keys.list(),
     rotateKeys: (principal: Principal, options: RotateOptions) =>

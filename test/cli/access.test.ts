@@ -154,7 +154,7 @@ void t.test('the first admin comes in by the setup code, once', async t => {
   t.match(refused, { code: 1, stdout: '', stderr: /^error: the setup code is not valid\nhint: it is in/ });
   await t.rejects(stat(home('ada')), 'nothing is kept of a login that was refused');
   const unfit = await logIn('ada', 'ada', passwords.short, ...setup);
-  t.match(unfit, { code: 1, stderr: /^error: a password wants 12 to 256 characters/ });
+  t.match(unfit, { code: 1, stderr: /^error: a password wants 15 to 256 characters/ });
 
   t.same(await logIn('ada', 'ada', passwords.ada, ...setup), {
     code: 0,
@@ -482,6 +482,18 @@ void t.test('API tokens are told once, written for their owner alone, listed and
   const [first = ''] = tokens.map(({ id }) => id).filter(id => id !== json.id);
   t.same(await adaJson('tokens', 'revoke', first), { revoked: first });
   t.match(await ada(['tokens', 'revoke', first]), { code: 1, stderr: 'error: there is no such API token\n' });
+  for (const wrong of [[], [first, '--before', '2h']])
+    t.match(await ada(['tokens', 'revoke', ...wrong]), { code: 2, stderr: /one of an ID and --before WHEN/ });
+  t.match(await ada(['tokens', 'revoke', '--before', 'soon']), {
+    code: 2,
+    stderr: /--before wants a moment/,
+  });
+  t.match(await ada(['tokens', 'revoke', '--before', '2999-01-01']), { code: 1, stderr: /from before now/ });
+  t.match(await ada(['tokens', 'revoke', '--before', '30d']), {
+    code: 0,
+    stdout: /^✅ Every token and session/,
+  });
+  t.equal((await adaJson<unknown[]>('tokens', 'list')).length, 2, 'those of today are there still');
 
   t.match(await ada(create.with(6, 'x')), { code: 2, stderr: /--ttl wants a duration, not "x"/ });
   t.match(await ada(create.with(6, '2s')), { code: 1, stderr: /lasts a minute to 366 days/ });

@@ -9,7 +9,7 @@ import { encodeHeader, maxLineLength } from '../../src/audit-log/export-line.js'
 import { RollcallError } from '../../src/base/errors.js';
 import { addAuditCommands } from '../../src/cli/audit-command.js';
 import { readLines } from '../../src/cli/audit-files.js';
-import { parseWhen } from '../../src/cli/audit-list.js';
+import { parseWhen } from '../../src/cli/moment.js';
 import type { AuditQuery, AuditSource } from '../../src/control-client/audit.js';
 import { reportFailure } from '../../src/cli/failure.js';
 import type { Output } from '../../src/cli/terminal.js';

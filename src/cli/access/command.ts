@@ -11,7 +11,7 @@ import type { RotateFlags } from './keys.js';
 import type { MatrixFlags } from './roles.js';
 import type { NewServiceFlags, ServiceChangeFlags } from './services.js';
 import type { NewTenantFlags } from './tenants.js';
-import type { NewTokenFlags } from './tokens.js';
+import type { NewTokenFlags, RevokeFlags } from './tokens.js';
 import type { NewUserFlags, UserChangeFlags } from './users.js';
 
 const more = 'may be given more than once';
@@ -171,11 +171,15 @@ function addTokens(tokens: Command, shell: Shell, acting: Acting): void {
     .description('list the own API tokens; for who manages users, all of the tenant')
     .action(acting(async (flags: AskFlags) => (await import('./tokens.js')).listTokens(shell, flags)));
   addAskFlags(tokens.command('revoke'))
-    .description('end an API token at once')
-    .argument('<id>', 'as rollcall tokens list shows it')
+    .description('end an API token, or everything from before a moment, at once')
+    .argument('[id]', 'as rollcall tokens list shows it')
+    .option(
+      '--before <WHEN>',
+      'all tokens and sessions of the tenant from before WHEN: 2h, 2026-01-15T12:00:00Z',
+    )
     .action(
-      acting(async (id: string, flags: AskFlags) => {
-        return (await import('./tokens.js')).revokeToken(shell, id, flags);
+      acting(async (id: string | undefined, flags: RevokeFlags) => {
+        return (await import('./tokens.js')).revokeTokens(shell, id, flags);
       }),
     );
 }

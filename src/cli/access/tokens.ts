@@ -4,8 +4,9 @@ import { RollcallError, systemErrorCode } from '../../base/errors.js';
 import { writeWholeFile } from '../../base/secret-file.js';
 import type { ApiTokens } from '../../control-client/administration.js';
 import type { ApiToken, IssuedToken } from '../../control-client/answers.js';
-import { exitCodes } from '../failure.js';
+import { exitCodes, usageError } from '../failure.js';
 import { formatMoment } from '../format.js';
+import { parseWhen } from '../moment.js';
 import { printHint, type Shell } from '../shell.js';
 import type { Column, Row } from '../table.js';
 import { plainText } from '../terminal.js';
@@ -131,7 +132,36 @@ function tokenJson({ id, name, holder, holderName, roles, createdAt, expiresAt }
   return { id, name, holder, holderName, roles, ...moments };
 }
 
-export async function revokeToken(shell: Shell, id: string, flags: AskFlags): Promise<number> {
+export interface RevokeFlags extends AskFlags {
+  readonly before?: string;
+}
+
+/** One, or all from before a moment. */
+export async function revokeTokens(
+  shell: Shell,
+  id: string | undefined,
+  flags: RevokeFlags,
+): Promise<number> {
+  const before = parseWhen('--before', flags.before, shell.now());
+  if (id !== undefined && before === undefined) return revokeToken(shell, id, flags);
+  if (id === undefined && before !== undefined) return endTokens(shell, before, flags);
+  throw usageError('one of an ID and --before WHEN is wanted', 'rollcall tokens list shows the IDs');
+}
+
+async function endTokens(shell: Shell, before: number, flags: AskFlags): Promise<number> {
+  const { tokens } = await openAccess(shell, flags);
+  await tokens.endBefore(before);
+  const moment = new Date(before).toISOString();
+  if (flags.json) printJson(shell, { endedBefore: moment });
+  else
+    printDone(
+      shell,
+      `Every token and session from before ${moment} has ended, of users, services and nodes.`,
+    );
+  return exitCodes.done;
+}
+
+async function revokeToken(shell: Shell, id: string, flags: AskFlags): Promise<number> {
   const { tokens } = await openAccess(shell, flags);
   await tokens.revoke(id);
   if (flags.json) printJson(shell, { revoked: id });

@@ -17,6 +17,7 @@ import type { Alerts } from './alerts.js';
 import { createApiTokens, longestApiTokenMs, type ApiTokens } from './api-tokens.js';
 import { createAttempt } from './attempts.js';
 import { createAuthenticate, type Authenticate } from './authenticate.js';
+import { openCutoffs, type Cutoffs } from './cutoffs.js';
 import { openDenied } from './denied.js';
 import { createFamilies } from './families.js';
 import { createGrants, type GrantTokens } from './grants.js';
@@ -61,6 +62,7 @@ export interface Access {
   readonly roles: Roles;
   readonly tenants: Tenants;
   readonly apiTokens: ApiTokens;
+  readonly cutoffs: Cutoffs;
   readonly keys: TokenKeys;
   readonly setup: Setup;
   readonly audience: string;
@@ -112,6 +114,7 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
   const users = createUsers({ store, audit, clock, random, roles });
   const services = createServices({ store, audit, clock, random, roles });
   const tenants = createTenants({ store, audit, clock });
+  const cutoffs = await openCutoffs({ store, audit, clock });
   const families = await lifecycle.open(
     () => Promise.resolve(createFamilies({ store, audit, clock, random, log, secret: keys.refreshSecret })),
     opened => opened.close(),
@@ -125,7 +128,7 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
   const signIn = createSignIn({ users, passwords, attempt, clock });
   const assertionAudiences = (): string[] => [issuer(), `${issuer()}/auth/token`];
   const recognition = { services, denied, attempt, clock, assertionAudiences };
-  const shared = { users, families, tokens, audience, findNodeName, alerts };
+  const shared = { users, families, cutoffs, tokens, audience, findNodeName, alerts };
 
   /** The record is what counts; the deny list makes its use heard. */
   async function revokeApiToken(...[tenant, id, by]: Parameters<ApiTokens['revoke']>): Promise<void> {
@@ -184,6 +187,7 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
     roles,
     tenants,
     apiTokens,
+    cutoffs,
     keys,
     setup,
     audience,

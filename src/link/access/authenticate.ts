@@ -9,6 +9,7 @@ import { isHolder } from '../../tokens/thumbprint.js';
 import type { AccessTokens, TokenClaims } from './access-tokens.js';
 import type { Alerts } from './alerts.js';
 import type { ApiTokens } from './api-tokens.js';
+import type { Cutoffs } from './cutoffs.js';
 import type { Denied } from './denied.js';
 import type { Families } from './families.js';
 import type { Permission } from './permissions.js';
@@ -36,6 +37,7 @@ export interface AuthenticateOptions {
   readonly families: Families;
   readonly apiTokens: ApiTokens;
   readonly denied: Denied;
+  readonly cutoffs: Pick<Cutoffs, 'of'>;
   readonly alerts: Alerts;
   /** The name of a node that is registered and not revoked; its id when it has none. */
   readonly findNodeName: (tenant: string, id: string) => Promise<string | undefined>;
@@ -52,7 +54,7 @@ interface Holder {
 }
 
 export function createAuthenticate(options: AuthenticateOptions): Authenticate {
-  const { tokens, users, services, roles, families, apiTokens, denied, alerts, audience } = options;
+  const { tokens, users, services, roles, families, apiTokens, denied, cutoffs, alerts, audience } = options;
 
   async function findHolder({ subject, tenant }: TokenClaims): Promise<Holder | undefined> {
     if (subject.startsWith('user:')) {
@@ -103,7 +105,8 @@ export function createAuthenticate(options: AuthenticateOptions): Authenticate {
     if (!isHolder(claims, certificate)) throw unbound();
     const holder = await findHolder(claims);
     const since = holder && (await findBeginning(claims, holder.kind));
-    if (!holder || since === undefined || since < holder.validAfter) throw revoked(claims, origin);
+    const isOver = !holder || since === undefined || since < holder.validAfter;
+    if (isOver || since < cutoffs.of(claims.tenant)) throw revoked(claims, origin);
     return {
       kind: holder.kind,
       id: claims.subject,

@@ -8,6 +8,7 @@ import type { Audit } from '../audit/audit.js';
 import type { Store } from '../store/store.js';
 import type { AccessTokens } from './access-tokens.js';
 import type { Alerts } from './alerts.js';
+import type { Cutoffs } from './cutoffs.js';
 import { refreshRefused, type Families, type Family } from './families.js';
 import { actorFrom, type Origin } from './principal.js';
 import { recognizeService, type Recognition, type ServiceCredentials } from './service-login.js';
@@ -47,6 +48,7 @@ export interface GrantOptions {
   readonly clock: Clock;
   readonly users: Users;
   readonly families: Families;
+  readonly cutoffs: Pick<Cutoffs, 'of'>;
   readonly tokens: AccessTokens;
   readonly sessionTokens: SessionTokens;
   readonly signIn: SignIn;
@@ -58,7 +60,7 @@ export interface GrantOptions {
 }
 
 export function createGrants(options: GrantOptions): GrantTokens {
-  const { store, audit, clock, users, families, tokens, sessionTokens, signIn, alerts } = options;
+  const { store, audit, clock, users, families, tokens, sessionTokens, signIn, cutoffs, alerts } = options;
 
   async function password({ parameters, origin }: TokenRequest): Promise<TokenAnswer> {
     const { client_id: program = '', tenant = defaultTenant, username, password: word, scope } = parameters;
@@ -108,6 +110,7 @@ export function createGrants(options: GrantOptions): GrantTokens {
 
   /** Of a holder who is still there, enabled, and was not told to end the sessions since. */
   async function findRoles({ tenant, holder, createdAt }: Family): Promise<readonly string[] | undefined> {
+    if (createdAt < cutoffs.of(tenant)) return undefined;
     if (holder.startsWith('node:')) {
       const name = await options.findNodeName(tenant, holder.slice('node:'.length));
       return name === undefined ? undefined : [];
@@ -130,7 +133,10 @@ export function createGrants(options: GrantOptions): GrantTokens {
       roles: audience === options.audience ? roles : [],
       scope,
       lifetimeMs: known.tokenLifetimeMs,
-      issuedAt: audience === options.audience ? notOlderThan(known.validAfter, clock.now()) : undefined,
+      issuedAt:
+        audience === options.audience
+          ? notOlderThan(Math.max(known.validAfter, cutoffs.of(tenant)), clock.now())
+          : undefined,
       confirmation,
     });
     const detail = { name, audience, scope: scope ?? '', tokenId: signed.tokenId, method: by };

@@ -31,7 +31,7 @@ const hashBytes = 32;
 const atOnce = 2;
 const mostWaiting = 64;
 /** NIST SP 800-63B-4 §3.1.1: at least 15 when it is the only factor; the upper bound keeps the work bounded. */
-const shortest = 12;
+const shortest = 15;
 const longest = 256;
 
 export function createPasswords(random: Random, cost: Cost = currentCost): Passwords {

@@ -92,6 +92,7 @@ export const routeRules = {
   'GET /v1/tokens': { access: 'anyone', rate: 'read' },
   'POST /v1/tokens': { access: 'tokens:issue', rate: 'write' },
   'DELETE /v1/tokens/:token': { access: 'anyone', rate: 'write' },
+  'POST /v1/tokens/end': { access: 'users:manage', rate: 'write' },
   'GET /v1/tenants': { access: 'tenants:manage', rate: 'read' },
   'POST /v1/tenants': { access: 'tenants:manage', rate: 'write' },
   'GET /v1/keys': { access: 'keys:rotate', rate: 'read' },

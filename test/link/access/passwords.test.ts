@@ -80,25 +80,25 @@ void t.test('a hash made with other parameters still fits, and is known to be da
   test.notOk(passwords.isDated(hash));
 });
 
-void t.test('a password is 12 to 256 characters as people see them', async test => {
-  const fit = ['x'.repeat(12), 'x'.repeat(256), 'ä'.repeat(12), '🐎'.repeat(12), '            '];
+void t.test('a password is 15 to 256 characters as people see them', async test => {
+  const fit = ['x'.repeat(15), 'x'.repeat(256), 'ä'.repeat(15), '🐎'.repeat(15), ' '.repeat(15)];
   for (const password of fit)
     test.ok(await passwords.matches(password, await passwords.hash(password)), password);
   const unfit = [
     '',
-    'x'.repeat(11),
+    'x'.repeat(14),
     'x'.repeat(257),
     `${good}\0`,
     `${good}\n`,
-    '🐎'.repeat(11),
-    'a\u0308'.repeat(11),
+    '🐎'.repeat(14),
+    'a\u0308'.repeat(14),
     'x'.repeat(1_000_000),
   ];
   for (const password of unfit) {
     const error = await passwords.hash(password).catch((each: unknown) => each);
     test.match(error, {
       code: 'PASSWORD_UNFIT',
-      message: 'a password wants 12 to 256 characters that can be typed',
+      message: 'a password wants 15 to 256 characters that can be typed',
     });
   }
   const hash = await passwords.hash('x'.repeat(256));
@@ -106,8 +106,8 @@ void t.test('a password is 12 to 256 characters as people see them', async test 
 });
 
 void t.test('the same letters typed on another keyboard are the same password', async test => {
-  const hash = await passwords.hash('grüße aus köln');
-  test.ok(await passwords.matches('grüße aus köln'.normalize('NFD'), hash));
+  const hash = await passwords.hash('grüße aus köln!');
+  test.ok(await passwords.matches('grüße aus köln!'.normalize('NFD'), hash));
 });
 
 void t.test('a damaged hash lets nobody in', async test => {

@@ -4,7 +4,10 @@ import { createHash, generateKeyPairSync, X509Certificate } from 'node:crypto';
 import { decodeJwt, SignJWT } from 'jose';
 import { systemRandom } from '../../../src/base/random.js';
 import { makeDevelopmentCertificates } from '../../../src/link/authority/development.js';
+import { openCutoffs } from '../../../src/link/access/cutoffs.js';
+import { createAudit } from '../../../src/link/audit/audit.js';
 import { listEvents } from '../../../src/link/audit/events.js';
+import { createMemoryStore } from '../../../src/link/store/memory.js';
 import { createPowerCutStore } from '../../../src/link/store/power-cut.js';
 import { createManualClock } from '../../harness/manual-clock.js';
 import { connectOperator } from '../../harness/operator.js';
@@ -600,6 +603,41 @@ void t.test('metrics count the nodes and the comings and goings of every tenant'
     [await metric(created), await metric(changes)],
     before.map(count => count + 1),
   );
+});
+
+void t.test('tokens and sessions from before a moment end together', async t => {
+  const store = createMemoryStore();
+  const ownClock = createManualClock();
+  const own = await startTestLink(t, { store, clock: ownClock });
+  const askOwn = restCalls(t, own.link.addresses.control.port, own.ca);
+  const { users, services, passwords, tenants } = own.link.access;
+  const passwordHash = await passwords.hash(password);
+  const reason = { type: 'user.created', by: 'test' };
+  await users.create('default', { name: 'ann', roles: ['admin'], passwordHash }, reason);
+  await tenants.create('other', 'test');
+  await users.create('other', { name: 'bob', roles: ['admin'], passwordHash }, reason);
+  const service = await services.create('default', 'nightly', { roles: ['viewer'] }, 'test');
+  const { secret } = await services.addSecret('default', service.id, 'test');
+  const tokenBy = async (form: Record<string, string>) => (await askOwn('POST /auth/token', { form })).fields;
+  const byService = { grant_type: 'client_credentials', client_id: service.id, client_secret: secret };
+  const old = [await tokenBy(login), await tokenBy(byService), { access_token: own.token }];
+  const elsewhere = await tokenBy({ ...login, username: 'bob', tenant: 'other' });
+  ownClock.advance(5_000);
+  const [fresh, viewer] = [await tokenBy(login), await tokenBy(byService)];
+  const before = ownClock.now() - 1_000;
+  const end = (token: string | undefined, json: unknown) => askOwn('POST /v1/tokens/end', { token, json });
+  t.equal((await end(viewer['access_token'], { before })).status, 403);
+  for (const wrong of [{}, { before: -1 }, { before: 1.5 }, { before: 'now' }, { before: before + 60_000 }])
+    t.equal((await end(fresh['access_token'], wrong)).status, 400, JSON.stringify(wrong));
+  t.match((await end(fresh['access_token'], { before })).json, { before });
+  t.match((await end(fresh['access_token'], { before: 0 })).json, { before }, 'never back');
+  for (const { access_token: token } of old) t.equal((await askOwn('GET /auth/me', { token })).status, 401);
+  for (const { access_token: token } of [fresh, viewer, elsewhere])
+    t.equal((await askOwn('GET /auth/me', { token })).status, 200);
+  const refresh = { grant_type: 'refresh_token', refresh_token: old[0]?.['refresh_token'] ?? '' };
+  t.equal((await askOwn('POST /auth/token', { form: refresh })).status, 400);
+  const opened = await openCutoffs({ store, audit: createAudit({ clock: ownClock }), clock: ownClock });
+  t.same([opened.of('default'), opened.of('other')], [before, 0], 'kept over a restart');
 });
 
 void t.test(

@@ -113,6 +113,12 @@ export function adminRoutes(administration: Administration): Record<AdminRoute, 
       },
     },
 
+    'POST /v1/tokens/end': {
+      schema: { body: objectOf({ before: { type: 'integer', minimum: 0 } }) },
+      answer: exchange =>
+        administration.endTokens(by(exchange), (exchange.body as { before: number }).before),
+    },
+
     'GET /v1/tenants': { answer: async () => ({ tenants: await administration.listTenants() }) },
     'POST /v1/tenants': {
       schema: { body: objectOf({ name: text(63), admin: text(63), password: text(256) }) },

@@ -1,0 +1,65 @@
+/**
+ * Tokens and sessions of a tenant that began before a moment count no more: what an admin says when nobody knows how
+ * much was stolen. In the store, and in memory, so that asking costs nothing. A cutoff is never taken back.
+ */
+import type { Clock } from '../../base/clock.js';
+import { RollcallError } from '../../base/errors.js';
+import type { Audit, By } from '../audit/audit.js';
+import { listTenants, tenantPrefix } from '../store/keys.js';
+import type { Key, Store } from '../store/store.js';
+import { decideRecord, putRecord, readRecord } from './records.js';
+
+export interface Cutoffs {
+  /** Milliseconds since 1970; 0 for none. */
+  of(tenant: string): number;
+  /**
+   * Ends what began before this moment; counts at once, durable when it resolves. Gives the cutoff there is now, which
+   * may be a later one. REQUEST_INVALID for a moment to come.
+   */
+  raise(tenant: string, before: number, by: By): Promise<number>;
+}
+
+interface Cutoff {
+  readonly before: number;
+}
+
+const keyOf = (tenant: string): Key => `${tenantPrefix(tenant)}cutoff`;
+
+export interface CutoffOptions {
+  readonly store: Store;
+  readonly audit: Audit;
+  readonly clock: Clock;
+}
+
+export async function openCutoffs({ store, audit, clock }: CutoffOptions): Promise<Cutoffs> {
+  const cutoffs = new Map<string, number>();
+  for (const tenant of await listTenants(store)) {
+    const found = await readRecord<Cutoff>(store, keyOf(tenant));
+    if (found) cutoffs.set(tenant, found.before);
+  }
+
+  const of = (tenant: string): number => cutoffs.get(tenant) ?? 0;
+
+  return {
+    of,
+    async raise(tenant, before, by) {
+      if (!Number.isSafeInteger(before) || before < 0 || before > clock.now()) {
+        throw new RollcallError(
+          'REQUEST_INVALID',
+          'tokens can be ended from before now, not from before later',
+          {
+            hint: 'give a moment that has passed, milliseconds since 1970',
+          },
+        );
+      }
+      cutoffs.set(tenant, Math.max(before, of(tenant)));
+      await decideRecord<Cutoff, undefined>(store, keyOf(tenant), found => {
+        const detail = { before: new Date(before).toISOString() };
+        const event = audit.auditChange(tenant, { type: 'tokens.ended', subject: tenant, by, detail });
+        const wanted = { before: Math.max(before, found?.before ?? 0) };
+        return { changes: [putRecord(keyOf(tenant), wanted), event], result: undefined };
+      });
+      return of(tenant);
+    },
+  };
+}
