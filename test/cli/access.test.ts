@@ -82,6 +82,10 @@ function logIn(where: string, user: string, file: string, ...more: string[]): Pr
   return at(where, ['login', ...here, '--user', user, '--password-file', file, ...more]);
 }
 
+async function until(isSo: () => boolean | Promise<boolean>): Promise<void> {
+  while (!(await isSo())) await new Promise(resolve => setTimeout(resolve, 10));
+}
+
 const ada = (words: readonly string[], options?: RunOptions): Promise<Said> => at('ada', words, options);
 
 /** The JSON a command of ada's printed, which must have worked. */
@@ -845,6 +849,23 @@ void t.test('dropping the old keys ends every token there is, and a login gets a
   const file = ['--token-file', await secretFile('dropped-token', before.accessToken)];
   t.match(await ada(['users', 'list', ...file]), { code: 1, stderr: /came from .*dropped-token; log in/ });
   t.same(await readLogin('ada'), after, 'tokens that were given are not made up for by a login');
+});
+
+void t.test('a watch whose token is dropped while it is on goes on with another', async t => {
+  const key = ['nodes', 'register', await secretFile('watched.pub', opensshLine()), '--name', 'watched'];
+  t.equal((await ada(key)).code, 0);
+  const stdout = new Kept();
+  let interrupt: () => void = () => undefined;
+  const onInterruptible = (listener: () => void) => (interrupt = listener);
+  const said = ada(['nodes', 'watch', '--snapshot'], { stdout, onInterruptible });
+  await until(() => stdout.text.includes('(watched)'));
+  const { accessToken } = await readLogin('ada');
+  t.equal((await ada(['keys', 'rotate', '--drop-old'])).code, 0);
+  await until(async () => (await readLogin('ada')).accessToken !== accessToken);
+  t.equal((await ada(['nodes', 'revoke', 'watched'])).code, 0);
+  await until(() => stdout.text.includes('revoked'));
+  interrupt();
+  t.match(await said, { code: 0, stdout: /^\S+ .* created .*\n\S+ .* revoked .*\n$/, stderr: '' });
 });
 
 void t.test('commands that are refused at the same time all get on with one session', async t => {

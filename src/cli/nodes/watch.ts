@@ -18,21 +18,25 @@ export interface WatchFlags extends ControlFlags {
 export async function watchNodes(shell: Shell, flags: WatchFlags): Promise<number> {
   const print = printer(shell, flags);
   for (let isFirst = true; ; isFirst = false) {
-    const startedAt = shell.now();
+    const course: Course = { isFirst, wasOn: false };
     try {
-      return await watchOnce(shell, flags, print, isFirst);
+      return await watchOnce(shell, flags, print, course);
     } catch (error) {
-      // The token has ended. A login has a new one by then; whoever cannot get one is told why.
-      if (!isRollcallError(error, 'TOKEN_REFUSED') || shell.now() - startedAt < leastWatchMs) throw error;
+      // The token has ended meanwhile. A login has another; whoever cannot get one is told why by the next.
+      if (!isRollcallError(error, 'TOKEN_REFUSED') || !course.wasOn) throw error;
       print.resume();
     }
   }
 }
 
-/** A watch that is refused sooner than this is not one whose token has come to its end, ms. */
-const leastWatchMs = 60_000;
+interface Course {
+  readonly isFirst: boolean;
+  /** The link took the token, once. */
+  wasOn: boolean;
+}
 
-function watchOnce(shell: Shell, flags: WatchFlags, print: Printer, isFirst: boolean): Promise<number> {
+function watchOnce(shell: Shell, flags: WatchFlags, print: Printer, course: Course): Promise<number> {
+  const { isFirst } = course;
   return asking(shell, flags, async (nodes, progress, addressText) => {
     const ending = new AbortController();
     const forget = shell.onInterrupt(() => ending.abort());
@@ -41,6 +45,7 @@ function watchOnce(shell: Shell, flags: WatchFlags, print: Printer, isFirst: boo
       snapshot: !isFirst || (flags.snapshot ?? false),
       signal: ending.signal,
       onOpen: () => {
+        course.wasOn = true;
         progress.clear();
         const isWanted = isFirst && isSeen(shell) && !flags.json;
         if (isWanted) printHint(shell, `watching ${addressText}; Ctrl-C ends it`);
