@@ -58,12 +58,14 @@ export async function login(shell: Shell, flags: LoginFlags): Promise<number> {
   const password = await askSecret(shell, 'password', passwordFile, 'give --password-file FILE');
   if (flags.setup) await setUp(target, code, { user, password });
   const answer = await enter(shell, target, { user, password }, flags);
+  // One that cannot be read is replaced like any other.
   const before = await findLogin(shell.environment, profile).catch(() => undefined);
   await saveLogin(shell.environment, profile, loginFrom(answer, control, user, Date.now()));
   await writeProfiles(
     shell.environment,
     new Map(profiles).set(profile, { ...profiles.get(profile), control, rootCertificates }),
   );
+  // Each link is believed by its own roots.
   const oldRoots = before?.control === control ? rootCertificates : profiles.get(profile)?.rootCertificates;
   if (before && oldRoots !== undefined) await endReplaced(before, oldRoots);
   shell.stdout.write(

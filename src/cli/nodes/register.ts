@@ -42,9 +42,10 @@ export async function registerNodes(shell: Shell, typed: string[], flags: Regist
       if (files.length > 1) progress.say(`registering ${index + 1} of ${files.length}`);
       try {
         const node = await known.register({
-          ...{ publicKey: file.key.spki, labels },
-          ...(flags.name !== undefined && { name: flags.name }),
-          ...(flags.again && { again: true }),
+          publicKey: file.key.spki,
+          name: flags.name ?? '',
+          labels,
+          again: flags.again ?? false,
         });
         progress.clear();
         nodes.push(node);
