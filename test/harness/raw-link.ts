@@ -49,7 +49,7 @@ export function connectHttp2(socket: TLSSocket): RawHttp2 {
       stream.write(body);
       return { message, status, write: bytes => void stream.write(bytes) };
     },
-    destroy: () => session.destroy(),
+    destroy: () => void setImmediate(() => session.destroy()),
   };
 }
 
