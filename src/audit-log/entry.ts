@@ -14,7 +14,7 @@ import { createHash } from 'node:crypto';
 export type AuditValue = string | number | boolean;
 export type AuditDetail = Readonly<Record<string, AuditValue>>;
 
-export const auditOutcomes = ['done', 'refused', 'failed'] as const;
+const auditOutcomes = ['done', 'refused', 'failed'] as const;
 export type AuditOutcome = (typeof auditOutcomes)[number];
 
 export interface AuditEntry {
@@ -125,18 +125,4 @@ export function findEntry(value: unknown): AuditEntry | undefined {
     ...(outcome !== undefined && { outcome }),
   };
   return { seq, at: at as number, type, subject, by, ...origin, detail, previous, hash };
-}
-
-/**
- * The place of the first entry that does not fit, or undefined when all do. Entries that do not begin at number 1
- * are checked from their first on.
- */
-export function verifyChain(entries: readonly AuditEntry[]): number | undefined {
-  const broken = entries.findIndex((entry, index) => {
-    const before = entries[index - 1];
-    const previous = before?.hash ?? (entry.seq === 1 ? firstPrevious : entry.previous);
-    const isNext = before === undefined || entry.seq === before.seq + 1;
-    return !isNext || entry.previous !== previous || entry.hash !== hashEntry(entry);
-  });
-  return broken === -1 ? undefined : broken;
 }

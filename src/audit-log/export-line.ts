@@ -5,7 +5,7 @@
 import { encodeCheckpoint, findCheckpoint, type Checkpoint } from './checkpoint.js';
 import { encodeEntry, findEntry, isRecord, isSeq, type AuditEntry } from './entry.js';
 
-export const exportFormat = 'rollcall audit export';
+const exportFormat = 'rollcall audit export';
 
 export interface ExportHeader {
   readonly tenant: string;

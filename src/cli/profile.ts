@@ -45,7 +45,7 @@ export function configFolder(environment: Environment): string {
   return join(environment['HOME'] ?? homedir(), '.config', 'rollcall');
 }
 
-export function profilesPath(environment: Environment): string {
+function profilesPath(environment: Environment): string {
   return join(configFolder(environment), 'profiles.json');
 }
 
@@ -64,7 +64,7 @@ function isMissing(error: unknown): boolean {
   return ['ENOENT', 'ENOTDIR'].includes(systemErrorCode(error) ?? '');
 }
 
-export function parseProfiles(text: string, path: string): Profiles {
+function parseProfiles(text: string, path: string): Profiles {
   const invalid = (why: string) =>
     new RollcallError('CONFIG_INVALID', `${path} ${why}`, { hint: 'remove it and save the profiles again' });
   let content: unknown;

@@ -31,7 +31,7 @@ export interface Table {
 }
 
 /** How wide each column is. `complete` says that `rows` are all there will be. */
-export function columnWidths(columns: readonly Column[], rows: readonly Row[], complete = true): number[] {
+function columnWidths(columns: readonly Column[], rows: readonly Row[], complete = true): number[] {
   return columns.map((column, index) => {
     let widest = Math.max(displayWidth(column.header), column.least ?? 0);
     if (!complete) widest = Math.max(widest, column.roomy ?? 0);

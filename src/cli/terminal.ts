@@ -13,7 +13,7 @@ export function isTerminal(output: Output, environment: Environment): boolean {
   return output.isTTY === true && environment['TERM'] !== 'dumb';
 }
 
-export const shades = { bold: 1, dim: 2, red: 31, green: 32, yellow: 33 } as const;
+const shades = { bold: 1, dim: 2, red: 31, green: 32, yellow: 33 } as const;
 export type Shade = keyof typeof shades;
 
 /** Colours a text, or gives it back as it is. */

@@ -28,7 +28,7 @@ export interface TokenClaims {
 }
 
 /** The longest life of any token, ms. */
-export const longestLifeMs = 400 * 86_400_000;
+const longestLifeMs = 400 * 86_400_000;
 
 /** The payload of a token. */
 export function encodeClaims(claims: TokenClaims): Buffer {

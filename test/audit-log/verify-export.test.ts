@@ -15,7 +15,6 @@ import {
   findEntry,
   firstPrevious,
   hashEntry,
-  verifyChain,
   type AuditEntry,
 } from '../../src/audit-log/entry.js';
 import {
@@ -27,6 +26,7 @@ import {
 import { createHashList } from '../../src/audit-log/hash-list.js';
 import { verifyExport, type ExportReport, type VerifyOptions } from '../../src/audit-log/verify-export.js';
 import { generatePrivateKey, toSpkiPem, type PrivateKey } from '../../src/identity/private-key.js';
+import { verifyChain } from '../harness/audit-chain.js';
 
 const key = generatePrivateKey('P-256');
 const otherKey = generatePrivateKey('P-256');

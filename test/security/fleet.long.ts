@@ -2,7 +2,6 @@
  * Faults that take their time: floods, crashes at every step, processes that stand still, disks that are really full.
  * Everything here waits for a state to be reached, never for a time to have passed.
  */
-import { verifyChain } from '../../src/audit-log/entry.js';
 import { toRollcallError } from '../../src/base/errors.js';
 import t from 'tap';
 import { readFile } from 'node:fs/promises';
@@ -13,6 +12,7 @@ import type { PrivateKey } from '../../src/identity/private-key.js';
 import { pauseAfter } from '../../src/node/backoff.js';
 import { decodeState } from '../../src/node/state.js';
 import type { Session } from '../../src/node/session.js';
+import { verifyChain } from '../harness/audit-chain.js';
 import { floodWithChallenges } from '../harness/challenge-flood.js';
 import { listAll, statusName, untilStatus } from '../harness/control-calls.js';
 import { codeOf } from '../harness/outcome.js';

@@ -9,7 +9,7 @@ import type { Log } from '../../base/log.js';
 import { cleanText } from '../audit/clean-text.js';
 
 /** Each with what the log line says. */
-export const alertEvents = {
+const alertEvents = {
   'security.login-failures': 'repeated login failures',
   'security.refresh-reused': 'a refresh token was used twice; its session has ended',
   'security.token-denied': 'a revoked token was used',

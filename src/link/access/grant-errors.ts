@@ -1,19 +1,7 @@
 /** Errors of the token endpoint by the names of RFC 6749 §5.2 and RFC 8707. */
 import { RollcallError, type ErrorCode, type ErrorExtras } from '../../base/errors.js';
 
-export const grantErrors = [
-  'invalid_request',
-  'invalid_client',
-  'invalid_grant',
-  'unauthorized_client',
-  'unsupported_grant_type',
-  'invalid_scope',
-  'invalid_target',
-] as const;
-
-export type GrantErrorName = (typeof grantErrors)[number];
-
-const codes: Readonly<Record<GrantErrorName, ErrorCode>> = {
+const codes = {
   invalid_request: 'REQUEST_INVALID',
   invalid_client: 'LOGIN_REFUSED',
   invalid_grant: 'LOGIN_REFUSED',
@@ -21,7 +9,9 @@ const codes: Readonly<Record<GrantErrorName, ErrorCode>> = {
   unsupported_grant_type: 'REQUEST_INVALID',
   invalid_scope: 'REQUEST_INVALID',
   invalid_target: 'REQUEST_INVALID',
-};
+} as const satisfies Readonly<Record<string, ErrorCode>>;
+
+export type GrantErrorName = keyof typeof codes;
 
 const names = new WeakMap<RollcallError, GrantErrorName>();
 

@@ -8,7 +8,7 @@ import type { Change, Expectation, Key, Store, Value } from '../store/store.js';
 /** Only somebody who changes the same record at the same time makes a second try necessary. */
 const maxTries = 20;
 
-export function encodeRecord(record: object): Value {
+function encodeRecord(record: object): Value {
   return Buffer.from(JSON.stringify(record));
 }
 

@@ -21,7 +21,7 @@ import {
   type ServiceSettings,
 } from './service-settings.js';
 
-export { usualLifetimeMs, type ServiceSettings } from './service-settings.js';
+export type { ServiceSettings } from './service-settings.js';
 
 export interface ServiceSecret {
   /** SHA-256, hex: 256 random bits need no slow hash. */

@@ -32,9 +32,7 @@ import {
 } from './token-key-set.js';
 import { makeTokenKey, type TokenKey } from './token-key.js';
 
-export type { TokenAlgorithm } from '../../tokens/algorithms.js';
 export type { TokenAlgorithms, TokenKeyInfo } from './token-key-set.js';
-export type { Jwks, PublicJwk } from '../../tokens/jwks.js';
 
 export interface SigningKey {
   readonly kid: string;

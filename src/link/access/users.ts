@@ -193,7 +193,7 @@ export function createUsers({ store, audit, clock, random, roles }: UsersOptions
   };
 }
 
-export function isAdmin({ enabled, roles }: User): boolean {
+function isAdmin({ enabled, roles }: User): boolean {
   return enabled && roles.includes(adminRole);
 }
 

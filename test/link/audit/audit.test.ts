@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import fc from 'fast-check';
 import t from 'tap';
-import { firstPrevious, hashEntry, verifyChain, type AuditEntry } from '../../../src/audit-log/entry.js';
+import { firstPrevious, hashEntry, type AuditEntry } from '../../../src/audit-log/entry.js';
 import type { Log } from '../../../src/base/log.js';
 import { createAudit, type AuditEvent } from '../../../src/link/audit/audit.js';
 import { listEvents } from '../../../src/link/audit/events.js';
@@ -9,6 +9,7 @@ import { cleanText } from '../../../src/link/audit/clean-text.js';
 import { createRefusalCounter } from '../../../src/link/audit/refusals.js';
 import { createMemoryStore } from '../../../src/link/store/memory.js';
 import { createPowerCutStore } from '../../../src/link/store/power-cut.js';
+import { verifyChain } from '../../harness/audit-chain.js';
 import { createManualClock } from '../registry/manual-clock.js';
 
 const silent: Log = {

@@ -1,5 +1,4 @@
 /** What must be true of a registry in the store at every moment, whatever was cut short. */
-import { verifyChain } from '../../../src/audit-log/entry.js';
 import { listEvents } from '../../../src/link/audit/events.js';
 import { listTenants, tenantPrefix } from '../../../src/link/store/keys.js';
 import {
@@ -18,6 +17,7 @@ import {
   type NodeRecord,
 } from '../../../src/link/registry/node-record.js';
 import type { Store } from '../../../src/link/store/store.js';
+import { verifyChain } from '../../harness/audit-chain.js';
 
 /** Gives a sentence for everything that does not agree; none when all is well. */
 export async function findInconsistencies(store: Store): Promise<string[]> {
