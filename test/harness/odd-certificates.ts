@@ -9,6 +9,7 @@ import {
 } from 'node:crypto';
 import { toPem } from '../../src/base/pem.js';
 import { writeCertificate } from '../../src/link/authority/x509.js';
+import { commonName, der, ecdsaSha256, extension, hex, sequence, utcTime } from './der-writer.js';
 
 export interface Pair {
   readonly privateKey: KeyObject;
@@ -132,40 +133,7 @@ export function pemOf(key: KeyObject): string {
   return key.export({ type: 'pkcs8', format: 'pem' }).toString();
 }
 
-// DER, as little of it as is needed.
-
-const ecdsaSha256 = hex('300a06082a8648ce3d040302');
-
-function hex(digits: string): Buffer {
-  return Buffer.from(digits, 'hex');
-}
-
-function der(tag: number, ...parts: readonly Uint8Array[]): Buffer {
-  const content = Buffer.concat(parts);
-  const digits = content.length.toString(16);
-  const long = hex(digits.length % 2 === 0 ? digits : `0${digits}`);
-  const length = content.length < 0x80 ? Buffer.of(content.length) : Buffer.of(0x80 | long.length, ...long);
-  return Buffer.concat([Buffer.of(tag), length, content]);
-}
-
-function sequence(...parts: readonly Uint8Array[]): Buffer {
-  return der(0x30, ...parts);
-}
-
-function extension(last: number, value: Uint8Array, critical = false): Buffer {
-  return sequence(Buffer.of(6, 3, 0x55, 0x1d, last), ...(critical ? [hex('0101ff')] : []), der(0x04, value));
-}
-
-function commonName(text: string): Buffer {
-  return sequence(der(0x31, sequence(hex('0603550403'), der(0x0c, Buffer.from(text)))));
-}
-
 /** Our authorities have one common name and nothing else. */
 function subjectOf({ subject }: X509Certificate): Buffer {
   return commonName(subject.replace(/^CN=/, ''));
-}
-
-function utcTime(at: number): Buffer {
-  const digits = new Date(at).toISOString().replaceAll(/[-:T]/g, '').slice(2, 14);
-  return der(0x17, Buffer.from(`${digits}Z`));
 }

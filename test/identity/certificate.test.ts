@@ -20,33 +20,17 @@ import {
 } from '../../src/identity/der.js';
 import { isNodeId, parseNodeId, randomNodeId } from '../../src/identity/node-id.js';
 import { formatSpiffeId, parseSpiffeId, parseTrustDomain } from '../../src/identity/spiffe.js';
-import { writeCertificate } from '../../src/link/authority/x509.js';
+import { commonName, der, ecdsaSha256, extension, hex, sequence, utcTime } from '../harness/der-writer.js';
+import {
+  authorityCertificate,
+  hour,
+  nodeCertificate,
+  nodeId,
+  start,
+  trustDomain,
+} from '../harness/honest-certificates.js';
 
-const trustDomain = 'fleet.example.org';
-const nodeId = 16019329408659850374n;
-const start = Date.UTC(2031, 0, 1);
-const hour = 3_600_000;
-
-// A writer of DER that can write what no honest writer would.
-
-function der(tag: number, ...parts: readonly Uint8Array[]): Buffer {
-  const content = Buffer.concat(parts);
-  const { length } = content;
-  const bytes =
-    length < 0x80 ? [length] : length < 0x100 ? [0x81, length] : [0x82, length >> 8, length & 0xff];
-  return Buffer.concat([Buffer.of(tag, ...bytes), content]);
-}
-
-const sequence = (...parts: readonly Uint8Array[]) => der(0x30, ...parts);
-const hex = (text: string) => Buffer.from(text, 'hex');
 const text = (value: string) => Buffer.from(value, 'latin1');
-const name = (common: string) => sequence(der(0x31, sequence(hex('0603550403'), der(0x0c, text(common)))));
-const utcTime = (at: number) =>
-  der(0x17, text(`${new Date(at).toISOString().replaceAll(/[-:T]/g, '').slice(2, 14)}Z`));
-const extension = (last: number, value: Uint8Array, critical = false) =>
-  sequence(Buffer.of(6, 3, 0x55, 0x1d, last), ...(critical ? [hex('0101ff')] : []), der(0x04, value));
-
-const ecdsaSha256 = hex('300a06082a8648ce3d040302');
 const ecdsaSha384 = hex('300a06082a8648ce3d040303');
 const ids = { keyUsage: 15, names: 17, constraints: 19, purposes: 37 };
 const clientAuth = hex('06082b06010505070302');
@@ -95,9 +79,9 @@ function certificate(parts: Parts = {}): Buffer {
     ...has('version', hex('a003020102')),
     parts.serial ?? hex('0202133f'),
     inner,
-    parts.issuer ?? name('Test Authority'),
+    parts.issuer ?? commonName('Test Authority'),
     sequence(parts.notBefore ?? utcTime(start), parts.notAfter ?? utcTime(start + hour)),
-    name('node'),
+    commonName('node'),
     parts.spki ?? spkiOf(nodePair),
     der(
       0xa3,
@@ -117,21 +101,8 @@ function certificate(parts: Parts = {}): Buffer {
 }
 
 function authorityFor(pair: Pair, common = 'Test Authority'): X509Certificate {
-  const spki = spkiOf(pair);
-  return new X509Certificate(
-    writeCertificate({
-      subject: common,
-      issuer: common,
-      publicKey: spki,
-      issuerPublicKey: spki,
-      signWith: pair.privateKey,
-      serial: Buffer.of(1),
-      notBefore: start - hour,
-      notAfter: start + 24 * hour,
-      ca: { pathLength: 0 },
-      keyUsage: ['keyCertSign'],
-    }),
-  );
+  const signer = { name: common, spki: spkiOf(pair), key: pair.privateKey };
+  return new X509Certificate(authorityCertificate(signer));
 }
 
 const authority = authorityFor(authorityPair);
@@ -153,19 +124,8 @@ function refusalOf(call: () => unknown): RollcallError {
 void t.test('a certificate the authority writes for a node is accepted and read', t => {
   for (const curve of ['P-256', 'P-384']) {
     const [issuer, node] = [pairOn(curve), pairOn(curve)];
-    const written = writeCertificate({
-      subject: 'a node',
-      issuer: 'Test Authority',
-      publicKey: spkiOf(node),
-      issuerPublicKey: spkiOf(issuer),
-      signWith: issuer.privateKey,
-      serial: hex('00a1b2c3'),
-      notBefore: start,
-      notAfter: start + hour,
-      keyUsage: ['digitalSignature'],
-      extendedKeyUsage: ['clientAuth'],
-      alternativeNames: [{ uri: formatSpiffeId(trustDomain, nodeId) }],
-    });
+    const signer = { name: 'Test Authority', spki: spkiOf(issuer), key: issuer.privateKey };
+    const written = nodeCertificate(signer, spkiOf(node));
     const found = check(written, start, [authority, authorityFor(issuer)]);
     t.equal(found.nodeId, nodeId);
     t.equal(found.serial, 'a1b2c3');
@@ -216,7 +176,7 @@ void t.test('a certificate that is not exactly a node certificate of ours is ref
   const usage = (bits: string) => ({ keyUsage: extension(ids.keyUsage, hex(bits), true) });
   const compressed = Buffer.concat([spkiOf(nodePair).subarray(0, 26), Buffer.of(2), Buffer.alloc(32, 3)]);
   const cases: readonly (readonly [string, Parts, RegExp])[] = [
-    ['another issuer name', { issuer: name('Another Authority') }, /no authority has its issuer name/],
+    ['another issuer name', { issuer: commonName('Another Authority') }, /no authority has its issuer name/],
     ['our name, signed by a stranger', { signWith: stranger.privateKey }, /by no authority/],
     [
       'a signature of other bytes',

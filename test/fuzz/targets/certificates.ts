@@ -23,74 +23,36 @@ import {
 import { toPkcs8Pem } from '../../../src/identity/private-key.js';
 import { formatSpiffeId } from '../../../src/identity/spiffe.js';
 import { readIssuer } from '../../../src/link/authority/issuer.js';
-import { writeCertificate, type CertificateTemplate } from '../../../src/link/authority/x509.js';
+import {
+  authorityCertificate,
+  nodeCertificate,
+  start,
+  trustDomain,
+} from '../../harness/honest-certificates.js';
 import { changeBytes, changedBytes, pick, steps, type Step } from '../bytes.js';
 import { changeTree, leaf, nodesOf, readTree, writeTree, type DerNode } from '../der-tree.js';
 import { demand, tried, type Target } from '../fuzzing.js';
 import { changedTexts } from '../texts.js';
 import { fixedKey } from './keys.js';
 
-const trustDomain = 'fleet.example.org';
-const start = Date.UTC(2031, 0, 1);
-const hour = 3_600_000;
 const now = start + 1000;
 
 /** The same in every run, so that what is kept stays signed. */
 function authorityOn(curve: Curve) {
   const key = fixedKey(curve, 'rollcall fuzz authority');
-  const keyObject = createPrivateKey(toPkcs8Pem(key));
-  const { spki } = key.publicKey;
-  const name = `Fuzz Authority ${curve}`;
-  const template = {
-    subject: name,
-    issuer: name,
-    publicKey: spki,
-    issuerPublicKey: spki,
-    signWith: keyObject,
+  const signer = {
+    name: `Fuzz Authority ${curve}`,
+    spki: key.publicKey.spki,
+    key: createPrivateKey(toPkcs8Pem(key)),
   };
-  const serial = Buffer.of(1);
-  const dates = { notBefore: start - hour, notAfter: start + 24 * hour };
-  const der = writeCertificate({
-    ...template,
-    serial,
-    ...dates,
-    ca: { pathLength: 0 },
-    keyUsage: ['keyCertSign'],
-  });
-  return {
-    name,
-    spki,
-    keyObject,
-    der,
-    hash: curve === 'P-256' ? 'sha256' : 'sha384',
-    certificate: new X509Certificate(der),
-  };
+  const der = authorityCertificate(signer);
+  const hash = curve === 'P-256' ? 'sha256' : 'sha384';
+  return { ...signer, der, hash, certificate: new X509Certificate(der) };
 }
 
 type Authority = ReturnType<typeof authorityOn>;
 const authorities: readonly Authority[] = [authorityOn('P-256'), authorityOn('P-384')];
 const trusted = authorities.map(({ certificate }) => certificate);
-
-function nodeCertificate(
-  authority: Authority,
-  curve: Curve,
-  more: Partial<CertificateTemplate> = {},
-): Buffer {
-  return writeCertificate({
-    subject: 'a node',
-    issuer: authority.name,
-    publicKey: fixedKey(curve).publicKey.spki,
-    issuerPublicKey: authority.spki,
-    signWith: authority.keyObject,
-    serial: Buffer.from('00a1b2c3', 'hex'),
-    notBefore: start,
-    notAfter: start + hour,
-    keyUsage: ['digitalSignature'],
-    extendedKeyUsage: ['clientAuth'],
-    alternativeNames: [{ uri: formatSpiffeId(trustDomain, 16019329408659850374n) }],
-    ...more,
-  });
-}
 
 interface Sample {
   readonly authority: Authority;
@@ -100,12 +62,13 @@ interface Sample {
 
 /** Mostly on P-256, which is much faster. */
 const signers = Array.from({ length: 8 }, (_, index) => pick(authorities, index === 0 ? 1 : 0));
+const onP256 = fixedKey('P-256').publicKey.spki;
 const samples: readonly Sample[] = signers.flatMap(authority =>
   [
-    nodeCertificate(authority, 'P-256'),
-    nodeCertificate(authority, 'P-384'),
-    nodeCertificate(authority, 'P-256', { notAfter: Date.UTC(2050, 0, 1) }),
-    nodeCertificate(authority, 'P-256', {
+    nodeCertificate(authority, onP256),
+    nodeCertificate(authority, fixedKey('P-384').publicKey.spki),
+    nodeCertificate(authority, onP256, { notAfter: Date.UTC(2050, 0, 1) }),
+    nodeCertificate(authority, onP256, {
       extendedKeyUsage: ['serverAuth'],
       alternativeNames: [{ dns: 'localhost' }, { ip: '::1' }],
     }),
@@ -120,7 +83,7 @@ function signChanged({ tree, authority }: Sample, list: readonly Step[]): Buffer
   const [body, algorithm] = Buffer.isBuffer(tree.content) ? [] : tree.content;
   if (!body || !algorithm) throw new Error('no certificate');
   const changed = writeTree(changeTree(body, list, pool));
-  const signature = sign(authority.hash, changed, authority.keyObject);
+  const signature = sign(authority.hash, changed, authority.key);
   const bits = leaf(0x03, Buffer.concat([Buffer.of(0), signature]));
   return wrap(changed, writeTree(algorithm), writeTree(bits));
 }
