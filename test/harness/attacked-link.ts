@@ -228,8 +228,22 @@ const memoryLeftMb = 192;
 /** What the link says of itself and of honest nodes. */
 const ownLines = new Set(['link started', 'node online', 'node offline']);
 
+/** Makes each attack a test of its own, with what must hold after it. */
+export function attacksOn(t: Test, link: AttackedLink, mostDescriptors?: number) {
+  return (title: string, body: (t: Test) => Promise<void>): void => {
+    void t.test(title, async t => {
+      const before = link.memoryMb();
+      await body(t);
+      await expectUnharmed(t, link, before);
+      if (mostDescriptors === undefined) return;
+      const closed = await eventually(() => link.descriptors() < mostDescriptors);
+      t.ok(closed, `${link.descriptors()} descriptors in use`);
+    });
+  };
+}
+
 /** Fails unless the link is as it should be after an attack that began at `beforeMb`. */
-export async function expectUnharmed(t: Test, link: AttackedLink, beforeMb: number): Promise<void> {
+async function expectUnharmed(t: Test, link: AttackedLink, beforeMb: number): Promise<void> {
   t.ok(link.alive(), 'the process is alive');
   t.equal((await link.fetch('/readyz')).status, 200, 'it is ready');
   const memory = await eventually(() => link.memoryMb() < beforeMb + memoryLeftMb);

@@ -8,13 +8,7 @@ import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { startRollcall, type Running } from '../../scripts/running.js';
 import { formatOpensshPrivate } from '../../src/identity/openssh.js';
-import {
-  eventually,
-  expectUnharmed,
-  pause,
-  startAttackedLink,
-  type AttackedLink,
-} from '../harness/attacked-link.js';
+import { attacksOn, eventually, pause, startAttackedLink } from '../harness/attacked-link.js';
 import {
   clientPreface,
   dataFrames,
@@ -38,19 +32,8 @@ const floodMs = 15_000;
 /** What a flood may take while it lasts, MB. */
 const floodMb = 256;
 
-let link: AttackedLink;
-void t.test('a link in a process of its own', async () => {
-  link = await startAttackedLink(t);
-});
-
-function attack(title: string, body: (t: Test) => Promise<void>): void {
-  void t.test(title, async t => {
-    const before = link.memoryMb();
-    await body(t);
-    await expectUnharmed(t, link, before);
-    t.ok(await eventually(() => link.descriptors() < 40), `${link.descriptors()} descriptors in use`);
-  });
-}
+const link = await startAttackedLink(t);
+const attack = attacksOn(t, link, 40);
 
 /** Attackers who come back at once, each from an address of its own, while honest nodes go on enrolling. */
 async function besiege(t: Test, attackers: number, assault: (from: string) => Promise<void>): Promise<void> {

@@ -2,7 +2,7 @@
  * Attacks on the connection itself, on a link in a process of its own. Attackers come from other loopback addresses than
  * the honest, of whom one enrolls and goes online while each attack is on. Floods and soaks are in connection.long.ts.
  */
-import t, { type Test } from 'tap';
+import t from 'tap';
 import { createPublicKey, generateKeyPairSync, X509Certificate } from 'node:crypto';
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
@@ -12,13 +12,7 @@ import type { ConnectionOptions } from 'node:tls';
 import { gzipSync } from 'node:zlib';
 import { toPem } from '../../src/base/pem.js';
 import { formatSpiffeId } from '../../src/identity/spiffe.js';
-import {
-  eventually,
-  pause,
-  expectUnharmed,
-  startAttackedLink,
-  type AttackedLink,
-} from '../harness/attacked-link.js';
+import { attacksOn, eventually, pause, startAttackedLink } from '../harness/attacked-link.js';
 import {
   clientPreface,
   dataFrames,
@@ -59,22 +53,11 @@ const enroll = '/rollcall.v1.Enrollment/Enroll';
 const connect = '/rollcall.v1.Link/Connect';
 const start = Buffer.concat([clientPreface, settings()]);
 
-let link: AttackedLink;
-void t.test('a link in a process of its own', async () => {
-  link = await startAttackedLink(t);
-});
+const link = await startAttackedLink(t);
+const attack = attacksOn(t, link);
 
 /** Connections that the link must end by itself; seen at the end, so that no test waits for a deadline. */
 const held: Socket[] = [];
-
-/** One attack, and what must hold after it. */
-function attack(title: string, body: (t: Test) => Promise<void>): void {
-  void t.test(title, async t => {
-    const before = link.memoryMb();
-    await body(t);
-    await expectUnharmed(t, link, before);
-  });
-}
 
 /** What a peer with this certificate is told when it asks for a session; 'no connection' when it gets none. */
 async function sessionWith(certificate: ConnectionOptions, from = '127.0.0.6'): Promise<string> {
