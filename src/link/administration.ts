@@ -5,6 +5,7 @@
 import { RollcallError } from '../base/errors.js';
 import type { Access } from './access/access.js';
 import type { ApiToken, NewApiToken } from './access/api-tokens.js';
+import { parseAccessName } from './access/names.js';
 import { permissionNames, permissions } from './access/permissions.js';
 import { actorOf, may, notAllowed, type Principal } from './access/principal.js';
 import type { Role } from './access/roles.js';
@@ -24,14 +25,15 @@ export interface UserView {
 
 export type ServiceView = Omit<Service, 'secrets' | 'tenant'> & { readonly secrets: number };
 
+/** What is not given stays as it is. */
 export interface UserRequest {
-  readonly roles?: readonly string[];
-  readonly enabled?: boolean;
-  readonly endSessions?: boolean;
+  readonly roles?: readonly string[] | undefined;
+  readonly enabled?: boolean | undefined;
+  readonly endSessions?: boolean | undefined;
   /** A new password, told to the user by other means; ends the sessions there are. */
-  readonly password?: string;
+  readonly password?: string | undefined;
   /** True takes the second factor away from somebody who lost it. */
-  readonly removeSecondFactor?: boolean;
+  readonly removeSecondFactor?: boolean | undefined;
 }
 
 export type Administration = ReturnType<typeof createAdministration>;
@@ -73,20 +75,23 @@ export function createAdministration(access: Access) {
     },
 
     async changeUser(principal: Principal, reference: string, request: UserRequest): Promise<UserView> {
-      const { password, removeSecondFactor, ...change } = request;
+      // One by one: whatever else an object from outside holds stays outside.
+      const { roles: names, enabled, endSessions, password, removeSecondFactor } = request;
+      const given = { roles: names, enabled, endSessions, password, removeSecondFactor };
       const { id } = await getUser(principal, reference);
-      if (change.roles) await requireHolding(principal, change.roles);
-      const ends = change.endSessions === true || change.enabled === false || password !== undefined;
+      if (names) await requireHolding(principal, names);
       const wanted = {
-        ...change,
-        endSessions: ends,
+        ...(names && { roles: names }),
+        ...(enabled !== undefined && { enabled }),
+        endSessions: endSessions === true || enabled === false || password !== undefined,
         ...(password !== undefined && { passwordHash: await passwords.hash(password) }),
         ...(removeSecondFactor && { secondFactor: null }),
       };
+      const changed = Object.entries(given).filter(([, value]) => value !== undefined);
       const detail = {
-        changed: Object.keys(request).join(' '),
-        ...(change.roles && { roles: change.roles.join(' ') }),
-        ...(change.enabled !== undefined && { enabled: change.enabled }),
+        changed: changed.map(([name]) => name).join(' '),
+        ...(names && { roles: names.join(' ') }),
+        ...(enabled !== undefined && { enabled }),
       };
       const reason = { type: 'user.changed', by: actorOf(principal), detail };
       return viewUser(await users.change(principal.tenant, id, wanted, reason));
@@ -163,6 +168,8 @@ export function createAdministration(access: Access) {
       principal: Principal,
       { name, admin, password }: { name: string; admin: string; password: string },
     ) {
+      // Before the tenant is there, which could not be made a second time.
+      parseAccessName(admin, 'user name');
       const passwordHash = await passwords.hash(password);
       const tenant = await tenants.create(name, actorOf(principal));
       const reason = { type: 'user.created', by: actorOf(principal) };

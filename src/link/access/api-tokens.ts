@@ -77,7 +77,7 @@ export function createApiTokens(options: ApiTokensOptions): ApiTokens {
     async issue(holder, { name, roles: wanted, lifetimeMs }) {
       parseAccessName(name, 'token name');
       await requireOwnRights(holder, wanted);
-      if (lifetimeMs < 60_000 || lifetimeMs > longestApiTokenMs)
+      if (!Number.isSafeInteger(lifetimeMs) || lifetimeMs < 60_000 || lifetimeMs > longestApiTokenMs)
         throw new RollcallError('REQUEST_INVALID', 'an API token lasts a minute to 366 days');
       const { tenant, id: subject } = holder;
       const signed = await tokens.sign({ subject, audience, tenant, roles: wanted, lifetimeMs });

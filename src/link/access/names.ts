@@ -16,6 +16,15 @@ export function isAccessName(text: string): boolean {
   return namePattern.test(text);
 }
 
+/** In one request, or of one account: more are a mistake, or meant to cost. */
+const mostNames = 100;
+
+/** Throws REQUEST_INVALID for a list of names that is too long. `what` is "roles". */
+export function requireFew(names: readonly string[], what: string): void {
+  if (names.length <= mostNames) return;
+  throw new RollcallError('REQUEST_INVALID', `at most ${mostNames} ${what} at a time`);
+}
+
 export function nameTaken(what: string, name: string): RollcallError {
   return new RollcallError('NAME_TAKEN', `there is a ${what} named ${name} already`);
 }

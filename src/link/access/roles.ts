@@ -8,7 +8,7 @@ import { defaultTenant } from '../../protocol/limits.js';
 import type { Audit, By } from '../audit/audit.js';
 import { tenantPrefix } from '../store/keys.js';
 import type { Store } from '../store/store.js';
-import { isAccessName, notFound, parseAccessName } from './names.js';
+import { isAccessName, notFound, parseAccessName, requireFew } from './names.js';
 import { builtInRoles, isPermission, linkWide, type Permission } from './permissions.js';
 import { decideRecord, listRecords, putRecord, readRecord } from './records.js';
 
@@ -28,7 +28,7 @@ export interface Roles {
   remove(tenant: string, name: string, by: By): Promise<void>;
   /** What these roles allow together; a role that is not there allows nothing. */
   permissionsOf(tenant: string, names: readonly string[]): Promise<ReadonlySet<Permission>>;
-  /** Throws REQUEST_INVALID naming the roles that are not there. */
+  /** Throws REQUEST_INVALID naming the roles that are not there, or for more than anybody needs. */
   requireAll(tenant: string, names: readonly string[]): Promise<void>;
 }
 
@@ -87,6 +87,7 @@ export function createRoles({ store, audit }: { readonly store: Store; readonly 
       return new Set(found.flatMap(each => each ?? []).filter(each => holds(tenant, each)));
     },
     async requireAll(tenant, names) {
+      requireFew(names, 'roles');
       const found = await Promise.all(names.map(name => find(tenant, name)));
       const missing = names.filter((_, index) => !found[index]);
       if (missing.length === 0) return;
@@ -102,6 +103,7 @@ function holds(tenant: string, permission: Permission): boolean {
 }
 
 function parsePermissions(tenant: string, texts: readonly string[]): Permission[] {
+  requireFew(texts, 'permissions');
   const unknown = texts.filter(text => !isPermission(text) || !holds(tenant, text));
   if (unknown.length > 0) {
     throw new RollcallError('REQUEST_INVALID', `no permission here: ${visibleText(unknown.join(', '))}`, {

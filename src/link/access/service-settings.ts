@@ -30,12 +30,15 @@ export const usualLifetimeMs = 15 * 60_000;
 
 /** Entries in each list. */
 const mostEntries = 64;
+/** The one in use and the next; every login of the service may try each. */
+const mostKeys = 5;
 /** RFC 6749 §3.3: no white space, which divides scopes, no quote and no backslash. */
 const scopePattern = /^[\x21\x23-\x5b\x5d-\x7e]{1,200}$/;
 /** SHA-256, base64url. */
 const thumbprintPattern = /^[A-Za-z0-9_-]{43}$/;
+const longestKey = 2_000;
 /** A private key would be taken for its public part too, and has no business here. */
-const publicKeyPattern = /^-----BEGIN PUBLIC KEY-----\s[A-Za-z0-9+/=\s]{1,4096}-----END PUBLIC KEY-----\s*$/;
+const publicKeyPattern = /^-----BEGIN PUBLIC KEY-----\s[A-Za-z0-9+/=\s]+-----END PUBLIC KEY-----\s*$/;
 
 const settable = [
   'enabled',
@@ -57,18 +60,23 @@ export function pickServiceSettings(settings: ServiceSettings): ServiceSettings 
 /** Throws REQUEST_INVALID. Roles are for others to look up. */
 export function checkServiceSettings(settings: ServiceSettings): void {
   const { audiences = [], scopes = [], addresses = [], publicKeys = [], certificates = [] } = settings;
-  checkEach('audience', audiences, scopePattern);
-  checkEach('scope', scopes, scopePattern);
-  checkEach('public key in PEM', publicKeys, publicKeyPattern);
+  requireAtMost(mostKeys, publicKeys, certificates);
+  checkEach('public key in PEM', publicKeys, publicKeyPattern, longestKey);
   checkEach('SHA-256 of a certificate in base64url', certificates, thumbprintPattern);
-  if (addresses.length > mostEntries) throw tooMany();
+  requireAtMost(mostEntries, audiences, scopes, addresses);
+  audiences.forEach(checkAudience);
+  checkEach('scope', scopes, scopePattern);
   parseAddresses(addresses);
   checkLifetime(settings.tokenLifetimeMs ?? usualLifetimeMs);
 }
 
-function checkEach(what: string, texts: readonly string[], pattern: RegExp): void {
-  if (texts.length > mostEntries) throw tooMany();
-  const unfit = texts.find(text => !pattern.test(text));
+/** Whom a token is for. Throws REQUEST_INVALID. */
+export function checkAudience(audience: string): void {
+  checkEach('audience', [audience], scopePattern);
+}
+
+function checkEach(what: string, texts: readonly string[], pattern: RegExp, longest = 200): void {
+  const unfit = texts.find(text => text.length > longest || !pattern.test(text));
   if (unfit === undefined) return;
   // A private key given by mistake must not end up in a message.
   const shown = unfit.includes('-----') ? 'that' : `"${visibleText(unfit, 60)}"`;
@@ -84,6 +92,7 @@ function checkLifetime(lifetimeMs: number): void {
   });
 }
 
-function tooMany(): RollcallError {
-  return new RollcallError('REQUEST_INVALID', `a list of a service holds at most ${mostEntries} entries`);
+function requireAtMost(most: number, ...lists: readonly (readonly string[])[]): void {
+  if (lists.every(({ length }) => length <= most)) return;
+  throw new RollcallError('REQUEST_INVALID', `this list of a service holds at most ${most} entries`);
 }

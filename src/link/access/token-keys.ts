@@ -15,6 +15,7 @@ import { createTurns } from '../../base/turns.js';
 import type { TokenAlgorithm } from '../../tokens/algorithms.js';
 import type { VerifyingKey } from '../../tokens/check-token.js';
 import type { Jwks } from '../../tokens/jwks.js';
+import { checkAudience } from './service-settings.js';
 import { readKeyFile, refreshSecretBytes, writeKeyFile, type TokenKeyFile } from './token-key-file.js';
 import {
   algorithmOf,
@@ -73,9 +74,9 @@ export interface TokenKeys {
   verifyingKey(audience: string, kid: string, algorithm: TokenAlgorithm): VerifyingKey | undefined;
   /** Public keys alone. */
   jwks(): Jwks;
-  /** REQUEST_INVALID for an audience without secrets, and for the link's own. */
+  /** REQUEST_INVALID for what can be no audience, for one without secrets, and for the link's own. */
   secretOf(audience: string): Promise<readonly AudienceSecret[]>;
-  /** Durable when it resolves. */
+  /** Durable when it resolves. REQUEST_INVALID for what can be no audience. */
   rotate(options?: RotateOptions): Promise<Rotation>;
   /** The newest first. */
   list(): readonly TokenKeyInfo[];
@@ -202,6 +203,7 @@ export async function openTokenKeys(options: TokenKeysOptions): Promise<TokenKey
     },
     jwks: () => ({ keys: file.keys.filter(key => !isOver(key)).flatMap(publicOf) }),
     async secretOf(audience) {
+      checkAudience(audience);
       if (audience === ownAudience || algorithmFor(audience) !== 'HS256') throw noSecret();
       await currentKey({ algorithm: 'HS256', audience });
       return file.keys
@@ -210,6 +212,7 @@ export async function openTokenKeys(options: TokenKeysOptions): Promise<TokenKey
     },
     async rotate({ audience, dropOld = false } = {}) {
       if (audience === undefined) return rotateScopes(() => true, dropOld);
+      checkAudience(audience);
       const scope = scopeOf(algorithmFor(audience), audience);
       const rotation = await rotateScopes(key => isOfScope(key, scope), dropOld);
       if (rotation.made.length > 0) return rotation;

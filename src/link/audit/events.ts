@@ -57,8 +57,9 @@ const mostEntries = 1000;
 const mostScanned = 10_000;
 const scannedAtOnce = 500;
 
-/** One page of the entries that fit. */
+/** One page of the entries that fit; REQUEST_INVALID for a query that no entry could. */
 export async function listEventPage(store: Store, tenant: string, query: EventPageQuery): Promise<EventPage> {
+  checkQuery(query);
   const { newestFirst = false } = query;
   const limit = Math.min(query.limit, mostEntries);
   const prefix = logOf(tenant);
@@ -83,6 +84,21 @@ export async function listEventPage(store: Store, tenant: string, query: EventPa
     if (some.length < scannedAtOnce) return { entries, damaged, next: undefined };
   }
   return { entries, damaged, next: at };
+}
+
+const longestText = 200;
+/** Of fifteen digits, as many as a number in a key has room for, and more than there will be. */
+const largest = 1e15 - 1;
+
+function checkQuery({ limit, from, since, until, typePrefix, subject, by }: EventPageQuery): void {
+  for (const [name, value] of Object.entries({ limit, from, since, until })) {
+    if (value === undefined || (Number.isInteger(value) && value >= 0 && value <= largest)) continue;
+    throw new RollcallError('REQUEST_INVALID', `${name} wants a whole number`);
+  }
+  for (const [name, text] of Object.entries({ typePrefix, subject, by })) {
+    if (text === undefined || text.length <= longestText) continue;
+    throw new RollcallError('REQUEST_INVALID', `${name} wants a text of at most ${longestText} characters`);
+  }
 }
 
 function startOf(prefix: string, at: number | undefined, newestFirst: boolean): string {

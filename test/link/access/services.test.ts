@@ -56,6 +56,10 @@ void t.test('settings that are not fit to be are refused when made and when chan
     { publicKeys: [privatePem] },
     { publicKeys: ['ssh-ed25519 AAAA'] },
     { certificates: ['sha256:00'] },
+    { certificates: Array<string>(6).fill('a'.repeat(43)) },
+    { publicKeys: Array.from({ length: 6 }, publicPem) },
+    { publicKeys: [publicPem().replace('KEY-----\n', `KEY-----\n${'A'.repeat(2_000)}`)] },
+    { roles: Array<string>(101).fill('viewer') },
   ];
   for (const settings of unfit) {
     const text = JSON.stringify(settings).slice(0, 60);

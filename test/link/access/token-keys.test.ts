@@ -130,6 +130,11 @@ void t.test('the secret of the link’s own audience never leaves it', async t =
   const { keys } = await open(t, { algorithms: { usual: 'HS256', byAudience: {} }, ownAudience: 'rollcall' });
   t.equal((await keys.signingKey('rollcall')).algorithm, 'HS256');
   await t.rejects(keys.secretOf('rollcall'), { code: 'REQUEST_INVALID' });
+  for (const none of ['', 'two words', 'x'.repeat(201)]) {
+    await t.rejects(keys.secretOf(none), { code: 'REQUEST_INVALID' }, 'nor is one made for what is none');
+    await t.rejects(keys.rotate({ audience: none }), { code: 'REQUEST_INVALID' });
+  }
+  t.equal(keys.list().length, 1);
   t.same(keys.jwks(), { keys: [] });
 });
 

@@ -367,4 +367,9 @@ void t.test('pages from either end, with filters, each looking at a bounded numb
   t.strictSame(first, { entries: [], damaged: [], next: 10_000 });
   t.equal((await listEventPage(store, 'c', { limit: 10, by: 'nobody', from: first.next })).next, undefined);
   t.equal((await listEventPage(store, 'c', { limit: 5000 })).entries.length, 1000, 'no page is longer');
+  for (const unfit of [
+    ...[{ from: -1 }, { from: 1e15 }, { since: 0.5 }, { until: NaN }, { limit: Infinity }],
+    ...[{ by: 'x'.repeat(201) }, { subject: 'x'.repeat(201) }, { typePrefix: 'x'.repeat(201) }],
+  ])
+    await t.rejects(listEventPage(store, 'c', { limit: 10, ...unfit }), { code: 'REQUEST_INVALID' });
 });

@@ -422,11 +422,20 @@ void t.test('nobody gives themselves what was not asked for', async t => {
     ['POST /v1/tokens', { name: 'x', roles: [], lifetimeMs: -1 }, /lifetimeMs wants a whole number/],
     ['POST /v1/services', { name: 'x', certificates: Array(6).fill('x') }, /at most 5/],
     ['PUT /v1/roles/x', { permissions: { length: 0 } }, /permissions wants a list/],
+    ['PUT /v1/roles/x', { permissions: Array(101).fill('nodes:read') }, /at most 100 permissions/],
+    ['POST /v1/users', { ...user, password: 'x'.repeat(257) }, /12 to 256 characters/],
+    ['POST /v1/tenants', { name: 'x', admin: 'no name', password }, /no user name/],
+    ['POST /v1/keys/rotate', { audience: 'two words' }, /no audience/],
   ];
   for (const [line, json, title] of unfit) {
     const { status, fields } = await ask(line, { ...operator, json });
     t.match([status, fields['title']], [400, title], `${line} ${JSON.stringify(json).slice(0, 80)}`);
   }
+  t.match(
+    await ask('GET /v1/tenants', operator),
+    { json: { tenants: { length: 1 } } },
+    'a tenant is not made for an admin that cannot be',
+  );
 
   const labels = (raw: string): Promise<RestAnswer> =>
     ask('POST /v1/nodes', { ...operator, raw: `{"publicKey":"${key()}","labels":${raw}}` });

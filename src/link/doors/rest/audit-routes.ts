@@ -18,7 +18,7 @@ const query = objectOf(
     since: number,
     until: number,
     newestFirst: { enum: ['true', 'false'] },
-    typePrefix: text(100),
+    typePrefix: text(200),
     subject: text(200),
     by: text(200),
   },

@@ -13,8 +13,9 @@ export function anyText(longest: number): Schema {
   return { type: 'string', maxLength: longest };
 }
 
-export function listOf(items: Schema, most = 100): Schema {
-  return { type: 'array', items, maxItems: most };
+/** How many there may be is for the domain to say, which knows what each costs. */
+export function listOf(items: Schema): Schema {
+  return { type: 'array', items };
 }
 
 export const flag: Schema = { type: 'boolean' };
