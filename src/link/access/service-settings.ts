@@ -21,7 +21,8 @@ export interface ServiceSetting {
   readonly certificates: readonly string[];
 }
 
-export type ServiceSettings = Partial<ServiceSetting>;
+/** What is not given stays as it is, or as it usually is for a new one. */
+export type ServiceSettings = { readonly [Name in keyof ServiceSetting]?: ServiceSetting[Name] | undefined };
 
 /** RFC 9700 and the like: minutes. A service asks again without anybody noticing. */
 const shortestLifetimeMs = 60_000;
@@ -52,7 +53,7 @@ const settable = [
 ] as const satisfies readonly (keyof ServiceSetting)[];
 
 /** Only what may be set, and only what is: whatever else an object from outside holds stays outside. */
-export function pickServiceSettings(settings: ServiceSettings): ServiceSettings {
+export function pickServiceSettings(settings: ServiceSettings): Partial<ServiceSetting> {
   const entries = settable.map(name => [name, settings[name]] as const);
   return Object.fromEntries(entries.filter(([, value]) => value !== undefined));
 }

@@ -9,6 +9,7 @@
  * the permission that is wanted; with `orOwner` those without it get in too, and are held to what is their own by
  * control.ts.
  */
+import type { AdministrationService } from '../../protocol/generated/rollcall/v1/administration.js';
 import type { ControlService } from '../../protocol/generated/rollcall/v1/control.js';
 import type { EnrollmentService } from '../../protocol/generated/rollcall/v1/enrollment.js';
 import type { LinkService } from '../../protocol/generated/rollcall/v1/link.js';
@@ -39,22 +40,6 @@ export interface Rule {
   readonly access: Access;
   readonly rate: keyof typeof rates;
 }
-
-type PathsOf<Service> = {
-  [Method in keyof Service]: Service[Method] extends { path: infer Path } ? Path : never;
-}[keyof Service];
-export type MethodPath = PathsOf<EnrollmentService> | PathsOf<LinkService> | PathsOf<ControlService>;
-
-export const methodRules: Readonly<Record<MethodPath, Rule>> = {
-  '/rollcall.v1.Enrollment/Enroll': { access: 'open', rate: 'connection' },
-  '/rollcall.v1.Link/Connect': { access: 'certificate', rate: 'connection' },
-  '/rollcall.v1.Control/RegisterNode': { access: 'nodes:register', rate: 'write' },
-  '/rollcall.v1.Control/GetNode': { access: { orOwner: 'nodes:read' }, rate: 'read' },
-  '/rollcall.v1.Control/ListNodes': { access: { orOwner: 'nodes:read' }, rate: 'read' },
-  '/rollcall.v1.Control/RevokeNode': { access: { orOwner: 'nodes:revoke' }, rate: 'write' },
-  '/rollcall.v1.Control/ListNodeHistory': { access: { orOwner: 'nodes:read' }, rate: 'read' },
-  '/rollcall.v1.Control/WatchNodes': { access: { orOwner: 'nodes:read' }, rate: 'read' },
-};
 
 export const routeRules = {
   'GET /healthz': { access: 'public', rate: 'public' },
@@ -104,3 +89,47 @@ export const routeRules = {
 } as const satisfies Readonly<Record<string, Rule>>;
 
 export type RouteName = keyof typeof routeRules;
+
+type PathsOf<Service> = {
+  [Method in keyof Service]: Service[Method] extends { path: infer Path } ? Path : never;
+}[keyof Service];
+export type MethodPath =
+  | PathsOf<EnrollmentService>
+  | PathsOf<LinkService>
+  | PathsOf<ControlService>
+  | PathsOf<AdministrationService>;
+
+export const methodRules: Readonly<Record<MethodPath, Rule>> = {
+  '/rollcall.v1.Enrollment/Enroll': { access: 'open', rate: 'connection' },
+  '/rollcall.v1.Link/Connect': { access: 'certificate', rate: 'connection' },
+  '/rollcall.v1.Control/RegisterNode': { access: 'nodes:register', rate: 'write' },
+  '/rollcall.v1.Control/GetNode': { access: { orOwner: 'nodes:read' }, rate: 'read' },
+  '/rollcall.v1.Control/ListNodes': { access: { orOwner: 'nodes:read' }, rate: 'read' },
+  '/rollcall.v1.Control/RevokeNode': { access: { orOwner: 'nodes:revoke' }, rate: 'write' },
+  '/rollcall.v1.Control/ListNodeHistory': { access: { orOwner: 'nodes:read' }, rate: 'read' },
+  '/rollcall.v1.Control/WatchNodes': { access: { orOwner: 'nodes:read' }, rate: 'read' },
+  // As the routes that ask the same of the same functions.
+  '/rollcall.v1.Administration/WhoAmI': routeRules['GET /auth/me'],
+  '/rollcall.v1.Administration/GetAssignment': routeRules['GET /v1/assignment'],
+  '/rollcall.v1.Administration/ListUsers': routeRules['GET /v1/users'],
+  '/rollcall.v1.Administration/CreateUser': routeRules['POST /v1/users'],
+  '/rollcall.v1.Administration/ChangeUser': routeRules['PATCH /v1/users/:user'],
+  '/rollcall.v1.Administration/ListRoles': routeRules['GET /v1/roles'],
+  '/rollcall.v1.Administration/DefineRole': routeRules['PUT /v1/roles/:role'],
+  '/rollcall.v1.Administration/RemoveRole': routeRules['DELETE /v1/roles/:role'],
+  '/rollcall.v1.Administration/ListServices': routeRules['GET /v1/services'],
+  '/rollcall.v1.Administration/CreateService': routeRules['POST /v1/services'],
+  '/rollcall.v1.Administration/ChangeService': routeRules['PATCH /v1/services/:service'],
+  '/rollcall.v1.Administration/MakeServiceSecret': routeRules['POST /v1/services/:service/secret'],
+  '/rollcall.v1.Administration/ListTokens': routeRules['GET /v1/tokens'],
+  '/rollcall.v1.Administration/IssueToken': routeRules['POST /v1/tokens'],
+  '/rollcall.v1.Administration/RevokeToken': routeRules['DELETE /v1/tokens/:token'],
+  '/rollcall.v1.Administration/ListTenants': routeRules['GET /v1/tenants'],
+  '/rollcall.v1.Administration/CreateTenant': routeRules['POST /v1/tenants'],
+  '/rollcall.v1.Administration/ListKeys': routeRules['GET /v1/keys'],
+  '/rollcall.v1.Administration/RotateKeys': routeRules['POST /v1/keys/rotate'],
+  '/rollcall.v1.Administration/GetAudienceSecret': routeRules['GET /v1/keys/:audience/secret'],
+  '/rollcall.v1.Administration/ListAuditEvents': routeRules['GET /v1/audit/events'],
+  '/rollcall.v1.Administration/WriteAuditCheckpoint': routeRules['POST /v1/audit/checkpoint'],
+  '/rollcall.v1.Administration/ExportAudit': routeRules['GET /v1/audit/export'],
+};

@@ -4,12 +4,15 @@
  */
 import { randomBytes } from 'node:crypto';
 import { version } from '../../base/version.js';
+import { AdministrationService } from '../../protocol/generated/rollcall/v1/administration.js';
 import { ControlService } from '../../protocol/generated/rollcall/v1/control.js';
 import type { Access } from '../access/access.js';
 import type { Administration } from '../administration.js';
 import type { AuditReading } from '../audit/audit-reading.js';
 import type { Control } from '../control.js';
+import type { Assignment } from './assignment.js';
 import { createDoorkeeper } from './doorkeeper.js';
+import { createAdministrationDoor } from './grpc/administration-door.js';
 import { createControlDoor } from './grpc/control-door.js';
 import { createGrpcDoor } from './grpc/grpc-door.js';
 import { deadlines, type Port, type PortOptions } from './node-port.js';
@@ -17,7 +20,7 @@ import { adminRoutes } from './rest/admin-routes.js';
 import { authRoutes } from './rest/auth-routes.js';
 import { auditRoutes } from './rest/audit-routes.js';
 import { healthRoutes } from './rest/health-routes.js';
-import { nodeRoutes, type Assignment } from './rest/node-routes.js';
+import { nodeRoutes } from './rest/node-routes.js';
 import { openRestDoor } from './rest/rest-door.js';
 import { createListener } from './tls/listener.js';
 
@@ -38,7 +41,8 @@ export interface ControlPortOptions extends PortOptions {
 const streamsPerConnection = 64;
 
 export async function openControlPort(options: ControlPortOptions): Promise<Port> {
-  const { clock, log, metrics, refusals, access, administration, control, assignment } = options;
+  const { clock, log, metrics, refusals, access, administration, auditReading, control, assignment } =
+    options;
   const doorkeeper = createDoorkeeper({
     authenticate: access.authenticate,
     refusals,
@@ -66,13 +70,17 @@ export async function openControlPort(options: ControlPortOptions): Promise<Port
     log,
   });
   door.addService(ControlService, createControlDoor({ control, door, clock, log }));
+  door.addService(
+    AdministrationService,
+    createAdministrationDoor({ administration, audit: auditReading, assignment, door, log }),
+  );
   const rest = await openRestDoor({
     routes: {
       ...healthRoutes({ ready: options.ready, metrics: () => metrics.render() }),
       ...authRoutes({ access, administration }),
       ...nodeRoutes({ control, assignment, version, access }),
       ...adminRoutes(administration),
-      ...auditRoutes(options.auditReading),
+      ...auditRoutes(auditReading),
     },
     doorkeeper,
     log,

@@ -1,5 +1,5 @@
 /** `rollcall.v1.Control`: thin translations of src/link/control.ts. The guard has settled who asks already. */
-import { Metadata, type handleUnaryCall, type ServerWritableStream } from '@grpc/grpc-js';
+import { Metadata, type ServerWritableStream } from '@grpc/grpc-js';
 import { RollcallError } from '../../../base/errors.js';
 import type { Clock } from '../../../base/clock.js';
 import type { Log } from '../../../base/log.js';
@@ -8,13 +8,14 @@ import type {
   NodeEvent,
   WatchNodesRequest,
 } from '../../../protocol/generated/rollcall/v1/control.js';
-import { toGrpcStatus } from '../../../protocol/status.js';
-import { may, notAllowed, type Principal } from '../../access/principal.js';
+import { may, notAllowed } from '../../access/principal.js';
 import type { Control } from '../../control.js';
 import type { NodeRecord } from '../../registry/node-record.js';
-import { endCall, logFault } from './call-end.js';
-import type { GrpcDoor } from './grpc-door.js';
+import { endCall } from './call-end.js';
 import { statusOf, toNode, toTransition } from './control-codec.js';
+import type { GrpcDoor } from './grpc-door.js';
+import { waitForReader } from './reader-pace.js';
+import { createUnary } from './unary.js';
 
 /** Events waiting for a watcher that does not read; beyond this it is cut off. */
 const longestQueue = 10_000;
@@ -29,18 +30,7 @@ export interface ControlDoorOptions {
 }
 
 export function createControlDoor({ control, door, clock, log }: ControlDoorOptions): ControlServer {
-  function unary<Q, A>(work: (request: Q, principal: Principal) => Promise<A>): handleUnaryCall<Q, A> {
-    return (call, callback) => {
-      work(call.request, door.principalOf(call)).then(
-        answer => callback(null, answer),
-        (error: unknown) => {
-          logFault(log, error, 'a control request');
-          callback(toGrpcStatus(error));
-        },
-      );
-    };
-  }
-
+  const unary = createUnary({ door, log, what: 'a control request' });
   return {
     registerNode: unary(async (request, principal) => toNode(await control.registerNode(principal, request))),
     getNode: unary(async ({ node }, principal) => toNode(await control.getNode(principal, node))),
@@ -107,19 +97,9 @@ export function createControlDoor({ control, door, clock, log }: ControlDoorOpti
     do {
       const page = await control.listNodes(principal, pageOf(1000, pageToken));
       page.nodes.filter(({ id }) => !changed.has(id)).forEach(send);
-      await hasRoom(call);
+      await waitForReader(call);
       pageToken = page.nextPageToken;
     } while (pageToken !== '' && !call.cancelled);
-  }
-}
-
-/** A snapshot goes as fast as its reader reads. */
-async function hasRoom(call: ServerWritableStream<WatchNodesRequest, NodeEvent>): Promise<void> {
-  while (call.writableNeedDrain && !call.cancelled) {
-    await new Promise<void>(resolve => {
-      call.once('drain', resolve);
-      call.once('cancelled', resolve);
-    });
   }
 }
 

@@ -126,7 +126,8 @@ export function createGrpcDoor(options: GrpcDoorOptions): GrpcDoor {
     interceptors: [guard],
     'grpc.max_concurrent_streams': options.streamsPerConnection,
     'grpc.max_receive_message_length': limits.messageBytes,
-    'grpc.max_send_message_length': limits.messageBytes * 16,
+    // What clients of gRPC take unless told otherwise.
+    'grpc.max_send_message_length': 4 * 1024 * 1024,
     'grpc-node.max_session_memory': 2,
     'grpc.enable_channelz': 0,
   });

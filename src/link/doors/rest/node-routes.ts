@@ -11,19 +11,12 @@ import {
   type NodeStatusName,
 } from '../../registry/node-record.js';
 import type { RouteName } from '../access-table.js';
+import type { Assignment } from '../assignment.js';
 import { known } from './auth-routes.js';
 import type { Exchange, Route } from './rest-door.js';
 import { anyText, flag, objectOf, text } from './schemas.js';
 
 type NodeRoute = Extract<RouteName, `${string} /v1/${'nodes' | 'node' | 'link' | 'assignment'}${string}`>;
-
-/** Where a program finds the link for nodes; one entry for each link there is. */
-export interface Assignment {
-  readonly trustDomain: string;
-  readonly links: readonly { readonly address: string }[];
-  /** PEM. */
-  readonly serverRoots: string;
-}
 
 export interface NodeRouteOptions {
   readonly control: Control;

@@ -1,0 +1,136 @@
+/** What administration and the audit log give ⇄ the messages of `rollcall.v1.Administration`. */
+import type { AuditEntry, AuditValue } from '../../../audit-log/entry.js';
+import type { Checkpoint } from '../../../audit-log/checkpoint.js';
+import type * as wire from '../../../protocol/generated/rollcall/v1/administration.js';
+import type { ApiToken } from '../../access/api-tokens.js';
+import type { Role } from '../../access/roles.js';
+import type { ServiceSettings } from '../../access/services.js';
+import type { Tenant } from '../../access/tenants.js';
+import type { TokenKeyInfo } from '../../access/token-keys.js';
+import type { Administration, ServiceView, UserRequest, UserView } from '../../administration.js';
+import type { EventPage, EventPageQuery } from '../../audit/events.js';
+import type { Assignment } from '../assignment.js';
+
+type CallerView = ReturnType<Administration['describe']>;
+
+export function toCaller({ roles, expiresAt, ...caller }: CallerView): wire.Caller {
+  return { ...caller, roles: [...roles], expiresAtMs: BigInt(expiresAt) };
+}
+
+export function toAssignment(tenant: string, assignment: Assignment): wire.Assignment {
+  const { trustDomain, links, serverRoots } = assignment;
+  return { tenant, trustDomain, linkAddresses: links.map(({ address }) => address), serverRoots };
+}
+
+export function toUser({ roles, createdAt, ...user }: UserView): wire.User {
+  return { ...user, roles: [...roles], createdAtMs: BigInt(createdAt) };
+}
+
+/** What a bool cannot leave out is asked for only when it is true. */
+export function readUserRequest(request: wire.ChangeUserRequest): UserRequest {
+  const { roles, enabled, endSessions, password, removeSecondFactor } = request;
+  return {
+    roles: roles?.texts,
+    enabled,
+    endSessions: endSessions || undefined,
+    password,
+    removeSecondFactor: removeSecondFactor || undefined,
+  };
+}
+
+export function toRole({ name, permissions, builtIn }: Role): wire.Role {
+  return { name, permissions: [...permissions], builtIn };
+}
+
+export function toService(service: ServiceView): wire.Service {
+  const { id, name, enabled, roles, audiences, scopes, addresses, publicKeys, certificates } = service;
+  return {
+    id,
+    name,
+    enabled,
+    roles: [...roles],
+    audiences: [...audiences],
+    scopes: [...scopes],
+    addresses: [...addresses],
+    tokenLifetimeMs: BigInt(service.tokenLifetimeMs),
+    publicKeys: [...publicKeys],
+    certificates: [...certificates],
+    secrets: service.secrets,
+    createdAtMs: BigInt(service.createdAt),
+    validAfterMs: BigInt(service.validAfter),
+  };
+}
+
+/** No settings are settings that say nothing. */
+export function readServiceSettings(settings: wire.ServiceSettings = {}): ServiceSettings {
+  return {
+    enabled: settings.enabled,
+    roles: settings.roles?.texts,
+    audiences: settings.audiences?.texts,
+    scopes: settings.scopes?.texts,
+    addresses: settings.addresses?.texts,
+    tokenLifetimeMs: numberOf(settings.tokenLifetimeMs),
+    publicKeys: settings.publicKeys?.texts,
+    certificates: settings.certificates?.texts,
+  };
+}
+
+export function toApiToken({ roles, createdAt, expiresAt, ...token }: ApiToken): wire.ApiToken {
+  return { ...token, roles: [...roles], createdAtMs: BigInt(createdAt), expiresAtMs: BigInt(expiresAt) };
+}
+
+export function toTenant({ name, createdAt }: Tenant): wire.Tenant {
+  return { name, createdAtMs: BigInt(createdAt) };
+}
+
+export function toTokenKey({ kid, algorithm, audience, createdAt, retiredAt }: TokenKeyInfo): wire.TokenKey {
+  return {
+    kid,
+    algorithm,
+    audience: audience ?? '',
+    createdAtMs: BigInt(createdAt),
+    retiredAtMs: BigInt(retiredAt ?? 0),
+  };
+}
+
+export function readEventQuery(request: wire.ListAuditEventsRequest): EventPageQuery {
+  const { limit, from, sinceMs, untilMs, newestFirst, typePrefix, subject, by } = request;
+  return {
+    limit: limit || 100,
+    from: numberOf(from),
+    since: numberOf(sinceMs),
+    until: numberOf(untilMs),
+    newestFirst,
+    typePrefix,
+    subject: subject || undefined,
+    by: by || undefined,
+  };
+}
+
+export function toEventPage({ entries, damaged, next }: EventPage): wire.ListAuditEventsResponse {
+  return {
+    entries: entries.map(toAuditEntry),
+    damaged: damaged.map(BigInt),
+    next: next === undefined ? undefined : BigInt(next),
+  };
+}
+
+function toAuditEntry({ seq, at, detail, ...entry }: AuditEntry): wire.AuditEntry {
+  const values = Object.entries(detail).map(([name, value]) => [name, toAuditValue(value)] as const);
+  return { ...entry, seq: BigInt(seq), atMs: BigInt(at), detail: Object.fromEntries(values) };
+}
+
+function toAuditValue(value: AuditValue): wire.AuditValue {
+  if (typeof value === 'string') return { value: { $case: 'text', value } };
+  if (typeof value === 'number') return { value: { $case: 'number', value } };
+  return { value: { $case: 'flag', value } };
+}
+
+export function toCheckpoint({ seq, at, ...checkpoint }: Checkpoint): wire.Checkpoint {
+  return { ...checkpoint, seq: BigInt(seq), atMs: BigInt(at) };
+}
+
+/** Beyond 2⁵³ it is not exact, and far beyond whatever is taken. */
+function numberOf(value: bigint | undefined): number | undefined {
+  return value === undefined ? undefined : Number(value);
+}

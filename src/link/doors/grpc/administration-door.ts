@@ -1,0 +1,129 @@
+/**
+ * `rollcall.v1.Administration`: thin translations of src/link/administration.ts and of the audit log, as the routes
+ * below /v1 are. The guard has settled who asks already; whose tenant it is comes from there alone.
+ */
+import type { ServerWritableStream } from '@grpc/grpc-js';
+import type { Log } from '../../../base/log.js';
+import type {
+  AdministrationServer,
+  ExportAuditRequest,
+  ExportedLine,
+} from '../../../protocol/generated/rollcall/v1/administration.js';
+import type { Administration } from '../../administration.js';
+import type { AuditReading } from '../../audit/audit-reading.js';
+import type { Assignment } from '../assignment.js';
+import {
+  readEventQuery,
+  readServiceSettings,
+  readUserRequest,
+  toApiToken,
+  toAssignment,
+  toCaller,
+  toCheckpoint,
+  toEventPage,
+  toRole,
+  toService,
+  toTenant,
+  toTokenKey,
+  toUser,
+} from './administration-codec.js';
+import { endCall, logFault } from './call-end.js';
+import type { GrpcDoor } from './grpc-door.js';
+import { waitForReader } from './reader-pace.js';
+import { createUnary } from './unary.js';
+
+export interface AdministrationDoorOptions {
+  readonly administration: Administration;
+  readonly audit: AuditReading;
+  readonly assignment: () => Assignment;
+  readonly door: Pick<GrpcDoor, 'principalOf'>;
+  readonly log: Log;
+}
+
+export function createAdministrationDoor(options: AdministrationDoorOptions): AdministrationServer {
+  const { administration, audit, assignment, door, log } = options;
+  const what = 'an administration request';
+  const unary = createUnary({ door, log, what });
+
+  async function exportAudit(call: ServerWritableStream<ExportAuditRequest, ExportedLine>): Promise<void> {
+    for await (const line of audit.exportLines(door.principalOf(call).tenant)) {
+      if (call.cancelled) return;
+      call.write({ line });
+      await waitForReader(call);
+    }
+    call.end();
+  }
+
+  return {
+    whoAmI: unary((_, by) => toCaller(administration.describe(by))),
+    getAssignment: unary((_, { tenant }) => toAssignment(tenant, assignment())),
+
+    listUsers: unary(async (_, by) => ({ users: (await administration.listUsers(by)).map(toUser) })),
+    createUser: unary(async (request, by) => toUser(await administration.createUser(by, request))),
+    changeUser: unary(async (request, by) =>
+      toUser(await administration.changeUser(by, request.user, readUserRequest(request))),
+    ),
+
+    listRoles: unary(async (_, by) => ({
+      roles: (await administration.listRoles(by)).map(toRole),
+      permissions: administration.permissions(),
+    })),
+    defineRole: unary(async (request, by) => toRole(await administration.defineRole(by, request))),
+    removeRole: unary(async ({ name }, by) => {
+      await administration.removeRole(by, name);
+      return {};
+    }),
+
+    listServices: unary(async (_, by) => ({
+      services: (await administration.listServices(by)).map(toService),
+    })),
+    createService: unary(async ({ name, settings }, by) =>
+      toService(await administration.createService(by, name, readServiceSettings(settings))),
+    ),
+    changeService: unary(async ({ service, settings, endTokens }, by) => {
+      const wanted = { ...readServiceSettings(settings), endTokens };
+      return toService(await administration.changeService(by, service, wanted));
+    }),
+    makeServiceSecret: unary(async (request, by) => {
+      const { service, secret } = await administration.makeServiceSecret(by, request.service);
+      return { service: toService(service), secret };
+    }),
+
+    listTokens: unary(async (_, by) => ({ tokens: (await administration.listTokens(by)).map(toApiToken) })),
+    issueToken: unary(async ({ name, roles, lifetimeMs }, by) => {
+      const wanted = { name, roles, lifetimeMs: Number(lifetimeMs) };
+      const { record, token } = await administration.issueToken(by, wanted);
+      return { record: toApiToken(record), token };
+    }),
+    revokeToken: unary(async ({ id }, by) => {
+      await administration.revokeToken(by, id);
+      return {};
+    }),
+
+    listTenants: unary(async () => ({ tenants: (await administration.listTenants()).map(toTenant) })),
+    createTenant: unary(async (request, by) => toTenant(await administration.createTenant(by, request))),
+
+    listKeys: unary(() => ({ keys: administration.listKeys().map(toTokenKey) })),
+    rotateKeys: unary(async (request, by) => {
+      const { made, retired, dropped } = await administration.rotateKeys(by, request);
+      return {
+        made: made.map(toTokenKey),
+        retired: retired.map(toTokenKey),
+        dropped: dropped.map(toTokenKey),
+      };
+    }),
+    getAudienceSecret: unary(async ({ audience }) => ({
+      secrets: [...(await administration.secretOf(audience))],
+    })),
+
+    listAuditEvents: unary(async (request, { tenant }) =>
+      toEventPage(await audit.listEvents(tenant, readEventQuery(request))),
+    ),
+    writeAuditCheckpoint: unary(async (_, { tenant }) => toCheckpoint(await audit.checkpoint(tenant))),
+    exportAudit: call =>
+      void exportAudit(call).catch((error: unknown) => {
+        logFault(log, error, what);
+        endCall(call, error);
+      }),
+  };
+}

@@ -1,0 +1,33 @@
+/** Calls of one request and one answer: who asks is looked up, and what goes wrong is told, in one place for every service. */
+import type { handleUnaryCall } from '@grpc/grpc-js';
+import type { Log } from '../../../base/log.js';
+import { toGrpcStatus } from '../../../protocol/status.js';
+import type { Principal } from '../../access/principal.js';
+import { logFault } from './call-end.js';
+import type { GrpcDoor } from './grpc-door.js';
+
+export type Unary = <Q, A>(
+  work: (request: Q, principal: Principal) => A | Promise<A>,
+) => handleUnaryCall<Q, A>;
+
+export interface UnaryOptions {
+  readonly door: Pick<GrpcDoor, 'principalOf'>;
+  readonly log: Log;
+  /** As the log calls what failed: "a control request". */
+  readonly what: string;
+}
+
+/** Gives what makes a handler of some work. */
+export function createUnary({ door, log, what }: UnaryOptions): Unary {
+  return work => (call, callback) => {
+    Promise.resolve()
+      .then(() => work(call.request, door.principalOf(call)))
+      .then(
+        answer => callback(null, answer),
+        (error: unknown) => {
+          logFault(log, error, what);
+          callback(toGrpcStatus(error));
+        },
+      );
+  };
+}
