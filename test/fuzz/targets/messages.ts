@@ -3,6 +3,12 @@ import { logVerbosity, Metadata, setLogVerbosity } from '@grpc/grpc-js';
 import fc from 'fast-check';
 import { errorCodes, RollcallError } from '../../../src/base/errors.js';
 import {
+  ChangeServiceRequest,
+  ChangeUserRequest,
+  ListAuditEventsRequest,
+  RotateKeysRequest,
+} from '../../../src/protocol/generated/rollcall/v1/administration.js';
+import {
   GetNodeRequest,
   ListNodeHistoryRequest,
   ListNodesRequest,
@@ -134,6 +140,24 @@ export const controlRequests: readonly Kind[] = [
   kind<WatchNodesRequest>(WatchNodesRequest, { snapshot: true }),
 ];
 
+/** Those with more than texts in them. */
+const administrationRequests: readonly Kind[] = [
+  kind<ChangeUserRequest>(ChangeUserRequest, {
+    ...{ user: 'ann', roles: { texts: ['viewer', ''] }, enabled: false, endSessions: true },
+    ...{ password: 'é', removeSecondFactor: true },
+  }),
+  kind<ChangeServiceRequest>(ChangeServiceRequest, {
+    service: 'trainer',
+    settings: { enabled: true, scopes: { texts: [] }, tokenLifetimeMs: (1n << 64n) - 1n },
+    endTokens: true,
+  }),
+  kind<RotateKeysRequest>(RotateKeysRequest, { audience: '', dropOld: true }),
+  kind<ListAuditEventsRequest>(ListAuditEventsRequest, {
+    ...{ limit: 4_294_967_295, from: (1n << 64n) - 1n, sinceMs: -1n, untilMs: 0n, newestFirst: true },
+    ...{ typePrefix: 'node.', subject: 'x', by: 'é' },
+  }),
+];
+
 /** The kind is chosen by the first byte, the message follows. */
 function decoding(name: string, kinds: readonly Kind[]): Target {
   const pool = kinds.flatMap(({ samples }) => samples);
@@ -249,6 +273,7 @@ export const messageTargets = [
   decoding('EnrollRequest.decode', [enrollRequests]),
   decoding('NodeFrame.decode', [nodeFrames]),
   decoding('Control requests, decode', controlRequests),
+  decoding('Administration requests, decode', administrationRequests),
   decoding('EnrollResponse and LinkFrame, decode', [enrollResponses, linkFrames]),
   stated,
   heard,
