@@ -124,6 +124,7 @@ export const methodRules: Readonly<Record<MethodPath, Rule>> = {
   '/rollcall.v1.Administration/ListTokens': routeRules['GET /v1/tokens'],
   '/rollcall.v1.Administration/IssueToken': routeRules['POST /v1/tokens'],
   '/rollcall.v1.Administration/RevokeToken': routeRules['DELETE /v1/tokens/:token'],
+  '/rollcall.v1.Administration/EndTokens': routeRules['POST /v1/tokens/end'],
   '/rollcall.v1.Administration/ListTenants': routeRules['GET /v1/tenants'],
   '/rollcall.v1.Administration/CreateTenant': routeRules['POST /v1/tenants'],
   '/rollcall.v1.Administration/ListKeys': routeRules['GET /v1/keys'],

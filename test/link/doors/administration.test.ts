@@ -124,6 +124,7 @@ void t.test('every method, once by somebody who may', async t => {
   t.match(await asBob('listTokens', {}), { tokens: [{ name: 'nightly' }] }, 'one’s own');
   t.equal((await call('listTokens', {})).tokens.length, 2, 'or all');
   await asBob('revokeToken', { id: issued.record?.id ?? '' });
+  t.same(await call('endTokens', { beforeMs: 1n }), { beforeMs: 1n });
   t.equal((await ask('GET /auth/me', { token: issued.token })).status, 401);
 
   const { createdAtMs } = await call('createTenant', { name: 'ward', admin: 'wanda', password });
@@ -219,6 +220,7 @@ function twinsOf(id: string): Record<AdministrationMethod, Twin> {
       request: { name, roles: ['viewer'], lifetimeMs: 60_000n },
     },
     revokeToken: { route: 'DELETE /v1/tokens/:token', request: { id } },
+    endTokens: { route: 'POST /v1/tokens/end', request: { beforeMs: 1n }, json: { before: 1 } },
     listTenants: { route: 'GET /v1/tenants', request: {} },
     createTenant: { route: 'POST /v1/tenants', json: tenant, request: tenant },
     listKeys: { route: 'GET /v1/keys', request: {} },

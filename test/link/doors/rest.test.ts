@@ -423,7 +423,7 @@ void t.test('nobody gives themselves what was not asked for', async t => {
     ['POST /v1/services', { name: 'x', certificates: Array(6).fill('x') }, /at most 5/],
     ['PUT /v1/roles/x', { permissions: { length: 0 } }, /permissions wants a list/],
     ['PUT /v1/roles/x', { permissions: Array(101).fill('nodes:read') }, /at most 100 permissions/],
-    ['POST /v1/users', { ...user, password: 'x'.repeat(257) }, /12 to 256 characters/],
+    ['POST /v1/users', { ...user, password: 'x'.repeat(257) }, /15 to 256 characters/],
     ['POST /v1/tenants', { name: 'x', admin: 'no name', password }, /no user name/],
     ['POST /v1/keys/rotate', { audience: 'two words' }, /no audience/],
   ];

@@ -99,6 +99,10 @@ export function createAdministrationDoor(options: AdministrationDoorOptions): Ad
       await administration.revokeToken(by, id);
       return {};
     }),
+    endTokens: unary(async ({ beforeMs }, by) => {
+      const { before } = await administration.endTokens(by, Number(beforeMs));
+      return { beforeMs: BigInt(before) };
+    }),
 
     listTenants: unary(async () => ({ tenants: (await administration.listTenants()).map(toTenant) })),
     createTenant: unary(async (request, by) => toTenant(await administration.createTenant(by, request))),

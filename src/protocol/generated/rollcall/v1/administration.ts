@@ -248,6 +248,16 @@ export interface RevokeTokenRequest {
 export interface RevokeTokenResponse {
 }
 
+export interface EndTokensRequest {
+  /** One that has passed. */
+  beforeMs: bigint;
+}
+
+export interface EndTokensResponse {
+  /** Before which none counts now; a later one than was asked for, when there was one. */
+  beforeMs: bigint;
+}
+
 export interface Tenant {
   name: string;
   /** 0 for the default one, which is always there. */
@@ -2485,6 +2495,104 @@ export const RevokeTokenResponse: MessageFns<RevokeTokenResponse> = {
   },
 };
 
+function createBaseEndTokensRequest(): EndTokensRequest {
+  return { beforeMs: 0n };
+}
+
+export const EndTokensRequest: MessageFns<EndTokensRequest> = {
+  encode(message: EndTokensRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.beforeMs !== 0n) {
+      if (BigInt.asIntN(64, message.beforeMs) !== message.beforeMs) {
+        throw new globalThis.Error("value provided for field message.beforeMs of type int64 too large");
+      }
+      writer.uint32(8).int64(message.beforeMs);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): EndTokensRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseEndTokensRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.beforeMs = reader.int64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseEndTokensResponse(): EndTokensResponse {
+  return { beforeMs: 0n };
+}
+
+export const EndTokensResponse: MessageFns<EndTokensResponse> = {
+  encode(message: EndTokensResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.beforeMs !== 0n) {
+      if (BigInt.asIntN(64, message.beforeMs) !== message.beforeMs) {
+        throw new globalThis.Error("value provided for field message.beforeMs of type int64 too large");
+      }
+      writer.uint32(8).int64(message.beforeMs);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): EndTokensResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseEndTokensResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.beforeMs = reader.int64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
 function createBaseTenant(): Tenant {
   return { name: "", createdAtMs: 0n };
 }
@@ -4070,6 +4178,16 @@ export const AdministrationService = {
     responseSerialize: (value: RevokeTokenResponse): Buffer => Buffer.from(RevokeTokenResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): RevokeTokenResponse => RevokeTokenResponse.decode(value),
   },
+  /** Ends every token and session of the tenant that began before a moment, the caller's own too. */
+  endTokens: {
+    path: "/rollcall.v1.Administration/EndTokens" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: EndTokensRequest): Buffer => Buffer.from(EndTokensRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): EndTokensRequest => EndTokensRequest.decode(value),
+    responseSerialize: (value: EndTokensResponse): Buffer => Buffer.from(EndTokensResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): EndTokensResponse => EndTokensResponse.decode(value),
+  },
   listTenants: {
     path: "/rollcall.v1.Administration/ListTenants" as const,
     requestStream: false as const,
@@ -4165,6 +4283,8 @@ export interface AdministrationServer extends UntypedServiceImplementation {
   listTokens: handleUnaryCall<ListTokensRequest, ListTokensResponse>;
   issueToken: handleUnaryCall<IssueTokenRequest, IssueTokenResponse>;
   revokeToken: handleUnaryCall<RevokeTokenRequest, RevokeTokenResponse>;
+  /** Ends every token and session of the tenant that began before a moment, the caller's own too. */
+  endTokens: handleUnaryCall<EndTokensRequest, EndTokensResponse>;
   listTenants: handleUnaryCall<ListTenantsRequest, ListTenantsResponse>;
   createTenant: handleUnaryCall<CreateTenantRequest, Tenant>;
   listKeys: handleUnaryCall<ListKeysRequest, ListKeysResponse>;
@@ -4397,6 +4517,22 @@ export interface AdministrationClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: RevokeTokenResponse) => void,
+  ): ClientUnaryCall;
+  /** Ends every token and session of the tenant that began before a moment, the caller's own too. */
+  endTokens(
+    request: EndTokensRequest,
+    callback: (error: ServiceError | null, response: EndTokensResponse) => void,
+  ): ClientUnaryCall;
+  endTokens(
+    request: EndTokensRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: EndTokensResponse) => void,
+  ): ClientUnaryCall;
+  endTokens(
+    request: EndTokensRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: EndTokensResponse) => void,
   ): ClientUnaryCall;
   listTenants(
     request: ListTenantsRequest,
