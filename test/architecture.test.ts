@@ -52,7 +52,7 @@ function readSource(path: string): SourceFile {
 const floors: readonly (readonly string[])[] = [
   ['base'],
   ['identity', 'protocol'],
-  ['tokens', 'audit-log'],
+  ['tokens', 'audit-log', 'app-package'],
   ['link/store'],
   ['link/audit', 'link/authority', 'link/metrics', 'link/alive', 'link/trust-domain'],
   ['link/registry', 'link/access'],

@@ -5,6 +5,7 @@
 import { Command, CommanderError } from 'commander';
 import { version } from '../base/version.js';
 import { addAccessCommands } from './access/command.js';
+import { addAppCommand } from './app-command.js';
 import { addAuditCommands } from './audit-command.js';
 import { exitCodes, reportFailure, usageError } from './failure.js';
 import { addControlFlags, addNodesCommand, type Acting } from './nodes/command.js';
@@ -90,6 +91,7 @@ function createProgram(shell: Shell, acting: Acting, typed?: string): Command {
     (await import('./audit-control.js')).askAudit(...given),
   );
   addAccessCommands(program, shell, acting, typed);
+  addAppCommand(program, shell, acting);
   addProfileCommand(program, shell, acting);
   addSupernodeAnswer(program);
   return program;

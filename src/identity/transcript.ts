@@ -6,6 +6,7 @@
  * Vectors for other languages: test/vectors/transcript.json.
  */
 import { RollcallError } from '../base/errors.js';
+import { encodeFields } from './fields.js';
 
 export const transcriptLabel = 'rollcall enroll v1';
 
@@ -28,8 +29,8 @@ export interface Transcript {
 /** The bytes to sign. Text is UTF-8, the generation eight bytes big-endian. */
 export function encodeTranscript(transcript: Transcript): Buffer {
   const { role, trustDomain, tenant, bindingType, binding, nonce, nodeKey, sessionKey } = transcript;
-  const generation = encodeGeneration(transcript.generation);
-  const fields = [
+  requireUint64(transcript.generation);
+  return encodeFields([
     transcriptLabel,
     role,
     trustDomain,
@@ -39,23 +40,11 @@ export function encodeTranscript(transcript: Transcript): Buffer {
     nonce,
     nodeKey,
     sessionKey,
-    generation,
-  ];
-  return Buffer.concat(fields.flatMap(withLength));
+    transcript.generation,
+  ]);
 }
 
-function withLength(field: string | Uint8Array): Uint8Array[] {
-  const bytes = typeof field === 'string' ? Buffer.from(field, 'utf8') : field;
-  const length = Buffer.alloc(4);
-  length.writeUInt32BE(bytes.length);
-  return [length, bytes];
-}
-
-function encodeGeneration(generation: bigint): Buffer {
-  if (generation < 0n || generation >= 1n << 64n) {
-    throw new RollcallError('PROTOCOL_INVALID', 'the generation is not an unsigned 64-bit number');
-  }
-  const bytes = Buffer.alloc(8);
-  bytes.writeBigUInt64BE(generation);
-  return bytes;
+function requireUint64(generation: bigint): void {
+  if (generation >= 0n && generation < 1n << 64n) return;
+  throw new RollcallError('PROTOCOL_INVALID', 'the generation is not an unsigned 64-bit number');
 }
