@@ -41,10 +41,7 @@ export async function makeAppKey(shell: Shell, { output, json }: AppKeyFlags): P
     ['Public key', publicPath],
     ['Fingerprint', fingerprint],
   ]);
-  printHint(
-    shell,
-    'nodes run the apps of this key once they are started with --trust-app-signer and the .pub file',
-  );
+  printHint(shell, 'it says who made an app: keep the one, give the .pub file to those who run nodes');
   return exitCodes.done;
 }
 

@@ -40,7 +40,7 @@ void t.test('a key is made once, for its owner alone, in a form other tools read
   t.match(elsewhere, {
     code: 0,
     stdout: /^✅ App key made\.\n {3}Private key {2}.*other\n/,
-    stderr: /--trust-app-signer/,
+    stderr: /give the \.pub file/,
   });
   t.notMatch(elsewhere.stdout + made.stdout, /PRIVATE KEY/);
 });
