@@ -51,7 +51,7 @@ function readSource(path: string): SourceFile {
 /** Floors from the ground up. A file may import from its own room and from lower floors. */
 const floors: readonly (readonly string[])[] = [
   ['base'],
-  ['identity', 'protocol'],
+  ['identity', 'protocol', 'app'],
   ['tokens', 'audit-log', 'app-package'],
   ['link/store'],
   ['link/audit', 'link/authority', 'link/metrics', 'link/alive', 'link/trust-domain'],
