@@ -50,7 +50,7 @@ export interface User {
 export interface NewUser {
   readonly name: string;
   readonly roles: readonly string[];
-  /** 12 to 256 characters. */
+  /** 15 to 256 characters. */
   readonly password: string;
 }
 

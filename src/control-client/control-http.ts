@@ -53,12 +53,27 @@ export async function openLines(target: HttpTarget, question: HttpQuestion): Pro
     const { status, body } = await reached(target, collect(response));
     throw statedBy(parse(body.toString('utf8')), status);
   }
-  return linesOf(response);
+  // The silence of a link that was read from slowly is the reader's own.
+  response.socket.setTimeout(0);
+  return linesOf(target, response);
 }
 
 /** Read from the moment somebody wants the first: before that lines would be lost. */
-async function* linesOf(input: IncomingMessage): AsyncGenerator<string> {
-  yield* createInterface({ input, crlfDelay: Infinity });
+async function* linesOf(target: HttpTarget, input: IncomingMessage): AsyncGenerator<string> {
+  const failed = new Promise<never>((_, reject) => input.once('error', reject));
+  failed.catch(() => undefined);
+  const lines = createInterface({ input, crlfDelay: Infinity });
+  const reading = lines[Symbol.asyncIterator]();
+  try {
+    for (;;) {
+      const next: IteratorResult<string> = await reached(target, Promise.race([reading.next(), failed]));
+      if (next.done) return;
+      yield next.value;
+    }
+  } finally {
+    lines.close();
+    input.destroy();
+  }
 }
 
 function exchange(target: HttpTarget, question: HttpQuestion): Promise<Received> {

@@ -64,7 +64,7 @@ export interface NewNode {
   readonly again?: boolean;
 }
 
-/** A node: its `id`, its name, or its fingerprint. NODE_NOT_FOUND for one that is not there, or not yours to see. */
+/** A node: its `id`, its name, or its fingerprint. NODE_NOT_FOUND for one that is not there; NOT_ALLOWED, there or not, for who may see only its own. */
 export type NodeReference = string | bigint;
 
 export interface Nodes {

@@ -23,6 +23,9 @@ interface Cutoff {
   readonly before: number;
 }
 
+/** A caller whose clock is ahead by this means now, ms. */
+const toleranceMs = 30_000;
+
 const keyOf = (tenant: string): Key => `${tenantPrefix(tenant)}cutoff`;
 
 export interface CutoffOptions {
@@ -42,8 +45,8 @@ export async function openCutoffs({ store, audit, clock }: CutoffOptions): Promi
 
   return {
     of,
-    async raise(tenant, before, by) {
-      if (!Number.isSafeInteger(before) || before < 0 || before > clock.now()) {
+    async raise(tenant, wanted, by) {
+      if (!Number.isSafeInteger(wanted) || wanted < 0 || wanted > clock.now() + toleranceMs) {
         throw new RollcallError(
           'REQUEST_INVALID',
           'tokens can be ended from before now, not from before later',
@@ -52,12 +55,13 @@ export async function openCutoffs({ store, audit, clock }: CutoffOptions): Promi
           },
         );
       }
+      const before = Math.min(wanted, clock.now());
       cutoffs.set(tenant, Math.max(before, of(tenant)));
       await decideRecord<Cutoff, undefined>(store, keyOf(tenant), found => {
         const detail = { before: new Date(before).toISOString() };
         const event = audit.auditChange(tenant, { type: 'tokens.ended', subject: tenant, by, detail });
-        const wanted = { before: Math.max(before, found?.before ?? 0) };
-        return { changes: [putRecord(keyOf(tenant), wanted), event], result: undefined };
+        const cutoff = { before: Math.max(before, found?.before ?? 0) };
+        return { changes: [putRecord(keyOf(tenant), cutoff), event], result: undefined };
       });
       return of(tenant);
     },

@@ -51,8 +51,13 @@ function bounded<T>(map: ReadonlyMap<string, T>, key: string, most: number): str
 }
 
 function add(counts: Counts, reason: string, times: number, address: string, who?: Known): void {
-  const key = bounded(counts, who ? `${who.tenant} ${who.name} ${address}` : address, maxAddresses);
-  const place = key === rest ? { address: rest } : { address, who };
+  const ownKey = who ? `${who.tenant} ${who.name} ${address}` : address;
+  const hasPlace = counts.has(ownKey) || counts.size < maxAddresses;
+  // Those without a place are counted together, still in the log of their tenant.
+  const place = hasPlace
+    ? { address, who }
+    : { address: rest, who: who && { tenant: who.tenant, name: rest } };
+  const key = hasPlace ? ownKey : `${place.who?.tenant ?? ''} ${rest}`;
   const { reasons } = counts.get(key) ?? { reasons: new Map<string, number>() };
   counts.set(key, { ...place, reasons });
   const why = bounded(reasons, reason, maxReasons);
@@ -61,7 +66,9 @@ function add(counts: Counts, reason: string, times: number, address: string, who
 
 export function createRefusalCounter(options: RefusalOptions): RefusalCounter {
   const { clock, store, audit, log, tenant = 'default' } = options;
-  let counts: Counts = new Map();
+  // Apart, so that a crowd of strangers does not push out those who have a name.
+  let strangers: Counts = new Map();
+  let known: Counts = new Map();
   let closing: Promise<void> | undefined;
   let writing: Promise<void> = Promise.resolve();
   const timer = clock.every(periodMs, () => void flush());
@@ -73,10 +80,11 @@ export function createRefusalCounter(options: RefusalOptions): RefusalCounter {
   }
 
   async function writeCounts(): Promise<void> {
-    if (counts.size === 0) return;
-    const taken = counts;
-    counts = new Map();
-    const changes = [...taken.values()].map(({ address, who, reasons }) =>
+    const taken = [...strangers.values(), ...known.values()];
+    if (taken.length === 0) return;
+    strangers = new Map();
+    known = new Map();
+    const changes = taken.map(({ address, who, reasons }) =>
       audit.auditChange(who?.tenant ?? tenant, {
         ...(who
           ? {
@@ -93,14 +101,14 @@ export function createRefusalCounter(options: RefusalOptions): RefusalCounter {
       await store.commit(changes);
     } catch (error) {
       log.warn({ err: error }, 'could not write the counts of refused enrollments; keeping them');
-      for (const { address, who, reasons } of taken.values()) {
-        for (const [reason, times] of reasons) add(counts, reason, times, address, who);
+      for (const { address, who, reasons } of taken) {
+        for (const [reason, times] of reasons) add(who ? known : strangers, reason, times, address, who);
       }
     }
   }
 
   return {
-    count: (address, reason, who) => add(counts, reason, 1, address, who),
+    count: (address, reason, who) => add(who ? known : strangers, reason, 1, address, who),
     flush,
     close() {
       timer.cancel();

@@ -51,17 +51,21 @@ export async function openControlPort(options: ControlPortOptions): Promise<Port
   });
   const door = createGrpcDoor({
     listener: () => listener,
-    async admit(rule, metadata, connection) {
+    async admit(rule, metadata, connection, again) {
       const userAgent = metadata.get('user-agent')[0]?.toString() ?? '';
-      const principal = await doorkeeper.admit(rule, {
-        authorization: metadata.get('authorization')[0]?.toString(),
-        certificate: options.requestCertificate ? connection.peerCertificate : undefined,
-        origin: {
-          address: connection.remoteAddress,
-          requestId: randomBytes(8).toString('hex'),
-          userAgent: userAgent.slice(0, 200),
+      const principal = await doorkeeper.admit(
+        rule,
+        {
+          authorization: metadata.get('authorization')[0]?.toString(),
+          certificate: options.requestCertificate ? connection.peerCertificate : undefined,
+          origin: {
+            address: connection.remoteAddress,
+            requestId: randomBytes(8).toString('hex'),
+            userAgent: userAgent.slice(0, 200),
+          },
         },
-      });
+        again,
+      );
       if (principal) connection.authenticated = true;
       return principal;
     },

@@ -11,8 +11,11 @@ import type { RefusalCounter } from '../audit/refusals.js';
 import { rates, type Access, type Rule } from './access-table.js';
 
 export interface Doorkeeper {
-  /** Gives who asks, where that is to be known. Throws TOKEN_REFUSED, NOT_ALLOWED or RATE_LIMITED. */
-  admit(rule: Rule, credentials: Credentials): Promise<Principal | undefined>;
+  /**
+   * Gives who asks, where that is to be known. Throws TOKEN_REFUSED, NOT_ALLOWED or RATE_LIMITED. What is asked `again`
+   * of a request that was let in before does not count as another.
+   */
+  admit(rule: Rule, credentials: Credentials, again?: boolean): Promise<Principal | undefined>;
   /** Tells of somebody who was let in and then asked for what is not theirs; any other error is nobody's business. */
   tellRefused(principal: Principal | undefined, error: { readonly code: string }): void;
 }
@@ -74,10 +77,10 @@ export function createDoorkeeper({
 
   return {
     tellRefused,
-    async admit({ access, rate }, credentials) {
+    async admit({ access, rate }, credentials, again = false) {
       const { address } = credentials.origin;
       const principal = await identify(access, credentials);
-      countRequest(principal ? `${principal.tenant} ${principal.id}` : address, rate);
+      if (!again) countRequest(principal ? `${principal.tenant} ${principal.id}` : address, rate);
       try {
         if (principal) requireRight(principal, access);
       } catch (error) {

@@ -244,3 +244,22 @@ void t.test('refusals that the store does not take are kept for the next minute'
   test.match(await events(), [{ subject: 'a', detail: { X: 2 } }]);
   await counter.close();
 });
+
+void t.test(
+  'a crowd of strangers does not hide who was refused by name, nor one tenant another',
+  async test => {
+    const { counter, power } = createCounter();
+    for (let index = 0; index < 5000; index++) counter.count(`address ${index}`, 'TOKEN_REFUSED');
+    counter.count('10.0.0.9', 'NOT_ALLOWED', { tenant: 'acme', name: 'eve' });
+    for (let index = 0; index < 5000; index++)
+      counter.count(`address ${index}`, 'NOT_ALLOWED', { tenant: 'umbrella', name: 'mal' });
+    counter.count('10.0.0.8', 'NOT_ALLOWED', { tenant: 'acme', name: 'late' });
+    await counter.close();
+    const told = await listEvents(power.store, 'acme', { limit: 10 });
+    test.match(told, [
+      { type: 'request.refused', by: 'eve', subject: 'eve', address: '10.0.0.9', detail: { NOT_ALLOWED: 1 } },
+      { type: 'request.refused', by: 'other', subject: 'other', detail: { NOT_ALLOWED: 1 } },
+    ]);
+    test.equal(told.length, 2);
+  },
+);

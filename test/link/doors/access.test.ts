@@ -3,6 +3,10 @@
  * that is added is held to the same.
  */
 import t from 'tap';
+import { once } from 'node:events';
+import { connect as connectHttp2, type IncomingHttpHeaders } from 'node:http2';
+import { request } from 'node:https';
+import type { TLSSocket } from 'node:tls';
 import { permissionNames } from '../../../src/link/access/permissions.js';
 import {
   methodRules,
@@ -450,4 +454,60 @@ void t.test('where everything wants a token, what is public does too', async t =
     t.equal(fields['code'] === 'TOKEN_REFUSED', rule.access !== 'open', name);
   }
   t.equal((await askStrict('GET /healthz', { token: strict.token })).text, 'ok\n');
+});
+
+void t.test('a call that is held open until its caller may no more does nothing', async t => {
+  const own = await startTestLink(t);
+  const { users, passwords, apiTokens } = own.link.access;
+  const { port } = own.link.addresses.control;
+  const password = 'correct horse battery';
+  const passwordHash = await passwords.hash(password);
+  const user = { name: 'held', roles: ['admin'], passwordHash };
+  const { id } = await users.create('default', user, { type: 'user.created', by: 'test' });
+  const askOwn = restCalls(t, port, own.ca);
+  const form = { grant_type: 'password', client_id: 'rollcall-cli', username: 'held', password };
+  const authorization = `Bearer ${(await askOwn('POST /auth/token', { form })).fields['access_token'] ?? ''}`;
+
+  const session = connectHttp2(`https://localhost:${port}`, { ca: own.ca });
+  t.teardown(() => session.destroy());
+  const open = () => {
+    const stream = session.request({
+      ...{ ':method': 'POST', ':path': '/rollcall.v1.Administration/ListUsers', te: 'trailers' },
+      ...{ 'content-type': 'application/grpc', authorization },
+    });
+    const code = new Promise<string>(resolve => {
+      const read = (fields: IncomingHttpHeaders): void => {
+        const { 'grpc-status': status, 'rollcall-code': stated = status } = fields;
+        if (status !== undefined) resolve(String(stated));
+      };
+      stream.on('response', read).on('trailers', read);
+    });
+    stream.resume();
+    return { stream, code };
+  };
+  const message = Buffer.alloc(5);
+  const held = open();
+  const body = JSON.stringify({ name: 'thief', roles: ['admin'], lifetimeMs: 86_400_000 });
+  const upload = request({
+    ...{ host: 'localhost', port, ca: own.ca, method: 'POST', path: '/v1/tokens' },
+    headers: { authorization, 'content-type': 'application/json', 'content-length': body.length },
+  });
+  const status = new Promise<number>((resolve, reject) => {
+    upload.on('response', response => resolve(response.resume().statusCode ?? 0)).on('error', reject);
+  });
+  upload.flushHeaders();
+  const [socket] = (await once(upload, 'socket')) as [TLSSocket];
+  await once(socket, 'secureConnect');
+  // By the time that these are answered, what was sent before has been read.
+  const next = open();
+  next.stream.end(message);
+  t.equal(await next.code, '0');
+  for (let turns = 0; turns < 20; turns += 1) await askOwn('GET /healthz');
+
+  await users.change('default', id, { endSessions: true }, { type: 'user.changed', by: 'test' });
+  held.stream.end(message);
+  upload.end(body);
+  t.equal(await held.code, 'TOKEN_REFUSED');
+  t.equal(await status, 401);
+  t.notOk((await apiTokens.list('default')).some(({ name }) => name === 'thief'));
 });

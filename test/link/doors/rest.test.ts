@@ -647,6 +647,8 @@ void t.test('tokens and sessions from before a moment end together', async t => 
   t.equal((await askOwn('POST /auth/token', { form: refresh })).status, 400);
   const opened = await openCutoffs({ store, audit: createAudit({ clock: ownClock }), clock: ownClock });
   t.same([opened.of('default'), opened.of('other')], [before, 0], 'kept over a restart');
+  const ahead = await opened.raise('other', ownClock.now() + 20_000, 'test');
+  t.equal(ahead, ownClock.now(), 'a clock that is a little ahead means now');
 });
 
 void t.test(

@@ -69,8 +69,9 @@ export function createControlDoor({ control, door, clock, log }: ControlDoorOpti
     };
     // What has changed since a page was read is newer than the page.
     const changed = new Set<bigint>();
+    let isListing = call.request.snapshot;
     const stop = control.watchNodes(principal, node => {
-      if (call.request.snapshot) changed.add(node.id);
+      if (isListing) changed.add(node.id);
       send(node);
     });
     // A watch lasts; the right to it may not.
@@ -100,6 +101,8 @@ export function createControlDoor({ control, door, clock, log }: ControlDoorOpti
       await waitForReader(call);
       pageToken = page.nextPageToken;
     } while (pageToken !== '' && !call.cancelled);
+    isListing = false;
+    changed.clear();
   }
 }
 

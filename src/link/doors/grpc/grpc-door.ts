@@ -27,11 +27,15 @@ import { endSessionsBetweenReads, gateStreams, watchMessages } from './stream-ga
 
 export interface GrpcDoorOptions {
   readonly listener: () => Pick<Listener, 'find'>;
-  /** Lets the call in or throws; undefined where the rule asks for nothing. Gives who asks. */
+  /**
+   * Lets the call in or throws; undefined where the rule asks for nothing. Gives who asks. `again` for a call that was
+   * let in before, which counts once.
+   */
   readonly admit: (
     rule: Rule,
     metadata: Metadata,
     connection: Connection,
+    again?: boolean,
   ) => Promise<Principal | undefined> | undefined;
   /** Somebody who was let in asked for what is not theirs. */
   readonly onNotAllowed?: (principal: Principal | undefined) => void;
@@ -85,7 +89,7 @@ export function createGrpcDoor(options: GrpcDoorOptions): GrpcDoor {
                 forward(metadata);
                 return;
               }
-              admissions.set(metadata, async () => options.admit(rule, metadata, connection));
+              admissions.set(metadata, async () => options.admit(rule, metadata, connection, true));
               admission
                 .then(principal => {
                   if (principal) principals.set(metadata, principal);
@@ -95,6 +99,20 @@ export function createGrpcDoor(options: GrpcDoorOptions): GrpcDoor {
             } catch (error) {
               refuse(error);
             }
+          },
+          // A call may be held open before it says what it wants: what counts is what its caller may do then.
+          onReceiveMessage(message, forward) {
+            const readmit = asked && admissions.get(asked);
+            if (!readmit) {
+              forward(message);
+              return;
+            }
+            readmit()
+              .then(principal => {
+                if (asked && principal) principals.set(asked, principal);
+                forward(message);
+              })
+              .catch((error: unknown) => call.sendStatus(toGrpcStatus(error)));
           },
           // Comes once at the end of every call, however it ended.
           onCancel() {
@@ -126,8 +144,8 @@ export function createGrpcDoor(options: GrpcDoorOptions): GrpcDoor {
     interceptors: [guard],
     'grpc.max_concurrent_streams': options.streamsPerConnection,
     'grpc.max_receive_message_length': limits.messageBytes,
-    // What clients of gRPC take unless told otherwise.
-    'grpc.max_send_message_length': 4 * 1024 * 1024,
+    // A page of a thousand nodes with all the labels there may be; many clients take 4 MiB and ask for smaller pages.
+    'grpc.max_send_message_length': 32 * 1024 * 1024,
     'grpc-node.max_session_memory': 2,
     'grpc.enable_channelz': 0,
   });

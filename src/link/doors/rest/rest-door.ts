@@ -9,6 +9,7 @@ import { TLSSocket } from 'node:tls';
 import fastify, { type FastifyReply, type FastifyRequest, type FastifySchema } from 'fastify';
 import { RollcallError, toRollcallError } from '../../../base/errors.js';
 import type { Log } from '../../../base/log.js';
+import type { Credentials } from '../../access/authenticate.js';
 import type { Origin, Principal } from '../../access/principal.js';
 import { routeRules, type RouteName } from '../access-table.js';
 import type { Doorkeeper } from '../doorkeeper.js';
@@ -108,6 +109,11 @@ export async function openRestDoor({ routes, doorkeeper, log }: RestDoorOptions)
   for (const [name, route] of Object.entries(routes) as [RouteName, Route][]) {
     const [method = '', url = ''] = name.split(' ');
     const admitted = new WeakMap<FastifyRequest, Principal | undefined>();
+    const credentialsOf = (request: FastifyRequest): Credentials => ({
+      authorization: routeRules[name].access === 'open' ? undefined : request.headers.authorization,
+      origin: originOf(request),
+      certificate: certificateOf(request),
+    });
     app.route({
       method,
       url,
@@ -119,12 +125,12 @@ export async function openRestDoor({ routes, doorkeeper, log }: RestDoorOptions)
         else sendProblem(reply, error, log);
       },
       async onRequest(request) {
-        const credentials = {
-          authorization: routeRules[name].access === 'open' ? undefined : request.headers.authorization,
-          origin: originOf(request),
-          certificate: certificateOf(request),
-        };
-        admitted.set(request, await doorkeeper.admit(routeRules[name], credentials));
+        admitted.set(request, await doorkeeper.admit(routeRules[name], credentialsOf(request)));
+      },
+      // The body may have been held back: what counts is what its sender may do now.
+      async preHandler(request) {
+        if (request.body === undefined || !admitted.get(request)) return;
+        admitted.set(request, await doorkeeper.admit(routeRules[name], credentialsOf(request), true));
       },
       handler: async (request, reply) =>
         route.answer({
