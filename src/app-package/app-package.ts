@@ -40,7 +40,6 @@ const manifestBytes = 64 * 1024;
 /** Reads every file once; nothing is kept of their content. REQUEST_INVALID for a folder that is no app. */
 export async function packApp(folder: string, limits: PackLimits = packLimits): Promise<AppPackage> {
   const paths = await listPaths(folder, limits);
-  if (!paths.includes(manifestFile)) throw notAnApp(`there is no ${manifestFile} in it`, 'every app has one');
   const files: AppFile[] = [];
   let sizeBytes = 0;
   let manifest: AppManifest | undefined;

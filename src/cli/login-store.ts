@@ -5,12 +5,12 @@
  */
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { isRollcallError, RollcallError, systemErrorCode } from '../base/errors.js';
+import { isRollcallError, RollcallError } from '../base/errors.js';
 import { makeSecretFolder, readSecretFile, writeWholeFile } from '../base/secret-file.js';
 import { askHttp } from '../control-client/control-http.js';
 import type { HttpTarget } from '../control-client/http-target.js';
 import type { TokenSource } from '../control-client/tokens.js';
-import { configFolder } from './profile.js';
+import { configFolder, isMissing } from './profile.js';
 import type { Environment } from './terminal.js';
 
 export interface Login {
@@ -52,10 +52,6 @@ export async function findLogin(environment: Environment, profile: string): Prom
   throw new RollcallError('CONFIG_INVALID', `${path} holds no login`, {
     hint: 'log in again: rollcall login',
   });
-}
-
-function isMissing(error: unknown): boolean {
-  return ['ENOENT', 'ENOTDIR'].includes(systemErrorCode(error) ?? '');
 }
 
 export async function saveLogin(environment: Environment, profile: string, login: Login): Promise<void> {

@@ -60,7 +60,8 @@ export async function readProfiles(environment: Environment): Promise<Profiles> 
   }
 }
 
-function isMissing(error: unknown): boolean {
+/** There is no such file, or no folder that could hold it. */
+export function isMissing(error: unknown): boolean {
   return ['ENOENT', 'ENOTDIR'].includes(systemErrorCode(error) ?? '');
 }
 

@@ -60,19 +60,10 @@ export async function openLines(target: HttpTarget, question: HttpQuestion): Pro
 
 /** Read from the moment somebody wants the first: before that lines would be lost. */
 async function* linesOf(target: HttpTarget, input: IncomingMessage): AsyncGenerator<string> {
-  const failed = new Promise<never>((_, reject) => input.once('error', reject));
-  failed.catch(() => undefined);
-  const lines = createInterface({ input, crlfDelay: Infinity });
-  const reading = lines[Symbol.asyncIterator]();
   try {
-    for (;;) {
-      const next: IteratorResult<string> = await reached(target, Promise.race([reading.next(), failed]));
-      if (next.done) return;
-      yield next.value;
-    }
-  } finally {
-    lines.close();
-    input.destroy();
+    yield* createInterface({ input, crlfDelay: Infinity });
+  } catch (error) {
+    throw await explain(target, error);
   }
 }
 
@@ -85,9 +76,13 @@ async function reached<T>(target: HttpTarget, asking: Promise<T>): Promise<T> {
   try {
     return await asking;
   } catch (error) {
-    if (error instanceof RollcallError) throw error;
-    throw await diagnose(target, systemErrorCode(error) ?? 'the connection failed');
+    throw await explain(target, error);
   }
+}
+
+async function explain(target: HttpTarget, error: unknown): Promise<RollcallError> {
+  if (error instanceof RollcallError) return error;
+  return diagnose(target, systemErrorCode(error) ?? 'the connection failed');
 }
 
 /** Sends the question; resolves when the answer begins. */

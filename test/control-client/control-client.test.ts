@@ -3,9 +3,12 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { createServer } from 'node:https';
+import type { AddressInfo } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { isRollcallError } from '../../src/base/errors.js';
+import { systemRandom } from '../../src/base/random.js';
 import { formatAddress } from '../../src/base/settings.js';
 import type * as answers from '../../src/control-client/answers.js';
 import {
@@ -16,12 +19,14 @@ import {
   type ControlClientOptions,
   type Node,
 } from '../../src/control-client/control-client.js';
+import { openLines } from '../../src/control-client/control-http.js';
 import { toSpkiPem } from '../../src/identity/private-key.js';
 import type { ApiToken } from '../../src/link/access/api-tokens.js';
 import type { Role } from '../../src/link/access/roles.js';
 import type { AudienceSecret, Rotation, TokenKeyInfo } from '../../src/link/access/token-keys.js';
 import type { Tenant } from '../../src/link/access/tenants.js';
 import type { Administration, ServiceView, UserView } from '../../src/link/administration.js';
+import { makeDevelopmentCertificates } from '../../src/link/authority/development.js';
 import { makeFolder } from '../harness/folder.js';
 import { newKey, startTestLink, writeCertificates } from '../harness/test-link.js';
 import { issueToken, makeUser } from '../harness/operator.js';
@@ -356,4 +361,26 @@ void t.test('a program that imports rollcall/control runs, and ends once it lets
   };
   const types = await readFile(join(root, exports['./control']?.types ?? ''), 'utf8');
   t.match(types, 'export declare class ControlClient');
+});
+
+void t.test('lines that are cut off in the middle end in an error of ours', async t => {
+  const now = Date.now();
+  const { ca, server } = makeDevelopmentCertificates({ hosts: [], days: 1, now, random: systemRandom });
+  const cutting = createServer({ cert: server.certificate, key: server.key }, (_, response) => {
+    response.writeHead(200, { 'content-length': 1_000 });
+    response.write('one\ntwo\nthr', () => setImmediate(() => response.socket?.destroy()));
+  });
+  await new Promise<void>(resolve => cutting.listen(0, '127.0.0.1', resolve));
+  t.teardown(() => cutting.close());
+  const { port } = cutting.address() as AddressInfo;
+  const address = { host: '127.0.0.1', port };
+  const roots = Buffer.from(ca.certificate);
+  const names = { address: 'address', roots: 'rootCertificates' };
+  const target = { address, addressText: `127.0.0.1:${port}`, roots, rootsPath: 'roots', names };
+  const read: string[] = [];
+  const reading = async (): Promise<void> => {
+    for await (const line of await openLines(target, { method: 'GET', path: '/' })) read.push(line);
+  };
+  await t.rejects(reading(), { name: 'RollcallError', code: 'LINK_UNREACHABLE' });
+  t.same(read.slice(0, 2), ['one', 'two']);
 });

@@ -9,7 +9,6 @@ import { TLSSocket } from 'node:tls';
 import fastify, { type FastifyReply, type FastifyRequest, type FastifySchema } from 'fastify';
 import { RollcallError, toRollcallError } from '../../../base/errors.js';
 import type { Log } from '../../../base/log.js';
-import type { Credentials } from '../../access/authenticate.js';
 import type { Origin, Principal } from '../../access/principal.js';
 import { routeRules, type RouteName } from '../access-table.js';
 import type { Doorkeeper } from '../doorkeeper.js';
@@ -109,11 +108,16 @@ export async function openRestDoor({ routes, doorkeeper, log }: RestDoorOptions)
   for (const [name, route] of Object.entries(routes) as [RouteName, Route][]) {
     const [method = '', url = ''] = name.split(' ');
     const admitted = new WeakMap<FastifyRequest, Principal | undefined>();
-    const credentialsOf = (request: FastifyRequest): Credentials => ({
-      authorization: routeRules[name].access === 'open' ? undefined : request.headers.authorization,
-      origin: originOf(request),
-      certificate: certificateOf(request),
-    });
+    /** Whoever is not let in is told of by the doorkeeper, and is nobody known from then on. */
+    async function admit(request: FastifyRequest, again: boolean): Promise<void> {
+      admitted.delete(request);
+      const credentials = {
+        authorization: routeRules[name].access === 'open' ? undefined : request.headers.authorization,
+        origin: originOf(request),
+        certificate: certificateOf(request),
+      };
+      admitted.set(request, await doorkeeper.admit(routeRules[name], credentials, again));
+    }
     app.route({
       method,
       url,
@@ -124,13 +128,10 @@ export async function openRestDoor({ routes, doorkeeper, log }: RestDoorOptions)
         if (route.sendError) route.sendError(reply, error);
         else sendProblem(reply, error, log);
       },
-      async onRequest(request) {
-        admitted.set(request, await doorkeeper.admit(routeRules[name], credentialsOf(request)));
-      },
+      onRequest: request => admit(request, false),
       // The body may have been held back: what counts is what its sender may do now.
       async preHandler(request) {
-        if (request.body === undefined || !admitted.get(request)) return;
-        admitted.set(request, await doorkeeper.admit(routeRules[name], credentialsOf(request), true));
+        if (request.body !== undefined && admitted.get(request)) await admit(request, true);
       },
       handler: async (request, reply) =>
         route.answer({
