@@ -7,9 +7,9 @@ import { randomNodeId } from '../src/identity/node-id.js';
 import { createAudit, type Audit } from '../src/link/audit/audit.js';
 import { registeredNode } from '../src/link/registry/status.js';
 import { changesOf } from '../src/link/registry/transitions.js';
-import { openLevelStore } from '../src/link/store/level.js';
-import { prepareStore } from '../src/link/store/schema.js';
-import type { Change } from '../src/link/store/store.js';
+import { openLevelStore } from '../src/store/level.js';
+import { prepareStore } from '../src/store/schema.js';
+import type { Change } from '../src/store/store.js';
 import { defaultTenant } from '../src/protocol/limits.js';
 import type { Workplace } from './workplace.js';
 

@@ -51,12 +51,13 @@ function readSource(path: string): SourceFile {
 /** Floors from the ground up. A file may import from its own room and from lower floors. */
 const floors: readonly (readonly string[])[] = [
   ['base'],
-  ['identity', 'protocol', 'app'],
-  ['tokens', 'audit-log', 'app-package'],
-  ['link/store'],
+  ['identity', 'protocol', 'app', 'store'],
+  ['tokens', 'audit-log', 'app-package', 'objects'],
+  ['app-host'],
   ['link/audit', 'link/authority', 'link/metrics', 'link/alive', 'link/trust-domain'],
   ['link/registry', 'link/access'],
   ['link/sessions', 'link/enrollment'],
+  ['link/runs'],
   ['link/control', 'link/administration'],
   ['link/doors', 'link/config'],
   ['link/link', 'link/check'],
@@ -65,7 +66,7 @@ const floors: readonly (readonly string[])[] = [
 ];
 /** Beside the link, on the same ground; they know nothing of it and of one another. */
 const besideTheLink: readonly string[] = ['node', 'control-client'];
-const besideFloor = 3;
+const besideFloor = 4;
 
 function roomOf(name: string): string {
   const rooms = [...floors.flat(), ...besideTheLink];
@@ -114,7 +115,7 @@ void t.test('no import cycle', t => {
 
 void t.test('a package with one importer has only that one', t => {
   const importers: Readonly<Record<string, RegExp>> = {
-    level: /^link\/store\/level$/,
+    level: /^store\/level$/,
     'node-forge': /^link\/authority\/x509$/,
     '@noble/curves': /^identity\//,
     pino: /^base\/log$/,

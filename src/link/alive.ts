@@ -1,7 +1,7 @@
 /** The stamp that says when the link was last there: after a crash it dates the end of every session. */
 import type { Clock } from '../base/clock.js';
 import type { Log } from '../base/log.js';
-import type { Store } from './store/store.js';
+import type { Store } from '../store/store.js';
 
 const key = 'meta/alive';
 const everyMs = 5_000;

@@ -30,9 +30,9 @@ import { createEnrollments } from './enrollment/enrollments.js';
 import { createMetrics } from './metrics.js';
 import { createRegistry, type Registry } from './registry/registry.js';
 import { createSessions } from './sessions/sessions.js';
-import { measureCommits } from './store/measured.js';
-import { prepareStore } from './store/schema.js';
-import type { Store } from './store/store.js';
+import { measureCommits } from '../store/measured.js';
+import { prepareStore } from '../store/schema.js';
+import type { Store } from '../store/store.js';
 import { settleTrustDomain } from './trust-domain.js';
 
 export interface LinkOptions {

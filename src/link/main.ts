@@ -9,7 +9,7 @@ import { readSettings } from '../base/settings.js';
 import { checkLink } from './check.js';
 import { findLinkProblems, isUsable, linkSettings, type UsableLinkConfig } from './config.js';
 import { createLink, storeFolder, type Link } from './link.js';
-import { openLevelStore } from './store/level.js';
+import { openLevelStore } from '../store/level.js';
 
 export interface LinkRun {
   /** By setting name. */

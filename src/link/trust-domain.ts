@@ -1,7 +1,7 @@
 /** The trust domain is chosen at the first start and then fixed: it is in every certificate and every signature. */
 import { RollcallError } from '../base/errors.js';
 import type { Random } from '../base/random.js';
-import type { Store } from './store/store.js';
+import type { Store } from '../store/store.js';
 
 const key = 'meta/trust-domain';
 

@@ -18,7 +18,7 @@ import { runCommand } from '../../src/cli/program.js';
 import type { Output } from '../../src/cli/terminal.js';
 import { isUsable, linkSettings } from '../../src/link/config.js';
 import { createLink } from '../../src/link/link.js';
-import { createMemoryStore } from '../../src/link/store/memory.js';
+import { createMemoryStore } from '../../src/store/memory.js';
 import { makeFolder } from '../harness/folder.js';
 import { writeCertificates } from '../harness/test-link.js';
 import { Kept, run, type RunOptions, type Said } from './fixtures/shell.js';

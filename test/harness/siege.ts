@@ -16,7 +16,7 @@ import { formatOpensshPrivate } from '../../src/identity/openssh.js';
 import type { PrivateKey } from '../../src/identity/private-key.js';
 import { listEvents } from '../../src/link/audit/events.js';
 import { storeFolder } from '../../src/link/link.js';
-import { openLevelStore } from '../../src/link/store/level.js';
+import { openLevelStore } from '../../src/store/level.js';
 import { openConnection, type LinkConnection } from '../../src/node/connection.js';
 import type { Enrollment } from '../../src/node/enroll.js';
 import { defaultTenant } from '../../src/protocol/limits.js';

@@ -1,6 +1,6 @@
 /** Stores that behave as disks do on a bad day. */
 import type { Clock } from '../../src/base/clock.js';
-import type { Store } from '../../src/link/store/store.js';
+import type { Store } from '../../src/store/store.js';
 
 /** Every commit takes this long more, ms, by the clock; reads are as quick as ever, as they are on a slow disk. */
 export function slowStore(store: Store, clock: Clock, delayMs: () => number): Store {

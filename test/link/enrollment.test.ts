@@ -6,7 +6,7 @@ import { limits } from '../../src/protocol/limits.js';
 import { createManualClock } from '../harness/manual-clock.js';
 import { makeProof, rawEnrollment } from '../harness/raw-enrollment.js';
 import { enrollOn, newKey, startTestLink, statusName } from '../harness/test-link.js';
-import { createMemoryStore } from '../../src/link/store/memory.js';
+import { createMemoryStore } from '../../src/store/memory.js';
 
 async function codeOf(promise: Promise<unknown>): Promise<ErrorCode | 'nothing'> {
   return promise.then(

@@ -1,8 +1,8 @@
 import t from 'tap';
 import { isRollcallError, type ErrorCode } from '../../src/base/errors.js';
 import { judgeSession } from '../../src/link/sessions/session.js';
-import { createMemoryStore } from '../../src/link/store/memory.js';
-import type { Change, Store } from '../../src/link/store/store.js';
+import { createMemoryStore } from '../../src/store/memory.js';
+import type { Change, Store } from '../../src/store/store.js';
 import { limits } from '../../src/protocol/limits.js';
 import { createManualClock } from '../harness/manual-clock.js';
 import { makeProof, rawEnrollment } from '../harness/raw-enrollment.js';

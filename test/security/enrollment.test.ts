@@ -14,7 +14,7 @@ import { createLog } from '../../src/base/log.js';
 import { formatOpensshPrivate } from '../../src/identity/openssh.js';
 import { toPkcs8Pem, type PrivateKey } from '../../src/identity/private-key.js';
 import { encodeTranscript, transcriptLabel, type Transcript } from '../../src/identity/transcript.js';
-import { createMemoryStore } from '../../src/link/store/memory.js';
+import { createMemoryStore } from '../../src/store/memory.js';
 import { openConnection, type LinkConnection } from '../../src/node/connection.js';
 import type { Session } from '../../src/node/session.js';
 import {

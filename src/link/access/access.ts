@@ -10,7 +10,7 @@ import type { Random } from '../../base/random.js';
 import { defaultTenant } from '../../protocol/limits.js';
 import type { Audit, By } from '../audit/audit.js';
 import type { RefusalCounter } from '../audit/refusals.js';
-import type { Store } from '../store/store.js';
+import type { Store } from '../../store/store.js';
 import { createAccessTokens } from './access-tokens.js';
 import { createAccount, type Account } from './account.js';
 import type { Alerts } from './alerts.js';

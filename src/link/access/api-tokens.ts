@@ -5,8 +5,8 @@
 import type { Clock } from '../../base/clock.js';
 import { RollcallError } from '../../base/errors.js';
 import type { Audit, By } from '../audit/audit.js';
-import { tenantPrefix } from '../store/keys.js';
-import type { Key, Store } from '../store/store.js';
+import { tenantPrefix } from '../../store/keys.js';
+import type { Key, Store } from '../../store/store.js';
 import type { AccessTokens } from './access-tokens.js';
 import { notFound, parseAccessName } from './names.js';
 import { actorOf, notAllowed, type Principal } from './principal.js';

@@ -5,8 +5,8 @@
 import type { Clock } from '../../base/clock.js';
 import { RollcallError } from '../../base/errors.js';
 import type { Audit, By } from '../audit/audit.js';
-import { listTenants, tenantPrefix } from '../store/keys.js';
-import type { Key, Store } from '../store/store.js';
+import { listTenants, tenantPrefix } from '../../store/keys.js';
+import type { Key, Store } from '../../store/store.js';
 import { decideRecord, putRecord, readRecord } from './records.js';
 
 export interface Cutoffs {

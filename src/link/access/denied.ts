@@ -4,8 +4,8 @@
  */
 import type { Clock } from '../../base/clock.js';
 import type { Log } from '../../base/log.js';
-import { padded } from '../store/keys.js';
-import type { Change, Key, Store } from '../store/store.js';
+import { padded } from '../../store/keys.js';
+import type { Change, Key, Store } from '../../store/store.js';
 
 export interface Denied {
   /** Denied from now on, before it is on the disk; durable when it resolves. `more` goes into the same commit. */

@@ -5,7 +5,7 @@
 import type { Clock } from '../../base/clock.js';
 import { defaultTenant } from '../../protocol/limits.js';
 import type { Audit } from '../audit/audit.js';
-import type { Store } from '../store/store.js';
+import type { Store } from '../../store/store.js';
 import type { AccessTokens } from './access-tokens.js';
 import type { Alerts } from './alerts.js';
 import type { Cutoffs } from './cutoffs.js';

@@ -3,7 +3,7 @@
  * means is its owner's business; here is only how it is kept.
  */
 import { isRollcallError, RollcallError } from '../../base/errors.js';
-import type { Change, Expectation, Key, Store, Value } from '../store/store.js';
+import type { Change, Expectation, Key, Store, Value } from '../../store/store.js';
 
 /** Only somebody who changes the same record at the same time makes a second try necessary. */
 const maxTries = 20;

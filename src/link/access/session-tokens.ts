@@ -3,7 +3,7 @@
  * begins in one commit with the event that tells of it: it is whole, or has not been.
  */
 import type { Audit, AuditEvent } from '../audit/audit.js';
-import type { Store } from '../store/store.js';
+import type { Store } from '../../store/store.js';
 import type { AccessTokens, SignedToken } from './access-tokens.js';
 import type { Families, Family, NewFamily } from './families.js';
 

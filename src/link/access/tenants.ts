@@ -5,7 +5,7 @@
 import type { Clock } from '../../base/clock.js';
 import { defaultTenant } from '../../protocol/limits.js';
 import type { Audit, By } from '../audit/audit.js';
-import type { Key, Store } from '../store/store.js';
+import type { Key, Store } from '../../store/store.js';
 import { isAccessName, nameTaken, parseAccessName } from './names.js';
 import { decideRecord, listRecords, putRecord, readRecord } from './records.js';
 

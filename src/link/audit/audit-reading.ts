@@ -1,7 +1,7 @@
 /** What those who may read the audit log of a tenant ask of it: pages, the whole of it, and a signed word on where it ends. */
 import type { Checkpoint } from '../../audit-log/checkpoint.js';
 import { isRollcallError } from '../../base/errors.js';
-import type { Store } from '../store/store.js';
+import type { Store } from '../../store/store.js';
 import type { Checkpoints } from './checkpoints.js';
 import { listEventPage, type EventPage, type EventPageQuery } from './events.js';
 import { exportLines } from './export.js';

@@ -14,7 +14,7 @@ import {
   type AuditValue,
 } from '../../audit-log/entry.js';
 import type { Clock } from '../../base/clock.js';
-import type { Change, Value } from '../store/store.js';
+import type { Change, Value } from '../../store/store.js';
 import { cleanText } from './clean-text.js';
 import { decodeEntry, logOf } from './stored-log.js';
 

@@ -10,8 +10,8 @@ import type { Log } from '../../base/log.js';
 import type { Random } from '../../base/random.js';
 import { createTurns } from '../../base/turns.js';
 import { toSpkiPem } from '../../identity/private-key.js';
-import { listTenants, padded, tenantOf } from '../store/keys.js';
-import type { Key, Store } from '../store/store.js';
+import { listTenants, padded, tenantOf } from '../../store/keys.js';
+import type { Key, Store } from '../../store/store.js';
 import { checkpointsOf, decodeCheckpoint, newestBelow, newestSeq, readEnd } from './stored-log.js';
 import { openCheckpointKey } from './checkpoint-key.js';
 

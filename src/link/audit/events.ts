@@ -4,8 +4,8 @@
  */
 import type { AuditEntry } from '../../audit-log/entry.js';
 import { RollcallError } from '../../base/errors.js';
-import { padded } from '../store/keys.js';
-import type { Store } from '../store/store.js';
+import { padded } from '../../store/keys.js';
+import type { Store } from '../../store/store.js';
 import { decodeEntry, logOf, numberOf } from './stored-log.js';
 
 export interface EventQuery {

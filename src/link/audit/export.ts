@@ -2,8 +2,8 @@
 import { encodeCheckpoint } from '../../audit-log/checkpoint.js';
 import { encodeEntry } from '../../audit-log/entry.js';
 import { encodeDamaged, encodeHeader } from '../../audit-log/export-line.js';
-import { padded } from '../store/keys.js';
-import type { Key, Store, Value } from '../store/store.js';
+import { padded } from '../../store/keys.js';
+import type { Key, Store, Value } from '../../store/store.js';
 
 import { checkpointsOf, decodeCheckpoint, decodeEntry, logOf, newestSeq, numberOf } from './stored-log.js';
 

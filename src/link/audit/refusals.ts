@@ -6,7 +6,7 @@
  */
 import type { Clock } from '../../base/clock.js';
 import type { Log } from '../../base/log.js';
-import type { Store } from '../store/store.js';
+import type { Store } from '../../store/store.js';
 import type { Audit } from './audit.js';
 
 const periodMs = 60_000;

@@ -2,8 +2,8 @@
 import { findCheckpoint, type Checkpoint } from '../../audit-log/checkpoint.js';
 import { findEntry, type AuditEntry } from '../../audit-log/entry.js';
 import { RollcallError } from '../../base/errors.js';
-import { tenantPrefix } from '../store/keys.js';
-import type { Entry, Key, Store, Value } from '../store/store.js';
+import { tenantPrefix } from '../../store/keys.js';
+import type { Entry, Key, Store, Value } from '../../store/store.js';
 
 /** The keys of a tenant's entries begin with this and end with their padded numbers. */
 export function logOf(tenant: string): Key {

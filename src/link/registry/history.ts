@@ -1,5 +1,5 @@
 /** The history of a node's status: newest first to read, and kept within bounds as it grows. */
-import type { Change, Store } from '../store/store.js';
+import type { Change, Store } from '../../store/store.js';
 import { historyKey, historyPrefix, transitionOfKey } from './node-keys.js';
 import { decodeHistoryEntry, type HistoryEntry, type NodeRecord } from './node-record.js';
 import { checkPageSize, makePageToken, readPageToken } from './page-token.js';

@@ -4,8 +4,8 @@
  * every change of status meet on one key, and a count per question would read a million keys.
  */
 import { statusKey } from './node-keys.js';
-import { tenantPrefix } from '../store/keys.js';
-import type { Key, StopWatching, Store, Value } from '../store/store.js';
+import { tenantPrefix } from '../../store/keys.js';
+import type { Key, StopWatching, Store, Value } from '../../store/store.js';
 import { nodeStatusNames, type NodeStatusName } from './node-record.js';
 
 export type NodeCounts = Record<NodeStatusName, number>;

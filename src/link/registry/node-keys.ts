@@ -2,8 +2,8 @@
  * Where a node lies in the store: its record, and the three indexes that are written in the same commit. Ids have 20
  * digits in keys, so that paging by key is paging by id.
  */
-import { padded, tenantPrefix } from '../store/keys.js';
-import type { Change, Key } from '../store/store.js';
+import { padded, tenantPrefix } from '../../store/keys.js';
+import type { Change, Key } from '../../store/store.js';
 import { encodeNodeRecord, type NodeRecord, type NodeStatusName } from './node-record.js';
 
 const idDigits = 20;

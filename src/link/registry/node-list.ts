@@ -2,7 +2,7 @@
  * Pages of nodes in the order of their ids, filtered. One call looks at a bounded number of records and may give a
  * short or even empty page with a token to go on from.
  */
-import type { Store } from '../store/store.js';
+import type { Store } from '../../store/store.js';
 import { idOfKey, nodeKey, nodePrefix, statusKey, statusPrefix } from './node-keys.js';
 import { decodeNodeRecord, nodeStatusNames, type NodeRecord, type NodeStatusName } from './node-record.js';
 import { checkPageSize, makePageToken, readPageToken } from './page-token.js';

@@ -6,7 +6,7 @@ import { randomNodeId } from '../../identity/node-id.js';
 import type { PublicKey } from '../../identity/public-key.js';
 import type { Audit, By } from '../audit/audit.js';
 import { defaultTenant } from '../../protocol/limits.js';
-import type { Change, Expectation, Store, Value } from '../store/store.js';
+import type { Change, Expectation, Store, Value } from '../../store/store.js';
 import { checkLabels, checkName } from './labels.js';
 import { decodeId, fingerprintKey, homeKey, nameKey, nodeKey } from './node-keys.js';
 import { decodeNodeRecord, type NodeRecord } from './node-record.js';

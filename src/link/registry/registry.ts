@@ -11,8 +11,8 @@ import { defaultTenant } from '../../protocol/limits.js';
 import { findNodeId } from '../../identity/node-id.js';
 import type { Audit, By } from '../audit/audit.js';
 import { cleanText } from '../audit/clean-text.js';
-import { allTenants, listTenants, tenantPrefix } from '../store/keys.js';
-import type { StopWatching, Store } from '../store/store.js';
+import { allTenants, listTenants, tenantPrefix } from '../../store/keys.js';
+import type { StopWatching, Store } from '../../store/store.js';
 import { listHistory, type HistoryPage, type HistoryQuery } from './history.js';
 import { createNodeCounter, noNodes, type NodeCounts } from './node-count.js';
 import {

@@ -7,7 +7,7 @@ import { isRollcallError, RollcallError } from '../../base/errors.js';
 import type { Clock } from '../../base/clock.js';
 import { createTurns } from '../../base/turns.js';
 import type { Audit } from '../audit/audit.js';
-import type { Change, Store, Value } from '../store/store.js';
+import type { Change, Store, Value } from '../../store/store.js';
 import { trimHistory, type HistoryBounds } from './history.js';
 import { historyKey, nodeKey, recordChanges } from './node-keys.js';
 import { decodeNodeRecord, encodeHistoryEntry, type NodeRecord } from './node-record.js';

@@ -10,7 +10,7 @@ import type { Principal } from '../../../src/link/access/principal.js';
 import { createRoles } from '../../../src/link/access/roles.js';
 import { createUsers } from '../../../src/link/access/users.js';
 import { createAudit } from '../../../src/link/audit/audit.js';
-import { createMemoryStore } from '../../../src/link/store/memory.js';
+import { createMemoryStore } from '../../../src/store/memory.js';
 import { createManualClock } from '../../harness/manual-clock.js';
 
 const address = '192.0.2.1';

@@ -8,8 +8,8 @@ import { decideRecord, listRecords, putRecord, readRecord } from '../../../src/l
 import { createTenants } from '../../../src/link/access/tenants.js';
 import { createAudit } from '../../../src/link/audit/audit.js';
 import { listEvents } from '../../../src/link/audit/events.js';
-import { createMemoryStore } from '../../../src/link/store/memory.js';
-import { createPowerCutStore } from '../../../src/link/store/power-cut.js';
+import { createMemoryStore } from '../../../src/store/memory.js';
+import { createPowerCutStore } from '../../../src/store/power-cut.js';
 import { createManualClock } from '../../harness/manual-clock.js';
 
 interface Line {

@@ -7,7 +7,7 @@ import type { ServiceSettings } from '../../../src/link/access/service-settings.
 import { createServices, isSecretOf } from '../../../src/link/access/services.js';
 import { createAudit } from '../../../src/link/audit/audit.js';
 import { listEvents } from '../../../src/link/audit/events.js';
-import { createMemoryStore } from '../../../src/link/store/memory.js';
+import { createMemoryStore } from '../../../src/store/memory.js';
 import { createManualClock } from '../../harness/manual-clock.js';
 
 function start() {

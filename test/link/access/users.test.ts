@@ -5,9 +5,9 @@ import { createRoles } from '../../../src/link/access/roles.js';
 import { createUsers, type User, type UserChange } from '../../../src/link/access/users.js';
 import { createAudit } from '../../../src/link/audit/audit.js';
 import { listEvents } from '../../../src/link/audit/events.js';
-import { createMemoryStore } from '../../../src/link/store/memory.js';
-import { createPowerCutStore } from '../../../src/link/store/power-cut.js';
-import type { Store } from '../../../src/link/store/store.js';
+import { createMemoryStore } from '../../../src/store/memory.js';
+import { createPowerCutStore } from '../../../src/store/power-cut.js';
+import type { Store } from '../../../src/store/store.js';
 import { createManualClock } from '../../harness/manual-clock.js';
 
 const reason = { type: 'user.changed', by: 'user:0' };

@@ -7,8 +7,8 @@ import { createAudit, type AuditEvent } from '../../../src/link/audit/audit.js';
 import { listEvents } from '../../../src/link/audit/events.js';
 import { cleanText } from '../../../src/link/audit/clean-text.js';
 import { createRefusalCounter } from '../../../src/link/audit/refusals.js';
-import { createMemoryStore } from '../../../src/link/store/memory.js';
-import { createPowerCutStore } from '../../../src/link/store/power-cut.js';
+import { createMemoryStore } from '../../../src/store/memory.js';
+import { createPowerCutStore } from '../../../src/store/power-cut.js';
 import { verifyChain } from '../../harness/audit-chain.js';
 import { createManualClock } from '../registry/manual-clock.js';
 

@@ -13,10 +13,10 @@ import { createAudit, type AuditEvent } from '../../../src/link/audit/audit.js';
 import { openCheckpoints, type Checkpoints } from '../../../src/link/audit/checkpoints.js';
 import { listEventPage, type EventPageQuery } from '../../../src/link/audit/events.js';
 import { exportLines } from '../../../src/link/audit/export.js';
-import { openLevelStore } from '../../../src/link/store/level.js';
-import { createMemoryStore } from '../../../src/link/store/memory.js';
-import { createPowerCutStore } from '../../../src/link/store/power-cut.js';
-import type { Store } from '../../../src/link/store/store.js';
+import { openLevelStore } from '../../../src/store/level.js';
+import { createMemoryStore } from '../../../src/store/memory.js';
+import { createPowerCutStore } from '../../../src/store/power-cut.js';
+import type { Store } from '../../../src/store/store.js';
 import { createManualClock, type ManualClock } from '../registry/manual-clock.js';
 
 const trustDomain = 'fleet.example';

@@ -6,8 +6,8 @@ import t from 'tap';
 import { isRollcallError } from '../../../src/base/errors.js';
 import { createAudit } from '../../../src/link/audit/audit.js';
 import type { RouteName } from '../../../src/link/doors/access-table.js';
-import { createMemoryStore } from '../../../src/link/store/memory.js';
-import type { Store } from '../../../src/link/store/store.js';
+import { createMemoryStore } from '../../../src/store/memory.js';
+import type { Store } from '../../../src/store/store.js';
 import {
   AdministrationService,
   type ServiceSettings,

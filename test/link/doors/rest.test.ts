@@ -7,8 +7,8 @@ import { makeDevelopmentCertificates } from '../../../src/link/authority/develop
 import { openCutoffs } from '../../../src/link/access/cutoffs.js';
 import { createAudit } from '../../../src/link/audit/audit.js';
 import { listEvents } from '../../../src/link/audit/events.js';
-import { createMemoryStore } from '../../../src/link/store/memory.js';
-import { createPowerCutStore } from '../../../src/link/store/power-cut.js';
+import { createMemoryStore } from '../../../src/store/memory.js';
+import { createPowerCutStore } from '../../../src/store/power-cut.js';
 import { createManualClock } from '../../harness/manual-clock.js';
 import { connectOperator } from '../../harness/operator.js';
 import { restCalls, type RestAnswer } from '../../harness/rest-calls.js';

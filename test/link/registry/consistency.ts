@@ -1,6 +1,6 @@
 /** What must be true of a registry in the store at every moment, whatever was cut short. */
 import { listEvents } from '../../../src/link/audit/events.js';
-import { listTenants, tenantPrefix } from '../../../src/link/store/keys.js';
+import { listTenants, tenantPrefix } from '../../../src/store/keys.js';
 import {
   decodeId,
   fingerprintKey,
@@ -16,7 +16,7 @@ import {
   decodeNodeRecord,
   type NodeRecord,
 } from '../../../src/link/registry/node-record.js';
-import type { Store } from '../../../src/link/store/store.js';
+import type { Store } from '../../../src/store/store.js';
 import { verifyChain } from '../../harness/audit-chain.js';
 
 /** Gives a sentence for everything that does not agree; none when all is well. */

@@ -10,9 +10,9 @@ import { listEvents } from '../../../src/link/audit/events.js';
 import { statusKey } from '../../../src/link/registry/node-keys.js';
 import type { CertificateReference, NodeRecord } from '../../../src/link/registry/node-record.js';
 import { createRegistry, type NodeQuery, type Registry } from '../../../src/link/registry/registry.js';
-import { createMemoryStore } from '../../../src/link/store/memory.js';
-import { createPowerCutStore } from '../../../src/link/store/power-cut.js';
-import type { Store } from '../../../src/link/store/store.js';
+import { createMemoryStore } from '../../../src/store/memory.js';
+import { createPowerCutStore } from '../../../src/store/power-cut.js';
+import type { Store } from '../../../src/store/store.js';
 import { findInconsistencies } from './consistency.js';
 import { createManualClock, type ManualClock } from './manual-clock.js';
 

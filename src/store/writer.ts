@@ -7,7 +7,7 @@
  * When the batch fails, every commit of the group fails and no cache remembers it. Such a commit may still be found
  * once the disk is well again (see backend.ts), so a caller that tries again reads again first.
  */
-import { RollcallError } from '../../base/errors.js';
+import { RollcallError } from '../base/errors.js';
 import type { Backend } from './backend.js';
 import { storeFailure } from './failure.js';
 import { createHeadCache, readHead, type Head } from './log-head.js';

@@ -1,5 +1,5 @@
 /** What a back-end's error means to callers: the disk is full, or the store cannot be used now. */
-import { RollcallError, systemErrorCode } from '../../base/errors.js';
+import { RollcallError, systemErrorCode } from '../base/errors.js';
 
 // LevelDB gives the system's words, not its code: "IO error: …/000003.log: No space left on device".
 const fullWords = /no space left on device|disk quota exceeded|\bENOSPC\b|\bEDQUOT\b/i;

@@ -3,12 +3,12 @@ import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { openLevelStore } from '../../../src/link/store/level.js';
-import { createMemoryStore } from '../../../src/link/store/memory.js';
-import { listTenants, tenantOf, tenantPrefix } from '../../../src/link/store/keys.js';
-import { createPowerCutStore } from '../../../src/link/store/power-cut.js';
-import { prepareStore } from '../../../src/link/store/schema.js';
-import type { Change, Store } from '../../../src/link/store/store.js';
+import { openLevelStore } from '../../src/store/level.js';
+import { createMemoryStore } from '../../src/store/memory.js';
+import { listTenants, tenantOf, tenantPrefix } from '../../src/store/keys.js';
+import { createPowerCutStore } from '../../src/store/power-cut.js';
+import { prepareStore } from '../../src/store/schema.js';
+import type { Change, Store } from '../../src/store/store.js';
 import { testStore } from './conformance.js';
 
 const root = mkdtempSync(join(tmpdir(), 'rollcall-store-'));
@@ -129,7 +129,7 @@ void t.test('level: one process at a time, in a folder of its own', async test =
   const folder = newFolder();
   const store = await openLevelStore(folder);
   test.equal(statSync(folder).mode & 0o777, 0o700);
-  const url = new URL('../../../src/link/store/level.ts', import.meta.url).href;
+  const url = new URL('../../src/store/level.ts', import.meta.url).href;
   const script = `import(${JSON.stringify(url)}).then(({ openLevelStore }) => openLevelStore(${JSON.stringify(folder)}))
     .then(() => console.log('opened'), error => console.log(error.code, error.message, error.hint))`;
   const said = execFileSync(process.execPath, ['--import=tsx', '--input-type=module', '-e', script], {
@@ -176,7 +176,7 @@ async function runWithSmallFiles(test: Test, folder: string): Promise<{ kept: st
     env: {
       ...process.env,
       STORE_FOLDER: folder,
-      STORE_URL: new URL('../../../src/link/store/level.ts', import.meta.url).href,
+      STORE_URL: new URL('../../src/store/level.ts', import.meta.url).href,
     },
     stdio: ['ignore', 'pipe', 'inherit'],
   });

@@ -2,7 +2,7 @@
  * The newest entry of a log, from which the next is made. A log is written by `append` alone; its old entries may be
  * deleted, its newest never, or it would count from 1 again.
  */
-import { RollcallError } from '../../base/errors.js';
+import { RollcallError } from '../base/errors.js';
 import type { Backend } from './backend.js';
 import type { Key, Value } from './store.js';
 

@@ -1,8 +1,8 @@
 /** What every back-end must do. A new one runs this suite and needs no tests of its own for any of it. */
 import fc from 'fast-check';
 import type { Test } from 'tap';
-import { isRollcallError } from '../../../src/base/errors.js';
-import type { Change, Entry, Expectation, Range, Store, Value } from '../../../src/link/store/store.js';
+import { isRollcallError } from '../../src/base/errors.js';
+import type { Change, Entry, Expectation, Range, Store, Value } from '../../src/store/store.js';
 
 export interface OpenedStore {
   readonly store: Store;

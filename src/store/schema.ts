@@ -1,5 +1,5 @@
 /** The version of what the store holds. A new store gets it, an older one is migrated, a newer one is refused. */
-import { RollcallError } from '../../base/errors.js';
+import { RollcallError } from '../base/errors.js';
 import type { Store } from './store.js';
 
 /** Brings a store from one version to the next. It may be cut short and run again, so it must bear being repeated. */

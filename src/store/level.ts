@@ -9,8 +9,8 @@
 import { open, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Level } from 'level';
-import { RollcallError, systemErrorCode } from '../../base/errors.js';
-import { makeSecretFolder } from '../../base/secret-file.js';
+import { RollcallError, systemErrorCode } from '../base/errors.js';
+import { makeSecretFolder } from '../base/secret-file.js';
 import { boundsOf, type Backend, type Operation } from './backend.js';
 import { storeFailure } from './failure.js';
 import type { Entry, Key, Range, Store, Value } from './store.js';

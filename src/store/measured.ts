@@ -1,5 +1,5 @@
 /** A store whose commits are timed. */
-import type { Clock } from '../../base/clock.js';
+import type { Clock } from '../base/clock.js';
 import type { Store } from './store.js';
 
 /** `observe` gets seconds, for commits that succeeded. */
