@@ -47,6 +47,7 @@ function readyFrame(): Uint8Array {
     protocolVersion: protocolVersions[0],
     agentVersion: 'bench',
     nodeClockMs: BigInt(Date.now()),
+    runs: [],
   };
   return NodeFrame.encode({ frame: { $case: 'ready', value } }).finish();
 }

@@ -44,6 +44,8 @@ export const errorCodes = [
   'NODE_NOT_FOUND',
   'NODE_ALREADY_REGISTERED',
   'NODE_NAME_TAKEN',
+  'RUN_REFUSED',
+  'QUEUE_FULL',
   // The store.
   'STORE_CONFLICT',
   'STORE_UNAVAILABLE',

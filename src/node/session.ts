@@ -58,6 +58,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
       protocolVersion: protocolVersions[0],
       agentVersion,
       nodeClockMs: BigInt(Math.round(clock.now())),
+      runs: [],
     },
   });
   return opened;

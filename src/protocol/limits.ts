@@ -5,9 +5,15 @@ export const protocolVersions = [1] as const;
 
 export const limits = {
   /** The largest gRPC message either side takes, bytes. */
-  messageBytes: 64 * 1024,
-  /** Streams at once on one connection: the session and its renewal. */
+  messageBytes: 80 * 1024,
+  /** The largest content that travels within a message; above it is an object. */
+  contentBytes: 64 * 1024,
+  /** The largest piece of an object or of an app in one message. */
+  pieceBytes: 60 * 1024,
+  /** Streams at once on one connection: an enrollment, and a session that is opened. */
   streamsPerConnection: 2,
+  /** The same once there is a session: it, its renewal, and objects that are read and written. */
+  streamsPerSession: 8,
   /** TLS handshake, from the accepted socket, ms. */
   handshakeMs: 5_000,
   /** From the opened Enroll stream to Hello, ms. */

@@ -54,6 +54,8 @@ export const statusTable: Readonly<Record<ErrorCode, Row>> = {
   NODE_NOT_FOUND: { grpc: Status.NOT_FOUND, http: 404 },
   NODE_ALREADY_REGISTERED: conflict,
   NODE_NAME_TAKEN: conflict,
+  RUN_REFUSED: { grpc: Status.FAILED_PRECONDITION, http: 409 },
+  QUEUE_FULL: { grpc: Status.RESOURCE_EXHAUSTED, http: 429 },
   STORE_CONFLICT: { grpc: Status.ABORTED, http: 409 },
   STORE_UNAVAILABLE: unavailable,
   STORE_FULL: { grpc: Status.RESOURCE_EXHAUSTED, http: 507 },

@@ -61,6 +61,6 @@ export function framed(bytes: Uint8Array): Buffer {
 }
 
 export function readyFrame(): Buffer {
-  const value = { protocolVersion: 1, agentVersion: 'raw', nodeClockMs: 0n };
+  const value = { protocolVersion: 1, agentVersion: 'raw', nodeClockMs: 0n, runs: [] };
   return framed(NodeFrame.encode({ frame: { $case: 'ready', value } }).finish());
 }

@@ -227,7 +227,7 @@ void t.test('against a link in a process of its own', async t => {
     const tls = { cert: enrollment.certificateChain.join(''), key: enrollment.sessionKey };
     const frame = (number: number, value: Uint8Array): Buffer => framed(wrapped(number, value));
     const ready = (protocolVersion: number): Buffer => {
-      const value = { protocolVersion, agentVersion: 'raw', nodeClockMs: 0n };
+      const value = { protocolVersion, agentVersion: 'raw', nodeClockMs: 0n, runs: [] };
       return framed(NodeFrame.encode({ frame: { $case: 'ready', value } }).finish());
     };
     for (const [body, code] of [

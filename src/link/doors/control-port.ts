@@ -70,7 +70,7 @@ export async function openControlPort(options: ControlPortOptions): Promise<Port
       return principal;
     },
     onNotAllowed: principal => doorkeeper.tellRefused(principal, { code: 'NOT_ALLOWED' }),
-    streamsPerConnection,
+    streams: { most: streamsPerConnection, on: () => streamsPerConnection },
     log,
   });
   door.addService(ControlService, createControlDoor({ control, door, clock, log }));

@@ -50,7 +50,10 @@ export async function openNodePort(options: NodePortOptions): Promise<Port> {
       if (access === 'open' || access === 'certificate') return undefined;
       throw new Error('no method of the node port takes a token');
     },
-    streamsPerConnection: limits.streamsPerConnection,
+    streams: {
+      most: limits.streamsPerSession,
+      on: ({ authenticated }) => (authenticated ? limits.streamsPerSession : limits.streamsPerConnection),
+    },
     log,
   });
   const linkDoor = createLinkDoor({

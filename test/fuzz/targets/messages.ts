@@ -78,7 +78,7 @@ const nodeFrames = kind<NodeFrame>(
   {
     frame: {
       $case: 'ready',
-      value: { protocolVersion: 1, agentVersion: 'test', nodeClockMs: 1_924_988_400_000n },
+      value: { protocolVersion: 1, agentVersion: 'test', nodeClockMs: 1_924_988_400_000n, runs: [1n] },
     },
   },
   { frame: { $case: 'pong', value: { sequence: (1n << 64n) - 1n } } },

@@ -62,7 +62,7 @@ const proof = EnrollRequest.encode({
   },
 }).finish();
 const ready = NodeFrame.encode({
-  frame: { $case: 'ready', value: { protocolVersion: 1, agentVersion: 'fuzz', nodeClockMs: 0n } },
+  frame: { $case: 'ready', value: { protocolVersion: 1, agentVersion: 'fuzz', nodeClockMs: 0n, runs: [] } },
 }).finish();
 
 const bodies: readonly Buffer[] = [

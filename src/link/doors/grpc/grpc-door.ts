@@ -39,7 +39,8 @@ export interface GrpcDoorOptions {
   ) => Promise<Principal | undefined> | undefined;
   /** Somebody who was let in asked for what is not theirs. */
   readonly onNotAllowed?: (principal: Principal | undefined) => void;
-  readonly streamsPerConnection: number;
+  /** How many at once; it may grow once the peer is known, up to the first number. */
+  readonly streams: { readonly most: number; on(connection: Connection): number };
   readonly log: Log;
 }
 
@@ -134,15 +135,14 @@ export function createGrpcDoor(options: GrpcDoorOptions): GrpcDoor {
     const rule = (methodRules as Readonly<Record<string, Rule | undefined>>)[path];
     if (!connection || !rule)
       throw new RollcallError('INTERNAL', 'the connection or the method is not known');
-    if (connection.calls >= options.streamsPerConnection) {
-      throw new RollcallError('LINK_BUSY', `at most ${options.streamsPerConnection} streams a connection`);
-    }
+    const most = options.streams.on(connection);
+    if (connection.calls >= most) throw new RollcallError('LINK_BUSY', `at most ${most} streams a connection`);
     return { rule, connection };
   }
 
   const server = new Server({
     interceptors: [guard],
-    'grpc.max_concurrent_streams': options.streamsPerConnection,
+    'grpc.max_concurrent_streams': options.streams.most,
     'grpc.max_receive_message_length': limits.messageBytes,
     // A page of a thousand nodes with all the labels there may be; many clients take 4 MiB and ask for smaller pages.
     'grpc.max_send_message_length': 32 * 1024 * 1024,

@@ -12,7 +12,9 @@ import {
   Client,
   type ClientDuplexStream,
   type ClientOptions,
+  type ClientReadableStream,
   type handleBidiStreamingCall,
+  type handleServerStreamingCall,
   makeGenericClientConstructor,
   type Metadata,
   type UntypedServiceImplementation,
@@ -24,7 +26,13 @@ export const protobufPackage = "rollcall.v1";
 export const protobufFileName = "rollcall/v1/link.proto";
 
 export interface NodeFrame {
-  frame?: { $case: "ready"; value: Ready } | { $case: "pong"; value: Pong } | undefined;
+  frame?:
+    | { $case: "ready"; value: Ready }
+    | { $case: "pong"; value: Pong }
+    | { $case: "reply"; value: Reply }
+    | { $case: "progress"; value: Progress }
+    | { $case: "log"; value: NodeLog }
+    | undefined;
 }
 
 export interface LinkFrame {
@@ -33,6 +41,11 @@ export interface LinkFrame {
     | { $case: "ping"; value: Ping }
     | { $case: "trustBundle"; value: TrustBundle }
     | { $case: "drain"; value: Drain }
+    | { $case: "assign"; value: Assign }
+    | { $case: "deliver"; value: Deliver }
+    | { $case: "cancel"; value: Cancel }
+    | { $case: "acknowledge"; value: Acknowledge }
+    | { $case: "logTaken"; value: LogTaken }
     | undefined;
 }
 
@@ -41,6 +54,8 @@ export interface Ready {
   protocolVersion: number;
   agentVersion: string;
   nodeClockMs: bigint;
+  /** The runs this node still keeps something of; it is told which of them are over. At most 1,000. */
+  runs: bigint[];
 }
 
 export interface Pong {
@@ -69,6 +84,137 @@ export interface Drain {
   reconnectAfterMs: number;
 }
 
+/**
+ * What a run is; once a session, before its first Deliver. The signature covers label, name, version and digest
+ * (src/app-package/app-signature.ts); nothing else of a run or of its messages is signed.
+ */
+export interface Assign {
+  run: bigint;
+  appName: string;
+  appVersion: string;
+  /** SHA-256 of the list of files. */
+  appDigest: Buffer;
+  /** SPKI DER of the author's app key. */
+  signer: Buffer;
+  signature: Buffer;
+  /** All files of the app as one object (src/app-package/app-archive.ts), read by Objects.Read. */
+  archive?:
+    | ObjectReference
+    | undefined;
+  /** The settings of the run, a JSON object. */
+  configJson: string;
+}
+
+/** A message for this node. It comes again after every reconnect until its reply was acknowledged. */
+export interface Deliver {
+  run: bigint;
+  /** Numbers of messages are counted in their run, from 1. */
+  message: bigint;
+  /** Names the handler: train, evaluate, query, or one of the app's own. */
+  type: string;
+  group: string;
+  /** How often the link has sent it, this time included. */
+  attempt: number;
+  /** What is left of its time, milliseconds. */
+  ttlMs: bigint;
+  createdAtMs: bigint;
+  body?: Body | undefined;
+}
+
+/** A content of src/app/content.ts: within the frame up to 64 KiB, an object above. */
+export interface Body {
+  body?: { $case: "content"; value: Buffer } | { $case: "object"; value: ObjectReference } | undefined;
+}
+
+export interface ObjectReference {
+  digest: Buffer;
+  sizeBytes: bigint;
+}
+
+/** Sent until it is acknowledged. */
+export interface Reply {
+  run: bigint;
+  message: bigint;
+  outcome?: { $case: "body"; value: Body } | { $case: "error"; value: MessageError } | undefined;
+}
+
+export interface MessageError {
+  /** One of src/app/message-error.ts. */
+  code: string;
+  message: string;
+}
+
+/** For people and progress bars: not stored, and not sent again. */
+export interface Progress {
+  run: bigint;
+  message: bigint;
+  /** 0 to 1. */
+  fraction: number;
+  note: string;
+}
+
+/**
+ * Lines a node half has logged. Sent again after a reconnect until taken; the sequence is that of the first line, counted
+ * in this run on this node from 1.
+ */
+export interface NodeLog {
+  run: bigint;
+  sequence: bigint;
+  lines: LogLine[];
+}
+
+export interface LogLine {
+  atMs: bigint;
+  /** debug, info, warn, error; stdout and stderr for what the process wrote by itself. */
+  level: string;
+  text: string;
+}
+
+export interface Cancel {
+  run: bigint;
+  /** 0: the run is over, and nothing of it need be kept. */
+  message: bigint;
+}
+
+/** The reply is on the disk of the link, or nobody wants it any more: the node may forget it. */
+export interface Acknowledge {
+  run: bigint;
+  message: bigint;
+}
+
+/** Lines up to and with this sequence are on the disk of the link. */
+export interface LogTaken {
+  run: bigint;
+  sequence: bigint;
+}
+
+export interface ReadObjectRequest {
+  run: bigint;
+  digest: Buffer;
+  /** Chunks before this one are there already. */
+  fromChunk: number;
+}
+
+/** Bytes of at most 60 KiB. The first piece of a Read is the manifest, and holds no bytes. */
+export interface ObjectPiece {
+  manifest: Buffer;
+  chunk: number;
+  bytes: Buffer;
+}
+
+export interface WriteObjectRequest {
+  /** In the first message only. */
+  run: bigint;
+  manifest: Buffer;
+  /** In all others. */
+  piece?: ObjectPiece | undefined;
+}
+
+export interface WriteObjectResponse {
+  missingChunks: number[];
+  isStored: boolean;
+}
+
 function createBaseNodeFrame(): NodeFrame {
   return { frame: undefined };
 }
@@ -81,6 +227,15 @@ export const NodeFrame: MessageFns<NodeFrame> = {
         break;
       case "pong":
         Pong.encode(message.frame.value, writer.uint32(18).fork()).join();
+        break;
+      case "reply":
+        Reply.encode(message.frame.value, writer.uint32(26).fork()).join();
+        break;
+      case "progress":
+        Progress.encode(message.frame.value, writer.uint32(34).fork()).join();
+        break;
+      case "log":
+        NodeLog.encode(message.frame.value, writer.uint32(42).fork()).join();
         break;
     }
     return writer;
@@ -115,6 +270,30 @@ export const NodeFrame: MessageFns<NodeFrame> = {
             message.frame = { $case: "pong", value: Pong.decode(reader, reader.uint32()) };
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.frame = { $case: "reply", value: Reply.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.frame = { $case: "progress", value: Progress.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.frame = { $case: "log", value: NodeLog.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -146,6 +325,21 @@ export const LinkFrame: MessageFns<LinkFrame> = {
         break;
       case "drain":
         Drain.encode(message.frame.value, writer.uint32(34).fork()).join();
+        break;
+      case "assign":
+        Assign.encode(message.frame.value, writer.uint32(42).fork()).join();
+        break;
+      case "deliver":
+        Deliver.encode(message.frame.value, writer.uint32(50).fork()).join();
+        break;
+      case "cancel":
+        Cancel.encode(message.frame.value, writer.uint32(58).fork()).join();
+        break;
+      case "acknowledge":
+        Acknowledge.encode(message.frame.value, writer.uint32(66).fork()).join();
+        break;
+      case "logTaken":
+        LogTaken.encode(message.frame.value, writer.uint32(74).fork()).join();
         break;
     }
     return writer;
@@ -196,6 +390,46 @@ export const LinkFrame: MessageFns<LinkFrame> = {
             message.frame = { $case: "drain", value: Drain.decode(reader, reader.uint32()) };
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.frame = { $case: "assign", value: Assign.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.frame = { $case: "deliver", value: Deliver.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.frame = { $case: "cancel", value: Cancel.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.frame = { $case: "acknowledge", value: Acknowledge.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.frame = { $case: "logTaken", value: LogTaken.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -210,7 +444,7 @@ export const LinkFrame: MessageFns<LinkFrame> = {
 };
 
 function createBaseReady(): Ready {
-  return { protocolVersion: 0, agentVersion: "", nodeClockMs: 0n };
+  return { protocolVersion: 0, agentVersion: "", nodeClockMs: 0n, runs: [] };
 }
 
 export const Ready: MessageFns<Ready> = {
@@ -226,6 +460,16 @@ export const Ready: MessageFns<Ready> = {
         throw new globalThis.Error("value provided for field message.nodeClockMs of type int64 too large");
       }
       writer.uint32(24).int64(message.nodeClockMs);
+    }
+    if (message.runs.length !== 0) {
+      writer.uint32(34).fork();
+      for (const v of message.runs) {
+        if (BigInt.asUintN(64, v) !== v) {
+          throw new globalThis.Error("a value provided in array field runs of type uint64 is too large");
+        }
+        writer.uint64(v);
+      }
+      writer.join();
     }
     return writer;
   },
@@ -266,6 +510,24 @@ export const Ready: MessageFns<Ready> = {
 
             message.nodeClockMs = reader.int64() as bigint;
             continue;
+          }
+          case 4: {
+            if (tag === 32) {
+              message.runs.push(reader.uint64() as bigint);
+
+              continue;
+            }
+
+            if (tag === 34) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.runs.push(reader.uint64() as bigint);
+              }
+
+              continue;
+            }
+
+            break;
           }
         }
         if ((tag & 7) === 4 || tag === 0) {
@@ -537,6 +799,1239 @@ export const Drain: MessageFns<Drain> = {
   },
 };
 
+function createBaseAssign(): Assign {
+  return {
+    run: 0n,
+    appName: "",
+    appVersion: "",
+    appDigest: Buffer.alloc(0),
+    signer: Buffer.alloc(0),
+    signature: Buffer.alloc(0),
+    archive: undefined,
+    configJson: "",
+  };
+}
+
+export const Assign: MessageFns<Assign> = {
+  encode(message: Assign, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.run !== 0n) {
+      if (BigInt.asUintN(64, message.run) !== message.run) {
+        throw new globalThis.Error("value provided for field message.run of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.run);
+    }
+    if (message.appName !== "") {
+      writer.uint32(18).string(message.appName);
+    }
+    if (message.appVersion !== "") {
+      writer.uint32(26).string(message.appVersion);
+    }
+    if (message.appDigest.length !== 0) {
+      writer.uint32(34).bytes(message.appDigest);
+    }
+    if (message.signer.length !== 0) {
+      writer.uint32(42).bytes(message.signer);
+    }
+    if (message.signature.length !== 0) {
+      writer.uint32(50).bytes(message.signature);
+    }
+    if (message.archive !== undefined) {
+      ObjectReference.encode(message.archive, writer.uint32(58).fork()).join();
+    }
+    if (message.configJson !== "") {
+      writer.uint32(66).string(message.configJson);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Assign {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAssign();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.run = reader.uint64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.appName = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.appVersion = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.appDigest = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.signer = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.signature = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.archive = ObjectReference.decode(reader, reader.uint32());
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.configJson = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseDeliver(): Deliver {
+  return { run: 0n, message: 0n, type: "", group: "", attempt: 0, ttlMs: 0n, createdAtMs: 0n, body: undefined };
+}
+
+export const Deliver: MessageFns<Deliver> = {
+  encode(message: Deliver, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.run !== 0n) {
+      if (BigInt.asUintN(64, message.run) !== message.run) {
+        throw new globalThis.Error("value provided for field message.run of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.run);
+    }
+    if (message.message !== 0n) {
+      if (BigInt.asUintN(64, message.message) !== message.message) {
+        throw new globalThis.Error("value provided for field message.message of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.message);
+    }
+    if (message.type !== "") {
+      writer.uint32(26).string(message.type);
+    }
+    if (message.group !== "") {
+      writer.uint32(34).string(message.group);
+    }
+    if (message.attempt !== 0) {
+      writer.uint32(40).uint32(message.attempt);
+    }
+    if (message.ttlMs !== 0n) {
+      if (BigInt.asUintN(64, message.ttlMs) !== message.ttlMs) {
+        throw new globalThis.Error("value provided for field message.ttlMs of type uint64 too large");
+      }
+      writer.uint32(48).uint64(message.ttlMs);
+    }
+    if (message.createdAtMs !== 0n) {
+      if (BigInt.asIntN(64, message.createdAtMs) !== message.createdAtMs) {
+        throw new globalThis.Error("value provided for field message.createdAtMs of type int64 too large");
+      }
+      writer.uint32(56).int64(message.createdAtMs);
+    }
+    if (message.body !== undefined) {
+      Body.encode(message.body, writer.uint32(66).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Deliver {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDeliver();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.run = reader.uint64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.message = reader.uint64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.type = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.group = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.attempt = reader.uint32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.ttlMs = reader.uint64() as bigint;
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.createdAtMs = reader.int64() as bigint;
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.body = Body.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseBody(): Body {
+  return { body: undefined };
+}
+
+export const Body: MessageFns<Body> = {
+  encode(message: Body, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    switch (message.body?.$case) {
+      case "content":
+        writer.uint32(10).bytes(message.body.value);
+        break;
+      case "object":
+        ObjectReference.encode(message.body.value, writer.uint32(18).fork()).join();
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Body {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseBody();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.body = { $case: "content", value: Buffer.from(reader.bytes()) };
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.body = { $case: "object", value: ObjectReference.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseObjectReference(): ObjectReference {
+  return { digest: Buffer.alloc(0), sizeBytes: 0n };
+}
+
+export const ObjectReference: MessageFns<ObjectReference> = {
+  encode(message: ObjectReference, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.digest.length !== 0) {
+      writer.uint32(10).bytes(message.digest);
+    }
+    if (message.sizeBytes !== 0n) {
+      if (BigInt.asUintN(64, message.sizeBytes) !== message.sizeBytes) {
+        throw new globalThis.Error("value provided for field message.sizeBytes of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.sizeBytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ObjectReference {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseObjectReference();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.digest = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.sizeBytes = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseReply(): Reply {
+  return { run: 0n, message: 0n, outcome: undefined };
+}
+
+export const Reply: MessageFns<Reply> = {
+  encode(message: Reply, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.run !== 0n) {
+      if (BigInt.asUintN(64, message.run) !== message.run) {
+        throw new globalThis.Error("value provided for field message.run of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.run);
+    }
+    if (message.message !== 0n) {
+      if (BigInt.asUintN(64, message.message) !== message.message) {
+        throw new globalThis.Error("value provided for field message.message of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.message);
+    }
+    switch (message.outcome?.$case) {
+      case "body":
+        Body.encode(message.outcome.value, writer.uint32(26).fork()).join();
+        break;
+      case "error":
+        MessageError.encode(message.outcome.value, writer.uint32(34).fork()).join();
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Reply {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReply();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.run = reader.uint64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.message = reader.uint64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.outcome = { $case: "body", value: Body.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.outcome = { $case: "error", value: MessageError.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseMessageError(): MessageError {
+  return { code: "", message: "" };
+}
+
+export const MessageError: MessageFns<MessageError> = {
+  encode(message: MessageError, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.code !== "") {
+      writer.uint32(10).string(message.code);
+    }
+    if (message.message !== "") {
+      writer.uint32(18).string(message.message);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): MessageError {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseMessageError();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.code = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.message = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseProgress(): Progress {
+  return { run: 0n, message: 0n, fraction: 0, note: "" };
+}
+
+export const Progress: MessageFns<Progress> = {
+  encode(message: Progress, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.run !== 0n) {
+      if (BigInt.asUintN(64, message.run) !== message.run) {
+        throw new globalThis.Error("value provided for field message.run of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.run);
+    }
+    if (message.message !== 0n) {
+      if (BigInt.asUintN(64, message.message) !== message.message) {
+        throw new globalThis.Error("value provided for field message.message of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.message);
+    }
+    if (message.fraction !== 0) {
+      writer.uint32(25).double(message.fraction);
+    }
+    if (message.note !== "") {
+      writer.uint32(34).string(message.note);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Progress {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseProgress();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.run = reader.uint64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.message = reader.uint64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 25) {
+              break;
+            }
+
+            message.fraction = reader.double();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.note = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseNodeLog(): NodeLog {
+  return { run: 0n, sequence: 0n, lines: [] };
+}
+
+export const NodeLog: MessageFns<NodeLog> = {
+  encode(message: NodeLog, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.run !== 0n) {
+      if (BigInt.asUintN(64, message.run) !== message.run) {
+        throw new globalThis.Error("value provided for field message.run of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.run);
+    }
+    if (message.sequence !== 0n) {
+      if (BigInt.asUintN(64, message.sequence) !== message.sequence) {
+        throw new globalThis.Error("value provided for field message.sequence of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.sequence);
+    }
+    for (const v of message.lines) {
+      LogLine.encode(v!, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): NodeLog {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseNodeLog();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.run = reader.uint64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.sequence = reader.uint64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.lines.push(LogLine.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseLogLine(): LogLine {
+  return { atMs: 0n, level: "", text: "" };
+}
+
+export const LogLine: MessageFns<LogLine> = {
+  encode(message: LogLine, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.atMs !== 0n) {
+      if (BigInt.asIntN(64, message.atMs) !== message.atMs) {
+        throw new globalThis.Error("value provided for field message.atMs of type int64 too large");
+      }
+      writer.uint32(8).int64(message.atMs);
+    }
+    if (message.level !== "") {
+      writer.uint32(18).string(message.level);
+    }
+    if (message.text !== "") {
+      writer.uint32(26).string(message.text);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LogLine {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLogLine();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.atMs = reader.int64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.level = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.text = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseCancel(): Cancel {
+  return { run: 0n, message: 0n };
+}
+
+export const Cancel: MessageFns<Cancel> = {
+  encode(message: Cancel, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.run !== 0n) {
+      if (BigInt.asUintN(64, message.run) !== message.run) {
+        throw new globalThis.Error("value provided for field message.run of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.run);
+    }
+    if (message.message !== 0n) {
+      if (BigInt.asUintN(64, message.message) !== message.message) {
+        throw new globalThis.Error("value provided for field message.message of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.message);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Cancel {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCancel();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.run = reader.uint64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.message = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseAcknowledge(): Acknowledge {
+  return { run: 0n, message: 0n };
+}
+
+export const Acknowledge: MessageFns<Acknowledge> = {
+  encode(message: Acknowledge, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.run !== 0n) {
+      if (BigInt.asUintN(64, message.run) !== message.run) {
+        throw new globalThis.Error("value provided for field message.run of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.run);
+    }
+    if (message.message !== 0n) {
+      if (BigInt.asUintN(64, message.message) !== message.message) {
+        throw new globalThis.Error("value provided for field message.message of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.message);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Acknowledge {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAcknowledge();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.run = reader.uint64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.message = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseLogTaken(): LogTaken {
+  return { run: 0n, sequence: 0n };
+}
+
+export const LogTaken: MessageFns<LogTaken> = {
+  encode(message: LogTaken, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.run !== 0n) {
+      if (BigInt.asUintN(64, message.run) !== message.run) {
+        throw new globalThis.Error("value provided for field message.run of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.run);
+    }
+    if (message.sequence !== 0n) {
+      if (BigInt.asUintN(64, message.sequence) !== message.sequence) {
+        throw new globalThis.Error("value provided for field message.sequence of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.sequence);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LogTaken {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLogTaken();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.run = reader.uint64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.sequence = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseReadObjectRequest(): ReadObjectRequest {
+  return { run: 0n, digest: Buffer.alloc(0), fromChunk: 0 };
+}
+
+export const ReadObjectRequest: MessageFns<ReadObjectRequest> = {
+  encode(message: ReadObjectRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.run !== 0n) {
+      if (BigInt.asUintN(64, message.run) !== message.run) {
+        throw new globalThis.Error("value provided for field message.run of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.run);
+    }
+    if (message.digest.length !== 0) {
+      writer.uint32(18).bytes(message.digest);
+    }
+    if (message.fromChunk !== 0) {
+      writer.uint32(24).uint32(message.fromChunk);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReadObjectRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReadObjectRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.run = reader.uint64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.digest = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.fromChunk = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseObjectPiece(): ObjectPiece {
+  return { manifest: Buffer.alloc(0), chunk: 0, bytes: Buffer.alloc(0) };
+}
+
+export const ObjectPiece: MessageFns<ObjectPiece> = {
+  encode(message: ObjectPiece, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.manifest.length !== 0) {
+      writer.uint32(10).bytes(message.manifest);
+    }
+    if (message.chunk !== 0) {
+      writer.uint32(16).uint32(message.chunk);
+    }
+    if (message.bytes.length !== 0) {
+      writer.uint32(26).bytes(message.bytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ObjectPiece {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseObjectPiece();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.manifest = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.chunk = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.bytes = Buffer.from(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseWriteObjectRequest(): WriteObjectRequest {
+  return { run: 0n, manifest: Buffer.alloc(0), piece: undefined };
+}
+
+export const WriteObjectRequest: MessageFns<WriteObjectRequest> = {
+  encode(message: WriteObjectRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.run !== 0n) {
+      if (BigInt.asUintN(64, message.run) !== message.run) {
+        throw new globalThis.Error("value provided for field message.run of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.run);
+    }
+    if (message.manifest.length !== 0) {
+      writer.uint32(18).bytes(message.manifest);
+    }
+    if (message.piece !== undefined) {
+      ObjectPiece.encode(message.piece, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): WriteObjectRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWriteObjectRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.run = reader.uint64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.manifest = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.piece = ObjectPiece.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseWriteObjectResponse(): WriteObjectResponse {
+  return { missingChunks: [], isStored: false };
+}
+
+export const WriteObjectResponse: MessageFns<WriteObjectResponse> = {
+  encode(message: WriteObjectResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.missingChunks.length !== 0) {
+      writer.uint32(10).fork();
+      for (const v of message.missingChunks) {
+        writer.uint32(v);
+      }
+      writer.join();
+    }
+    if (message.isStored !== false) {
+      writer.uint32(16).bool(message.isStored);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): WriteObjectResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWriteObjectResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag === 8) {
+              message.missingChunks.push(reader.uint32());
+
+              continue;
+            }
+
+            if (tag === 10) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.missingChunks.push(reader.uint32());
+              }
+
+              continue;
+            }
+
+            break;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.isStored = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
 /**
  * The live link of an enrolled node. Served on the node port; the connection must carry the node's certificate.
  * One stream a connection; while it is open the node is online.
@@ -567,6 +2062,73 @@ export interface LinkClient extends Client {
 export const LinkClient = makeGenericClientConstructor(LinkService, "rollcall.v1.Link") as unknown as {
   new (address: string, credentials: ChannelCredentials, options?: Partial<ClientOptions>): LinkClient;
   service: typeof LinkService;
+  serviceName: string;
+};
+
+/**
+ * Contents too large for a frame, in chunks of 1 MiB that are named by their SHA-256 (src/objects/manifest.ts). Served on
+ * the node port, to a connection that holds a session.
+ */
+export type ObjectsService = typeof ObjectsService;
+export const ObjectsService = {
+  /** The app of an assigned run, or the content of a message delivered to this node and not yet answered. */
+  read: {
+    path: "/rollcall.v1.Objects/Read" as const,
+    requestStream: false as const,
+    responseStream: true as const,
+    requestSerialize: (value: ReadObjectRequest): Buffer => Buffer.from(ReadObjectRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ReadObjectRequest => ReadObjectRequest.decode(value),
+    responseSerialize: (value: ObjectPiece): Buffer => Buffer.from(ObjectPiece.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ObjectPiece => ObjectPiece.decode(value),
+  },
+  /**
+   * The content of a reply to be. First the manifest; the link answers which chunks it lacks; then those, in order; then
+   * the link answers with nothing missing: the object is on its disk.
+   */
+  write: {
+    path: "/rollcall.v1.Objects/Write" as const,
+    requestStream: true as const,
+    responseStream: true as const,
+    requestSerialize: (value: WriteObjectRequest): Buffer => Buffer.from(WriteObjectRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): WriteObjectRequest => WriteObjectRequest.decode(value),
+    responseSerialize: (value: WriteObjectResponse): Buffer => Buffer.from(WriteObjectResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): WriteObjectResponse => WriteObjectResponse.decode(value),
+  },
+} as const;
+
+export interface ObjectsServer extends UntypedServiceImplementation {
+  /** The app of an assigned run, or the content of a message delivered to this node and not yet answered. */
+  read: handleServerStreamingCall<ReadObjectRequest, ObjectPiece>;
+  /**
+   * The content of a reply to be. First the manifest; the link answers which chunks it lacks; then those, in order; then
+   * the link answers with nothing missing: the object is on its disk.
+   */
+  write: handleBidiStreamingCall<WriteObjectRequest, WriteObjectResponse>;
+}
+
+export interface ObjectsClient extends Client {
+  /** The app of an assigned run, or the content of a message delivered to this node and not yet answered. */
+  read(request: ReadObjectRequest, options?: Partial<CallOptions>): ClientReadableStream<ObjectPiece>;
+  read(
+    request: ReadObjectRequest,
+    metadata?: Metadata,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<ObjectPiece>;
+  /**
+   * The content of a reply to be. First the manifest; the link answers which chunks it lacks; then those, in order; then
+   * the link answers with nothing missing: the object is on its disk.
+   */
+  write(): ClientDuplexStream<WriteObjectRequest, WriteObjectResponse>;
+  write(options: Partial<CallOptions>): ClientDuplexStream<WriteObjectRequest, WriteObjectResponse>;
+  write(
+    metadata: Metadata,
+    options?: Partial<CallOptions>,
+  ): ClientDuplexStream<WriteObjectRequest, WriteObjectResponse>;
+}
+
+export const ObjectsClient = makeGenericClientConstructor(ObjectsService, "rollcall.v1.Objects") as unknown as {
+  new (address: string, credentials: ChannelCredentials, options?: Partial<ClientOptions>): ObjectsClient;
+  service: typeof ObjectsService;
   serviceName: string;
 };
 
