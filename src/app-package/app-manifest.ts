@@ -39,8 +39,8 @@ export function parseAppManifest(text: string): AppManifest {
   return {
     name: wantText(found, 'name', namePattern, 'lower-case letters, digits and dashes, at most 63'),
     version: wantText(found, 'version', versionPattern, 'three numbers, such as 1.0.0 or 1.1.0-beta.2'),
-    server: readEntry(found, 'server'),
-    node: readEntry(found, 'node'),
+    server: readEntry(found, 'server', ['javascript']),
+    node: readEntry(found, 'node', ['javascript', 'python']),
     config: readConfig(found['config'] ?? {}),
   };
 }
@@ -74,13 +74,42 @@ function wantText(
   );
 }
 
+export type AppLanguage = 'javascript' | 'python';
+
+const endings: Readonly<Record<string, AppLanguage>> = { js: 'javascript', mjs: 'javascript', py: 'python' };
+
+/** What a half is written in, by the ending of its entry; `undefined` for what no app host runs. */
+export function findLanguage(entry: string): AppLanguage | undefined {
+  const ending = /[^/]\.([a-z]+)$/.exec(entry)?.[1] ?? '';
+  return Object.hasOwn(endings, ending) ? endings[ending] : undefined;
+}
+
+/** The same for an entry of a manifest that was read, which has one. */
+export function languageOf(entry: string): AppLanguage {
+  const language = findLanguage(entry);
+  if (language === undefined) throw new RollcallError('INTERNAL', `${entry} is in no language there is`);
+  return language;
+}
+
 /** That the file is there is for whoever packs the folder. */
-function readEntry(found: Readonly<Record<string, unknown>>, member: string): string {
+function readEntry(
+  found: Readonly<Record<string, unknown>>,
+  member: string,
+  languages: readonly AppLanguage[],
+): string {
   const value = found[member];
-  if (typeof value === 'string' && isPathInside(value)) return value;
+  if (typeof value !== 'string' || !isPathInside(value)) {
+    throw unfit(
+      value === undefined ? `"${member}" is missing` : `"${member}" is no file of the folder`,
+      `it wants the path of a file in the app's folder, such as "${member}.js"`,
+    );
+  }
+  const language = findLanguage(value);
+  if (language && languages.includes(language)) return value;
+  const wanted = Object.keys(endings).filter(ending => languages.includes(endings[ending] as AppLanguage));
   throw unfit(
-    value === undefined ? `"${member}" is missing` : `"${member}" is no file of the folder`,
-    `it wants the path of a file in the app's folder, such as "${member}.js"`,
+    `"${member}" is in no language that this half may have`,
+    `its name ends in ${wanted.map(ending => `.${ending}`).join(' or ')}`,
   );
 }
 

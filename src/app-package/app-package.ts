@@ -35,10 +35,20 @@ export interface PackLimits {
 
 export const packLimits: PackLimits = { files: 2_000, bytes: 64 * 1024 * 1024 };
 const listLabel = 'rollcall app list v1';
-const manifestBytes = 64 * 1024;
+/** Of `app.json`. */
+export const manifestBytes = 64 * 1024;
 
-/** Reads every file once; nothing is kept of their content. REQUEST_INVALID for a folder that is no app. */
-export async function packApp(folder: string, limits: PackLimits = packLimits): Promise<AppPackage> {
+/** Nothing is kept of the files' content. REQUEST_INVALID for a folder that is no app. */
+export function packApp(folder: string, limits: PackLimits = packLimits): Promise<AppPackage> {
+  return readApp(folder, limits, () => undefined);
+}
+
+/** Reads every file once, in the order of the list, and gives its content to `take`. */
+export async function readApp(
+  folder: string,
+  limits: PackLimits,
+  take: (content: Buffer) => void,
+): Promise<AppPackage> {
   const paths = await listPaths(folder, limits);
   const files: AppFile[] = [];
   let sizeBytes = 0;
@@ -50,6 +60,7 @@ export async function packApp(folder: string, limits: PackLimits = packLimits): 
     sizeBytes += content.length;
     if (sizeBytes > limits.bytes) throw tooLarge(limits.bytes);
     files.push({ path, digest: sha256(content), sizeBytes: content.length });
+    take(content);
   }
   if (!manifest) throw notAnApp(`there is no ${manifestFile} in it`, 'every app has one');
   for (const entry of [manifest.server, manifest.node]) {
@@ -99,16 +110,28 @@ async function listPaths(folder: string, limits: PackLimits): Promise<string[]> 
 
 const nameAdvice = 'at most 255 bytes, no backslash and nothing invisible';
 
-/** Two names that are one on a disk that does not tell large letters from small ones. */
 function requireApart(paths: readonly string[]): void {
+  const twins = findTwins(paths);
+  if (twins)
+    throw notAnApp(`${twins[0]} and ${twins[1]} are one file on some machines`, 'rename one of them');
+}
+
+/** Two paths that cannot both be there on a disk that does not tell large letters from small ones. */
+export function findTwins(paths: readonly string[]): readonly [string, string] | undefined {
+  const fold = (path: string): string => path.normalize('NFC').toLowerCase();
   const seen = new Map<string, string>();
   for (const path of paths) {
-    const folded = path.normalize('NFC').toLowerCase();
-    const twin = seen.get(folded);
-    if (twin !== undefined)
-      throw notAnApp(`${twin} and ${path} are one file on some machines`, 'rename one of them');
-    seen.set(folded, path);
+    const twin = seen.get(fold(path));
+    if (twin !== undefined) return [twin, path];
+    seen.set(fold(path), path);
   }
+  for (const path of paths) {
+    for (let end = path.lastIndexOf('/'); end > 0; end = path.lastIndexOf('/', end - 1)) {
+      const file = seen.get(fold(path.slice(0, end)));
+      if (file !== undefined) return [file, path];
+    }
+  }
+  return undefined;
 }
 
 async function listFolder(folder: string, below: string): Promise<Dirent[]> {
@@ -137,11 +160,12 @@ async function readFile(path: string, shown: string, mostBytes: number): Promise
   }
 }
 
-function comparePaths(one: string, other: string): number {
+/** By their bytes. */
+export function comparePaths(one: string, other: string): number {
   return Buffer.compare(Buffer.from(one), Buffer.from(other));
 }
 
-function sha256(content: Uint8Array): string {
+export function sha256(content: Uint8Array): string {
   return createHash('sha256').update(content).digest('hex');
 }
 

@@ -1,0 +1,245 @@
+/**
+ * Objects on the disk, below one folder, in rooms: one for each party of a run ("server", "app", or a node id), which alone
+ * writes there. Who may write and read where is for others to decide; a run's objects go with it.
+ *
+ *     <run>/<party>/chunks/<digest>     <run>/<party>/<digest of the manifest>
+ *
+ * Failures of the disk are STORE_FULL and STORE_UNAVAILABLE. What a run takes on the disk is bounded, and memory holds pieces of
+ * objects, never an object.
+ */
+import { readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { RollcallError, systemErrorCode } from '../base/errors.js';
+import { storeFailure } from '../store/failure.js';
+import { chunkBytes, type Manifest } from './manifest.js';
+import { createRoom, type Account, type ChunkWriter, type Room } from './room.js';
+
+export type { ChunkWriter } from './room.js';
+
+export interface ObjectRoom {
+  /** An object that is stored and whole. */
+  find(digest: string): Promise<Manifest | undefined>;
+  /** NOT_FOUND when it is not there, INTERNAL when it is damaged. */
+  readChunk(manifest: Manifest, index: number): Promise<Buffer>;
+  /**
+   * The same in pieces of at most so many bytes, for whoever reads slowly. The last piece comes only when all of them
+   * together are the chunk.
+   */
+  readPieces(manifest: Manifest, index: number, pieceBytes: number): AsyncGenerator<Buffer, void>;
+  /**
+   * Begins an object or goes on with it: gives the chunks that are missing, each once. Without any it still has to be
+   * finished. STORE_FULL when the run has no room for it.
+   */
+  begin(manifest: Manifest): Promise<readonly number[]>;
+  /** PROTOCOL_INVALID when the bytes are not that chunk. */
+  writeChunk(manifest: Manifest, index: number, bytes: Uint8Array): Promise<void>;
+  /** The same for whoever has it in pieces. */
+  beginChunk(manifest: Manifest, index: number): Promise<ChunkWriter>;
+  /** The object is on the disk when this resolves. PROTOCOL_INVALID when chunks are missing. */
+  finish(manifest: Manifest): Promise<void>;
+  /** Counted in memory. */
+  retain(digest: string): void;
+  /**
+   * When all who retained it have released it, the object is deleted, with the chunks that no other one has; unless it was
+   * begun anew and is still to be retained.
+   */
+  release(digest: string): Promise<void>;
+}
+
+export interface ObjectStore {
+  /** CONFIG_INVALID for names that are none: 1 to 32 of a-z and 0-9. */
+  room(run: string, party: string): ObjectRoom;
+  /** Everything of a run. Whoever still reads or writes there is told NOT_FOUND. */
+  removeRun(run: string): Promise<void>;
+  listRuns(): Promise<string[]>;
+}
+
+export interface ObjectStoreOptions {
+  /** Made when it is needed. */
+  readonly folder: string;
+  /** STORE_FULL beyond, for each run. Small files count for 64 KiB. */
+  readonly mostRunBytes?: number;
+}
+
+const defaultMostRunBytes = 64 * 1024 ** 3;
+
+export function createObjectStore({ folder, mostRunBytes }: ObjectStoreOptions): ObjectStore {
+  const runs = new Map<string, Run>();
+
+  function runOf(name: string): Run {
+    let run = runs.get(name);
+    if (!run) runs.set(name, (run = createRun(join(folder, name), mostRunBytes ?? defaultMostRunBytes)));
+    return run;
+  }
+
+  return {
+    room: (run, party) => createObjectRoom(runOf(requireName(run)), requireName(party)),
+    async removeRun(name) {
+      const run = runOf(requireName(name));
+      await run.remove();
+      if (runs.get(name) === run) runs.delete(name);
+    },
+    listRuns: () => listFolder(folder),
+  };
+}
+
+function isName(text: string): boolean {
+  return /^[0-9a-z]{1,32}$/.test(text);
+}
+
+function requireName(text: string): string {
+  if (!isName(text)) throw new RollcallError('CONFIG_INVALID', 'this is no name of a run or of a party');
+  return text;
+}
+
+async function listFolder(folder: string): Promise<string[]> {
+  try {
+    return (await readdir(folder)).filter(isName);
+  } catch (error) {
+    if (systemErrorCode(error) === 'ENOENT') return [];
+    throw storeFailure(error);
+  }
+}
+
+interface Run {
+  roomOf(party: string): Room;
+  /** Does work when what lies on the disk is known. NOT_FOUND once the run is removed. */
+  work<T>(work: () => Promise<T>): Promise<T>;
+  /** Twice is one promise, unless it fails. */
+  remove(): Promise<void>;
+}
+
+function createRun(folder: string, mostBytes: number): Run {
+  const rooms = new Map<string, Room>();
+  const loaded = new Set<string>();
+  const account = createAccount(mostBytes);
+  const working = new Set<Promise<unknown>>();
+  let loading: Promise<void> | undefined;
+  let removing: Promise<void> | undefined;
+
+  function roomOf(party: string): Room {
+    let room = rooms.get(party);
+    if (!room) rooms.set(party, (room = createRoom(join(folder, party), account)));
+    return room;
+  }
+
+  /** All rooms: the bound is for all of them together. */
+  async function load(): Promise<void> {
+    for (const party of await listFolder(folder)) {
+      if (loaded.has(party)) continue;
+      await roomOf(party).load();
+      loaded.add(party);
+    }
+  }
+
+  async function work<T>(doIt: () => Promise<T>): Promise<T> {
+    if (removing) throw new RollcallError('NOT_FOUND', 'the run is over');
+    const mine = (async () => {
+      loading ??= load();
+      await loading.catch((error: unknown) => {
+        loading = undefined;
+        throw error;
+      });
+      return doIt();
+    })();
+    working.add(mine);
+    try {
+      return await mine;
+    } catch (error) {
+      throw storeFailure(error);
+    } finally {
+      working.delete(mine);
+    }
+  }
+
+  async function remove(): Promise<void> {
+    await Promise.allSettled(working);
+    await rm(folder, { recursive: true, force: true });
+  }
+
+  return {
+    roomOf,
+    work,
+    remove: () =>
+      (removing ??= remove().catch((error: unknown) => {
+        removing = undefined;
+        throw storeFailure(error);
+      })),
+  };
+}
+
+function createAccount(mostBytes: number): Account {
+  let usedBytes = 0;
+  const check = (bytes: number): void => {
+    if (usedBytes + bytes > mostBytes) {
+      throw new RollcallError(
+        'STORE_FULL',
+        `the objects of this run would take more than ${mostBytes} bytes`,
+      );
+    }
+  };
+  return {
+    check,
+    take(bytes) {
+      check(bytes);
+      usedBytes += bytes;
+    },
+    note: bytes => void (usedBytes += bytes),
+    giveBack: bytes => void (usedBytes -= bytes),
+  };
+}
+
+function createObjectRoom(run: Run, party: string): ObjectRoom {
+  const room = run.roomOf(party);
+
+  async function beginChunk(manifest: Manifest, index: number): Promise<ChunkWriter> {
+    const writer = await run.work(() => room.beginChunk(manifest, index));
+    return {
+      write: bytes => run.work(() => writer.write(bytes)),
+      finish: () => run.work(() => writer.finish()),
+      // Also when the run is over, which has taken the file with it.
+      discard: () =>
+        writer.discard().catch((error: unknown) => {
+          throw storeFailure(error);
+        }),
+    };
+  }
+
+  async function* readPieces(
+    manifest: Manifest,
+    index: number,
+    pieceBytes: number,
+  ): AsyncGenerator<Buffer, void> {
+    const pieces = room.readPieces(manifest, index, pieceBytes);
+    for (;;) {
+      const { value } = await run.work(() => pieces.next());
+      if (value === undefined) return;
+      yield value;
+    }
+  }
+
+  return {
+    find: digest => run.work(() => room.find(digest)),
+    readPieces,
+    async readChunk(manifest, index) {
+      // One piece, unless the system gives less at a time.
+      const pieces: Buffer[] = [];
+      for await (const piece of readPieces(manifest, index, chunkBytes)) pieces.push(piece);
+      return pieces.length === 1 && pieces[0] ? pieces[0] : Buffer.concat(pieces);
+    },
+    begin: manifest => run.work(() => room.begin(manifest)),
+    beginChunk,
+    async writeChunk(manifest, index, bytes) {
+      const writer = await beginChunk(manifest, index);
+      try {
+        await writer.write(bytes);
+        await writer.finish();
+      } finally {
+        await writer.discard();
+      }
+    },
+    finish: manifest => run.work(() => room.finish(manifest)),
+    retain: digest => room.retain(digest),
+    release: digest => run.work(() => room.release(digest)),
+  };
+}
