@@ -26,7 +26,7 @@ export default tseslint.config(
   },
   {
     // Scripts and the command speak to people.
-    files: ['scripts/**', 'test/**', 'bench/**', '**/*.js'],
+    files: ['scripts/**', 'test/**', 'bench/**', 'examples/**', '**/*.js'],
     rules: { 'no-console': 'off' },
   },
   { files: ['**/*.js'], ...tseslint.configs.disableTypeChecked },

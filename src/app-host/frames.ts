@@ -20,9 +20,9 @@ export interface FrameConnection {
   onFrame(listener: (frame: Frame) => void): void;
   /** Called once, at once when it is closed already. */
   onClose(listener: () => void): void;
-  /** Reads no more until `resume`. */
-  pause(): void;
-  resume(): void;
+  /** Reads no more until everybody who paused it has resumed it; a holder does so for itself alone. */
+  pause(holder?: object): void;
+  resume(holder?: object): void;
   /** Says why, and closes. */
   bye(message: string): void;
   destroy(): void;
@@ -107,6 +107,7 @@ function malformed(what: string, cause?: unknown): RollcallError {
 export function createFrameConnection(socket: Socket): FrameConnection {
   const read = createFrameReader();
   const closeListeners: (() => void)[] = [];
+  const pauses = new Set<object>();
   let listener: ((frame: Frame) => void) | undefined;
   let closed = false;
 
@@ -171,8 +172,14 @@ export function createFrameConnection(socket: Socket): FrameConnection {
       if (closed) call();
       else closeListeners.push(call);
     },
-    pause: () => void socket.pause(),
-    resume: () => void socket.resume(),
+    pause(holder = pauses) {
+      pauses.add(holder);
+      socket.pause();
+    },
+    resume(holder = pauses) {
+      pauses.delete(holder);
+      if (pauses.size === 0) socket.resume();
+    },
     bye,
     destroy: () => void socket.destroy(),
     get closed() {

@@ -59,6 +59,7 @@ export interface OutgoingMessage {
   readonly node: string;
   /** The handler it is for: `train`, `evaluate`, `query`, or one of the app's own. */
   readonly type: string;
+  /** Large arrays of it must not change until the message is sent: until `send` resolves, or its answer comes. */
   readonly content: Content;
   /** For the app's own order, such as a round. */
   readonly group?: string;
@@ -96,12 +97,13 @@ export interface SendOptions {
   readonly onProgress?: (progress: GridProgress) => void;
 }
 
-/** Replies in the order they come; ends when every message has its answer. */
+/** Replies in the order they come; ends when every message has its answer. Who leaves the loop gives up the rest. */
 export interface Replies extends AsyncIterable<GridReply> {
-  /** Of the messages sent so far. */
+  /** Of the messages: accepted by the link, and answered, by whatever or by an error. */
   readonly progress: { readonly sent: number; readonly answered: number; readonly failed: number };
 }
 
+/** Once the run is being stopped, and when the server half has ended, whatever waits here throws. */
 export interface Grid {
   /** Nodes of the tenant that are online now; throws when `timeoutMs` passes before there are `min`. */
   nodes(query?: NodesQuery): Promise<readonly GridNode[]>;

@@ -124,12 +124,22 @@ function toHead(value: ContentValue, sections: Uint8Array[], count: Count, depth
     sections.push(value);
     return { bytes: value.length };
   }
+  requirePlain(value);
   return {
     record: Object.entries(value).map(([name, each]) => [
       isWhole(name) ? name : refuseText(),
       toHead(each, sections, count, depth + 1),
     ]),
   };
+}
+
+/** Authors write JavaScript too: what would travel as an empty record, or number by number, is told instead. */
+function requirePlain(value: unknown): asserts value is Content {
+  if (Array.isArray(value) || (ArrayBuffer.isView(value) && !(value instanceof DataView)))
+    throw unfit('an array in it is no NumberArray: new NumberArray(Float32Array.of(1, 2))');
+  const prototype: unknown = typeof value === 'object' && value !== null && Object.getPrototypeOf(value);
+  if (prototype !== Object.prototype && prototype !== null)
+    throw unfit('a value in it is no number, text, truth value, array, bytes or record');
 }
 
 /** No half of a character: other languages could not read it, or would read something else. */

@@ -143,6 +143,17 @@ export const as = {
       throw new Error(`wants a duration such as 90s, 15m or 1h, from ${leastMs} ms to ${mostMs} ms`);
     };
   },
+  /** `512MiB`, `2GiB`, in bytes. */
+  size(least: number, most: number): (raw: unknown) => number {
+    return raw => {
+      const match = typeof raw === 'string' ? /^(\d{1,9})(KiB|MiB|GiB)$/.exec(raw) : null;
+      const value = match ? Number(match[1]) * (sizeUnits[match[2] ?? ''] ?? Number.NaN) : Number.NaN;
+      if (value >= least && value <= most) return value;
+      throw new Error(
+        `wants a size such as 512MiB or 2GiB, from ${formatSize(least)} to ${formatSize(most)}`,
+      );
+    };
+  },
   oneOf<T extends string>(choices: readonly T[]): (raw: unknown) => T {
     return raw => {
       const choice = choices.find(each => each === raw);
@@ -167,6 +178,14 @@ export const as = {
     return { host: match[1] ?? match[2] ?? '', port };
   },
 };
+
+const sizeUnits: Record<string, number> = { KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3 };
+
+/** As it can be given: `512MiB`. */
+export function formatSize(bytes: number): string {
+  const unit = Object.entries(sizeUnits).findLast(([, size]) => bytes >= size && bytes % size === 0);
+  return unit ? `${bytes / unit[1]}${unit[0]}` : `${bytes} bytes`;
+}
 
 export interface Address {
   readonly host: string;

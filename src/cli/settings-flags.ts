@@ -4,7 +4,7 @@
  * setting's name; the schema parses it later, together with the environment and the file.
  */
 import { Option, type Command } from 'commander';
-import { formatAddress, type Address, type Setting, type Settings } from '../base/settings.js';
+import { formatAddress, formatSize, type Address, type Setting, type Settings } from '../base/settings.js';
 
 export type Flags = Record<string, unknown>;
 
@@ -54,7 +54,10 @@ function describe(setting: Setting<unknown>): string {
 /** The default as a person would type it; undefined for none, and for what nobody could type. */
 function formatDefault({ value, default: preset }: Setting<unknown>): string | undefined {
   if (preset === true) return 'on';
-  if (typeof preset === 'number') return value === 'DURATION' ? formatDuration(preset) : String(preset);
+  if (typeof preset === 'number') {
+    if (value === 'DURATION') return formatDuration(preset);
+    return value === 'SIZE' ? formatSize(preset) : String(preset);
+  }
   if (typeof preset === 'string') return preset;
   if (Array.isArray(preset) && preset.length > 0) return preset.join(',');
   return isAddress(preset) ? formatAddress(preset) : undefined;

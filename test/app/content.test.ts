@@ -216,6 +216,22 @@ void t.test('what cannot travel is refused before it is sent', test => {
     codeOf(() => bytesOf({ '\udfff': 1 })),
     'REQUEST_INVALID',
   );
+  const odd: readonly unknown[] = [
+    null,
+    undefined,
+    1n,
+    [1, 2],
+    Float32Array.of(1),
+    new Map(),
+    () => 1,
+    new Date(),
+  ];
+  for (const value of odd)
+    test.equal(
+      codeOf(() => bytesOf({ value } as Content)),
+      'REQUEST_INVALID',
+      String(value),
+    );
   let deep: Content = {};
   for (let depth = 0; depth < 20; depth += 1) deep = { deep };
   test.equal(
