@@ -23,12 +23,23 @@ export interface Running {
   stop(signal?: NodeJS.Signals): Promise<number | null>;
 }
 
+/** Whom a process runs as; only root can say so. */
+export interface UserIds {
+  readonly uid: number;
+  readonly gid: number;
+}
+
 /** Starts `rollcall …`. Its environment is this process's, without ROLLCALL_ variables, plus `environment`. */
-export function startRollcall(parts: readonly string[], environment: Record<string, string> = {}): Running {
+export function startRollcall(
+  parts: readonly string[],
+  environment: Record<string, string> = {},
+  user?: UserIds,
+): Running {
   const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith('ROLLCALL_'));
   const child = spawn(process.execPath, [command, ...parts], {
     stdio: ['ignore', 'ignore', 'pipe'],
     cwd: root,
+    ...user,
     env: { ...Object.fromEntries(inherited), ...environment },
   });
   const lines: LogLine[] = [];

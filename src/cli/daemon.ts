@@ -1,5 +1,5 @@
 /**
- * The two commands that run until told to stop, `rollcall link` and `rollcall node`. Their flags come from the
+ * The commands that run until told to stop: `rollcall link`, `rollcall node` and `rollcall app-host`. Their flags come from the
  * settings schema of the room they start; the schema is imported only when they are asked for, the room itself only
  * once the flags are right.
  */
@@ -53,7 +53,25 @@ Example:
   };
 }
 
-const daemons = { link: linkDaemon, node: nodeDaemon } as const;
+async function appHostDaemon(): Promise<Daemon> {
+  const { appHostSettings, environmentPrefix } = await import('../app-host/config.js');
+  return {
+    summary: 'run an app host: apps of a link or an agent, under a user that can read nothing else',
+    examples: `
+Example:
+  $ rollcall app-host --socket /run/rollcall/apps.sock`,
+    environmentPrefix,
+    settings: appHostSettings,
+    run: async (flags, { environment, stderr }) => {
+      const { runAppHost } = await import('../app-host/main.js');
+      return runAppHost({ flags, environment, stderr });
+    },
+  };
+}
+
+const daemons = { link: linkDaemon, node: nodeDaemon, 'app-host': appHostDaemon } as const;
+
+export type DaemonName = keyof typeof daemons;
 
 function otherSources(environmentPrefix: string): string {
   return `
@@ -62,11 +80,11 @@ or from the file of --config (log-level: …). A flag wins over the environment,
 `;
 }
 
-/** Parses the arguments after `rollcall link` or `rollcall node` and runs it; gives its exit code. */
+/** Parses the arguments after `rollcall link` and its like and runs it; gives its exit code. */
 export async function runDaemon(
   shell: Shell,
   parent: Command,
-  name: 'link' | 'node',
+  name: DaemonName,
   args: string[],
 ): Promise<number> {
   const { summary, examples, environmentPrefix, settings, run } = await daemons[name]();

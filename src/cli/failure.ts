@@ -7,7 +7,8 @@ import { StatedByLink } from '../control-client/stated-by-link.js';
 import { paintFor, plainText } from './terminal.js';
 import type { Shell } from './shell.js';
 
-export const exitCodes = { done: 0, refused: 1, usage: 2, unreachable: 3 } as const;
+/** 4 is the agent's own: its node was revoked. */
+export const exitCodes = { done: 0, refused: 1, usage: 2, unreachable: 3, stopped: 5 } as const;
 
 const unreachable: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['LINK_UNREACHABLE', 'LINK_UNVERIFIED']);
 

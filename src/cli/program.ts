@@ -7,8 +7,10 @@ import { version } from '../base/version.js';
 import { addAccessCommands } from './access/command.js';
 import { addAppCommand } from './app-command.js';
 import { addAuditCommands } from './audit-command.js';
+import type { DaemonName } from './daemon.js';
 import { exitCodes, reportFailure, usageError } from './failure.js';
 import { addControlFlags, addNodesCommand, type Acting } from './nodes/command.js';
+import { addRunCommands } from './runs/command.js';
 import type { Shell } from './shell.js';
 
 const examples = `
@@ -20,8 +22,10 @@ Examples:
   $ rollcall node --link 127.0.0.1:9092 --root-certificates certificates/ca.crt \\
       --auth-private-key keys/client_credentials_1
   $ rollcall nodes list
+  $ rollcall run examples/hello --stream
 
-Exit codes: 0 done, 1 refused, 2 usage, 3 cannot reach the link, 4 this node was revoked (rollcall node).`;
+Exit codes: 0 done, 1 refused, or the run failed, 2 usage, 3 cannot reach the link, 4 this node was revoked (rollcall
+node), 5 the run was stopped (rollcall run --stream).`;
 
 /** Runs what was typed after `rollcall`; gives the exit code and never throws. */
 export async function runCommand(words: readonly string[], shell: Shell): Promise<number> {
@@ -85,8 +89,16 @@ function createProgram(shell: Shell, acting: Acting, typed?: string): Command {
     });
   addDaemon(program, shell, acting, 'link', 'run the link: the server that nodes enroll with and connect to');
   addDaemon(program, shell, acting, 'node', 'run a node agent: enroll by its key and hold the link');
+  addDaemon(
+    program,
+    shell,
+    acting,
+    'app-host',
+    'run an app host: apps of a link or an agent, as another user',
+  );
   addLoginCommands(program, shell, acting);
   addNodesCommand(program, shell, acting);
+  addRunCommands(program, shell, acting);
   addAuditCommands(program, shell, acting, async (...given) =>
     (await import('./audit-control.js')).askAudit(...given),
   );
@@ -98,13 +110,7 @@ function createProgram(shell: Shell, acting: Acting, typed?: string): Command {
 }
 
 /** Its flags are known only to the module it starts, so all that follows is handed over as it is. */
-function addDaemon(
-  program: Command,
-  shell: Shell,
-  acting: Acting,
-  name: 'link' | 'node',
-  summary: string,
-): void {
+function addDaemon(program: Command, shell: Shell, acting: Acting, name: DaemonName, summary: string): void {
   program
     .command(name)
     .description(summary)

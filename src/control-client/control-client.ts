@@ -15,7 +15,7 @@
  * Every failure is a RollcallError: `code` from a closed set, a `message` and often a `hint` for people. What every
  * method may throw: TOKEN_REFUSED (log in or make a token anew), NOT_ALLOWED, RATE_LIMITED, REQUEST_INVALID,
  * LINK_UNREACHABLE, and LINK_UNVERIFIED when what answers is not the link that the roots vouch for. Moments are
- * milliseconds since 1970; those of nodes are bigint, as protobuf has them.
+ * milliseconds since 1970; those of nodes and runs are bigint, as protobuf has them.
  */
 import { formatAddress, as, type Address } from '../base/settings.js';
 import { RollcallError } from '../base/errors.js';
@@ -37,6 +37,7 @@ import { environmentToken } from './environment-token.js';
 import type { HttpTarget } from './http-target.js';
 import { openNodes, type NodeReference, type Nodes, type OpenNodes } from './nodes.js';
 import { askAssignment, askMe, createOwnAccount, type OwnAccount } from './own-account.js';
+import { openRuns, type OpenRuns, type Runs } from './runs.js';
 import { parseToken, type TokenSource } from './tokens.js';
 
 export { RollcallError, type ErrorCode } from '../base/errors.js';
@@ -48,6 +49,13 @@ export {
   type RevokeNodeResponse,
   type Transition,
 } from '../protocol/generated/rollcall/v1/control.js';
+export {
+  RunOutcome,
+  RunStatus,
+  type ListRunsResponse,
+  type Run,
+  type RunLogEntry,
+} from '../protocol/generated/rollcall/v1/runs.js';
 export type * from './administration.js';
 export type * from './answers.js';
 export type * from './audit.js';
@@ -55,6 +63,8 @@ export { statusName } from './node-status.js';
 export type { WatchOptions } from './node-watch.js';
 export type { NewNode, NodeFilter, NodeReference, Nodes, PageRequest } from './nodes.js';
 export type { OwnAccount, SecondFactorProof } from './own-account.js';
+export { runOutcomeName, runStatusName } from './run-status.js';
+export type { LogEvent, LogOptions, RunFilter, RunId, Runs, RunStart } from './runs.js';
 
 export interface ControlClientOptions {
   /** `host:port` of the link's control port; an IPv6 address in brackets. */
@@ -83,6 +93,7 @@ export interface ClientAudit extends AuditSource {
 
 export class ControlClient {
   readonly nodes: ClientNodes;
+  readonly runs: Runs;
   readonly users: Users;
   readonly roles: Roles;
   readonly services: Services;
@@ -93,6 +104,7 @@ export class ControlClient {
   readonly account: OwnAccount;
   readonly #ask: Ask;
   readonly #openNodes: OpenNodes;
+  readonly #openRuns: OpenRuns;
 
   /** Asks nothing yet. CONFIG_INVALID for options that cannot work, and when there is no token. */
   constructor(options: ControlClientOptions) {
@@ -101,8 +113,10 @@ export class ControlClient {
     const ask = createAsk(target, tokens);
     const administration = createAdministration(ask);
     this.#openNodes = openNodes(target, tokens);
+    this.#openRuns = openRuns(target, tokens);
     this.#ask = ask;
     this.nodes = { ...this.#openNodes, config: node => askNodeConfig(ask, `${node}`) };
+    this.runs = this.#openRuns;
     this.users = administration.users;
     this.roles = administration.roles;
     this.services = administration.services;
@@ -123,9 +137,10 @@ export class ControlClient {
     return askAssignment(this.#ask);
   }
 
-  /** Lets go of the connection, which would keep the process alive; watches end as by their signal. */
+  /** Lets go of the connections, which would keep the process alive; watches and logs end as by their signal. */
   close(): void {
     this.#openNodes.close();
+    this.#openRuns.close();
   }
 }
 

@@ -1,10 +1,10 @@
 /** A watch over nodes as an async iteration: begins when it is iterated, ends by a signal, or by the error that ended it. */
-import type { ClientReadableStream, ServiceError } from '@grpc/grpc-js';
-import { isRollcallError } from '../base/errors.js';
+import type { ClientReadableStream } from '@grpc/grpc-js';
 import type { Node, NodeEvent } from '../protocol/generated/rollcall/v1/control.js';
-import { answerWithinMs, explainEnd, explainStart } from './grpc-failure.js';
+import { readEvents } from './event-stream.js';
+import { explainEnd } from './grpc-failure.js';
 import type { HttpTarget } from './http-target.js';
-import { refusalOf, withToken, type TokenSource } from './tokens.js';
+import type { TokenSource } from './tokens.js';
 
 export interface WatchOptions {
   /** Every node once before the changes. */
@@ -15,55 +15,13 @@ export interface WatchOptions {
   readonly onOpen?: () => void;
 }
 
-type EventStream = ClientReadableStream<NodeEvent>;
-
 export async function* watchNodes(
-  open: (token: string) => EventStream,
+  open: (token: string) => ClientReadableStream<NodeEvent>,
   target: HttpTarget,
   tokens: TokenSource,
   { signal, onOpen }: WatchOptions,
 ): AsyncGenerator<Node, void, undefined> {
-  let stream: EventStream | undefined;
-  const stop = () => stream?.cancel();
-  signal?.addEventListener('abort', stop);
-  try {
-    const nodes = await withToken(tokens, token => {
-      signal?.throwIfAborted();
-      stream = open(token);
-      return begin(stream, target);
-    });
-    onOpen?.();
-    yield* nodes;
-  } catch (error) {
-    if (signal?.aborted) return;
-    throw isRollcallError(error, 'TOKEN_REFUSED') ? refusalOf(error, tokens) : error;
-  } finally {
-    signal?.removeEventListener('abort', stop);
-    stop();
-  }
-}
-
-/** Resolves when the link says that the watch is on. */
-async function begin(stream: EventStream, target: HttpTarget): Promise<AsyncIterable<Node>> {
-  let failure: ServiceError | undefined;
-  // It may come at any time: also before somebody reads, and after they have stopped.
-  stream.on('error', (error: ServiceError) => (failure = error));
-  const impatience = setTimeout(() => stream.cancel(), answerWithinMs);
-  const isOn = await new Promise<boolean>(resolve => {
-    stream.once('metadata', () => resolve(true));
-    stream.once('error', () => resolve(false));
-    stream.once('status', () => resolve(false));
-  });
-  clearTimeout(impatience);
-  if (!isOn) throw await explainStart(failure, target);
-  return nodesOf(stream, () => explainEnd(failure, target));
-}
-
-async function* nodesOf(stream: EventStream, explain: () => Promise<Error>): AsyncGenerator<Node> {
-  try {
-    for await (const { node } of stream as AsyncIterable<NodeEvent>) if (node) yield node;
-  } catch {
-    // The listener has it.
-  }
-  throw await explain();
+  for await (const { node } of readEvents(open, target, tokens, { signal, onOpen })) if (node) yield node;
+  // A watch is never over by itself.
+  if (!signal?.aborted) throw await explainEnd(undefined, target);
 }

@@ -1,18 +1,6 @@
 /**
- * Asks the link about nodes: gRPC over TLS 1.3, verified against the given roots and the host that was named, with the
- * token in every call. Every failure comes out as one error that says what to do.
+ * Asks the link about nodes, over gRPC. Every failure comes out as one error that says what to do.
  */
-import { isIP } from 'node:net';
-import { checkServerIdentity, createSecureContext } from 'node:tls';
-import {
-  credentials,
-  Metadata,
-  type CallOptions,
-  type ChannelCredentials,
-  type ChannelOptions,
-  type ClientUnaryCall,
-  type ServiceError,
-} from '@grpc/grpc-js';
 import {
   ControlClient as GrpcClient,
   type GetNodeRequest,
@@ -27,15 +15,13 @@ import {
   type RevokeNodeResponse,
   type Transition,
 } from '../protocol/generated/rollcall/v1/control.js';
-import { answerWithinMs, explain } from './grpc-failure.js';
+import { bearer, createAsking, openGrpcClient } from './grpc-client.js';
 import type { HttpTarget } from './http-target.js';
 import { watchNodes, type WatchOptions } from './node-watch.js';
-import { withToken, type TokenSource } from './tokens.js';
+import { everyItem, wholePage, type PageRequest } from './pages.js';
+import type { TokenSource } from './tokens.js';
 
-/** The most nodes or transitions that the link gives at once. */
-const largestPage = 1000;
-/** A page of a thousand nodes with many labels fits well. */
-const largestAnswerBytes = 64 * 1024 * 1024;
+export type { PageRequest } from './pages.js';
 
 /** Which nodes are meant; what is left out is not asked about. */
 export interface NodeFilter {
@@ -45,13 +31,6 @@ export interface NodeFilter {
   readonly labels?: Readonly<Record<string, string>>;
   /** Part of the name, the id, the fingerprint or a label; case does not matter. */
   readonly text?: string;
-}
-
-export interface PageRequest {
-  /** 1 to 1000; 100 unless told. */
-  readonly pageSize?: number;
-  /** `nextPageToken` of the page before. */
-  readonly pageToken?: string;
 }
 
 export interface NewNode {
@@ -93,41 +72,11 @@ export interface OpenNodes extends Nodes {
   close(): void;
 }
 
-type Unary<Q, A> = (
-  request: Q,
-  metadata: Metadata,
-  options: Partial<CallOptions>,
-  callback: (error: ServiceError | null, answer: A) => void,
-) => ClientUnaryCall;
-
 /** Nothing is sent before the first call. */
 export function openNodes(target: HttpTarget, tokens: TokenSource): OpenNodes {
-  const client = new GrpcClient(
-    `dns:${target.addressText}`,
-    secureCredentials(target),
-    channelOptions(target),
-  );
-
+  const client = openGrpcClient(GrpcClient, target);
   const closing = new AbortController();
-
-  async function askOnce<Q, A>(call: Unary<Q, A>, request: Q, token: string): Promise<A> {
-    try {
-      return await new Promise<A>((resolve, reject) => {
-        const options = { deadline: Date.now() + answerWithinMs };
-        call.call(client, request, bearer(token), options, (error, answer) => {
-          if (error) reject(error);
-          else resolve(answer);
-        });
-      });
-    } catch (error) {
-      throw await explain(error as ServiceError, target);
-    }
-  }
-
-  const asking =
-    <Q, A>(call: Unary<Q, A>) =>
-    (request: Q): Promise<A> =>
-      withToken(tokens, token => askOnce(call, request, token));
+  const asking = createAsking(target, tokens);
 
   const calls = {
     register: asking<RegisterNodeRequest, Node>(client.registerNode.bind(client)),
@@ -172,52 +121,8 @@ export function openNodes(target: HttpTarget, tokens: TokenSource): OpenNodes {
   };
 }
 
-function bearer(token: string): Metadata {
-  const metadata = new Metadata();
-  metadata.set('authorization', `Bearer ${token}`);
-  return metadata;
-}
-
-/** 0 is the link's own choice. */
-function wholePage({ pageSize = 0, pageToken = '' }: PageRequest): Required<PageRequest> {
-  return { pageSize, pageToken };
-}
-
-async function* everyItem<T>(
-  askPage: (page: PageRequest) => Promise<{ readonly items: readonly T[]; readonly nextPageToken: string }>,
-): AsyncGenerator<T, void, undefined> {
-  let pageToken = '';
-  do {
-    const { items, nextPageToken } = await askPage({ pageSize: largestPage, pageToken });
-    yield* items;
-    pageToken = nextPageToken;
-  } while (pageToken !== '');
-}
-
 async function readSpki(key: string | Uint8Array): Promise<Buffer> {
   if (typeof key !== 'string') return Buffer.from(key);
   const { readPublicKey } = await import('../identity/key-file.js');
   return readPublicKey(Buffer.from(key)).spki;
-}
-
-function secureCredentials({ address, roots }: HttpTarget): ChannelCredentials {
-  const context = createSecureContext({ ca: roots, minVersion: 'TLSv1.3' });
-  return credentials.createFromSecureContext(context, {
-    // Checked against the host that was named: for an IP another server name is sent (see channelOptions).
-    checkServerIdentity: (_sent, certificate) => checkServerIdentity(address.host, certificate),
-  });
-}
-
-function channelOptions({ address }: HttpTarget): ChannelOptions {
-  return {
-    'grpc.max_receive_message_length': largestAnswerBytes,
-    // A proxy that happens to be set up for browsing has no business between an operator and the link.
-    'grpc.enable_http_proxy': 0,
-    'grpc.enable_retries': 0,
-    // A cut cable must end a watch.
-    'grpc.keepalive_time_ms': 20_000,
-    'grpc.keepalive_timeout_ms': 5_000,
-    // RFC 6066 §3 allows no IP as the server name, and Node.js warns about one; the link pays no attention to it.
-    ...(isIP(address.host) !== 0 && { 'grpc.ssl_target_name_override': 'link.invalid' }),
-  };
 }

@@ -2,7 +2,9 @@
 import { as, type Setting, type Settings, type ValuesOf } from '../base/settings.js';
 import { logLevels } from '../base/log.js';
 import { isTokenAlgorithm, tokenAlgorithms, type TokenAlgorithm } from '../tokens/algorithms.js';
+import { defaultTenant } from '../protocol/limits.js';
 import type { TokenAlgorithms } from './access/token-keys.js';
+import type { Isolation } from '../app-host/hosting.js';
 import { parseTrustDomain } from '../identity/spiffe.js';
 
 const second = 1_000;
@@ -15,6 +17,7 @@ const file = (description: string, aliases?: readonly string[]): Setting<string 
   ...(aliases && { aliases }),
 });
 
+export const isolations = ['process', 'subprocess'] as const;
 export const bindingTypes = ['tls-exporter', 'tls-server-end-point'] as const;
 
 export const linkSettings = {
@@ -107,6 +110,44 @@ export const linkSettings = {
     default: false,
     parse: as.flag,
   },
+  isolation: {
+    value: 'HOW',
+    description:
+      'where server halves of apps run: "process", in an app host of another user; "subprocess", as children of this link, for one tenant and for development',
+    default: 'process',
+    parse: as.oneOf(isolations),
+  } as Setting<Isolation>,
+  'app-host-socket': {
+    value: '[TENANT=]PATH,…',
+    description:
+      'where rollcall app-host connects, in a folder that is closed to others; without one there are no runs',
+    default: [],
+    parse: as.list(raw => parseHostSocket(as.text(raw))),
+  } as Setting<readonly (readonly [tenant: string, path: string])[]>,
+  'max-runs': {
+    value: 'N',
+    description: 'runs at once; others wait',
+    default: 16,
+    parse: as.integer(1, 1_000),
+  },
+  'max-queued-messages': {
+    value: 'N',
+    description: 'messages that wait for one node',
+    default: 1_000,
+    parse: as.integer(1, 100_000),
+  },
+  'app-memory': {
+    value: 'SIZE',
+    description: 'what one server half may use',
+    default: 1024 * 1024 * 1024,
+    parse: as.size(64 * 1024 * 1024, 2 ** 40),
+  },
+  'run-retention': {
+    value: 'DURATION',
+    description: 'how long finished runs and their logs are kept',
+    default: 30 * 24 * hour,
+    parse: as.duration(60 * second, 3_650 * 24 * hour),
+  },
   'max-enrollments': {
     value: 'N',
     description: 'enrollments in flight at once',
@@ -126,6 +167,15 @@ export const linkSettings = {
   },
   insecure: { description: 'refused: there is no link without TLS', default: false, parse: neverOff },
 } satisfies Settings;
+
+/** `PATH` for the default tenant, `TENANT=PATH` for another. */
+function parseHostSocket(text: string): readonly [tenant: string, path: string] {
+  const equals = text.indexOf('=');
+  const [tenant, path] =
+    equals === -1 ? [defaultTenant, text] : [text.slice(0, equals), text.slice(equals + 1)];
+  if (tenant !== '' && path !== '') return [tenant, path];
+  throw new Error('wants PATH, or TENANT=PATH for another tenant than the default one');
+}
 
 function parseIssuer(raw: unknown): string {
   const text = as.text(raw);

@@ -5,6 +5,7 @@
 import { join } from 'node:path';
 import type { Clock } from '../base/clock.js';
 import { toRollcallError } from '../base/errors.js';
+import { defaultRunnerPrograms } from '../app-host/runner-programs.js';
 import { createLifecycle } from '../base/lifecycle.js';
 import type { Log } from '../base/log.js';
 import type { Random } from '../base/random.js';
@@ -29,7 +30,11 @@ import { loadServerIdentity, type ServerIdentity } from './doors/tls/server-iden
 import { createEnrollments } from './enrollment/enrollments.js';
 import { createMetrics } from './metrics.js';
 import { createRegistry, type Registry } from './registry/registry.js';
+import { createRunControl } from './run-control.js';
+import { openHosts } from './runs/hosts.js';
+import { createRuns, type OpenRuns } from './runs/runs.js';
 import { createSessions } from './sessions/sessions.js';
+import { createObjectStore } from '../objects/object-store.js';
 import { measureCommits } from '../store/measured.js';
 import { prepareStore } from '../store/schema.js';
 import type { Store } from '../store/store.js';
@@ -108,8 +113,15 @@ export function createLink({ config, store: givenStore, clock, random, log }: Li
 
     const trustBundle = (): TrustBundle => ({ serverRoots: [...identity.roots] });
     const shared = { registry, trustDomain, clock, random, log, metrics };
+    // They need the sessions, and the sessions tell them.
+    const later: { runs?: OpenRuns } = {};
     const sessions = createSessions({
       ...shared,
+      listener: {
+        onOnline: (session, ready) => later.runs?.attach(session, ready),
+        onOffline: session => later.runs?.detach(session),
+        onFrame: (session, frame) => later.runs?.receive(session, frame),
+      },
       authorities: authority.certificates,
       tenantOf: id => registry.tenantOf(id),
     });
@@ -150,8 +162,37 @@ export function createLink({ config, store: givenStore, clock, random, log }: Li
         }),
       opened => opened.close(),
     );
+    const { isolation, 'app-host-socket': sockets } = config;
+    const hosts = await lifecycle.open(
+      () =>
+        openHosts({
+          ...{ isolation, clock, log },
+          sockets: new Map(sockets),
+          programs: defaultRunnerPrograms(),
+        }),
+      opened => opened.close(),
+    );
+    const openRuns = await lifecycle.open(
+      () =>
+        createRuns({
+          ...{ store, audit, refusals, clock, random, log, registry, isolation },
+          objects: createObjectStore({ folder: join(folder, 'objects') }),
+          hostingOf: tenant => hosts.of(tenant),
+          countTenants: async () => (await access.tenants.list()).length,
+          mostRunning: config['max-runs'],
+          mostWaiting: config['max-queued-messages'],
+          memoryBytes: config['app-memory'],
+          retentionMs: config['run-retention'],
+          onAnswered: outcome => metrics.message(outcome),
+        }),
+      opened => opened.close(),
+    );
+    later.runs = openRuns;
+    await openRuns.recover();
+    hosts.open();
     metrics.observe({
       sessions: () => sessions.count(),
+      runs: () => openRuns.count(),
       nodes: async () => ({ ...(await registry.countAllNodes()) }),
     });
 
@@ -164,6 +205,7 @@ export function createLink({ config, store: givenStore, clock, random, log }: Li
           address: config['control-address'],
           context: contextOf(identity),
           control,
+          runControl: createRunControl({ runs: openRuns }),
           access,
           administration: createAdministration(access),
           auditReading: createAuditReading({ store, checkpoints, trustDomain }),
@@ -187,6 +229,7 @@ export function createLink({ config, store: givenStore, clock, random, log }: Li
           context: { ...contextOf(identity), ca: authority.certificates.map(each => each.toString()) },
           sessions,
           enrollments,
+          objects: openRuns.objects,
         }),
       port => port.close(),
     );

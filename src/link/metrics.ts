@@ -6,10 +6,16 @@ export interface Metrics {
   enrollment(outcome: string): void;
   presence(status: string, reason: string): void;
   commit(seconds: number): void;
+  /** A message of a run has its answer: `content`, or the code of an error. */
+  message(outcome: string): void;
   /** Something that somebody should look at. */
   alert(event: string): void;
   /** Values read at each scrape. */
-  observe(read: { sessions: () => number; nodes: () => Promise<Readonly<Record<string, number>>> }): void;
+  observe(read: {
+    sessions: () => number;
+    runs: () => number;
+    nodes: () => Promise<Readonly<Record<string, number>>>;
+  }): void;
   /** The exposition text and its content type. */
   render(): Promise<{ readonly type: string; readonly body: string }>;
 }
@@ -44,6 +50,12 @@ export function createMetrics(): Metrics {
     labelNames: ['event'],
     registers,
   });
+  const messages = new Counter({
+    name: 'rollcall_messages_total',
+    help: 'Messages of runs that have their answer, by outcome',
+    labelNames: ['outcome'],
+    registers,
+  });
   const commits = new Histogram({
     name: 'rollcall_store_commit_seconds',
     help: 'Time from a commit being asked for to it being durable',
@@ -55,8 +67,17 @@ export function createMetrics(): Metrics {
     enrollment: outcome => enrollments.inc({ outcome }),
     presence: (status, reason) => presence.inc({ status, reason }),
     commit: seconds => commits.observe(seconds),
+    message: outcome => messages.inc({ outcome }),
     alert: event => alerts.inc({ event }),
-    observe({ sessions, nodes }) {
+    observe({ sessions, runs, nodes }) {
+      new Gauge({
+        name: 'rollcall_runs_open',
+        help: 'Runs that are not over',
+        registers,
+        collect() {
+          this.set(runs());
+        },
+      });
       new Gauge({
         name: 'rollcall_sessions',
         help: 'Live sessions',

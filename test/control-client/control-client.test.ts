@@ -123,6 +123,22 @@ void t.test('nodes are registered by any form of their key, found, listed and re
   await t.rejects(client.nodes.register({ publicKey: 'nonsense' }), { code: 'KEY_UNSUPPORTED' });
 });
 
+void t.test('runs are asked about as the link knows them', async t => {
+  t.same(await all(client.runs.list()), []);
+  t.same(await client.runs.listPage({ pageSize: 1 }), { runs: [], nextPageToken: '' });
+  await t.rejects(client.runs.get(7n), { code: 'NOT_FOUND' });
+  await t.rejects(client.runs.stop('7'), { code: 'NOT_FOUND' });
+  await t.rejects(all(client.runs.log(7n)), { code: 'NOT_FOUND' });
+  for (const id of ['seven', '', '-1', 2n ** 64n])
+    await t.rejects(client.runs.get(id), { code: 'REQUEST_INVALID' }, `${id}`);
+  const signer = newKey().publicKey.spki;
+  const app = { appName: 'a', appVersion: '1.0.0', appDigest: '00'.repeat(32), signer };
+  await t.rejects(
+    client.runs.start({ ...app, signature: Buffer.from('none'), archive: Buffer.from('no archive') }),
+    { code: /^(REQUEST_INVALID|RUN_REFUSED)$/ },
+  );
+});
+
 void t.test('every node of a fleet is listed, however many pages it takes', async t => {
   const label = { labels: { fleet: 'large' } };
   const more = Array.from({ length: 1_001 }, () => ({ publicKey: newKey().publicKey.spki, ...label }));

@@ -7,12 +7,13 @@
  * node certificate on the connection (checked by the sessions room); `anyone` wants a valid token of a user or service,
  * `node` one of a node, `anyoneOrNode` any of them: nodes get nowhere else. Everything else is
  * the permission that is wanted; with `orOwner` those without it get in too, and are held to what is their own by
- * control.ts.
+ * control.ts and run-control.ts.
  */
 import type { AdministrationService } from '../../protocol/generated/rollcall/v1/administration.js';
 import type { ControlService } from '../../protocol/generated/rollcall/v1/control.js';
 import type { EnrollmentService } from '../../protocol/generated/rollcall/v1/enrollment.js';
-import type { LinkService } from '../../protocol/generated/rollcall/v1/link.js';
+import type { LinkService, ObjectsService } from '../../protocol/generated/rollcall/v1/link.js';
+import type { RunsService } from '../../protocol/generated/rollcall/v1/runs.js';
 import type { Permission } from '../access/permissions.js';
 
 export type Access =
@@ -64,6 +65,10 @@ export const routeRules = {
   'GET /v1/nodes/:node/history': { access: { orOwner: 'nodes:read' }, rate: 'read' },
   'POST /v1/nodes/:node/revoke': { access: { orOwner: 'nodes:revoke' }, rate: 'write' },
   'POST /v1/nodes/:node/config': { access: 'nodes:register', rate: 'write' },
+  'GET /v1/runs': { access: { orOwner: 'runs:read' }, rate: 'read' },
+  'GET /v1/runs/:run': { access: { orOwner: 'runs:read' }, rate: 'read' },
+  'GET /v1/runs/:run/log': { access: { orOwner: 'runs:read' }, rate: 'read' },
+  'POST /v1/runs/:run/stop': { access: { orOwner: 'runs:stop' }, rate: 'write' },
   'GET /v1/users': { access: 'users:manage', rate: 'read' },
   'POST /v1/users': { access: 'users:manage', rate: 'write' },
   'PATCH /v1/users/:user': { access: 'users:manage', rate: 'write' },
@@ -96,19 +101,28 @@ type PathsOf<Service> = {
 export type MethodPath =
   | PathsOf<EnrollmentService>
   | PathsOf<LinkService>
+  | PathsOf<ObjectsService>
   | PathsOf<ControlService>
+  | PathsOf<RunsService>
   | PathsOf<AdministrationService>;
 
 export const methodRules: Readonly<Record<MethodPath, Rule>> = {
   '/rollcall.v1.Enrollment/Enroll': { access: 'open', rate: 'connection' },
   '/rollcall.v1.Link/Connect': { access: 'certificate', rate: 'connection' },
+  '/rollcall.v1.Objects/Read': { access: 'certificate', rate: 'connection' },
+  '/rollcall.v1.Objects/Write': { access: 'certificate', rate: 'connection' },
   '/rollcall.v1.Control/RegisterNode': { access: 'nodes:register', rate: 'write' },
   '/rollcall.v1.Control/GetNode': { access: { orOwner: 'nodes:read' }, rate: 'read' },
   '/rollcall.v1.Control/ListNodes': { access: { orOwner: 'nodes:read' }, rate: 'read' },
   '/rollcall.v1.Control/RevokeNode': { access: { orOwner: 'nodes:revoke' }, rate: 'write' },
   '/rollcall.v1.Control/ListNodeHistory': { access: { orOwner: 'nodes:read' }, rate: 'read' },
   '/rollcall.v1.Control/WatchNodes': { access: { orOwner: 'nodes:read' }, rate: 'read' },
+  '/rollcall.v1.Runs/StartRun': { access: 'runs:submit', rate: 'write' },
   // As the routes that ask the same of the same functions.
+  '/rollcall.v1.Runs/GetRun': routeRules['GET /v1/runs/:run'],
+  '/rollcall.v1.Runs/ListRuns': routeRules['GET /v1/runs'],
+  '/rollcall.v1.Runs/StopRun': routeRules['POST /v1/runs/:run/stop'],
+  '/rollcall.v1.Runs/ReadRunLog': routeRules['GET /v1/runs/:run/log'],
   '/rollcall.v1.Administration/WhoAmI': routeRules['GET /auth/me'],
   '/rollcall.v1.Administration/GetAssignment': routeRules['GET /v1/assignment'],
   '/rollcall.v1.Administration/ListUsers': routeRules['GET /v1/users'],

@@ -6,15 +6,18 @@ import { randomBytes } from 'node:crypto';
 import { version } from '../../base/version.js';
 import { AdministrationService } from '../../protocol/generated/rollcall/v1/administration.js';
 import { ControlService } from '../../protocol/generated/rollcall/v1/control.js';
+import { RunsService } from '../../protocol/generated/rollcall/v1/runs.js';
 import type { Access } from '../access/access.js';
 import type { Administration } from '../administration.js';
 import type { AuditReading } from '../audit/audit-reading.js';
 import type { Control } from '../control.js';
+import type { RunControl } from '../run-control.js';
 import type { Assignment } from './assignment.js';
 import { createDoorkeeper } from './doorkeeper.js';
 import { createAdministrationDoor } from './grpc/administration-door.js';
 import { createControlDoor } from './grpc/control-door.js';
 import { createGrpcDoor } from './grpc/grpc-door.js';
+import { createRunsDoor } from './grpc/runs-door.js';
 import { deadlines, type Port, type PortOptions } from './node-port.js';
 import { adminRoutes } from './rest/admin-routes.js';
 import { authRoutes } from './rest/auth-routes.js';
@@ -22,10 +25,12 @@ import { auditRoutes } from './rest/audit-routes.js';
 import { healthRoutes } from './rest/health-routes.js';
 import { nodeRoutes } from './rest/node-routes.js';
 import { openRestDoor } from './rest/rest-door.js';
+import { runRoutes } from './rest/run-routes.js';
 import { createListener } from './tls/listener.js';
 
 export interface ControlPortOptions extends PortOptions {
   readonly control: Control;
+  readonly runControl: RunControl;
   readonly access: Access;
   readonly administration: Administration;
   readonly auditReading: AuditReading;
@@ -41,8 +46,8 @@ export interface ControlPortOptions extends PortOptions {
 const streamsPerConnection = 64;
 
 export async function openControlPort(options: ControlPortOptions): Promise<Port> {
-  const { clock, log, metrics, refusals, access, administration, auditReading, control, assignment } =
-    options;
+  const { clock, log, metrics, refusals, access, administration, auditReading, assignment } = options;
+  const { control, runControl } = options;
   const doorkeeper = createDoorkeeper({
     authenticate: access.authenticate,
     refusals,
@@ -74,6 +79,7 @@ export async function openControlPort(options: ControlPortOptions): Promise<Port
     log,
   });
   door.addService(ControlService, createControlDoor({ control, door, clock, log }));
+  door.addService(RunsService, createRunsDoor({ runControl, door, clock, log }));
   door.addService(
     AdministrationService,
     createAdministrationDoor({ administration, audit: auditReading, assignment, door, log }),
@@ -83,6 +89,7 @@ export async function openControlPort(options: ControlPortOptions): Promise<Port
       ...healthRoutes({ ready: options.ready, metrics: () => metrics.render() }),
       ...authRoutes({ access, administration }),
       ...nodeRoutes({ control, assignment, version, access }),
+      ...runRoutes(runControl),
       ...adminRoutes(administration),
       ...auditRoutes(auditReading),
     },

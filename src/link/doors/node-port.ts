@@ -1,19 +1,21 @@
-/** The node port: TLS that asks for a client certificate without demanding one, `h2` only; enrollment and link. */
+/** The node port: TLS that asks for a client certificate without demanding one, `h2` only; enrollment, link and objects. */
 import type { SecureContextOptions } from 'node:tls';
 import type { Clock } from '../../base/clock.js';
 import { toRollcallError } from '../../base/errors.js';
 import type { Log } from '../../base/log.js';
 import type { Address } from '../../base/settings.js';
 import { EnrollmentService } from '../../protocol/generated/rollcall/v1/enrollment.js';
-import { LinkService } from '../../protocol/generated/rollcall/v1/link.js';
+import { LinkService, ObjectsService } from '../../protocol/generated/rollcall/v1/link.js';
 import { limits } from '../../protocol/limits.js';
 import type { RefusalCounter } from '../audit/refusals.js';
 import type { Enrollments } from '../enrollment/enrollments.js';
 import type { Metrics } from '../metrics.js';
+import type { NodeObjects } from '../runs/node-objects.js';
 import type { Sessions } from '../sessions/sessions.js';
 import { createEnrollmentDoor } from './grpc/enrollment-door.js';
 import { createGrpcDoor } from './grpc/grpc-door.js';
 import { createLinkDoor } from './grpc/link-door.js';
+import { createObjectsDoor } from './grpc/objects-door.js';
 import type { Caps } from './tls/crowd.js';
 import { createListener } from './tls/listener.js';
 
@@ -37,12 +39,13 @@ export interface Port {
 export interface NodePortOptions extends PortOptions {
   readonly sessions: Sessions;
   readonly enrollments: Enrollments;
+  readonly objects: NodeObjects;
 }
 
 export const deadlines = { handshakeMs: limits.handshakeMs, idleMs: 5_000, afterRefusalMs: 1_000 };
 
 export async function openNodePort(options: NodePortOptions): Promise<Port> {
-  const { sessions, enrollments, clock, log, metrics, refusals } = options;
+  const { sessions, enrollments, objects, clock, log, metrics, refusals } = options;
   const door = createGrpcDoor({
     listener: () => listener,
     // Nothing on this port takes a token: a certificate, or the proof of a key, is what counts here.
@@ -79,6 +82,10 @@ export async function openNodePort(options: NodePortOptions): Promise<Port> {
   });
   door.addService(EnrollmentService, enrollmentDoor);
   door.addService(LinkService, linkDoor.handlers);
+  door.addService(
+    ObjectsService,
+    createObjectsDoor({ door, sessionOn: each => linkDoor.sessionOn(each), objects, clock, log }),
+  );
 
   const listener = createListener({
     address: options.address,

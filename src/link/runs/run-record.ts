@@ -2,7 +2,10 @@
  * What the link knows of a run, and how it lies in the store: JSON, with 64-bit numbers as decimal text. Reading is strict: a
  * record that is not whole is INTERNAL, never half a run.
  */
+import { isDeepStrictEqual } from 'node:util';
+import { RollcallError } from '../../base/errors.js';
 import type { ConfigValue } from '../../app-package/app-manifest.js';
+import type { Value } from '../../store/store.js';
 
 export const runStatusNames = ['pending', 'starting', 'running', 'finished'] as const;
 export type RunStatusName = (typeof runStatusNames)[number];
@@ -48,6 +51,8 @@ export interface RunRecord {
   readonly startedBy: string;
   /** All settings of the run. */
   readonly config: Readonly<Record<string, ConfigValue>>;
+  /** Its place among the runs of the tenant. */
+  readonly order: number;
   /** Milliseconds since 1970; 0 for what has not happened. */
   readonly createdAt: number;
   readonly startingAt: number;
@@ -70,4 +75,55 @@ export interface RunLogEntry {
   readonly node: bigint;
   readonly level: string;
   readonly text: string;
+}
+
+export const noCounts: RunCounts = { nodes: 0, sent: 0, answered: 0, failed: 0, logLines: 0 };
+
+/** Integers beyond 2^53 are decimal text. */
+function toJson(value: object): Buffer {
+  return Buffer.from(
+    JSON.stringify(value, (_, each: unknown) => (typeof each === 'bigint' ? `${each}` : each)),
+  );
+}
+
+export function encodeRunRecord(record: RunRecord): Buffer {
+  return toJson(record);
+}
+
+export function encodeLogEntry({ number: _, ...entry }: RunLogEntry): Buffer {
+  return toJson(entry);
+}
+
+/** The link alone writes below these keys; what does not come out as it went in is damaged. */
+function decode<T extends object>(
+  what: string,
+  bytes: Value,
+  shape: (fields: Record<string, unknown>) => T,
+): T {
+  try {
+    const fields: unknown = JSON.parse(Buffer.from(bytes).toString());
+    if (typeof fields === 'object' && fields !== null) {
+      const value = shape(fields as Record<string, unknown>);
+      if (isDeepStrictEqual(JSON.parse(toJson(value).toString()), fields)) return value;
+    }
+    throw new TypeError('it is not what was written');
+  } catch (error) {
+    throw new RollcallError('INTERNAL', `a ${what} in the store is damaged`, { cause: error });
+  }
+}
+
+export function decodeRunRecord(bytes: Value): RunRecord {
+  return decode('run record', bytes, fields => {
+    const record = { ...fields, id: BigInt(fields['id'] as string) } as RunRecord;
+    if (runStatusNames.includes(record.status) && typeof record.app.archive.digest === 'string')
+      return record;
+    throw new TypeError('its status is none');
+  });
+}
+
+export function decodeLogEntry(number: number, bytes: Value): RunLogEntry {
+  const entry = decode('line of a log', bytes, fields => {
+    return { ...fields, node: BigInt(fields['node'] as string) } as Omit<RunLogEntry, 'number'>;
+  });
+  return { ...entry, number };
 }

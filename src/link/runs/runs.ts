@@ -1,39 +1,42 @@
-/** The runs of the link. */
-import type { ConfigValue } from '../../app-package/app-manifest.js';
-import type { Actor } from '../audit/audit.js';
-import type { RunLogEntry, RunRecord, RunStatusName } from './run-record.js';
+/**
+ * The runs of the link: starts them, carries what their halves say to one another, records how they end. A run is on the disk
+ * before it is answered for; one that the link finds open when it starts goes on where its server half lives on, and ends as
+ * failed where that died with the link. None stays "running" that is not.
+ */
+import type { Hosting, Isolation } from '../../app-host/hosting.js';
+import type { MessageErrorCode } from '../../app/message-error.js';
+import { isRollcallError, RollcallError, toRollcallError } from '../../base/errors.js';
+import type { Clock } from '../../base/clock.js';
+import type { Log } from '../../base/log.js';
+import type { Random } from '../../base/random.js';
+import { randomNodeId } from '../../identity/node-id.js';
+import { manifestOf, readChunkOf } from '../../objects/manifest.js';
+import type { ObjectStore } from '../../objects/object-store.js';
+import type { Store } from '../../store/store.js';
+import type { Actor, Audit } from '../audit/audit.js';
+import type { RefusalCounter } from '../audit/refusals.js';
+import type { Registry } from '../registry/registry.js';
+import { acceptApp, type NewRun } from './accept-app.js';
+import { createMailboxes } from './mailboxes.js';
+import { createFindNodes } from './node-finder.js';
+import { createNodeMail, type NodeMail } from './node-mail.js';
+import { openRun, type OpenRun } from './open-run.js';
+import { numberOfKey, openRunKey, openRunPrefix, runKey, runOrderKey, runOrderPrefix } from './run-keys.js';
+import { listRuns, type RunPage, type RunQuery } from './run-list.js';
+import { readRunLog } from './run-log.js';
+import { appParty, removeMessages } from './run-messages.js';
+import { removeOldRuns } from './run-retention.js';
+import {
+  decodeRunRecord,
+  encodeRunRecord,
+  noCounts,
+  type RunApp,
+  type RunLogEntry,
+  type RunRecord,
+} from './run-record.js';
 
-export interface NewRun {
-  readonly tenant: string;
-  readonly appName: string;
-  readonly appVersion: string;
-  /** Hex. */
-  readonly appDigest: string;
-  /** SPKI DER. */
-  readonly signer: Uint8Array;
-  readonly signature: Uint8Array;
-  /** src/app-package/app-archive.ts */
-  readonly archive: Buffer;
-  /** What differs from the settings of the app. */
-  readonly config: Readonly<Record<string, ConfigValue>>;
-  readonly startedBy: string;
-  readonly by: Actor;
-}
-
-export interface RunQuery {
-  readonly statuses?: readonly RunStatusName[] | undefined;
-  /** Only those somebody started. */
-  readonly startedBy?: string | undefined;
-  readonly pageSize?: number | undefined;
-  readonly pageToken?: string | undefined;
-}
-
-export interface RunPage {
-  /** Newest first. */
-  readonly runs: readonly RunRecord[];
-  /** Empty on the last page. */
-  readonly nextPageToken: string;
-}
+export type { NewRun } from './accept-app.js';
+export type { RunPage, RunQuery } from './run-list.js';
 
 export interface Runs {
   /** REQUEST_INVALID for an app that is not what it says, RUN_REFUSED where runs cannot be hosted. On the disk when it resolves. */
@@ -46,4 +49,349 @@ export interface Runs {
   readLog(tenant: string, id: bigint, after: number, limit: number): Promise<RunLogEntry[]>;
   /** Calls after every change of the record, its counts or its log; often, so that the listener looks when it has time. */
   watch(id: bigint, listener: () => void): () => void;
+}
+
+/** What the rest of the link needs of the runs besides. */
+export interface OpenRuns extends Runs, NodeMail {
+  /** Of runs from before this link was started; before any door opens. */
+  recover(): Promise<void>;
+  /** How many are not over. */
+  count(): number;
+  /** Ends those whose server half dies with this process; the others are left as they are. */
+  close(): Promise<void>;
+}
+
+export interface RunsOptions {
+  readonly store: Store;
+  readonly audit: Audit;
+  readonly refusals: RefusalCounter;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly registry: Registry;
+  readonly objects: ObjectStore;
+  readonly isolation: Isolation;
+  /** Where server halves of a tenant run; undefined where they cannot. */
+  readonly hostingOf: (tenant: string) => Hosting | undefined;
+  readonly countTenants: () => Promise<number>;
+  /** Running at once; the others wait. */
+  readonly mostRunning: number;
+  /** Messages waiting for one node. */
+  readonly mostWaiting: number;
+  /** Of a server half. */
+  readonly memoryBytes: number;
+  /** Finished runs are kept so long, ms. */
+  readonly retentionMs: number;
+  /** A message has its answer. */
+  readonly onAnswered?: (outcome: 'content' | MessageErrorCode) => void;
+}
+
+const sweepEveryMs = 250;
+const saveEveryMs = 2_000;
+const retentionEveryMs = 3_600_000;
+/** Runs of one tenant that are not over. */
+const mostOpen = 200;
+const mostLogPage = 1_000;
+
+export function createRuns(options: RunsOptions): OpenRuns {
+  const { store, audit, clock, random, log, registry, objects } = options;
+  const open = new Map<bigint, OpenRun>();
+  const pending: OpenRun[] = [];
+  const running = new Set<OpenRun>();
+  const mailboxes = createMailboxes();
+  const mail = createNodeMail({
+    ...{ mailboxes, log, refusals: options.refusals },
+    find: id => open.get(id),
+    onAnswered: outcome => options.onAnswered?.(outcome),
+  });
+  const watchers = new Map<bigint, Set<() => void>>();
+  const cleaning = new Set<Promise<void>>();
+  const heard = new WeakSet<Hosting>();
+  let closing = false;
+
+  const tell = (id: bigint): void => watchers.get(id)?.forEach(listener => listener());
+
+  async function checkNode(tenant: string, node: bigint): Promise<MessageErrorCode | undefined> {
+    const record = await registry.findNode(tenant, node);
+    if (!record) return 'NODE_NOT_FOUND';
+    return record.status === 'revoked' ? 'NODE_REVOKED' : undefined;
+  }
+
+  async function hold(record: RunRecord, how: { readonly isStored: boolean }): Promise<OpenRun> {
+    const { id, tenant } = record;
+    const run = await openRun(record, how, {
+      ...{ store, audit, clock, random, objects, mailboxes, linkLog: log },
+      mostWaiting: options.mostWaiting,
+      memoryBytes: options.memoryBytes,
+      findNodes: createFindNodes(registry, tenant, clock),
+      checkNode: node => checkNode(tenant, node),
+      onChange: () => tell(id),
+      onEnded,
+    });
+    open.set(id, run);
+    return run;
+  }
+
+  function onEnded(run: OpenRun): void {
+    open.delete(run.id);
+    running.delete(run);
+    const place = pending.indexOf(run);
+    if (place !== -1) pending.splice(place, 1);
+    const { outcome, reason } = run.record();
+    log.info({ run: `${run.id}`, outcome, reason }, 'run finished');
+    tell(run.id);
+    const cleaned = clean(run.tenant, run.id)
+      .catch((error: unknown) =>
+        log.error({ err: error, run: `${run.id}` }, 'could not remove what a run left'),
+      )
+      .finally(() => cleaning.delete(cleaned));
+    cleaning.add(cleaned);
+    launchPending();
+  }
+
+  /** What a run that is over leaves: its messages, its objects, and the mark that it does. */
+  async function clean(tenant: string, id: bigint): Promise<void> {
+    await removeMessages(store, tenant, id);
+    await objects.removeRun(`${id}`);
+    await store.commit([{ type: 'delete', key: openRunKey(id) }]);
+  }
+
+  function launchPending(): void {
+    if (closing) return;
+    for (const run of [...pending]) {
+      const hosting = options.hostingOf(run.tenant);
+      const reason = whyWaiting(hosting);
+      if (hosting && reason === undefined) {
+        pending.splice(pending.indexOf(run), 1);
+        running.add(run);
+        void run.launch(hosting).catch((error: unknown) => failLaunch(run, error));
+      } else void run.wait(reason ?? 'waiting').catch(() => undefined);
+    }
+  }
+
+  function failLaunch(run: OpenRun, error: unknown): void {
+    void run.end({ outcome: 'failed', reason: toRollcallError(error).message, by: 'link' });
+  }
+
+  function whyWaiting(hosting: Hosting | undefined): string | undefined {
+    if (running.size >= options.mostRunning) return 'waiting for other runs to end';
+    return hosting?.isReady() ? undefined : 'waiting for an app host';
+  }
+
+  /** A supervisor that connects later finds what waits. */
+  function hearOf(hosting: Hosting): void {
+    if (heard.has(hosting)) return;
+    heard.add(hosting);
+    hosting.onReady(launchPending);
+  }
+
+  async function requirePlace(tenant: string): Promise<Hosting> {
+    const hosting = options.hostingOf(tenant);
+    if (!hosting)
+      throw new RollcallError('RUN_REFUSED', 'this link has no place for apps to run', {
+        hint: 'start it with --app-host-socket PATH and beside it rollcall app-host; for one machine and for development --isolation subprocess',
+      });
+    if (options.isolation === 'subprocess' && (await options.countTenants()) > 1)
+      throw new RollcallError('RUN_REFUSED', 'apps of several tenants may not run as children of one link', {
+        hint: 'start the link with --isolation process and an app host for each tenant',
+      });
+    if ([...open.values()].filter(each => each.tenant === tenant).length >= mostOpen)
+      throw new RollcallError('RUN_REFUSED', `at most ${mostOpen} runs of a tenant at once`);
+    hearOf(hosting);
+    return hosting;
+  }
+
+  async function keepArchive(id: bigint, archive: Buffer): Promise<RunApp['archive']> {
+    const manifest = manifestOf([archive]);
+    const room = objects.room(`${id}`, appParty);
+    for (const index of await room.begin(manifest)) {
+      await room.writeChunk(manifest, index, readChunkOf([archive], index));
+    }
+    await room.finish(manifest);
+    room.retain(manifest.digest);
+    return { digest: manifest.digest, sizeBytes: manifest.sizeBytes };
+  }
+
+  async function nextOrder(tenant: string): Promise<number> {
+    const [last] = await store.list({ prefix: runOrderPrefix(tenant), reverse: true, limit: 1 });
+    return Math.max(clock.now(), last ? Number(numberOfKey(last.key)) + 1 : 0);
+  }
+
+  async function start(wanted: NewRun): Promise<RunRecord> {
+    if (closing) throw new RollcallError('LINK_DRAINING', 'the link is stopping; come back in a moment');
+    const { tenant } = wanted;
+    await requirePlace(tenant);
+    const { manifest, signer, config } = await acceptApp(wanted);
+    const id = randomNodeId(random);
+    try {
+      const archive = await keepArchive(id, wanted.archive);
+      const record = await storeRun(
+        {
+          id,
+          tenant,
+          app: {
+            name: manifest.name,
+            version: manifest.version,
+            digest: wanted.appDigest,
+            serverEntry: manifest.server,
+            nodeEntry: manifest.node,
+            signer: signer.spki.toString('base64'),
+            signerFingerprint: signer.fingerprint,
+            signature: Buffer.from(wanted.signature).toString('base64'),
+            archive,
+          },
+          status: 'pending',
+          reason: 'pending',
+          startedBy: wanted.startedBy,
+          config,
+          order: 0,
+          createdAt: clock.now(),
+          ...{ startingAt: 0, runningAt: 0, finishedAt: 0, counts: noCounts, result: '' },
+        },
+        wanted.by,
+      );
+      pending.push(await hold(record, { isStored: false }));
+      launchPending();
+      return record;
+    } catch (error) {
+      if (!open.has(id)) await objects.removeRun(`${id}`).catch(() => undefined);
+      throw error;
+    }
+  }
+
+  /** Two runs of one moment take one place after the other. */
+  async function storeRun(draft: RunRecord, by: Actor): Promise<RunRecord> {
+    const { id, tenant, app } = draft;
+    const detail = { app: app.name, version: app.version, digest: app.digest, signer: app.signerFingerprint };
+    for (;;) {
+      const record = { ...draft, order: await nextOrder(tenant) };
+      const orderKey = runOrderKey(tenant, record.order);
+      try {
+        await store.commit(
+          [
+            { type: 'put', key: runKey(tenant, id), value: encodeRunRecord(record) },
+            { type: 'put', key: orderKey, value: Buffer.from(`${id}`) },
+            { type: 'put', key: openRunKey(id), value: Buffer.from(tenant) },
+            audit.auditChange(tenant, { type: 'run.started', subject: `${id}`, by, detail }),
+          ],
+          [
+            { key: orderKey, value: undefined },
+            { key: openRunKey(id), value: undefined },
+          ],
+        );
+        return record;
+      } catch (error) {
+        if (!isRollcallError(error, 'STORE_CONFLICT')) throw error;
+      }
+    }
+  }
+
+  async function find(tenant: string, id: bigint): Promise<RunRecord | undefined> {
+    const run = open.get(id);
+    if (run) return run.tenant === tenant ? run.record() : undefined;
+    const value = await store.get(runKey(tenant, id));
+    return value && decodeRunRecord(value);
+  }
+
+  async function stop(tenant: string, id: bigint, by: Actor): Promise<RunRecord> {
+    const run = open.get(id);
+    if (run?.tenant === tenant) {
+      await run.stop(by, by.name);
+      return run.record();
+    }
+    const record = await find(tenant, id);
+    if (record) return record;
+    throw new RollcallError('NOT_FOUND', 'there is no such run', {
+      hint: '`rollcall runs list` shows the runs',
+    });
+  }
+
+  async function recoverRun(tenant: string, id: bigint): Promise<void> {
+    const value = await store.get(runKey(tenant, id));
+    const record = value && decodeRunRecord(value);
+    if (!record || record.status === 'finished') {
+      await clean(tenant, id);
+      return;
+    }
+    const run = await hold(record, { isStored: true });
+    const hosting = options.hostingOf(tenant);
+    if (hosting) hearOf(hosting);
+    if (record.status !== 'running') {
+      // Nothing of it can have been accepted: it begins anew.
+      pending.push(run);
+    } else if (record.hostedBy === 'process' && hosting?.isolation === 'process') {
+      running.add(run);
+      run.resume(hosting);
+    } else {
+      const reason = 'the link was restarted, and its server half ran as a child of it';
+      await run.end({ outcome: 'failed', reason, by: 'link' });
+    }
+  }
+
+  const stopWatching = registry.watchNodes(undefined, ({ tenant, id, status }) => {
+    if (status !== 'revoked') return;
+    for (const run of open.values()) {
+      if (run.tenant !== tenant) continue;
+      run.forgetNode(id);
+      run.messages.failNode(id, 'NODE_REVOKED');
+    }
+  });
+
+  const timers = [
+    clock.every(sweepEveryMs, () => {
+      const now = clock.now();
+      for (const run of open.values()) run.messages.expire(now);
+    }),
+    clock.every(saveEveryMs, () => {
+      for (const run of open.values()) void run.saveCounts().catch(() => undefined);
+    }),
+    clock.every(retentionEveryMs, () => {
+      const before = clock.now() - options.retentionMs;
+      removeOldRuns(store, before, id => open.has(id)).catch((error: unknown) =>
+        log.error({ err: error }, 'could not remove old runs'),
+      );
+    }),
+  ];
+
+  return {
+    start,
+    find,
+    list: (tenant, query) => listRuns(store, tenant, query, id => find(tenant, id)),
+    stop,
+    readLog: (tenant, id, after, limit) =>
+      readRunLog(store, tenant, id, after, Math.min(Math.max(limit, 1), mostLogPage)),
+    watch(id, listener) {
+      const listeners = watchers.get(id) ?? new Set();
+      watchers.set(id, listeners.add(listener));
+      return () => {
+        listeners.delete(listener);
+        if (listeners.size === 0) watchers.delete(id);
+      };
+    },
+    async recover() {
+      const entries = await store.list({ prefix: openRunPrefix });
+      for (const { key, value } of entries) {
+        await recoverRun(Buffer.from(value).toString(), numberOfKey(key)).catch((error: unknown) =>
+          log.error({ err: error, run: `${numberOfKey(key)}` }, 'a run cannot be read'),
+        );
+      }
+      launchPending();
+    },
+    ...mail,
+    count: () => open.size,
+    async close() {
+      closing = true;
+      for (const timer of timers) timer.cancel();
+      stopWatching();
+      await Promise.all([...open.values()].map(closeRun));
+      await Promise.all(cleaning);
+    },
+  };
+
+  async function closeRun(run: OpenRun): Promise<void> {
+    const { hostedBy, status } = run.record();
+    if (status !== 'pending' && hostedBy === 'subprocess')
+      await run.end({ outcome: 'failed', reason: 'the link was stopped', by: 'link' });
+    else await run.leave();
+  }
 }

@@ -18,6 +18,16 @@ import { limits, protocolVersions } from '../../protocol/limits.js';
 import type { Registry } from '../registry/registry.js';
 import { judgeSession, type Peer, type Session } from './session.js';
 
+/** Whoever has something to say to the nodes that are online. */
+export interface SessionListener {
+  /** The session is live and was welcomed. */
+  onOnline(session: Session, ready: Ready): void;
+  /** It is not live any more; called once after `onOnline`. */
+  onOffline(session: Session): void;
+  /** A frame that is not of the session itself; throws PROTOCOL_INVALID for one that has no place. */
+  onFrame(session: Session, frame: NodeFrame): void;
+}
+
 export interface SessionsOptions {
   readonly registry: Registry;
   readonly authorities: readonly X509Certificate[];
@@ -27,6 +37,7 @@ export interface SessionsOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
+  readonly listener: SessionListener;
 }
 
 /** Why a session ended by itself. */
@@ -53,7 +64,7 @@ const sweepEveryMs = 500;
 const returnsPerSecond = 300;
 
 export function createSessions(options: SessionsOptions): Sessions {
-  const { registry, clock, log } = options;
+  const { registry, clock, log, listener } = options;
   const opening = new Set<Session>();
   const live = new Map<bigint, Session>();
   const inTurn = createTurns();
@@ -120,6 +131,7 @@ export function createSessions(options: SessionsOptions): Sessions {
     session.heardAt = clock.elapsed();
     welcome(session);
     if (previous && previous.ended === undefined) replace(previous, handover);
+    listener.onOnline(session, ready);
   }
 
   function welcome(session: Session): void {
@@ -147,6 +159,7 @@ export function createSessions(options: SessionsOptions): Sessions {
     );
     if (!handover)
       log.warn({ nodeId: `${previous.nodeId}` }, 'a session was replaced by a newer one of the same node');
+    listener.onOffline(previous);
     void previous.peer.end(previous.ended);
   }
 
@@ -154,6 +167,7 @@ export function createSessions(options: SessionsOptions): Sessions {
   function retire(session: Session, reason: string): Promise<void> {
     if (live.get(session.nodeId) !== session) return Promise.resolve();
     live.delete(session.nodeId);
+    listener.onOffline(session);
     log.info({ nodeId: `${session.nodeId}`, reason }, 'node offline');
     const done = registry.closeSession(session.tenant, session.nodeId, session.id, { reason }).then(
       () => undefined,
@@ -210,8 +224,12 @@ export function createSessions(options: SessionsOptions): Sessions {
   return {
     open,
     receive(session, { frame }) {
-      if (frame?.$case !== 'pong')
-        throw new RollcallError('PROTOCOL_INVALID', 'a frame that has no place here');
+      if (frame?.$case !== 'pong') {
+        if (frame === undefined || frame.$case === 'ready')
+          throw new RollcallError('PROTOCOL_INVALID', 'a frame that has no place here');
+        listener.onFrame(session, { frame });
+        return;
+      }
       if (frame.value.sequence !== session.pings || session.pingedAt === undefined) return;
       session.pingedAt = undefined;
       session.heardAt = clock.elapsed();
@@ -230,7 +248,10 @@ export function createSessions(options: SessionsOptions): Sessions {
       await Promise.all(
         concerned.map(session => {
           session.ended = error;
-          if (live.get(nodeId) === session) live.delete(nodeId);
+          if (live.get(nodeId) === session) {
+            live.delete(nodeId);
+            listener.onOffline(session);
+          }
           return session.peer.end(error);
         }),
       );

@@ -16,6 +16,7 @@ import {
 } from '../../../src/link/doors/access-table.js';
 import { AdministrationService } from '../../../src/protocol/generated/rollcall/v1/administration.js';
 import { ControlService } from '../../../src/protocol/generated/rollcall/v1/control.js';
+import { RunsService } from '../../../src/protocol/generated/rollcall/v1/runs.js';
 import type { ControlCalls } from '../../harness/control-calls.js';
 import { createManualClock } from '../../harness/manual-clock.js';
 import { connectOperator, issueToken, makeUser } from '../../harness/operator.js';
@@ -132,7 +133,11 @@ void t.test('every gRPC method: who are you is one answer, you may not another',
     [{ 'x-authorization': `Bearer ${link.token}`, cookie: `token=${link.token}` }, 'a token is missing'],
     [{ 'user-agent': 'grpc_health_probe/0.4.25', 'x-original-url': '/healthz' }, 'a token is missing'],
   ];
-  const methods = [...Object.values(ControlService), ...Object.values(AdministrationService)];
+  const methods = [
+    ...Object.values(ControlService),
+    ...Object.values(AdministrationService),
+    ...Object.values(RunsService),
+  ];
   // As a request of any method it says nothing at all.
   const empty = framed(Buffer.alloc(0));
   for (const { path } of methods) {
@@ -144,7 +149,7 @@ void t.test('every gRPC method: who are you is one answer, you may not another',
     }
     const rule = methodRules[path].access;
     for (const [person, held] of [
-      [viewer, ['nodes:read']],
+      [viewer, ['nodes:read', 'runs:read']],
       [registrar, ['nodes:register']],
     ] as const) {
       const wanted = wantedBy(rule);
@@ -159,7 +164,7 @@ void t.test('every gRPC method: who are you is one answer, you may not another',
       t.match(refusal, { code: 7, details }, `${path} by ${person.name}`);
     }
   }
-  t.equal(methods.length, 6 + 24);
+  t.equal(methods.length, 6 + 24 + 5);
 });
 
 void t.test('what is another tenant’s looks like what is not there', async t => {
@@ -187,6 +192,8 @@ void t.test('what is another tenant’s looks like what is not there', async t =
     ],
     ':token': [[tokens.tokens[0]?.id ?? '', '0'.repeat(32)]],
     ':role': [['theirs', 'nobodys']],
+    // Whose runs are whose is tested in runs.test.ts.
+    ':run': [],
     // Of the link, not of a tenant.
     ':audience': [],
   };

@@ -14,13 +14,12 @@ import type { NodeRecord } from '../../registry/node-record.js';
 import { endCall } from './call-end.js';
 import { statusOf, toNode, toTransition } from './control-codec.js';
 import type { GrpcDoor } from './grpc-door.js';
+import { recheckCall } from './lasting-call.js';
 import { waitForReader } from './reader-pace.js';
 import { createUnary } from './unary.js';
 
 /** Events waiting for a watcher that does not read; beyond this it is cut off. */
 const longestQueue = 10_000;
-/** A token that has ended, or was revoked, ends a watch within this, ms. */
-const recheckEveryMs = 5_000;
 
 export interface ControlDoorOptions {
   readonly control: Control;
@@ -74,18 +73,12 @@ export function createControlDoor({ control, door, clock, log }: ControlDoorOpti
       if (isListing) changed.add(node.id);
       send(node);
     });
-    // A watch lasts; the right to it may not.
-    const checking = clock.every(recheckEveryMs, () => {
-      door
-        .recheck(call)
-        .then(now => {
-          const hasLost = may(principal, 'nodes:read') && !(now && may(now, 'nodes:read'));
-          if (hasLost) throw notAllowed('nodes:read');
-        })
-        .catch((error: unknown) => {
-          checking.cancel();
-          endCall(call, error);
-        });
+    const checking = recheckCall(call, {
+      door,
+      clock,
+      check: now => {
+        if (may(principal, 'nodes:read') && !may(now, 'nodes:read')) throw notAllowed('nodes:read');
+      },
     });
     call.on('cancelled', () => {
       checking.cancel();

@@ -136,7 +136,8 @@ export function createGrpcDoor(options: GrpcDoorOptions): GrpcDoor {
     if (!connection || !rule)
       throw new RollcallError('INTERNAL', 'the connection or the method is not known');
     const most = options.streams.on(connection);
-    if (connection.calls >= most) throw new RollcallError('LINK_BUSY', `at most ${most} streams a connection`);
+    if (connection.calls >= most)
+      throw new RollcallError('LINK_BUSY', `at most ${most} streams a connection`);
     return { rule, connection };
   }
 

@@ -108,6 +108,7 @@ export interface ListRunsRequest {
 }
 
 export interface ListRunsResponse {
+  /** Without config_json and result_json, which GetRun gives. */
   runs: Run[];
   /** Empty on the last page. */
   nextPageToken: string;

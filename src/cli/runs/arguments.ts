@@ -1,0 +1,69 @@
+/** What the commands about runs read from what was typed. Pure; mistakes are REQUEST_INVALID, exit code 2. */
+import type { ConfigValue } from '../../app-package/app-manifest.js';
+import { findRunStatus, runStatusWords } from '../../control-client/run-status.js';
+import type { RunStatus } from '../../protocol/generated/rollcall/v1/runs.js';
+import { usageError } from '../failure.js';
+
+/** Stands for the id of the newest run. */
+export const latest = 'latest';
+
+/** The id of a run, whole: where a cut one would do today, it may be another's tomorrow. */
+export function parseRunId(text: string): bigint {
+  if (/^[1-9]\d{0,19}$/.test(text) && BigInt(text) < 2n ** 64n) return BigInt(text);
+  throw usageError(`"${text}" is no id of a run`, 'rollcall runs list shows them');
+}
+
+/** Status words, each may hold several split at commas. */
+export function parseRunStatuses(words: readonly string[] = []): RunStatus[] {
+  const statuses = words
+    .flatMap(word => word.split(','))
+    .map(word => {
+      const status = findRunStatus(word.trim().toLowerCase());
+      if (status === undefined)
+        throw usageError(`there is no status "${word}" of runs`, `there are: ${runStatusWords.join(', ')}`);
+      return status;
+    });
+  return [...new Set(statuses)];
+}
+
+/** The number of a line; 0 for all. */
+export function parseAfter(text: string | undefined): number {
+  if (text === undefined) return 0;
+  if (/^\d{1,15}$/.test(text)) return Number(text);
+  throw usageError(`--after wants the number of a line, not "${text}"`);
+}
+
+/** `name=value` pairs, each of the type that the app gives the setting. */
+export function parseSettings(
+  pairs: readonly string[] = [],
+  usual: Readonly<Record<string, ConfigValue>>,
+): Record<string, ConfigValue> {
+  const settings = new Map<string, ConfigValue>();
+  for (const pair of pairs) {
+    const at = pair.indexOf('=');
+    if (at < 1) throw usageError(`-c wants NAME=VALUE, not "${pair}"`);
+    const name = pair.slice(0, at);
+    if (settings.has(name)) throw usageError(`-c ${name} is given twice`);
+    const before = Object.hasOwn(usual, name) ? usual[name] : undefined;
+    if (before === undefined) throw usageError(`the app has no setting "${name}"`, settingsOf(usual));
+    settings.set(name, parseSetting(name, pair.slice(at + 1), before));
+  }
+  return Object.fromEntries(settings);
+}
+
+function settingsOf(usual: Readonly<Record<string, ConfigValue>>): string {
+  const known = Object.entries(usual).map(([name, value]) => `${name}=${String(value)}`);
+  return known.length === 0 ? 'it has none' : `it has: ${known.join(', ')}`;
+}
+
+function parseSetting(name: string, text: string, usual: ConfigValue): ConfigValue {
+  if (typeof usual === 'string') return text;
+  if (typeof usual === 'boolean') {
+    if (text === 'true' || text === 'false') return text === 'true';
+    throw usageError(`-c ${name} wants true or false, not "${text}"`);
+  }
+  // As JSON has numbers: what one reads as a number elsewhere (0x10, a blank) may be a slip here.
+  const value = /^-?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?$/.test(text) ? Number(text) : Number.NaN;
+  if (Number.isFinite(value)) return value;
+  throw usageError(`-c ${name} wants a number, not "${text}"`, `unless told it is ${String(usual)}`);
+}

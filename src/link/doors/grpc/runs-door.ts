@@ -1,0 +1,73 @@
+/** `rollcall.v1.Runs`: thin translations of src/link/run-control.ts. The guard has settled who asks already. */
+import type { sendUnaryData, ServerReadableStream } from '@grpc/grpc-js';
+import type { Clock } from '../../../base/clock.js';
+import type { Log } from '../../../base/log.js';
+import { toGrpcStatus } from '../../../protocol/status.js';
+import type { Run, RunsServer, StartRunRequest } from '../../../protocol/generated/rollcall/v1/runs.js';
+import type { RunControl } from '../../run-control.js';
+import { endCall, logFault } from './call-end.js';
+import type { GrpcDoor } from './grpc-door.js';
+import { recheckCall } from './lasting-call.js';
+import { streamRunLog, type LogCall } from './run-log-stream.js';
+import { createUploads } from './run-upload.js';
+import { readRunQuery, toListedRun, toRun } from './runs-codec.js';
+import { createUnary } from './unary.js';
+
+export interface RunsDoorOptions {
+  readonly runControl: RunControl;
+  readonly door: Pick<GrpcDoor, 'principalOf' | 'recheck'>;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+const what = 'a request about runs';
+
+export function createRunsDoor({ runControl, door, clock, log }: RunsDoorOptions): RunsServer {
+  const unary = createUnary({ door, log, what });
+  const uploads = createUploads({ clock });
+
+  async function startRun(call: ServerReadableStream<StartRunRequest, Run>): Promise<Run> {
+    const principal = door.principalOf(call);
+    const start = (wanted: Parameters<RunControl['startRun']>[1]) => runControl.startRun(principal, wanted);
+    return toRun(await uploads.receive(call, principal, start));
+  }
+
+  async function readRunLog(call: LogCall): Promise<void> {
+    const principal = door.principalOf(call);
+    const check = async (now: typeof principal): Promise<void> => {
+      await runControl.getRun(now, call.request.run);
+    };
+    const checking = recheckCall(call, { door, clock, check });
+    try {
+      await streamRunLog({ call, runControl, principal, clock });
+      if (!call.writableEnded) call.end();
+    } finally {
+      checking.cancel();
+    }
+  }
+
+  return {
+    startRun: (call, callback) => answer(startRun(call), callback),
+    getRun: unary(async ({ run }, principal) => toRun(await runControl.getRun(principal, run))),
+    listRuns: unary(async (request, principal) => {
+      const page = await runControl.listRuns(principal, readRunQuery(request));
+      return { runs: page.runs.map(toListedRun), nextPageToken: page.nextPageToken };
+    }),
+    stopRun: unary(async ({ run }, principal) => toRun(await runControl.stopRun(principal, run))),
+    readRunLog: call =>
+      void readRunLog(call).catch((error: unknown) => {
+        logFault(log, error, what);
+        endCall(call, error);
+      }),
+  };
+
+  function answer(started: Promise<Run>, callback: sendUnaryData<Run>): void {
+    started.then(
+      run => callback(null, run),
+      (error: unknown) => {
+        logFault(log, error, what);
+        callback(toGrpcStatus(error));
+      },
+    );
+  }
+}

@@ -1,0 +1,70 @@
+/** What must hold of an app before a run of it is kept: it is what it says, somebody signed it, its settings are of its types. */
+import { readArchive } from '../../app-package/app-archive.js';
+import type { AppManifest, ConfigValue } from '../../app-package/app-manifest.js';
+import { isSignedBy } from '../../app-package/app-signature.js';
+import { isRollcallError, RollcallError } from '../../base/errors.js';
+import { parseSpki, type PublicKey } from '../../identity/public-key.js';
+import type { Actor } from '../audit/audit.js';
+
+export interface NewRun {
+  readonly tenant: string;
+  readonly appName: string;
+  readonly appVersion: string;
+  /** Hex. */
+  readonly appDigest: string;
+  /** SPKI DER. */
+  readonly signer: Uint8Array;
+  readonly signature: Uint8Array;
+  /** src/app-package/app-archive.ts */
+  readonly archive: Buffer;
+  /** What differs from the settings of the app. */
+  readonly config: Readonly<Record<string, ConfigValue>>;
+  readonly startedBy: string;
+  readonly by: Actor;
+}
+
+export interface AcceptedApp {
+  readonly manifest: AppManifest;
+  readonly signer: PublicKey;
+  readonly config: Readonly<Record<string, ConfigValue>>;
+}
+
+/** Throws REQUEST_INVALID or KEY_UNSUPPORTED. */
+export async function acceptApp(run: NewRun): Promise<AcceptedApp> {
+  const { appName: name, appVersion: version, appDigest: digest } = run;
+  const archive = readArchiveOf(run.archive);
+  const { manifest } = archive;
+  if (archive.digest !== digest || manifest.name !== name || manifest.version !== version)
+    throw new RollcallError('REQUEST_INVALID', 'the app is not the one that was signed', {
+      hint: 'start the run again; if it happens again, something on the way changes what is sent',
+    });
+  const signer = parseSpki(run.signer);
+  if (!(await isSignedBy(signer, { name, version, digest }, run.signature)))
+    throw new RollcallError('REQUEST_INVALID', 'the signature of the app does not hold', {
+      hint: 'apps are signed by a key of rollcall app keygen',
+    });
+  return { manifest, signer, config: mergeConfig(manifest, run.config) };
+}
+
+/** What is wrong with an archive is the caller's mistake here. */
+function readArchiveOf(archive: Buffer): ReturnType<typeof readArchive> {
+  try {
+    return readArchive(archive);
+  } catch (error) {
+    if (!isRollcallError(error)) throw error;
+    throw new RollcallError('REQUEST_INVALID', error.message, { hint: error.hint, cause: error });
+  }
+}
+
+function mergeConfig(manifest: AppManifest, given: NewRun['config']): Record<string, ConfigValue> {
+  for (const [name, value] of Object.entries(given)) {
+    const usual = Object.hasOwn(manifest.config, name) ? manifest.config[name] : undefined;
+    if (usual === undefined)
+      throw new RollcallError('REQUEST_INVALID', `${manifest.name} has no setting "${name}"`, {
+        hint: `it has ${Object.keys(manifest.config).join(', ') || 'none'}`,
+      });
+    if (typeof value !== typeof usual)
+      throw new RollcallError('REQUEST_INVALID', `the setting "${name}" wants a ${typeof usual}`);
+  }
+  return { ...manifest.config, ...given };
+}

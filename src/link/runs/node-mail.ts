@@ -1,0 +1,194 @@
+/**
+ * What nodes say of runs, and what they may read and write: replies are on the disk before they are acknowledged, log lines
+ * before they are taken. A node speaks of its own messages alone, whatever its frames say; what it says of a run that is over
+ * or not its own is answered by a cancellation, which tells nothing.
+ */
+import { isMessageErrorCode, messageErrorBytes, type MessageErrorCode } from '../../app/message-error.js';
+import { RollcallError } from '../../base/errors.js';
+import type { Log } from '../../base/log.js';
+import type { LinkFrame, NodeFrame, Ready } from '../../protocol/generated/rollcall/v1/link.js';
+import { cleanText } from '../audit/clean-text.js';
+import type { RefusalCounter } from '../audit/refusals.js';
+import type { Session } from '../sessions/session.js';
+import type { Mailboxes, MailSession } from './mailboxes.js';
+import type { Answer } from './message-record.js';
+import type { NodeObjects } from './node-objects.js';
+import type { OpenRun } from './open-run.js';
+import { appParty, serverParty } from './run-messages.js';
+
+type Said<Case extends string> = Extract<
+  NonNullable<NodeFrame['frame']>,
+  { $case: Case; value: unknown }
+>['value'];
+
+export interface NodeMail {
+  /** A session is live: what waits for its node goes there, and it is told which of its runs are over. */
+  attach(session: Session, ready: Ready): void;
+  detach(session: Session): void;
+  /** PROTOCOL_INVALID for a frame that is not of runs. */
+  receive(session: Session, frame: NodeFrame): void;
+  readonly objects: NodeObjects;
+}
+
+export interface NodeMailOptions {
+  readonly mailboxes: Mailboxes;
+  readonly find: (id: bigint) => OpenRun | undefined;
+  readonly refusals: RefusalCounter;
+  readonly log: Log;
+  readonly onAnswered: (outcome: 'content' | MessageErrorCode) => void;
+}
+
+const mostKnownRuns = 1_000;
+
+export function createNodeMail({ mailboxes, find, refusals, log, onAnswered }: NodeMailOptions): NodeMail {
+  const mailSessions = new WeakMap<Session, MailSession>();
+  /** Sequences of the last log lines there are, by run and node. */
+  const taken = new WeakMap<OpenRun, Map<bigint, number>>();
+
+  function runOf({ tenant }: { readonly tenant: string }, id: bigint): OpenRun | undefined {
+    const run = find(id);
+    return run?.tenant === tenant ? run : undefined;
+  }
+
+  /** Of a run that this node was sent anything of. */
+  function ownRunOf(
+    node: { readonly tenant: string; readonly nodeId: bigint },
+    id: bigint,
+  ): OpenRun | undefined {
+    const run = runOf(node, id);
+    return run?.messages.nodes().has(node.nodeId) ? run : undefined;
+  }
+
+  const send = (session: Session, frame: NonNullable<LinkFrame['frame']>): void =>
+    session.peer.send({ frame });
+  const sayOver = (session: Session, run: bigint): void =>
+    send(session, { $case: 'cancel', value: { run, message: 0n } });
+
+  function refuse(session: Session, reason: string, reply: Said<'reply'>): void {
+    const { nodeId, tenant, peer } = session;
+    log.warn(
+      { run: `${reply.run}`, message: `${reply.message}`, nodeId: `${nodeId}`, reason },
+      'a reply was refused',
+    );
+    refusals.count(peer.remoteAddress, reason, { tenant, name: `node:${nodeId}` });
+  }
+
+  async function takeReply(session: Session, reply: Said<'reply'>): Promise<void> {
+    const { run: id, message } = reply;
+    const run = runOf(session, id);
+    if (!run) {
+      sayOver(session, id);
+      return;
+    }
+    const number = Number(message);
+    const entry = run.messages.find(number);
+    if (entry && entry.question.node !== session.nodeId) refuse(session, 'NOT_ALLOWED', reply);
+    else if (entry) await record(run, session, number, reply);
+    else if (!run.messages.wasSent(number)) refuse(session, 'NOT_FOUND', reply);
+    send(session, { $case: 'acknowledge', value: { run: id, message } });
+  }
+
+  async function record(
+    run: OpenRun,
+    { nodeId }: Session,
+    number: number,
+    reply: Said<'reply'>,
+  ): Promise<void> {
+    const answer = await toAnswer(run, nodeId, reply);
+    await run.messages.answer(number, answer);
+    onAnswered('error' in answer ? answer.error.code : 'content');
+  }
+
+  async function takeLog(session: Session, { run: id, sequence, lines }: Said<'log'>): Promise<void> {
+    const { nodeId } = session;
+    const run = ownRunOf(session, id);
+    if (!run) {
+      sayOver(session, id);
+      return;
+    }
+    const ofRun = taken.get(run) ?? new Map<bigint, number>();
+    taken.set(run, ofRun);
+    const last = ofRun.get(nodeId) ?? 0;
+    const first = Number(sequence);
+    const fresh = lines.slice(Math.max(0, last + 1 - first));
+    const end = first + lines.length - 1;
+    if (fresh.length > 0) {
+      ofRun.set(nodeId, Math.max(last, end));
+      await run.log.append(
+        fresh.map(({ atMs, level, text }) => ({ at: Number(atMs), node: nodeId, level, text })),
+      );
+    }
+    send(session, { $case: 'logTaken', value: { run: id, sequence: BigInt(end) } });
+  }
+
+  function takeProgress(session: Session, { run: id, message, fraction, note }: Said<'progress'>): void {
+    const run = runOf(session, id);
+    const number = Number(message);
+    if (run?.messages.find(number)?.question.node !== session.nodeId || !Number.isFinite(fraction)) return;
+    run.progress(number, session.nodeId, Math.min(Math.max(fraction, 0), 1), cleanText(note, 200));
+  }
+
+  const objects: NodeObjects = {
+    async read(node, id, digest) {
+      const run = ownRunOf(node, id);
+      const room = run && readableRoom(run, node.nodeId, digest);
+      const manifest = await room?.find(digest);
+      if (!room || !manifest) throw noObject();
+      return { manifest, room };
+    },
+    write(node, id) {
+      const run = ownRunOf(node, id);
+      return run ? Promise.resolve(run.room(`${node.nodeId}`)) : Promise.reject(noObject());
+    },
+  };
+
+  return {
+    objects,
+    attach(session, { runs }) {
+      const mail: MailSession = { nodeId: session.nodeId, send: frame => session.peer.send(frame) };
+      mailSessions.set(session, mail);
+      for (const id of runs.slice(0, mostKnownRuns)) if (!runOf(session, id)) sayOver(session, id);
+      mailboxes.attach(mail);
+    },
+    detach(session) {
+      const mail = mailSessions.get(session);
+      if (mail) mailboxes.detach(mail);
+    },
+    receive(session, { frame }) {
+      const failed = (error: unknown): void =>
+        log.error({ err: error, nodeId: `${session.nodeId}` }, 'what a node said of a run was not recorded');
+      if (frame?.$case === 'reply') takeReply(session, frame.value).catch(failed);
+      else if (frame?.$case === 'log') takeLog(session, frame.value).catch(failed);
+      else if (frame?.$case === 'progress') takeProgress(session, frame.value);
+      else throw new RollcallError('PROTOCOL_INVALID', 'a frame that has no place here');
+    },
+  };
+}
+
+/** Of the app, and of the content of a message to this node that has no answer yet. */
+function readableRoom(run: OpenRun, node: bigint, digest: string) {
+  if (digest === run.record().app.archive.digest) return run.room(appParty);
+  return run.messages.speaksOf(digest, { questionsTo: node }) === undefined
+    ? undefined
+    : run.room(serverParty);
+}
+
+async function toAnswer(run: OpenRun, node: bigint, { outcome }: Said<'reply'>): Promise<Answer> {
+  if (outcome?.$case === 'error') {
+    const { code, message } = outcome.value;
+    const known = isMessageErrorCode(code) ? code : 'HANDLER_THREW';
+    return { error: { code: known, message: cleanText(message, messageErrorBytes) } };
+  }
+  const body = outcome?.value.body;
+  if (body?.$case === 'content') return { bytes: Buffer.from(body.value) };
+  const digest = body ? Buffer.from(body.value.digest).toString('hex') : '';
+  const manifest = /^[0-9a-f]{64}$/.test(digest) ? await run.room(`${node}`).find(digest) : undefined;
+  return manifest
+    ? { object: { digest, sizeBytes: manifest.sizeBytes } }
+    : { error: { code: 'OBJECT_LOST', message: 'the content of the answer is not there' } };
+}
+
+/** The same for what is not there and what is not theirs. */
+function noObject(): RollcallError {
+  return new RollcallError('NOT_FOUND', 'there is no such object for this node');
+}

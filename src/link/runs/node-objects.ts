@@ -1,0 +1,23 @@
+/**
+ * Which objects a node may read, and where it may write: what the node port asks before a byte moves. Whoever answers tells
+ * nobody but a party of the run whether an object is there.
+ */
+import type { Manifest } from '../../objects/manifest.js';
+import type { ObjectRoom } from '../../objects/object-store.js';
+
+/** A node with a live session. */
+export interface ReadingNode {
+  readonly tenant: string;
+  readonly nodeId: bigint;
+}
+
+export interface NodeObjects {
+  /** Where an object that this node may read lies; NOT_FOUND for all else, whether it exists or not. */
+  read(
+    node: ReadingNode,
+    run: bigint,
+    digest: string,
+  ): Promise<{ readonly manifest: Manifest; readonly room: ObjectRoom }>;
+  /** Where this node may write for this run; NOT_FOUND. */
+  write(node: ReadingNode, run: bigint): Promise<ObjectRoom>;
+}

@@ -1,0 +1,313 @@
+/**
+ * A run that is not over: its record, its messages, its log, and the server half while that is connected. Every change of
+ * the record is one commit with what it tells; changes take turns. However it ends, it ends once.
+ */
+import type { FrameConnection } from '../../app-host/frames.js';
+import type { Hosting, RunnerExit } from '../../app-host/hosting.js';
+import { hashToken } from '../../app-host/token-hash.js';
+import { isRollcallError } from '../../base/errors.js';
+import type { Clock } from '../../base/clock.js';
+import type { Log } from '../../base/log.js';
+import type { Random } from '../../base/random.js';
+import { createTurns } from '../../base/turns.js';
+import type { MessageErrorCode } from '../../app/message-error.js';
+import type { ObjectRoom, ObjectStore } from '../../objects/object-store.js';
+import type { Change, Store } from '../../store/store.js';
+import type { Audit, By } from '../audit/audit.js';
+import type { Mailboxes, MailRun } from './mailboxes.js';
+import type { FindNodes } from './node-finder.js';
+import { runKey } from './run-keys.js';
+import { linkLine, openRunLog, type RunLog } from './run-log.js';
+import { appParty, createRunMessages, serverParty, type RunMessages } from './run-messages.js';
+import { encodeRunRecord, type RunOutcomeName, type RunRecord } from './run-record.js';
+import { decideRun, type RunEvent } from './run-status.js';
+import { createServerHalf, type ServerHalf } from './server-half.js';
+
+export interface OpenRun {
+  readonly id: bigint;
+  readonly tenant: string;
+  /** As it is now, counts included. */
+  record(): RunRecord;
+  readonly messages: RunMessages;
+  readonly log: RunLog;
+  room(party: string): ObjectRoom;
+  /** Why it is not started yet. */
+  wait(reason: string): Promise<void>;
+  /** Gives its server half to be started. */
+  launch(hosting: Hosting): Promise<void>;
+  /** Awaits the server half that was started before this link was. */
+  resume(hosting: Hosting): void;
+  /** Asks the server half to end, waits a little, and records it; the promise of whatever ends it first. */
+  stop(by: By, who: string): Promise<void>;
+  end(ending: Ending): Promise<void>;
+  progress(number: number, node: bigint, fraction: number, note: string): void;
+  /** A node is not what it was. */
+  forgetNode(node: bigint): void;
+  saveCounts(): Promise<void>;
+  /** The link closes; the run goes on without it. */
+  leave(): Promise<void>;
+}
+
+export interface Ending {
+  readonly outcome: RunOutcomeName;
+  readonly reason: string;
+  readonly result?: string;
+  readonly by: By;
+}
+
+export interface OpenRunOptions {
+  readonly store: Store;
+  readonly audit: Audit;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly linkLog: Log;
+  readonly objects: ObjectStore;
+  readonly mailboxes: Mailboxes;
+  readonly mostWaiting: number;
+  readonly memoryBytes: number;
+  readonly findNodes: FindNodes;
+  readonly checkNode: (node: bigint) => Promise<MessageErrorCode | undefined>;
+  readonly onChange: () => void;
+  /** It is recorded as finished. */
+  readonly onEnded: (run: OpenRun) => void;
+}
+
+/** For the server half to end by itself, ms. */
+const graceMs = 3_000;
+const retryMs = 1_000;
+/** For a server half to come back after the link was started, ms. */
+const returnWithinMs = 60_000;
+
+export async function openRun(
+  first: RunRecord,
+  { isStored }: { readonly isStored: boolean },
+  options: OpenRunOptions,
+): Promise<OpenRun> {
+  const { store, audit, clock, objects, mailboxes, onChange } = options;
+  const { id, tenant } = first;
+  const inTurn = createTurns();
+  const rooms = new Map<string, ObjectRoom>();
+  const checked = new Set<bigint>();
+  let stored = first;
+  let half: ServerHalf | undefined;
+  let hosting: Hosting | undefined;
+  let ending: Promise<void> | undefined;
+  let tellEnded: (ending: Promise<void>) => void = () => undefined;
+  const ended = new Promise<void>(resolve => (tellEnded = resolve));
+  let stopping: { readonly by: By; readonly who: string } | undefined;
+
+  const mailRun: MailRun = {
+    id,
+    assign: () => assignOf(stored),
+    deliver: number => messages.deliver(number),
+  };
+  const log = await openRunLog({ store, clock, tenant, run: id, onChange });
+  const room = (party: string): ObjectRoom => {
+    let found = rooms.get(party);
+    if (!found) rooms.set(party, (found = objects.room(`${id}`, party)));
+    return found;
+  };
+  const messages = createRunMessages({
+    ...{ store, clock, tenant, mailboxes, onChange, run: mailRun, mostWaiting: options.mostWaiting },
+    objects: {
+      retain: (party, digest) => room(party).retain(digest),
+      release: (party, digest) =>
+        void room(party)
+          .release(digest)
+          .catch(() => undefined),
+    },
+    onAnswer: number => half?.answer(number),
+  });
+  if (isStored) await messages.load();
+  /** What was counted before this link was started. */
+  const before = stored.counts;
+  const nodesBefore = before.nodes - Math.min(before.nodes, messages.nodes().size);
+
+  function counts(): RunRecord['counts'] {
+    const { sent, answered, failed } = messages.counts;
+    return {
+      nodes: nodesBefore + messages.nodes().size,
+      sent: before.sent + sent,
+      answered: before.answered + answered,
+      failed: before.failed + failed,
+      logLines: log.count(),
+    };
+  }
+
+  async function change(event: RunEvent, more: readonly Change[] = []): Promise<boolean> {
+    return inTurn('record', async () => {
+      const decision = decideRun(stored, event);
+      if (!decision) return false;
+      await put({ ...decision.record, counts: counts() }, [
+        ...decision.audit.map(each => audit.auditChange(tenant, each)),
+        ...more,
+      ]);
+      return true;
+    });
+  }
+
+  async function put(next: RunRecord, more: readonly Change[]): Promise<void> {
+    const key = runKey(tenant, id);
+    await store.commit(
+      [{ type: 'put', key, value: encodeRunRecord(next) }, ...more],
+      [{ key, value: encodeRunRecord(stored) }],
+    );
+    stored = next;
+    onChange();
+  }
+
+  function end(wanted: Ending): Promise<void> {
+    const asked: Ending = stopping
+      ? { outcome: 'stopped', reason: `stopped by ${stopping.who}`, by: stopping.by }
+      : wanted;
+    ending ??= endOnce(asked);
+    tellEnded(ending);
+    return ending;
+  }
+
+  async function endOnce({ by, outcome, reason, result }: Ending): Promise<void> {
+    await log.append([linkLine(clock, `run ${outcome}${reason === outcome ? '' : `: ${reason}`}`)]);
+    // A full disk ends no run twice and leaves none open: it is tried until it is recorded.
+    for (;;) {
+      try {
+        const at = clock.now();
+        await change({ type: 'finished', at, outcome, reason, by, ...(result !== undefined && { result }) });
+        break;
+      } catch (error) {
+        options.linkLog.error({ err: error, run: `${id}` }, 'could not record the end of a run');
+        if (isRollcallError(error, 'INTERNAL') || isRollcallError(error, 'STORE_CONFLICT')) break;
+        await new Promise<void>(resolve => void clock.after(retryMs, resolve));
+      }
+    }
+    half?.over();
+    const host = hosting;
+    const slow = clock.after(graceMs, () => host?.stop(`${id}`));
+    exited = () => slow.cancel();
+    if (!half) host?.stop(`${id}`);
+    await log.close();
+    mailboxes.removeRun(id, messages.nodes());
+    options.onEnded(run);
+  }
+
+  let exited: () => void = () => undefined;
+
+  const handler = {
+    onConnection(connection: FrameConnection): void {
+      if (ending) {
+        connection.send('over', {});
+        connection.destroy();
+        return;
+      }
+      half?.close();
+      awaitedReturn?.cancel();
+      half = createServerHalf({
+        ...{ connection, clock, messages, log, record: stored },
+        archive: room(appParty),
+        own: room(serverParty),
+        roomOf: node => room(`${node}`),
+        findNodes: options.findNodes,
+        checkNode,
+        onReady: () => change({ type: 'running', at: clock.now() }).then(() => undefined),
+        onEnd: outcome =>
+          void end(
+            'result' in outcome
+              ? { outcome: 'completed', reason: 'completed', result: outcome.result, by: 'link' }
+              : { outcome: 'failed', reason: outcome.failure, by: 'link' },
+          ),
+      });
+      if (stopping) half.stop();
+    },
+    onOutput(stream: 'stdout' | 'stderr', text: string): void {
+      if (!ending) void log.append([{ at: clock.now(), node: 0n, level: stream, text }]);
+    },
+    onExit(exit: RunnerExit): void {
+      exited();
+      half = undefined;
+      if (!ending) void end({ outcome: 'failed', reason: exitReason(exit), by: 'link' });
+    },
+  };
+  let awaitedReturn: { cancel(): void } | undefined;
+
+  async function checkNode(node: bigint): Promise<MessageErrorCode | undefined> {
+    if (checked.has(node)) return undefined;
+    const problem = await options.checkNode(node);
+    if (!problem) checked.add(node);
+    return problem;
+  }
+
+  const run: OpenRun = {
+    id,
+    tenant,
+    record: () => ({ ...stored, counts: counts() }),
+    messages,
+    log,
+    room,
+    async wait(reason) {
+      await change({ type: 'waiting', reason });
+    },
+    async launch(host) {
+      const token = options.random(32).toString('hex');
+      const at = clock.now();
+      const { isolation: hostedBy } = host;
+      if (!(await change({ type: 'starting', at, hostedBy, tokenHash: hashToken(token) })) || ending) return;
+      hosting = host;
+      const order = { run: `${id}`, half: 'server', language: 'javascript', token } as const;
+      host.start({ ...order, memoryBytes: options.memoryBytes }, handler);
+    },
+    resume(host) {
+      hosting = host;
+      host.expect(`${id}`, stored.tokenHash ?? '', handler);
+      awaitedReturn = clock.after(returnWithinMs, () => {
+        const reason = 'the link was restarted, and its app host did not come back';
+        void end({ outcome: 'failed', reason, by: 'link' });
+      });
+    },
+    async stop(by, who) {
+      stopping ??= { by, who };
+      const stopped = { outcome: 'stopped', reason: `stopped by ${who}`, by } as const;
+      if (!half || ending) return end(stopped);
+      half.stop();
+      const late = clock.after(graceMs, () => void end(stopped));
+      await ended;
+      late.cancel();
+    },
+    end,
+    progress: (number, node, fraction, note) => half?.progress(number, node, fraction, note),
+    forgetNode: node => void checked.delete(node),
+    async saveCounts() {
+      await inTurn('record', async () => {
+        const now = counts();
+        if (ending || JSON.stringify(now) === JSON.stringify(stored.counts)) return;
+        await put({ ...stored, counts: now }, []);
+      });
+    },
+    async leave() {
+      awaitedReturn?.cancel();
+      await log.close();
+    },
+  };
+  return run;
+}
+
+function exitReason({ code, signal, note }: RunnerExit): string {
+  if (note !== '') return `its server half was ended: ${note}`;
+  return signal === null
+    ? `its server half ended by itself (exit code ${String(code)})`
+    : `its server half was ended by ${signal}`;
+}
+
+function assignOf({ id, app, config }: RunRecord): ReturnType<MailRun['assign']> {
+  return {
+    run: id,
+    appName: app.name,
+    appVersion: app.version,
+    appDigest: Buffer.from(app.digest, 'hex'),
+    signer: Buffer.from(app.signer, 'base64'),
+    signature: Buffer.from(app.signature, 'base64'),
+    archive: {
+      digest: Buffer.from(app.archive.digest, 'hex'),
+      sizeBytes: BigInt(app.archive.sizeBytes),
+    },
+    configJson: JSON.stringify(config),
+  };
+}

@@ -1,0 +1,61 @@
+/** Pages of the runs of a tenant, newest first. */
+import type { Store } from '../../store/store.js';
+import { checkPageSize, makePageToken, readPageToken } from '../registry/page-token.js';
+import { numberOfKey, runOrderKey, runOrderPrefix } from './run-keys.js';
+import type { RunRecord, RunStatusName } from './run-record.js';
+
+export interface RunQuery {
+  readonly statuses?: readonly RunStatusName[] | undefined;
+  /** Only those somebody started. */
+  readonly startedBy?: string | undefined;
+  readonly pageSize?: number | undefined;
+  readonly pageToken?: string | undefined;
+}
+
+export interface RunPage {
+  /** Newest first. */
+  readonly runs: readonly RunRecord[];
+  /** Empty on the last page. */
+  readonly nextPageToken: string;
+}
+
+const batchSize = 200;
+
+/** `find` gives a run as it is now. */
+export async function listRuns(
+  store: Store,
+  tenant: string,
+  { statuses = [], startedBy, ...page }: RunQuery,
+  find: (id: bigint) => Promise<RunRecord | undefined>,
+): Promise<RunPage> {
+  const size = checkPageSize(page.pageSize);
+  const asked = ['runs', tenant, [...statuses].sort(), startedBy ?? ''];
+  const from = readPageToken(asked, page.pageToken);
+  const runs: RunRecord[] = [];
+  let after = from === undefined ? undefined : runOrderKey(tenant, Number(from));
+  for (;;) {
+    const entries = await store.list({
+      prefix: runOrderPrefix(tenant),
+      after,
+      reverse: true,
+      limit: batchSize,
+    });
+    for (const { key, value } of entries) {
+      const record = await find(BigInt(Buffer.from(value).toString()));
+      if (record && fits(record, statuses, startedBy)) {
+        if (runs.length === size)
+          return { runs, nextPageToken: makePageToken(asked, numberOfKey(after ?? key)) };
+        runs.push(record);
+      }
+      after = key;
+    }
+    if (entries.length < batchSize) return { runs, nextPageToken: '' };
+  }
+}
+
+function fits(record: RunRecord, statuses: readonly RunStatusName[], startedBy: string | undefined): boolean {
+  return (
+    (statuses.length === 0 || statuses.includes(record.status)) &&
+    (startedBy === undefined || record.startedBy === startedBy)
+  );
+}

@@ -1,0 +1,367 @@
+/**
+ * The messages of one run: a question is on the disk before it is accepted and sent to its node, an answer before the node
+ * may forget it and the server half gets it, and both are gone once the server half has the answer. Numbers come from the
+ * server half, so that what it sends twice is one message. In memory is what each message is and how it stands; contents stay
+ * on the disk.
+ */
+import { toRollcallError } from '../../base/errors.js';
+import type { Clock } from '../../base/clock.js';
+import { messageErrors, type MessageErrorCode } from '../../app/message-error.js';
+import type { LinkFrame } from '../../protocol/generated/rollcall/v1/link.js';
+import type { Change, Store } from '../../store/store.js';
+import type { Mailboxes, MailRun } from './mailboxes.js';
+import {
+  decodeMessage,
+  encodeAnswer,
+  encodeQuestion,
+  type Answer,
+  type Content,
+  type ObjectName,
+  type Question,
+} from './message-record.js';
+import { messageKey, messagePrefix } from './run-keys.js';
+
+type Deliver = Extract<NonNullable<LinkFrame['frame']>, { $case: 'deliver' }>['value'];
+
+export interface RunMessages {
+  /**
+   * Resolves when the message is on the disk, or is refused, which is its answer then. Throws STORE_FULL and so on: it was
+   * not accepted.
+   */
+  send(question: Question, content: Content): Promise<void>;
+  /** Answers it by an error at once, and stores nothing. */
+  refuse(question: Question, code: MessageErrorCode, message?: string): void;
+  /** What a node answered; on the disk when it resolves. A message that has its answer already keeps that. */
+  answer(number: number, answer: Answer): Promise<void>;
+  /** The server half has the answer. */
+  take(number: number): Promise<void>;
+  /** Of messages that wait for this node. */
+  failNode(node: bigint, code: MessageErrorCode): void;
+  /** Of all whose time is over. */
+  expire(now: number): void;
+  find(number: number): MessageEntry | undefined;
+  /** Whether this number was sent, as far as this process knows. */
+  wasSent(number: number): boolean;
+  /** Numbers of the answers that were not taken, ascending. */
+  answered(): number[];
+  readAnswer(number: number): Promise<Answer | undefined>;
+  /** An object that a message to this node, or an answer to the server half, speaks of. */
+  speaksOf(digest: string, of: { readonly questionsTo: bigint } | 'answers'): bigint | undefined;
+  deliver: MailRun['deliver'];
+  nodes(): ReadonlySet<bigint>;
+  readonly counts: { sent: number; answered: number; failed: number };
+  /** Those of a run from before this link was started. */
+  load(): Promise<void>;
+}
+
+export interface MessageEntry {
+  readonly question: Question;
+  status: 'storing' | 'waiting' | 'answering' | 'answered';
+  /** How often it was sent. */
+  attempts: number;
+  /** Of the question, then of the answer. */
+  object: ObjectName | undefined;
+  /** At hand only while it can be sent at once. */
+  content: Content | undefined;
+  /** Not stored: what is refused is refused again when it is sent again. */
+  refusal: Answer | undefined;
+  /** Its question, or then its answer, being stored. */
+  work: Promise<void>;
+}
+
+/** Keeps objects that messages speak of. */
+export interface ObjectKeeper {
+  retain(party: string, digest: string): void;
+  release(party: string, digest: string): void;
+}
+
+export interface RunMessagesOptions {
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly tenant: string;
+  readonly run: MailRun;
+  readonly mailboxes: Mailboxes;
+  readonly objects: ObjectKeeper;
+  readonly mostWaiting: number;
+  /** An answer is there for the server half. */
+  readonly onAnswer: (number: number) => void;
+  readonly onChange: () => void;
+}
+
+/** The party that the app is of. */
+export const appParty = 'app';
+/** The party that server halves write as. */
+export const serverParty = 'server';
+const retryMs = 1_000;
+
+export function createRunMessages(options: RunMessagesOptions): RunMessages {
+  const { store, clock, tenant, run, mailboxes, objects, mostWaiting, onAnswer, onChange } = options;
+  const entries = new Map<number, MessageEntry>();
+  const nodes = new Set<bigint>();
+  const counts = { sent: 0, answered: 0, failed: 0 };
+  const storing = new Map<bigint, number>();
+  const storingTo = (node: bigint): number => storing.get(node) ?? 0;
+  let highest = 0;
+  /** No message ends before this. */
+  let earliest = Infinity;
+
+  function add(entry: MessageEntry): void {
+    const { number, node, expiresAt } = entry.question;
+    entries.set(number, entry);
+    if (node !== 0n) nodes.add(node);
+    highest = Math.max(highest, number);
+    earliest = Math.min(earliest, expiresAt);
+  }
+
+  function refuse(entry: MessageEntry, code: MessageErrorCode, message: string = messageErrors[code]): void {
+    entry.refusal = { error: { code, message } };
+    entry.status = 'answered';
+    count(entry.refusal);
+    onAnswer(entry.question.number);
+  }
+
+  function count(answer: Answer): void {
+    counts.answered += 1;
+    if ('error' in answer) counts.failed += 1;
+    onChange();
+  }
+
+  async function storeQuestion(entry: MessageEntry, content: Content): Promise<void> {
+    const { question } = entry;
+    try {
+      await store.commit([
+        {
+          type: 'put',
+          key: messageKey(tenant, run.id, question.number),
+          value: encodeQuestion(question, content),
+        },
+      ]);
+    } catch (error) {
+      entries.delete(question.number);
+      throw error;
+    }
+  }
+
+  function begin(question: Question, content: Content | undefined): MessageEntry {
+    const object = content && 'object' in content ? content.object : undefined;
+    const entry: MessageEntry = {
+      ...{ question, status: 'storing', attempts: 0, object, content },
+      ...{ refusal: undefined, work: Promise.resolve() },
+    };
+    add(entry);
+    counts.sent += 1;
+    return entry;
+  }
+
+  async function sendNew(entry: MessageEntry, content: Content): Promise<void> {
+    const { node, number } = entry.question;
+    const { object } = entry;
+    if (object) objects.retain(serverParty, object.digest);
+    storing.set(node, storingTo(node) + 1);
+    try {
+      await storeQuestion(entry, content);
+    } catch (error) {
+      counts.sent -= 1;
+      if (object) objects.release(serverParty, object.digest);
+      throw error;
+    } finally {
+      storing.set(node, storingTo(node) - 1);
+    }
+    // It may have been given up meanwhile.
+    if (entry.status !== 'storing') return;
+    entry.status = 'waiting';
+    mailboxes.put(node, run, number);
+    entry.content = undefined;
+    onChange();
+  }
+
+  async function commitAnswer(entry: MessageEntry, answer: Answer): Promise<void> {
+    const { number } = entry.question;
+    const key = messageKey(tenant, run.id, number);
+    for (;;) {
+      try {
+        await store.commit([{ type: 'put', key, value: encodeAnswer(entry.question, answer) }]);
+        return;
+      } catch (error) {
+        const { code } = toRollcallError(error);
+        if ((code !== 'STORE_FULL' && code !== 'STORE_UNAVAILABLE') || !entries.has(number)) throw error;
+        // Presence goes on when the disk is full, and so do answers: they are owed.
+        await new Promise<void>(resolve => void clock.after(retryMs, resolve));
+      }
+    }
+  }
+
+  async function storeAnswer(entry: MessageEntry, given: Answer): Promise<void> {
+    const { node, number } = entry.question;
+    if ('object' in given) objects.retain(`${node}`, given.object.digest);
+    await commitAnswer(entry, given);
+    if (entry.object) objects.release(serverParty, entry.object.digest);
+    entry.object = 'object' in given ? given.object : undefined;
+    entry.content = undefined;
+    entry.status = 'answered';
+    mailboxes.remove(node, run.id, number, 'answered');
+    count(given);
+    onAnswer(number);
+  }
+
+  /** What comes while an answer is being stored waits for that one. */
+  function answer(number: number, given: Answer): Promise<void> {
+    const entry = entries.get(number);
+    if (!entry || entry.status === 'answered') return Promise.resolve();
+    if (entry.status !== 'answering') {
+      entry.status = 'answering';
+      entry.work = storeAnswer(entry, given);
+    }
+    return entry.work;
+  }
+
+  function giveUp(entry: MessageEntry, code: MessageErrorCode): void {
+    const { node, number } = entry.question;
+    mailboxes.remove(node, run.id, number, 'given up');
+    void answer(number, { error: { code, message: messageErrors[code] } }).catch(() => undefined);
+  }
+
+  return {
+    send(question, content) {
+      // Sent again since nobody heard that it was accepted.
+      const before = entries.get(question.number);
+      if (before) return before.status === 'storing' ? before.work : Promise.resolve();
+      const entry = begin(question, content);
+      if (mailboxes.count(question.node) + storingTo(question.node) >= mostWaiting)
+        refuse(entry, 'QUEUE_FULL', `${mostWaiting} messages wait for this node already`);
+      else entry.work = sendNew(entry, content);
+      return entry.work;
+    },
+    refuse(question, code, message) {
+      if (!entries.has(question.number)) refuse(begin(question, undefined), code, message);
+    },
+    answer,
+    async take(number) {
+      const entry = entries.get(number);
+      if (entry?.status !== 'answered') return;
+      entries.delete(number);
+      if (entry.refusal) return;
+      if (entry.object) objects.release(`${entry.question.node}`, entry.object.digest);
+      await store.commit([{ type: 'delete', key: messageKey(tenant, run.id, number) }]);
+    },
+    failNode(node, code) {
+      for (const entry of entries.values())
+        if (entry.question.node === node && isOpen(entry)) giveUp(entry, code);
+    },
+    expire(now) {
+      if (now < earliest) return;
+      earliest = Infinity;
+      for (const entry of entries.values()) {
+        if (!isOpen(entry)) continue;
+        const { expiresAt, node } = entry.question;
+        if (expiresAt > now) earliest = Math.min(earliest, expiresAt);
+        else giveUp(entry, mailboxes.isOnline(node) ? 'EXPIRED' : 'NODE_OFFLINE');
+      }
+    },
+    find: number => entries.get(number),
+    wasSent: number => number <= highest,
+    answered: () =>
+      [...entries.values()]
+        .filter(({ status }) => status === 'answered')
+        .map(({ question }) => question.number)
+        .sort((one, other) => one - other),
+    async readAnswer(number) {
+      const entry = entries.get(number);
+      if (entry?.status !== 'answered') return undefined;
+      if (entry.refusal) return entry.refusal;
+      const value = await store.get(messageKey(tenant, run.id, number));
+      const message = value && decodeMessage(value);
+      return message && 'answer' in message ? message.answer : undefined;
+    },
+    speaksOf(digest, of) {
+      for (const { question, status, object } of entries.values()) {
+        if (object?.digest !== digest) continue;
+        const isAnswer = status === 'answered';
+        if (of === 'answers' ? isAnswer : !isAnswer && question.node === of.questionsTo) return question.node;
+      }
+      return undefined;
+    },
+    deliver(number) {
+      const entry = entries.get(number);
+      if (entry?.status !== 'waiting') return undefined;
+      if (entry.content) return deliveryOf(entry, entry.content);
+      return store.get(messageKey(tenant, run.id, number)).then(value => {
+        const message = value && decodeMessage(value);
+        return message && 'content' in message && entry.status === 'waiting'
+          ? deliveryOf(entry, message.content)
+          : undefined;
+      });
+    },
+    nodes: () => nodes,
+    counts,
+    async load() {
+      const prefix = messagePrefix(tenant, run.id);
+      for (let after: string | undefined; ;) {
+        const stored = await store.list({ prefix, after, limit: 500 });
+        for (const { value } of stored) restore(decodeMessage(value));
+        after = stored.at(-1)?.key;
+        if (stored.length < 500) return;
+      }
+    },
+  };
+
+  function restore(message: ReturnType<typeof decodeMessage>): void {
+    const content = 'content' in message ? message.content : message.answer;
+    const object = 'object' in content ? content.object : undefined;
+    const isAnswer = 'answer' in message;
+    const question: Question = {
+      type: '',
+      group: '',
+      createdAt: 0,
+      expiresAt: Infinity,
+      ...message.question,
+    };
+    const status = isAnswer ? 'answered' : 'waiting';
+    const work = Promise.resolve();
+    add({ question, status, attempts: 0, object, content: undefined, refusal: undefined, work });
+    if (object) objects.retain(isAnswer ? `${question.node}` : serverParty, object.digest);
+    if (!isAnswer) mailboxes.put(question.node, run, question.number);
+  }
+
+  function deliveryOf(entry: MessageEntry, content: Content): Deliver {
+    const { number, type, group, createdAt, expiresAt } = entry.question;
+    entry.attempts += 1;
+    return {
+      run: run.id,
+      message: BigInt(number),
+      type,
+      group,
+      attempt: entry.attempts,
+      ttlMs: BigInt(Math.max(1, Math.round(expiresAt - clock.now()))),
+      createdAtMs: BigInt(createdAt),
+      body: toBody(content),
+    };
+  }
+}
+
+function isOpen({ status }: MessageEntry): boolean {
+  return status === 'waiting' || status === 'storing';
+}
+
+function toBody(content: Content): Deliver['body'] {
+  return 'object' in content
+    ? {
+        body: {
+          $case: 'object',
+          value: {
+            digest: Buffer.from(content.object.digest, 'hex'),
+            sizeBytes: BigInt(content.object.sizeBytes),
+          },
+        },
+      }
+    : { body: { $case: 'content', value: content.bytes } };
+}
+
+/** The deletion of all messages of a run that is over, a few hundred at a time. */
+export async function removeMessages(store: Store, tenant: string, run: bigint): Promise<void> {
+  for (;;) {
+    const stored = await store.list({ prefix: messagePrefix(tenant, run), limit: 500 });
+    if (stored.length === 0) return;
+    await store.commit(stored.map(({ key }): Change => ({ type: 'delete', key })));
+  }
+}

@@ -1,0 +1,94 @@
+/** What the runner of a server half says, read strictly: it executes somebody's app. Pure. */
+import { RollcallError } from '../../base/errors.js';
+import { findNodeId } from '../../identity/node-id.js';
+import { limits } from '../../protocol/limits.js';
+import type { Frame } from '../../app-host/frames.js';
+import type { Content } from './message-record.js';
+import type { NodeWish } from './node-finder.js';
+
+type Fields = Readonly<Record<string, unknown>>;
+
+export interface SentMessage {
+  readonly number: number;
+  /** Undefined for what is no node id. */
+  readonly node: bigint | undefined;
+  readonly nodeText: string;
+  readonly type: string;
+  readonly group: string;
+  readonly ttlMs: number;
+  readonly content: Content;
+}
+
+export const ttlBounds = { least: 1, usual: 3_600_000, most: 7 * 86_400_000 } as const;
+const longestName = 200;
+
+export function readSend({ value, body }: Frame): SentMessage {
+  const nodeText = wantText(value, 'node', longestName);
+  return {
+    number: wantCount(value, 'number'),
+    node: findNodeId(nodeText),
+    nodeText,
+    type: wantText(value, 'type', longestName),
+    group: wantText(value, 'group', longestName),
+    ttlMs: Math.min(Math.max(wantNumber(value, 'ttlMs', ttlBounds.usual), ttlBounds.least), ttlBounds.most),
+    content: readContent(value, body),
+  };
+}
+
+/** Of a frame that speaks of a content. */
+export function readContent(value: Fields, body: Buffer): Content {
+  const { object } = value;
+  if (object === undefined) {
+    if (body.length <= limits.contentBytes) return { bytes: body };
+    throw malformed(`a content of ${body.length} bytes is no object`);
+  }
+  const { digest, sizeBytes } = wantFields(object);
+  if (typeof digest !== 'string' || !/^[0-9a-f]{64}$/.test(digest)) throw malformed('a digest is none');
+  if (typeof sizeBytes !== 'number' || !Number.isSafeInteger(sizeBytes) || sizeBytes < 1)
+    throw malformed('the size of an object is none');
+  return { object: { digest, sizeBytes } };
+}
+
+export function readNodesRequest({ value }: Frame): { readonly request: number; readonly wish: NodeWish } {
+  const labels = wantFields(value['labels'] ?? {});
+  const pairs = Object.entries(labels);
+  if (pairs.length > 100 || !pairs.every(([, each]) => typeof each === 'string'))
+    throw malformed('labels are pairs of texts');
+  const timeoutMs = value['timeoutMs'] ?? Infinity;
+  return {
+    request: wantCount(value, 'request'),
+    wish: {
+      min: Math.max(0, wantNumber(value, 'min', 1)),
+      labels: labels as Readonly<Record<string, string>>,
+      timeoutMs: typeof timeoutMs === 'number' && timeoutMs >= 0 ? timeoutMs : Infinity,
+    },
+  };
+}
+
+/** A number that counts something of the run, from 1. */
+export function wantCount(value: Fields, name: string): number {
+  const count = value[name];
+  if (typeof count === 'number' && Number.isSafeInteger(count) && count >= 1) return count;
+  throw malformed(`"${name}" is no number of the run`);
+}
+
+function wantNumber(value: Fields, name: string, usual: number): number {
+  const number = value[name] ?? usual;
+  if (typeof number === 'number' && Number.isFinite(number)) return Math.round(number);
+  throw malformed(`"${name}" is no number`);
+}
+
+export function wantText(value: Fields, name: string, most: number): string {
+  const text = value[name] ?? '';
+  if (typeof text === 'string' && text.length <= most) return text;
+  throw malformed(`"${name}" is no text of at most ${most} characters`);
+}
+
+function wantFields(value: unknown): Fields {
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Fields;
+  throw malformed('something is no object');
+}
+
+function malformed(what: string): RollcallError {
+  return new RollcallError('PROTOCOL_INVALID', `the app host said what it may not: ${what}`);
+}

@@ -1,0 +1,283 @@
+/**
+ * The conversation with the runner of a server half, on one connection of it (docs/app-host.md): what it asks is done in the
+ * order in which it is durable, what it is owed comes again on its next connection.
+ */
+import type { FrameConnection, Frame } from '../../app-host/frames.js';
+import { handleObjectFrame } from '../../app-host/object-frames.js';
+import { RollcallError, toRollcallError } from '../../base/errors.js';
+import type { Clock } from '../../base/clock.js';
+import type { ObjectRoom } from '../../objects/object-store.js';
+import type { MessageErrorCode } from '../../app/message-error.js';
+import { limits } from '../../protocol/limits.js';
+import type { Content, Question } from './message-record.js';
+import type { FindNodes } from './node-finder.js';
+import type { RunLog } from './run-log.js';
+import type { RunMessages } from './run-messages.js';
+import type { RunRecord } from './run-record.js';
+import { readNodesRequest, readSend, wantCount, wantText, type SentMessage } from './server-frames.js';
+
+export interface ServerHalf {
+  /** An answer is there. */
+  answer(number: number): void;
+  progress(number: number, node: bigint, fraction: number, note: string): void;
+  /** The run is to be stopped. */
+  stop(): void;
+  /** What it said last is recorded. */
+  over(): void;
+  close(): void;
+}
+
+export interface ServerHalfOptions {
+  readonly connection: FrameConnection;
+  readonly clock: Clock;
+  readonly record: RunRecord;
+  readonly messages: RunMessages;
+  readonly log: RunLog;
+  readonly archive: ObjectRoom;
+  readonly own: ObjectRoom;
+  /** Of the parties whose answers it may read. */
+  readonly roomOf: (node: bigint) => ObjectRoom;
+  readonly findNodes: FindNodes;
+  /** Why a message cannot go to this node. */
+  readonly checkNode: (node: bigint) => Promise<MessageErrorCode | undefined>;
+  /** It has loaded; resolves when that is on the disk. */
+  readonly onReady: () => Promise<void>;
+  readonly onEnd: (end: { readonly result: string } | { readonly failure: string }) => void;
+}
+
+/** More of them being stored, and it is not read any more. */
+const mostOutstanding = 256;
+/** Answers given and not taken. */
+const mostUntaken = 64;
+const mostResultBytes = 64 * 1024;
+const longestFailure = 4_096;
+/** Objects that were written last are kept though no message speaks of them yet. */
+const leases = 4;
+
+export function createServerHalf(options: ServerHalfOptions): ServerHalf {
+  const { connection, clock, record, messages, log, own } = options;
+  const work = new Set<Promise<void>>();
+  const leased: string[] = [];
+  const ending = new AbortController();
+  let answers = messages.answered();
+  let untaken = 0;
+  let isPumping = false;
+  let isReady = record.status === 'running';
+  let readying: Promise<void> = Promise.resolve();
+  let isOver = false;
+
+  function track(doing: Promise<void>): void {
+    const done = doing
+      .catch((error: unknown) => connection.bye(toRollcallError(error).message))
+      .finally(() => {
+        work.delete(done);
+        if (work.size === mostOutstanding) connection.resume();
+      });
+    work.add(done);
+    if (work.size > mostOutstanding) connection.pause();
+  }
+
+  async function welcome(): Promise<void> {
+    const { app, config, id } = record;
+    connection.send('welcome', {
+      protocol: 1,
+      run: `${id}`,
+      half: 'server',
+      app: { name: app.name, version: app.version, entry: app.serverEntry },
+      config,
+      archiveBytes: isReady ? 0 : app.archive.sizeBytes,
+      stateBytes: 0,
+      resumed: isReady,
+    });
+    if (!isReady) await sendArchive();
+    else pumpAnswers();
+  }
+
+  async function sendArchive(): Promise<void> {
+    const manifest = await options.archive.find(record.app.archive.digest);
+    if (!manifest) throw new RollcallError('INTERNAL', 'the app of this run is gone');
+    for (let index = 0; index < manifest.chunks.length; index++) {
+      connection.send('archive', {}, await options.archive.readChunk(manifest, index));
+      await connection.drained();
+    }
+  }
+
+  async function send(sent: SentMessage): Promise<void> {
+    await readying;
+    const createdAt = clock.now();
+    const question: Question = {
+      ...{ number: sent.number, node: sent.node ?? 0n, type: sent.type, group: sent.group },
+      ...{ createdAt, expiresAt: createdAt + sent.ttlMs },
+    };
+    const refusal = await whyNot(sent);
+    const accept = (): void => void connection.send('accepted', { number: sent.number });
+    if (refusal) {
+      accept();
+      messages.refuse(question, refusal);
+      return;
+    }
+    try {
+      await messages.send(question, sent.content);
+      accept();
+    } catch (error) {
+      const { code, message } = toRollcallError(error);
+      if (code !== 'STORE_FULL') throw error;
+      accept();
+      messages.refuse(question, code, message);
+    }
+  }
+
+  async function whyNot({ node, content }: SentMessage): Promise<MessageErrorCode | undefined> {
+    if (node === undefined) return 'NODE_NOT_FOUND';
+    return (await options.checkNode(node)) ?? ((await isThere(content)) ? undefined : 'OBJECT_LOST');
+  }
+
+  async function isThere(content: Content): Promise<boolean> {
+    if ('bytes' in content) return true;
+    const manifest = await own.find(content.object.digest);
+    return manifest?.sizeBytes === content.object.sizeBytes;
+  }
+
+  async function findNodes(frame: Frame): Promise<void> {
+    const { request, wish } = readNodesRequest(frame);
+    try {
+      const nodes = await options.findNodes(wish, ending.signal);
+      connection.send('nodes', { request, nodes });
+    } catch (error) {
+      if (!ending.signal.aborted)
+        connection.send('nodes', { request, error: toRollcallError(error).message });
+    }
+  }
+
+  function takeLog({ value }: Frame): void {
+    const sequence = wantCount(value, 'sequence');
+    const { at } = value;
+    const line = {
+      at: typeof at === 'number' ? at : clock.now(),
+      node: 0n,
+      level: wantText(value, 'level', 20),
+      text: wantText(value, 'text', limits.contentBytes),
+    };
+    const logged = (): void => void connection.send('logged', { sequence: log.serverSequence() });
+    if (sequence <= log.serverSequence()) logged();
+    else track(log.append([line], sequence).then(logged));
+  }
+
+  function end(outcome: Parameters<ServerHalfOptions['onEnd']>[0]): void {
+    if (isOver) return;
+    isOver = true;
+    const waiting = [...work];
+    void Promise.all(waiting).then(() => options.onEnd(outcome));
+  }
+
+  function readResult({ value }: Frame): Parameters<ServerHalfOptions['onEnd']>[0] {
+    const result = value['result'] === undefined ? '' : JSON.stringify(value['result']);
+    return Buffer.byteLength(result) <= mostResultBytes
+      ? { result }
+      : { failure: 'what it returned is larger than 64 KiB' };
+  }
+
+  function receive(frame: Frame): void {
+    switch (frame.name) {
+      case 'ready':
+        if (isReady) return;
+        isReady = true;
+        readying = options.onReady();
+        track(readying.then(pumpAnswers));
+        return;
+      case 'send':
+        track(send(readSend(frame)));
+        return;
+      case 'taken':
+        untaken -= 1;
+        track(messages.take(wantCount(frame.value, 'number')));
+        pumpAnswers();
+        return;
+      case 'nodes':
+        void findNodes(frame).catch((error: unknown) => connection.bye(toRollcallError(error).message));
+        return;
+      case 'log':
+        takeLog(frame);
+        return;
+      case 'finished':
+        end(readResult(frame));
+        return;
+      case 'failed':
+        end({ failure: wantText(frame.value, 'message', limits.contentBytes).slice(0, longestFailure) });
+        return;
+      default:
+        // What a newer runner may say besides is passed over.
+        handleObjectFrame(connection, frame, { readable, writable: own, onStored: lease });
+    }
+  }
+
+  async function readable(digest: string) {
+    const node = messages.speaksOf(digest, 'answers');
+    const room = node === undefined ? undefined : options.roomOf(node);
+    const manifest = await room?.find(digest);
+    return room && manifest ? { manifest, room } : undefined;
+  }
+
+  function lease({ digest }: { readonly digest: string }): void {
+    own.retain(digest);
+    leased.push(digest);
+    if (leased.length > leases) track(own.release(leased.shift() ?? ''));
+  }
+
+  function pumpAnswers(): void {
+    if (isPumping || !isReady) return;
+    isPumping = true;
+    void giveAnswers()
+      .catch((error: unknown) => connection.bye(toRollcallError(error).message))
+      .finally(() => (isPumping = false));
+  }
+
+  async function giveAnswers(): Promise<void> {
+    await readying;
+    while (answers.length > 0 && untaken < mostUntaken && !connection.closed) {
+      const some = answers.splice(0, mostUntaken - untaken);
+      untaken += some.length;
+      for (const number of some) await giveAnswer(number);
+      await connection.drained();
+    }
+  }
+
+  async function giveAnswer(number: number): Promise<void> {
+    const entry = messages.find(number);
+    const answer = await messages.readAnswer(number);
+    if (!entry || !answer) {
+      untaken -= 1;
+      return;
+    }
+    const about = { number, node: `${entry.question.node}` };
+    if ('error' in answer) connection.send('answer', { ...about, error: answer.error });
+    else if ('object' in answer) connection.send('answer', { ...about, object: answer.object });
+    else connection.send('answer', about, answer.bytes);
+  }
+
+  connection.onFrame(frame => {
+    try {
+      receive(frame);
+    } catch (error) {
+      connection.bye(toRollcallError(error).message);
+    }
+  });
+  connection.onClose(() => {
+    ending.abort();
+    answers = [];
+    for (const digest of leased.splice(0)) void own.release(digest).catch(() => undefined);
+  });
+  void welcome().catch((error: unknown) => connection.bye(toRollcallError(error).message));
+
+  return {
+    answer(number) {
+      answers.push(number);
+      pumpAnswers();
+    },
+    progress: (number, node, fraction, note) =>
+      void connection.send('progress', { number, node: `${node}`, fraction, note }),
+    stop: () => void connection.send('stop', {}),
+    over: () => void connection.send('over', {}),
+    close: () => connection.destroy(),
+  };
+}
