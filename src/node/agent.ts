@@ -17,6 +17,7 @@ import { createConditionLog, type ConditionLog } from './agent-log.js';
 import { pauseAfter, settledAfterMs } from './backoff.js';
 import { openMemory, type Memory } from './memory.js';
 import { holdOnline } from './online.js';
+import type { NodeRuns } from './runs/node-runs.js';
 import { createMemoryState, openStateFolder } from './state.js';
 import { createSteps, isRefusal, type Live, type Steps } from './steps.js';
 
@@ -32,6 +33,8 @@ export interface AgentConfig {
 export interface AgentOptions {
   readonly config: AgentConfig;
   readonly privateKey: PrivateKey;
+  /** Belongs to the agent from its start on. Without it frames of runs are passed over. */
+  readonly runs?: NodeRuns | undefined;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
@@ -68,7 +71,7 @@ interface Setback {
 }
 
 export function createAgent(options: AgentOptions): Agent {
-  const { config, privateKey, clock, random, log } = options;
+  const { config, privateKey, runs, clock, random, log } = options;
   const { link: address, tenant } = config;
   const stopping = new AbortController();
   const { signal } = stopping;
@@ -92,8 +95,10 @@ export function createAgent(options: AgentOptions): Agent {
         stateDir === undefined ? createMemoryState() : await openStateFolder(stateDir, owner, random);
       try {
         const givenRoots = config.serverRoots;
+        await runs?.start();
         return await runWith(await openMemory({ store, owner, givenRoots, clock, log }));
       } finally {
+        await runs?.close();
         await store.close();
       }
     } finally {
@@ -113,6 +118,7 @@ export function createAgent(options: AgentOptions): Agent {
       random,
       log,
       conditions,
+      runs,
       signal,
     });
     return repeat(memory, conditions, () => attempt(memory, conditions, steps));

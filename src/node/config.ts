@@ -3,6 +3,8 @@ import { RollcallError } from '../base/errors.js';
 import { logLevels, type LogLevel } from '../base/log.js';
 import { as, type Address, type Setting, type Settings, type ValuesOf } from '../base/settings.js';
 import { defaultTenant } from '../protocol/limits.js';
+import type { Isolation } from '../app-host/hosting.js';
+import { isVersion } from './runs/compare-versions.js';
 import { nodeConfigFromMapping, parseNodeConfig, type NodeConfig } from './node-config.js';
 
 export const environmentPrefix = 'ROLLCALL_NODE_';
@@ -56,6 +58,45 @@ export const nodeSettings = {
     default: defaultTenant,
     parse: parseTenant,
   },
+  'trust-app-signer': {
+    value: 'FILE[@VERSION],…',
+    description:
+      'public keys of authors whose apps run here, each with the lowest version of them; none unless told',
+    default: [],
+    parse: as.list(parseSigner),
+  } as Setting<readonly SignerFile[]>,
+  app: path('DIR', 'the one app that runs here whoever signed it: the link must hand out the same files'),
+  'trust-any-app': {
+    description: 'for development alone: runs whatever the link hands out',
+    default: false,
+    parse: as.flag,
+  },
+  isolation: {
+    value: 'KIND',
+    description:
+      'process: apps run in "rollcall app-host" of another user; subprocess: as this user, for development',
+    default: 'process',
+    parse: as.oneOf(['process', 'subprocess']),
+  } as Setting<Isolation>,
+  'app-host-socket': path('PATH', 'where that app host connects, in a folder closed to others'),
+  'max-runs': {
+    value: 'NUMBER',
+    description: 'runs whose app is running at once; the others wait for their turn',
+    default: 8,
+    parse: as.integer(1, 1_000),
+  },
+  'handler-timeout': {
+    value: 'DURATION',
+    description: 'what a handler of an app may take; then its process is ended',
+    default: 30 * 60_000,
+    parse: as.duration(1_000, 7 * 24 * 3_600_000),
+  },
+  'app-memory': {
+    value: 'SIZE',
+    description: 'of each running app, such as 512MiB; above it is ended',
+    default: 1024 ** 3,
+    parse: as.size(64 * 1024 ** 2, 2 ** 40),
+  },
   access: {
     value: 'MAPPING',
     description:
@@ -73,6 +114,21 @@ export const nodeSettings = {
 
 /** Pairs that are there, or the file they are in. */
 export type NodeConfigSource = { readonly pairs: NodeConfig } | { readonly file: string };
+
+/** An app key, with the lowest version of its apps. */
+export interface SignerFile {
+  readonly file: string;
+  readonly lowestVersion?: string | undefined;
+}
+
+/** `author.pub` or `author.pub@1.2.0`. What follows the last `@` is a version when it begins with a digit. */
+function parseSigner(raw: unknown): SignerFile {
+  const text = as.text(raw);
+  const [, file, lowestVersion] = /^(.+)@(\d[^/]*)$/.exec(text) ?? [];
+  if (file === undefined || lowestVersion === undefined) return { file: text };
+  if (!isVersion(lowestVersion)) throw new Error('wants FILE or FILE@VERSION, such as author.pub@1.2.0');
+  return { file, lowestVersion };
+}
 
 function parseLink(raw: unknown): Address {
   const address = as.address(raw);
@@ -121,8 +177,15 @@ export interface UsableNodeSettings extends NodeSettings {
 export function requireUsable(settings: NodeSettings): asserts settings is UsableNodeSettings {
   const needed = ['link', 'root-certificates', 'auth-private-key'] as const;
   const problems = needed.filter(name => settings[name] === undefined).map(name => `--${name} is needed`);
+  if (runsApps(settings) && settings.isolation === 'process' && settings['app-host-socket'] === undefined)
+    problems.push('--app-host-socket is needed to run apps, or --isolation subprocess for development');
   if (problems.length === 0) return;
   throw new RollcallError('CONFIG_INVALID', problems.join('\n'), {
     hint: 'rollcall node --help shows all settings and an example',
   });
+}
+
+/** Whether there is any app that would run here. */
+export function runsApps(settings: NodeSettings): boolean {
+  return settings['trust-any-app'] || settings.app !== undefined || settings['trust-app-signer'].length > 0;
 }

@@ -1,5 +1,5 @@
 /**
- * One verified TLS connection to the link, and the two gRPC services on it. TLS 1.3 only; the server's chain must end
+ * One verified TLS connection to the link, and the gRPC services on it. TLS 1.3 only; the server's chain must end
  * at a given root and its certificate must be for the host or the IP address that was asked for. A connection is one
  * TCP connection: when it is gone it is gone, nothing reconnects by itself.
  */
@@ -12,7 +12,7 @@ import type { Clock } from '../base/clock.js';
 import { isRollcallError, RollcallError } from '../base/errors.js';
 import { formatAddress, type Address } from '../base/settings.js';
 import { EnrollmentClient } from '../protocol/generated/rollcall/v1/enrollment.js';
-import { LinkClient } from '../protocol/generated/rollcall/v1/link.js';
+import { LinkClient, ObjectsClient } from '../protocol/generated/rollcall/v1/link.js';
 import { limits } from '../protocol/limits.js';
 import { describeTlsFailure, unreachable } from './connection-error.js';
 import { targetOf } from './one-address.js';
@@ -34,6 +34,7 @@ export interface ConnectionRequest {
 export interface LinkConnection {
   readonly enrollment: EnrollmentClient;
   readonly link: LinkClient;
+  readonly objects: ObjectsClient;
   /** The channel binding of this connection (RFC 9266), 32 bytes. */
   readonly exporter: Buffer;
   readonly peerCertificate: X509Certificate;
@@ -138,15 +139,16 @@ async function openTo(
     late.cancel();
   }
   const link = new LinkClient(target, credentials, { channelOverride: channel });
-  return connectionOn(credentials.secured, enrollment, link, clock);
+  const objects = new ObjectsClient(target, credentials, { channelOverride: channel });
+  return connectionOn(credentials.secured, { enrollment, link, objects }, clock);
 }
 
 function connectionOn(
   { socket, exporter, peerCertificate }: Secured,
-  enrollment: EnrollmentClient,
-  link: LinkClient,
+  services: Pick<LinkConnection, 'enrollment' | 'link' | 'objects'>,
   clock: Clock,
 ): LinkConnection {
+  const { enrollment } = services;
   const closed = new Promise<void>(resolve => {
     if (socket.closed) resolve();
     else socket.once('close', () => resolve());
@@ -154,8 +156,7 @@ function connectionOn(
   // Frees the channel when the other side closed.
   void closed.then(() => enrollment.close());
   return {
-    enrollment,
-    link,
+    ...services,
     exporter,
     peerCertificate,
     closed,

@@ -17,10 +17,13 @@ import {
   nodeSettings,
   passphraseVariable,
   requireUsable,
+  runsApps,
   type NodeConfigSource,
   type UsableNodeSettings,
 } from './config.js';
 import { maxNodeConfigBytes, parseNodeConfig, type NodeConfig } from './node-config.js';
+import { openAppSource } from './runs/app-source.js';
+import { createNodeRuns, type NodeRuns } from './runs/node-runs.js';
 
 export interface NodeRun {
   /** By setting name. */
@@ -86,7 +89,7 @@ async function prepare(
   environment: NodeRun['environment'],
 ): Promise<[Agent, Log]> {
   const { link, tenant, 'state-dir': stateDir } = settings;
-  const [serverRoots] = await Promise.all([
+  const [serverRoots, nodeConfig] = await Promise.all([
     loadServerRoots(settings['root-certificates']),
     loadNodeConfig(settings['node-config']),
   ]);
@@ -95,7 +98,52 @@ async function prepare(
   const { fingerprint } = privateKey.publicKey;
   log.info({ link: formatAddress(link), tenant, fingerprint, stateDir, version }, 'node agent starts');
   const config = { link, serverRoots, tenant, stateDir };
-  return [createAgent({ config, privateKey, clock: systemClock, random: systemRandom, log }), log];
+  const runs = await prepareRuns(settings, nodeConfig, environment, log);
+  return [createAgent({ config, privateKey, runs, clock: systemClock, random: systemRandom, log }), log];
+}
+
+/** Unless it was told of an app or a signer, the node refuses every app; that it is asked to run one is told. */
+async function prepareRuns(
+  settings: UsableNodeSettings,
+  nodeConfig: NodeConfig,
+  environment: NodeRun['environment'],
+  log: Log,
+): Promise<NodeRuns> {
+  const { isolation, app: folder } = settings;
+  const any = settings['trust-any-app'];
+  if (any) log.warn({}, 'RUNS ANY APP the link hands out (--trust-any-app): for development alone');
+  if (runsApps(settings) && isolation === 'subprocess')
+    log.warn({}, 'apps run as the user of this agent, and can read its keys (--isolation subprocess)');
+  const socketPath = settings['app-host-socket'];
+  const { PATH, LANG, TZ } = environment;
+  return createNodeRuns({
+    apps: await openAppSource({ signers: settings['trust-app-signer'], folder, any }),
+    nodeConfig,
+    folder: settings['state-dir'],
+    hostingAtStart: isolation === 'process' && socketPath !== undefined,
+    async openHosting() {
+      // Loaded only where apps run.
+      const [{ createHosting }, { defaultRunnerPrograms }] = await Promise.all([
+        import('../app-host/create-hosting.js'),
+        import('../app-host/runner-programs.js'),
+      ]);
+      const programs = defaultRunnerPrograms();
+      return createHosting({
+        isolation,
+        socketPath,
+        programs,
+        environment: { PATH, LANG, TZ },
+        clock: systemClock,
+        log,
+      });
+    },
+    maxRuns: settings['max-runs'],
+    handlerTimeoutMs: settings['handler-timeout'],
+    memoryBytes: settings['app-memory'],
+    clock: systemClock,
+    random: systemRandom,
+    log,
+  });
 }
 
 /** A path, or the certificates themselves. */

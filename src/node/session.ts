@@ -1,7 +1,7 @@
 /**
  * The live session of an enrolled node: one stream over the connection that carries its certificate. From Welcome on
- * the node is online. The session answers pings, passes trust bundles on, notices when the link has gone silent, and
- * ends exactly once, with the reason. It leaves what to do then to the agent.
+ * the node is online. The session answers pings, passes trust bundles and the frames of runs on, notices when the link has
+ * gone silent, and ends exactly once, with the reason. It leaves what to do then to the agent.
  */
 import { status as Status, type ClientDuplexStream, type StatusObject } from '@grpc/grpc-js';
 import type { Clock, Timer } from '../base/clock.js';
@@ -11,12 +11,15 @@ import type { LinkFrame, NodeFrame, Welcome } from '../protocol/generated/rollca
 import { limits, protocolVersions } from '../protocol/limits.js';
 import { describeCallFailure, openCall } from './connection-error.js';
 import type { LinkConnection } from './connection.js';
+import type { Attachment, NodeRuns } from './runs/node-runs.js';
 
 export interface SessionOptions {
-  readonly connection: Pick<LinkConnection, 'link'>;
+  readonly connection: Pick<LinkConnection, 'link' | 'objects'>;
   readonly clock: Clock;
   /** DER of the server roots the link hands out, each time it does. */
   readonly onServerRoots: (roots: readonly Buffer[]) => void;
+  /** What of runs comes and goes; without it frames of runs are passed over. */
+  readonly runs?: Pick<NodeRuns, 'knownRuns' | 'attach'> | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -46,7 +49,7 @@ type Call = ClientDuplexStream<NodeFrame, LinkFrame>;
 
 /** Resolves with the Welcome; rejects with what the link stated or with how the connection failed. */
 export async function openSession(options: SessionOptions): Promise<Session> {
-  const { connection, clock, signal } = options;
+  const { connection, clock, runs, signal } = options;
   const call = openCall(() => connection.link.connect());
   const stop = () => call.cancel();
   if (signal?.aborted) stop();
@@ -58,23 +61,38 @@ export async function openSession(options: SessionOptions): Promise<Session> {
       protocolVersion: protocolVersions[0],
       agentVersion,
       nodeClockMs: BigInt(Math.round(clock.now())),
-      runs: [],
+      runs: [...(runs?.knownRuns() ?? [])],
     },
   });
   return opened;
 }
 
-function send(call: Call, frame: NonNullable<NodeFrame['frame']>): void {
+/** Gives false when frames wait to be read by the link. */
+function send(call: Call, frame: NonNullable<NodeFrame['frame']>): boolean {
   // A stream that is over takes no more frames; its end is told elsewhere.
-  if (call.writable) call.write({ frame });
+  return !call.writable || call.write({ frame });
 }
 
-function runSession(call: Call, { clock, onServerRoots }: SessionOptions): Promise<Session> {
+/** Resolves when no frame waits any more, or the stream is over. */
+function drained(call: Call): Promise<void> {
+  return new Promise(resolve => {
+    const done = (): void => {
+      call.off('drain', done).off('status', done);
+      resolve();
+    };
+    if (call.writable && call.writableNeedDrain) call.on('drain', done).on('status', done);
+    else resolve();
+  });
+}
+
+function runSession(call: Call, options: SessionOptions): Promise<Session> {
+  const { connection, clock, onServerRoots, runs } = options;
   let tellEnd: (end: SessionEnd) => void = () => undefined;
   const ended = new Promise<SessionEnd>(tell => (tellEnd = tell));
   let welcomed = false;
   let closing = false;
-  let drained: { readonly pauseMs: number } | undefined;
+  let draining: { readonly pauseMs: number } | undefined;
+  let attachment: Attachment | undefined;
   let patienceMs = welcomeWithinMs;
   let silence: Timer = clock.after(patienceMs, onSilence);
 
@@ -91,8 +109,9 @@ function runSession(call: Call, { clock, onServerRoots }: SessionOptions): Promi
   // Only the first call has an effect.
   function finish(error: RollcallError): void {
     silence.cancel();
+    attachment?.detach();
     if (closing) tellEnd({ reason: 'closed' });
-    else if (drained && isFarewell(error)) tellEnd({ reason: 'drained', error: draining(), ...drained });
+    else if (draining && isFarewell(error)) tellEnd({ reason: 'drained', error: goingAway(), ...draining });
     else tellEnd({ reason: 'ended', error });
   }
 
@@ -110,11 +129,18 @@ function runSession(call: Call, { clock, onServerRoots }: SessionOptions): Promi
       if (frame?.$case === 'welcome' && !welcomed) {
         welcomed = true;
         patienceMs = patienceOf(frame.value);
+        attachment = runs?.attach({
+          nodeId: frame.value.nodeId,
+          objects: connection.objects,
+          send: each => send(call, each),
+          drained: () => drained(call),
+        });
         resolve({ welcome: frame.value, ended, close });
       } else if (frame?.$case === 'ping') {
         send(call, { $case: 'pong', value: { sequence: frame.value.sequence } });
       } else if (frame?.$case === 'trustBundle') onServerRoots(frame.value.serverRoots);
-      else if (frame?.$case === 'drain') drained = { pauseMs: frame.value.reconnectAfterMs };
+      else if (frame?.$case === 'drain') draining = { pauseMs: frame.value.reconnectAfterMs };
+      else if (frame) attachment?.receive(frame);
       // What a newer link may send besides is passed over; any frame is a sign of life.
       listenOn();
     });
@@ -133,7 +159,7 @@ function isFarewell({ code }: RollcallError): boolean {
   return code === 'LINK_DRAINING' || code === 'LINK_UNREACHABLE';
 }
 
-function draining(): RollcallError {
+function goingAway(): RollcallError {
   return new RollcallError('LINK_DRAINING', 'the link is going away for a moment');
 }
 

@@ -15,6 +15,7 @@ import { fraction } from './backoff.js';
 import { openConnection, type LinkConnection } from './connection.js';
 import { enroll } from './enroll.js';
 import type { Memory } from './memory.js';
+import type { NodeRuns } from './runs/node-runs.js';
 import { openSession, type Session } from './session.js';
 import type { NodeState } from './state.js';
 
@@ -27,6 +28,7 @@ export interface StepsOptions {
   readonly random: Random;
   readonly log: Log;
   readonly conditions: ConditionLog;
+  readonly runs?: NodeRuns | undefined;
   /** Every step gives up at once. */
   readonly signal: AbortSignal;
 }
@@ -89,7 +91,7 @@ export function createSteps(options: StepsOptions): Steps {
       void memory
         .takeServerRoots(roots)
         .catch((error: unknown) => log.error({ err: error }, 'server roots not kept'));
-    const session = await openSession({ connection, clock, onServerRoots, signal });
+    const session = await openSession({ connection, clock, onServerRoots, runs: options.runs, signal });
     conditions.compareClocks(clock.now(), Number(session.welcome.linkClockMs));
     const renewInMs = renewalDelay(session.welcome, state.renewalMarginMs, fraction(random));
     return { connection, session, generation: state.generation, renewInMs };

@@ -1,0 +1,87 @@
+/**
+ * Which apps a node runs. None, unless it was told: those of signers it trusts, the one in a folder of its own, or – for
+ * development – any. It decides by what the app's author signed and by the digest of the files, never by the link that
+ * hands the app out; that the files have this digest is checked by whoever fetches them. No I/O.
+ */
+import { visibleText } from '../../base/visible-text.js';
+import { parseSpki, type PublicKey } from '../../identity/public-key.js';
+import { isSignedBy, type SignedApp } from '../../app-package/app-signature.js';
+import { compareVersions, isVersion } from './compare-versions.js';
+
+/** What the link says an app is. */
+export interface AppClaim extends SignedApp {
+  /** SPKI DER, not read yet. */
+  readonly signer: Uint8Array;
+  readonly signature: Uint8Array;
+}
+
+export interface TrustedSigner {
+  /** On P-256. */
+  readonly key: PublicKey;
+  /** Older versions of this signer's apps are refused: they may have holes that the newer one closed. */
+  readonly lowestVersion?: string | undefined;
+}
+
+export interface TrustRules {
+  readonly signers: readonly TrustedSigner[];
+  /** The app in the node's own folder, as it is now. */
+  readonly local?: SignedApp | undefined;
+  /** Whatever the link hands out. */
+  readonly any: boolean;
+}
+
+export type TrustDecision =
+  | { readonly trusted: true; readonly by: 'local' | 'signer' | 'any' }
+  /** For people, also those on the other side of the link. */
+  | { readonly trusted: false; readonly reason: string };
+
+export async function decideTrust(rules: TrustRules, claim: AppClaim): Promise<TrustDecision> {
+  if (!isVersion(claim.version)) return refuse('its version is none');
+  if (isSameApp(rules.local, claim)) return { trusted: true, by: 'local' };
+  if (rules.any) return { trusted: true, by: 'any' };
+  if (rules.signers.length > 0) return decideBySigner(rules.signers, claim);
+  return refuse(
+    rules.local
+      ? `this node runs only the app of its own folder, ${rules.local.name} ${rules.local.version} with the digest ${rules.local.digest.slice(0, 12)}…`
+      : 'this node runs no apps: it was started without --trust-app-signer and without --app',
+  );
+}
+
+function isSameApp(local: SignedApp | undefined, claim: AppClaim): boolean {
+  return (
+    local !== undefined &&
+    local.digest === claim.digest &&
+    local.name === claim.name &&
+    local.version === claim.version
+  );
+}
+
+async function decideBySigner(
+  signers: readonly TrustedSigner[],
+  { signer, signature, name, version, digest }: AppClaim,
+): Promise<TrustDecision> {
+  const [first, ...more] = signers.filter(({ key }) => key.spki.equals(signer));
+  if (!first) return refuse(`this node does not trust its signer, ${describeSigner(signer)}`);
+  const tooOld = [first, ...more].every(
+    ({ lowestVersion }) => lowestVersion !== undefined && compareVersions(version, lowestVersion) < 0,
+  );
+  if (tooOld)
+    return refuse(
+      `version ${visibleText(version)} is older than ${first.lowestVersion ?? ''}, the oldest that this node takes of its signer`,
+    );
+  return (await isSignedBy(first.key, { name, version, digest }, signature))
+    ? { trusted: true, by: 'signer' }
+    : refuse('its signature does not hold');
+}
+
+function describeSigner(spki: Uint8Array): string {
+  try {
+    return parseSpki(spki).fingerprint;
+  } catch {
+    return 'whose key is of no kind that signs apps';
+  }
+}
+
+function refuse(reason: string): TrustDecision {
+  return { trusted: false, reason };
+}

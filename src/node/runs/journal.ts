@@ -1,0 +1,193 @@
+/**
+ * What a node owes the link, so that no crash loses it: the answer to each message until the link has it, and the state of
+ * each run, which is written in one commit with the answer that left it so; and how often a handler was entered with a
+ * message, which is in a file of its own (entry-log.ts). The index of what is there is kept in memory; contents are read when
+ * they are needed.
+ *
+ *     owner                           the node all of this belongs to
+ *     run/<run>/answer/<message>      one letter for the kind, and the rest
+ *     run/<run>/state                 nothing: that there is one, so that listing runs reads no large values
+ *     state/<run>                     a content of src/app/content.ts
+ */
+import { RollcallError } from '../../base/errors.js';
+import { isMessageErrorCode, type MessageErrorCode } from '../../app/message-error.js';
+import { padded } from '../../store/keys.js';
+import { prepareStore } from '../../store/schema.js';
+import type { Change, Entry, Key, Store } from '../../store/store.js';
+import { openEntryLog, type EntryLog } from './entry-log.js';
+
+export type Answer =
+  | { readonly kind: 'content'; readonly content: Uint8Array }
+  | { readonly kind: 'object'; readonly digest: string; readonly sizeBytes: number }
+  | { readonly kind: 'error'; readonly code: MessageErrorCode; readonly message: string };
+
+export interface Journal {
+  /** Forgets everything unless it belongs to this owner, who has it from then on. True when something was forgotten. */
+  claim(owner: string): Promise<boolean>;
+  /** Those of which anything is kept. */
+  runs(): readonly bigint[];
+  /** Messages whose answer the link does not have for sure, in order. */
+  answered(run: bigint): readonly number[];
+  isAnswered(run: bigint, message: number): boolean;
+  /** Digest of the object that is the answer, when it is one. */
+  objectOf(run: bigint, message: number): string | undefined;
+  /** How often a handler was entered with it. */
+  timesEntered(run: bigint, message: number): number;
+  /** Written down when it returns. Throws when it could not be, and counts all the same. */
+  enter(run: bigint, message: number): void;
+  /** The answer, with the state when that has changed. */
+  answer(run: bigint, message: number, answer: Answer, state?: Uint8Array): Promise<void>;
+  findAnswer(run: bigint, message: number): Promise<Answer | undefined>;
+  /** What the last answer that changed it left. */
+  findState(run: bigint): Promise<Uint8Array | undefined>;
+  /** Nothing of the message is kept. */
+  forget(run: bigint, message: number): Promise<void>;
+  /** Nothing of the run is kept. */
+  forgetRun(run: bigint): Promise<void>;
+  close(): Promise<void>;
+}
+
+interface KnownRun {
+  /** With the digest of the object, for those that are one. */
+  readonly answered: Map<number, string | undefined>;
+  hasState: boolean;
+}
+
+const ownerKey: Key = 'owner';
+const allRuns: Key = 'run/';
+const allStates: Key = 'state/';
+const runPrefix = (run: bigint): Key => `${allRuns}${run}/`;
+const answerKey = (run: bigint, message: number): Key => `${runPrefix(run)}answer/${padded(message, 16)}`;
+const hasStateKey = (run: bigint): Key => `${runPrefix(run)}state`;
+const stateKey = (run: bigint): Key => `${allStates}${run}`;
+const keyPattern = /^run\/(\d{1,20})\/(?:answer\/(\d{16})|state)$/;
+const pageSize = 256;
+const inOrder = (one: number, other: number): number => one - other;
+
+/** Reads what is there; the store belongs to the journal from then on. */
+export async function openJournal(store: Store, entries: EntryLog = openEntryLog()): Promise<Journal> {
+  await prepareStore(store);
+  const known = new Map<bigint, KnownRun>();
+  for await (const { key, value } of entriesOf(store, allRuns)) remember(key, value);
+
+  function knownRun(run: bigint): KnownRun {
+    const found = known.get(run) ?? { answered: new Map<number, string | undefined>(), hasState: false };
+    known.set(run, found);
+    return found;
+  }
+
+  function remember(key: Key, value: Uint8Array): void {
+    const [, run, message] = keyPattern.exec(key) ?? [];
+    if (run === undefined) return;
+    const found = knownRun(BigInt(run));
+    if (message === undefined) found.hasState = true;
+    else found.answered.set(Number(message), digestOf(value));
+  }
+
+  function dropIfEmpty(run: bigint): void {
+    const found = known.get(run);
+    if (found && !found.hasState && found.answered.size === 0) known.delete(run);
+  }
+
+  async function deleteAll(prefix: Key, limit = pageSize): Promise<void> {
+    for (;;) {
+      const page = await store.list({ prefix, limit });
+      if (page.length === 0) return;
+      await store.commit(page.map(({ key }) => ({ type: 'delete', key })));
+    }
+  }
+
+  return {
+    async claim(owner) {
+      const before = await store.get(ownerKey);
+      if (before && Buffer.from(before).toString('latin1') === owner) return false;
+      const hadAny = known.size > 0 || entries.runs().length > 0;
+      known.clear();
+      entries.clear();
+      await deleteAll(allRuns);
+      // A state may have 16 MiB.
+      await deleteAll(allStates, 4);
+      await store.commit([{ type: 'put', key: ownerKey, value: Buffer.from(owner, 'latin1') }]);
+      return hadAny;
+    },
+    runs: () => [...new Set([...known.keys(), ...entries.runs()])],
+    answered: run => [...(known.get(run)?.answered.keys() ?? [])].sort(inOrder),
+    isAnswered: (run, message) => known.get(run)?.answered.has(message) ?? false,
+    objectOf: (run, message) => known.get(run)?.answered.get(message),
+    timesEntered: (run, message) => entries.times(run, message),
+    enter: (run, message) => entries.enter(run, message),
+    async answer(run, message, answer, state) {
+      const changes: Change[] = [{ type: 'put', key: answerKey(run, message), value: encodeAnswer(answer) }];
+      if (state) {
+        changes.push({ type: 'put', key: stateKey(run), value: state });
+        changes.push({ type: 'put', key: hasStateKey(run), value: Buffer.alloc(0) });
+      }
+      await store.commit(changes);
+      const found = knownRun(run);
+      found.answered.set(message, answer.kind === 'object' ? answer.digest : undefined);
+      found.hasState ||= state !== undefined;
+    },
+    async findAnswer(run, message) {
+      const value = await store.get(answerKey(run, message));
+      return value && decodeAnswer(value);
+    },
+    findState: run => store.get(stateKey(run)),
+    async forget(run, message) {
+      entries.forget(run, message);
+      if (!known.get(run)?.answered.delete(message)) return;
+      dropIfEmpty(run);
+      await store.commit([{ type: 'delete', key: answerKey(run, message) }]);
+    },
+    async forgetRun(run) {
+      known.delete(run);
+      entries.forgetRun(run);
+      await store.commit([{ type: 'delete', key: stateKey(run) }]);
+      await deleteAll(runPrefix(run));
+      // An answer that was being written when this began has counted itself since.
+      known.delete(run);
+    },
+    async close() {
+      await store.close();
+      entries.close();
+    },
+  };
+}
+
+async function* entriesOf(store: Store, prefix: Key): AsyncGenerator<Entry> {
+  for (let after: Key | undefined; ;) {
+    const page = await store.list({ prefix, after, limit: pageSize });
+    yield* page;
+    after = page.at(-1)?.key;
+    if (page.length < pageSize) return;
+  }
+}
+
+function digestOf(value: Uint8Array): string | undefined {
+  if (value[0] !== 'o'.charCodeAt(0)) return undefined;
+  const answer = decodeAnswer(value);
+  return answer.kind === 'object' ? answer.digest : undefined;
+}
+
+export function encodeAnswer(answer: Answer): Buffer {
+  if (answer.kind === 'content') return Buffer.concat([Buffer.from('c'), answer.content]);
+  const { kind, ...rest } = answer;
+  return Buffer.from(`${kind === 'object' ? 'o' : 'e'}${JSON.stringify(rest)}`);
+}
+
+/** INTERNAL for what `encodeAnswer` would not write. */
+export function decodeAnswer(value: Uint8Array): Answer {
+  const bytes = Buffer.from(value.buffer, value.byteOffset, value.byteLength);
+  const letter = bytes.toString('latin1', 0, 1);
+  if (letter === 'c') return { kind: 'content', content: bytes.subarray(1) };
+  try {
+    const rest = JSON.parse(bytes.toString('utf8', 1)) as Readonly<Record<string, unknown>>;
+    const { digest, sizeBytes, code, message } = rest;
+    if (letter === 'o' && typeof digest === 'string' && typeof sizeBytes === 'number')
+      return { kind: 'object', digest, sizeBytes };
+    if (letter === 'e' && typeof code === 'string' && isMessageErrorCode(code) && typeof message === 'string')
+      return { kind: 'error', code, message };
+  } catch {
+    // Told below.
+  }
+  throw new RollcallError('INTERNAL', 'an answer in the journal of the node is damaged');
+}

@@ -1,0 +1,35 @@
+/** What all runs of a node share. */
+import type { Clock } from '../../base/clock.js';
+import type { Log } from '../../base/log.js';
+import type { Random } from '../../base/random.js';
+import type { Hosting } from '../../app-host/hosting.js';
+import type { ObjectStore } from '../../objects/object-store.js';
+import type { NodeConfig } from '../node-config.js';
+import type { AppSource } from './app-source.js';
+import type { Journal } from './journal.js';
+import type { LinkHolder } from './link-holder.js';
+import type { Places } from './places.js';
+
+export interface RunContext {
+  readonly apps: AppSource;
+  readonly nodeConfig: NodeConfig;
+  readonly link: LinkHolder;
+  /** Opened when it is asked for; resolves in the end, however often the disk fails. */
+  readonly journal: (signal: AbortSignal) => Promise<Journal>;
+  /** The journal, when it is open. */
+  readonly openJournal: () => Journal | undefined;
+  readonly objects: () => Promise<ObjectStore>;
+  /** Resolves when runners can be started. */
+  readonly hosting: (signal: AbortSignal) => Promise<Hosting>;
+  /** For runners. */
+  readonly places: Places;
+  /** For objects that are fetched or sent. */
+  readonly transfers: Places;
+  /** Tries again after a pause, until it works or the signal says so; what fails is told. */
+  readonly persist: <T>(work: () => Promise<T>, signal: AbortSignal) => Promise<T>;
+  readonly handlerTimeoutMs: number;
+  readonly memoryBytes: number;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+}
