@@ -7,11 +7,21 @@ import { toJson } from '../format.js';
 import type { Shell } from '../shell.js';
 import { describeMessages, elapsedOf, parseOr, runWord } from './run-view.js';
 
+/** What does not fit on a line or two is for who asks for it. */
+const longestResult = 160;
+
+function describeResult({ id, resultJson }: Run): string {
+  const text = toJson(parseOr(resultJson));
+  return text.length <= longestResult
+    ? text
+    : `rollcall runs show ${id} shows it (${text.length} characters)`;
+}
+
 export function printOutcome(shell: Shell, run: Run): void {
   const word = runWord(run);
   if (word === 'completed') {
     printDone(shell, `Run ${run.id} completed in ${elapsedOf(run, shell.now())}: ${describeMessages(run)}.`);
-    if (run.resultJson !== '') printFacts(shell, [['Result', toJson(parseOr(run.resultJson))]]);
+    if (run.resultJson !== '') printFacts(shell, [['Result', describeResult(run)]]);
     return;
   }
   const why = run.reason === '' || run.reason === word ? '' : `: ${run.reason}`;

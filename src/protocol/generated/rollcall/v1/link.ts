@@ -154,8 +154,8 @@ export interface Progress {
 }
 
 /**
- * Lines a node half has logged. Sent again after a reconnect until taken; the sequence is that of the first line, counted
- * in this run on this node from 1.
+ * Lines a node half has logged. Sent again after a reconnect until taken. The sequence is that of the first line: it grows
+ * by one with every line of this run on this node, from wherever the node begins.
  */
 export interface NodeLog {
   run: bigint;

@@ -1,0 +1,189 @@
+// What a node owes the link: nothing of it is lost by a power cut, and nothing of it is kept once it is settled.
+import { appendFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { decodeAnswer, encodeAnswer, openJournal, type Answer } from '../../../src/node/runs/journal.js';
+import { openEntryLog } from '../../../src/node/runs/entry-log.js';
+import { openLevelStore } from '../../../src/store/level.js';
+import { createMemoryStore } from '../../../src/store/memory.js';
+import { createPowerCutStore } from '../../../src/store/power-cut.js';
+import type { Store } from '../../../src/store/store.js';
+import { makeFolder } from '../../harness/folder.js';
+
+const content = (text: string): Answer => ({ kind: 'content', content: Buffer.from(text) });
+const error: Answer = { kind: 'error', code: 'HANDLER_THREW', message: 'Error: nö' };
+const object: Answer = { kind: 'object', digest: 'ab'.repeat(32), sizeBytes: 5_000_000_000 };
+const keysOf = async (store: Store) => (await store.list({ prefix: '' })).map(({ key }) => key);
+const stateOf = (value: Uint8Array | undefined) => value && Buffer.from(value).toString();
+
+void t.test('answers are read as they were written, and nothing else is taken for one', t => {
+  for (const answer of [content('hello'), content(''), error, object]) {
+    const read = decodeAnswer(encodeAnswer(answer));
+    t.same(read, answer);
+  }
+  for (const damaged of ['', 'x', 'e', 'o{}', 'e{"code":"NONE","message":""}', 'o{"digest":"a"}', 'enull'])
+    t.throws(() => decodeAnswer(Buffer.from(damaged)), { code: 'INTERNAL' }, damaged);
+  t.end();
+});
+
+void t.test('a journal on the disk is found again by the next process', async t => {
+  const folder = join(await makeFolder(t), 'runs');
+  const entries = `${folder}-entered`;
+  const first = await openJournal(await openLevelStore(folder), openEntryLog(entries));
+  first.enter(7n, 1);
+  first.enter(7n, 1);
+  first.enter(7n, 2);
+  await first.answer(7n, 2, content('two'), Buffer.from('state'));
+  await first.answer(18_446_744_073_709_551_615n, 10, object);
+  await first.answer(18_446_744_073_709_551_615n, 9, error);
+  await first.close();
+
+  const store = await openLevelStore(folder);
+  const second = await openJournal(store, openEntryLog(entries));
+  t.same([...second.runs()].sort(), [18_446_744_073_709_551_615n, 7n].sort());
+  t.equal(second.timesEntered(7n, 1), 2);
+  t.equal(second.timesEntered(7n, 3), 0);
+  t.same(second.answered(7n), [2]);
+  t.same(second.answered(18_446_744_073_709_551_615n), [9, 10]);
+  t.ok(second.isAnswered(7n, 2));
+  t.notOk(second.isAnswered(7n, 1));
+  t.same(await second.findAnswer(7n, 2), content('two'));
+  t.same(await second.findAnswer(7n, 1), undefined);
+  t.equal(stateOf(await second.findState(7n)), 'state');
+  t.equal(second.objectOf(18_446_744_073_709_551_615n, 10), 'ab'.repeat(32));
+  t.equal(second.objectOf(18_446_744_073_709_551_615n, 9), undefined);
+
+  await second.forgetRun(18_446_744_073_709_551_615n);
+  await second.forget(7n, 1);
+  await second.forget(7n, 2);
+  t.same(second.runs(), [7n], 'its state is still there');
+  await second.forgetRun(7n);
+  t.same(second.runs(), []);
+  t.same(await keysOf(store), ['meta/schema'], 'nothing is left');
+  await second.close();
+});
+
+void t.test('a run is not taken for another whose number begins alike', async t => {
+  const store = createMemoryStore();
+  const journal = await openJournal(store);
+  for (const run of [1n, 12n, 123n])
+    await journal.answer(run, 1, content(`${run}`), Buffer.from(`state ${run}`));
+  await journal.forgetRun(12n);
+  t.same(journal.runs(), [1n, 123n]);
+  t.same(await journal.findAnswer(123n, 1), content('123'));
+  t.equal(stateOf(await journal.findState(1n)), 'state 1');
+  t.equal(await journal.findState(12n), undefined);
+});
+
+void t.test('a message whose last trace goes takes its run along', async t => {
+  const journal = await openJournal(createMemoryStore());
+  journal.enter(5n, 1);
+  await journal.answer(5n, 1, content('one'));
+  t.same(journal.runs(), [5n]);
+  await journal.forget(5n, 1);
+  t.same(journal.runs(), []);
+  await journal.forget(5n, 1);
+});
+
+void t.test('an answer and the state it left are both there after a power cut, or neither', async t => {
+  const disk = createPowerCutStore();
+  const journal = await openJournal(disk.store);
+  journal.enter(7n, 1);
+  await journal.answer(7n, 1, content('one'), Buffer.from('after one'));
+  for (const keepHeld of [false, true]) {
+    const running = await openJournal(disk.store);
+    disk.hold();
+    const lost = running.answer(7n, 2, content('two'), Buffer.from('after two'));
+    lost.catch(() => undefined);
+    await new Promise(setImmediate);
+    t.notOk(running.isAnswered(7n, 2), 'not before it is on the disk');
+    const after = await openJournal(disk.cut({ keepHeld }));
+    t.ok(after.isAnswered(7n, 1));
+    t.equal(after.isAnswered(7n, 2), keepHeld);
+    t.equal(stateOf(await after.findState(7n)), keepHeld ? 'after two' : 'after one');
+    if (!keepHeld) await t.rejects(lost);
+  }
+});
+
+void t.test('a disk that refuses leaves nothing behind that only memory knows', async t => {
+  const disk = createPowerCutStore();
+  const journal = await openJournal(disk.store);
+  disk.failWrites(Object.assign(new Error('full'), { code: 'ENOSPC' }));
+  await t.rejects(journal.answer(7n, 1, content('one')), { code: 'STORE_FULL' });
+  t.notOk(journal.isAnswered(7n, 1));
+  disk.failWrites(undefined);
+  await journal.answer(7n, 1, content('one'));
+  t.ok(journal.isAnswered(7n, 1));
+});
+
+void t.test('an answer that is being written while its run is forgotten is forgotten too', async t => {
+  const disk = createPowerCutStore();
+  const journal = await openJournal(disk.store);
+  const open = disk.hold();
+  const answering = journal.answer(7n, 1, content('one'), Buffer.from('state'));
+  const forgetting = journal.forgetRun(7n);
+  open();
+  await Promise.all([answering, forgetting]);
+  t.same(journal.runs(), []);
+  t.same(await keysOf(disk.store), ['meta/schema']);
+});
+
+void t.test('what is owed as one node is not owed as another', async t => {
+  const store = createMemoryStore();
+  const journal = await openJournal(store);
+  t.notOk(await journal.claim('42'), 'there was nothing');
+  await journal.answer(7n, 1, content('one'), Buffer.from('state'));
+  t.notOk(await journal.claim('42'));
+  t.same(journal.runs(), [7n]);
+  t.ok(await journal.claim('43'));
+  t.same(journal.runs(), []);
+  t.same(await keysOf(store), ['meta/schema', 'owner']);
+});
+
+void t.test('a journal of a newer version is refused', async t => {
+  const store = createMemoryStore();
+  await store.commit([{ type: 'put', key: 'meta/schema', value: Buffer.from('99') }]);
+  await t.rejects(openJournal(store), { code: 'STORE_SCHEMA' });
+});
+
+void t.test(
+  'what was entered is found again, also after half a line, and the file does not grow',
+  async t => {
+    const path = join(await makeFolder(t), 'entered');
+    const max = 18_446_744_073_709_551_615n;
+    const first = openEntryLog(path);
+    first.enter(max, 1);
+    first.enter(max, 1);
+    first.enter(7n, 9);
+    first.enter(8n, 1);
+    first.forget(7n, 9);
+    first.forgetRun(8n);
+    // Not closed: it was killed.
+    appendFileSync(path, '+ 7 1');
+    const second = openEntryLog(path);
+    t.equal(second.times(max, 1), 2);
+    t.equal(second.times(7n, 1), 1, 'a whole line but for its end');
+    t.same(second.runs(), [max, 7n]);
+    appendFileSync(path, '+ 7 1\0\0\n\u001b\n+ x\n- \n');
+    const third = openEntryLog(path);
+    t.same(third.runs(), [max, 7n]);
+    t.equal(third.times(7n, 1), 1);
+    for (let message = 1; message <= 100_000; message++) {
+      third.enter(9n, message);
+      third.forget(9n, message);
+    }
+    t.ok(statSync(path).size <= 1024 * 1024 + 100);
+    third.enter(7n, 1);
+    third.close();
+    const fourth = openEntryLog(path);
+    t.equal(fourth.times(7n, 1), 2);
+    t.same(fourth.runs(), [max, 7n]);
+    fourth.forgetRun(max);
+    fourth.forget(7n, 1);
+    t.equal(statSync(path).size, 0, 'nothing owed, nothing kept');
+    fourth.enter(7n, 2);
+    fourth.clear();
+    t.same(openEntryLog(path).runs(), []);
+    t.throws(() => openEntryLog(join(path, 'below a file')), { code: 'STORE_UNAVAILABLE' });
+  },
+);

@@ -1,0 +1,200 @@
+/** Runs as users have them: a link, agents and app hosts as processes, apps written to disk, logs read over the control port. */
+import t from 'tap';
+import { RunOutcome, RunStatus } from '../../src/protocol/generated/rollcall/v1/runs.js';
+import { echoNode, nodeHalf, openRunSite, serverHalf } from '../harness/run-site.js';
+import { newKey } from '../harness/test-link.js';
+
+/** Sends one query to every node and gives what came back. */
+const askAll = serverHalf(`
+  const nodes = await grid.nodes({ min: config['min'] });
+  const answers = [];
+  const messages = nodes.map(({ id }) => ({ node: id, type: config['type'], content: { text: 'hello', id } }));
+  for await (const { node, content, error } of grid.sendAndReceive(messages, { timeoutMs: config['ttl'] }))
+    answers.push(error ? { node, code: error.code, message: error.message } : { node, content });
+  return answers;`);
+const config = { min: 1, type: 'query', ttl: 60_000 };
+
+interface Told {
+  readonly node: string;
+  readonly code?: string;
+  readonly message?: string;
+  readonly content?: Record<string, unknown>;
+}
+
+void t.test('two nodes and an app', async t => {
+  const site = await openRunSite(t);
+  const berlin = await site.startTrusting('berlin', ['--node-config', 'site="charité" big=9007199254740993']);
+  const tokyo = await site.startTrusting('tokyo');
+
+  await t.test('every node answers with what its own configuration says; logs come in order', async t => {
+    const node = nodeHalf(`
+      query: (message, { nodeConfig, nodeId, log, progress }) => {
+        log.info('asked');
+        console.log('printed');
+        progress(0.5, 'half');
+        return { site: nodeConfig['site'] ?? 'none', big: String(nodeConfig['big'] ?? 0), nodeId, echo: message.content['text'] };
+      },`);
+    const run = await site.start({ server: askAll, node, config }, { min: 2 });
+    t.equal(run.status, RunStatus.RUN_STATUS_PENDING);
+    const done = await site.finished(run);
+    t.equal(done.outcome, RunOutcome.RUN_OUTCOME_COMPLETED, done.reason);
+    const answers = JSON.parse(done.resultJson) as Told[];
+    t.equal(answers.length, 2);
+    const ofBerlin = answers.find(each => each.node === berlin.id)?.content;
+    t.same(ofBerlin, { site: 'charité', big: '9007199254740993', nodeId: berlin.id, echo: 'hello' });
+    t.equal(answers.find(each => each.node === tokyo.id)?.content?.['site'], 'none');
+    t.equal(done.nodes, 2);
+    t.same([done.messagesSent, done.messagesAnswered, done.messagesFailed], [2n, 2n, 0n]);
+    t.ok(done.createdAtMs <= done.startingAtMs && done.startingAtMs <= done.runningAtMs);
+    const log = await site.log(run);
+    t.same(
+      log.map(({ number }) => Number(number)),
+      log.map((_, index) => index + 1),
+    );
+    t.equal(log.filter(({ level, text }) => level === 'info' && text === 'asked').length, 2);
+    t.equal(log.filter(({ level, text }) => level === 'stdout' && text === 'printed').length, 2);
+    t.same(new Set(log.map(({ node }) => `${node}`)), new Set(['0', berlin.id, tokyo.id]));
+  });
+
+  await t.test(
+    'state stays with a node through a run, and what a handler that threw left is undone',
+    async t => {
+      const node = nodeHalf(`
+      query: (message, { state }) => {
+        state.count = (state.count ?? 0) + 1;
+        if (message.content.fail) throw new Error('as told');
+        return { count: state.count };
+      },`);
+      const server = serverHalf(`
+      const [{ id }] = await grid.nodes();
+      const answers = [];
+      for (const fail of [false, false, true, false])
+        for await (const { content, error } of grid.sendAndReceive([{ node: id, type: 'query', content: { fail } }]))
+          answers.push(error ? error.message : content.count);
+      return answers;`);
+      t.same(await site.complete({ server, node }), [1, 2, 'Error: as told (node.js:6:41)', 3]);
+    },
+  );
+
+  await t.test('a content of megabytes goes both ways, shared between messages', async t => {
+    const server = serverHalf(`
+      const nodes = await grid.nodes({ min: 2 });
+      const numbers = new NumberArray(Float32Array.from({ length: 1_000_003 }, (_, index) => index % 1000));
+      const content = { numbers };
+      const sums = [];
+      for await (const { content: { doubled }, error } of grid.sendAndReceive(nodes.map(({ id }) => ({ node: id, type: 'query', content }))))
+        sums.push(doubled.data.length, doubled.data[999], doubled.data[1_000_002]);
+      return sums;`).replace('{ serverApp }', '{ NumberArray, serverApp }');
+    const node = nodeHalf(
+      '  query: ({ content }) => ({ doubled: new NumberArray(content.numbers.data.map(each => each * 2)) }),',
+    ).replace('{ nodeApp }', '{ NumberArray, nodeApp }');
+    t.same(await site.complete({ server, node }), [1_000_003, 1998, 4, 1_000_003, 1998, 4]);
+  });
+
+  await t.test(
+    'what a node half does wrong is an error for an answer, and the next message works',
+    async t => {
+      const node = nodeHalf(`
+      throws: () => { throw new TypeError('no such dataset'); },
+      exits: () => process.exit(7),
+      odd: () => ({ half: [1, 2] }),
+      binary: () => { process.stdout.write(Buffer.from([0, 27, 91, 50, 74, 255, 254, 10])); return {}; },
+      query: () => ({ fine: true }),`);
+      const ask = async (type: string): Promise<Told> => {
+        const [answer] = await site.complete<Told[]>(
+          { server: askAll.replace('return answers', 'return answers.slice(0, 1)'), node, config },
+          { type },
+        );
+        return answer ?? { node: '' };
+      };
+      t.match(await ask('nothing'), { code: 'NO_HANDLER' });
+      t.match(await ask('throws'), { code: 'HANDLER_THREW', message: 'TypeError: no such dataset' });
+      t.match(await ask('exits'), { code: 'APP_CRASHED', message: /7/ });
+      t.match(await ask('odd'), { code: 'APP_INVALID' });
+      t.match(await ask('binary'), { content: {} });
+      t.match(await ask('query'), { content: { fine: true } });
+    },
+  );
+
+  await t.test('what a server half does wrong is why its run failed', async t => {
+    const reasonOf = async (server: string): Promise<string> => {
+      const run = await site.finished(await site.start({ server }));
+      t.equal(run.outcome, RunOutcome.RUN_OUTCOME_FAILED);
+      return run.reason;
+    };
+    t.match(await reasonOf(serverHalf(`throw new RangeError('too few');`)), /RangeError: too few/);
+    t.match(await reasonOf('export default {{;'), /server\.js:1/);
+    t.match(await reasonOf('export default 5;'), /serverApp/);
+    t.match(await reasonOf(serverHalf('process.exit(3);')), /exit code 3/);
+    t.match(await reasonOf(serverHalf(`return { big: 'x'.repeat(70_000) };`)), /65536|64 KiB/);
+    t.match(
+      await reasonOf(serverHalf('await grid.nodes({ min: 50, timeoutMs: 50 });')),
+      /of 50 nodes were online/,
+    );
+  });
+
+  await t.test('a run that would not end is stopped, and says by whom', async t => {
+    const server = serverHalf(
+      `log.info('begun'); await new Promise(resolve => signal.addEventListener('abort', resolve));`,
+    );
+    const run = await site.start({ server });
+    for await (const { entry } of site.runs().log(run.id, { follow: true }))
+      if (entry?.text === 'begun') break;
+    const stopped = await site.runs().stop(run.id);
+    t.equal(stopped.outcome, RunOutcome.RUN_OUTCOME_STOPPED);
+    t.match(stopped.reason, /stopped by/);
+    t.equal((await site.runs().stop(run.id)).outcome, RunOutcome.RUN_OUTCOME_STOPPED);
+  });
+
+  await t.test(
+    'an app that is not what was signed is refused, and an author nobody trusts gets nowhere',
+    async t => {
+      await t.rejects(site.start({ server: askAll, config }, {}, newKey()), { code: 'REQUEST_INVALID' });
+      const stranger = newKey();
+      const wary = await site.startTrusting('wary', ['--node-config', 'a=1']);
+      await wary.running.stop('SIGKILL');
+      t.ok(stranger);
+    },
+  );
+
+  await t.test(
+    'messages to nobody, to another tenant, to a revoked node and to one that is away',
+    async t => {
+      const revoked = await site.startTrusting('revoked');
+      await site.control.revokeNode({ node: revoked.id, comment: '' });
+      const away = newKey();
+      const awayId = await site.register(away);
+      const server = serverHalf(`
+      const answers = {};
+      const messages = config['nodes'].split(' ').map(node => ({ node, type: 'query', content: {}, ttlMs: 300 }));
+      for await (const { node, error } of grid.sendAndReceive(messages)) answers[node] = error?.code ?? 'answered';
+      return answers;`);
+      const answers = await site.complete<Record<string, string>>(
+        { server, config: { nodes: '' } },
+        { nodes: `1234567 ${revoked.id} ${awayId} ${berlin.id}` },
+      );
+      t.equal(answers['1234567'] ?? answers['0'], 'NODE_NOT_FOUND');
+      t.equal(answers[revoked.id], 'NODE_REVOKED');
+      t.equal(answers[awayId], 'NODE_OFFLINE');
+      t.equal(answers[berlin.id], 'answered');
+    },
+  );
+
+  await t.test(
+    '10,000 messages to a node that is away: as many wait as may, the others are told',
+    async t => {
+      const away = await site.register(newKey());
+      const server = serverHalf(`
+      const messages = Array.from({ length: 10_000 }, () => ({ node: config['node'], type: 'query', content: {}, ttlMs: 3_000 }));
+      const counts = {};
+      for await (const { error } of grid.sendAndReceive(messages)) counts[error.code] = (counts[error.code] ?? 0) + 1;
+      return counts;`);
+      const counts = await site.complete<Record<string, number>>(
+        { server, config: { node: '' } },
+        { node: away },
+      );
+      t.same(counts, { QUEUE_FULL: 9_000, NODE_OFFLINE: 1_000 });
+    },
+  );
+  t.ok(echoNode);
+});
