@@ -932,6 +932,21 @@ def _read_token():
     return token.decode("latin-1").strip()
 
 
+def _close_inherited_files():
+    """Whoever started this process may have files open that children inherit, such as those of a store."""
+    try:
+        numbers = [int(each) for each in os.listdir("/proc/self/fd")]
+    except OSError:
+        return
+    for number in numbers:
+        try:
+            if number > 2:
+                os.close(number)
+        except OSError:
+            # The listing itself was one.
+            pass
+
+
 def _limit_memory():
     """What is above raises MemoryError, so that the handler fails and not the process."""
     limit = os.environ.get("ROLLCALL_APP_MEMORY_BYTES", "")
@@ -950,6 +965,7 @@ def _main(arguments):
     if len(arguments) != 1:
         print("error: usage: rollcall_app.py SOCKET, with the token on standard input", file=sys.stderr)
         return 2
+    _close_inherited_files()
     token = _read_token()
     if token is None:
         return 0

@@ -121,14 +121,11 @@ export function createFrameConnection(socket: Socket): FrameConnection {
   function send(name: string, value: object, body: Uint8Array | readonly Uint8Array[] = []): boolean {
     if (closed || socket.destroyed || !socket.writable) return true;
     const parts = body instanceof Uint8Array ? [body] : body;
+    const bodyBytes = parts.reduce((sum, part) => sum + part.byteLength, 0);
+    // What is too long throws before anything is held back.
+    const head = encodeFrame(name, value, bodyBytes);
     socket.cork();
-    socket.write(
-      encodeFrame(
-        name,
-        value,
-        parts.reduce((sum, part) => sum + part.byteLength, 0),
-      ),
-    );
+    socket.write(head);
     for (const part of parts) if (part.byteLength > 0) socket.write(part);
     socket.uncork();
     return socket.writableLength < highWaterBytes;

@@ -139,6 +139,8 @@ interface NodeQueries {
 
 interface OpenQuery {
   readonly send: () => void;
+  /** Those that came so far: many come in several frames. */
+  readonly found: GridNode[];
   readonly resolve: (nodes: readonly GridNode[]) => void;
   readonly reject: (error: Error) => void;
 }
@@ -158,12 +160,14 @@ function createNodeQueries(link: RunnerLink, clock: Clock, signal: AbortSignal):
       const leftMs = (timeoutMs: number): number =>
         Math.max(0, Math.ceil(timeoutMs - (clock.elapsed() - askedAt)));
       const answer = new Promise<readonly GridNode[]>((resolve, reject) => {
+        const found: GridNode[] = [];
         const send = (): void => {
+          found.length = 0;
           const waits =
             timeoutMs === undefined || timeoutMs === Infinity ? {} : { timeoutMs: leftMs(timeoutMs) };
           link.send('nodes', { request, min, labels, ...waits });
         };
-        open.set(request, { send, resolve, reject });
+        open.set(request, { send, found, resolve, reject });
         send();
       });
       return orAborted(answer, signal).finally(() => open.delete(request));
@@ -172,9 +176,11 @@ function createNodeQueries(link: RunnerLink, clock: Clock, signal: AbortSignal):
       if (name !== 'nodes') return false;
       const query = open.get(Number(value['request']));
       if (!query) return true;
-      const { nodes, error } = value;
-      if (Array.isArray(nodes)) query.resolve(nodes as readonly GridNode[]);
-      else query.reject(new RollcallError('DEADLINE_EXCEEDED', textOf(error)));
+      const { nodes, error, isLast = true } = value;
+      if (Array.isArray(nodes)) {
+        query.found.push(...(nodes as readonly GridNode[]));
+        if (isLast === true) query.resolve(query.found);
+      } else query.reject(new RollcallError('DEADLINE_EXCEEDED', textOf(error)));
       return true;
     },
     onConnected() {

@@ -43,8 +43,9 @@ interface Connected {
 const firstPauseMs = 50;
 const longestPauseMs = 2_000;
 const giveUpMs = 5 * 60_000;
-/** So often it may be told bye and come again: what it sends anew may be what was wrong. */
+/** So often it may be told bye and come again: what it sends anew may be what was wrong. A while without one, and they count no more. */
 const mostByes = 3;
+const byesCountMs = 30_000;
 
 export function createRunnerLink({ first, open, clock }: RunnerLinkOptions): RunnerLink {
   let current: Connected | undefined = connected(first);
@@ -112,9 +113,11 @@ export function createRunnerLink({ first, open, clock }: RunnerLinkOptions): Run
     async run(listeners) {
       for (let next = current; next;) {
         current = next;
+        const servedFrom = clock.elapsed();
         await serve(next, listeners);
         current = undefined;
         if (isClosed) return;
+        if (clock.elapsed() - servedFrom > byesCountMs) byes = 0;
         if (byes >= mostByes) throw new RollcallError('TOKEN_REFUSED', `refused: ${lastBye}`);
         next = await reopen();
       }

@@ -23,7 +23,7 @@ export function watchMemory(
   const look = async (): Promise<void> => {
     if (isLooking) return;
     isLooking = true;
-    const bytes = await readResidentBytes(pid);
+    const bytes = await readFamilyBytes(pid);
     isLooking = false;
     if (isOver || bytes === undefined || bytes <= memoryBytes) return;
     stop();
@@ -33,6 +33,30 @@ export function watchMemory(
   // Anyone may offer a process of their own to the kernel; where there is no such file, nothing is lost.
   void writeFile(`/proc/${pid}/oom_score_adj`, '1000').catch(() => undefined);
   return stop;
+}
+
+const mostOfFamily = 1_000;
+
+/** A process and what it has started, as far as the system tells: whoever has lost its parent is not found. */
+export async function readFamily(pid: number): Promise<number[]> {
+  const family = [pid];
+  for (let at = 0; at < family.length && family.length < mostOfFamily; at++)
+    family.push(...(await readChildren(family[at] ?? 0)));
+  return family;
+}
+
+async function readChildren(pid: number): Promise<number[]> {
+  try {
+    const text = await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8');
+    return text.split(' ').flatMap(each => (/^\d+$/.test(each) ? [Number(each)] : []));
+  } catch {
+    return [];
+  }
+}
+
+async function readFamilyBytes(pid: number): Promise<number | undefined> {
+  const [own, ...others] = await Promise.all((await readFamily(pid)).map(readResidentBytes));
+  return own === undefined ? undefined : others.reduce<number>((sum, each) => sum + (each ?? 0), own);
 }
 
 /** Undefined where the system does not tell, and for a process that is gone. */

@@ -134,10 +134,11 @@ export function createMessageBook(link: Pick<RunnerLink, 'send' | 'ready' | 'wit
   }
 
   function accept(number: number): void {
-    if (number > sentTo) throw malformed(`message ${number} was never sent`);
+    // It may have been sent on an earlier connection, and not yet again on this one.
+    if (number > last) throw malformed(`message ${number} was never sent`);
     const entry = unaccepted.get(number);
     if (!entry) return;
-    inFlight -= 1;
+    if (number <= sentTo) inFlight -= 1;
     settle(number, entry);
     void sendOn();
   }

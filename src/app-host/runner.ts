@@ -2,6 +2,7 @@
  * The runner of JavaScript halves, as a process of its own: `node runner.js SOCKET`, with a token on standard input. It holds
  * the app of one run and speaks docs/app-host.md; whoever started it may end it at any time, and its end takes it along.
  */
+import { closeSync, fstatSync, readdirSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { systemClock } from '../base/clock.js';
 import { RollcallError, toRollcallError } from '../base/errors.js';
@@ -17,6 +18,28 @@ const lastWordsMs = 1_000;
 
 interface StandardInput {
   readonly token: Promise<string>;
+}
+
+/**
+ * Whoever started this process may have files open that children inherit, such as those of a store (LevelDB does not mark its
+ * files). Nothing of this process is a file yet.
+ */
+function closeInheritedFiles(): void {
+  try {
+    for (const number of readdirSync('/proc/self/fd').map(Number))
+      if (number > 2 && isFile(number)) closeSync(number);
+  } catch {
+    // There is no /proc here.
+  }
+}
+
+function isFile(number: number): boolean {
+  try {
+    const status = fstatSync(number);
+    return status.isFile() || status.isDirectory() || status.isBlockDevice();
+  } catch {
+    return false;
+  }
 }
 
 /** Ends the process when the input ends. */
@@ -91,6 +114,7 @@ if (socketPath === undefined || more.length > 0) {
   process.stderr.write('error: usage: runner.js SOCKET, with the token on standard input\n');
   process.exit(exitCodes.usage);
 }
+closeInheritedFiles();
 try {
   await run(socketPath);
   process.exit(exitCodes.over);

@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import type { Clock } from '../base/clock.js';
 import { systemErrorCode } from '../base/errors.js';
 import type { Language, RunnerExit, RunnerOrder } from './hosting.js';
-import { watchMemory } from './runner-memory.js';
+import { readFamily, watchMemory } from './runner-memory.js';
 import { readOutput, type OnOutput } from './runner-output.js';
 import type { RunnerPrograms } from './runner-programs.js';
 
@@ -111,7 +111,7 @@ function follow(
     // Its number may be somebody else's by now.
     if (isGone) return;
     if (note === '') note = why;
-    endGroup(pid);
+    if (pid !== undefined) void endFamily(pid, () => isGone);
   }
 
   const tooMuch = `it used more than ${Math.floor(order.memoryBytes / mebibyte)} MiB of memory`;
@@ -154,6 +154,21 @@ function failureNote(error: Error, language: Language): string {
   return language === 'python' && code === 'ENOENT'
     ? 'python3 is not there, which the app is written for'
     : `it could not be started: ${code}`;
+}
+
+/** The group, and what has left it but still has its parent. */
+async function endFamily(pid: number, isGone: () => boolean): Promise<void> {
+  const [, ...started] = await readFamily(pid);
+  if (!isGone()) endGroup(pid);
+  for (const each of started) endProcess(each);
+}
+
+function endProcess(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch {
+    // Gone already, with the group.
+  }
 }
 
 /** All that is left of a group; nothing when nothing is. */

@@ -148,6 +148,19 @@ void t.test('a sender is told when much waits, and when it has gone', async t =>
   await near.drained();
 });
 
+void t.test('a frame that is too long is the mistake of its sender, and the next ones go', async t => {
+  const { near, far } = await connectedPair(t);
+  t.throws(() => near.send('nodes', { text: 'x'.repeat(frameLimits.headBytes) }), {
+    code: 'REQUEST_INVALID',
+  });
+  t.throws(() => near.send('chunk', {}, Buffer.alloc(frameLimits.bodyBytes + 1)), {
+    code: 'REQUEST_INVALID',
+  });
+  near.send('accepted', { number: 1 });
+  const [bytes] = (await once(far, 'data')) as [Buffer];
+  t.strictSame(createFrameReader()(bytes)[0]?.value, { number: 1 });
+});
+
 void t.test('nothing is read while anybody pauses', async t => {
   const { near, far } = await connectedPair(t);
   const names = createQueue<string>();

@@ -70,6 +70,14 @@ void t.test('a runner is started, known by its token, and stopped with all it ha
   t.strictSame(await runner.exited, { code: null, signal: 'SIGKILL', note: 'stopped by ada' });
   await gone(Number(value['pid']));
   t.pass('its child is gone too');
+
+  const apart = await startRunner(hosting);
+  apart.tell('child', { apart: true });
+  const started = await apart.runner.frame();
+  hosting.stop('7');
+  await apart.runner.exited;
+  await gone(Number(started.value['pid']));
+  t.pass('and one that left its group');
   hosting.stop('7');
   hosting.stop('8');
 
@@ -186,6 +194,9 @@ void t.test('one that takes more memory than it may is ended, and why is told', 
   const buffers = await startRunner(hosting, { memoryBytes });
   buffers.tell('allocate');
   t.strictSame(await buffers.runner.exited, { code: null, signal: 'SIGKILL', note }, 'outside of the heap');
+  const parent = await startRunner(hosting, { memoryBytes });
+  parent.tell('child', { script: 'const held = []; for (;;) held.push(Buffer.alloc(8 * 1024 * 1024, 1));' });
+  t.strictSame(await parent.runner.exited, { code: null, signal: 'SIGKILL', note }, 'in what it has started');
 });
 
 const pythonIsThere = spawnSync('python3', ['--version']).status === 0;

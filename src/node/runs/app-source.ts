@@ -56,12 +56,14 @@ const pieceBytes = 1024 * 1024;
 export async function openAppSource({ signers, folder, any }: AppSourceOptions): Promise<AppSource> {
   const trusted = await Promise.all(signers.map(loadSigner));
   if (folder !== undefined) await packArchive(folder);
+  let lastLocal: PackedApp | undefined;
   return {
     isOpen: any || folder !== undefined || trusted.length > 0,
     async find(assign, fetch) {
       let local: PackedApp | undefined;
       try {
-        if (folder !== undefined) local = await packArchive(folder);
+        if (folder !== undefined) local = shareWith(lastLocal, await packArchive(folder));
+        lastLocal = local;
       } catch (error) {
         return refused(`the node's own app cannot be packed: ${visibleText(toRollcallError(error).message)}`);
       }
@@ -78,6 +80,11 @@ export async function openAppSource({ signers, folder, any }: AppSourceOptions):
       return fetchApp(claim, assign.archive, fetch, decision.by);
     },
   };
+}
+
+/** However many runs there are of one app, its archive is in memory once. */
+function shareWith(last: PackedApp | undefined, now: PackedApp): PackedApp {
+  return last?.app.digest === now.app.digest ? last : now;
 }
 
 async function loadSigner({ file, lowestVersion }: SignerFile): Promise<TrustedSigner> {
