@@ -220,7 +220,7 @@ function checkValue(name: string, value: unknown): void {
     checkConfig(value.pairs as NodeConfig);
   if (Array.isArray(value))
     demand(
-      value.every(each => typeof each === 'string' && each !== ''),
+      value.flat().every(each => typeof each === 'string' && each !== ''),
       `${name} is text`,
     );
 }

@@ -1,0 +1,109 @@
+/** Runs when something dies: the agent before, in and after a handler, the link with and without an app host of its own. */
+import t from 'tap';
+import { rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { RunOutcome } from '../../src/protocol/generated/rollcall/v1/runs.js';
+import { killWhileRunning } from '../harness/run-kill-loop.js';
+import { nodeHalf, openRunSite, serverHalf, type RunSite } from '../harness/run-site.js';
+
+/** One message, and what comes back. */
+const askOne = serverHalf(`
+  const [{ id }] = await grid.nodes();
+  log.info('sending');
+  for await (const { content, error } of grid.sendAndReceive([{ node: id, type: 'query', content: {} }]))
+    return error ? { code: error.code, message: error.message } : content;`);
+
+/** Enters, waits until a file is there, and answers which attempt it was. */
+const waitingNode = (gate: string): string =>
+  nodeHalf(`
+    query: async ({ attempt }, { log }) => {
+      log.info('entered ' + attempt);
+      const { existsSync } = await import('node:fs');
+      while (!existsSync(${JSON.stringify(gate)})) await new Promise(resolve => setTimeout(resolve, 10));
+      return { attempt };
+    },`);
+
+async function untilLogged(site: RunSite, run: bigint, text: string): Promise<void> {
+  for await (const { entry } of site.runs().log(run, { follow: true })) if (entry?.text === text) return;
+  throw new Error(`the run ended without saying "${text}"`);
+}
+
+void t.test('the agent dies', async t => {
+  const site = await openRunSite(t);
+  const berlin = await site.startTrusting('berlin');
+  const gate = join(site.folder, 'gate');
+
+  await t.test('in a handler: it is entered again, and knows', async t => {
+    const run = await site.start({ server: askOne, node: waitingNode(gate) });
+    await untilLogged(site, run.id, 'entered 1');
+    await berlin.running.stop('SIGKILL');
+    await site.restartNode('berlin', berlin);
+    await untilLogged(site, run.id, 'entered 2');
+    await writeFile(gate, '');
+    const { resultJson } = await site.finished(run);
+    t.same(JSON.parse(resultJson), { attempt: 2 });
+    await rm(gate);
+  });
+
+  await t.test('before: it is delivered when the node is back', async t => {
+    const server = serverHalf(`
+      log.info('sending');
+      for await (const { content } of grid.sendAndReceive([{ node: '${berlin.id}', type: 'query', content: {} }])) return content;`);
+    await berlin.running.stop('SIGKILL');
+    const run = await site.start({ server, node: waitingNode(gate) });
+    await untilLogged(site, run.id, 'sending');
+    await writeFile(gate, '');
+    await site.restartNode('berlin', berlin);
+    t.same(JSON.parse((await site.finished(run)).resultJson), { attempt: 1 });
+    await rm(gate);
+  });
+});
+
+void t.test('the link dies', async t => {
+  await t.test('its children die with it, and their run has failed, and says why', async t => {
+    const site = await openRunSite(t);
+    await site.startTrusting('berlin');
+    const run = await site.start({ server: askOne, node: waitingNode(join(site.folder, 'never')) });
+    await untilLogged(site, run.id, 'entered 1');
+    await site.link.running.stop('SIGKILL');
+    await site.restart();
+    const { outcome, reason } = await site.runs().get(run.id);
+    t.equal(outcome, RunOutcome.RUN_OUTCOME_FAILED);
+    t.match(reason, /the link was restarted, and its server half ran as a child of it/);
+  });
+
+  await t.test('a server half in an app host of its own goes on', async t => {
+    const site = await openRunSite(t, { isolation: 'process' });
+    const gate = join(site.folder, 'gate');
+    await site.startTrusting('berlin');
+    const run = await site.start({ server: askOne, node: waitingNode(gate) });
+    t.match((await site.runs().get(run.id)).reason, /waiting for an app host/);
+    await site.startHost();
+    await untilLogged(site, run.id, 'entered 1');
+    await site.link.running.stop('SIGKILL');
+    await site.restart();
+    await writeFile(gate, '');
+    const done = await site.finished(run);
+    t.equal(done.outcome, RunOutcome.RUN_OUTCOME_COMPLETED, done.reason);
+    t.same(JSON.parse(done.resultJson), { attempt: 1 });
+    const entered = (await site.log(run)).filter(({ text }) => text.startsWith('entered'));
+    t.equal(entered.length, 1, 'the handler, which went on meanwhile, is not entered again');
+  });
+
+  await t.test('and when the app host dies as well, the run has failed', async t => {
+    const site = await openRunSite(t, { isolation: 'process' });
+    await site.startTrusting('berlin');
+    const host = await site.startHost();
+    const run = await site.start({ server: askOne, node: waitingNode(join(site.folder, 'never')) });
+    await untilLogged(site, run.id, 'entered 1');
+    await host.stop('SIGKILL');
+    await site.startHost();
+    const done = await site.finished(run);
+    t.equal(done.outcome, RunOutcome.RUN_OUTCOME_FAILED);
+    t.match(done.reason, /its app host was restarted|ended/);
+  });
+
+  await t.test('whatever dies, and in whatever order: every message has one answer', async t => {
+    await killWhileRunning(t, 4, 120);
+  });
+});
