@@ -56,6 +56,9 @@ function readArchiveOf(archive: Buffer): ReturnType<typeof readArchive> {
   }
 }
 
+/** Nodes get it in one frame. */
+const mostConfigBytes = 64 * 1024;
+
 function mergeConfig(manifest: AppManifest, given: NewRun['config']): Record<string, ConfigValue> {
   for (const [name, value] of Object.entries(given)) {
     const usual = Object.hasOwn(manifest.config, name) ? manifest.config[name] : undefined;
@@ -66,5 +69,8 @@ function mergeConfig(manifest: AppManifest, given: NewRun['config']): Record<str
     if (typeof value !== typeof usual)
       throw new RollcallError('REQUEST_INVALID', `the setting "${name}" wants a ${typeof usual}`);
   }
-  return { ...manifest.config, ...given };
+  const merged = { ...manifest.config, ...given };
+  if (Buffer.byteLength(JSON.stringify(merged)) > mostConfigBytes)
+    throw new RollcallError('REQUEST_INVALID', `the settings of a run have at most ${mostConfigBytes} bytes`);
+  return merged;
 }

@@ -27,8 +27,11 @@ export interface Mailboxes {
   attach(session: MailSession): void;
   detach(session: MailSession): void;
   isOnline(node: bigint): boolean;
-  /** How many messages wait for a node or are on their way to it. */
+  /** How many messages wait for a node, are on their way to it, or are being stored for it. */
   count(node: bigint): number;
+  /** Keeps a place for a message that is being stored. */
+  reserve(node: bigint): void;
+  unreserve(node: bigint): void;
   put(node: bigint, run: MailRun, number: number): void;
   /** It was answered, or its time is over: then the node is told that nobody wants it any more. */
   remove(node: bigint, run: bigint, number: number, how: 'answered' | 'given up'): void;
@@ -60,6 +63,7 @@ interface Box {
 
 export function createMailboxes(): Mailboxes {
   const boxes = new Map<bigint, Box>();
+  const reserved = new Map<bigint, number>();
 
   function boxOf(node: bigint): Box {
     let box = boxes.get(node);
@@ -67,10 +71,12 @@ export function createMailboxes(): Mailboxes {
     return box;
   }
 
+  /** Lanes without messages, but for those whose run the session was told of. */
   function forgetEmpty(node: bigint, box: Box): void {
-    for (const [run, lane] of box.lanes)
-      if (lane.waiting.length === 0 && lane.underWay.size === 0 && lane.assignedOn !== box.session)
-        box.lanes.delete(run);
+    for (const [run, lane] of box.lanes) {
+      const isEmpty = lane.waiting.length === 0 && lane.underWay.size === 0;
+      if (isEmpty && (!box.session || lane.assignedOn !== box.session)) box.lanes.delete(run);
+    }
     if (!box.session && box.lanes.size === 0) boxes.delete(node);
   }
 
@@ -155,10 +161,16 @@ export function createMailboxes(): Mailboxes {
     },
     isOnline: node => boxes.get(node)?.session !== undefined,
     count(node) {
-      let count = 0;
+      let count = reserved.get(node) ?? 0;
       for (const lane of boxes.get(node)?.lanes.values() ?? [])
         count += lane.waiting.length + lane.underWay.size;
       return count;
+    },
+    reserve: node => void reserved.set(node, (reserved.get(node) ?? 0) + 1),
+    unreserve(node) {
+      const left = (reserved.get(node) ?? 1) - 1;
+      if (left > 0) reserved.set(node, left);
+      else reserved.delete(node);
     },
     put(node, run, number) {
       const box = boxOf(node);
@@ -182,10 +194,13 @@ export function createMailboxes(): Mailboxes {
       if (wasUnderWay && how === 'given up')
         box.session?.send({ frame: { $case: 'cancel', value: { run, message: BigInt(number) } } });
       pump(box);
+      forgetEmpty(node, box);
     },
     removeRun(run, nodes) {
       for (const node of nodes) {
         const box = boxes.get(node);
+        // What is being read for it is not sent any more.
+        box?.lanes.get(run)?.underWay.clear();
         box?.lanes.delete(run);
         box?.session?.send({ frame: { $case: 'cancel', value: { run, message: 0n } } });
         if (box) forgetEmpty(node, box);

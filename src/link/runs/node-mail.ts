@@ -5,6 +5,7 @@
  */
 import { isMessageErrorCode, messageErrorBytes, type MessageErrorCode } from '../../app/message-error.js';
 import { RollcallError } from '../../base/errors.js';
+import type { Clock } from '../../base/clock.js';
 import type { Log } from '../../base/log.js';
 import type { LinkFrame, NodeFrame, Ready } from '../../protocol/generated/rollcall/v1/link.js';
 import { cleanText } from '../audit/clean-text.js';
@@ -34,13 +35,20 @@ export interface NodeMailOptions {
   readonly mailboxes: Mailboxes;
   readonly find: (id: bigint) => OpenRun | undefined;
   readonly refusals: RefusalCounter;
+  readonly clock: Clock;
   readonly log: Log;
   readonly onAnswered: (outcome: 'content' | MessageErrorCode) => void;
 }
 
 const mostKnownRuns = 1_000;
+/** A node that is told of more at once is taken for one that does not read. */
+const mostToldAtOnce = 100;
+const tellAgainMs = 100;
+/** Of what nodes count. */
+const mostCount = 2n ** 52n;
 
-export function createNodeMail({ mailboxes, find, refusals, log, onAnswered }: NodeMailOptions): NodeMail {
+export function createNodeMail(options: NodeMailOptions): NodeMail {
+  const { mailboxes, find, refusals, clock, log, onAnswered } = options;
   const mailSessions = new WeakMap<Session, MailSession>();
   /** Sequences of the last log lines there are, by run and node. */
   const taken = new WeakMap<OpenRun, Map<bigint, number>>();
@@ -64,6 +72,13 @@ export function createNodeMail({ mailboxes, find, refusals, log, onAnswered }: N
   const sayOver = (session: Session, run: bigint): void =>
     send(session, { $case: 'cancel', value: { run, message: 0n } });
 
+  function sayAllOver(session: Session, runs: readonly bigint[]): void {
+    if (session.ended !== undefined) return;
+    for (const id of runs.slice(0, mostToldAtOnce)) sayOver(session, id);
+    const rest = runs.slice(mostToldAtOnce);
+    if (rest.length > 0) clock.after(tellAgainMs, () => sayAllOver(session, rest));
+  }
+
   function refuse(session: Session, reason: string, reply: Said<'reply'>): void {
     const { nodeId, tenant, peer } = session;
     log.warn(
@@ -83,8 +98,8 @@ export function createNodeMail({ mailboxes, find, refusals, log, onAnswered }: N
     const number = Number(message);
     const entry = run.messages.find(number);
     if (entry && entry.question.node !== session.nodeId) refuse(session, 'NOT_ALLOWED', reply);
-    else if (entry) await record(run, session, number, reply);
-    else if (!run.messages.wasSent(number)) refuse(session, 'NOT_FOUND', reply);
+    else if (entry && entry.status !== 'storing') await record(run, session, number, reply);
+    else if (entry || !run.messages.wasSent(number)) refuse(session, 'NOT_FOUND', reply);
     send(session, { $case: 'acknowledge', value: { run: id, message } });
   }
 
@@ -95,8 +110,9 @@ export function createNodeMail({ mailboxes, find, refusals, log, onAnswered }: N
     reply: Said<'reply'>,
   ): Promise<void> {
     const answer = await toAnswer(run, nodeId, reply);
+    const isFirst = run.messages.find(number)?.status === 'waiting';
     await run.messages.answer(number, answer);
-    onAnswered('error' in answer ? answer.error.code : 'content');
+    if (isFirst) onAnswered('error' in answer ? answer.error.code : 'content');
   }
 
   async function takeLog(session: Session, { run: id, sequence, lines }: Said<'log'>): Promise<void> {
@@ -147,8 +163,11 @@ export function createNodeMail({ mailboxes, find, refusals, log, onAnswered }: N
     attach(session, { runs }) {
       const mail: MailSession = { nodeId: session.nodeId, send: frame => session.peer.send(frame) };
       mailSessions.set(session, mail);
-      for (const id of runs.slice(0, mostKnownRuns)) if (!runOf(session, id)) sayOver(session, id);
       mailboxes.attach(mail);
+      sayAllOver(
+        session,
+        runs.slice(0, mostKnownRuns).filter(id => !runOf(session, id)),
+      );
     },
     detach(session) {
       const mail = mailSessions.get(session);
@@ -158,8 +177,11 @@ export function createNodeMail({ mailboxes, find, refusals, log, onAnswered }: N
       const failed = (error: unknown): void =>
         log.error({ err: error, nodeId: `${session.nodeId}` }, 'what a node said of a run was not recorded');
       if (frame?.$case === 'reply') takeReply(session, frame.value).catch(failed);
-      else if (frame?.$case === 'log') takeLog(session, frame.value).catch(failed);
-      else if (frame?.$case === 'progress') takeProgress(session, frame.value);
+      else if (frame?.$case === 'log') {
+        if (frame.value.sequence < 1n || frame.value.sequence > mostCount)
+          throw new RollcallError('PROTOCOL_INVALID', 'lines of a log are counted from 1');
+        takeLog(session, frame.value).catch(failed);
+      } else if (frame?.$case === 'progress') takeProgress(session, frame.value);
       else throw new RollcallError('PROTOCOL_INVALID', 'a frame that has no place here');
     },
   };

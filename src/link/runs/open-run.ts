@@ -5,7 +5,6 @@
 import type { FrameConnection } from '../../app-host/frames.js';
 import type { Hosting, RunnerExit } from '../../app-host/hosting.js';
 import { hashToken } from '../../app-host/token-hash.js';
-import { isRollcallError } from '../../base/errors.js';
 import type { Clock } from '../../base/clock.js';
 import type { Log } from '../../base/log.js';
 import type { Random } from '../../base/random.js';
@@ -16,6 +15,7 @@ import type { Change, Store } from '../../store/store.js';
 import type { Audit, By } from '../audit/audit.js';
 import type { Mailboxes, MailRun } from './mailboxes.js';
 import type { FindNodes } from './node-finder.js';
+import { untilStored } from './passing-failure.js';
 import { runKey } from './run-keys.js';
 import { linkLine, openRunLog, type RunLog } from './run-log.js';
 import { appParty, createRunMessages, serverParty, type RunMessages } from './run-messages.js';
@@ -74,7 +74,6 @@ export interface OpenRunOptions {
 
 /** For the server half to end by itself, ms. */
 const graceMs = 3_000;
-const retryMs = 1_000;
 /** For a server half to come back after the link was started, ms. */
 const returnWithinMs = 60_000;
 
@@ -118,15 +117,18 @@ export async function openRun(
     },
     onAnswer: number => half?.answer(number),
   });
-  if (isStored) await messages.load();
+  if (isStored)
+    await messages.load().catch((error: unknown) => {
+      mailboxes.removeRun(id, messages.nodes());
+      throw error;
+    });
   /** What was counted before this link was started. */
   const before = stored.counts;
-  const nodesBefore = before.nodes - Math.min(before.nodes, messages.nodes().size);
 
   function counts(): RunRecord['counts'] {
     const { sent, answered, failed } = messages.counts;
     return {
-      nodes: nodesBefore + messages.nodes().size,
+      nodes: messages.nodes().size,
       sent: before.sent + sent,
       answered: before.answered + answered,
       failed: before.failed + failed,
@@ -166,25 +168,30 @@ export async function openRun(
   }
 
   async function endOnce({ by, outcome, reason, result }: Ending): Promise<void> {
+    const host = hosting;
+    const impatience = clock.after(graceMs, () => {
+      options.linkLog.error({ run: `${id}` }, 'the end of a run cannot be recorded yet');
+      // On a disk that is full, what the run holds there goes first; it does not go on in any case.
+      host?.stop(`${id}`);
+      void objects.removeRun(`${id}`).catch(() => undefined);
+    });
     await log.append([linkLine(clock, `run ${outcome}${reason === outcome ? '' : `: ${reason}`}`)]);
     // A full disk ends no run twice and leaves none open: it is tried until it is recorded.
-    for (;;) {
-      try {
-        const at = clock.now();
-        await change({ type: 'finished', at, outcome, reason, by, ...(result !== undefined && { result }) });
-        break;
-      } catch (error) {
-        options.linkLog.error({ err: error, run: `${id}` }, 'could not record the end of a run');
-        if (isRollcallError(error, 'INTERNAL') || isRollcallError(error, 'STORE_CONFLICT')) break;
-        await new Promise<void>(resolve => void clock.after(retryMs, resolve));
-      }
-    }
+    await untilStored(clock, () =>
+      change({
+        ...{ type: 'finished', at: clock.now(), outcome, reason, by },
+        ...(result !== undefined && { result }),
+      }),
+    ).catch((error: unknown) =>
+      options.linkLog.error({ err: error, run: `${id}` }, 'could not record the end of a run'),
+    );
+    impatience.cancel();
     half?.over();
-    const host = hosting;
     const slow = clock.after(graceMs, () => host?.stop(`${id}`));
     exited = () => slow.cancel();
     if (!half) host?.stop(`${id}`);
     await log.close();
+    await messages.close();
     mailboxes.removeRun(id, messages.nodes());
     options.onEnded(run);
   }
@@ -207,7 +214,12 @@ export async function openRun(
         roomOf: node => room(`${node}`),
         findNodes: options.findNodes,
         checkNode,
-        onReady: () => change({ type: 'running', at: clock.now() }).then(() => undefined),
+        onReady: () =>
+          untilStored(
+            clock,
+            () => change({ type: 'running', at: clock.now() }),
+            () => !ending,
+          ).then(() => undefined),
         onEnd: outcome =>
           void end(
             'result' in outcome
@@ -283,6 +295,7 @@ export async function openRun(
     },
     async leave() {
       awaitedReturn?.cancel();
+      half?.close();
       await log.close();
     },
   };

@@ -22,6 +22,12 @@ export const messagePrefix = (tenant: string, run: bigint): Key =>
 export const messageKey = (tenant: string, run: bigint, number: number): Key =>
   messagePrefix(tenant, run) + padded(number, numberDigits);
 
+/** The nodes that were sent anything in a run. */
+export const runNodePrefix = (tenant: string, run: bigint): Key =>
+  `${tenantPrefix(tenant)}run-node/${padded(run, idDigits)}/`;
+export const runNodeKey = (tenant: string, run: bigint, node: bigint): Key =>
+  runNodePrefix(tenant, run) + padded(node, idDigits);
+
 export const runLogPrefix = (tenant: string, run: bigint): Key =>
   `${tenantPrefix(tenant)}run-log/${padded(run, idDigits)}/`;
 export const runLogKey = (tenant: string, run: bigint, number: number): Key =>

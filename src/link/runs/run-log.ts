@@ -3,22 +3,22 @@
  * them hears so. Lines that come while others are being written go together.
  */
 import type { Clock } from '../../base/clock.js';
-import { toRollcallError } from '../../base/errors.js';
 import type { Change, Store } from '../../store/store.js';
 import { cleanText } from '../audit/clean-text.js';
+import { isPassing, untilRetry } from './passing-failure.js';
 import { numberOfKey, runLogHeadKey, runLogKey, runLogPrefix } from './run-keys.js';
 import { decodeLogEntry, encodeLogEntry, type RunLogEntry } from './run-record.js';
 
 export type LogLine = Omit<RunLogEntry, 'number'>;
 
 export interface RunLog {
-  /** Resolves when the lines are on the disk. `serverSequence`: of the last of them, where the server half counts. */
+  /** Resolves when the lines are on the disk, or nothing is kept any more. `serverSequence`: of the last of them, where the server half counts. */
   append(lines: readonly LogLine[], serverSequence?: number): Promise<void>;
   /** How many lines there are. */
   count(): number;
   /** Of the last line of the server half that is on the disk. */
   serverSequence(): number;
-  /** Nothing is tried again any more; resolves when nothing is being written. */
+  /** Nothing more is taken or tried again; resolves when nothing is being written. */
   close(): Promise<void>;
 }
 
@@ -32,7 +32,6 @@ export interface RunLogOptions {
 
 export const logLimits = { lines: 100_000, textLength: 4_096, waiting: 20_000 } as const;
 const mostAtOnce = 500;
-const retryMs = 1_000;
 const levels: ReadonlySet<string> = new Set(['debug', 'info', 'warn', 'error', 'stdout', 'stderr', 'link']);
 
 interface Waiting {
@@ -77,7 +76,6 @@ export async function openRunLog(options: RunLogOptions): Promise<RunLog> {
     const left = logLimits.lines - from;
     if (left <= 0) return [];
     const told = lost > 0 ? [linkLine(clock, `${lost} lines were lost: too many came at once`)] : [];
-    lost = 0;
     const all = [...told, ...lines];
     return all.length < left
       ? all
@@ -85,6 +83,7 @@ export async function openRunLog(options: RunLogOptions): Promise<RunLog> {
   }
 
   async function write(batch: readonly Waiting[]): Promise<void> {
+    const lostBefore = lost;
     const lines = bounded(
       batch.flatMap(each => each.lines),
       count,
@@ -100,6 +99,7 @@ export async function openRunLog(options: RunLogOptions): Promise<RunLog> {
     };
     changes.push({ type: 'put', key: runLogHeadKey(tenant, run), value: Buffer.from(JSON.stringify(head)) });
     await store.commit(changes);
+    lost -= lostBefore;
     count = head.lines;
     serverSequence = head.serverSequence;
   }
@@ -112,10 +112,10 @@ export async function openRunLog(options: RunLogOptions): Promise<RunLog> {
       try {
         await write(batch);
       } catch (error) {
-        if (closed || !isPassing(error)) throw error;
         waiting.unshift(...batch);
         waitingLines += linesOf(batch);
-        await new Promise<void>(resolve => void clock.after(retryMs, resolve));
+        if (closed || !isPassing(error)) throw error;
+        await untilRetry(clock);
         continue;
       }
       for (const each of batch) each.resolve();
@@ -125,7 +125,10 @@ export async function openRunLog(options: RunLogOptions): Promise<RunLog> {
 
   function start(): void {
     writing ??= writeAll()
-      .catch(() => void waiting.splice(0))
+      .catch(() => {
+        for (const each of waiting.splice(0)) each.resolve();
+        waitingLines = 0;
+      })
       .finally(() => {
         writing = undefined;
         if (waiting.length > 0) start();
@@ -146,6 +149,7 @@ export async function openRunLog(options: RunLogOptions): Promise<RunLog> {
 
   return {
     append(lines, sequence) {
+      if (closed) return Promise.resolve();
       if (waitingLines > logLimits.waiting) {
         lost += lines.length;
         return Promise.resolve();
@@ -167,11 +171,6 @@ export async function openRunLog(options: RunLogOptions): Promise<RunLog> {
 
 function linesOf(batch: readonly Waiting[]): number {
   return batch.reduce((sum, each) => sum + each.lines.length, 0);
-}
-
-function isPassing(error: unknown): boolean {
-  const { code } = toRollcallError(error);
-  return code === 'STORE_FULL' || code === 'STORE_UNAVAILABLE';
 }
 
 export function linkLine(clock: Clock, text: string): LogLine {

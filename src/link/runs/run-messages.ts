@@ -4,7 +4,6 @@
  * server half, so that what it sends twice is one message. In memory is what each message is and how it stands; contents stay
  * on the disk.
  */
-import { toRollcallError } from '../../base/errors.js';
 import type { Clock } from '../../base/clock.js';
 import { messageErrors, type MessageErrorCode } from '../../app/message-error.js';
 import type { LinkFrame } from '../../protocol/generated/rollcall/v1/link.js';
@@ -19,14 +18,15 @@ import {
   type ObjectName,
   type Question,
 } from './message-record.js';
-import { messageKey, messagePrefix } from './run-keys.js';
+import { isPassing, untilStored } from './passing-failure.js';
+import { messageKey, messagePrefix, numberOfKey, runNodeKey, runNodePrefix } from './run-keys.js';
 
 type Deliver = Extract<NonNullable<LinkFrame['frame']>, { $case: 'deliver' }>['value'];
 
 export interface RunMessages {
   /**
-   * Resolves when the message is on the disk, or is refused, which is its answer then. Throws STORE_FULL and so on: it was
-   * not accepted.
+   * Resolves when the message is on the disk, or is refused, which is its answer then; a second time with the first. Throws
+   * STORE_FULL and so on: it was not accepted.
    */
   send(question: Question, content: Content): Promise<void>;
   /** Answers it by an error at once, and stores nothing. */
@@ -35,7 +35,7 @@ export interface RunMessages {
   answer(number: number, answer: Answer): Promise<void>;
   /** The server half has the answer. */
   take(number: number): Promise<void>;
-  /** Of messages that wait for this node. */
+  /** Of messages that wait for this node, and of all that are sent to it later. */
   failNode(node: bigint, code: MessageErrorCode): void;
   /** Of all whose time is over. */
   expire(now: number): void;
@@ -48,10 +48,13 @@ export interface RunMessages {
   /** An object that a message to this node, or an answer to the server half, speaks of. */
   speaksOf(digest: string, of: { readonly questionsTo: bigint } | 'answers'): bigint | undefined;
   deliver: MailRun['deliver'];
+  /** Those that messages were stored for: the parties of the run. */
   nodes(): ReadonlySet<bigint>;
   readonly counts: { sent: number; answered: number; failed: number };
   /** Those of a run from before this link was started. */
   load(): Promise<void>;
+  /** The run is over: nothing is accepted, sent or stored any more; resolves when nothing is being stored. */
+  close(): Promise<void>;
 }
 
 export interface MessageEntry {
@@ -92,29 +95,31 @@ export interface RunMessagesOptions {
 export const appParty = 'app';
 /** The party that server halves write as. */
 export const serverParty = 'server';
-const retryMs = 1_000;
 
 export function createRunMessages(options: RunMessagesOptions): RunMessages {
   const { store, clock, tenant, run, mailboxes, objects, mostWaiting, onAnswer, onChange } = options;
   const entries = new Map<number, MessageEntry>();
   const nodes = new Set<bigint>();
+  /** Nodes that are sent nothing any more. */
+  const failed = new Map<bigint, MessageErrorCode>();
   const counts = { sent: 0, answered: 0, failed: 0 };
-  const storing = new Map<bigint, number>();
-  const storingTo = (node: bigint): number => storing.get(node) ?? 0;
+  const storing = new Set<Promise<void>>();
+  let isClosed = false;
   let highest = 0;
   /** No message ends before this. */
   let earliest = Infinity;
 
   function add(entry: MessageEntry): void {
-    const { number, node, expiresAt } = entry.question;
+    const { number, expiresAt } = entry.question;
     entries.set(number, entry);
-    if (node !== 0n) nodes.add(node);
     highest = Math.max(highest, number);
     earliest = Math.min(earliest, expiresAt);
   }
 
   function refuse(entry: MessageEntry, code: MessageErrorCode, message: string = messageErrors[code]): void {
     entry.refusal = { error: { code, message } };
+    // Nobody keeps it for this message.
+    entry.object = undefined;
     entry.status = 'answered';
     count(entry.refusal);
     onAnswer(entry.question.number);
@@ -127,19 +132,13 @@ export function createRunMessages(options: RunMessagesOptions): RunMessages {
   }
 
   async function storeQuestion(entry: MessageEntry, content: Content): Promise<void> {
-    const { question } = entry;
-    try {
-      await store.commit([
-        {
-          type: 'put',
-          key: messageKey(tenant, run.id, question.number),
-          value: encodeQuestion(question, content),
-        },
-      ]);
-    } catch (error) {
-      entries.delete(question.number);
-      throw error;
-    }
+    const { node, number } = entry.question;
+    const key = messageKey(tenant, run.id, number);
+    const changes: Change[] = [{ type: 'put', key, value: encodeQuestion(entry.question, content) }];
+    if (!nodes.has(node))
+      changes.push({ type: 'put', key: runNodeKey(tenant, run.id, node), value: Buffer.alloc(0) });
+    await store.commit(changes);
+    nodes.add(node);
   }
 
   function begin(question: Question, content: Content | undefined): MessageEntry {
@@ -157,18 +156,20 @@ export function createRunMessages(options: RunMessagesOptions): RunMessages {
     const { node, number } = entry.question;
     const { object } = entry;
     if (object) objects.retain(serverParty, object.digest);
-    storing.set(node, storingTo(node) + 1);
+    mailboxes.reserve(node);
     try {
       await storeQuestion(entry, content);
     } catch (error) {
+      // It may have been given up meanwhile: then its answer is on the way.
+      if (entry.status !== 'storing') return;
+      entries.delete(number);
       counts.sent -= 1;
       if (object) objects.release(serverParty, object.digest);
       throw error;
     } finally {
-      storing.set(node, storingTo(node) - 1);
+      mailboxes.unreserve(node);
     }
-    // It may have been given up meanwhile.
-    if (entry.status !== 'storing') return;
+    if (isClosed || entry.status !== 'storing') return;
     entry.status = 'waiting';
     mailboxes.put(node, run, number);
     entry.content = undefined;
@@ -178,17 +179,24 @@ export function createRunMessages(options: RunMessagesOptions): RunMessages {
   async function commitAnswer(entry: MessageEntry, answer: Answer): Promise<void> {
     const { number } = entry.question;
     const key = messageKey(tenant, run.id, number);
-    for (;;) {
-      try {
-        await store.commit([{ type: 'put', key, value: encodeAnswer(entry.question, answer) }]);
-        return;
-      } catch (error) {
-        const { code } = toRollcallError(error);
-        if ((code !== 'STORE_FULL' && code !== 'STORE_UNAVAILABLE') || !entries.has(number)) throw error;
-        // Presence goes on when the disk is full, and so do answers: they are owed.
-        await new Promise<void>(resolve => void clock.after(retryMs, resolve));
-      }
-    }
+    const value = encodeAnswer(entry.question, answer);
+    // Presence goes on when the disk is full, and so do answers: they are owed.
+    await untilStored(
+      clock,
+      () => store.commit([{ type: 'put', key, value }]),
+      () => !isClosed,
+    );
+  }
+
+  /** What is stored when the run ends is waited for, and removed with the rest. */
+  function track(work: Promise<void>): Promise<void> {
+    const done = work
+      .catch(() => undefined)
+      .finally(() => {
+        storing.delete(done);
+      });
+    storing.add(done);
+    return work;
   }
 
   async function storeAnswer(entry: MessageEntry, given: Answer): Promise<void> {
@@ -207,10 +215,10 @@ export function createRunMessages(options: RunMessagesOptions): RunMessages {
   /** What comes while an answer is being stored waits for that one. */
   function answer(number: number, given: Answer): Promise<void> {
     const entry = entries.get(number);
-    if (!entry || entry.status === 'answered') return Promise.resolve();
+    if (isClosed || !entry || entry.status === 'answered') return Promise.resolve();
     if (entry.status !== 'answering') {
       entry.status = 'answering';
-      entry.work = storeAnswer(entry, given);
+      entry.work = track(storeAnswer(entry, given));
     }
     return entry.work;
   }
@@ -227,9 +235,11 @@ export function createRunMessages(options: RunMessagesOptions): RunMessages {
       const before = entries.get(question.number);
       if (before) return before.status === 'storing' ? before.work : Promise.resolve();
       const entry = begin(question, content);
-      if (mailboxes.count(question.node) + storingTo(question.node) >= mostWaiting)
+      const refusal = isClosed ? 'RUN_OVER' : failed.get(question.node);
+      if (refusal) refuse(entry, refusal);
+      else if (mailboxes.count(question.node) >= mostWaiting)
         refuse(entry, 'QUEUE_FULL', `${mostWaiting} messages wait for this node already`);
-      else entry.work = sendNew(entry, content);
+      else entry.work = track(sendNew(entry, content));
       return entry.work;
     },
     refuse(question, code, message) {
@@ -240,11 +250,17 @@ export function createRunMessages(options: RunMessagesOptions): RunMessages {
       const entry = entries.get(number);
       if (entry?.status !== 'answered') return;
       entries.delete(number);
-      if (entry.refusal) return;
       if (entry.object) objects.release(`${entry.question.node}`, entry.object.digest);
-      await store.commit([{ type: 'delete', key: messageKey(tenant, run.id, number) }]);
+      if (!mayBeStored(entry)) return;
+      try {
+        await store.commit([{ type: 'delete', key: messageKey(tenant, run.id, number) }]);
+      } catch (error) {
+        // It goes with the run; after a restart it is given once more, and taken.
+        if (!isPassing(error)) throw error;
+      }
     },
     failNode(node, code) {
+      failed.set(node, code);
       for (const entry of entries.values())
         if (entry.question.node === node && isOpen(entry)) giveUp(entry, code);
     },
@@ -259,7 +275,7 @@ export function createRunMessages(options: RunMessagesOptions): RunMessages {
       }
     },
     find: number => entries.get(number),
-    wasSent: number => number <= highest,
+    wasSent: number => number >= 1 && number <= highest,
     answered: () =>
       [...entries.values()]
         .filter(({ status }) => status === 'answered')
@@ -285,16 +301,24 @@ export function createRunMessages(options: RunMessagesOptions): RunMessages {
       const entry = entries.get(number);
       if (entry?.status !== 'waiting') return undefined;
       if (entry.content) return deliveryOf(entry, entry.content);
-      return store.get(messageKey(tenant, run.id, number)).then(value => {
+      const isWanted = (): boolean => entry.status === 'waiting' && !isClosed;
+      const key = messageKey(tenant, run.id, number);
+      return untilStored(clock, () => store.get(key), isWanted).then(value => {
         const message = value && decodeMessage(value);
-        return message && 'content' in message && entry.status === 'waiting'
+        return message && 'content' in message && isWanted()
           ? deliveryOf(entry, message.content)
           : undefined;
       });
     },
     nodes: () => nodes,
     counts,
+    async close() {
+      isClosed = true;
+      while (storing.size > 0) await Promise.all(storing);
+    },
     async load() {
+      for (const { key } of await store.list({ prefix: runNodePrefix(tenant, run.id) }))
+        nodes.add(numberOfKey(key));
       const prefix = messagePrefix(tenant, run.id);
       for (let after: string | undefined; ;) {
         const stored = await store.list({ prefix, after, limit: 500 });
@@ -320,6 +344,7 @@ export function createRunMessages(options: RunMessagesOptions): RunMessages {
     const work = Promise.resolve();
     add({ question, status, attempts: 0, object, content: undefined, refusal: undefined, work });
     if (object) objects.retain(isAnswer ? `${question.node}` : serverParty, object.digest);
+    if (question.node !== 0n) nodes.add(question.node);
     if (!isAnswer) mailboxes.put(question.node, run, question.number);
   }
 
@@ -337,6 +362,11 @@ export function createRunMessages(options: RunMessagesOptions): RunMessages {
       body: toBody(content),
     };
   }
+}
+
+/** What was refused was not stored, unless the disk said so and had it all the same. */
+function mayBeStored({ refusal }: MessageEntry): boolean {
+  return !refusal || ('error' in refusal && refusal.error.code === 'STORE_FULL');
 }
 
 function isOpen({ status }: MessageEntry): boolean {
@@ -357,11 +387,13 @@ function toBody(content: Content): Deliver['body'] {
     : { body: { $case: 'content', value: content.bytes } };
 }
 
-/** The deletion of all messages of a run that is over, a few hundred at a time. */
+/** The deletion of all messages of a run that is over, and of who its parties were, a few hundred at a time. */
 export async function removeMessages(store: Store, tenant: string, run: bigint): Promise<void> {
-  for (;;) {
-    const stored = await store.list({ prefix: messagePrefix(tenant, run), limit: 500 });
-    if (stored.length === 0) return;
-    await store.commit(stored.map(({ key }): Change => ({ type: 'delete', key })));
+  for (const prefix of [messagePrefix(tenant, run), runNodePrefix(tenant, run)]) {
+    for (;;) {
+      const stored = await store.list({ prefix, limit: 500 });
+      if (stored.length === 0) break;
+      await store.commit(stored.map(({ key }): Change => ({ type: 'delete', key })));
+    }
   }
 }

@@ -100,7 +100,7 @@ export function createRuns(options: RunsOptions): OpenRuns {
   const running = new Set<OpenRun>();
   const mailboxes = createMailboxes();
   const mail = createNodeMail({
-    ...{ mailboxes, log, refusals: options.refusals },
+    ...{ mailboxes, clock, log, refusals: options.refusals },
     find: id => open.get(id),
     onAnswered: outcome => options.onAnswered?.(outcome),
   });
@@ -313,7 +313,18 @@ export function createRuns(options: RunsOptions): OpenRuns {
       await clean(tenant, id);
       return;
     }
-    const run = await hold(record, { isStored: true });
+    const run = await hold(record, { isStored: true }).catch(async (error: unknown) => {
+      if (!isRollcallError(error, 'INTERNAL')) throw error;
+      log.error({ err: error, run: `${id}` }, 'the messages of a run cannot be read');
+      const damaged = await hold(record, { isStored: false });
+      await damaged.end({
+        outcome: 'failed',
+        reason: 'the link cannot read its messages any more',
+        by: 'link',
+      });
+      return undefined;
+    });
+    if (!run) return;
     const hosting = options.hostingOf(tenant);
     if (hosting) hearOf(hosting);
     if (record.status !== 'running') {

@@ -2,6 +2,7 @@
  * The conversation with the runner of a server half, on one connection of it (docs/app-host.md): what it asks is done in the
  * order in which it is durable, what it is owed comes again on its next connection.
  */
+import { setMaxListeners } from 'node:events';
 import type { FrameConnection, Frame } from '../../app-host/frames.js';
 import { handleObjectFrame } from '../../app-host/object-frames.js';
 import { RollcallError, toRollcallError } from '../../base/errors.js';
@@ -9,8 +10,10 @@ import type { Clock } from '../../base/clock.js';
 import type { ObjectRoom } from '../../objects/object-store.js';
 import type { MessageErrorCode } from '../../app/message-error.js';
 import { limits } from '../../protocol/limits.js';
+import { cleanText } from '../audit/clean-text.js';
 import type { Content, Question } from './message-record.js';
 import type { FindNodes } from './node-finder.js';
+import { isPassing } from './passing-failure.js';
 import type { RunLog } from './run-log.js';
 import type { RunMessages } from './run-messages.js';
 import type { RunRecord } from './run-record.js';
@@ -49,6 +52,8 @@ export interface ServerHalfOptions {
 const mostOutstanding = 256;
 /** Answers given and not taken. */
 const mostUntaken = 64;
+/** Searches for nodes that wait. */
+const mostSearches = 64;
 const mostResultBytes = 64 * 1024;
 const longestFailure = 4_096;
 /** Objects that were written last are kept though no message speaks of them yet. */
@@ -59,9 +64,13 @@ export function createServerHalf(options: ServerHalfOptions): ServerHalf {
   const work = new Set<Promise<void>>();
   const leased: string[] = [];
   const ending = new AbortController();
+  setMaxListeners(mostSearches, ending.signal);
   let answers = messages.answered();
-  let untaken = 0;
+  /** Given on this connection, and not taken. */
+  const untaken = new Set<number>();
   let isPumping = false;
+  let isCrowded = false;
+  let searches = 0;
   let isReady = record.status === 'running';
   let readying: Promise<void> = Promise.resolve();
   let isOver = false;
@@ -103,14 +112,23 @@ export function createServerHalf(options: ServerHalfOptions): ServerHalf {
   }
 
   async function send(sent: SentMessage): Promise<void> {
+    // Looked at as it comes: what it takes next is not sent anew.
+    const before = messages.find(sent.number);
     await readying;
     const createdAt = clock.now();
     const question: Question = {
       ...{ number: sent.number, node: sent.node ?? 0n, type: sent.type, group: sent.group },
       ...{ createdAt, expiresAt: createdAt + sent.ttlMs },
     };
-    const refusal = await whyNot(sent);
     const accept = (): void => void connection.send('accepted', { number: sent.number });
+    if (before) {
+      await before.work.catch(() => undefined);
+      if (before.status !== 'storing') {
+        accept();
+        return;
+      }
+    }
+    const refusal = await whyNot(sent);
     if (refusal) {
       accept();
       messages.refuse(question, refusal);
@@ -120,10 +138,9 @@ export function createServerHalf(options: ServerHalfOptions): ServerHalf {
       await messages.send(question, sent.content);
       accept();
     } catch (error) {
-      const { code, message } = toRollcallError(error);
-      if (code !== 'STORE_FULL') throw error;
+      if (!isPassing(error)) throw error;
       accept();
-      messages.refuse(question, code, message);
+      messages.refuse(question, 'STORE_FULL', toRollcallError(error).message);
     }
   }
 
@@ -140,12 +157,19 @@ export function createServerHalf(options: ServerHalfOptions): ServerHalf {
 
   async function findNodes(frame: Frame): Promise<void> {
     const { request, wish } = readNodesRequest(frame);
+    if (searches >= mostSearches) {
+      connection.send('nodes', { request, error: `at most ${mostSearches} searches for nodes at once` });
+      return;
+    }
+    searches += 1;
     try {
       const nodes = await options.findNodes(wish, ending.signal);
       connection.send('nodes', { request, nodes });
     } catch (error) {
       if (!ending.signal.aborted)
         connection.send('nodes', { request, error: toRollcallError(error).message });
+    } finally {
+      searches -= 1;
     }
   }
 
@@ -178,6 +202,8 @@ export function createServerHalf(options: ServerHalfOptions): ServerHalf {
   }
 
   function receive(frame: Frame): void {
+    // What it says after its last word has no place.
+    if (isOver) return;
     switch (frame.name) {
       case 'ready':
         if (isReady) return;
@@ -189,7 +215,7 @@ export function createServerHalf(options: ServerHalfOptions): ServerHalf {
         track(send(readSend(frame)));
         return;
       case 'taken':
-        untaken -= 1;
+        untaken.delete(wantCount(frame.value, 'number'));
         track(messages.take(wantCount(frame.value, 'number')));
         pumpAnswers();
         return;
@@ -203,7 +229,7 @@ export function createServerHalf(options: ServerHalfOptions): ServerHalf {
         end(readResult(frame));
         return;
       case 'failed':
-        end({ failure: wantText(frame.value, 'message', limits.contentBytes).slice(0, longestFailure) });
+        end({ failure: cleanText(wantText(frame.value, 'message', limits.contentBytes), longestFailure) });
         return;
       default:
         // What a newer runner may say besides is passed over.
@@ -225,18 +251,30 @@ export function createServerHalf(options: ServerHalfOptions): ServerHalf {
   }
 
   function pumpAnswers(): void {
-    if (isPumping || !isReady) return;
+    if (isPumping || !isReady || !mayGive()) return;
     isPumping = true;
-    void giveAnswers()
-      .catch((error: unknown) => connection.bye(toRollcallError(error).message))
-      .finally(() => (isPumping = false));
+    giveAnswers().then(
+      () => {
+        isPumping = false;
+        // What came while it was ending.
+        pumpAnswers();
+      },
+      (error: unknown) => {
+        isPumping = false;
+        connection.bye(toRollcallError(error).message);
+      },
+    );
+  }
+
+  function mayGive(): boolean {
+    return answers.length > 0 && untaken.size < mostUntaken && !connection.closed;
   }
 
   async function giveAnswers(): Promise<void> {
     await readying;
-    while (answers.length > 0 && untaken < mostUntaken && !connection.closed) {
-      const some = answers.splice(0, mostUntaken - untaken);
-      untaken += some.length;
+    while (mayGive()) {
+      const some = answers.splice(0, mostUntaken - untaken.size);
+      for (const number of some) untaken.add(number);
       for (const number of some) await giveAnswer(number);
       await connection.drained();
     }
@@ -246,7 +284,7 @@ export function createServerHalf(options: ServerHalfOptions): ServerHalf {
     const entry = messages.find(number);
     const answer = await messages.readAnswer(number);
     if (!entry || !answer) {
-      untaken -= 1;
+      untaken.delete(number);
       return;
     }
     const about = { number, node: `${entry.question.node}` };
@@ -274,10 +312,17 @@ export function createServerHalf(options: ServerHalfOptions): ServerHalf {
       answers.push(number);
       pumpAnswers();
     },
-    progress: (number, node, fraction, note) =>
-      void connection.send('progress', { number, node: `${node}`, fraction, note }),
+    progress(number, node, fraction, note) {
+      // It may be missed; what waits for a half that does not read may not grow by what nodes say.
+      if (isCrowded || connection.send('progress', { number, node: `${node}`, fraction, note })) return;
+      isCrowded = true;
+      void connection.drained().then(() => (isCrowded = false));
+    },
     stop: () => void connection.send('stop', {}),
-    over: () => void connection.send('over', {}),
+    over() {
+      isOver = true;
+      connection.send('over', {});
+    },
     close: () => connection.destroy(),
   };
 }

@@ -1,0 +1,174 @@
+/** What of runs lies in the store: it is read as it was written, or it is damaged. */
+import { deepStrictEqual } from 'node:assert/strict';
+import t from 'tap';
+import fc from 'fast-check';
+import { messageErrors, type MessageErrorCode } from '../../../src/app/message-error.js';
+import { isRollcallError } from '../../../src/base/errors.js';
+import {
+  decodeMessage,
+  encodeAnswer,
+  encodeQuestion,
+  type Content,
+} from '../../../src/link/runs/message-record.js';
+import {
+  decodeLogEntry,
+  decodeRunRecord,
+  encodeLogEntry,
+  encodeRunRecord,
+  runOutcomeNames,
+  runStatusNames,
+  type RunRecord,
+} from '../../../src/link/runs/run-record.js';
+import { pendingRun } from './fixtures/records.js';
+
+function plain<T>(model: { readonly [K in keyof T]: fc.Arbitrary<T[K]> }): fc.Arbitrary<T> {
+  return fc.record<T>(model, { noNullPrototype: true });
+}
+
+const count = fc.maxSafeNat();
+const id = fc.bigInt({ min: 1n, max: (1n << 64n) - 1n });
+const text = fc.string({ unit: 'binary', maxLength: 40 });
+const digest = fc
+  .uint8Array({ minLength: 32, maxLength: 32 })
+  .map(bytes => Buffer.from(bytes).toString('hex'));
+const bytes = fc.uint8Array({ maxLength: 500 }).map(each => Buffer.from(each));
+const object = plain({ digest, sizeBytes: fc.integer({ min: 1, max: 2 ** 40 }) });
+const content: fc.Arbitrary<Content> = fc.oneof(plain({ bytes }), plain({ object }));
+const codes = Object.keys(messageErrors) as MessageErrorCode[];
+const error = plain({ code: fc.constantFrom(...codes), message: text });
+const question = plain({
+  ...{ number: count, node: id, type: text, group: text },
+  ...{ createdAt: count, expiresAt: count },
+});
+
+const run: fc.Arbitrary<RunRecord> = fc.record(
+  {
+    ...{ id, tenant: text, startedBy: text, reason: text, result: text, order: count },
+    ...{ createdAt: count, startingAt: count, runningAt: count, finishedAt: count },
+    status: fc.constantFrom(...runStatusNames),
+    config: fc.dictionary(text, fc.oneof(text, fc.integer(), fc.boolean()), { noNullPrototype: true }),
+    app: plain({
+      ...{ name: text, version: text, digest, serverEntry: text, nodeEntry: text },
+      ...{ signer: text, signerFingerprint: text, signature: text, archive: object },
+    }),
+    counts: plain({ nodes: count, sent: count, answered: count, failed: count, logLines: count }),
+    outcome: fc.constantFrom(...runOutcomeNames),
+    hostedBy: fc.constantFrom('process', 'subprocess'),
+    tokenHash: digest,
+  },
+  {
+    noNullPrototype: true,
+    requiredKeys: [
+      ...(['id', 'tenant', 'app', 'status', 'reason', 'startedBy', 'config', 'order', 'createdAt'] as const),
+      ...(['startingAt', 'runningAt', 'finishedAt', 'counts', 'result'] as const),
+    ],
+  },
+);
+
+/** What becomes of bytes: their value, or `damaged`; any other error fails the test. */
+function orDamaged<T>(decode: () => T): T | 'damaged' {
+  try {
+    return decode();
+  } catch (thrown) {
+    if (isRollcallError(thrown, 'INTERNAL')) return 'damaged';
+    throw thrown;
+  }
+}
+
+const place = fc.noBias(fc.nat());
+
+/** One byte is another, or the end is missing. */
+function damage(whole: Buffer, at: number, by: number): Buffer {
+  const copy = Buffer.from(whole);
+  const index = at % whole.length;
+  if (by % 256 === 0) return copy.subarray(0, index);
+  copy[index] = (copy[index] ?? 0) ^ (by % 256);
+  return copy;
+}
+
+void t.test('questions and answers are read as they were written', t => {
+  fc.assert(
+    fc.property(question, content, fc.oneof(content, plain({ error })), (asked, body, answer) => {
+      deepStrictEqual(decodeMessage(encodeQuestion(asked, body)), { question: asked, content: body });
+      const { number, node } = asked;
+      deepStrictEqual(decodeMessage(encodeAnswer(asked, answer)), { question: { number, node }, answer });
+    }),
+    { numRuns: 200 },
+  );
+  t.pass('all of them');
+  t.end();
+});
+
+void t.test('a damaged message is damaged, or another one; never anything else', t => {
+  fc.assert(
+    fc.property(question, content, place, place, (asked, body, at, by) => {
+      const found = orDamaged(() => decodeMessage(damage(encodeQuestion(asked, body), at, by)));
+      if (found !== 'damaged') deepStrictEqual(typeof found.question.node, 'bigint');
+    }),
+    { numRuns: 300 },
+  );
+  for (const bad of ['', '\0\0\0\u0002{}', '\0\0\0\u0004null', '\u00ff\u00ff\u00ff\u00ff{}', '\0\0\0\0'])
+    t.equal(
+      orDamaged(() => decodeMessage(Buffer.from(bad, 'latin1'))),
+      'damaged',
+      JSON.stringify(bad),
+    );
+  t.end();
+});
+
+void t.test('records of runs are read as they were written', t => {
+  fc.assert(
+    fc.property(run, record => {
+      deepStrictEqual(decodeRunRecord(encodeRunRecord(record)), record);
+    }),
+    { numRuns: 200 },
+  );
+  t.pass('all of them');
+  t.end();
+});
+
+void t.test('a damaged record is damaged, or is written as it was read', t => {
+  const whole = encodeRunRecord(pendingRun);
+  fc.assert(
+    fc.property(place, place, (at, by) => {
+      const bytes = damage(whole, at, by);
+      const found = orDamaged(() => decodeRunRecord(bytes));
+      if (found !== 'damaged') deepStrictEqual(decodeRunRecord(encodeRunRecord(found)), found);
+    }),
+    { numRuns: 500 },
+  );
+  const changed = (change: object): Buffer =>
+    Buffer.from(JSON.stringify({ ...(JSON.parse(whole.toString()) as object), ...change }));
+  for (const bad of [
+    Buffer.from('null'),
+    Buffer.from('[]'),
+    changed({ id: 5 }),
+    changed({ id: '007' }),
+    changed({ id: 'x' }),
+    changed({ status: 'sleeping' }),
+    changed({ app: null }),
+    changed({ app: { archive: {} } }),
+  ])
+    t.equal(
+      orDamaged(() => decodeRunRecord(bad)),
+      'damaged',
+      bad.toString().slice(0, 60),
+    );
+  t.end();
+});
+
+void t.test('lines of logs are read as they were written', t => {
+  fc.assert(
+    fc.property(plain({ number: count, at: count, node: id, level: text, text }), entry => {
+      deepStrictEqual(decodeLogEntry(entry.number, encodeLogEntry(entry)), entry);
+    }),
+    { numRuns: 200 },
+  );
+  for (const bad of ['', 'null', '{}', '{"node":"x"}', '{"node":"01"}'])
+    t.equal(
+      orDamaged(() => decodeLogEntry(1, Buffer.from(bad))),
+      'damaged',
+      bad,
+    );
+  t.end();
+});
