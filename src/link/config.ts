@@ -126,7 +126,7 @@ export const linkSettings = {
   } as Setting<readonly (readonly [tenant: string, path: string])[]>,
   'max-runs': {
     value: 'N',
-    description: 'runs at once; others wait',
+    description: 'runs of one tenant at once; others wait',
     default: 16,
     parse: as.integer(1, 1_000),
   },
@@ -141,6 +141,18 @@ export const linkSettings = {
     description: 'what one server half may use',
     default: 1024 * 1024 * 1024,
     parse: as.size(64 * 1024 * 1024, 2 ** 40),
+  },
+  'max-run-time': {
+    value: 'DURATION',
+    description: 'how long a run may run',
+    default: 7 * 24 * hour,
+    parse: as.duration(second, 365 * 24 * hour),
+  },
+  'object-space': {
+    value: 'SIZE',
+    description: 'what the large contents of one run may take on the disk',
+    default: 16 * 1024 ** 3,
+    parse: as.size(64 * 1024 * 1024, 2 ** 50),
   },
   'run-retention': {
     value: 'DURATION',

@@ -176,12 +176,17 @@ export function createLink({ config, store: givenStore, clock, random, log }: Li
       () =>
         createRuns({
           ...{ store, audit, refusals, clock, random, log, registry, isolation },
-          objects: createObjectStore({ folder: join(folder, 'objects') }),
+          objects: createObjectStore({
+            folder: join(folder, 'objects'),
+            mostRunBytes: config['object-space'],
+            leastFreeBytes: keptFreeBytes,
+          }),
           hostingOf: tenant => hosts.of(tenant),
           countTenants: async () => (await access.tenants.list()).length,
           mostRunning: config['max-runs'],
           mostWaiting: config['max-queued-messages'],
           memoryBytes: config['app-memory'],
+          mostRunMs: config['max-run-time'],
           retentionMs: config['run-retention'],
           onAnswered: outcome => metrics.message(outcome),
         }),
@@ -319,6 +324,9 @@ async function checkReady(store: Store, failure: () => unknown): Promise<void> {
   const failed = failure();
   if (failed !== undefined) throw toRollcallError(failed);
 }
+
+/** What large contents leave of the disk for what the link must always be able to write: the registry, revocations. */
+const keptFreeBytes = 256 * 1024 * 1024;
 
 /** The link as the audience of its own tokens. */
 const linkAudience = 'rollcall';

@@ -7,8 +7,8 @@
  * Failures of the disk are STORE_FULL and STORE_UNAVAILABLE. What a run takes on the disk is bounded, and memory holds pieces of
  * objects, never an object.
  */
-import { readdir, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { readdir, rm, statfs } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { RollcallError, systemErrorCode } from '../base/errors.js';
 import { storeFailure } from '../store/failure.js';
 import { chunkBytes, type Manifest } from './manifest.js';
@@ -59,16 +59,23 @@ export interface ObjectStoreOptions {
   readonly folder: string;
   /** STORE_FULL beyond, for each run. Small files count for 64 KiB. */
   readonly mostRunBytes?: number;
+  /** STORE_FULL for what is begun while less of the disk is free, or a twentieth of a small one; 0 unless told. */
+  readonly leastFreeBytes?: number;
 }
 
 const defaultMostRunBytes = 64 * 1024 ** 3;
 
-export function createObjectStore({ folder, mostRunBytes }: ObjectStoreOptions): ObjectStore {
+export function createObjectStore(options: ObjectStoreOptions): ObjectStore {
+  const { folder, mostRunBytes = defaultMostRunBytes, leastFreeBytes = 0 } = options;
   const runs = new Map<string, Run>();
 
   function runOf(name: string): Run {
     let run = runs.get(name);
-    if (!run) runs.set(name, (run = createRun(join(folder, name), mostRunBytes ?? defaultMostRunBytes)));
+    if (!run)
+      runs.set(
+        name,
+        (run = createRun(join(folder, name), mostRunBytes, () => requireFree(folder, leastFreeBytes))),
+      );
     return run;
   }
 
@@ -81,6 +88,16 @@ export function createObjectStore({ folder, mostRunBytes }: ObjectStoreOptions):
     },
     listRuns: () => listFolder(folder),
   };
+}
+
+async function requireFree(folder: string, leastBytes: number): Promise<void> {
+  if (leastBytes === 0) return;
+  // The nearest folder that is there yet.
+  const { bavail, blocks, bsize } = await statfs(folder).catch(() => statfs(dirname(folder)));
+  if (bavail * bsize >= Math.min(leastBytes, (blocks * bsize) / 20)) return;
+  throw new RollcallError('STORE_FULL', 'the disk is nearly full: no large contents are taken', {
+    hint: 'free space on the disk that holds the data folder',
+  });
 }
 
 function isName(text: string): boolean {
@@ -105,11 +122,13 @@ interface Run {
   roomOf(party: string): Room;
   /** Does work when what lies on the disk is known. NOT_FOUND once the run is removed. */
   work<T>(work: () => Promise<T>): Promise<T>;
+  /** STORE_FULL while the disk is nearly full. */
+  requireRoom(): Promise<void>;
   /** Twice is one promise, unless it fails. */
   remove(): Promise<void>;
 }
 
-function createRun(folder: string, mostBytes: number): Run {
+function createRun(folder: string, mostBytes: number, requireRoom: () => Promise<void>): Run {
   const rooms = new Map<string, Room>();
   const loaded = new Set<string>();
   const account = createAccount(mostBytes);
@@ -160,6 +179,7 @@ function createRun(folder: string, mostBytes: number): Run {
   return {
     roomOf,
     work,
+    requireRoom,
     remove: () =>
       (removing ??= remove().catch((error: unknown) => {
         removing = undefined;
@@ -227,7 +247,11 @@ function createObjectRoom(run: Run, party: string): ObjectRoom {
       for await (const piece of readPieces(manifest, index, chunkBytes)) pieces.push(piece);
       return pieces.length === 1 && pieces[0] ? pieces[0] : Buffer.concat(pieces);
     },
-    begin: manifest => run.work(() => room.begin(manifest)),
+    begin: manifest =>
+      run.work(async () => {
+        await run.requireRoom();
+        return room.begin(manifest);
+      }),
     beginChunk,
     async writeChunk(manifest, index, bytes) {
       const writer = await beginChunk(manifest, index);

@@ -21,6 +21,10 @@ export type FindNodes = (wish: NodeWish, signal: AbortSignal) => Promise<FoundNo
 
 /** At most so many in one answer. */
 const mostNodes = 10_000;
+/** Timers take no more, ms; nobody waits longer than a link runs. */
+const longestWaitMs = 2 ** 31 - 1;
+/** Of the labels and names in one frame. */
+const pageCharacters = 256 * 1024;
 /** Nodes come in crowds: one look for many of them, ms. */
 const settleMs = 20;
 
@@ -52,12 +56,13 @@ export function createFindNodes(
       news.tell();
     });
     const wake = (): void => news.tell();
-    const late = Number.isFinite(timeoutMs)
-      ? clock.after(timeoutMs, () => {
-          news.isLate = true;
-          wake();
-        })
-      : undefined;
+    const late =
+      timeoutMs <= longestWaitMs
+        ? clock.after(timeoutMs, () => {
+            news.isLate = true;
+            wake();
+          })
+        : undefined;
     signal.addEventListener('abort', wake);
     try {
       for (;;) {
@@ -80,6 +85,25 @@ export function createFindNodes(
 /** It may have become so while something else was waited for. */
 function isSo<K extends string>(news: Readonly<Record<K, boolean>>, what: K): boolean {
   return news[what];
+}
+
+/** As many at a time as a frame holds; one page, which is empty, for none. */
+export function* pagesOf(
+  nodes: readonly FoundNode[],
+): Generator<{ readonly page: FoundNode[]; readonly isLast: boolean }> {
+  let page: FoundNode[] = [];
+  let characters = 0;
+  for (const node of nodes) {
+    const length = JSON.stringify(node).length;
+    if (characters + length > pageCharacters) {
+      yield { page, isLast: false };
+      page = [];
+      characters = 0;
+    }
+    page.push(node);
+    characters += length;
+  }
+  yield { page, isLast: true };
 }
 
 function tooFew(found: number, min: number): RollcallError {

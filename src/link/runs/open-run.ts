@@ -5,7 +5,8 @@
 import type { FrameConnection } from '../../app-host/frames.js';
 import type { Hosting, RunnerExit } from '../../app-host/hosting.js';
 import { hashToken } from '../../app-host/token-hash.js';
-import type { Clock } from '../../base/clock.js';
+import { isRollcallError, RollcallError } from '../../base/errors.js';
+import type { Clock, Timer } from '../../base/clock.js';
 import type { Log } from '../../base/log.js';
 import type { Random } from '../../base/random.js';
 import { createTurns } from '../../base/turns.js';
@@ -19,7 +20,7 @@ import { untilStored } from './passing-failure.js';
 import { runKey } from './run-keys.js';
 import { linkLine, openRunLog, type RunLog } from './run-log.js';
 import { appParty, createRunMessages, serverParty, type RunMessages } from './run-messages.js';
-import { encodeRunRecord, type RunOutcomeName, type RunRecord } from './run-record.js';
+import { decodeRunRecord, encodeRunRecord, type RunOutcomeName, type RunRecord } from './run-record.js';
 import { decideRun, type RunEvent } from './run-status.js';
 import { createServerHalf, type ServerHalf } from './server-half.js';
 
@@ -44,6 +45,8 @@ export interface OpenRun {
   /** A node is not what it was. */
   forgetNode(node: bigint): void;
   saveCounts(): Promise<void>;
+  /** Ends a run that has run for too long. */
+  checkTime(now: number): void;
   /** The link closes; the run goes on without it. */
   leave(): Promise<void>;
 }
@@ -65,6 +68,8 @@ export interface OpenRunOptions {
   readonly mailboxes: Mailboxes;
   readonly mostWaiting: number;
   readonly memoryBytes: number;
+  /** For how long it may run, ms. */
+  readonly mostRunMs: number;
   readonly findNodes: FindNodes;
   readonly checkNode: (node: bigint) => Promise<MessageErrorCode | undefined>;
   readonly onChange: () => void;
@@ -74,7 +79,9 @@ export interface OpenRunOptions {
 
 /** For the server half to end by itself, ms. */
 const graceMs = 3_000;
-/** For a server half to come back after the link was started, ms. */
+/** For a server half to be started and loaded, ms. */
+const beginWithinMs = 5 * 60_000;
+/** For a server half to come back after its connection was lost or the link was started, ms. */
 const returnWithinMs = 60_000;
 
 export async function openRun(
@@ -138,24 +145,33 @@ export async function openRun(
 
   async function change(event: RunEvent, more: readonly Change[] = []): Promise<boolean> {
     return inTurn('record', async () => {
-      const decision = decideRun(stored, event);
-      if (!decision) return false;
-      await put({ ...decision.record, counts: counts() }, [
-        ...decision.audit.map(each => audit.auditChange(tenant, each)),
-        ...more,
-      ]);
-      return true;
+      for (;;) {
+        const decision = decideRun(stored, event);
+        if (!decision) return false;
+        const audited = decision.audit.map(each => audit.auditChange(tenant, each));
+        if (await put({ ...decision.record, counts: counts() }, [...audited, ...more])) return true;
+      }
     });
   }
 
-  async function put(next: RunRecord, more: readonly Change[]): Promise<void> {
+  /** False when the record is not what it was taken for: a commit that had failed was found after all. */
+  async function put(next: RunRecord, more: readonly Change[]): Promise<boolean> {
     const key = runKey(tenant, id);
-    await store.commit(
-      [{ type: 'put', key, value: encodeRunRecord(next) }, ...more],
-      [{ key, value: encodeRunRecord(stored) }],
-    );
+    try {
+      await store.commit(
+        [{ type: 'put', key, value: encodeRunRecord(next) }, ...more],
+        [{ key, value: encodeRunRecord(stored) }],
+      );
+    } catch (error) {
+      if (!isRollcallError(error, 'STORE_CONFLICT')) throw error;
+      const found = await store.get(key);
+      if (!found) throw new RollcallError('INTERNAL', 'the record of a run is gone', { cause: error });
+      stored = decodeRunRecord(found);
+      return false;
+    }
     stored = next;
     onChange();
+    return true;
   }
 
   function end(wanted: Ending): Promise<void> {
@@ -168,6 +184,7 @@ export async function openRun(
   }
 
   async function endOnce({ by, outcome, reason, result }: Ending): Promise<void> {
+    awaited?.cancel();
     const host = hosting;
     const impatience = clock.after(graceMs, () => {
       options.linkLog.error({ run: `${id}` }, 'the end of a run cannot be recorded yet');
@@ -206,26 +223,34 @@ export async function openRun(
         return;
       }
       half?.close();
-      awaitedReturn?.cancel();
-      half = createServerHalf({
+      awaited?.cancel();
+      if (stored.status === 'starting') awaitBeginning();
+      const mine = createServerHalf({
         ...{ connection, clock, messages, log, record: stored },
         archive: room(appParty),
         own: room(serverParty),
         roomOf: node => room(`${node}`),
         findNodes: options.findNodes,
         checkNode,
-        onReady: () =>
-          untilStored(
+        onReady: () => {
+          awaited?.cancel();
+          return untilStored(
             clock,
             () => change({ type: 'running', at: clock.now() }),
             () => !ending,
-          ).then(() => undefined),
+          ).then(() => undefined);
+        },
         onEnd: outcome =>
           void end(
             'result' in outcome
               ? { outcome: 'completed', reason: 'completed', result: outcome.result, by: 'link' }
               : { outcome: 'failed', reason: outcome.failure, by: 'link' },
           ),
+      });
+      half = mine;
+      connection.onClose(() => {
+        if (half === mine && stored.status === 'running')
+          awaitReturn('its app host has gone and did not come back');
       });
       if (stopping) half.stop();
     },
@@ -234,11 +259,22 @@ export async function openRun(
     },
     onExit(exit: RunnerExit): void {
       exited();
+      awaited?.cancel();
       half = undefined;
       if (!ending) void end({ outcome: 'failed', reason: exitReason(exit), by: 'link' });
     },
   };
-  let awaitedReturn: { cancel(): void } | undefined;
+  /** For what the run would wait for ever. */
+  let awaited: Timer | undefined;
+
+  function awaitFor(ms: number, reason: string): void {
+    awaited?.cancel();
+    if (ending) return;
+    awaited = clock.after(ms, () => void end({ outcome: 'failed', reason, by: 'link' }));
+  }
+  const awaitReturn = (reason: string): void => awaitFor(returnWithinMs, reason);
+  const awaitBeginning = (): void =>
+    awaitFor(beginWithinMs, `its server half did not begin within ${beginWithinMs / 60_000} minutes`);
 
   async function checkNode(node: bigint): Promise<MessageErrorCode | undefined> {
     if (checked.has(node)) return undefined;
@@ -265,14 +301,12 @@ export async function openRun(
       hosting = host;
       const order = { run: `${id}`, half: 'server', language: 'javascript', token } as const;
       host.start({ ...order, memoryBytes: options.memoryBytes }, handler);
+      awaitBeginning();
     },
     resume(host) {
       hosting = host;
       host.expect(`${id}`, stored.tokenHash ?? '', handler);
-      awaitedReturn = clock.after(returnWithinMs, () => {
-        const reason = 'the link was restarted, and its app host did not come back';
-        void end({ outcome: 'failed', reason, by: 'link' });
-      });
+      awaitReturn('the link was restarted, and its app host did not come back');
     },
     async stop(by, who) {
       stopping ??= { by, who };
@@ -293,8 +327,14 @@ export async function openRun(
         await put({ ...stored, counts: now }, []);
       });
     },
+    checkTime(now) {
+      const { status, runningAt } = stored;
+      if (ending || status !== 'running' || now - runningAt <= options.mostRunMs) return;
+      const reason = `it ran for longer than a run may (${Math.round(options.mostRunMs / 60_000)} minutes)`;
+      void end({ outcome: 'failed', reason, by: 'link' });
+    },
     async leave() {
-      awaitedReturn?.cancel();
+      awaited?.cancel();
       half?.close();
       await log.close();
     },

@@ -30,7 +30,7 @@ export interface RunLogOptions {
   readonly onChange: () => void;
 }
 
-export const logLimits = { lines: 100_000, textLength: 4_096, waiting: 20_000 } as const;
+export const logLimits = { lines: 100_000, textLength: 4_096, waiting: 5_000 } as const;
 const mostAtOnce = 500;
 const levels: ReadonlySet<string> = new Set(['debug', 'info', 'warn', 'error', 'stdout', 'stderr', 'link']);
 
@@ -91,7 +91,7 @@ export async function openRunLog(options: RunLogOptions): Promise<RunLog> {
     const changes: Change[] = lines.map((line, index) => ({
       type: 'put',
       key: runLogKey(tenant, run, count + 1 + index),
-      value: encodeLogEntry({ ...clean(line), number: 0 }),
+      value: encodeLogEntry({ ...line, number: 0 }),
     }));
     const head: Head = {
       lines: count + lines.length,
@@ -155,7 +155,7 @@ export async function openRunLog(options: RunLogOptions): Promise<RunLog> {
         return Promise.resolve();
       }
       return new Promise(resolve => {
-        waiting.push({ lines, serverSequence: sequence, resolve });
+        waiting.push({ lines: lines.map(clean), serverSequence: sequence, resolve });
         waitingLines += lines.length;
         start();
       });

@@ -25,12 +25,14 @@ type Deliver = Extract<NonNullable<LinkFrame['frame']>, { $case: 'deliver' }>['v
 
 export interface RunMessages {
   /**
-   * Resolves when the message is on the disk, or is refused, which is its answer then; a second time with the first. Throws
+   * Resolves when the message is on the disk, or is refused and that is, as its answer; a second time with the first. Throws
    * STORE_FULL and so on: it was not accepted.
    */
   send(question: Question, content: Content): Promise<void>;
-  /** Answers it by an error at once, and stores nothing. */
-  refuse(question: Question, code: MessageErrorCode, message?: string): void;
+  /** Answers it by an error, which is on the disk when it resolves. */
+  refuse(question: Question, code: MessageErrorCode, message?: string): Promise<void>;
+  /** Answers it by an error at once, where nothing can be stored. It is not to be called accepted. */
+  turnAway(question: Question, code: MessageErrorCode, message: string): void;
   /** What a node answered; on the disk when it resolves. A message that has its answer already keeps that. */
   answer(number: number, answer: Answer): Promise<void>;
   /** The server half has the answer. */
@@ -40,6 +42,8 @@ export interface RunMessages {
   /** Of all whose time is over. */
   expire(now: number): void;
   find(number: number): MessageEntry | undefined;
+  /** Those that were not taken. */
+  count(): number;
   /** Whether this number was sent, as far as this process knows. */
   wasSent(number: number): boolean;
   /** Numbers of the answers that were not taken, ascending. */
@@ -116,12 +120,31 @@ export function createRunMessages(options: RunMessagesOptions): RunMessages {
     earliest = Math.min(earliest, expiresAt);
   }
 
-  function refuse(entry: MessageEntry, code: MessageErrorCode, message: string = messageErrors[code]): void {
-    entry.refusal = { error: { code, message } };
+  async function refuse(
+    entry: MessageEntry,
+    code: MessageErrorCode,
+    message: string = messageErrors[code],
+  ): Promise<void> {
+    const { question } = entry;
+    const refusal: Answer = { error: { code, message } };
     // Nobody keeps it for this message.
     entry.object = undefined;
+    entry.status = 'answering';
+    const key = messageKey(tenant, run.id, question.number);
+    try {
+      await store.commit([{ type: 'put', key, value: encodeAnswer(question, refusal) }]);
+    } catch (error) {
+      entries.delete(question.number);
+      counts.sent -= 1;
+      throw error;
+    }
+    settle(entry, refusal);
+  }
+
+  function settle(entry: MessageEntry, answer: Answer): void {
+    entry.content = undefined;
     entry.status = 'answered';
-    count(entry.refusal);
+    count(answer);
     onAnswer(entry.question.number);
   }
 
@@ -202,14 +225,19 @@ export function createRunMessages(options: RunMessagesOptions): RunMessages {
   async function storeAnswer(entry: MessageEntry, given: Answer): Promise<void> {
     const { node, number } = entry.question;
     if ('object' in given) objects.retain(`${node}`, given.object.digest);
-    await commitAnswer(entry, given);
+    try {
+      await commitAnswer(entry, given);
+    } catch (error) {
+      // It may be answered again, or given up.
+      if ('object' in given) objects.release(`${node}`, given.object.digest);
+      entry.status = 'waiting';
+      earliest = Math.min(earliest, entry.question.expiresAt);
+      throw error;
+    }
     if (entry.object) objects.release(serverParty, entry.object.digest);
     entry.object = 'object' in given ? given.object : undefined;
-    entry.content = undefined;
-    entry.status = 'answered';
     mailboxes.remove(node, run.id, number, 'answered');
-    count(given);
-    onAnswer(number);
+    settle(entry, given);
   }
 
   /** What comes while an answer is being stored waits for that one. */
@@ -233,17 +261,27 @@ export function createRunMessages(options: RunMessagesOptions): RunMessages {
     send(question, content) {
       // Sent again since nobody heard that it was accepted.
       const before = entries.get(question.number);
-      if (before) return before.status === 'storing' ? before.work : Promise.resolve();
+      if (before) return before.status === 'waiting' ? Promise.resolve() : before.work;
       const entry = begin(question, content);
       const refusal = isClosed ? 'RUN_OVER' : failed.get(question.node);
-      if (refusal) refuse(entry, refusal);
+      if (refusal) entry.work = track(refuse(entry, refusal));
       else if (mailboxes.count(question.node) >= mostWaiting)
-        refuse(entry, 'QUEUE_FULL', `${mostWaiting} messages wait for this node already`);
+        entry.work = track(refuse(entry, 'QUEUE_FULL', `${mostWaiting} messages wait for this node already`));
       else entry.work = track(sendNew(entry, content));
       return entry.work;
     },
     refuse(question, code, message) {
-      if (!entries.has(question.number)) refuse(begin(question, undefined), code, message);
+      const before = entries.get(question.number);
+      if (before) return before.work;
+      const entry = begin(question, undefined);
+      entry.work = track(refuse(entry, code, message));
+      return entry.work;
+    },
+    turnAway(question, code, message) {
+      if (entries.has(question.number)) return;
+      const entry = begin(question, undefined);
+      entry.refusal = { error: { code, message } };
+      settle(entry, entry.refusal);
     },
     answer,
     async take(number) {
@@ -251,7 +289,6 @@ export function createRunMessages(options: RunMessagesOptions): RunMessages {
       if (entry?.status !== 'answered') return;
       entries.delete(number);
       if (entry.object) objects.release(`${entry.question.node}`, entry.object.digest);
-      if (!mayBeStored(entry)) return;
       try {
         await store.commit([{ type: 'delete', key: messageKey(tenant, run.id, number) }]);
       } catch (error) {
@@ -275,6 +312,7 @@ export function createRunMessages(options: RunMessagesOptions): RunMessages {
       }
     },
     find: number => entries.get(number),
+    count: () => entries.size,
     wasSent: number => number >= 1 && number <= highest,
     answered: () =>
       [...entries.values()]
@@ -305,9 +343,7 @@ export function createRunMessages(options: RunMessagesOptions): RunMessages {
       const key = messageKey(tenant, run.id, number);
       return untilStored(clock, () => store.get(key), isWanted).then(value => {
         const message = value && decodeMessage(value);
-        return message && 'content' in message && isWanted()
-          ? deliveryOf(entry, message.content)
-          : undefined;
+        return message && 'content' in message && isWanted() ? deliveryOf(entry, message.content) : undefined;
       });
     },
     nodes: () => nodes,
@@ -362,11 +398,6 @@ export function createRunMessages(options: RunMessagesOptions): RunMessages {
       body: toBody(content),
     };
   }
-}
-
-/** What was refused was not stored, unless the disk said so and had it all the same. */
-function mayBeStored({ refusal }: MessageEntry): boolean {
-  return !refusal || ('error' in refusal && refusal.error.code === 'STORE_FULL');
 }
 
 function isOpen({ status }: MessageEntry): boolean {

@@ -115,15 +115,35 @@ function decode<T extends object>(
 export function decodeRunRecord(bytes: Value): RunRecord {
   return decode('run record', bytes, fields => {
     const record = { ...fields, id: BigInt(fields['id'] as string) } as RunRecord;
-    if (runStatusNames.includes(record.status) && typeof record.app.archive.digest === 'string')
-      return record;
-    throw new TypeError('its status is none');
+    if (isWhole(record)) return record;
+    throw new TypeError('something of it is missing');
   });
+}
+
+function isWhole({ app, counts, ...record }: RunRecord): boolean {
+  const { archive } = app;
+  return (
+    runStatusNames.includes(record.status) &&
+    (record.outcome === undefined || runOutcomeNames.includes(record.outcome)) &&
+    areAll('string', [record.tenant, record.reason, record.startedBy, record.result]) &&
+    areAll('string', [app.name, app.version, app.digest, app.serverEntry, app.nodeEntry, archive.digest]) &&
+    areAll('string', [app.signer, app.signerFingerprint, app.signature]) &&
+    areAll('number', [record.order, record.createdAt, record.startingAt, record.runningAt]) &&
+    areAll('number', [record.finishedAt, archive.sizeBytes, counts.nodes, counts.sent]) &&
+    areAll('number', [counts.answered, counts.failed, counts.logLines]) &&
+    Object.values(record.config).every(each => ['string', 'number', 'boolean'].includes(typeof each))
+  );
+}
+
+function areAll(type: 'string' | 'number', values: readonly unknown[]): boolean {
+  return values.every(each => typeof each === type);
 }
 
 export function decodeLogEntry(number: number, bytes: Value): RunLogEntry {
   const entry = decode('line of a log', bytes, fields => {
-    return { ...fields, node: BigInt(fields['node'] as string) } as Omit<RunLogEntry, 'number'>;
+    const line = { ...fields, node: BigInt(fields['node'] as string) } as Omit<RunLogEntry, 'number'>;
+    if (typeof line.at === 'number' && areAll('string', [line.level, line.text])) return line;
+    throw new TypeError('something of it is missing');
   });
   return { ...entry, number };
 }

@@ -74,12 +74,14 @@ export interface RunsOptions {
   /** Where server halves of a tenant run; undefined where they cannot. */
   readonly hostingOf: (tenant: string) => Hosting | undefined;
   readonly countTenants: () => Promise<number>;
-  /** Running at once; the others wait. */
+  /** Of one tenant, running at once; the others wait. */
   readonly mostRunning: number;
   /** Messages waiting for one node. */
   readonly mostWaiting: number;
   /** Of a server half. */
   readonly memoryBytes: number;
+  /** For how long a run may run, ms. */
+  readonly mostRunMs: number;
   /** Finished runs are kept so long, ms. */
   readonly retentionMs: number;
   /** A message has its answer. */
@@ -92,6 +94,8 @@ const retentionEveryMs = 3_600_000;
 /** Runs of one tenant that are not over. */
 const mostOpen = 200;
 const mostLogPage = 1_000;
+/** For the end of a run to be recorded when the link stops, ms. */
+const closeWithinMs = 10_000;
 
 export function createRuns(options: RunsOptions): OpenRuns {
   const { store, audit, clock, random, log, registry, objects } = options;
@@ -123,6 +127,7 @@ export function createRuns(options: RunsOptions): OpenRuns {
       ...{ store, audit, clock, random, objects, mailboxes, linkLog: log },
       mostWaiting: options.mostWaiting,
       memoryBytes: options.memoryBytes,
+      mostRunMs: options.mostRunMs,
       findNodes: createFindNodes(registry, tenant, clock),
       checkNode: node => checkNode(tenant, node),
       onChange: () => tell(id),
@@ -137,16 +142,18 @@ export function createRuns(options: RunsOptions): OpenRuns {
     running.delete(run);
     const place = pending.indexOf(run);
     if (place !== -1) pending.splice(place, 1);
-    const { outcome, reason } = run.record();
+    const { status, outcome, reason } = run.record();
     log.info({ run: `${run.id}`, outcome, reason }, 'run finished');
     tell(run.id);
+    launchPending();
+    // One whose end could not be recorded is found by the next link.
+    if (status !== 'finished') return;
     const cleaned = clean(run.tenant, run.id)
       .catch((error: unknown) =>
         log.error({ err: error, run: `${run.id}` }, 'could not remove what a run left'),
       )
       .finally(() => cleaning.delete(cleaned));
     cleaning.add(cleaned);
-    launchPending();
   }
 
   /** What a run that is over leaves: its messages, its objects, and the mark that it does. */
@@ -160,21 +167,35 @@ export function createRuns(options: RunsOptions): OpenRuns {
     if (closing) return;
     for (const run of [...pending]) {
       const hosting = options.hostingOf(run.tenant);
-      const reason = whyWaiting(hosting);
+      const reason = whyWaiting(run.tenant, hosting);
       if (hosting && reason === undefined) {
         pending.splice(pending.indexOf(run), 1);
         running.add(run);
-        void run.launch(hosting).catch((error: unknown) => failLaunch(run, error));
+        void launch(run, hosting).catch((error: unknown) => failLaunch(run, error));
       } else void run.wait(reason ?? 'waiting').catch(() => undefined);
     }
+  }
+
+  async function launch(run: OpenRun, hosting: Hosting): Promise<void> {
+    await requireAlone();
+    await run.launch(hosting);
+  }
+
+  /** Children of the link could look at one another. */
+  async function requireAlone(): Promise<void> {
+    if (options.isolation !== 'subprocess' || (await options.countTenants()) <= 1) return;
+    throw new RollcallError('RUN_REFUSED', 'apps of several tenants may not run as children of one link', {
+      hint: 'start the link with --isolation process and an app host for each tenant',
+    });
   }
 
   function failLaunch(run: OpenRun, error: unknown): void {
     void run.end({ outcome: 'failed', reason: toRollcallError(error).message, by: 'link' });
   }
 
-  function whyWaiting(hosting: Hosting | undefined): string | undefined {
-    if (running.size >= options.mostRunning) return 'waiting for other runs to end';
+  function whyWaiting(tenant: string, hosting: Hosting | undefined): string | undefined {
+    const ofTenant = [...running].filter(each => each.tenant === tenant).length;
+    if (ofTenant >= options.mostRunning) return 'waiting for other runs to end';
     return hosting?.isReady() ? undefined : 'waiting for an app host';
   }
 
@@ -191,10 +212,7 @@ export function createRuns(options: RunsOptions): OpenRuns {
       throw new RollcallError('RUN_REFUSED', 'this link has no place for apps to run', {
         hint: 'start it with --app-host-socket PATH and beside it rollcall app-host; for one machine and for development --isolation subprocess',
       });
-    if (options.isolation === 'subprocess' && (await options.countTenants()) > 1)
-      throw new RollcallError('RUN_REFUSED', 'apps of several tenants may not run as children of one link', {
-        hint: 'start the link with --isolation process and an app host for each tenant',
-      });
+    await requireAlone();
     if ([...open.values()].filter(each => each.tenant === tenant).length >= mostOpen)
       throw new RollcallError('RUN_REFUSED', `at most ${mostOpen} runs of a tenant at once`);
     hearOf(hosting);
@@ -354,7 +372,10 @@ export function createRuns(options: RunsOptions): OpenRuns {
       for (const run of open.values()) run.messages.expire(now);
     }),
     clock.every(saveEveryMs, () => {
-      for (const run of open.values()) void run.saveCounts().catch(() => undefined);
+      for (const run of open.values()) {
+        void run.saveCounts().catch(() => undefined);
+        run.checkTime(clock.now());
+      }
     }),
     clock.every(retentionEveryMs, () => {
       const before = clock.now() - options.retentionMs;
@@ -401,8 +422,11 @@ export function createRuns(options: RunsOptions): OpenRuns {
 
   async function closeRun(run: OpenRun): Promise<void> {
     const { hostedBy, status } = run.record();
-    if (status !== 'pending' && hostedBy === 'subprocess')
-      await run.end({ outcome: 'failed', reason: 'the link was stopped', by: 'link' });
-    else await run.leave();
+    if (status !== 'pending' && hostedBy === 'subprocess') {
+      // On a disk that is full the next link records it.
+      const late = new Promise<void>(resolve => void clock.after(closeWithinMs, resolve));
+      await Promise.race([run.end({ outcome: 'failed', reason: 'the link was stopped', by: 'link' }), late]);
+    }
+    await run.leave();
   }
 }

@@ -12,8 +12,8 @@ import type { MessageErrorCode } from '../../app/message-error.js';
 import { limits } from '../../protocol/limits.js';
 import { cleanText } from '../audit/clean-text.js';
 import type { Content, Question } from './message-record.js';
-import type { FindNodes } from './node-finder.js';
-import { isPassing } from './passing-failure.js';
+import { pagesOf, type FindNodes } from './node-finder.js';
+import { isPassing, untilStored } from './passing-failure.js';
 import type { RunLog } from './run-log.js';
 import type { RunMessages } from './run-messages.js';
 import type { RunRecord } from './run-record.js';
@@ -50,10 +50,12 @@ export interface ServerHalfOptions {
 
 /** More of them being stored, and it is not read any more. */
 const mostOutstanding = 256;
-/** Answers given and not taken. */
+/** Answers within their frames given and not taken. */
 const mostUntaken = 64;
 /** Searches for nodes that wait. */
 const mostSearches = 64;
+/** Messages that were not taken, of one run. */
+const mostUnanswered = 200_000;
 const mostResultBytes = 64 * 1024;
 const longestFailure = 4_096;
 /** Objects that were written last are kept though no message speaks of them yet. */
@@ -64,6 +66,8 @@ export function createServerHalf(options: ServerHalfOptions): ServerHalf {
   const work = new Set<Promise<void>>();
   const leased: string[] = [];
   const ending = new AbortController();
+  /** Who pauses the reading while much waits to be written. */
+  const unread = {};
   setMaxListeners(mostSearches, ending.signal);
   let answers = messages.answered();
   /** Given on this connection, and not taken. */
@@ -120,7 +124,7 @@ export function createServerHalf(options: ServerHalfOptions): ServerHalf {
       ...{ number: sent.number, node: sent.node ?? 0n, type: sent.type, group: sent.group },
       ...{ createdAt, expiresAt: createdAt + sent.ttlMs },
     };
-    const accept = (): void => void connection.send('accepted', { number: sent.number });
+    const accept = (): void => say('accepted', { number: sent.number });
     if (before) {
       await before.work.catch(() => undefined);
       if (before.status !== 'storing') {
@@ -129,45 +133,48 @@ export function createServerHalf(options: ServerHalfOptions): ServerHalf {
       }
     }
     const refusal = await whyNot(sent);
-    if (refusal) {
-      accept();
-      messages.refuse(question, refusal);
-      return;
-    }
     try {
-      await messages.send(question, sent.content);
+      await (refusal ? messages.refuse(question, refusal) : messages.send(question, sent.content));
       accept();
     } catch (error) {
       if (!isPassing(error)) throw error;
-      accept();
-      messages.refuse(question, 'STORE_FULL', toRollcallError(error).message);
+      // Its answer, while that can be given; after a restart it is sent again.
+      messages.turnAway(question, 'STORE_FULL', toRollcallError(error).message);
     }
   }
 
   async function whyNot({ node, content }: SentMessage): Promise<MessageErrorCode | undefined> {
     if (node === undefined) return 'NODE_NOT_FOUND';
-    return (await options.checkNode(node)) ?? ((await isThere(content)) ? undefined : 'OBJECT_LOST');
+    const problem = await whileOpen(() => options.checkNode(node));
+    return problem ?? ((await isThere(content)) ? undefined : 'OBJECT_LOST');
   }
+
+  /** A disk that fails for a moment is no reason to part. */
+  const whileOpen = <T>(work: () => Promise<T>): Promise<T> =>
+    untilStored(clock, work, () => !connection.closed);
 
   async function isThere(content: Content): Promise<boolean> {
     if ('bytes' in content) return true;
-    const manifest = await own.find(content.object.digest);
+    const { digest } = content.object;
+    const manifest = await whileOpen(() => own.find(digest));
     return manifest?.sizeBytes === content.object.sizeBytes;
   }
 
   async function findNodes(frame: Frame): Promise<void> {
     const { request, wish } = readNodesRequest(frame);
     if (searches >= mostSearches) {
-      connection.send('nodes', { request, error: `at most ${mostSearches} searches for nodes at once` });
+      say('nodes', { request, error: `at most ${mostSearches} searches for nodes at once` });
       return;
     }
     searches += 1;
     try {
-      const nodes = await options.findNodes(wish, ending.signal);
-      connection.send('nodes', { request, nodes });
+      const nodes = await whileOpen(() => options.findNodes(wish, ending.signal));
+      for (const { page, isLast } of pagesOf(nodes)) {
+        say('nodes', { request, nodes: page, isLast });
+        await connection.drained();
+      }
     } catch (error) {
-      if (!ending.signal.aborted)
-        connection.send('nodes', { request, error: toRollcallError(error).message });
+      if (!ending.signal.aborted) say('nodes', { request, error: toRollcallError(error).message });
     } finally {
       searches -= 1;
     }
@@ -182,9 +189,18 @@ export function createServerHalf(options: ServerHalfOptions): ServerHalf {
       level: wantText(value, 'level', 20),
       text: wantText(value, 'text', limits.contentBytes),
     };
-    const logged = (): void => void connection.send('logged', { sequence: log.serverSequence() });
-    if (sequence <= log.serverSequence()) logged();
-    else track(log.append([line], sequence).then(logged));
+    track(
+      readying
+        .then(() => (sequence <= log.serverSequence() ? undefined : log.append([line], sequence)))
+        .then(() => say('logged', { sequence: log.serverSequence() })),
+    );
+  }
+
+  /** What waits to be written is bounded: who does not read is not read from either. */
+  function say(name: string, value: object): void {
+    if (connection.send(name, value)) return;
+    connection.pause(unread);
+    void connection.drained().then(() => connection.resume(unread));
   }
 
   function end(outcome: Parameters<ServerHalfOptions['onEnd']>[0]): void {
@@ -212,7 +228,8 @@ export function createServerHalf(options: ServerHalfOptions): ServerHalf {
         track(readying.then(pumpAnswers));
         return;
       case 'send':
-        track(send(readSend(frame)));
+        if (messages.count() < mostUnanswered) track(send(readSend(frame)));
+        else end({ failure: `more than ${mostUnanswered} messages and answers wait to be taken` });
         return;
       case 'taken':
         untaken.delete(wantCount(frame.value, 'number'));
@@ -282,11 +299,13 @@ export function createServerHalf(options: ServerHalfOptions): ServerHalf {
 
   async function giveAnswer(number: number): Promise<void> {
     const entry = messages.find(number);
-    const answer = await messages.readAnswer(number);
+    const answer = await whileOpen(() => messages.readAnswer(number));
     if (!entry || !answer) {
       untaken.delete(number);
       return;
     }
+    // Whoever is given an object reads it when it likes; it costs nothing until then.
+    if ('object' in answer) untaken.delete(number);
     const about = { number, node: `${entry.question.node}` };
     if ('error' in answer) connection.send('answer', { ...about, error: answer.error });
     else if ('object' in answer) connection.send('answer', { ...about, object: answer.object });

@@ -148,6 +148,11 @@ void t.test('a damaged record is damaged, or is written as it was read', t => {
     changed({ status: 'sleeping' }),
     changed({ app: null }),
     changed({ app: { archive: {} } }),
+    ...Object.keys(pendingRun).map(name => changed({ [name]: undefined })),
+    ...Object.keys(pendingRun.app).map(name => changed({ app: { ...pendingRun.app, [name]: undefined } })),
+    ...Object.keys(pendingRun.counts).map(name => changed({ counts: { ...pendingRun.counts, [name]: '1' } })),
+    changed({ outcome: 'lost' }),
+    changed({ config: { rounds: null } }),
   ])
     t.equal(
       orDamaged(() => decodeRunRecord(bad)),
@@ -164,7 +169,14 @@ void t.test('lines of logs are read as they were written', t => {
     }),
     { numRuns: 200 },
   );
-  for (const bad of ['', 'null', '{}', '{"node":"x"}', '{"node":"01"}'])
+  for (const bad of [
+    '',
+    'null',
+    '{}',
+    '{"node":"x"}',
+    '{"node":"1"}',
+    '{"at":1,"node":"01","level":"","text":""}',
+  ])
     t.equal(
       orDamaged(() => decodeLogEntry(1, Buffer.from(bad))),
       'damaged',

@@ -193,7 +193,7 @@ void t.test('what was refused but is on the disk all the same does not come back
   const { messages } = await openBench(disk.store);
   disk.failWrites(full, { kept: true });
   t.equal(await codeOf(messages.send(question(1), hello)), 'STORE_FULL');
-  messages.refuse(question(1), 'STORE_FULL');
+  messages.turnAway(question(1), 'STORE_FULL', 'full');
   disk.failWrites(undefined);
   t.match(await messages.readAnswer(1), { error: { code: 'STORE_FULL' } });
   await messages.take(1);
@@ -361,7 +361,7 @@ void t.test('whatever becomes of messages, objects are retained as often as rele
   t.equal(messages.answered().length, 40);
 
   const next = await openBench(disk.cut());
-  t.equal(next.messages.answered().length, 30, 'refusals are not stored');
+  t.equal(next.messages.answered().length, 40, 'refusals are answers too');
   t.same(
     [...next.kept].sort(),
     [0, 1, 2, 3, 4].map(number => [`${berlin} ${digest(number)}`, 2]),

@@ -235,7 +235,7 @@ void t.test('messages go to nodes of the tenant alone', async t => {
   t.equal(await ask(2, `${run.id}`), 'NODE_NOT_FOUND', 'to itself');
   t.equal(await ask(3, `${ours.id}`), 'NODE_REVOKED');
   half.say('nodes', { request: 1, min: 0 });
-  t.same((await half.hear('nodes')).value, { request: 1, nodes: [] });
+  t.match((await half.hear('nodes')).value, { request: 1, nodes: [] });
   half.say('finished', {});
   const { nodes, messagesSent, messagesFailed } = await site.finished(run);
   t.same([nodes, messagesSent, messagesFailed], [0, 3n, 3n]);
@@ -277,9 +277,12 @@ void t.test('a disk that is full for a while', async t => {
   disk.failWrites(full);
   half.say('send', { number: 3, node: `${node.id}`, type: 'train' }, content);
   t.same((await half.hear('accepted')).value, { number: 2 });
-  t.same((await half.hear('accepted')).value, { number: 3 });
   const { value } = await half.hear('answer');
   t.match(value, { number: 3, error: { code: 'STORE_FULL', message: /disk of the link is full/ } });
+  t.notOk(
+    half.heard.some(({ name }) => name === 'accepted'),
+    'what is not on the disk is not accepted',
+  );
   for (const number of [2, 3]) half.say('taken', { number });
   half.say('log', { sequence: 1, at: 1, level: 'info', text: 'waits' });
   node.reply(run.id, 1, 'answer');
