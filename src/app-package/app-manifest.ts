@@ -5,6 +5,7 @@
  *     { "name": "digits", "version": "1.0.0", "server": "server.js", "node": "node.js", "config": { "rounds": 3 } }
  */
 import { RollcallError } from '../base/errors.js';
+import { visibleText } from '../base/visible-text.js';
 
 export type ConfigValue = string | number | boolean;
 
@@ -140,8 +141,9 @@ function isConfigValue(value: unknown): value is ConfigValue {
   return typeof value === 'boolean' || (typeof value === 'number' && Number.isFinite(value));
 }
 
+/** It may come from others, and is shown on terminals. */
 function clip(text: string): string {
-  return text.length > 40 ? `${text.slice(0, 40)}…` : text;
+  return visibleText(text, 40) + (text.length > 40 ? '…' : '');
 }
 
 function unfit(what: string, hint: string): RollcallError {

@@ -58,7 +58,7 @@ const alignedTo = (length: number): number => Math.ceil(length / alignment) * al
 export function encodeContent(content: Content): Uint8Array[] {
   requireLittleEndian();
   const sections: Uint8Array[] = [];
-  const counter = createCounter();
+  const counter = createCounter(unfit);
   const tree = toHead(content, sections, counter, 0);
   const text = JSON.stringify(tree);
   const headBytes = alignedTo(8 + Buffer.byteLength(text)) - 8;
@@ -88,7 +88,7 @@ export function decodeContent(given: Uint8Array): Content {
   if (headBytes > contentLimits.headBytes || 8 + headBytes > view.length || headBytes % alignment !== 0)
     throw malformed('the length of its head is wrong');
   const sections = createSections(view, 8 + headBytes);
-  const content = fromHead(parseHead(view.subarray(8, 8 + headBytes)), sections, createCounter(), 0);
+  const content = fromHead(parseHead(view.subarray(8, 8 + headBytes)), sections, createCounter(malformed), 0);
   if (!isRecord(content)) throw malformed('it is no record');
   sections.requireEnd();
   return content;
@@ -100,11 +100,11 @@ function isRecord(value: ContentValue): value is Content {
 
 type Count = () => void;
 
-function createCounter(): Count {
+function createCounter(refuse: (what: string) => RollcallError): Count {
   let values = 0;
   return () => {
     values += 1;
-    if (values > contentLimits.values) throw unfit(`it holds more than ${contentLimits.values} values`);
+    if (values > contentLimits.values) throw refuse(`it holds more than ${contentLimits.values} values`);
   };
 }
 

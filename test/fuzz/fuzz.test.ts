@@ -10,6 +10,7 @@ import { nameTargets } from './targets/names.js';
 import { nodePortTarget } from './targets/node-port.js';
 import { proofTargets } from './targets/proofs.js';
 import { recordTargets } from './targets/records.js';
+import { runTargets } from './targets/runs.js';
 import { settingsTargets } from './targets/settings.js';
 
 const targets = [
@@ -20,6 +21,7 @@ const targets = [
   ...recordTargets,
   ...settingsTargets,
   ...messageTargets,
+  ...runTargets,
 ];
 
 for (const target of targets) {

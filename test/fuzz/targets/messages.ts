@@ -18,7 +18,18 @@ import {
   WatchNodesRequest,
 } from '../../../src/protocol/generated/rollcall/v1/control.js';
 import { EnrollRequest, EnrollResponse } from '../../../src/protocol/generated/rollcall/v1/enrollment.js';
-import { LinkFrame, NodeFrame } from '../../../src/protocol/generated/rollcall/v1/link.js';
+import {
+  LinkFrame,
+  NodeFrame,
+  ReadObjectRequest,
+  WriteObjectRequest,
+} from '../../../src/protocol/generated/rollcall/v1/link.js';
+import {
+  ListRunsRequest,
+  ReadRunLogRequest,
+  RunStatus,
+  StartRunRequest,
+} from '../../../src/protocol/generated/rollcall/v1/runs.js';
 import { fromGrpcStatus, hasStatedCode, statusTable, toGrpcStatus } from '../../../src/protocol/status.js';
 import { changeBytes, pick, steps } from '../bytes.js';
 import { demand, type Target } from '../fuzzing.js';
@@ -82,6 +93,40 @@ const nodeFrames = kind<NodeFrame>(
     },
   },
   { frame: { $case: 'pong', value: { sequence: (1n << 64n) - 1n } } },
+  {
+    frame: {
+      $case: 'reply',
+      value: {
+        run: 1n,
+        message: 2n,
+        outcome: { $case: 'body', value: { body: { $case: 'content', value: bytes } } },
+      },
+    },
+  },
+  {
+    frame: {
+      $case: 'reply',
+      value: {
+        run: 1n,
+        message: (1n << 64n) - 1n,
+        outcome: { $case: 'error', value: { code: 'HANDLER_THREW', message: 'é' } },
+      },
+    },
+  },
+  { frame: { $case: 'progress', value: { run: 1n, message: 2n, fraction: NaN, note: 'half' } } },
+  {
+    frame: {
+      $case: 'log',
+      value: {
+        run: 1n,
+        sequence: 1n,
+        lines: [
+          { atMs: -1n, level: 'info', text: 'a' },
+          { atMs: 0n, level: '', text: '' },
+        ],
+      },
+    },
+  },
 );
 
 const enrollResponses = kind<EnrollResponse>(
@@ -118,6 +163,34 @@ const linkFrames = kind<LinkFrame>(
   { frame: { $case: 'ping', value: { sequence: 1n } } },
   { frame: { $case: 'trustBundle', value: { serverRoots: [bytes] } } },
   { frame: { $case: 'drain', value: { reason: 'restart', reconnectAfterMs: 1 } } },
+  {
+    frame: {
+      $case: 'assign',
+      value: {
+        ...{
+          run: 1n,
+          appName: 'digits',
+          appVersion: '1.0.0',
+          appDigest: bytes,
+          signer: spki,
+          signature: bytes,
+        },
+        ...{ archive: { digest: bytes, sizeBytes: 70_000n }, configJson: '{"rounds":3}' },
+      },
+    },
+  },
+  {
+    frame: {
+      $case: 'deliver',
+      value: {
+        ...{ run: 1n, message: 2n, type: 'train', group: '', attempt: 1, ttlMs: 5_000n, createdAtMs: 1n },
+        body: { body: { $case: 'object', value: { digest: bytes, sizeBytes: (1n << 64n) - 1n } } },
+      },
+    },
+  },
+  { frame: { $case: 'cancel', value: { run: 1n, message: 0n } } },
+  { frame: { $case: 'acknowledge', value: { run: 1n, message: 2n } } },
+  { frame: { $case: 'logTaken', value: { run: 1n, sequence: 2n } } },
 );
 
 /** In the order of `controlMethods` of the target that sends them. */
@@ -156,6 +229,33 @@ const administrationRequests: readonly Kind[] = [
     ...{ limit: 4_294_967_295, from: (1n << 64n) - 1n, sinceMs: -1n, untilMs: 0n, newestFirst: true },
     ...{ typePrefix: 'node.', subject: 'x', by: 'é' },
   }),
+];
+
+const runRequests: readonly Kind[] = [
+  kind<StartRunRequest>(
+    StartRunRequest,
+    {
+      part: {
+        $case: 'run',
+        value: {
+          ...{ appName: 'digits', appVersion: '1.0.0', appDigest: bytes, signer: spki, signature: bytes },
+          ...{ archiveBytes: 70_000n, configJson: '{"rounds":3}' },
+        },
+      },
+    },
+    { part: { $case: 'archive', value: bytes } },
+  ),
+  kind<ListRunsRequest>(ListRunsRequest, { statuses: [RunStatus.RUN_STATUS_RUNNING], ...page }),
+  kind<ReadRunLogRequest>(ReadRunLogRequest, { run: (1n << 64n) - 1n, after: 5n, follow: true, limit: 7 }),
+];
+
+const objectRequests: readonly Kind[] = [
+  kind<ReadObjectRequest>(ReadObjectRequest, { run: 1n, digest: bytes, fromChunk: 4_294_967_295 }),
+  kind<WriteObjectRequest>(
+    WriteObjectRequest,
+    { run: 1n, manifest: bytes, piece: undefined },
+    { run: 0n, manifest: Buffer.alloc(0), piece: { manifest: Buffer.alloc(0), chunk: 1, bytes } },
+  ),
 ];
 
 /** The kind is chosen by the first byte, the message follows. */
@@ -274,6 +374,8 @@ export const messageTargets = [
   decoding('NodeFrame.decode', [nodeFrames]),
   decoding('Control requests, decode', controlRequests),
   decoding('Administration requests, decode', administrationRequests),
+  decoding('Runs requests, decode', runRequests),
+  decoding('Objects requests, decode', objectRequests),
   decoding('EnrollResponse and LinkFrame, decode', [enrollResponses, linkFrames]),
   stated,
   heard,

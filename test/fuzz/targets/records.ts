@@ -1,4 +1,4 @@
-/** What lies on a disk and is read again after whatever happened to it: node records, history, the state of a node. */
+/** What lies on a disk and is read again after whatever happened to it: node records, history, runs, the state of a node. */
 import { createPrivateKey } from 'node:crypto';
 import fc from 'fast-check';
 import { toPem } from '../../../src/base/pem.js';
@@ -11,7 +11,15 @@ import {
   encodeNodeRecord,
   type NodeRecord,
 } from '../../../src/link/registry/node-record.js';
+import {
+  decodeLogEntry,
+  decodeRunRecord,
+  encodeLogEntry,
+  encodeRunRecord,
+  type RunRecord,
+} from '../../../src/link/runs/run-record.js';
 import { decodeState, encodeState } from '../../../src/node/state.js';
+import { pendingRun } from '../../link/runs/fixtures/records.js';
 import { changeBytes, pick, steps } from '../bytes.js';
 import { demand, tried, type Target } from '../fuzzing.js';
 import { changedTexts } from '../texts.js';
@@ -137,6 +145,16 @@ const entry = {
   version: 2,
 } as const;
 
+const runs: readonly RunRecord[] = [
+  pendingRun,
+  {
+    ...pendingRun,
+    ...{ status: 'finished', outcome: 'completed', reason: 'completed', result: '{"accuracy":0.9}' },
+    ...{ hostedBy: 'process', tokenHash: 'ef'.repeat(32) },
+  },
+];
+const logEntry = { number: 1, at: 5, node: 7n, level: 'info', text: 'é' } as const;
+
 // The state of a node.
 
 const certificate = toPem(
@@ -195,5 +213,7 @@ const states: Target = {
 export const recordTargets = [
   recordsOf('decodeNodeRecord', [plainRecord, onlineRecord], encodeNodeRecord, decodeNodeRecord),
   recordsOf('decodeHistoryEntry', [entry], encodeHistoryEntry, decodeHistoryEntry),
+  recordsOf('decodeRunRecord', runs, encodeRunRecord, decodeRunRecord),
+  recordsOf('decodeLogEntry', [logEntry], encodeLogEntry, bytes => decodeLogEntry(1, bytes)),
   states,
 ];

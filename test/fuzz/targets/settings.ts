@@ -220,9 +220,14 @@ function checkValue(name: string, value: unknown): void {
     checkConfig(value.pairs as NodeConfig);
   if (Array.isArray(value))
     demand(
-      value.flat().every(each => typeof each === 'string' && each !== ''),
+      value.flatMap(textsOf).every(each => typeof each === 'string' && each !== ''),
       `${name} is text`,
     );
+}
+
+/** An entry of a list is a text, or a pair or record of texts. */
+function textsOf(entry: unknown): unknown[] {
+  return typeof entry === 'object' && entry !== null ? Object.values(entry) : [entry];
 }
 
 const configFiles: Target = {

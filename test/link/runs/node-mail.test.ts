@@ -216,19 +216,6 @@ void t.test('lines of a log', async t => {
     }
     t.equal((await ofNodes()).length, 3);
   });
-
-  await t.test('are bounded, however many come', async t => {
-    const node = await site.node(berlin.key);
-    // As many as fit into frames: 5,000 each.
-    const texts = Array<string>(5_000).fill('');
-    for (let from = 10; from < 120_000; from += 5_000) say(node, BigInt(from), texts);
-    await node.flush();
-    for (let count = 0; count < 22; count++) await node.hear('logTaken');
-    const { logLines } = await site.runs.get(run.id);
-    t.ok(logLines <= 100_000n, `${logLines}`);
-    half.say('finished', {});
-    await half.hear('over');
-  });
 });
 
 void t.test('a node is told which of the runs it knows are over, however many they are', async t => {

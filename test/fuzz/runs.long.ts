@@ -1,0 +1,8 @@
+/** Many inputs for what apps and their hosts say. */
+import t from 'tap';
+import { fuzz, manyInputs } from './fuzzing.js';
+import { runTargets } from './targets/runs.js';
+
+for (const target of runTargets) {
+  void t.test(`${target.name} keeps its promises`, async t => console.log(await fuzz(t, target, manyInputs)));
+}
