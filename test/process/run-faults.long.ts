@@ -1,10 +1,17 @@
 /** Runs when something dies: the agent before, in and after a handler, the link with and without an app host of its own. */
 import t from 'tap';
-import { rm, writeFile } from 'node:fs/promises';
+import { chmod, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { RunOutcome } from '../../src/protocol/generated/rollcall/v1/runs.js';
 import { killWhileRunning } from '../harness/run-kill-loop.js';
-import { nodeHalf, openRunSite, serverHalf, type RunSite } from '../harness/run-site.js';
+import {
+  makeHostFolder,
+  nobody,
+  nodeHalf,
+  openRunSite,
+  serverHalf,
+  type RunSite,
+} from '../harness/run-site.js';
 
 /** One message, and what comes back. */
 const askOne = serverHalf(`
@@ -107,3 +114,50 @@ void t.test('the link dies', async t => {
     await killWhileRunning(t, 4, 120);
   });
 });
+
+const skip = process.getuid?.() !== 0 && 'only root can start processes of other users';
+
+void t.test('an app in a process of another user reads no key of the link or the node', { skip }, async t => {
+  const site = await openRunSite(t, { isolation: 'process' });
+  // What keeps it out are the keys' own rights, not those of the folder of a test.
+  await chmod(site.folder, 0o755);
+  await site.startHost({ user: nobody });
+  const socket = join(await makeHostFolder(t), 'berlin.sock');
+  await site.startTrusting('berlin', ['--isolation', 'process', '--app-host-socket', socket]);
+  await site.startHost({ socket, user: nobody });
+  const tryAll = (paths: readonly string[]): string => `
+    const { readFile, readdir } = await import('node:fs/promises');
+    const codes = {};
+    for (const path of ${JSON.stringify(paths)})
+      codes[path] = await readFile(path).catch(error => { if (error.code !== 'EISDIR') throw error; return readdir(path); }).then(() => 'read', error => error.code);
+    const variables = Object.keys(process.env).filter(name => name.startsWith('ROLLCALL_')).join(' ');
+    const user = process.getuid();`;
+  const ofLink = ['authority.key', 'store', 'store/CURRENT', 'objects', 'token-keys.json'].map(name =>
+    join(site.folder, 'data', name),
+  );
+  const ofNode = ['berlin.key', 'state/berlin', 'state/berlin/session.json'].map(name =>
+    join(site.folder, name),
+  );
+  const server = serverHalf(`
+    ${tryAll([...ofLink, ...ofNode])}
+    const [{ id }] = await grid.nodes();
+    for await (const { content, error } of grid.sendAndReceive([{ node: id, type: 'query', content: {} }]))
+      return { server: { codes, variables, user }, node: error ?? JSON.parse(content.told) };`);
+  const node = nodeHalf(`
+    query: async () => {
+      ${tryAll([...ofLink, ...ofNode])}
+      return { told: JSON.stringify({ codes, variables, user }) };
+    },`);
+  const told = await site.complete<Record<'server' | 'node', Tried>>({ server, node });
+  for (const half of ['server', 'node'] as const) {
+    t.equal(told[half].user, nobody.uid);
+    t.equal(told[half].variables, '', 'no variable of rollcall reaches an app');
+    for (const path of [...ofLink, ...ofNode]) t.equal(told[half].codes[path], 'EACCES', `${half}: ${path}`);
+  }
+});
+
+interface Tried {
+  readonly codes: Readonly<Record<string, string>>;
+  readonly variables: string;
+  readonly user: number;
+}

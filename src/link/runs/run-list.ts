@@ -1,4 +1,5 @@
 /** Pages of the runs of a tenant, newest first. */
+import { isRollcallError } from '../../base/errors.js';
 import type { Store } from '../../store/store.js';
 import { checkPageSize, makePageToken, readPageToken } from '../registry/page-token.js';
 import { numberOfKey, runOrderKey, runOrderPrefix } from './run-keys.js';
@@ -32,6 +33,12 @@ export async function listRuns(
   const asked = ['runs', tenant, [...statuses].sort(), startedBy ?? ''];
   const from = readPageToken(asked, page.pageToken);
   const runs: RunRecord[] = [];
+  /** One record that is damaged does not hide the others. */
+  const findReadable = (id: bigint): Promise<RunRecord | undefined> =>
+    find(id).catch((error: unknown) => {
+      if (isRollcallError(error, 'INTERNAL')) return undefined;
+      throw error;
+    });
   let after = from === undefined ? undefined : runOrderKey(tenant, Number(from));
   for (;;) {
     const entries = await store.list({
@@ -41,7 +48,7 @@ export async function listRuns(
       limit: batchSize,
     });
     for (const { key, value } of entries) {
-      const record = await find(BigInt(Buffer.from(value).toString()));
+      const record = await findReadable(BigInt(Buffer.from(value).toString()));
       if (record && fits(record, statuses, startedBy)) {
         if (runs.length === size)
           return { runs, nextPageToken: makePageToken(asked, numberOfKey(after ?? key)) };

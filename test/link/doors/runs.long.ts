@@ -265,6 +265,12 @@ void t.test('apps that come in at once are bounded, and those that stop coming a
   t.same(new Set(ends), new Set(['DEADLINE_EXCEEDED']), 'and so do those that are silent');
 
   const slow = upload(t, [first({ archiveBytes: 1_000n })], { where, end: false });
+  const beside = Array.from({ length: uploadLimits.perPrincipal - 1 }, () =>
+    upload(t, [first(), piece(1)], { where, end: false }),
+  );
+  // Then all of them are there, and no clock but that of uploads runs for them.
+  while ((await one()) !== 'LINK_BUSY');
+  for (const each of beside) each.call.cancel();
   let ended = '';
   void slow.outcome.then(code => (ended = code));
   while (ended === '') {
