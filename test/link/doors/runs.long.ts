@@ -248,13 +248,21 @@ void t.test('what is no app to run is refused', async t => {
 void t.test('apps that come in at once are bounded, and those that stop coming are let go', async t => {
   const clock = createManualClock();
   const where = await openRunPort(t, { clock });
-  const held = Array.from({ length: uploadLimits.perPrincipal }, () =>
-    upload(t, [first(), piece(1)], { where, end: false }),
-  );
-  // One more is refused from when the others are there.
   const one = () => upload(t, [first(), piece(4)], { where }).outcome;
-  let outcome = await one();
-  while (outcome !== 'LINK_BUSY') outcome = await one();
+  /** Uploads that stay open, and are all there when it resolves; one whose place another had for a moment begins again. */
+  const hold = async (firsts: readonly StartRunRequest['part'][][]) => {
+    const begin = (parts: readonly StartRunRequest['part'][]) => {
+      const begun = { ...upload(t, [...parts], { where, end: false }), ended: '' };
+      void begun.outcome.then(code => (begun.ended = code));
+      return begun;
+    };
+    let held = firsts.map(begin);
+    while ((await one()) !== 'LINK_BUSY')
+      held = held.map((each, index) => (each.ended === 'LINK_BUSY' ? begin(firsts[index] ?? []) : each));
+    return held;
+  };
+  const held = await hold(Array.from({ length: uploadLimits.perPrincipal }, () => [first(), piece(1)]));
+  let outcome: string;
   held[0]?.call.cancel();
   t.equal(await held[0]?.outcome, 'INTERNAL', 'one that is given up');
   outcome = await one();
@@ -264,12 +272,11 @@ void t.test('apps that come in at once are bounded, and those that stop coming a
   const ends = await Promise.all(held.slice(1).map(each => each.outcome));
   t.same(new Set(ends), new Set(['DEADLINE_EXCEEDED']), 'and so do those that are silent');
 
-  const slow = upload(t, [first({ archiveBytes: 1_000n })], { where, end: false });
-  const beside = Array.from({ length: uploadLimits.perPrincipal - 1 }, () =>
-    upload(t, [first(), piece(1)], { where, end: false }),
-  );
-  // Then all of them are there, and no clock but that of uploads runs for them.
-  while ((await one()) !== 'LINK_BUSY');
+  const [slow, ...beside] = await hold([
+    [first({ archiveBytes: 1_000n })],
+    ...Array.from({ length: uploadLimits.perPrincipal - 1 }, () => [first(), piece(1)]),
+  ]);
+  if (!slow) throw new Error('there is no slow upload');
   for (const each of beside) each.call.cancel();
   let ended = '';
   void slow.outcome.then(code => (ended = code));
