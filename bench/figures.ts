@@ -11,7 +11,7 @@ export interface Figure {
   /** `connect.cpu.1000`: what `--compare` matches by. */
   readonly id: string;
   readonly title: string;
-  readonly unit: 'ms' | '/s' | 'KiB' | 'MiB' | 'core';
+  readonly unit: 'ms' | '/s' | 'MiB/s' | 'KiB' | 'MiB' | 'core';
   readonly samples: readonly number[];
   /** CPU of the process that is measured, ms for each operation. */
   readonly cpuMs?: readonly number[] | undefined;
@@ -30,6 +30,7 @@ export interface Measured {
 export type Budget =
   | { readonly most: number; readonly of?: 'median' | 'p99' }
   | { readonly least: number; readonly of?: 'median' | 'p99' }
+  | { readonly most: number; readonly p99Most: number }
   /** So many times the median of a bare grpc-js server. */
   | { readonly timesBare: number };
 
@@ -44,7 +45,7 @@ export interface Summary {
 
 /** More of these is better. */
 export function isRate(unit: Figure['unit']): boolean {
-  return unit === '/s';
+  return unit.endsWith('/s');
 }
 
 export function summarise({ samples, cpuMs }: Measured, unit: Figure['unit']): Summary {
@@ -86,6 +87,10 @@ export function judge({ budget, samples, unit, beside }: Figure): Verdict | unde
     if (!bare) return undefined;
     const most = budget.timesBare * median(bare.samples);
     return { text: `≤ bare × ${budget.timesBare}`, isMet: ours.median <= most };
+  }
+  if ('p99Most' in budget) {
+    const { most, p99Most } = budget;
+    return { text: `≤ ${most}, p99 ≤ ${p99Most}`, isMet: ours.median <= most && ours.p99 <= p99Most };
   }
   const of = budget.of ?? 'median';
   const prefix = of === 'p99' ? 'p99 ' : '';

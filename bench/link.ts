@@ -28,10 +28,15 @@ export interface LinkPlan {
   readonly name: string;
   readonly ports?: { readonly node: number; readonly control: number };
   readonly more?: readonly string[];
+  /** Server halves of apps run, as its children. */
+  readonly hostsApps?: boolean;
 }
 
 /** The caps on connections without a session would measure the bench, which comes from one address. */
 const caps = ['--max-connections', '20000', '--max-connections-per-address', '20000'];
+
+/** An object of 1 GiB is held by its server half. */
+const hosting = ['--isolation', 'subprocess', '--app-memory', '6GiB'];
 
 let profiles = 0;
 
@@ -55,6 +60,7 @@ export async function startLink(place: Workplace, plan: LinkPlan): Promise<Bench
         trustDomain,
         ...operatorFlags,
         ...(plan.more ?? caps),
+        ...(plan.hostsApps ? hosting : []),
       ],
     ],
     { logFile },

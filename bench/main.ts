@@ -12,10 +12,12 @@ import { agentRow } from './rows/agent.js';
 import { connectRow } from './rows/connect.js';
 import { enrollRow } from './rows/enroll.js';
 import { idleRow } from './rows/idle.js';
+import { objectsRow } from './rows/objects.js';
 import { reconnectRow } from './rows/reconnect.js';
 import { registryRow } from './rows/registry.js';
 import { revokeRow } from './rows/revoke.js';
 import type { Row } from './rows/row.js';
+import { runsRow } from './rows/runs.js';
 import { stoppedRow } from './rows/stopped.js';
 import { tokensRow } from './rows/tokens.js';
 import { createStage, type Stage } from './stage.js';
@@ -31,6 +33,8 @@ const rows: readonly Row[] = [
   reconnectRow,
   registryRow,
   tokensRow,
+  runsRow,
+  objectsRow,
 ];
 
 const rowLimitMs = 15 * 60_000;

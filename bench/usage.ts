@@ -1,5 +1,5 @@
 /** What a process costs, as the kernel of Linux tells it in /proc. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 
 /** Of the kernel's counters in /proc/PID/stat; 100 on every platform Node.js runs on. */
 const ticksPerSecond = 100;
@@ -40,6 +40,16 @@ function runNanoseconds(pid: number, thread: string): number {
 /** Resident memory, KiB. */
 export function residentKib(pid: number): number {
   return Number(/^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]);
+}
+
+/** From now on the kernel looks anew for the most that a process holds. */
+export function forgetPeak(pid: number): void {
+  writeFileSync(`/proc/${pid}/clear_refs`, '5');
+}
+
+/** The most resident memory it held since, KiB. */
+export function peakKib(pid: number): number {
+  return Number(/^VmHWM:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]);
 }
 
 /** Monotonic and the same in every process of the machine, ms. */

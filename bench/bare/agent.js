@@ -1,5 +1,5 @@
 /**
- * The least a node could be: connects with a certificate it has already and is welcomed. Plain JavaScript, since its
+ * The least a node could be: connects with a certificate it has already, is welcomed, and gives back whatever it is sent. Plain JavaScript, since its
  * start is measured.
  *
  *   node bench/bare/agent.js PORT CA CERTIFICATE KEY
@@ -13,8 +13,13 @@ const identity = credentials.createSsl(readFileSync(ca), readFileSync(key), read
 const call = new LinkClient(`localhost:${port}`, identity).connect();
 call.on('error', () => process.exit(1));
 call.on('data', ({ frame }) => {
+  if (frame?.$case === 'deliver') answer(frame.value);
   if (frame?.$case !== 'ping') return;
   call.write({ frame: { $case: 'pong', value: { sequence: frame.value.sequence } } });
 });
-const value = { protocolVersion: 1, agentVersion: 'bare', nodeClockMs: 0n };
+function answer({ run, message, body }) {
+  call.write({ frame: { $case: 'reply', value: { run, message, outcome: { $case: 'body', value: body } } } });
+}
+
+const value = { protocolVersion: 1, agentVersion: 'bare', nodeClockMs: 0n, runs: [] };
 call.write({ frame: { $case: 'ready', value } });

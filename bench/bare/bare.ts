@@ -1,4 +1,5 @@
 /** The bench's side of a bare grpc-js server: starts it and hears what it sees. */
+import { join } from 'node:path';
 import { startModule, type Program } from '../programs.js';
 import type { Workplace } from '../workplace.js';
 
@@ -12,6 +13,10 @@ export interface BarePlan {
   /** HTTP/2 keepalive of grpc-js instead of pings in the stream, ms. */
   readonly keepAliveMs?: number;
   readonly keepAliveTimeoutMs?: number;
+  /** Where senders connect, a Unix socket. */
+  readonly pushSocket: string;
+  /** No pings at all: its nodes are heard by what they answer. */
+  readonly isQuiet?: boolean;
 }
 
 export type BareEvent =
@@ -24,18 +29,22 @@ export interface Bare {
   readonly nodePort: number;
   /** TLS: enrollments and the operator's calls. */
   readonly openPort: number;
+  readonly pushSocket: string;
   /** When the server saw it, earlier or later, ms on the clock of all processes. */
   until(event: 'online' | 'offline', id: string): Promise<number>;
   clear(): void;
 }
 
+let servers = 0;
+
 export async function startBare(
   place: Workplace,
   authorityFile: string,
-  more: Pick<BarePlan, 'keepAliveMs' | 'keepAliveTimeoutMs' | 'tellsPresence'> = {},
+  more: Pick<BarePlan, 'keepAliveMs' | 'keepAliveTimeoutMs' | 'tellsPresence' | 'isQuiet'> = {},
 ): Promise<Bare> {
   const { serverCertificateFile, serverKeyFile } = place;
-  const plan: BarePlan = { serverCertificateFile, serverKeyFile, authorityFile, ...more };
+  const pushSocket = join(place.folder, `push-${(servers += 1)}`);
+  const plan: BarePlan = { serverCertificateFile, serverKeyFile, authorityFile, pushSocket, ...more };
   const program = startModule('bare/server.ts', [], { BENCH_BARE: JSON.stringify(plan) });
   place.onClose(() => program.stop('SIGKILL'));
   const seen = new Map<string, number>();
@@ -55,6 +64,7 @@ export async function startBare(
     program,
     nodePort: ports.nodePort,
     openPort: ports.openPort,
+    pushSocket,
     until(event, id) {
       const key = `${event} ${id}`;
       const at = seen.get(key);

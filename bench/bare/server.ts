@@ -4,8 +4,9 @@
  * the link itself does; what this costs is gRPC and TLS in Node.js.
  */
 import { createPublicKey, randomBytes, verify } from 'node:crypto';
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { Server, ServerCredentials, type ServerDuplexStream } from '@grpc/grpc-js';
+import { Server, ServerCredentials, type ServerDuplexStream, type ServerWritableStream } from '@grpc/grpc-js';
 import { curveNames, curves } from '../../src/identity/curve.js';
 import { exporterBytes } from '../../src/identity/binding.js';
 import { encodeTranscript } from '../../src/identity/transcript.js';
@@ -25,16 +26,22 @@ import {
   type Hello,
   type Proof,
 } from '../../src/protocol/generated/rollcall/v1/enrollment.js';
+import { chunkBytes, chunkLengthOf, digestOfChunk, makeManifest } from '../../src/objects/manifest.js';
 import {
   LinkService,
+  ObjectsService,
   type LinkFrame,
   type LinkServer,
   type NodeFrame,
+  type ObjectPiece,
+  type ObjectsServer,
+  type ReadObjectRequest,
 } from '../../src/protocol/generated/rollcall/v1/link.js';
-import { defaultTenant } from '../../src/protocol/limits.js';
+import { defaultTenant, limits } from '../../src/protocol/limits.js';
 import { now } from '../usage.js';
 import { trustDomain } from '../workplace.js';
 import type { BareEvent, BarePlan } from './bare.js';
+import { pushMethod } from './push.js';
 
 const plan = JSON.parse(process.env['BENCH_BARE'] ?? '{}') as BarePlan;
 const pingEveryMs = 9_000;
@@ -49,7 +56,9 @@ const tellPresence = (event: 'online' | 'offline', id: string): void => {
 const link: LinkServer = {
   connect(call) {
     const id = call.getAuthContext().sslPeerCertificate?.subject.CN as string;
-    call.on('data', ({ frame }: NodeFrame) => {
+    call.on('data', (said: NodeFrame) => {
+      const { frame } = said;
+      if (frame?.$case === 'reply') sender?.write(said);
       if (frame?.$case !== 'ready') return;
       sessions.set(id, call);
       tellPresence('online', id);
@@ -65,7 +74,55 @@ const link: LinkServer = {
   },
 };
 
-if (plan.keepAliveMs === undefined) {
+/** The one that is connected. */
+let sender: ServerDuplexStream<LinkFrame, NodeFrame> | undefined;
+
+function push(call: ServerDuplexStream<LinkFrame, NodeFrame>): void {
+  sender = call;
+  call.on('error', () => undefined);
+  call.on('end', () => call.end());
+  call.on('data', (said: LinkFrame) => {
+    if (said.frame?.$case === 'deliver') sessions.get(`${said.frame.value.run}`)?.write(said);
+  });
+}
+
+const zeros = Buffer.alloc(chunkBytes);
+const zeroDigests = new Map<number, string>();
+
+function zeroDigest(lengthBytes: number): string {
+  const known = zeroDigests.get(lengthBytes) ?? digestOfChunk(zeros.subarray(0, lengthBytes));
+  zeroDigests.set(lengthBytes, known);
+  return known;
+}
+
+/** Objects of zeros, of the size that the digest begins with, in the pieces that the link sends. */
+const objects: Pick<ObjectsServer, 'read'> = {
+  read(call) {
+    call.on('error', () => undefined);
+    void sendObject(call, Number(call.request.digest.readBigUInt64BE()));
+  },
+};
+
+async function sendObject(
+  call: ServerWritableStream<ReadObjectRequest, ObjectPiece>,
+  sizeBytes: number,
+): Promise<void> {
+  const chunks = Array.from({ length: Math.ceil(sizeBytes / chunkBytes) }, (_, chunk) =>
+    zeroDigest(Math.min(chunkBytes, sizeBytes - chunk * chunkBytes)),
+  );
+  const manifest = makeManifest(sizeBytes, chunks);
+  call.write({ manifest: manifest.bytes, chunk: 0, bytes: Buffer.alloc(0) });
+  for (const chunk of chunks.keys()) {
+    const lengthBytes = chunkLengthOf(manifest, chunk);
+    for (let at = 0; at < lengthBytes; at += limits.pieceBytes) {
+      const bytes = zeros.subarray(at, Math.min(at + limits.pieceBytes, lengthBytes));
+      if (!call.write({ manifest: Buffer.alloc(0), chunk, bytes })) await once(call, 'drain');
+    }
+  }
+  call.end();
+}
+
+if (plan.keepAliveMs === undefined && !plan.isQuiet) {
   let sequence = 0n;
   setInterval(() => {
     sequence += 1n;
@@ -162,9 +219,9 @@ function pairs() {
   ];
 }
 
-function listen(server: Server, credentials: ServerCredentials): Promise<number> {
+function listen(server: Server, credentials: ServerCredentials, address = '127.0.0.1:0'): Promise<number> {
   return new Promise((resolve, reject) => {
-    server.bindAsync('127.0.0.1:0', credentials, (error, port) => {
+    server.bindAsync(address, credentials, (error, port) => {
       if (error) reject(error);
       else resolve(port);
     });
@@ -180,11 +237,15 @@ const keepAlive =
       };
 const nodeServer = new Server(keepAlive);
 nodeServer.addService(LinkService, link);
+nodeServer.addService(ObjectsService, { ...objects });
+const pushServer = new Server();
+pushServer.addService({ push: pushMethod }, { push });
 const openServer = new Server();
 openServer.addService(EnrollmentService, enrollment);
 openServer.addService(ControlService, { ...control });
 const mutual = ServerCredentials.createSsl(readFileSync(plan.authorityFile), pairs(), true);
 const nodePort = await listen(nodeServer, mutual);
 const openPort = await listen(openServer, ServerCredentials.createSsl(null, pairs(), false));
+await listen(pushServer, ServerCredentials.createInsecure(), `unix:${plan.pushSocket}`);
 tell({ event: 'listening', nodePort, openPort });
 process.on('disconnect', () => process.exit());

@@ -42,6 +42,7 @@ export function startFleet(place: Workplace): Fleet {
     'gone',
     'persist',
     'back',
+    'delivered',
   ];
   const methods = Object.fromEntries(names.map(name => [name, (words: unknown) => give(name, words)]));
   return { ...methods, program } as unknown as Fleet;

@@ -6,6 +6,7 @@ import { pauseAfter } from '../../src/node/backoff.js';
 import { now } from '../usage.js';
 import { trustDomain } from '../workplace.js';
 import { makeAgent, prepareContext, type LightAgent } from './agent.js';
+import { takeDelivered } from './deliveries.js';
 import { enrollAgent, makeSessionKey } from './enroll.js';
 import type { Dialect, Order, Orders, Part, Timing } from './orders.js';
 import { openings } from './sessions.js';
@@ -147,6 +148,7 @@ const deeds: Deeds = {
       );
       return online.length === part.to - part.from ? online.map(({ onlineAt }) => onlineAt) : undefined;
     }),
+  delivered: takeDelivered,
 };
 
 process.on('message', ({ number, name, words }: Order) => {

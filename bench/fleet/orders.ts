@@ -33,6 +33,21 @@ export interface Orders {
   persist(order: Part): void;
   /** Waits until all of these have come online since; gives when each got there. */
   back(order: Part & { readonly since: number }): number[];
+  /** What all crews were sent since this was asked for last. */
+  delivered(order: object): Delivered;
+}
+
+export interface Delivered {
+  /** From the moment that the sender put into each message until an agent had it before it, ms. */
+  readonly lagMs: number[];
+  readonly readings: ObjectReading[];
+}
+
+/** An object that an agent has read, ms on the clock of all processes: from its message until its last byte was checked. */
+export interface ObjectReading {
+  readonly startedAt: number;
+  readonly endedAt: number;
+  readonly sizeBytes: number;
 }
 
 export interface Timing {

@@ -4,7 +4,8 @@ import type { TLSSocket } from 'node:tls';
 import { LinkFrame, NodeFrame } from '../../src/protocol/generated/rollcall/v1/link.js';
 import { protocolVersions } from '../../src/protocol/limits.js';
 import { openTls, type LightAgent } from './agent.js';
-import { openGrpcStream } from './http2.js';
+import { handle } from './deliveries.js';
+import { openGrpcConnection } from './http2.js';
 import { connectPacket, keepAliveMs, mqttPackets, pingPacket } from './mqtt.js';
 import { natsConnect, natsLines } from './nats.js';
 import type { Dialect } from './orders.js';
@@ -26,9 +27,12 @@ function grpcSession(goneAt: 'stream' | 'socket'): Opening {
         if (!isOnline) reject(new Error('the server ended a session before its welcome'));
       };
       socket.once('close', lost);
-      const stream = openGrpcStream(socket, path, readyFrame(), {
+      const connection = openGrpcConnection(socket);
+      const call = { path, first: readyFrame() };
+      const stream = connection.open(call, {
         message(bytes) {
           const { frame } = LinkFrame.decode(bytes);
+          if (frame?.$case === 'deliver') handle(frame.value, connection, stream);
           if (frame?.$case === 'ping') stream.write(pongFrame(frame.value.sequence));
           if (frame?.$case !== 'welcome') return;
           isOnline = true;
