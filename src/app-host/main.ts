@@ -1,7 +1,9 @@
 /** The app host as a process: reads settings, runs, and obeys signals. */
 import { systemClock } from '../base/clock.js';
-import { toRollcallError, type RollcallError } from '../base/errors.js';
+import { readNamedConfigFile } from '../base/config-file.js';
+import { toRollcallError } from '../base/errors.js';
 import { createLog, type Log } from '../base/log.js';
+import { printProblems } from '../base/problem-lines.js';
 import { readSettings } from '../base/settings.js';
 import { version } from '../base/version.js';
 import { appHostSettings, environmentPrefix, requireUsable, type UsableAppHostSettings } from './config.js';
@@ -39,7 +41,7 @@ export async function runAppHost({ flags, environment, stderr }: AppHostRun): Pr
       stopListening();
     }
   } catch (error) {
-    print(stderr, toRollcallError(error));
+    printProblems(stderr, toRollcallError(error));
     return appHostExitCodes.local;
   }
 }
@@ -48,13 +50,7 @@ async function readAppHostSettings(
   flags: AppHostRun['flags'],
   environment: AppHostRun['environment'],
 ): Promise<UsableAppHostSettings> {
-  const named = flags['config'] ?? environment[`${environmentPrefix}CONFIG`];
-  const filePath = typeof named === 'string' ? named : undefined;
-  // The reader of YAML is loaded only for those who use it.
-  const file =
-    filePath === undefined
-      ? undefined
-      : await (await import('../base/config-file.js')).readConfigFile(filePath);
+  const { file, filePath } = await readNamedConfigFile(flags, environment, environmentPrefix);
   const settings = readSettings(appHostSettings, { flags, environment, environmentPrefix, file, filePath });
   requireUsable(settings, process.getuid?.());
   return settings;
@@ -75,10 +71,4 @@ function obeySignals(ending: AbortController, log: Log): () => void {
   return () => {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.off(signal, stop);
   };
-}
-
-/** One `error:` line for each problem. */
-function print(stderr: AppHostRun['stderr'], { message, hint }: RollcallError): void {
-  for (const line of message.split('\n')) stderr.write(`error: ${line.replaceAll(/\p{Cc}/gu, '?')}\n`);
-  if (hint !== undefined) stderr.write(`hint: ${hint.replaceAll(/\p{Cc}/gu, '?')}\n`);
 }

@@ -7,6 +7,22 @@ import { visibleText } from './visible-text.js';
 /** Settings nest two or three deep. YAML's parser calls itself for each level, and thousands end the process. */
 const deepest = 32;
 
+export interface NamedConfigFile {
+  readonly file: unknown;
+  readonly filePath: string | undefined;
+}
+
+/** Of the file that `--config` or its variable names; undefined where neither does. */
+export async function readNamedConfigFile(
+  flags: Readonly<Record<string, unknown>>,
+  environment: Readonly<Record<string, string | undefined>>,
+  environmentPrefix: string,
+): Promise<NamedConfigFile> {
+  const named = flags['config'] ?? environment[`${environmentPrefix}CONFIG`];
+  const filePath = typeof named === 'string' ? named : undefined;
+  return { file: filePath === undefined ? undefined : await readConfigFile(filePath), filePath };
+}
+
 /** Gives what the file holds; CONFIG_INVALID when that is not YAML, or more than settings need of it. */
 export async function readConfigFile(path: string): Promise<unknown> {
   const text = (await readSmallFile(path, 'configuration file')).toString('utf8');

@@ -1,7 +1,7 @@
 /** The link as a process: reads the configuration, opens the store, starts, and obeys signals. */
 import { createLog, type Log } from '../base/log.js';
 import { systemClock } from '../base/clock.js';
-import { readConfigFile } from '../base/config-file.js';
+import { readNamedConfigFile } from '../base/config-file.js';
 import { toRollcallError } from '../base/errors.js';
 import { systemRandom } from '../base/random.js';
 import { makeSecretFolder } from '../base/secret-file.js';
@@ -55,15 +55,14 @@ async function readLinkConfig(
   flags: LinkRun['flags'],
   environment: LinkRun['environment'],
 ): Promise<UsableLinkConfig> {
-  const named = flags['config'] ?? environment['ROLLCALL_LINK_CONFIG'];
-  const filePath = typeof named === 'string' ? named : undefined;
-  const file = filePath === undefined ? undefined : await readConfigFile(filePath);
+  const environmentPrefix = 'ROLLCALL_LINK_';
+  const { file, filePath } = await readNamedConfigFile(flags, environment, environmentPrefix);
   const config = readSettings(
     linkSettings,
     {
       flags,
       environment,
-      environmentPrefix: 'ROLLCALL_LINK_',
+      environmentPrefix,
       file,
       filePath,
     },

@@ -1,8 +1,10 @@
 /** The agent as a process: reads settings and keys, runs, and obeys signals. */
 import { X509Certificate } from 'node:crypto';
 import { systemClock } from '../base/clock.js';
+import { readNamedConfigFile } from '../base/config-file.js';
 import { RollcallError, toRollcallError } from '../base/errors.js';
 import { createLog, type Log } from '../base/log.js';
+import { printProblems } from '../base/problem-lines.js';
 import { fromPem, toPem } from '../base/pem.js';
 import { systemRandom } from '../base/random.js';
 import { readSmallFile } from '../base/secret-file.js';
@@ -45,13 +47,13 @@ export async function runNode({ flags, environment, stderr }: NodeRun): Promise<
       const outcome = await agent.start();
       if (outcome.reason === 'closed') return nodeExitCodes.toldTo;
       log.error({ code: outcome.error.code }, 'revoked');
-      print(stderr, revoked());
+      printProblems(stderr, revoked());
       return nodeExitCodes.revoked;
     } finally {
       stopListening();
     }
   } catch (error) {
-    print(stderr, toRollcallError(error));
+    printProblems(stderr, toRollcallError(error));
     return nodeExitCodes.local;
   }
 }
@@ -60,13 +62,7 @@ async function readNodeSettings(
   flags: NodeRun['flags'],
   environment: NodeRun['environment'],
 ): Promise<UsableNodeSettings> {
-  const named = flags['config'] ?? environment[`${environmentPrefix}CONFIG`];
-  const filePath = typeof named === 'string' ? named : undefined;
-  // The reader of YAML is loaded only for those who use it.
-  const file =
-    filePath === undefined
-      ? undefined
-      : await (await import('../base/config-file.js')).readConfigFile(filePath);
+  const { file, filePath } = await readNamedConfigFile(flags, environment, environmentPrefix);
   const settings = readSettings(nodeSettings, {
     flags,
     environment: withoutPassphrase(environment),
@@ -206,13 +202,4 @@ function revoked(): RollcallError {
       hint: 'register it again deliberately ("rollcall nodes register --again") or take it out of service',
     },
   );
-}
-
-/** One `error:` line for each problem; indented lines belong to the one before and keep their columns. */
-function print(stderr: NodeRun['stderr'], { message, hint }: RollcallError): void {
-  for (const line of message.split('\n')) {
-    const shown = line.replaceAll(/\p{Cc}/gu, '?');
-    stderr.write(line.startsWith('  ') ? `${shown}\n` : `error: ${shown}\n`);
-  }
-  if (hint !== undefined) stderr.write(`hint: ${hint.replaceAll(/\p{Cc}/gu, '?')}\n`);
 }

@@ -3,9 +3,8 @@
  * before it is answered for; one that the link finds open when it starts goes on where its server half lives on, and ends as
  * failed where that died with the link. None stays "running" that is not.
  */
-import type { Hosting, Isolation } from '../../app-host/hosting.js';
 import type { MessageErrorCode } from '../../app/message-error.js';
-import { isRollcallError, RollcallError, toRollcallError } from '../../base/errors.js';
+import { isRollcallError, RollcallError } from '../../base/errors.js';
 import type { Clock } from '../../base/clock.js';
 import type { Log } from '../../base/log.js';
 import type { Random } from '../../base/random.js';
@@ -25,6 +24,7 @@ import { numberOfKey, openRunKey, openRunPrefix, runKey, runOrderKey, runOrderPr
 import { listRuns, type RunPage, type RunQuery } from './run-list.js';
 import { readRunLog } from './run-log.js';
 import { appParty, removeMessages } from './run-messages.js';
+import { createRunLauncher, type RunLauncherOptions } from './run-launcher.js';
 import { removeOldRuns } from './run-retention.js';
 import {
   decodeRunRecord,
@@ -61,7 +61,7 @@ export interface OpenRuns extends Runs, NodeMail {
   close(): Promise<void>;
 }
 
-export interface RunsOptions {
+export interface RunsOptions extends RunLauncherOptions {
   readonly store: Store;
   readonly audit: Audit;
   readonly refusals: RefusalCounter;
@@ -70,12 +70,6 @@ export interface RunsOptions {
   readonly log: Log;
   readonly registry: Registry;
   readonly objects: ObjectStore;
-  readonly isolation: Isolation;
-  /** Where server halves of a tenant run; undefined where they cannot. */
-  readonly hostingOf: (tenant: string) => Hosting | undefined;
-  readonly countTenants: () => Promise<number>;
-  /** Of one tenant, running at once; the others wait. */
-  readonly mostRunning: number;
   /** Messages waiting for one node. */
   readonly mostWaiting: number;
   /** Of a server half. */
@@ -100,17 +94,15 @@ const closeWithinMs = 10_000;
 export function createRuns(options: RunsOptions): OpenRuns {
   const { store, audit, clock, random, log, registry, objects } = options;
   const open = new Map<bigint, OpenRun>();
-  const pending: OpenRun[] = [];
-  const running = new Set<OpenRun>();
   const mailboxes = createMailboxes();
   const mail = createNodeMail({
     ...{ mailboxes, clock, log, refusals: options.refusals },
     find: id => open.get(id),
     onAnswered: outcome => options.onAnswered?.(outcome),
   });
+  const launcher = createRunLauncher(options);
   const watchers = new Map<bigint, Set<() => void>>();
   const cleaning = new Set<Promise<void>>();
-  const heard = new WeakSet<Hosting>();
   let closing = false;
 
   const tell = (id: bigint): void => watchers.get(id)?.forEach(listener => listener());
@@ -139,13 +131,10 @@ export function createRuns(options: RunsOptions): OpenRuns {
 
   function onEnded(run: OpenRun): void {
     open.delete(run.id);
-    running.delete(run);
-    const place = pending.indexOf(run);
-    if (place !== -1) pending.splice(place, 1);
     const { status, outcome, reason } = run.record();
     log.info({ run: `${run.id}`, outcome, reason }, 'run finished');
     tell(run.id);
-    launchPending();
+    launcher.remove(run);
     // One whose end could not be recorded is found by the next link.
     if (status !== 'finished') return;
     const cleaned = clean(run.tenant, run.id)
@@ -161,62 +150,6 @@ export function createRuns(options: RunsOptions): OpenRuns {
     await removeMessages(store, tenant, id);
     await objects.removeRun(`${id}`);
     await store.commit([{ type: 'delete', key: openRunKey(id) }]);
-  }
-
-  function launchPending(): void {
-    if (closing) return;
-    for (const run of [...pending]) {
-      const hosting = options.hostingOf(run.tenant);
-      const reason = whyWaiting(run.tenant, hosting);
-      if (hosting && reason === undefined) {
-        pending.splice(pending.indexOf(run), 1);
-        running.add(run);
-        void launch(run, hosting).catch((error: unknown) => failLaunch(run, error));
-      } else void run.wait(reason ?? 'waiting').catch(() => undefined);
-    }
-  }
-
-  async function launch(run: OpenRun, hosting: Hosting): Promise<void> {
-    await requireAlone();
-    await run.launch(hosting);
-  }
-
-  /** Children of the link could look at one another. */
-  async function requireAlone(): Promise<void> {
-    if (options.isolation !== 'subprocess' || (await options.countTenants()) <= 1) return;
-    throw new RollcallError('RUN_REFUSED', 'apps of several tenants may not run as children of one link', {
-      hint: 'start the link with --isolation process and an app host for each tenant',
-    });
-  }
-
-  function failLaunch(run: OpenRun, error: unknown): void {
-    void run.end({ outcome: 'failed', reason: toRollcallError(error).message, by: 'link' });
-  }
-
-  function whyWaiting(tenant: string, hosting: Hosting | undefined): string | undefined {
-    const ofTenant = [...running].filter(each => each.tenant === tenant).length;
-    if (ofTenant >= options.mostRunning) return 'waiting for other runs to end';
-    return hosting?.isReady() ? undefined : 'waiting for an app host';
-  }
-
-  /** A supervisor that connects later finds what waits. */
-  function hearOf(hosting: Hosting): void {
-    if (heard.has(hosting)) return;
-    heard.add(hosting);
-    hosting.onReady(launchPending);
-  }
-
-  async function requirePlace(tenant: string): Promise<Hosting> {
-    const hosting = options.hostingOf(tenant);
-    if (!hosting)
-      throw new RollcallError('RUN_REFUSED', 'this link has no place for apps to run', {
-        hint: 'start it with --app-host-socket PATH and beside it rollcall app-host; for one machine and for development --isolation subprocess',
-      });
-    await requireAlone();
-    if ([...open.values()].filter(each => each.tenant === tenant).length >= mostOpen)
-      throw new RollcallError('RUN_REFUSED', `at most ${mostOpen} runs of a tenant at once`);
-    hearOf(hosting);
-    return hosting;
   }
 
   async function keepArchive(id: bigint, archive: Buffer): Promise<RunApp['archive']> {
@@ -238,7 +171,9 @@ export function createRuns(options: RunsOptions): OpenRuns {
   async function start(wanted: NewRun): Promise<RunRecord> {
     if (closing) throw new RollcallError('LINK_DRAINING', 'the link is stopping; come back in a moment');
     const { tenant } = wanted;
-    await requirePlace(tenant);
+    await launcher.requirePlace(tenant);
+    if ([...open.values()].filter(each => each.tenant === tenant).length >= mostOpen)
+      throw new RollcallError('RUN_REFUSED', `at most ${mostOpen} runs of a tenant at once`);
     const { manifest, signer, config } = await acceptApp(wanted);
     const id = randomNodeId(random);
     try {
@@ -268,8 +203,7 @@ export function createRuns(options: RunsOptions): OpenRuns {
         },
         wanted.by,
       );
-      pending.push(await hold(record, { isStored: false }));
-      launchPending();
+      launcher.add(await hold(record, { isStored: false }));
       return record;
     } catch (error) {
       if (!open.has(id)) await objects.removeRun(`${id}`).catch(() => undefined);
@@ -343,15 +277,10 @@ export function createRuns(options: RunsOptions): OpenRuns {
       return undefined;
     });
     if (!run) return;
-    const hosting = options.hostingOf(tenant);
-    if (hosting) hearOf(hosting);
     if (record.status !== 'running') {
       // Nothing of it can have been accepted: it begins anew.
-      pending.push(run);
-    } else if (record.hostedBy === 'process' && hosting?.isolation === 'process') {
-      running.add(run);
-      run.resume(hosting);
-    } else {
+      launcher.add(run);
+    } else if (!launcher.resume(run)) {
       const reason = 'the link was restarted, and its server half ran as a child of it';
       await run.end({ outcome: 'failed', reason, by: 'link' });
     }
@@ -407,12 +336,12 @@ export function createRuns(options: RunsOptions): OpenRuns {
           log.error({ err: error, run: `${numberOfKey(key)}` }, 'a run cannot be read'),
         );
       }
-      launchPending();
     },
     ...mail,
     count: () => open.size,
     async close() {
       closing = true;
+      launcher.close();
       for (const timer of timers) timer.cancel();
       stopWatching();
       await Promise.all([...open.values()].map(closeRun));

@@ -1,0 +1,18 @@
+/** How a program that cannot go on says why, where nobody has a terminal to draw on. */
+import type { RollcallError } from './errors.js';
+
+/** One `error:` line for each problem, then the hint; indented lines belong to the one before and keep their columns. */
+export function printProblems(
+  stderr: { write(text: string): unknown },
+  { message, hint }: Pick<RollcallError, 'message' | 'hint'>,
+): void {
+  for (const line of message.split('\n')) {
+    const shown = withoutControls(line);
+    stderr.write(line.startsWith('  ') ? `${shown}\n` : `error: ${shown}\n`);
+  }
+  if (hint !== undefined) stderr.write(`hint: ${withoutControls(hint)}\n`);
+}
+
+function withoutControls(text: string): string {
+  return text.replaceAll(/\p{Cc}/gu, '?');
+}
