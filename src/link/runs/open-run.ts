@@ -133,12 +133,14 @@ export async function openRun(
   const before = stored.counts;
 
   function counts(): RunRecord['counts'] {
-    const { sent, answered, failed } = messages.counts;
+    // Numbers are counted without gaps, so that a link which was killed has lost no more than what it knew of failures.
+    const { last, unanswered } = messages.standing();
+    const sent = Math.max(before.sent, last);
     return {
       nodes: messages.nodes().size,
-      sent: before.sent + sent,
-      answered: before.answered + answered,
-      failed: before.failed + failed,
+      sent,
+      answered: sent - unanswered,
+      failed: before.failed + messages.counts.failed,
       logLines: log.count(),
     };
   }

@@ -44,6 +44,8 @@ export interface RunMessages {
   find(number: number): MessageEntry | undefined;
   /** Those that were not taken. */
   count(): number;
+  /** The last number that was sent, as far as is known, and how many have no answer yet. */
+  standing(): { readonly last: number; readonly unanswered: number };
   /** Whether this number was sent, as far as this process knows. */
   wasSent(number: number): boolean;
   /** Numbers of the answers that were not taken, ascending. */
@@ -313,6 +315,11 @@ export function createRunMessages(options: RunMessagesOptions): RunMessages {
     },
     find: number => entries.get(number),
     count: () => entries.size,
+    standing() {
+      let unanswered = 0;
+      for (const { status } of entries.values()) if (status !== 'answered') unanswered += 1;
+      return { last: highest, unanswered };
+    },
     wasSent: number => number >= 1 && number <= highest,
     answered: () =>
       [...entries.values()]
