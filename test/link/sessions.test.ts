@@ -129,7 +129,10 @@ void t.test('presence', async t => {
     call.on('error', () => undefined);
     const welcomed = new Promise(resolve => call.once('data', resolve));
     call.write({
-      frame: { $case: 'ready', value: { protocolVersion: 1, agentVersion: 'mute', nodeClockMs: 0n, runs: [] } },
+      frame: {
+        $case: 'ready',
+        value: { protocolVersion: 1, agentVersion: 'mute', nodeClockMs: 0n, runs: [] },
+      },
     });
     await welcomed;
     clock.advance(limits.pingEveryMs + 500);
@@ -175,7 +178,10 @@ void t.test('presence', async t => {
     const call = connection.link.connect();
     const ended = new Promise<{ code: number }>(resolve => call.on('error', resolve as never));
     const ready = {
-      frame: { $case: 'ready' as const, value: { protocolVersion: 1, agentVersion: '', nodeClockMs: 0n, runs: [] } },
+      frame: {
+        $case: 'ready' as const,
+        value: { protocolVersion: 1, agentVersion: '', nodeClockMs: 0n, runs: [] },
+      },
     };
     const welcomed = new Promise(resolve => call.once('data', resolve));
     call.write(ready);
