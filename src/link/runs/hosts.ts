@@ -33,8 +33,13 @@ export async function openHosts({ sockets, ...options }: HostsOptions): Promise<
     );
   let shared: Hosting | undefined;
   try {
-    if (options.isolation === 'subprocess') shared = await open();
-    else for (const [tenant, path] of sockets) byTenant.set(tenant, await open(path));
+    if (options.isolation === 'subprocess') {
+      options.log.warn(
+        {},
+        'APPS RUN AS THE USER OF THIS LINK and can read its keys (--isolation subprocess): for one machine and for development',
+      );
+      shared = await open();
+    } else for (const [tenant, path] of sockets) byTenant.set(tenant, await open(path));
   } catch (error) {
     await lifecycle.close();
     throw error;
