@@ -6,7 +6,8 @@
 import { createExpectedRunners, type ExpectedRunner } from './expected-runners.js';
 import type { Frame, FrameConnection } from './frames.js';
 import { endNotes, type HostingOptions } from './hosting-options.js';
-import { hashToken, type Hosting, type RunnerExit, type RunnerHandler, type RunnerOrder } from './hosting.js';
+import type { Hosting, RunnerExit, RunnerHandler, RunnerOrder } from './hosting.js';
+import { hashToken } from './token-hash.js';
 import { createLineLimit, makeHarmless, outputLimits } from './runner-output.js';
 import { listenInClosedFolder } from './runner-socket.js';
 import { createVisitors, protocolVersion } from './visitors.js';

@@ -60,6 +60,3 @@ export interface Hosting {
    */
   close(): Promise<void>;
 }
-
-/** How a token is remembered. */
-export { hashToken } from './token-hash.js';

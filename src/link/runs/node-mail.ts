@@ -189,7 +189,7 @@ export function createNodeMail(options: NodeMailOptions): NodeMail {
 
 /** Of the app, and of the content of a message to this node that has no answer yet. */
 function readableRoom(run: OpenRun, node: bigint, digest: string) {
-  if (digest === run.record().app.archive.digest) return run.room(appParty);
+  if (digest === run.archiveDigest) return run.room(appParty);
   return run.messages.speaksOf(digest, { questionsTo: node }) === undefined
     ? undefined
     : run.room(serverParty);

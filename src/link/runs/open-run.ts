@@ -27,6 +27,8 @@ import { createServerHalf, type ServerHalf } from './server-half.js';
 export interface OpenRun {
   readonly id: bigint;
   readonly tenant: string;
+  /** Of its app, hex. */
+  readonly archiveDigest: string;
   /** As it is now, counts included. */
   record(): RunRecord;
   readonly messages: RunMessages;
@@ -288,6 +290,7 @@ export async function openRun(
   const run: OpenRun = {
     id,
     tenant,
+    archiveDigest: first.app.archive.digest,
     record: () => ({ ...stored, counts: counts() }),
     messages,
     log,
