@@ -12,6 +12,7 @@ import { prepareStore } from '../src/store/schema.js';
 import type { Change } from '../src/store/store.js';
 import { defaultTenant } from '../src/protocol/limits.js';
 import type { Workplace } from './workplace.js';
+import { userParty } from '../test/harness/parties.js';
 
 /** Nodes written by one commit: a link would take one each, and an hour for all of them. */
 const atOnce = 1_000;
@@ -40,7 +41,7 @@ function changesFor(audit: Audit, index: number): Change[] {
     registeredAt: systemClock.now(),
     ...nobodysKey(),
   };
-  const { record, history, audit: events } = registeredNode(fields, 'bench');
+  const { record, history, audit: events } = registeredNode(fields, userParty('bench'));
   return changesOf(audit, undefined, { record, history: history ? [history] : [], audit: events });
 }
 

@@ -14,6 +14,7 @@ import type { Figure } from '../figures.js';
 import type { Stage } from '../stage.js';
 import { cpuMs, now } from '../usage.js';
 import type { Row } from './row.js';
+import { userParty } from '../../test/harness/parties.js';
 
 export const tokensRow: Row = {
   name: 'tokens',
@@ -105,8 +106,8 @@ async function measureTokens({ place }: Stage): Promise<Figure[]> {
 
 /** Of a service, for the link itself. */
 async function tokensFor(access: Access, count: number): Promise<string[]> {
-  const service = await access.services.create('default', 'many', { roles: ['viewer'] }, 'bench');
-  const { secret } = await access.services.addSecret('default', service.id, 'bench');
+  const service = await access.services.create('default', 'many', { roles: ['viewer'] }, userParty('bench'));
+  const { secret } = await access.services.addSecret('default', service.id, userParty('bench'));
   const parameters = { grant_type: 'client_credentials', client_id: service.id, client_secret: secret };
   const tokens: string[] = [];
   while (tokens.length < count) tokens.push((await access.grantTokens({ parameters, origin })).accessToken);
@@ -115,8 +116,8 @@ async function tokensFor(access: Access, count: number): Promise<string[]> {
 
 async function tokenOfService(access: Access) {
   const { services, keys } = access;
-  const service = await services.create('default', 'bench', { audiences: ['bench'] }, 'bench');
-  const { secret } = await services.addSecret('default', service.id, 'bench');
+  const service = await services.create('default', 'bench', { audiences: ['bench'] }, userParty('bench'));
+  const { secret } = await services.addSecret('default', service.id, userParty('bench'));
   const { accessToken } = await access.grantTokens({
     parameters: { grant_type: 'client_credentials', client_id: service.id, client_secret: secret },
     origin,

@@ -3,13 +3,16 @@
  * before it. Pure, and shared by the link, which writes entries, and by whoever checks them somewhere else.
  *
  * The hash is SHA-256 over the UTF-8 of the JSON text of
- * `["rollcall audit v1", seq, at, type, subject, by, [[key, value], …], previous]`, the pairs of `detail` sorted by
- * their keys (by UTF-16 code units), without white space, as JSON.stringify writes it. An entry that has an address,
- * a request id or an outcome is hashed over
- * `["rollcall audit v2", seq, at, type, subject, by, address, requestId, outcome, [[key, value], …], previous]`, with
- * null for what it has not. The first `previous` is 64 zeros.
+ * `["rollcall audit v3", seq, at, type, subject, [kind, id, name], address, requestId, outcome, [[key, value], …],
+ * previous]`, null for an address, a request id or an outcome that it does not have, the pairs of `detail` sorted by
+ * their keys (by UTF-16 code units), without white space, as JSON.stringify writes it. The first `previous` is 64 zeros.
+ * Entries of before hold a text as `by`. They are hashed over
+ * `["rollcall audit v1", seq, at, type, subject, by, [[key, value], …], previous]`, or with an address, a request id or
+ * an outcome over
+ * `["rollcall audit v2", seq, at, type, subject, by, address, requestId, outcome, [[key, value], …], previous]`.
  */
 import { createHash } from 'node:crypto';
+import { findParty, type Party } from './party.js';
 
 export type AuditValue = string | number | boolean;
 export type AuditDetail = Readonly<Record<string, AuditValue>>;
@@ -25,7 +28,8 @@ export interface AuditEntry {
   readonly type: string;
   /** Empty when there is none. */
   readonly subject: string;
-  readonly by: string;
+  /** A text in entries from before parties were told apart. */
+  readonly by: Party | string;
   /** Where the request came from. */
   readonly address?: string;
   readonly requestId?: string;
@@ -47,25 +51,20 @@ function sortedPairs(detail: AuditDetail): [string, AuditValue][] {
 export function hashEntry(entry: Omit<AuditEntry, 'hash'>): string {
   const { seq, at, type, subject, by, address, requestId, outcome, detail, previous } = entry;
   const isPlain = address === undefined && requestId === undefined && outcome === undefined;
-  const version = isPlain ? 'rollcall audit v1' : 'rollcall audit v2';
-  const origin = isPlain ? [] : [address ?? null, requestId ?? null, outcome ?? null];
-  const text = JSON.stringify([
-    version,
-    seq,
-    at,
-    type,
-    subject,
-    by,
-    ...origin,
-    sortedPairs(detail),
-    previous,
-  ]);
-  return createHash('sha256').update(text).digest('hex');
+  const isOld = typeof by === 'string';
+  const version = isOld ? (isPlain ? 1 : 2) : 3;
+  const who = isOld ? by : [by.kind, by.id, by.name];
+  const origin = version === 1 ? [] : [address ?? null, requestId ?? null, outcome ?? null];
+  const told = [seq, at, type, subject, who, ...origin, sortedPairs(detail), previous];
+  return createHash('sha256')
+    .update(JSON.stringify([`rollcall audit v${version}`, ...told]))
+    .digest('hex');
 }
 
 /** The one way an entry is written in an export, without a line end. */
 export function encodeEntry(entry: AuditEntry): string {
-  const { seq, at, type, subject, by, address, requestId, outcome, previous, hash } = entry;
+  const { seq, at, type, subject, address, requestId, outcome, previous, hash } = entry;
+  const by = typeof entry.by === 'string' ? entry.by : spellParty(entry.by);
   const detail = Object.fromEntries(sortedPairs(entry.detail));
   return JSON.stringify({
     seq,
@@ -80,6 +79,10 @@ export function encodeEntry(entry: AuditEntry): string {
     previous,
     hash,
   });
+}
+
+function spellParty({ kind, id, name }: Party): Party {
+  return { kind, id, name };
 }
 
 export function isRecord(value: unknown): value is Record<string, unknown> {
@@ -114,9 +117,10 @@ function isOutcome(value: unknown): value is AuditOutcome | undefined {
 /** The entry in a value that JSON.parse gave, whatever else is in it; undefined when it is none. */
 export function findEntry(value: unknown): AuditEntry | undefined {
   if (!isRecord(value)) return undefined;
-  const { seq, at, type, subject, by, address, requestId, outcome, detail, previous, hash } = value;
+  const { seq, at, type, subject, address, requestId, outcome, detail, previous, hash } = value;
+  const by = typeof value['by'] === 'string' ? value['by'] : findParty(value['by']);
   if (!isSeq(seq) || !Number.isFinite(at) || !isHash(previous) || !isHash(hash)) return undefined;
-  if (typeof type !== 'string' || typeof subject !== 'string' || typeof by !== 'string') return undefined;
+  if (typeof type !== 'string' || typeof subject !== 'string' || by === undefined) return undefined;
   if (!isAbsentOrText(address) || !isAbsentOrText(requestId) || !isOutcome(outcome)) return undefined;
   if (!isDetail(detail)) return undefined;
   const origin = {

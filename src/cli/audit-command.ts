@@ -34,7 +34,7 @@ export function addAuditCommands(program: Command, shell: Shell, acting: Acting,
     .description('list what happened, newest first')
     .option('--type <PREFIX>', 'only events whose type begins so, such as node. or node.revoked')
     .option('--subject <TEXT>', 'only events about this')
-    .option('--by <WHO>', 'only what WHO did')
+    .option('--by <WHO>', 'only what WHO did: a name, an id, or user:NAME, service:NAME, node:NAME, link')
     .option('--since <WHEN>', 'not before WHEN: 2026-01-15, 2026-01-15T12:00:00Z, or 2h for two hours ago')
     .option('--until <WHEN>', 'before WHEN')
     .option('--limit <N>', 'at most so many (default: 50)')

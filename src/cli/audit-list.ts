@@ -1,5 +1,6 @@
 /** `rollcall audit list`: what happened, newest first unless told, page by page. */
 import type { AuditEntry } from '../audit-log/entry.js';
+import { formatParty } from '../audit-log/party.js';
 import type { AuditPage, AuditQuery, AuditSource } from '../control-client/audit.js';
 import type { AskAudit } from './audit-control.js';
 import type { ControlFlags } from './control-options.js';
@@ -90,7 +91,8 @@ const wideColumns: readonly Column[] = [
 ];
 
 function entryRow(entry: AuditEntry): Row {
-  const { seq, at, type, outcome = 'done', by, subject, address = '', requestId = '' } = entry;
+  const { seq, at, type, outcome = 'done', subject, address = '', requestId = '' } = entry;
+  const by = formatParty(entry.by);
   return [String(seq), formatMoment(at), type, outcome, by, subject, address, requestId, detailText(entry)];
 }
 
@@ -101,7 +103,8 @@ function detailText({ detail }: AuditEntry): string {
 
 /** The keys are always the same; what is not known is null. */
 function entryJson(entry: AuditEntry): Record<string, unknown> {
-  const { seq, at, type, outcome = 'done', by, subject, address, requestId, detail, previous, hash } = entry;
+  const { seq, at, type, outcome = 'done', subject, address, requestId, detail, previous, hash } = entry;
+  const by = typeof entry.by === 'string' ? { kind: null, id: null, name: entry.by } : entry.by;
   return {
     seq,
     at: formatRfc3339(at) ?? null,

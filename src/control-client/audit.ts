@@ -7,6 +7,7 @@ import { withToken, type TokenSource } from './tokens.js';
 
 export type { Checkpoint } from '../audit-log/checkpoint.js';
 export type { AuditEntry } from '../audit-log/entry.js';
+export type { Party } from '../audit-log/party.js';
 
 /** Which entries are meant; what is left out is not asked about. */
 export interface AuditFilter {
@@ -14,6 +15,7 @@ export interface AuditFilter {
   /** Such as `node.` or `node.revoked`. */
   readonly typePrefix?: string | undefined;
   readonly subject?: string | undefined;
+  /** A name, an id, or `user:alice`. */
   readonly by?: string | undefined;
   /** Not before this moment, milliseconds since 1970. */
   readonly since?: number | undefined;

@@ -5,7 +5,7 @@
 import { RollcallError } from '../base/errors.js';
 import type { Access } from './access/access.js';
 import type { ApiToken, NewApiToken } from './access/api-tokens.js';
-import { parseAccessName } from './access/names.js';
+import { parseNewName } from './access/names.js';
 import { permissionNames, permissions } from './access/permissions.js';
 import { actorOf, may, notAllowed, type Principal } from './access/principal.js';
 import type { Role } from './access/roles.js';
@@ -169,7 +169,7 @@ export function createAdministration(access: Access) {
       { name, admin, password }: { name: string; admin: string; password: string },
     ) {
       // Before the tenant is there, which could not be made a second time.
-      parseAccessName(admin, 'user name');
+      parseNewName(admin, 'user name');
       const passwordHash = await passwords.hash(password);
       const tenant = await tenants.create(name, actorOf(principal));
       const reason = { type: 'user.created', by: actorOf(principal) };

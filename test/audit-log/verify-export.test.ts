@@ -23,10 +23,12 @@ import {
   maxLineLength,
   parseExportLine,
 } from '../../src/audit-log/export-line.js';
+import { partyKinds } from '../../src/audit-log/party.js';
 import { createHashList } from '../../src/audit-log/hash-list.js';
 import { verifyExport, type ExportReport, type VerifyOptions } from '../../src/audit-log/verify-export.js';
 import { generatePrivateKey, toSpkiPem, type PrivateKey } from '../../src/identity/private-key.js';
 import { verifyChain } from '../harness/audit-chain.js';
+import { userParty } from '../harness/parties.js';
 
 const key = generatePrivateKey('P-256');
 const otherKey = generatePrivateKey('P-256');
@@ -39,7 +41,8 @@ const told = (seq: number): Told => ({
   at: 1000 + seq,
   type: seq % 2 === 0 ? 'node.registered' : 'user.login',
   subject: `subject ${seq}`,
-  by: 'anna',
+  // Every third is of before parties were told apart.
+  by: seq % 3 === 1 ? 'anna' : userParty('anna'),
   ...(seq % 3 === 0 && { address: '10.0.0.1', requestId: `r${seq}`, outcome: 'refused' }),
   detail: { seq },
 });
@@ -420,7 +423,7 @@ void t.test('whatever an entry says, it stays one line and comes back the same',
     at: fc.nat(),
     type: text,
     subject: text,
-    by: text,
+    by: fc.oneof(text, fc.record({ kind: fc.constantFrom(...partyKinds), id: text, name: text })),
     address: text,
     requestId: text,
     outcome: fc.constantFrom('done', 'refused', 'failed'),
@@ -465,6 +468,21 @@ void t.test('the hash is over the documented text, and what is absent differs fr
   ];
   t.equal(new Set(variants.map(each => hashEntry({ ...old, ...each }))).size, variants.length);
   t.equal(findEntry({ ...pick(log, 0), outcome: 'perhaps' }), undefined);
+  const by = { kind: 'user', id: 'user:ab', name: 'ann' } as const;
+  t.equal(
+    hashEntry({ ...full, by }),
+    sha256(
+      '["rollcall audit v3",2,3,"t","s",["user","user:ab","ann"],"10.0.0.1","r","refused",[["a","x"],["b",1]],"ab"]',
+    ),
+  );
+  t.equal(
+    hashEntry({ ...old, by }),
+    sha256(
+      '["rollcall audit v3",2,3,"t","s",["user","user:ab","ann"],null,null,null,[["a","x"],["b",1]],"ab"]',
+    ),
+  );
+  for (const odd of [{ ...by, kind: 'god' }, { ...by, id: 7 }, { kind: 'user' }, [], null, 7])
+    t.equal(findEntry({ ...pick(log, 0), by: odd }), undefined, JSON.stringify(odd));
   t.equal(findEntry({ ...pick(log, 0), address: 7 }), undefined);
   t.end();
 });

@@ -14,6 +14,7 @@ import type { AuditQuery, AuditSource } from '../../src/control-client/audit.js'
 import { reportFailure } from '../../src/cli/failure.js';
 import type { Output } from '../../src/cli/terminal.js';
 import { generatePrivateKey, toSpkiPem } from '../../src/identity/private-key.js';
+import { serviceParty, userParty } from '../harness/parties.js';
 import { Kept } from './fixtures/shell.js';
 
 const key = generatePrivateKey('P-256');
@@ -32,7 +33,7 @@ function chain(tell: readonly Told[]): AuditEntry[] {
       at: noon + index * 1000,
       type: 'user.login',
       subject: '',
-      by: 'anna',
+      by: userParty('anna'),
       detail: {},
       ...told,
     };
@@ -43,9 +44,10 @@ function chain(tell: readonly Told[]): AuditEntry[] {
 }
 
 const log = chain([
-  { type: 'node.registered', subject: '7', detail: { name: 'press-3' } },
+  // As entries were before parties were told apart.
+  { type: 'node.registered', subject: '7', by: 'anna', detail: { name: 'press-3' } },
   { outcome: 'refused', address: '10.0.0.9', requestId: 'r2' },
-  { type: 'node.revoked', subject: '7', by: 'bert' },
+  { type: 'node.revoked', subject: '7', by: serviceParty('bert') },
 ]);
 
 function checkpointOf(entries: readonly AuditEntry[], seq: number, tenant = 'default', by = key): Checkpoint {
@@ -138,8 +140,8 @@ void t.test('list, piped: columns that align, newest first', async t => {
   t.strictSame(await run(['list']), {
     code: 0,
     stdout: `Entry    When                  Event                 Outcome  By                Subject
-3        2026-01-15 12:00:02Z  node.revoked          done     bert              7
-2        2026-01-15 12:00:01Z  user.login            refused  anna              -
+3        2026-01-15 12:00:02Z  node.revoked          done     service:bert      7
+2        2026-01-15 12:00:01Z  user.login            refused  user:anna         -
 1        2026-01-15 12:00:00Z  node.registered       done     anna              7
 `,
     stderr: '',
@@ -200,12 +202,13 @@ void t.test('list as JSON, on a terminal, and with nothing to show', async t => 
     at: '2026-01-15T12:00:01.000Z',
     type: 'user.login',
     outcome: 'refused',
-    by: 'anna',
+    by: userParty('anna'),
     subject: null,
     address: '10.0.0.9',
     requestId: 'r2',
     hash: log[1]?.hash ?? '',
   });
+  t.match(json[2], { by: { kind: null, id: null, name: 'anna' } }, 'one from before, with the same keys');
   const seen = await run(['list'], { isTTY: true });
   t.match(seen.stdout, /^┏━/);
   t.match(seen.stdout, '\u001b[33mrefused\u001b[0m');
@@ -338,7 +341,7 @@ void t.test('checkpoint prints the newest one, keeps it, and replaces it only by
   const content = await readFile(path, 'utf8');
   t.equal(content, `${encodeCheckpoint(checkpointOf(log, 3))}\n`);
 
-  const anew = chain([{}, {}, { by: 'eve' }]);
+  const anew = chain([{}, {}, { by: userParty('eve') }]);
   const latest = (checkpoint: Checkpoint) =>
     sourceOf(log, { latestCheckpoint: () => Promise.resolve(checkpoint) });
   const cases: [AuditSource, RegExp][] = [
@@ -365,7 +368,15 @@ void t.test('nothing that is printed obeys what an entry says', async t => {
   const detail = { [nasty]: nasty };
   const outcome = 'failed' as const;
   const entries = chain([
-    { type: nasty, subject: nasty, by: nasty, address: nasty, requestId: nasty, outcome, detail },
+    {
+      type: nasty,
+      subject: nasty,
+      by: { kind: 'user', id: nasty, name: nasty },
+      address: nasty,
+      requestId: nasty,
+      outcome,
+      detail,
+    },
   ]);
   const source = sourceOf(entries);
   const publicKeyPem = toSpkiPem(key.publicKey);

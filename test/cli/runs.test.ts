@@ -18,6 +18,7 @@ import { createManualClock } from '../harness/manual-clock.js';
 import { openRunPort, type RunPort } from '../harness/run-port.js';
 import { newKey } from '../harness/test-link.js';
 import { ended, Kept, run, start, type RunOptions } from './fixtures/shell.js';
+import { userParty } from '../harness/parties.js';
 
 const noon = Date.UTC(2026, 0, 15, 12);
 const site = await openRunPort(t);
@@ -182,7 +183,7 @@ void t.test('with --stream the log comes as it is said, and the outcome is the e
   const key = newKey().publicKey;
   const node = await site.registry.registerNode({
     ...{ tenant: 'default', publicKey: key, name: 'press-3', labels: {}, again: false, owner: '' },
-    by: { name: 'test', address: '', requestId: '' },
+    by: userParty('test'),
   });
   const { id, said, seen } = await streaming();
   site.runs.say(id, 'round 1', { at: noon });
@@ -369,7 +370,12 @@ void t.test(
     const { id } = where.runs.add();
     where.runs.say(id, 'one');
     const disable = (user: string) =>
-      where.access.users.change('default', user, { enabled: false }, { type: 'user.changed', by: 'test' });
+      where.access.users.change(
+        'default',
+        user,
+        { enabled: false },
+        { type: 'user.changed', by: userParty('test') },
+      );
     const following = follow(t, where, id, refused => (refused === first.token ? second.token : first.token));
     await until(() => following.seen.length === 1);
     await disable(first.id);
@@ -492,7 +498,11 @@ void t.test('runs logs --follow ends with Ctrl-C and leaves the run alone', asyn
 });
 
 void t.test('who may not see nodes reads their ids, and asks for a name once', async t => {
-  await site.access.roles.define('default', { name: 'submitter', permissions: ['runs:submit'] }, 'test');
+  await site.access.roles.define(
+    'default',
+    { name: 'submitter', permissions: ['runs:submit'] },
+    userParty('test'),
+  );
   const { token } = await site.person('sue', ['submitter']);
   const { id } = site.runs.add({ startedBy: 'sue' });
   for (const node of [7n, 8n, 7n]) site.runs.say(id, 'x', { node, at: noon });

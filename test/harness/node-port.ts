@@ -26,6 +26,7 @@ import { createMemoryStore } from '../../src/store/memory.js';
 import { prepareStore } from '../../src/store/schema.js';
 import { makeFolder } from './folder.js';
 import { enrollOn, newKey, sessionOn, type LiveNode } from './test-link.js';
+import { userParty } from './parties.js';
 
 export interface TestNodePort {
   /** Every line that was logged. */
@@ -126,7 +127,7 @@ export async function startNodePort(
     await registry.registerNode({
       tenant: defaultTenant,
       publicKey: key.publicKey,
-      by: { name: 'test', address: '' },
+      by: userParty('test'),
     });
     const connection = await connect();
     const enrollment = await enrollOn(connection, key);
@@ -149,7 +150,7 @@ export async function startNodePort(
       return { enrollment, connection, session: await sessionOn(connection) };
     },
     async revoke(nodeId) {
-      await registry.revokeNode(defaultTenant, nodeId, { by: { name: 'test', address: '' }, comment: '' });
+      await registry.revokeNode(defaultTenant, nodeId, { by: userParty('test'), comment: '' });
       await end(nodeId, new RollcallError('NODE_REVOKED', 'revoked'));
     },
   };

@@ -19,6 +19,7 @@ import { prepareStore } from '../../src/store/schema.js';
 import { ControlClient } from '../../src/protocol/generated/rollcall/v1/control.js';
 import { defaultTenant } from '../../src/protocol/limits.js';
 import { controlCalls, type ControlCalls } from './control-calls.js';
+import { userParty } from './parties.js';
 
 /** Of the links whose data folder is prepared here: their ports are not known yet. */
 export const operatorIssuer = 'https://localhost';
@@ -81,7 +82,7 @@ export function makeUser(
   tenant = defaultTenant,
 ): Promise<User> {
   const user = { name, roles, passwordHash: nobodysHash };
-  return access.users.create(tenant, user, { type: 'user.created', by: 'test' });
+  return access.users.create(tenant, user, { type: 'user.created', by: userParty('test') });
 }
 
 /** An API token with all the roles of a user. */

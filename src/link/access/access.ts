@@ -8,7 +8,7 @@ import { createLifecycle } from '../../base/lifecycle.js';
 import type { Log } from '../../base/log.js';
 import type { Random } from '../../base/random.js';
 import { defaultTenant } from '../../protocol/limits.js';
-import type { Audit, By } from '../audit/audit.js';
+import type { Actor, Audit } from '../audit/audit.js';
 import type { RefusalCounter } from '../audit/refusals.js';
 import type { Store } from '../../store/store.js';
 import { createAccessTokens } from './access-tokens.js';
@@ -22,6 +22,7 @@ import { openDenied } from './denied.js';
 import { createFamilies } from './families.js';
 import { createGrants, type GrantTokens } from './grants.js';
 import { createGuesses } from './guesses.js';
+import { createFindParty } from './holders.js';
 import { createPasswords, type Passwords } from './passwords.js';
 import { actorFrom, type Origin } from './principal.js';
 import { createRoles, type Roles } from './roles.js';
@@ -49,10 +50,10 @@ export interface Access {
   /** For the few requests a node may make; they die with the node, or when nobody uses them. */
   issueNodeTokens(
     node: { readonly tenant: string; readonly id: bigint },
-    by: By,
+    by: Actor,
   ): Promise<{ readonly accessToken: string; readonly refreshToken: string }>;
   /** New keys sign; the audit log tells who asked. */
-  rotateKeys(options: RotateOptions, by: By): Promise<Rotation>;
+  rotateKeys(options: RotateOptions, by: Actor): Promise<Rotation>;
   /** Ends an API token; whoever uses it from now on raises an alert. NOT_FOUND as in api-tokens.ts. */
   revokeApiToken(tenant: string, id: string, by: Parameters<ApiTokens['revoke']>[2]): Promise<void>;
   readonly account: Account;
@@ -114,9 +115,13 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
   const users = createUsers({ store, audit, clock, random, roles });
   const services = createServices({ store, audit, clock, random, roles });
   const tenants = createTenants({ store, audit, clock });
+  const findParty = createFindParty({ users, services, findNodeName });
   const cutoffs = await openCutoffs({ store, audit, clock });
   const families = await lifecycle.open(
-    () => Promise.resolve(createFamilies({ store, audit, clock, random, log, secret: keys.refreshSecret })),
+    () =>
+      Promise.resolve(
+        createFamilies({ store, audit, clock, random, log, findParty, secret: keys.refreshSecret }),
+      ),
     opened => opened.close(),
   );
   const tokens = createAccessTokens({ keys, issuer, clock, random });
@@ -139,7 +144,7 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
 
   async function revokeAccessToken(token: string, origin: Origin): Promise<void> {
     const claims = await tokens.verify(token, audience);
-    const by = actorFrom(claims.subject, origin);
+    const by = actorFrom(await findParty(claims.tenant, claims.subject), origin);
     if (claims.session !== undefined) {
       await families.end(claims.tenant, claims.session, by);
       return;
@@ -160,7 +165,7 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
         setup.complete(code, name, password, origin),
       ),
     async revokeToken(token, origin) {
-      if (await families.endByToken(token, actorFrom('holder', origin))) return;
+      if (await families.endByToken(token, origin)) return;
       await revokeAccessToken(token, origin).catch((error: unknown) => {
         if (!isRollcallError(error, 'TOKEN_REFUSED')) throw error;
       });

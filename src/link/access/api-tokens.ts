@@ -4,7 +4,7 @@
  */
 import type { Clock } from '../../base/clock.js';
 import { RollcallError } from '../../base/errors.js';
-import type { Audit, By } from '../audit/audit.js';
+import type { Actor, Audit } from '../audit/audit.js';
 import { tenantPrefix } from '../../store/keys.js';
 import type { Key, Store } from '../../store/store.js';
 import type { AccessTokens } from './access-tokens.js';
@@ -41,7 +41,7 @@ export interface ApiTokens {
   /** Those that have not expired. */
   list(tenant: string): Promise<ApiToken[]>;
   /** NOT_FOUND for one that is not there or, with a holder, not theirs. */
-  revoke(tenant: string, id: string, by: { readonly by: By; readonly holder?: string }): Promise<void>;
+  revoke(tenant: string, id: string, by: { readonly by: Actor; readonly holder?: string }): Promise<void>;
 }
 
 const dayMs = 86_400_000;

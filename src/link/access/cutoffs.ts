@@ -4,7 +4,7 @@
  */
 import type { Clock } from '../../base/clock.js';
 import { RollcallError } from '../../base/errors.js';
-import type { Audit, By } from '../audit/audit.js';
+import type { Actor, Audit } from '../audit/audit.js';
 import { listTenants, tenantPrefix } from '../../store/keys.js';
 import type { Key, Store } from '../../store/store.js';
 import { decideRecord, putRecord, readRecord } from './records.js';
@@ -16,7 +16,7 @@ export interface Cutoffs {
    * Ends what began before this moment; counts at once, durable when it resolves. Gives the cutoff there is now, which
    * may be a later one. REQUEST_INVALID for a moment to come.
    */
-  raise(tenant: string, before: number, by: By): Promise<number>;
+  raise(tenant: string, before: number, by: Actor): Promise<number>;
 }
 
 interface Cutoff {

@@ -4,14 +4,16 @@
  * who lost the answer and asks again within seconds gets the very same one, without its being stored. Any other second
  * use means that two hold the token: the family ends.
  */
+import { linkParty } from '../../audit-log/party.js';
 import type { Clock } from '../../base/clock.js';
 import { RollcallError } from '../../base/errors.js';
 import type { Log } from '../../base/log.js';
 import type { Random } from '../../base/random.js';
-import type { Actor, Audit, By } from '../audit/audit.js';
+import type { Actor, Audit } from '../audit/audit.js';
 import { listTenants, tenantPrefix } from '../../store/keys.js';
 import type { Change, Key, Store } from '../../store/store.js';
 import { createBoundedMap } from './bounded-map.js';
+import type { FindParty } from './holders.js';
 import { decideRecord, decodeRecord, putRecord, readRecord, type Decision } from './records.js';
 import { createRefreshTokens } from './refresh-tokens.js';
 import { hashSecret, isSameText } from './secret-text.js';
@@ -65,9 +67,9 @@ export interface Families {
    */
   refresh(token: string, origin?: Place, check?: (family: Family) => void): Promise<Refreshed>;
   find(tenant: string, id: string): Promise<Family | undefined>;
-  /** Ends a family by one of its tokens, the current or the one before; gives it if there was one. */
-  endByToken(token: string, by: By): Promise<Family | undefined>;
-  end(tenant: string, id: string, by: By): Promise<void>;
+  /** Its holder ends a family by one of its tokens, the current or the one before; gives it if there was one. */
+  endByToken(token: string, origin: Place): Promise<Family | undefined>;
+  end(tenant: string, id: string, by: Actor): Promise<void>;
   close(): void;
 }
 
@@ -92,11 +94,13 @@ export interface FamiliesOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
+  readonly findParty: FindParty;
   /** 32 random bytes that only the link has. */
   readonly secret: Buffer;
 }
 
-export function createFamilies({ store, audit, clock, random, log, secret }: FamiliesOptions): Families {
+export function createFamilies(options: FamiliesOptions): Families {
+  const { store, audit, clock, random, log, findParty, secret } = options;
   const tokens = createRefreshTokens(secret, random);
   /**
    * When each family's last rotation could be answered: Infinity while that is open. A disk that is slow or fails must
@@ -111,7 +115,7 @@ export function createFamilies({ store, audit, clock, random, log, secret }: Fam
     return home && id !== undefined ? { tenant: home.tenant, id } : undefined;
   }
 
-  const ended = (family: Family, type: string, by: By): Change[] => [
+  const ended = (family: Family, type: string, by: Actor): Change[] => [
     { type: 'delete', key: keyOf(family.tenant, family.id) },
     { type: 'delete', key: homeKeyOf(family.id) },
     audit.auditChange(family.tenant, {
@@ -122,7 +126,12 @@ export function createFamilies({ store, audit, clock, random, log, secret }: Fam
     }),
   ];
 
-  function rotate(family: Family, token: string, origin: Place): Decision<Refreshed> {
+  /** The holder, where they are now: only they have a token of the family. */
+  async function holderAt({ tenant, holder }: Family, origin: Place): Promise<Actor> {
+    return { ...(await findParty(tenant, holder)), ...origin };
+  }
+
+  function rotate(family: Family, token: string, by: Actor): Decision<Refreshed> {
     const successor = tokens.successorOf(family.id, token);
     const rotated: Family = {
       ...family,
@@ -134,7 +143,7 @@ export function createFamilies({ store, audit, clock, random, log, secret }: Fam
     const event = {
       type: 'token.refreshed',
       subject: family.holder,
-      by: { ...origin, name: family.holder },
+      by,
       detail: { session: family.id, rotation: rotated.rotations },
     };
     answeredAt.set(family.id, Infinity);
@@ -144,25 +153,25 @@ export function createFamilies({ store, audit, clock, random, log, secret }: Fam
     };
   }
 
-  function decide(
+  async function decide(
     family: Family,
     use: Use & { check(family: Family): void },
     origin: Place,
-  ): Decision<Refreshed> {
+  ): Promise<Decision<Refreshed>> {
     const kind = judge(family, { ...use, answeredAt: answeredAt.get(family.id) ?? 0 }, clock.now());
     if (kind === 'current' || kind === 'retry') use.check(family);
-    if (kind === 'current') return rotate(family, use.token, origin);
+    if (kind === 'current') return rotate(family, use.token, await holderAt(family, origin));
     if (kind === 'retry') {
       const token = tokens.successorOf(family.id, use.token);
       return { changes: [], result: { outcome: 'repeated', family, token } };
     }
     return kind === 'over'
       ? {
-          changes: ended(family, 'session.expired', { ...origin, name: 'link' }),
+          changes: ended(family, 'session.expired', { ...linkParty, ...origin }),
           result: { outcome: 'unknown' },
         }
       : {
-          changes: ended(family, 'token.refresh-reused', { ...origin, name: 'link' }),
+          changes: ended(family, 'token.refresh-reused', { ...linkParty, ...origin }),
           result: { outcome: 'reused', family },
         };
   }
@@ -182,7 +191,7 @@ export function createFamilies({ store, audit, clock, random, log, secret }: Fam
 
   function forget(key: Key): Promise<void> {
     return decideRecord<Family, undefined>(store, key, family => ({
-      changes: family && isOver(family, clock.now()) ? ended(family, 'session.expired', 'link') : [],
+      changes: family && isOver(family, clock.now()) ? ended(family, 'session.expired', linkParty) : [],
       result: undefined,
     }));
   }
@@ -228,14 +237,15 @@ export function createFamilies({ store, audit, clock, random, log, secret }: Fam
       const family = await readRecord<Family>(store, keyOf(tenant, id));
       return family && !isOver(family, clock.now()) ? family : undefined;
     },
-    async endByToken(token, by) {
+    async endByToken(token, origin) {
       const home = await homeOf(token);
       if (!home) return undefined;
-      return decideRecord<Family, Family | undefined>(store, keyOf(home.tenant, home.id), family => {
+      return decideRecord<Family, Family | undefined>(store, keyOf(home.tenant, home.id), async family => {
         const presented = hashSecret(token);
         const isOfIt =
           family && [family.current, family.previous ?? ''].some(each => isSameText(presented, each));
         if (!family || !isOfIt) return { changes: [], result: undefined };
+        const by = await holderAt(family, origin);
         return { changes: ended(family, 'session.ended', by), result: family };
       });
     },

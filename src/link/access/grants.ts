@@ -85,7 +85,7 @@ export function createGrants(options: GrantOptions): GrantTokens {
     const createdAt = Math.max(clock.now(), user.validAfter);
     const { signed, refreshToken } = await sessionTokens.begin(
       { tenant: user.tenant, holder, roles, scope, createdAt },
-      { type: 'login', subject: holder, by: actorFrom(name, origin), detail },
+      { type: 'login', subject: holder, by: actorFrom({ kind: 'user', id: holder, name }, origin), detail },
     );
     return answer(signed, refreshToken, scope);
   }
@@ -144,7 +144,7 @@ export function createGrants(options: GrantOptions): GrantTokens {
       audit.auditChange(tenant, {
         type: 'token.granted',
         subject: id,
-        by: actorFrom(name, origin),
+        by: actorFrom({ kind: 'service', id, name }, origin),
         detail,
       }),
     ]);

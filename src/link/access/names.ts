@@ -11,6 +11,19 @@ export function parseAccessName(name: string, what: string): string {
   });
 }
 
+/** What `by` of an audit event, or a reader of the log, takes for something else than an account. In lower case. */
+const reservedNames: readonly string[] = [
+  ...['link', 'system', 'rollcall', 'root', 'setup', 'holder', 'anonymous', 'unknown', 'nobody', 'everyone'],
+  ...['user', 'service', 'node'],
+];
+
+/** As `parseAccessName`, for a new user, service or tenant: the name must not mean something else in the audit log. */
+export function parseNewName(name: string, what: string): string {
+  parseAccessName(name, what);
+  if (!reservedNames.includes(name.toLowerCase())) return name;
+  throw new RollcallError('REQUEST_INVALID', `${name} is a reserved name`, { hint: 'choose another name' });
+}
+
 /** Anything else names nothing, and need not be looked for. */
 export function isAccessName(text: string): boolean {
   return namePattern.test(text);

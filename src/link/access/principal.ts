@@ -2,6 +2,7 @@
  * Who asks, once authenticated. Made by access alone, from a token and what the store says of its holder now; every
  * decision above goes by this, never by a field of the request.
  */
+import type { Party } from '../../audit-log/party.js';
 import { RollcallError } from '../../base/errors.js';
 import type { Actor } from '../audit/audit.js';
 import type { Permission } from './permissions.js';
@@ -38,12 +39,12 @@ export interface Origin {
 }
 
 /** Who does what a request asks for, as the audit tells it. */
-export function actorOf({ name, origin }: Principal): Actor {
-  return actorFrom(name, origin);
+export function actorOf(principal: Principal): Actor {
+  return actorFrom(principal, principal.origin);
 }
 
-export function actorFrom(name: string, { address, requestId }: Origin): Actor {
-  return { name, address, requestId };
+export function actorFrom({ kind, id, name }: Party, { address, requestId }: Origin): Actor {
+  return { kind, id, name, address, requestId };
 }
 
 /** How a principal is written down as the owner of something: names of users stand alone. */

@@ -5,7 +5,7 @@
 import { RollcallError } from '../../base/errors.js';
 import { visibleText } from '../../base/visible-text.js';
 import { defaultTenant } from '../../protocol/limits.js';
-import type { Audit, By } from '../audit/audit.js';
+import type { Actor, Audit } from '../audit/audit.js';
 import { tenantPrefix } from '../../store/keys.js';
 import type { Store } from '../../store/store.js';
 import { isAccessName, notFound, parseAccessName, requireFew } from './names.js';
@@ -24,8 +24,8 @@ export interface Roles {
   /** Built-in ones first. */
   list(tenant: string): Promise<Role[]>;
   /** Makes a role or changes it; REQUEST_INVALID for a built-in one or a permission that is not one. */
-  define(tenant: string, role: { name: string; permissions: readonly string[] }, by: By): Promise<Role>;
-  remove(tenant: string, name: string, by: By): Promise<void>;
+  define(tenant: string, role: { name: string; permissions: readonly string[] }, by: Actor): Promise<Role>;
+  remove(tenant: string, name: string, by: Actor): Promise<void>;
   /** What these roles allow together; a role that is not there allows nothing. */
   permissionsOf(tenant: string, names: readonly string[]): Promise<ReadonlySet<Permission>>;
   /** Throws REQUEST_INVALID naming the roles that are not there, or for more than anybody needs. */

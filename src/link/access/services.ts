@@ -6,10 +6,10 @@ import { timingSafeEqual } from 'node:crypto';
 import type { AuditDetail } from '../../audit-log/entry.js';
 import type { Clock } from '../../base/clock.js';
 import type { Random } from '../../base/random.js';
-import type { Audit, By } from '../audit/audit.js';
+import type { Actor, Audit } from '../audit/audit.js';
 import { tenantPrefix } from '../../store/keys.js';
 import type { Key, Store } from '../../store/store.js';
-import { isAccessName, nameTaken, notFound, parseAccessName } from './names.js';
+import { isAccessName, nameTaken, notFound, parseNewName } from './names.js';
 import { decideRecord, listRecords, putRecord, readRecord } from './records.js';
 import type { Roles } from './roles.js';
 import { hashSecret } from './secret-text.js';
@@ -41,14 +41,14 @@ export interface Service extends ServiceSetting {
 }
 
 export interface Services {
-  create(tenant: string, name: string, settings: ServiceSettings, by: By): Promise<Service>;
+  create(tenant: string, name: string, settings: ServiceSettings, by: Actor): Promise<Service>;
   /** Gives a new secret, told this once; an older one but the last is dropped. */
-  addSecret(tenant: string, id: string, by: By): Promise<{ service: Service; secret: string }>;
+  addSecret(tenant: string, id: string, by: Actor): Promise<{ service: Service; secret: string }>;
   change(
     tenant: string,
     id: string,
     settings: ServiceSettings & { readonly endTokens?: boolean },
-    by: By,
+    by: Actor,
   ): Promise<Service>;
   find(tenant: string, id: string): Promise<Service | undefined>;
   /** By its id alone, whatever its tenant: the way a service comes in. */
@@ -81,7 +81,7 @@ export function createServices({ store, audit, clock, random, roles }: ServicesO
   const update = (
     tenant: string,
     id: string,
-    event: { type: string; by: By; detail?: AuditDetail },
+    event: { type: string; by: Actor; detail?: AuditDetail },
     change: (service: Service) => Service,
   ): Promise<Service> =>
     decideRecord<Service, Service>(store, keyOf(tenant, id), before => {
@@ -105,7 +105,7 @@ export function createServices({ store, audit, clock, random, roles }: ServicesO
   return {
     async create(tenant, name, wanted, by) {
       const settings = pickServiceSettings(wanted);
-      parseAccessName(name, 'service name');
+      parseNewName(name, 'service name');
       await checkSettings(tenant, settings);
       const id = `service:${random(16).toString('hex')}`;
       const service: Service = { ...emptyService, createdAt: clock.now(), ...settings, id, tenant, name };

@@ -4,6 +4,7 @@
  */
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setupParty } from '../../audit-log/party.js';
 import { RollcallError } from '../../base/errors.js';
 import type { Random } from '../../base/random.js';
 import { readSecretFile, unlessMissing, writeWholeFile } from '../../base/secret-file.js';
@@ -66,7 +67,7 @@ export async function openSetup({ folder, random, users, passwords }: SetupOptio
         if (code === undefined || !isSameText(normal(given.slice(0, 100)), code) || (await isDone()))
           throw refused();
         const passwordHash = await passwords.hash(password);
-        const reason = { type: 'setup.completed', by: actorFrom(name, origin) };
+        const reason = { type: 'setup.completed', by: actorFrom(setupParty, origin) };
         const user = await users.create(defaultTenant, { name, roles: ['admin'], passwordHash }, reason);
         code = undefined;
         await rm(path, { force: true });

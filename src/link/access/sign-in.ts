@@ -38,7 +38,7 @@ export function createSignIn({ users, passwords, attempt, clock }: SignInOptions
       user.tenant,
       user.id,
       now => ({ ...rehashed, ...usedFactor(now, code, clock.now()) }),
-      { type: 'login.factor-used', by: actorFrom(user.name, origin) },
+      { type: 'login.factor-used', by: actorFrom({ ...user, kind: 'user' }, origin) },
     );
   }
 

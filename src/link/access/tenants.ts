@@ -4,9 +4,9 @@
  */
 import type { Clock } from '../../base/clock.js';
 import { defaultTenant } from '../../protocol/limits.js';
-import type { Audit, By } from '../audit/audit.js';
+import type { Actor, Audit } from '../audit/audit.js';
 import type { Key, Store } from '../../store/store.js';
-import { isAccessName, nameTaken, parseAccessName } from './names.js';
+import { isAccessName, nameTaken, parseNewName } from './names.js';
 import { decideRecord, listRecords, putRecord, readRecord } from './records.js';
 
 export interface Tenant {
@@ -15,7 +15,7 @@ export interface Tenant {
 }
 
 export interface Tenants {
-  create(name: string, by: By): Promise<Tenant>;
+  create(name: string, by: Actor): Promise<Tenant>;
   exists(name: string): Promise<boolean>;
   list(): Promise<Tenant[]>;
 }
@@ -33,7 +33,7 @@ export interface TenantsOptions {
 export function createTenants({ store, audit, clock }: TenantsOptions): Tenants {
   return {
     create(name, by) {
-      parseAccessName(name, 'tenant name');
+      parseNewName(name, 'tenant name');
       const tenant = { name, createdAt: clock.now() };
       return decideRecord<Tenant, Tenant>(store, keyOf(name), before => {
         if (before || name.toLowerCase() === defaultTenant) throw nameTaken('tenant', name);

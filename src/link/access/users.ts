@@ -7,10 +7,10 @@ import type { AuditDetail } from '../../audit-log/entry.js';
 import type { Clock } from '../../base/clock.js';
 import { RollcallError } from '../../base/errors.js';
 import type { Random } from '../../base/random.js';
-import type { Audit, By } from '../audit/audit.js';
+import type { Actor, Audit } from '../audit/audit.js';
 import { tenantPrefix } from '../../store/keys.js';
 import type { Change, Expectation, Key, Store } from '../../store/store.js';
-import { isAccessName, nameTaken, notFound, parseAccessName } from './names.js';
+import { isAccessName, nameTaken, notFound, parseNewName } from './names.js';
 import { decideRecord, decodeRecord, listRecords, putRecord, readRecord } from './records.js';
 import type { Roles } from './roles.js';
 
@@ -56,7 +56,7 @@ export interface UserChange {
 /** What the audit log says of a change. */
 export interface Reason {
   readonly type: string;
-  readonly by: By;
+  readonly by: Actor;
   readonly detail?: AuditDetail;
 }
 
@@ -128,7 +128,7 @@ export function createUsers({ store, audit, clock, random, roles }: UsersOptions
 
   return {
     async create(tenant, { name, roles: names, passwordHash }, { type, by, detail }) {
-      parseAccessName(name, 'user name');
+      parseNewName(name, 'user name');
       await roles.requireAll(tenant, names);
       const user: User = {
         id: `user:${random(16).toString('hex')}`,

@@ -13,27 +13,24 @@ import {
   type AuditOutcome,
   type AuditValue,
 } from '../../audit-log/entry.js';
+import type { Party } from '../../audit-log/party.js';
 import type { Clock } from '../../base/clock.js';
 import type { Change, Value } from '../../store/store.js';
 import { cleanText } from './clean-text.js';
 import { decodeEntry, logOf } from './stored-log.js';
 
-/** Who did something, and where the request came from. */
-export interface Actor {
-  readonly name: string;
+/** Who did something, and where the request came from; the link and a deed without a request have no origin. */
+export interface Actor extends Party {
   readonly address?: string | undefined;
   readonly requestId?: string | undefined;
 }
-
-/** A name alone is that of the link, of a node, or of a deed without a request. */
-export type By = string | Actor;
 
 export interface AuditEvent {
   /** `node.registered`. */
   readonly type: string;
   /** What it is about, a node id for instance. */
   readonly subject?: string | undefined;
-  readonly by: By;
+  readonly by: Actor;
   /** Done unless told. */
   readonly outcome?: AuditOutcome | undefined;
   readonly detail?: AuditDetail | undefined;
@@ -69,7 +66,7 @@ function cleanDetail(detail: AuditDetail): AuditDetail {
 
 /** What is not known, and an outcome that goes without saying, is left out. */
 function cleanOrigin({ by, outcome = 'done' }: AuditEvent) {
-  const { address = '', requestId = '' } = typeof by === 'string' ? {} : by;
+  const { address = '', requestId = '' } = by;
   return {
     ...(address !== '' && { address: cleanText(address) }),
     ...(requestId !== '' && { requestId: cleanText(requestId) }),
@@ -77,8 +74,8 @@ function cleanOrigin({ by, outcome = 'done' }: AuditEvent) {
   };
 }
 
-function nameOf(by: By): string {
-  return typeof by === 'string' ? by : by.name;
+function cleanParty({ kind, id, name }: Party): Party {
+  return { kind, id: cleanText(id), name: cleanText(name) };
 }
 
 export function createAudit({ clock }: { readonly clock: Clock }): Audit {
@@ -88,7 +85,7 @@ export function createAudit({ clock }: { readonly clock: Clock }): Audit {
         at: clock.now(),
         type: cleanText(event.type),
         subject: cleanText(event.subject ?? ''),
-        by: cleanText(nameOf(event.by)),
+        by: cleanParty(event.by),
         ...cleanOrigin(event),
         detail: cleanDetail(event.detail ?? {}),
       };

@@ -3,6 +3,7 @@
  * bounded number of entries, so a filter that fits nothing costs many short pages and never one long one.
  */
 import type { AuditEntry } from '../../audit-log/entry.js';
+import { isParty } from '../../audit-log/party.js';
 import { RollcallError } from '../../base/errors.js';
 import { padded } from '../../store/keys.js';
 import type { Store } from '../../store/store.js';
@@ -38,6 +39,7 @@ export interface EventPageQuery {
   /** `node.` for all of its kind. */
   readonly typePrefix?: string | undefined;
   readonly subject?: string | undefined;
+  /** A name, an id, or `user:alice`. */
   readonly by?: string | undefined;
   /** Not before this moment, milliseconds since 1970. */
   readonly since?: number | undefined;
@@ -111,7 +113,7 @@ function fits(entry: AuditEntry, { typePrefix = '', subject, by, since, until }:
   return (
     entry.type.startsWith(typePrefix) &&
     (subject === undefined || entry.subject === subject) &&
-    (by === undefined || entry.by === by) &&
+    (by === undefined || isParty(entry.by, by)) &&
     (since === undefined || entry.at >= since) &&
     (until === undefined || entry.at < until)
   );

@@ -4,6 +4,7 @@
  * proved nothing are counted together; one who is known and asked for what it may not do has an event of its own, in
  * the log of its tenant.
  */
+import { anonymousParty, linkParty, type Party } from '../../audit-log/party.js';
 import type { Clock } from '../../base/clock.js';
 import type { Log } from '../../base/log.js';
 import type { Store } from '../../store/store.js';
@@ -15,9 +16,8 @@ const maxReasons = 32;
 /** What is counted together once there are too many. */
 const rest = 'other';
 
-export interface Known {
+export interface Known extends Party {
   readonly tenant: string;
-  readonly name: string;
 }
 
 export interface RefusalCounter {
@@ -51,12 +51,12 @@ function bounded<T>(map: ReadonlyMap<string, T>, key: string, most: number): str
 }
 
 function add(counts: Counts, reason: string, times: number, address: string, who?: Known): void {
-  const ownKey = who ? `${who.tenant} ${who.name} ${address}` : address;
+  const ownKey = who ? `${who.tenant} ${who.id} ${address}` : address;
   const hasPlace = counts.has(ownKey) || counts.size < maxAddresses;
   // Those without a place are counted together, still in the log of their tenant.
   const place = hasPlace
     ? { address, who }
-    : { address: rest, who: who && { tenant: who.tenant, name: rest } };
+    : { address: rest, who: who && { ...anonymousParty, tenant: who.tenant, name: rest } };
   const key = hasPlace ? ownKey : `${place.who?.tenant ?? ''} ${rest}`;
   const { reasons } = counts.get(key) ?? { reasons: new Map<string, number>() };
   counts.set(key, { ...place, reasons });
@@ -90,10 +90,10 @@ export function createRefusalCounter(options: RefusalOptions): RefusalCounter {
           ? {
               type: 'request.refused',
               subject: who.name,
-              by: { name: who.name, address },
+              by: { ...who, address },
               outcome: 'refused',
             }
-          : { type: 'peer.refused', subject: address, by: 'link' }),
+          : { type: 'peer.refused', subject: address, by: linkParty }),
         detail: Object.fromEntries(reasons),
       }),
     );

@@ -1,6 +1,6 @@
 /** The words of the state machine (status.ts): what happens to a node, and what comes of it. */
 import type { RollcallError } from '../../base/errors.js';
-import type { AuditEvent, By } from '../audit/audit.js';
+import type { Actor, AuditEvent } from '../audit/audit.js';
 import { cleanText } from '../audit/clean-text.js';
 import type { CertificateReference, HistoryEntry, NodeRecord } from './node-record.js';
 
@@ -33,7 +33,7 @@ export type NodeEvent =
       readonly reason: string;
       readonly detail: string;
     }
-  | { readonly type: 'revoked'; readonly at: number; readonly by: By; readonly comment: string }
+  | { readonly type: 'revoked'; readonly at: number; readonly by: Actor; readonly comment: string }
   | { readonly type: 'link-restarted'; readonly at: number };
 
 export interface Changed {

@@ -4,7 +4,7 @@ import { isRollcallError, RollcallError } from '../../base/errors.js';
 import type { Random } from '../../base/random.js';
 import { randomNodeId } from '../../identity/node-id.js';
 import type { PublicKey } from '../../identity/public-key.js';
-import type { Audit, By } from '../audit/audit.js';
+import type { Actor, Audit } from '../audit/audit.js';
 import { defaultTenant } from '../../protocol/limits.js';
 import type { Change, Expectation, Store, Value } from '../../store/store.js';
 import { checkLabels, checkName } from './labels.js';
@@ -24,7 +24,7 @@ export interface RegistrationRequest {
   /** Whose node it is; empty for nobody's. */
   readonly owner?: string | undefined;
   /** Who asked, as the audit shows it. */
-  readonly by: By;
+  readonly by: Actor;
 }
 
 export interface RegistrationOptions {

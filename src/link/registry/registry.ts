@@ -9,7 +9,7 @@ import type { Log } from '../../base/log.js';
 import type { Random } from '../../base/random.js';
 import { defaultTenant } from '../../protocol/limits.js';
 import { findNodeId } from '../../identity/node-id.js';
-import type { Audit, By } from '../audit/audit.js';
+import type { Actor, Audit } from '../audit/audit.js';
 import { cleanText } from '../audit/clean-text.js';
 import { allTenants, listTenants, tenantPrefix } from '../../store/keys.js';
 import type { StopWatching, Store } from '../../store/store.js';
@@ -103,7 +103,7 @@ export interface Registry {
   revokeNode(
     tenant: string,
     id: bigint,
-    by: { readonly by: By; readonly comment: string },
+    by: { readonly by: Actor; readonly comment: string },
   ): Promise<NodeRecord>;
   /** Commits a certificate as the node's next before anybody sees it. NODE_REVOKED, NODE_PENDING, NODE_QUARANTINED. */
   issueCertificate(tenant: string, id: bigint, claim: IssueClaim, issue: Issue): Promise<NodeRecord>;

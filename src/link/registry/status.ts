@@ -6,8 +6,9 @@
  *   pending and quarantined nodes get no certificate and no session.
  */
 import type { AuditDetail } from '../../audit-log/entry.js';
+import { linkParty, nodeParty } from '../../audit-log/party.js';
 import { RollcallError } from '../../base/errors.js';
-import type { AuditEvent, By } from '../audit/audit.js';
+import type { Actor, AuditEvent } from '../audit/audit.js';
 import { cleanText } from '../audit/clean-text.js';
 import {
   addChange,
@@ -48,7 +49,7 @@ export type Registration = Pick<
 >;
 
 /** The beginning of a node. */
-export function registeredNode(registration: Registration, by: By): Changed {
+export function registeredNode(registration: Registration, by: Actor): Changed {
   const record: NodeRecord = {
     ...registration,
     status: 'created',
@@ -99,11 +100,11 @@ function decideIssued(record: NodeRecord, event: EventOf<'issued'>): Decision {
     ...(hasForgotten && { note: 'generation-unknown' }),
   };
   const subject = `${record.id}`;
-  const by = `node ${record.id}`;
+  const by = nodeParty(record);
   const audit: AuditEvent[] = [{ type: 'node.enrolled', subject, by, detail: enrolled }];
   if (isCloneSuspected(record, rememberedGeneration)) {
     const known = { confirmed: `${record.confirmedGeneration}`, issued: `${record.issuedGeneration}` };
-    audit.push({ type: 'node.clone-suspected', subject, by: 'link', detail: { ...said, ...known } });
+    audit.push({ type: 'node.clone-suspected', subject, by: linkParty, detail: { ...said, ...known } });
   }
   const next = { ...record, next: certificate, issuedGeneration: generation, version: record.version + 1 };
   return { outcome: 'changed', record: next, audit };
@@ -139,7 +140,7 @@ function acceptSession(record: NodeRecord, event: EventOf<'connected'>): Changed
   const { at, session, takeover } = event;
   const address = cleanText(event.address, 128);
   const agentVersion = cleanText(event.agentVersion, 128);
-  const by = `node ${record.id}`;
+  const by = nodeParty(record);
   const seen = { session, address, agentVersion };
   const detail = { address, agentVersion };
   if (record.status !== 'online') {
@@ -185,7 +186,7 @@ function decideClosed(record: NodeRecord, event: EventOf<'closed'>): Decision {
     reason,
     detail,
     changes: { status: 'offline', sinceAt: at },
-    audit: { type: 'node.closed', by: 'link', detail: { reason, ...(detail !== '' && { detail }) } },
+    audit: { type: 'node.closed', by: linkParty, detail: { reason, ...(detail !== '' && { detail }) } },
   });
 }
 
@@ -197,7 +198,7 @@ function decideRestarted(record: NodeRecord, event: EventOf<'link-restarted'>): 
     at,
     reason: 'link restarted',
     changes: { status: 'offline', sinceAt: at },
-    audit: { type: 'node.link-restarted', by: 'link' },
+    audit: { type: 'node.link-restarted', by: linkParty },
   });
 }
 

@@ -4,6 +4,7 @@
  * or not its own is answered by a cancellation, which tells nothing.
  */
 import { isMessageErrorCode, messageErrorBytes, type MessageErrorCode } from '../../app/message-error.js';
+import { nodeParty } from '../../audit-log/party.js';
 import { RollcallError } from '../../base/errors.js';
 import type { Clock } from '../../base/clock.js';
 import type { Log } from '../../base/log.js';
@@ -85,7 +86,7 @@ export function createNodeMail(options: NodeMailOptions): NodeMail {
       { run: `${reply.run}`, message: `${reply.message}`, nodeId: `${nodeId}`, reason },
       'a reply was refused',
     );
-    refusals.count(peer.remoteAddress, reason, { tenant, name: `node:${nodeId}` });
+    refusals.count(peer.remoteAddress, reason, { tenant, ...nodeParty({ id: nodeId, name: '' }) });
   }
 
   async function takeReply(session: Session, reply: Said<'reply'>): Promise<void> {

@@ -2,6 +2,7 @@
  * A run that is not over: its record, its messages, its log, and the server half while that is connected. Every change of
  * the record is one commit with what it tells; changes take turns. However it ends, it ends once.
  */
+import { linkParty } from '../../audit-log/party.js';
 import type { FrameConnection } from '../../app-host/frames.js';
 import type { Hosting, RunnerExit } from '../../app-host/hosting.js';
 import { hashToken } from '../../app-host/token-hash.js';
@@ -13,7 +14,7 @@ import { createTurns } from '../../base/turns.js';
 import type { MessageErrorCode } from '../../app/message-error.js';
 import type { ObjectRoom, ObjectStore } from '../../objects/object-store.js';
 import type { Change, Store } from '../../store/store.js';
-import type { Audit, By } from '../audit/audit.js';
+import type { Actor, Audit } from '../audit/audit.js';
 import type { Mailboxes, MailRun } from './mailboxes.js';
 import type { FindNodes } from './node-finder.js';
 import { untilStored } from './passing-failure.js';
@@ -41,7 +42,7 @@ export interface OpenRun {
   /** Awaits the server half that was started before this link was. */
   resume(hosting: Hosting): void;
   /** Asks the server half to end, waits a little, and records it; the promise of whatever ends it first. */
-  stop(by: By, who: string): Promise<void>;
+  stop(by: Actor, who: string): Promise<void>;
   end(ending: Ending): Promise<void>;
   progress(number: number, node: bigint, fraction: number, note: string): void;
   /** A node is not what it was. */
@@ -57,7 +58,7 @@ export interface Ending {
   readonly outcome: RunOutcomeName;
   readonly reason: string;
   readonly result?: string;
-  readonly by: By;
+  readonly by: Actor;
 }
 
 export interface OpenRunOptions {
@@ -102,7 +103,7 @@ export async function openRun(
   let ending: Promise<void> | undefined;
   let tellEnded: (ending: Promise<void>) => void = () => undefined;
   const ended = new Promise<void>(resolve => (tellEnded = resolve));
-  let stopping: { readonly by: By; readonly who: string } | undefined;
+  let stopping: { readonly by: Actor; readonly who: string } | undefined;
 
   const mailRun: MailRun = {
     id,
@@ -247,8 +248,8 @@ export async function openRun(
         onEnd: outcome =>
           void end(
             'result' in outcome
-              ? { outcome: 'completed', reason: 'completed', result: outcome.result, by: 'link' }
-              : { outcome: 'failed', reason: outcome.failure, by: 'link' },
+              ? { outcome: 'completed', reason: 'completed', result: outcome.result, by: linkParty }
+              : { outcome: 'failed', reason: outcome.failure, by: linkParty },
           ),
       });
       half = mine;
@@ -265,7 +266,7 @@ export async function openRun(
       exited();
       awaited?.cancel();
       half = undefined;
-      if (!ending) void end({ outcome: 'failed', reason: exitReason(exit), by: 'link' });
+      if (!ending) void end({ outcome: 'failed', reason: exitReason(exit), by: linkParty });
     },
   };
   /** For what the run would wait for ever. */
@@ -274,7 +275,7 @@ export async function openRun(
   function awaitFor(ms: number, reason: string): void {
     awaited?.cancel();
     if (ending) return;
-    awaited = clock.after(ms, () => void end({ outcome: 'failed', reason, by: 'link' }));
+    awaited = clock.after(ms, () => void end({ outcome: 'failed', reason, by: linkParty }));
   }
   const awaitReturn = (reason: string): void => awaitFor(returnWithinMs, reason);
   const awaitBeginning = (): void =>
@@ -336,7 +337,7 @@ export async function openRun(
       const { status, runningAt } = stored;
       if (ending || status !== 'running' || now - runningAt <= options.mostRunMs) return;
       const reason = `it ran for longer than a run may (${Math.round(options.mostRunMs / 60_000)} minutes)`;
-      void end({ outcome: 'failed', reason, by: 'link' });
+      void end({ outcome: 'failed', reason, by: linkParty });
     },
     async leave() {
       awaited?.cancel();

@@ -2,6 +2,7 @@
  * Which runs begin, and when: those of a tenant as they came, as many at once as may, once there is somebody to host them.
  * Where apps are children of the link, those of one tenant alone.
  */
+import { linkParty } from '../../audit-log/party.js';
 import type { Hosting, Isolation } from '../../app-host/hosting.js';
 import { RollcallError, toRollcallError } from '../../base/errors.js';
 import type { OpenRun } from './open-run.js';
@@ -64,7 +65,7 @@ export function createRunLauncher(options: RunLauncherOptions): RunLauncher {
       await requireAlone();
       await run.launch(hosting);
     } catch (error) {
-      await run.end({ outcome: 'failed', reason: toRollcallError(error).message, by: 'link' });
+      await run.end({ outcome: 'failed', reason: toRollcallError(error).message, by: linkParty });
     }
   }
 

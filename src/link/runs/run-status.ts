@@ -2,7 +2,7 @@
  * The state machine of a run, pure: pending → starting → running → finished (completed, failed, stopped). What is
  * finished stays as it is, whatever comes later.
  */
-import type { AuditEvent, By } from '../audit/audit.js';
+import type { Actor, AuditEvent } from '../audit/audit.js';
 import type { RunOutcomeName, RunRecord } from './run-record.js';
 
 export type RunEvent =
@@ -23,7 +23,7 @@ export type RunEvent =
       readonly outcome: RunOutcomeName;
       readonly reason: string;
       readonly result?: string;
-      readonly by: By;
+      readonly by: Actor;
     };
 
 export interface RunDecision {

@@ -3,6 +3,7 @@
  * before it is answered for; one that the link finds open when it starts goes on where its server half lives on, and ends as
  * failed where that died with the link. None stays "running" that is not.
  */
+import { linkParty } from '../../audit-log/party.js';
 import type { MessageErrorCode } from '../../app/message-error.js';
 import { isRollcallError, RollcallError } from '../../base/errors.js';
 import type { Clock } from '../../base/clock.js';
@@ -272,7 +273,7 @@ export function createRuns(options: RunsOptions): OpenRuns {
       await damaged.end({
         outcome: 'failed',
         reason: 'the link cannot read its messages any more',
-        by: 'link',
+        by: linkParty,
       });
       return undefined;
     });
@@ -282,7 +283,7 @@ export function createRuns(options: RunsOptions): OpenRuns {
       launcher.add(run);
     } else if (!launcher.resume(run)) {
       const reason = 'the link was restarted, and its server half ran as a child of it';
-      await run.end({ outcome: 'failed', reason, by: 'link' });
+      await run.end({ outcome: 'failed', reason, by: linkParty });
     }
   }
 
@@ -354,7 +355,10 @@ export function createRuns(options: RunsOptions): OpenRuns {
     if (status !== 'pending' && hostedBy === 'subprocess') {
       // On a disk that is full the next link records it.
       const late = new Promise<void>(resolve => void clock.after(closeWithinMs, resolve));
-      await Promise.race([run.end({ outcome: 'failed', reason: 'the link was stopped', by: 'link' }), late]);
+      await Promise.race([
+        run.end({ outcome: 'failed', reason: 'the link was stopped', by: linkParty }),
+        late,
+      ]);
     }
     await run.leave();
   }

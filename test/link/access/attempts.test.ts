@@ -12,6 +12,7 @@ import { createUsers } from '../../../src/link/access/users.js';
 import { createAudit } from '../../../src/link/audit/audit.js';
 import { createMemoryStore } from '../../../src/store/memory.js';
 import { createManualClock } from '../../harness/manual-clock.js';
+import { userParty } from '../../harness/parties.js';
 
 const address = '192.0.2.1';
 
@@ -80,7 +81,7 @@ void t.test('a wrong old password is a wrong guess, though its user is logged in
   const user = await users.create(
     'default',
     { name: 'Ann', roles: ['viewer'], passwordHash: await passwords.hash(right) },
-    { type: 'user.created', by: 'test' },
+    { type: 'user.created', by: userParty('test') },
   );
   const origin = { address, requestId: '1', userAgent: '' };
   const principal: Principal = {

@@ -11,6 +11,7 @@ import { listEvents } from '../../../src/link/audit/events.js';
 import { createMemoryStore } from '../../../src/store/memory.js';
 import { createPowerCutStore } from '../../../src/store/power-cut.js';
 import { createManualClock } from '../../harness/manual-clock.js';
+import { userParty } from '../../harness/parties.js';
 
 interface Line {
   readonly fields: Record<string, unknown>;
@@ -156,7 +157,7 @@ void t.test(
     const store = createMemoryStore();
     const tenants = createTenants({ store, audit: createAudit({ clock }), clock });
     test.ok(await tenants.exists('default'));
-    await tenants.create('Ward-7', 'admin');
+    await tenants.create('Ward-7', userParty('admin'));
     test.ok(await tenants.exists('Ward-7'));
     for (const name of [
       'ward-7',
@@ -169,16 +170,20 @@ void t.test(
     ])
       test.notOk(await tenants.exists(name), `there is no tenant ${name}`);
     for (const name of ['default', 'DEFAULT', 'Ward-7', 'wARD-7'])
-      await test.rejects(tenants.create(name, 'admin'), { code: 'NAME_TAKEN' }, name);
+      await test.rejects(tenants.create(name, userParty('admin')), { code: 'NAME_TAKEN' }, name);
     for (const name of ['', '..', '-rf', '../../etc', 'a/b', 'a\nb', 'x'.repeat(64), '__proto__'])
-      await test.rejects(async () => tenants.create(name, 'admin'), { code: 'REQUEST_INVALID' }, name);
-    await tenants.create('constructor', 'admin');
+      await test.rejects(
+        async () => tenants.create(name, userParty('admin')),
+        { code: 'REQUEST_INVALID' },
+        name,
+      );
+    await tenants.create('constructor', userParty('admin'));
     test.same(
       (await tenants.list()).map(({ name }) => name),
       ['default', 'constructor', 'Ward-7'],
     );
     test.match(await listEvents(store, 'default', { limit: 10 }), [
-      { type: 'tenant.created', subject: 'Ward-7', by: 'admin' },
+      { type: 'tenant.created', subject: 'Ward-7', by: { name: 'admin' } },
       { type: 'tenant.created', subject: 'constructor' },
     ]);
   },

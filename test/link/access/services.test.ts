@@ -9,6 +9,7 @@ import { createAudit } from '../../../src/link/audit/audit.js';
 import { listEvents } from '../../../src/link/audit/events.js';
 import { createMemoryStore } from '../../../src/store/memory.js';
 import { createManualClock } from '../../harness/manual-clock.js';
+import { userParty } from '../../harness/parties.js';
 
 function start() {
   const store = createMemoryStore();
@@ -17,7 +18,7 @@ function start() {
   const roles = createRoles({ store, audit });
   const services = createServices({ store, audit, clock, random: systemRandom, roles });
   const create = (name: string, settings: ServiceSettings = {}) =>
-    services.create('default', name, settings, 'user:0');
+    services.create('default', name, settings, userParty('user:0'));
   const everything = async () => {
     const entries = await store.list({ prefix: '' });
     return entries.map(({ key, value }) => `${key} ${Buffer.from(value).toString()}`).join('\n');
@@ -64,13 +65,17 @@ void t.test('settings that are not fit to be are refused when made and when chan
   for (const settings of unfit) {
     const text = JSON.stringify(settings).slice(0, 60);
     await test.rejects(create('unfit', settings), { code: 'REQUEST_INVALID' }, text);
-    await test.rejects(services.change('default', id, settings, 'x'), { code: 'REQUEST_INVALID' }, text);
+    await test.rejects(
+      services.change('default', id, settings, userParty('x')),
+      { code: 'REQUEST_INVALID' },
+      text,
+    );
   }
   const told = await create('unfit', { publicKeys: [privatePem] }).catch((error: unknown) => error);
   test.match(told, { message: 'that is no public key in PEM' }, 'which shows nothing of a private key');
   const fit = { tokenLifetimeMs: 60_000, certificates: ['a'.repeat(43)], publicKeys: [publicPem()] };
-  test.match(await services.change('default', id, fit, 'x'), fit);
-  test.match(await services.change('default', id, { tokenLifetimeMs: 3_600_000 }, 'x'), {
+  test.match(await services.change('default', id, fit, userParty('x')), fit);
+  test.match(await services.change('default', id, { tokenLifetimeMs: 3_600_000 }, userParty('x')), {
     ...fit,
     tokenLifetimeMs: 3_600_000,
   });
@@ -92,9 +97,9 @@ void t.test(
     const made = await create('plain', evil);
     test.match(made, { tenant: 'default', name: 'plain', secrets: [], validAfter: 0, enabled: true });
     test.equal(made.createdAt, 1_700_000_000_000);
-    test.same(await services.change('default', made.id, evil, 'x'), made);
+    test.same(await services.change('default', made.id, evil, userParty('x')), made);
     const undefinedRoles = { roles: undefined } as unknown as ServiceSettings;
-    test.same((await services.change('default', made.id, undefinedRoles, 'x')).roles, []);
+    test.same((await services.change('default', made.id, undefinedRoles, userParty('x'))).roles, []);
   },
 );
 
@@ -102,7 +107,8 @@ void t.test('a secret is told once and kept nowhere, and the two newest are good
   const { services, create, everything } = start();
   const { id } = await create('plain');
   const secrets: string[] = [];
-  for (let n = 0; n < 3; n++) secrets.push((await services.addSecret('default', id, 'user:0')).secret);
+  for (let n = 0; n < 3; n++)
+    secrets.push((await services.addSecret('default', id, userParty('user:0'))).secret);
   const service = await services.get('default', 'plain');
   test.same(
     secrets.map(secret => isSecretOf(service, secret)),
@@ -126,15 +132,15 @@ void t.test('a secret is told once and kept nowhere, and the two newest are good
     test.notOk(isSecretOf(undefined, wrong));
   }
   test.notOk(isSecretOf(undefined, last));
-  await test.rejects(services.addSecret('ward', id, 'user:0'), { code: 'NOT_FOUND' });
+  await test.rejects(services.addSecret('ward', id, userParty('user:0')), { code: 'NOT_FOUND' });
 });
 
 void t.test('of secrets made at the same moment none is lost', async test => {
   const { services, create } = start();
   const { id } = await create('plain');
   const made = await Promise.all([
-    services.addSecret('default', id, 'x'),
-    services.addSecret('default', id, 'x'),
+    services.addSecret('default', id, userParty('x')),
+    services.addSecret('default', id, userParty('x')),
   ]);
   const service = await services.find('default', id);
   for (const { secret } of made) test.ok(isSecretOf(service, secret));
@@ -142,7 +148,7 @@ void t.test('of secrets made at the same moment none is lost', async test => {
 
 void t.test('a service comes in by its id alone, and is found by nothing else', async test => {
   const { services } = start();
-  const made = await services.create('ward', 'plain', {}, 'x');
+  const made = await services.create('ward', 'plain', {}, userParty('x'));
   test.same(await services.findAnywhere(made.id), made);
   const digits = made.id.slice('service:'.length);
   const wrong = [
@@ -169,7 +175,9 @@ void t.test('another tenant’s service does not exist here', async test => {
         code: 'NOT_FOUND',
         message: 'there is no such service',
       });
-    await test.rejects(services.change(tenant, id, { enabled: false }, 'x'), { code: 'NOT_FOUND' });
+    await test.rejects(services.change(tenant, id, { enabled: false }, userParty('x')), {
+      code: 'NOT_FOUND',
+    });
     test.same(await services.list(tenant), []);
   }
   for (const name of ['__proto__', 'constructor', '../plain', 'service:', '\u212a'])
@@ -179,17 +187,17 @@ void t.test('another tenant’s service does not exist here', async test => {
 void t.test('its tokens can be ended, and every change is audited without secrets', async test => {
   const { store, clock, services, create } = start();
   const { id } = await create('plain', { audiences: ['logs'] });
-  const { secret, service } = await services.addSecret('default', id, 'ann');
-  test.equal((await services.change('default', id, { enabled: false }, 'ann')).validAfter, 0);
-  const ended = await services.change('default', id, { endTokens: true }, 'ann');
+  const { secret, service } = await services.addSecret('default', id, userParty('ann'));
+  test.equal((await services.change('default', id, { enabled: false }, userParty('ann'))).validAfter, 0);
+  const ended = await services.change('default', id, { endTokens: true }, userParty('ann'));
   test.match(ended, { enabled: false, validAfter: clock.now() + 1 });
-  const again = await services.change('default', id, { enabled: true, endTokens: true }, 'ann');
+  const again = await services.change('default', id, { enabled: true, endTokens: true }, userParty('ann'));
   test.equal(again.validAfter, ended.validAfter + 1);
   test.notOk('endTokens' in again);
   const events = await listEvents(store, 'default', { limit: 10 });
   test.match(events, [
     { type: 'service.created', subject: id, detail: { name: 'plain', audiences: 'logs' } },
-    { type: 'service.secret-made', subject: id, by: 'ann' },
+    { type: 'service.secret-made', subject: id, by: { name: 'ann' } },
     { type: 'service.changed', detail: { changed: 'enabled' } },
     { type: 'service.changed', detail: { changed: 'tokens ended' } },
     { type: 'service.changed', detail: { changed: 'enabled tokens ended' } },

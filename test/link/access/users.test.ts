@@ -9,8 +9,9 @@ import { createMemoryStore } from '../../../src/store/memory.js';
 import { createPowerCutStore } from '../../../src/store/power-cut.js';
 import type { Store } from '../../../src/store/store.js';
 import { createManualClock } from '../../harness/manual-clock.js';
+import { userParty } from '../../harness/parties.js';
 
-const reason = { type: 'user.changed', by: 'user:0' };
+const reason = { type: 'user.changed', by: userParty('ops') };
 const hash = 'scrypt$1$1$1$the-salt$the-hash';
 /** Names that are something else in JavaScript. */
 const oddNames = ['__proto__', 'constructor', 'prototype', 'toString', 'hasOwnProperty'];
@@ -81,13 +82,13 @@ void t.test('odd words as names of users, roles and permissions are words like a
     await test.rejects(create('eve', name), { code: 'REQUEST_INVALID' });
     await test.rejects(change(ann, { roles: ['admin', name] }), { code: 'REQUEST_INVALID' });
     test.equal((await roles.permissionsOf('default', [name])).size, 0);
-    const define = roles.define('default', { name: 'odd', permissions: [name] }, 'ann');
+    const define = roles.define('default', { name: 'odd', permissions: [name] }, userParty('ann'));
     await test.rejects(define, { code: 'REQUEST_INVALID' });
     test.equal(await users.findByName('default', name), undefined);
   }
   const made = await create('constructor');
   test.equal((await users.findByName('default', 'constructor'))?.id, made.id);
-  await roles.define('default', { name: 'constructor', permissions: ['runs:read'] }, 'ann');
+  await roles.define('default', { name: 'constructor', permissions: ['runs:read'] }, userParty('ann'));
   test.same([...(await roles.permissionsOf('default', ['constructor']))], ['runs:read']);
   const injected = JSON.parse('{"__proto__":{"enabled":false},"tenant":"x","id":"y"}') as UserChange;
   test.same(await change(ann, injected), ann, 'and fields that are not for changing change nothing');
@@ -105,10 +106,10 @@ void t.test('a role of one’s own counts at once, as does its change and its en
   await roles.define(
     'default',
     { name: 'auditor', permissions: ['runs:read', 'audit:read', 'audit:read'] },
-    'ann',
+    userParty('ann'),
   );
   test.same(await permissionsOf(), ['audit:read', 'runs:read']);
-  await roles.define('default', { name: 'auditor', permissions: ['audit:read'] }, 'ann');
+  await roles.define('default', { name: 'auditor', permissions: ['audit:read'] }, userParty('ann'));
   test.same(await permissionsOf(), ['audit:read']);
   test.match(
     (await roles.list('default')).map(({ name, builtIn }) => [name, builtIn]),
@@ -119,9 +120,9 @@ void t.test('a role of one’s own counts at once, as does its change and its en
       ['auditor', false],
     ],
   );
-  await roles.remove('default', 'auditor', 'ann');
+  await roles.remove('default', 'auditor', userParty('ann'));
   test.same(await permissionsOf(), []);
-  await test.rejects(roles.remove('default', 'auditor', 'ann'), { code: 'NOT_FOUND' });
+  await test.rejects(roles.remove('default', 'auditor', userParty('ann')), { code: 'NOT_FOUND' });
   const events = await listEvents(store, 'default', { limit: 10 });
   test.same(
     events.map(({ type }) => type),
@@ -132,10 +133,10 @@ void t.test('a role of one’s own counts at once, as does its change and its en
 void t.test('built-in roles never change', async test => {
   const { roles } = start();
   for (const name of ['admin', 'viewer', 'operator', 'Admin'])
-    await test.rejects(roles.define('default', { name, permissions: [] }, 'ann'), {
+    await test.rejects(roles.define('default', { name, permissions: [] }, userParty('ann')), {
       code: 'REQUEST_INVALID',
     });
-  await test.rejects(roles.remove('default', 'viewer', 'ann'), { code: 'NOT_FOUND' });
+  await test.rejects(roles.remove('default', 'viewer', userParty('ann')), { code: 'NOT_FOUND' });
   test.same([...(await roles.permissionsOf('default', ['admin']))].sort(), [...permissionNames].sort());
 });
 
@@ -147,8 +148,8 @@ void t.test(
     for (const permission of ['metrics:read', 'keys:rotate', 'tenants:manage'] as const) {
       test.notOk(held.has(permission), permission);
       const role = { name: 'more', permissions: ['runs:read', permission] };
-      await test.rejects(roles.define('ward', role, 'eve'), { code: 'REQUEST_INVALID' });
-      await roles.define('default', role, 'ann');
+      await test.rejects(roles.define('ward', role, userParty('eve')), { code: 'REQUEST_INVALID' });
+      await roles.define('default', role, userParty('ann'));
     }
     test.ok(held.has('users:manage'));
     test.equal((await roles.permissionsOf('ward', ['more'])).size, 0, 'nor are the roles of another tenant');
@@ -266,13 +267,13 @@ void t.test('every change is in the audit log, and nothing secret is', async tes
     'default',
     ann.id,
     {},
-    { type: 'user.nothing', by: 'x\ny', detail: { why: '\u001b[2J' } },
+    { type: 'user.nothing', by: userParty('x\ny'), detail: { why: '\u001b[2J' } },
   );
   const events = await listEvents(store, 'default', { limit: 10 });
   test.match(events, [
-    { type: 'user.created', subject: ann.id, by: 'user:0', detail: { name: 'ann', roles: 'admin' } },
+    { type: 'user.created', subject: ann.id, by: { name: 'ops' }, detail: { name: 'ann', roles: 'admin' } },
     { type: 'user.changed', subject: ann.id, detail: { name: 'ann' } },
-    { type: 'user.nothing', by: 'x\ufffdy', detail: { why: '\ufffd[2J' } },
+    { type: 'user.nothing', by: { name: 'x\ufffdy' }, detail: { why: '\ufffd[2J' } },
   ]);
   test.notMatch(JSON.stringify(events), /scrypt|the-salt|the-hash|the-next|THESECRET|the-recovery/);
 });

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import fc from 'fast-check';
 import t from 'tap';
 import { firstPrevious, hashEntry, type AuditEntry } from '../../../src/audit-log/entry.js';
+import { partyKinds } from '../../../src/audit-log/party.js';
 import type { Log } from '../../../src/base/log.js';
 import { createAudit, type AuditEvent } from '../../../src/link/audit/audit.js';
 import { listEvents } from '../../../src/link/audit/events.js';
@@ -11,6 +12,7 @@ import { createMemoryStore } from '../../../src/store/memory.js';
 import { createPowerCutStore } from '../../../src/store/power-cut.js';
 import { verifyChain } from '../../harness/audit-chain.js';
 import { createManualClock } from '../registry/manual-clock.js';
+import { userParty } from '../../harness/parties.js';
 
 const silent: Log = {
   trace: () => undefined,
@@ -38,13 +40,13 @@ void t.test('events are chained, each tenant for itself', async test => {
   const store = createMemoryStore();
   const clock = createManualClock(1000);
   const audit = createAudit({ clock });
-  const change = (tenant: string, type: string) => audit.auditChange(tenant, { type, by: 'me' });
+  const change = (tenant: string, type: string) => audit.auditChange(tenant, { type, by: userParty('me') });
   await store.commit([change('a', 'one'), change('b', 'uno'), change('a', 'two')]);
   clock.advance(5);
   await store.commit([change('a', 'three')]);
   const entries = await listEvents(store, 'a', { limit: 10 });
   test.match(entries, [
-    { seq: 1, at: 1000, type: 'one', subject: '', by: 'me', detail: {}, previous: firstPrevious },
+    { seq: 1, at: 1000, type: 'one', subject: '', by: { name: 'me' }, detail: {}, previous: firstPrevious },
     { seq: 2, type: 'two', previous: entries[0]?.hash },
     { seq: 3, at: 1005, type: 'three', previous: entries[1]?.hash },
   ]);
@@ -66,7 +68,7 @@ void t.test('whatever is changed, dropped, inserted or moved is found where it h
   const entries = await chainOf(
     Array.from({ length: 6 }, (_, index) => ({
       type: `event ${index}`,
-      by: 'me',
+      by: userParty('me'),
       subject: '1',
       detail: { index },
     })),
@@ -77,7 +79,9 @@ void t.test('whatever is changed, dropped, inserted or moved is found where it h
     { at: 1 },
     { type: 'other' },
     { subject: '2' },
-    { by: 'you' },
+    { by: userParty('you') },
+    { by: { ...userParty('me'), kind: 'service' } },
+    { by: { ...userParty('me'), id: 'user:0' } },
     { detail: { index: 9 } },
     { detail: {} },
     { seq: 9 },
@@ -87,7 +91,8 @@ void t.test('whatever is changed, dropped, inserted or moved is found where it h
   for (const change of changes) test.equal(verifyChain(changed(3, change)), 3, JSON.stringify(change));
   const third = entries[3];
   if (!third) throw new Error('no entry');
-  const rehashed = { ...third, by: 'you', hash: hashEntry({ ...third, by: 'you' }) };
+  const you = userParty('you');
+  const rehashed = { ...third, by: you, hash: hashEntry({ ...third, by: you }) };
   test.equal(verifyChain(changed(3, rehashed)), 4, 'a new hash shows in the next entry');
   test.equal(verifyChain(entries.toSpliced(2, 1)), 2);
   test.equal(verifyChain(entries.toSpliced(2, 0, third)), 2);
@@ -101,14 +106,23 @@ void t.test('nobody forges a line of the log, and every chain verifies', async t
   test.equal(cleanText(nasty), 'x\ufffdseq: 9\ufffd\ufffd[2J\ufffd\ufffd\ufffd\ufffd\ufffd');
   test.equal(cleanText('x'.repeat(5000)).length, 1024);
   const [entry] = await chainOf([
-    { type: 'a\n', by: nasty, subject: nasty, detail: { [nasty]: nasty, b: Number.NaN } },
+    {
+      type: 'a\n',
+      by: { kind: 'user', id: nasty, name: nasty },
+      subject: nasty,
+      detail: { [nasty]: nasty, b: Number.NaN },
+    },
   ]);
   test.notMatch(JSON.stringify(entry), /\\n|\\r|\\u0|\u202e/);
   test.equal(entry?.detail['b'], 'NaN');
   const value = fc.oneof(fc.string({ unit: 'binary' }), fc.double(), fc.boolean());
   const event = fc.record({
     type: fc.string(),
-    by: fc.string({ unit: 'binary' }),
+    by: fc.record({
+      kind: fc.constantFrom(...partyKinds),
+      id: fc.string({ unit: 'binary' }),
+      name: fc.string({ unit: 'binary' }),
+    }),
     detail: fc.dictionary(fc.oneof(fc.string(), fc.constant('__proto__')), value),
   });
   await fc.assert(
@@ -122,9 +136,13 @@ void t.test(
   'an entry tells from where, of which request and how it ended; nothing said is nothing added',
   async test => {
     const [full, done, bare] = await chainOf([
-      { type: 'login', by: { name: 'anna', address: '10.0.0.1', requestId: 'r1' }, outcome: 'refused' },
-      { type: 'login', by: { name: 'anna', address: '', requestId: '' }, outcome: 'done' },
-      { type: 'login', by: 'anna' },
+      {
+        type: 'login',
+        by: { ...userParty('anna'), address: '10.0.0.1', requestId: 'r1' },
+        outcome: 'refused',
+      },
+      { type: 'login', by: userParty('anna'), outcome: 'done' },
+      { type: 'login', by: userParty('anna') },
     ]);
     test.match(full, { address: '10.0.0.1', requestId: 'r1', outcome: 'refused' });
     for (const entry of [done, bare]) {
@@ -141,7 +159,7 @@ void t.test(
     }
     const nasty = 'a\n{"seq":1}\u001b]0;x\u0007\u202e\ud800\u2028';
     const entries = await chainOf([
-      { type: 't', by: { name: 'b', address: nasty, requestId: nasty }, outcome: 'failed' },
+      { type: 't', by: { ...userParty('b'), address: nasty, requestId: nasty }, outcome: 'failed' },
     ]);
     test.notMatch(JSON.stringify(entries), /\\n|\\u00|\u202e|\\ud8|\u2028/);
     test.equal(verifyChain(entries), undefined);
@@ -157,7 +175,7 @@ void t.test(
     }
     const audit = createAudit({ clock: createManualClock() });
     await store.commit([
-      audit.auditChange('a', { type: 'x', by: { name: 'y', address: '::1' }, outcome: 'refused' }),
+      audit.auditChange('a', { type: 'x', by: { ...userParty('y'), address: '::1' }, outcome: 'refused' }),
     ]);
     const entries = await listEvents(store, 'a', { limit: 9 });
     test.strictSame(
@@ -176,8 +194,8 @@ void t.test('a damaged last entry stops nothing, and the break shows', async tes
   const store = createMemoryStore();
   const audit = createAudit({ clock: createManualClock() });
   await store.commit([{ type: 'append', log: 't/a/audit/', value: () => Buffer.from('{"seq":"1"}') }]);
-  await store.commit([audit.auditChange('a', { type: 'x', by: 'y' })]);
-  await store.commit([audit.auditChange('a', { type: 'z', by: 'y' })]);
+  await store.commit([audit.auditChange('a', { type: 'x', by: userParty('y') })]);
+  await store.commit([audit.auditChange('a', { type: 'z', by: userParty('y') })]);
   const later = await listEvents(store, 'a', { limit: 9, after: 1 });
   test.same(
     later.map(({ type }) => type),
@@ -206,7 +224,7 @@ void t.test('refusals are counted per address and written once a minute', async 
   await counter.flush();
   test.match(await events(), [
     { type: 'peer.refused', subject: '10.0.0.1', detail: { PROOF_REFUSED: 2, NODE_NOT_REGISTERED: 1 } },
-    { subject: '10.0.0.2\ufffd', by: 'link', detail: { PROOF_REFUSED: 1 } },
+    { subject: '10.0.0.2\ufffd', by: { kind: 'link' }, detail: { PROOF_REFUSED: 1 } },
   ]);
   clock.advance(60_000);
   await counter.flush();
@@ -250,15 +268,21 @@ void t.test(
   async test => {
     const { counter, power } = createCounter();
     for (let index = 0; index < 5000; index++) counter.count(`address ${index}`, 'TOKEN_REFUSED');
-    counter.count('10.0.0.9', 'NOT_ALLOWED', { tenant: 'acme', name: 'eve' });
+    counter.count('10.0.0.9', 'NOT_ALLOWED', { tenant: 'acme', ...userParty('eve') });
     for (let index = 0; index < 5000; index++)
-      counter.count(`address ${index}`, 'NOT_ALLOWED', { tenant: 'umbrella', name: 'mal' });
-    counter.count('10.0.0.8', 'NOT_ALLOWED', { tenant: 'acme', name: 'late' });
+      counter.count(`address ${index}`, 'NOT_ALLOWED', { tenant: 'umbrella', ...userParty('mal') });
+    counter.count('10.0.0.8', 'NOT_ALLOWED', { tenant: 'acme', ...userParty('late') });
     await counter.close();
     const told = await listEvents(power.store, 'acme', { limit: 10 });
     test.match(told, [
-      { type: 'request.refused', by: 'eve', subject: 'eve', address: '10.0.0.9', detail: { NOT_ALLOWED: 1 } },
-      { type: 'request.refused', by: 'other', subject: 'other', detail: { NOT_ALLOWED: 1 } },
+      {
+        type: 'request.refused',
+        by: userParty('eve'),
+        subject: 'eve',
+        address: '10.0.0.9',
+        detail: { NOT_ALLOWED: 1 },
+      },
+      { type: 'request.refused', by: { name: 'other' }, subject: 'other', detail: { NOT_ALLOWED: 1 } },
     ]);
     test.equal(told.length, 2);
   },

@@ -18,6 +18,7 @@ import { createMemoryStore } from '../../../src/store/memory.js';
 import { createPowerCutStore } from '../../../src/store/power-cut.js';
 import type { Store } from '../../../src/store/store.js';
 import { createManualClock, type ManualClock } from '../registry/manual-clock.js';
+import { userParty } from '../../harness/parties.js';
 
 const trustDomain = 'fleet.example';
 
@@ -68,7 +69,9 @@ async function openBench(store: Store, folder: string, every = 10): Promise<Benc
     checkpoints,
     async tell(tenant, count) {
       for (let index = 0; index < count; index += 1) {
-        await store.commit([audit.auditChange(tenant, { type: 'x', by: 'me', detail: { index } })]);
+        await store.commit([
+          audit.auditChange(tenant, { type: 'x', by: userParty('me'), detail: { index } }),
+        ]);
       }
       await settle();
     },
@@ -321,10 +324,10 @@ void t.test('pages from either end, with filters, each looking at a bounded numb
   const audit = createAudit({ clock });
   const events: AuditEvent[] = Array.from({ length: 30 }, (_, index) => ({
     type: index % 3 === 0 ? 'node.registered' : 'user.login',
-    by: index % 2 === 0 ? 'anna' : 'bert',
+    by: userParty(index % 2 === 0 ? 'anna' : 'bert'),
     subject: `s${index % 5}`,
     ...(index === 4 && {
-      by: { name: 'anna', address: '10.0.0.1', requestId: 'r4' },
+      by: { ...userParty('anna'), address: '10.0.0.1', requestId: 'r4' },
       outcome: 'refused' as const,
     }),
   }));
@@ -361,7 +364,9 @@ void t.test('pages from either end, with filters, each looking at a bounded numb
     'another tenant sees nothing of it',
   );
 
-  const many = Array.from({ length: 12_000 }, () => audit.auditChange('c', { type: 'x', by: 'me' }));
+  const many = Array.from({ length: 12_000 }, () =>
+    audit.auditChange('c', { type: 'x', by: userParty('me') }),
+  );
   await store.commit(many);
   const first = await listEventPage(store, 'c', { limit: 10, by: 'nobody' });
   t.strictSame(first, { entries: [], damaged: [], next: 10_000 });

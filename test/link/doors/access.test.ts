@@ -24,6 +24,7 @@ import { framed } from '../../harness/raw-link.js';
 import { restCalls, type RestAnswer } from '../../harness/rest-calls.js';
 import { openRaw } from '../../harness/siege.js';
 import { newKey, startTestLink } from '../../harness/test-link.js';
+import { userParty } from '../../harness/parties.js';
 
 const clock = createManualClock();
 const link = await startTestLink(t, { clock });
@@ -470,7 +471,7 @@ void t.test('a call that is held open until its caller may no more does nothing'
   const password = 'correct horse battery';
   const passwordHash = await passwords.hash(password);
   const user = { name: 'held', roles: ['admin'], passwordHash };
-  const { id } = await users.create('default', user, { type: 'user.created', by: 'test' });
+  const { id } = await users.create('default', user, { type: 'user.created', by: userParty('test') });
   const askOwn = restCalls(t, port, own.ca);
   const form = { grant_type: 'password', client_id: 'rollcall-cli', username: 'held', password };
   const authorization = `Bearer ${(await askOwn('POST /auth/token', { form })).fields['access_token'] ?? ''}`;
@@ -511,7 +512,7 @@ void t.test('a call that is held open until its caller may no more does nothing'
   t.equal(await next.code, '0');
   for (let turns = 0; turns < 20; turns += 1) await askOwn('GET /healthz');
 
-  await users.change('default', id, { endSessions: true }, { type: 'user.changed', by: 'test' });
+  await users.change('default', id, { endSessions: true }, { type: 'user.changed', by: userParty('test') });
   held.stream.end(message);
   upload.end(body);
   t.equal(await held.code, 'TOKEN_REFUSED');

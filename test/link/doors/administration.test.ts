@@ -22,6 +22,7 @@ import {
 import { issueToken, makeUser } from '../../harness/operator.js';
 import { restCalls, type RestAnswer } from '../../harness/rest-calls.js';
 import { newKey, startTestLink, type TestLink } from '../../harness/test-link.js';
+import { userParty } from '../../harness/parties.js';
 
 const password = 'correct horse battery';
 const settings = { 'token-algorithms': 'ES256,studio=HS256' };
@@ -331,8 +332,12 @@ void t.test('every method refuses what its route refuses, with the same words', 
     t.equal(code, isForNodes ? 'done' : 'NOT_ALLOWED', `${method} by a node`);
   }
   const theirLog = await connect(foreigner.token).exportAudit();
-  t.notMatch(theirLog.join(), /"by":"vera"/, 'nobody did anything in another tenant');
-  t.equal(theirLog.filter(line => line.includes('"by":"operator"')).length, 1, 'but make its admin');
+  t.notMatch(theirLog.join(), /"by":\{[^}]*"name":"vera"/, 'nobody did anything in another tenant');
+  t.equal(
+    theirLog.filter(line => /"by":\{[^}]*"name":"operator"/.test(line)).length,
+    1,
+    'but make its admin',
+  );
 
   async function defineAgain(id: string): Promise<void> {
     for (const token of [link.token, foreigner.token])
@@ -475,6 +480,44 @@ void t.test('what is not fit to be is refused by both with the same code', async
   t.notOk(await access.tenants.exists('eve'));
 });
 
+void t.test('the audit log tells a service from a user of the same name', async t => {
+  await makeUserWithPassword('alice', ['admin']);
+  const service = await operator.call('createService', {
+    name: 'alice',
+    settings: { roles: { texts: ['admin'] } },
+  });
+  const { secret } = await operator.call('makeServiceSecret', { service: service.id });
+  const form = { grant_type: 'client_credentials', client_id: service.id, client_secret: secret };
+  const granted = (await ask('POST /auth/token', { form })).fields['access_token'];
+  const role = { permissions: ['nodes:read'] };
+  await connect(await login('alice')).call('defineRole', { ...role, name: 'by-user' });
+  await connect(granted).call('defineRole', { ...role, name: 'by-service' });
+  const entriesBy = async (by: string) =>
+    (await operator.call('listAuditEvents', eventsOf({ by, typePrefix: 'role.' }))).entries;
+  const told = (await entriesBy('alice')).map(({ subject, party }) => [subject, party?.kind, party?.name]);
+  t.strictSame(told, [
+    ['by-user', 'user', 'alice'],
+    ['by-service', 'service', 'alice'],
+  ]);
+  t.match(await entriesBy('service:alice'), [{ subject: 'by-service', party: { id: service.id } }]);
+  t.match(await entriesBy(service.id), [{ subject: 'by-service' }], 'found by id as well');
+  const { json } = await ask('GET /v1/audit/events?by=user:alice&typePrefix=role.', asOperator);
+  t.match(json, { entries: [{ subject: 'by-user', by: { kind: 'user', id: /^user:/, name: 'alice' } }] });
+});
+
+void t.test(
+  'new users, services and tenants cannot take a name that means the link or everybody',
+  async t => {
+    const settings = { roles: { texts: [] } };
+    for (const name of ['link', 'Link', 'system', 'holder', 'root', 'anonymous']) {
+      const refused = { code: 'REQUEST_INVALID', message: new RegExp(`${name} is a reserved name`) };
+      t.match(await heard(operator.call('createUser', { name, roles: [], password })), refused);
+      t.match(await heard(operator.call('createService', { name, settings })), refused);
+      t.match(await heard(operator.call('createTenant', { name, admin: 'ann', password })), refused);
+    }
+  },
+);
+
 async function makeUserWithPassword(name: string, roles: readonly string[]): Promise<void> {
   await operator.call('createUser', { name, roles: [...roles], password });
 }
@@ -497,7 +540,9 @@ void t.test('the log leaves whole, as fast as it is read', async t => {
   const detail = { text: 'x'.repeat(1_000) };
   const write = (many: number) =>
     store.commit(
-      Array.from({ length: many }, () => audit.auditChange('default', { type: 'test', by: 'me', detail })),
+      Array.from({ length: many }, () =>
+        audit.auditChange('default', { type: 'test', by: userParty('me'), detail }),
+      ),
     );
   await write(1_000);
   const calls = connect(site.token, site);

@@ -13,6 +13,7 @@ import { createManualClock } from '../../harness/manual-clock.js';
 import { connectOperator } from '../../harness/operator.js';
 import { restCalls, type RestAnswer } from '../../harness/rest-calls.js';
 import { newKey, startTestLink } from '../../harness/test-link.js';
+import { userParty } from '../../harness/parties.js';
 
 const clock = createManualClock();
 const link = await startTestLink(t, { clock, settings: { 'control-client-certificates': true } });
@@ -23,7 +24,7 @@ const password = 'correct horse battery';
 await access.users.create(
   'default',
   { name: 'ann', roles: ['operator'], passwordHash: await access.passwords.hash(password) },
-  { type: 'user.created', by: 'test' },
+  { type: 'user.created', by: userParty('test') },
 );
 const login = { grant_type: 'password', client_id: 'rollcall-cli', username: 'ann', password };
 
@@ -569,8 +570,30 @@ void t.test('the audit log tells who did what on which, from where, and of which
   const events = (told.json as { entries: Record<string, unknown>[] }).entries;
   for (const type of ['node.registered', 'node.revoked', 'user.created']) {
     const event = events.find(each => each['type'] === type);
-    t.match(event, { by: 'operator', address: '127.0.0.1', requestId: /^.{4,}$/ }, type);
+    t.match(
+      event,
+      { by: { kind: 'user', name: 'operator' }, address: '127.0.0.1', requestId: /^.{4,}$/ },
+      type,
+    );
   }
+});
+
+void t.test('what the holder of a token does with it stands under their name', async t => {
+  const [ended, left] = [await grant(login), await grant(login)];
+  const refresh_token = ended.fields['refresh_token'] ?? '';
+  const next = await grant({ grant_type: 'refresh_token', refresh_token });
+  const revoke = (token = '') => ask('POST /auth/revoke', { form: { token } });
+  t.equal((await revoke(next.fields['refresh_token'])).status, 200, 'by refresh token');
+  t.equal((await revoke(left.fields['access_token'])).status, 200, 'by access token');
+  const told = await ask('GET /v1/audit/events?newestFirst=true&limit=3', operator);
+  const ann = { kind: 'user', id: /^user:[0-9a-f]{32}$/, name: 'ann' };
+  t.match(told.json, {
+    entries: [
+      { type: 'session.ended', by: ann, address: '127.0.0.1' },
+      { type: 'session.ended', by: ann, address: '127.0.0.1' },
+      { type: 'token.refreshed', by: ann, address: '127.0.0.1' },
+    ],
+  });
 });
 
 void t.test('who is known and asks for what it may not do is told of by name', async t => {
@@ -592,7 +615,7 @@ void t.test('who is known and asks for what it may not do is told of by name', a
   const isTold = async () => (await refused())?.['subject'] === 'ann';
   for (let turns = 0; turns < 100 && !(await isTold()); turns += 1) await new Promise(setImmediate);
   t.match(await refused(), {
-    ...{ by: 'ann', address: '127.0.0.1', outcome: 'refused', subject: 'ann' },
+    ...{ by: { kind: 'user', name: 'ann' }, address: '127.0.0.1', outcome: 'refused', subject: 'ann' },
     detail: { NOT_ALLOWED: 3 },
   });
 });
@@ -621,12 +644,12 @@ void t.test('tokens and sessions from before a moment end together', async t => 
   const askOwn = restCalls(t, own.link.addresses.control.port, own.ca);
   const { users, services, passwords, tenants } = own.link.access;
   const passwordHash = await passwords.hash(password);
-  const reason = { type: 'user.created', by: 'test' };
+  const reason = { type: 'user.created', by: userParty('test') };
   await users.create('default', { name: 'ann', roles: ['admin'], passwordHash }, reason);
-  await tenants.create('other', 'test');
+  await tenants.create('other', userParty('test'));
   await users.create('other', { name: 'bob', roles: ['admin'], passwordHash }, reason);
-  const service = await services.create('default', 'nightly', { roles: ['viewer'] }, 'test');
-  const { secret } = await services.addSecret('default', service.id, 'test');
+  const service = await services.create('default', 'nightly', { roles: ['viewer'] }, userParty('test'));
+  const { secret } = await services.addSecret('default', service.id, userParty('test'));
   const tokenBy = async (form: Record<string, string>) => (await askOwn('POST /auth/token', { form })).fields;
   const byService = { grant_type: 'client_credentials', client_id: service.id, client_secret: secret };
   const old = [await tokenBy(login), await tokenBy(byService), { access_token: own.token }];
@@ -647,7 +670,7 @@ void t.test('tokens and sessions from before a moment end together', async t => 
   t.equal((await askOwn('POST /auth/token', { form: refresh })).status, 400);
   const opened = await openCutoffs({ store, audit: createAudit({ clock: ownClock }), clock: ownClock });
   t.same([opened.of('default'), opened.of('other')], [before, 0], 'kept over a restart');
-  const ahead = await opened.raise('other', ownClock.now() + 20_000, 'test');
+  const ahead = await opened.raise('other', ownClock.now() + 20_000, userParty('test'));
   t.equal(ahead, ownClock.now(), 'a clock that is a little ahead means now');
 });
 
@@ -660,7 +683,7 @@ void t.test(
     const { users, passwords } = own.link.access;
     const passwordHash = await passwords.hash(password);
     const ann = { name: 'ann', roles: ['operator'], passwordHash };
-    await users.create('default', ann, { type: 'user.created', by: 'test' });
+    await users.create('default', ann, { type: 'user.created', by: userParty('test') });
     const sessions = async () => (await failing.store.list({ prefix: 't/default/family/' })).length;
     const tryLogin = () => askOwn('POST /auth/token', { form: login });
     for (const kept of [false, true]) {

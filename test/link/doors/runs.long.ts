@@ -26,12 +26,21 @@ import { createManualClock } from '../../harness/manual-clock.js';
 import { restCalls } from '../../harness/rest-calls.js';
 import { openRunPort, type RunPort } from '../../harness/run-port.js';
 import { newKey } from '../../harness/test-link.js';
+import { userParty } from '../../harness/parties.js';
 
 const site = await openRunPort(t);
 const ask = restCalls(t, site.port, site.ca);
 const operator = { token: site.token };
-await site.access.roles.define('default', { name: 'submitter', permissions: ['runs:submit'] }, 'test');
-await site.access.roles.define('default', { name: 'registrar', permissions: ['nodes:register'] }, 'test');
+await site.access.roles.define(
+  'default',
+  { name: 'submitter', permissions: ['runs:submit'] },
+  userParty('test'),
+);
+await site.access.roles.define(
+  'default',
+  { name: 'registrar', permissions: ['nodes:register'] },
+  userParty('test'),
+);
 const people = {
   viewer: await site.person('vera', ['viewer']),
   sam: await site.person('sam', ['submitter']),
@@ -449,13 +458,17 @@ for (const how of ['the token ends', 'the right goes', 'the run was started by s
   void t.test(`a log that is followed ends when ${how}`, async t => {
     const clock = createManualClock();
     const where = await openRunPort(t, { clock });
-    await where.access.roles.define('default', { name: 'submitter', permissions: ['runs:submit'] }, 'test');
+    await where.access.roles.define(
+      'default',
+      { name: 'submitter', permissions: ['runs:submit'] },
+      userParty('test'),
+    );
     const { id: user, token } = await where.person('sam', ['submitter']);
     const { id } = where.runs.add({ status: 'running', startedBy: 'sam' });
     const following = all(connect(t, token, where).log(id, { follow: true }));
     following.catch(() => undefined);
     await until(() => where.runs.watchers() > 0);
-    const reason = { type: 'user.changed', by: 'test' };
+    const reason = { type: 'user.changed', by: userParty('test') };
     if (how === 'the token ends')
       await where.access.users.change('default', user, { enabled: false }, reason);
     if (how === 'the right goes') await where.access.users.change('default', user, { roles: [] }, reason);

@@ -6,6 +6,7 @@ import { createManualClock } from '../../harness/manual-clock.js';
 import { newKey, startTestLink } from '../../harness/test-link.js';
 import { formatAddress } from '../../../src/base/settings.js';
 import { fromGrpcStatus } from '../../../src/protocol/status.js';
+import { userParty } from '../../harness/parties.js';
 
 for (const how of ['the token ends', 'its holder is disabled', 'its holder loses the role'] as const) {
   void t.test(`a watch ends when ${how}`, async t => {
@@ -26,11 +27,15 @@ for (const how of ['the token ends', 'its holder is disabled', 'its holder loses
     const first = new Promise(resolve => watch.once('data', resolve));
     await site.register(newKey(), { name: 'before' });
     await first;
-    const reason = { type: 'user.changed', by: 'test' };
+    const reason = { type: 'user.changed', by: userParty('test') };
     if (how === 'its holder is disabled')
       await access.users.change('default', viewer.id, { enabled: false }, reason);
     if (how === 'its holder loses the role') {
-      await access.roles.define('default', { name: 'nothing', permissions: ['runs:read'] }, 'test');
+      await access.roles.define(
+        'default',
+        { name: 'nothing', permissions: ['runs:read'] },
+        userParty('test'),
+      );
       await access.users.change('default', viewer.id, { roles: ['nothing'] }, reason);
     }
     clock.advance(how === 'the token ends' ? 160_000 : 5_000);

@@ -15,6 +15,7 @@ import { createPowerCutStore } from '../../../src/store/power-cut.js';
 import type { Store } from '../../../src/store/store.js';
 import { findInconsistencies } from './consistency.js';
 import { createManualClock, type ManualClock } from './manual-clock.js';
+import { userParty } from '../../harness/parties.js';
 
 const silent: Log = {
   trace: () => undefined,
@@ -106,7 +107,7 @@ function claimOf(session: bigint, { fingerprint }: CertificateReference) {
 }
 
 const register = (registry: Registry, name = '', extra = {}): Promise<NodeRecord> =>
-  registry.registerNode({ tenant, publicKey: newKey(), name, by: 'operator', ...extra });
+  registry.registerNode({ tenant, publicKey: newKey(), name, by: userParty('operator'), ...extra });
 
 async function online(
   registry: Registry,
@@ -143,7 +144,13 @@ void t.test('a registered node is found by id, key, name and text', async test =
   const { registry, store } = open(test);
   const publicKey = newKey();
   const labels = { site: 'north' };
-  const node = await registry.registerNode({ tenant, publicKey, name: 'one', labels, by: 'operator' });
+  const node = await registry.registerNode({
+    tenant,
+    publicKey,
+    name: 'one',
+    labels,
+    by: userParty('operator'),
+  });
   test.match(node, {
     status: 'created',
     reason: 'registered',
@@ -170,7 +177,7 @@ void t.test('a registered node is found by id, key, name and text', async test =
 void t.test('a key is registered once, and the answer names the node that has it', async test => {
   const { registry } = open(test);
   const publicKey = newKey();
-  const request = { tenant, publicKey, name: 'one', by: 'operator' };
+  const request = { tenant, publicKey, name: 'one', by: userParty('operator') };
   const racers = await codesOf(
     Array.from({ length: 20 }, () => registry.registerNode({ ...request, name: '' })),
   );
@@ -187,9 +194,9 @@ void t.test('a key is registered once, and the answer names the node that has it
 
 void t.test('a revoked key is registered again only deliberately, as a new node', async test => {
   const { registry } = open(test);
-  const request = { tenant, publicKey: newKey(), name: 'one', by: 'operator' };
+  const request = { tenant, publicKey: newKey(), name: 'one', by: userParty('operator') };
   const first = await registry.registerNode(request);
-  await registry.revokeNode(tenant, first.id, { by: 'operator', comment: '' });
+  await registry.revokeNode(tenant, first.id, { by: userParty('operator'), comment: '' });
   await test.rejects(registry.registerNode(request), {
     code: 'NODE_ALREADY_REGISTERED',
     message: /node \d+ \(one\), which was revoked/,
@@ -213,7 +220,7 @@ void t.test('a name is one node’s, and free once that is revoked', async test 
   const racers = await codesOf(Array.from({ length: 10 }, () => register(registry, 'two')));
   test.equal(racers.filter(code => code === 'ok').length, 1);
   test.equal(racers.filter(code => code === 'NODE_NAME_TAKEN').length, 9);
-  await registry.revokeNode(tenant, first.id, { by: 'operator', comment: '' });
+  await registry.revokeNode(tenant, first.id, { by: userParty('operator'), comment: '' });
   test.equal(
     (await registry.resolveNode(tenant, 'one')).id,
     first.id,
@@ -257,10 +264,10 @@ void t.test(
       reason: 'no answer',
     });
     await registry.openSession(tenant, id, claimOf(3n, held));
-    const revoked = await registry.revokeNode(tenant, id, { by: 'admin', comment: 'sold' });
+    const revoked = await registry.revokeNode(tenant, id, { by: userParty('admin'), comment: 'sold' });
     test.match(revoked, { status: 'revoked', reason: 'revoked' });
     test.same(
-      await registry.revokeNode(tenant, id, { by: 'admin', comment: 'again' }),
+      await registry.revokeNode(tenant, id, { by: userParty('admin'), comment: 'again' }),
       revoked,
       'twice is once',
     );
@@ -284,7 +291,7 @@ void t.test(
       types.map(type => `node.${type}`),
     );
     const calls: Promise<unknown>[] = [
-      registry.revokeNode(tenant, 1n, { by: 'x', comment: '' }),
+      registry.revokeNode(tenant, 1n, { by: userParty('x'), comment: '' }),
       registry.openSession(tenant, 1n, claimOf(1n, held)),
       registry.closeSession(tenant, 1n, 1n, { reason: '' }),
       registry.listHistory(tenant, 1n),
@@ -374,7 +381,7 @@ void t.test('whatever races a revocation loses, also from another process', asyn
       () => here.closeSession(tenant, id, 1n, { reason: 'lost' }),
       () => there.closeSession(tenant, id, 2n, { reason: 'lost' }),
     ].map(each => each());
-    const revoking = here.revokeNode(tenant, id, { by: 'admin', comment: '' });
+    const revoking = here.revokeNode(tenant, id, { by: userParty('admin'), comment: '' });
     const codes = await codesOf([...racing, revoking]);
     test.equal(codes.at(-1), 'ok');
     test.same(
@@ -395,7 +402,7 @@ void t.test('a revocation while a certificate is being made wins: it is never co
   const there = createRig(store, clock).registry;
   const { id } = await register(here);
   const issuing = here.issueCertificate(tenant, id, said, async (_, generation) => {
-    await there.revokeNode(tenant, id, { by: 'admin', comment: '' });
+    await there.revokeNode(tenant, id, { by: userParty('admin'), comment: '' });
     return certificate(generation);
   });
   await test.rejects(issuing, { code: 'NODE_REVOKED' });
@@ -417,7 +424,8 @@ void t.test('pages: every node once, in the order of ids, whatever the filters',
     const labels = { site: index % 2 ? 'North' : 'south', constructor: 'x' };
     nodes.push(await register(registry, index % 5 ? '' : `name-${index}`, { labels }));
   }
-  for (const { id } of nodes.slice(0, 20)) await registry.revokeNode(tenant, id, { by: 'x', comment: '' });
+  for (const { id } of nodes.slice(0, 20))
+    await registry.revokeNode(tenant, id, { by: userParty('x'), comment: '' });
   for (const [index, { id }] of nodes.slice(20, 30).entries()) {
     await registry.openSession(tenant, id, claimOf(BigInt(index + 1), await enroll(registry, id)));
   }
@@ -466,7 +474,7 @@ void t.test('pages go on where they were while nodes come and change', async tes
       seen.add(id);
     }
     await register(registry);
-    await registry.revokeNode(tenant, nodes[seen.size % 40]?.id ?? 0n, { by: 'x', comment: '' });
+    await registry.revokeNode(tenant, nodes[seen.size % 40]?.id ?? 0n, { by: userParty('x'), comment: '' });
     pageToken = page.nextPageToken;
     if (pageToken === '') break;
   }
@@ -530,7 +538,7 @@ void t.test(
     const { registry, store, clock } = open(test);
     const nodes = [await online(registry), await online(registry)];
     const resting = await register(registry);
-    await registry.registerNode({ tenant: 'other', publicKey: newKey(), by: 'x' });
+    await registry.registerNode({ tenant: 'other', publicKey: newKey(), by: userParty('x') });
     const aliveAt = clock.now() + 7000;
     clock.advance(3_600_000);
     const { registry: again } = createRig(store, clock);
@@ -558,8 +566,8 @@ void t.test('watchers hear of every transition, and counts follow', async test =
   test.match(await registry.countNodes(tenant), { created: 3, online: 0 });
   const { node } = await online(registry);
   await registry.closeSession(tenant, node.id, 1n, { reason: 'closed by node' });
-  await registry.revokeNode(tenant, early.id, { by: 'x', comment: '' });
-  await registry.registerNode({ tenant: 'other', publicKey: newKey(), by: 'x' });
+  await registry.revokeNode(tenant, early.id, { by: userParty('x'), comment: '' });
+  await registry.registerNode({ tenant: 'other', publicKey: newKey(), by: userParty('x') });
   const wanted = ['created: registered', 'created: registered', 'created: registered'];
   wanted.push('online: connected', 'offline: closed by node', 'revoked: revoked');
   test.same(heard, wanted);
@@ -594,8 +602,8 @@ void t.test('counts are right although nodes change while they are counted', asy
       const entries = await store.list(range);
       if (range.prefix.endsWith('status/')) {
         // Between the reading of a page and its arrival.
-        await registry.revokeNode(tenant, nodes.pop()?.id ?? 0n, { by: 'x', comment: '' });
-        await registry.revokeNode(tenant, nodes.shift()?.id ?? 0n, { by: 'x', comment: '' });
+        await registry.revokeNode(tenant, nodes.pop()?.id ?? 0n, { by: userParty('x'), comment: '' });
+        await registry.revokeNode(tenant, nodes.shift()?.id ?? 0n, { by: userParty('x'), comment: '' });
         await register(registry);
       }
       return entries;
@@ -696,7 +704,7 @@ void t.test('a revocation holds at once although the store cannot be written', a
   const { node, held } = await online(registry);
   const { id } = node;
   power.failWrites(failure);
-  const revoking = registry.revokeNode(tenant, id, { by: 'x', comment: 'lost' });
+  const revoking = registry.revokeNode(tenant, id, { by: userParty('x'), comment: 'lost' });
   await test.rejects(revoking, { code: 'STORE_UNAVAILABLE' }, 'the caller is told that it is not durable');
   test.match(await registry.findNode(tenant, id), { status: 'revoked', reason: 'revoked' });
   await test.rejects(registry.openSession(tenant, id, claimOf(9n, held)), { code: 'NODE_REVOKED' });
@@ -717,7 +725,7 @@ void t.test('what waits is written with the next change of the node, in order', 
   await registry.closeSession(tenant, node.id, 1n, { reason: 'connection lost' });
   power.failWrites(undefined);
   await Promise.all([
-    registry.revokeNode(tenant, node.id, { by: 'x', comment: '' }),
+    registry.revokeNode(tenant, node.id, { by: userParty('x'), comment: '' }),
     registry.closeSession(tenant, node.id, 1n, { reason: 'again' }),
   ]);
   const wanted = ['revoked: revoked', 'offline: connection lost', 'online: connected', 'created: registered'];
@@ -786,7 +794,7 @@ void t.test(
     await registry.countNodes(tenant);
     power.failWrites(failure, { kept: true });
     await registry.closeSession(tenant, node.id, 1n, { reason: 'connection lost' });
-    const revoking = registry.revokeNode(tenant, node.id, { by: 'x', comment: '' });
+    const revoking = registry.revokeNode(tenant, node.id, { by: userParty('x'), comment: '' });
     await test.rejects(revoking, { code: 'STORE_UNAVAILABLE' });
     power.failWrites(undefined);
     await test.rejects(registry.openSession(tenant, node.id, claimOf(2n, held)), { code: 'NODE_REVOKED' });
@@ -859,7 +867,13 @@ void t.test(
         const id = ids[node];
         const publicKey = keys[node];
         if ((kind === 'register' || kind === 'again') && publicKey) {
-          const request = { tenant, publicKey, name: `node-${node}`, again: kind === 'again', by: 'x' };
+          const request = {
+            tenant,
+            publicKey,
+            name: `node-${node}`,
+            again: kind === 'again',
+            by: userParty('x'),
+          };
           const record = await registry.registerNode(request);
           if (isCut) return;
           ids[node] = record.id;
@@ -871,7 +885,7 @@ void t.test(
           const held = certified[node];
           if (held) await registry.openSession(tenant, id, claimOf(++sessions, held));
         } else {
-          await registry.revokeNode(tenant, id, { by: 'x', comment: '' });
+          await registry.revokeNode(tenant, id, { by: userParty('x'), comment: '' });
           if (!isCut) revoked.add(id);
         }
       }

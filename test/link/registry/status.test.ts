@@ -14,6 +14,7 @@ import {
 import type { NodeEvent } from '../../../src/link/registry/decision.js';
 import { checkPageSize, makePageToken, readPageToken } from '../../../src/link/registry/page-token.js';
 import { decide, decideAll, isCloneSuspected, registeredNode } from '../../../src/link/registry/status.js';
+import { userParty } from '../../harness/parties.js';
 
 const certificate = (generation: bigint): CertificateReference => ({
   fingerprint: `certificate ${generation}`,
@@ -32,7 +33,7 @@ const registration = {
   fingerprint: 'SHA256:abc',
   registeredAt: 1000,
 };
-const created = registeredNode(registration, 'operator').record;
+const created = registeredNode(registration, userParty('operator')).record;
 
 /** A node that has a current certificate (3), a next one (4), and a session (50) when online. */
 function nodeIn(status: NodeStatusName): NodeRecord {
@@ -94,7 +95,7 @@ const events = {
     reason: 'connection lost',
     detail: '',
   },
-  revoked: { type: 'revoked', at: 5000, by: 'admin', comment: 'sold' },
+  revoked: { type: 'revoked', at: 5000, by: userParty('admin'), comment: 'sold' },
   'link-restarted': { type: 'link-restarted', at: 4000 },
 } as const satisfies Record<string, NodeEvent>;
 
@@ -191,7 +192,7 @@ void t.test('every event does in every status what the table says', test => {
 });
 
 void t.test('registered: a node begins as created, with its first entry', test => {
-  const { record, history, audit } = registeredNode(registration, 'operator');
+  const { record, history, audit } = registeredNode(registration, userParty('operator'));
   test.match(record, {
     status: 'created',
     sinceAt: 1000,
@@ -208,7 +209,9 @@ void t.test('registered: a node begins as created, with its first entry', test =
     address: '',
     version: 1,
   });
-  test.match(audit, [{ type: 'node.registered', subject: '7', by: 'operator', detail: { name: 'one' } }]);
+  test.match(audit, [
+    { type: 'node.registered', subject: '7', by: { name: 'operator' }, detail: { name: 'one' } },
+  ]);
   test.end();
 });
 
@@ -258,7 +261,7 @@ void t.test(
     const revoked = changed(nodeIn('online'), events.revoked);
     test.notOk('session' in revoked.record || 'current' in revoked.record || 'next' in revoked.record);
     test.match(revoked.history, { status: 'revoked', detail: 'sold', at: 5000 });
-    test.match(revoked.audit, [{ by: 'admin', detail: { before: 'online', comment: 'sold' } }]);
+    test.match(revoked.audit, [{ by: { name: 'admin' }, detail: { before: 'online', comment: 'sold' } }]);
     test.end();
   },
 );
@@ -335,7 +338,7 @@ void t.test('a record survives the store, and garbage is INTERNAL', test => {
     const record = { ...nodeIn(status), labels: { constructor: 'x', 'a/b': 'ü' }, id: 2n ** 64n - 1n };
     test.strictSame(decodeNodeRecord(encodeNodeRecord(record)), record);
   }
-  const entry = registeredNode(registration, 'x').history;
+  const entry = registeredNode(registration, userParty('x')).history;
   if (entry) test.strictSame(decodeHistoryEntry(encodeHistoryEntry(entry)), entry);
   const fields = JSON.parse(encodeNodeRecord(nodeIn('online')).toString()) as Record<string, unknown>;
   const wrong: unknown[] = [

@@ -1,7 +1,9 @@
 /** The state machine of a run: every event in every status. */
 import t from 'tap';
+import { linkParty } from '../../../src/audit-log/party.js';
 import { runOutcomeNames, type RunRecord } from '../../../src/link/runs/run-record.js';
 import { decideRun, type RunEvent } from '../../../src/link/runs/run-status.js';
+import { userParty } from '../../harness/parties.js';
 import { pendingRun } from './fixtures/records.js';
 
 const events: Readonly<Record<RunEvent['type'], RunEvent>> = {
@@ -10,7 +12,7 @@ const events: Readonly<Record<RunEvent['type'], RunEvent>> = {
   running: { type: 'running', at: 3_000 },
   finished: {
     type: 'finished',
-    ...{ at: 4_000, outcome: 'completed', reason: 'completed', result: '[1]', by: 'link' },
+    ...{ at: 4_000, outcome: 'completed', reason: 'completed', result: '[1]', by: linkParty },
   },
 };
 
@@ -68,7 +70,7 @@ void t.test('a reason that is known already is no change', t => {
 
 void t.test('every end is one event of the audit log, and tells the outcome and by whom', t => {
   for (const outcome of runOutcomeNames) {
-    const by = { name: 'ada', address: '192.0.2.1' };
+    const by = { ...userParty('ada'), address: '192.0.2.1' };
     const decision = decideRun(records.running, {
       type: 'finished',
       ...{ at: 9, outcome, reason: 'why', by },

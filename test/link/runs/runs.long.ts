@@ -10,6 +10,7 @@ import { issueToken, makeUser } from '../../harness/operator.js';
 import { codeOf } from '../../harness/outcome.js';
 import { newKey } from '../../harness/test-link.js';
 import { runsOf, startHandSite } from './fixtures/hand-site.js';
+import { userParty } from '../../harness/parties.js';
 
 const full = Object.assign(new Error('no space left on device'), { code: 'ENOSPC' });
 
@@ -36,7 +37,7 @@ async function whileMoving(clock: ManualClock, so: Promise<unknown>): Promise<vo
 /** An operator of another tenant. */
 async function openOther(t: Test, site: Parameters<typeof runsOf>[0]): Promise<ReturnType<typeof runsOf>> {
   const { access } = site.link;
-  await access.tenants.create('other', 'test');
+  await access.tenants.create('other', userParty('test'));
   const user = await makeUser(access, 'stranger', ['admin'], 'other');
   const runs = runsOf(site, await issueToken(access, user));
   t.teardown(() => runs.close());

@@ -6,6 +6,7 @@ import { createPowerCutStore } from '../../../src/store/power-cut.js';
 import { connectOperator, issueToken, makeUser } from '../../harness/operator.js';
 import { newKey } from '../../harness/test-link.js';
 import { startHandSite, type HandSite, type HandSupervisor } from './fixtures/hand-site.js';
+import { userParty } from '../../harness/parties.js';
 
 const content = Buffer.from('question');
 
@@ -216,7 +217,7 @@ void t.test('a result of more than 64 KiB is how the run failed', async t => {
 void t.test('messages go to nodes of the tenant alone', async t => {
   const { site, supervisor } = await openBench(t);
   const { access } = site.link;
-  await access.tenants.create('other', 'test');
+  await access.tenants.create('other', userParty('test'));
   const stranger = await issueToken(access, await makeUser(access, 'stranger', ['admin'], 'other'));
   const { host, port } = site.link.addresses.control;
   const control = connectOperator(`${host}:${port}`, stranger, site.ca);

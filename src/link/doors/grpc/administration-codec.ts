@@ -115,9 +115,10 @@ export function toEventPage({ entries, damaged, next }: EventPage): wire.ListAud
   };
 }
 
-function toAuditEntry({ seq, at, detail, ...entry }: AuditEntry): wire.AuditEntry {
+function toAuditEntry({ seq, at, by, detail, ...entry }: AuditEntry): wire.AuditEntry {
   const values = Object.entries(detail).map(([name, value]) => [name, toAuditValue(value)] as const);
-  return { ...entry, seq: BigInt(seq), atMs: BigInt(at), detail: Object.fromEntries(values) };
+  const who = typeof by === 'string' ? { by } : { by: '', party: by };
+  return { ...entry, ...who, seq: BigInt(seq), atMs: BigInt(at), detail: Object.fromEntries(values) };
 }
 
 function toAuditValue(value: AuditValue): wire.AuditValue {

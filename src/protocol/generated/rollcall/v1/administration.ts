@@ -345,6 +345,7 @@ export interface ListAuditEventsRequest {
   /** "node." for all of its kind. These three: empty means any. */
   typePrefix: string;
   subject: string;
+  /** A name, an id, or "user:alice". */
   by: string;
 }
 
@@ -363,6 +364,7 @@ export interface AuditEntry {
   type: string;
   /** Empty when there is none. */
   subject: string;
+  /** Only in entries from before there was `party`. */
   by: string;
   /** Where the request came from. */
   address?: string | undefined;
@@ -375,11 +377,22 @@ export interface AuditEntry {
   /** SHA-256 of the entry before, and of this one, hex. */
   previous: string;
   hash: string;
+  /** Who did it. */
+  party?: AuditParty | undefined;
 }
 
 export interface AuditEntry_DetailEntry {
   key: string;
   value?: AuditValue | undefined;
+}
+
+export interface AuditParty {
+  /** "user", "service", "node", "link", "setup" or "anonymous". */
+  kind: string;
+  /** "user:…", "service:…" or "node:…"; empty for the other kinds. */
+  id: string;
+  /** The name of the user, service or node; the kind itself for the others. */
+  name: string;
 }
 
 export interface AuditValue {
@@ -3495,6 +3508,7 @@ function createBaseAuditEntry(): AuditEntry {
     detail: {},
     previous: "",
     hash: "",
+    party: undefined,
   };
 }
 
@@ -3538,6 +3552,9 @@ export const AuditEntry: MessageFns<AuditEntry> = {
     }
     if (message.hash !== "") {
       writer.uint32(90).string(message.hash);
+    }
+    if (message.party !== undefined) {
+      AuditParty.encode(message.party, writer.uint32(98).fork()).join();
     }
     return writer;
   },
@@ -3646,6 +3663,14 @@ export const AuditEntry: MessageFns<AuditEntry> = {
             message.hash = reader.string();
             continue;
           }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.party = AuditParty.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3701,6 +3726,74 @@ export const AuditEntry_DetailEntry: MessageFns<AuditEntry_DetailEntry> = {
             }
 
             message.value = AuditValue.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseAuditParty(): AuditParty {
+  return { kind: "", id: "", name: "" };
+}
+
+export const AuditParty: MessageFns<AuditParty> = {
+  encode(message: AuditParty, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.kind !== "") {
+      writer.uint32(10).string(message.kind);
+    }
+    if (message.id !== "") {
+      writer.uint32(18).string(message.id);
+    }
+    if (message.name !== "") {
+      writer.uint32(26).string(message.name);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AuditParty {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAuditParty();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.kind = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.name = reader.string();
             continue;
           }
         }
