@@ -61,6 +61,27 @@ export function createControl({ registry, sessions, enrollments, clock, ownKeys 
     return node;
   }
 
+  /** A node that is to be cut off: its id is enough where its record cannot be read. */
+  async function findTarget(
+    principal: Principal,
+    reference: string,
+  ): Promise<Pick<NodeRecord, 'id'> & { readonly fingerprint?: string }> {
+    try {
+      return await getNode(principal, reference, 'nodes:revoke');
+    } catch (error) {
+      const id =
+        may(principal, 'nodes:revoke') && isUnreadable(error)
+          ? await findId(principal, reference)
+          : undefined;
+      if (id === undefined) throw error;
+      return { id };
+    }
+  }
+
+  /** By an index, or as it was said; undefined where that cannot be read either. */
+  const findId = (principal: Principal, reference: string): Promise<bigint | undefined> =>
+    registry.findNodeIdByText(principal.tenant, reference).catch(() => undefined);
+
   return {
     async registerNode(principal: Principal, request: RegisterRequest): Promise<NodeRecord> {
       const publicKey = parseSpki(request.publicKey);
@@ -96,19 +117,19 @@ export function createControl({ registry, sessions, enrollments, clock, ownKeys 
     },
 
     /**
-     * Commits, then cuts: sessions, opening ones, enrollments in flight. What the store does not take is cut all the
-     * same, and the caller is told that it is not durable yet.
+     * Commits, then cuts: sessions, opening ones, enrollments in flight. What the store cannot read or does not take is
+     * cut all the same, and the caller is told that it is not durable yet.
      */
     async revokeNode(principal: Principal, reference: string, comment: string): Promise<Revocation> {
       const { tenant } = principal;
-      const { id, fingerprint } = await getNode(principal, reference, 'nodes:revoke');
+      const { id, fingerprint } = await findTarget(principal, reference);
       const committing = registry.revokeNode(tenant, id, { by: actorOf(principal), comment });
       const failure = await committing.then(() => undefined, toRollcallError);
       const start = clock.elapsed();
       const revoked = new RollcallError('NODE_REVOKED', 'this node was revoked by an operator');
       const ended = await Promise.all([
         sessions.endNode(tenant, id, revoked),
-        enrollments.endKey(tenant, fingerprint, revoked),
+        fingerprint === undefined ? 0 : enrollments.endKey(tenant, fingerprint, revoked),
       ]);
       if (failure) throw notDurable(failure);
       return {
@@ -130,6 +151,10 @@ export function createControl({ registry, sessions, enrollments, clock, ownKeys 
       return registry.resolveNode(tenant, id);
     },
   };
+}
+
+function isUnreadable(error: unknown): boolean {
+  return isRollcallError(error, 'STORE_UNAVAILABLE') || isRollcallError(error, 'INTERNAL');
 }
 
 /** What the operator hears when the node is out, but only until the link restarts. */

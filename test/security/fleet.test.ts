@@ -13,7 +13,7 @@ import { statusName, untilStatus } from '../harness/control-calls.js';
 import { createManualClock } from '../harness/manual-clock.js';
 import { codeOf } from '../harness/outcome.js';
 import { openSiege, tokenOf } from '../harness/siege.js';
-import { slowStore } from '../harness/stores.js';
+import { damagedStore, slowStore } from '../harness/stores.js';
 import { enrollOn, newKey, sessionOn, startTestLink, type TestLink } from '../harness/test-link.js';
 
 const minute = 60_000;
@@ -237,9 +237,15 @@ for (const [what, failure, code, http] of diskFaults) {
       await t.rejects(revoking, { code, message: /cut off, but that could not be stored/ });
       const end = await live.out.session.ended;
       t.equal(end.reason === 'ended' && end.error.code, 'NODE_REVOKED');
+      t.match(await nodeOf('out'), { reason: 'revoked, not stored yet' });
       t.equal(statusName(await nodeOf('out')), 'revoked');
       t.equal(await codeOf(sessionOn(await test.connect(live.out.enrollment))), 'NODE_REVOKED');
       t.equal(await codeOf(test.enroll(keys.out)), 'NODE_REVOKED');
+      t.equal(
+        await codeOf(test.control.revokeNode({ node: 'out', comment: '' })),
+        code,
+        'nor is a second one',
+      );
     });
 
     await t.test('/readyz says so, and no more', async t => {
@@ -299,6 +305,38 @@ void t.test('a store that cannot be read lets nobody in, and does not end who is
   await test.control.revokeNode({ node: `${id}`, comment: '' });
   const end = await live.session.ended;
   t.equal(end.reason === 'ended' && end.error.code, 'NODE_REVOKED');
+});
+
+void t.test('a node whose record cannot be read is cut off, and let in no more', async t => {
+  const power = createPowerCutStore();
+  let isBad = false;
+  const store = damagedStore(power.store, key => isBad && key.includes('/node/'));
+  const test = await startTestLink(t, { store });
+  const [key, bystander] = [newKey(), newKey()];
+  const { id } = await test.register(key, { name: 'lathe' });
+  await test.register(bystander);
+  const live = await test.online(key);
+  const other = await test.online(bystander);
+  isBad = true;
+  for (const node of ['lathe', `${id}`, key.publicKey.fingerprint]) {
+    const revoking = test.control.revokeNode({ node, comment: '' });
+    await t.rejects(revoking, {
+      code: 'STORE_UNAVAILABLE',
+      message: /cut off, but that could not be stored/,
+    });
+  }
+  const end = await live.session.ended;
+  t.equal(end.reason === 'ended' && end.error.code, 'NODE_REVOKED');
+  t.equal(await codeOf(test.control.revokeNode({ node: 'nobody', comment: '' })), 'NODE_NOT_FOUND');
+  power.failWrites(new Error('the disk is bad'));
+  isBad = false;
+  t.equal(await codeOf(sessionOn(await test.connect(live.enrollment))), 'NODE_REVOKED');
+  t.equal(await codeOf(test.enroll(key)), 'NODE_REVOKED');
+  t.equal(statusName(await test.control.getNode({ node: `${other.session.welcome.nodeId}` })), 'online');
+  power.failWrites(undefined);
+  await test.control.revokeNode({ node: 'lathe', comment: '' });
+  const next = await startTestLink(t, { store: power.cut() });
+  t.equal(statusName(await next.control.getNode({ node: `${id}` })), 'revoked');
 });
 
 void t.test('a store that takes two seconds for every commit', async t => {

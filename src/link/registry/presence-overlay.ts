@@ -27,6 +27,9 @@ interface Waiting extends WaitingNode {
 /** More are forgotten, the oldest first: who comes and goes this often is described by the last times. */
 const maxEvents = 16;
 
+/** What is shown of a node whose revocation only this process knows of. */
+const notStored = 'revoked, not stored yet';
+
 export interface PresenceOverlay {
   /** Remembers an event; `before` is the stored record and `after` what is true now, where they are known. */
   add(node: WaitingNode, event: WaitingEvent, before?: NodeRecord, after?: NodeRecord): void;
@@ -43,6 +46,8 @@ export interface PresenceOverlay {
   /** Statuses of a tenant that differ from the stored ones. */
   differences(tenant: string): { readonly stored: NodeStatusName; readonly seen: NodeStatusName }[];
   all(): WaitingNode[];
+  /** How many nodes have something waiting whose stored status is not known. */
+  countUnread(): number;
   /** Calls with each record, of this tenant or of all, that came to differ from the stored one. */
   watch(tenant: string | undefined, listener: (record: NodeRecord) => void): () => void;
 }
@@ -64,10 +69,12 @@ export function createPresenceOverlay(): PresenceOverlay {
     add({ tenant, id }, event, before, after) {
       const key = nodeKey(tenant, id);
       const known = waiting.get(key);
+      // Nothing comes after a revocation, and no number of later events may push it out.
+      const isRevoked = known?.events.at(-1)?.type === 'revoked';
       waiting.set(key, {
         tenant,
         id,
-        events: [...(known?.events ?? []), event].slice(-maxEvents),
+        events: isRevoked ? known.events : [...(known?.events ?? []), event].slice(-maxEvents),
         stored: before?.status ?? known?.stored,
         seen: after?.status ?? known?.seen,
       });
@@ -78,7 +85,9 @@ export function createPresenceOverlay(): PresenceOverlay {
     drop: (tenant, id) => void waiting.delete(nodeKey(tenant, id)),
     view(record) {
       const events = eventsOf(record.tenant, record.id);
-      return events.length === 0 ? record : decideAll(record, events).record;
+      if (events.length === 0) return record;
+      const seen = decideAll(record, events).record;
+      return seen.status === 'revoked' && record.status !== 'revoked' ? { ...seen, reason: notStored } : seen;
     },
     async settle(tenant, id, commit) {
       const key = nodeKey(tenant, id);
@@ -100,6 +109,11 @@ export function createPresenceOverlay(): PresenceOverlay {
         stored !== undefined && seen !== undefined && stored !== seen ? [{ stored, seen }] : [],
       ),
     all: () => [...waiting.values()],
+    countUnread() {
+      let count = 0;
+      for (const { stored } of waiting.values()) if (stored === undefined) count += 1;
+      return count;
+    },
     watch(tenant, listener) {
       const watch = { tenant, listener };
       watches.add(watch);

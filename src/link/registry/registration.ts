@@ -32,6 +32,8 @@ export interface RegistrationOptions {
   readonly audit: Audit;
   readonly clock: Clock;
   readonly random: Random;
+  /** Writes what waits in memory of a node, such as its revocation; rejects when the store does not take it. */
+  readonly writeWaiting: (node: { readonly tenant: string; readonly id: bigint }) => Promise<void>;
   /** A commit failed that may be found written later. */
   readonly onDoubt: () => void;
 }
@@ -50,7 +52,9 @@ function alreadyRegistered({ id, name, status }: NodeRecord): RollcallError {
       });
 }
 
-export function createRegistration({ store, audit, clock, random, onDoubt }: RegistrationOptions) {
+export function createRegistration(options: RegistrationOptions) {
+  const { store, audit, clock, random, writeWaiting, onDoubt } = options;
+
   /** What an index entry holds, and the node it names. */
   async function findHolder(
     tenant: string,
@@ -58,7 +62,9 @@ export function createRegistration({ store, audit, clock, random, onDoubt }: Reg
   ): Promise<{ node?: NodeRecord; value: Value | undefined }> {
     const value = await store.get(key);
     if (!value) return { value };
-    const stored = await store.get(nodeKey(tenant, decodeId(value)));
+    const id = decodeId(value);
+    await writeWaiting({ tenant, id });
+    const stored = await store.get(nodeKey(tenant, id));
     if (!stored) throw new RollcallError('INTERNAL', 'an index names a node that is not there');
     return { node: decodeNodeRecord(stored), value };
   }

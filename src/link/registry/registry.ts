@@ -93,12 +93,15 @@ export interface Registry {
   findNodeByFingerprint(tenant: string, fingerprint: string): Promise<NodeRecord | undefined>;
   /** By id in decimal, `SHA256:…` fingerprint, or name; NODE_NOT_FOUND. */
   resolveNode(tenant: string, text: string): Promise<NodeRecord>;
+  /** The same without reading the record; the id itself is given as it was said, whether there is such a node or not. */
+  findNodeIdByText(tenant: string, text: string): Promise<bigint | undefined>;
   listNodes(tenant: string, query?: NodeQuery): Promise<NodePage>;
   /** Newest first. */
   listHistory(tenant: string, id: bigint, query?: HistoryQuery): Promise<HistoryPage>;
   /**
-   * Gives the revoked record; a second time changes nothing. When the store does not take it (STORE_FULL,
-   * STORE_UNAVAILABLE) the node is revoked in memory all the same, and it is written as soon as the store is well.
+   * Gives the revoked record once that is durable; a second time changes nothing. When the store cannot be read or does
+   * not take it (STORE_FULL, STORE_UNAVAILABLE) the node is revoked in memory all the same, each further call tries to
+   * write it and fails like the first, and it is written as soon as the store is well.
    */
   revokeNode(
     tenant: string,
@@ -148,7 +151,13 @@ export function createRegistry(options: RegistryOptions): Registry {
     onDoubt: () => counter.doubt(),
   });
   const retry = createPresenceRetry({ overlay, clock, log, write: node => transitions.writeWaiting(node) });
-  const registerNode = createRegistration({ store, audit, clock, random, onDoubt: () => counter.doubt() });
+  const registerNode = createRegistration({
+    ...{ store, audit, clock, random },
+    async writeWaiting(node) {
+      if (overlay.eventsOf(node.tenant, node.id).length > 0) await transitions.writeWaiting(node);
+    },
+    onDoubt: () => counter.doubt(),
+  });
 
   async function readNode(tenant: string, id: bigint): Promise<NodeRecord | undefined> {
     const value = await store.get(nodeKey(tenant, id));
@@ -160,19 +169,17 @@ export function createRegistry(options: RegistryOptions): Registry {
     return record && overlay.view(record);
   }
 
-  async function findByIndex(tenant: string, key: string): Promise<NodeRecord | undefined> {
-    const id = await store.get(key);
-    return id && findNode(tenant, decodeId(id));
+  async function findNodeIdByText(tenant: string, text: string): Promise<bigint | undefined> {
+    const said = findNodeId(text);
+    if (said !== undefined) return said;
+    const isFingerprint = text.startsWith('SHA256:');
+    const id = await store.get(isFingerprint ? fingerprintKey(tenant, text) : nameKey(tenant, text));
+    return id && decodeId(id);
   }
 
-  const findNodeByFingerprint = (tenant: string, fingerprint: string): Promise<NodeRecord | undefined> =>
-    findByIndex(tenant, fingerprintKey(tenant, fingerprint));
-
   async function findByText(tenant: string, text: string): Promise<NodeRecord | undefined> {
-    const id = findNodeId(text);
-    if (id !== undefined) return findNode(tenant, id);
-    if (text.startsWith('SHA256:')) return findNodeByFingerprint(tenant, text);
-    return findByIndex(tenant, nameKey(tenant, text));
+    const id = await findNodeIdByText(tenant, text);
+    return id === undefined ? undefined : findNode(tenant, id);
   }
 
   /** One record that cannot be read must not keep the link from starting. */
@@ -213,7 +220,11 @@ export function createRegistry(options: RegistryOptions): Registry {
       const home = await store.get(homeKey(id));
       return home ? Buffer.from(home).toString() : defaultTenant;
     },
-    findNodeByFingerprint,
+    async findNodeByFingerprint(tenant, fingerprint) {
+      const id = await store.get(fingerprintKey(tenant, fingerprint));
+      return id && findNode(tenant, decodeId(id));
+    },
+    findNodeIdByText,
     async resolveNode(tenant, text) {
       const record = await findByText(tenant, text);
       if (record) return record;

@@ -17,6 +17,8 @@ import { decide, decideAll } from './status.js';
 
 /** Only somebody outside this process can make a second try necessary. */
 const maxTries = 10;
+/** Nodes in the overlay whose records could not be read. */
+const maxUnread = 1000;
 
 export interface Outcome {
   readonly record: NodeRecord;
@@ -33,9 +35,12 @@ export interface Transitions {
   applyPresence(node: WaitingNode, event: PresenceEvent): Promise<Outcome>;
   /** The same, but a failing read makes it wait too. Gives whether it made a difference, as far as is known. */
   applyClosing(node: WaitingNode, event: PresenceEvent): Promise<boolean>;
-  /** Applies a revocation; when the store does not take it, it holds all the same, and the failure is thrown. */
+  /**
+   * Applies a revocation. It holds although the store cannot be read or written; the failure is then thrown, by every
+   * revocation until it is stored. LINK_BUSY when too many wait whose nodes could not be read.
+   */
   applyRevocation(node: WaitingNode, event: Extract<NodeEvent, { type: 'revoked' }>): Promise<Outcome>;
-  /** Writes what waits in the overlay. */
+  /** Writes what waits in the overlay; rejects when the store does not take it. */
   writeWaiting(node: WaitingNode): Promise<void>;
 }
 
@@ -55,7 +60,10 @@ interface Prepared {
   readonly stored: Value;
   readonly before: NodeRecord;
   readonly after: Folded;
+  /** The event makes a difference. */
   readonly changed: boolean;
+  /** There is something to write: the event's, or what waits in the overlay. */
+  readonly unwritten: boolean;
 }
 
 /** True when the store itself is in trouble, in contrast to what was asked of it. */
@@ -94,11 +102,13 @@ export function createTransitions(options: TransitionOptions): Transitions {
     if (!stored) throw nodeNotFound();
     const before = decodeNodeRecord(stored);
     const folded = decideAll(before, overlay.eventsOf(tenant, id));
-    if (!makeEvent) return { stored, before, after: folded, changed: folded.record !== before };
+    const waits = folded.record !== before;
+    if (!makeEvent) return { stored, before, after: folded, changed: false, unwritten: waits };
     const decision = decide(folded.record, await makeEvent(folded.record));
     if (decision.outcome === 'refused') throw decision.error;
-    if (decision.outcome === 'unchanged') return { stored, before, after: folded, changed: false };
-    return { stored, before, after: addChange(folded, decision), changed: true };
+    if (decision.outcome === 'unchanged')
+      return { stored, before, after: folded, changed: false, unwritten: waits };
+    return { stored, before, after: addChange(folded, decision), changed: true, unwritten: true };
   }
 
   async function commit({ stored, before, after }: Prepared): Promise<void> {
@@ -122,7 +132,7 @@ export function createTransitions(options: TransitionOptions): Transitions {
     for (let tries = 1; ; tries++) {
       const prepared = await preparing();
       const outcome = { record: prepared.after.record, changed: prepared.changed };
-      if (!prepared.changed) return outcome;
+      if (!prepared.unwritten) return outcome;
       try {
         await commit(prepared);
         return outcome;
@@ -147,7 +157,11 @@ export function createTransitions(options: TransitionOptions): Transitions {
     event: Extract<NodeEvent, { type: 'revoked' }>,
   ): Promise<Outcome> {
     return run(
-      () => prepare(node, () => event),
+      () =>
+        prepare(node, () => event).catch((failure: unknown) => {
+          if (isStoreFailure(failure)) keepUnread(node, event);
+          throw failure;
+        }),
       (prepared, failure) => {
         keepWaiting(node, event, prepared);
         throw failure;
@@ -155,8 +169,23 @@ export function createTransitions(options: TransitionOptions): Transitions {
     );
   }
 
-  function keepWaiting(node: WaitingNode, event: WaitingEvent, { before, after }: Prepared): void {
+  function keepWaiting(node: WaitingNode, event: WaitingEvent, { before, after, changed }: Prepared): void {
+    if (!changed) return;
     overlay.add(node, event, before, after.record);
+    onWaiting();
+  }
+
+  /** Nobody knows yet whether there is such a node. */
+  function keepUnread(node: WaitingNode, event: WaitingEvent): void {
+    if (overlay.countUnread() >= maxUnread && overlay.eventsOf(node.tenant, node.id).length === 0)
+      throw new RollcallError(
+        'LINK_BUSY',
+        `at most ${maxUnread} revocations wait while the store cannot be read`,
+        {
+          hint: 'mend the store of the link first',
+        },
+      );
+    overlay.add(node, event);
     onWaiting();
   }
 

@@ -718,6 +718,73 @@ void t.test('a revocation holds at once although the store cannot be written', a
   test.same(await findInconsistencies(store), []);
 });
 
+void t.test(
+  'a revocation that is not stored yet is tried again by each that follows, which says so',
+  async test => {
+    const { registry, power } = openOnPower(test);
+    const { node } = await online(registry);
+    const { id } = node;
+    power.failWrites(failure);
+    const revoke = (comment: string) => registry.revokeNode(tenant, id, { by: 'x', comment });
+    await test.rejects(revoke('lost'), { code: 'STORE_UNAVAILABLE' });
+    await test.rejects(revoke('again'), { code: 'STORE_UNAVAILABLE' }, 'nothing is stored yet');
+    test.match(await registry.findNode(tenant, id), { status: 'revoked', reason: 'revoked, not stored yet' });
+    power.failWrites(undefined);
+    test.match(await revoke('once more'), { status: 'revoked' });
+    const { registry: witness } = createRig(power.cut());
+    test.match(await witness.findNode(tenant, id), { status: 'revoked', reason: 'revoked' });
+    test.same((await witness.listHistory(tenant, id)).transitions[0]?.detail, 'lost', 'as it was first said');
+  },
+);
+
+void t.test(
+  'a revocation that waits is written before its key or its name goes to another node',
+  async test => {
+    const { registry, power } = openOnPower(test);
+    const publicKey = newKey();
+    const { id } = await register(registry, 'lathe', { publicKey });
+    power.failWrites(failure);
+    await test.rejects(registry.revokeNode(tenant, id, { by: 'x', comment: '' }));
+    const again = () => register(registry, 'lathe', { publicKey, again: true });
+    await test.rejects(again(), { code: 'STORE_UNAVAILABLE' });
+    power.failWrites(undefined);
+    test.not((await again()).id, id);
+    const { registry: witness } = createRig(power.cut());
+    test.match(await witness.findNode(tenant, id), { status: 'revoked' });
+  },
+);
+
+void t.test('a revocation holds although the record of its node cannot be read', async test => {
+  const { registry, power, clock } = openOnPower(test);
+  const { node, held } = await online(registry);
+  const { id } = node;
+  power.failReads(failure);
+  const revoke = () => registry.revokeNode(tenant, id, { by: 'x', comment: 'lost' });
+  await test.rejects(revoke(), { code: 'STORE_UNAVAILABLE' }, 'the caller is told that it is not durable');
+  await test.rejects(revoke(), { code: 'STORE_UNAVAILABLE' });
+  await registry.closeSession(tenant, id, 1n, { reason: 'revoked' });
+  power.failWrites(failure);
+  power.failReads(undefined);
+  test.match(await registry.findNode(tenant, id), { status: 'revoked' });
+  await test.rejects(registry.openSession(tenant, id, claimOf(2n, held)), { code: 'NODE_REVOKED' });
+  await test.rejects(enroll(registry, id), { code: 'NODE_REVOKED' });
+  power.failWrites(undefined);
+  clock.advance(1000);
+  await settleAll();
+  const { registry: witness } = createRig(power.cut());
+  test.match(await witness.findNode(tenant, id), { status: 'revoked' });
+  test.same(await reasonsOf(witness, id), ['revoked: revoked', 'online: connected', 'created: registered']);
+});
+
+void t.test('revocations of nodes that cannot be read are bounded in number', async test => {
+  const { registry, power } = openOnPower(test);
+  power.failReads(failure);
+  const revoke = (id: number) => registry.revokeNode(tenant, BigInt(id), { by: 'x', comment: '' });
+  const codes = await codesOf(Array.from({ length: 1001 }, (_, index) => revoke(index + 1)));
+  test.same([new Set(codes.slice(0, 1000)), codes[1000]], [new Set(['STORE_UNAVAILABLE']), 'LINK_BUSY']);
+  power.failReads(undefined);
+});
+
 void t.test('what waits is written with the next change of the node, in order', async test => {
   const { registry, power } = openOnPower(test);
   const { node } = await online(registry);
