@@ -45,6 +45,7 @@ export const errorCodes = [
   'NODE_ALREADY_REGISTERED',
   'NODE_NAME_TAKEN',
   'RUN_REFUSED',
+  'IDEMPOTENCY_KEY_REUSED',
   'QUEUE_FULL',
   // The store.
   'STORE_CONFLICT',

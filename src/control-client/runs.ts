@@ -1,6 +1,9 @@
 /** Asks the link about runs, over gRPC. Every failure comes out as one error that says what to do. */
-import type { ServiceError } from '@grpc/grpc-js';
+import { randomUUID } from 'node:crypto';
+import { setTimeout } from 'node:timers/promises';
+import { status as Status, type ServiceError } from '@grpc/grpc-js';
 import { RollcallError } from '../base/errors.js';
+import { hasStatedCode } from '../protocol/status.js';
 import {
   RunsClient as GrpcClient,
   type GetRunRequest,
@@ -16,7 +19,7 @@ import { bearer, createAsking, openGrpcClient } from './grpc-client.js';
 import { explain } from './grpc-failure.js';
 import type { HttpTarget } from './http-target.js';
 import { everyItem, wholePage, type PageRequest } from './pages.js';
-import { uploadRun } from './run-upload.js';
+import { uploadRun, type Upload } from './run-upload.js';
 import { withToken, type TokenSource } from './tokens.js';
 
 /** An app that was packed and signed, and the settings it is to run with. */
@@ -31,6 +34,11 @@ export interface RunStart {
   readonly archive: Uint8Array;
   /** What differs from the app's own settings. */
   readonly config?: Readonly<Record<string, string | number | boolean>>;
+  /**
+   * Chosen by the caller, 1 to 128 printable ASCII characters: the same start with the same key gives the run of the first.
+   * Defaults to a random one, so that a start whose answer is lost is sent again.
+   */
+  readonly idempotencyKey?: string;
   /** Hears how much of the archive was sent. */
   readonly onProgress?: (sentBytes: number) => void;
 }
@@ -62,7 +70,10 @@ export type LogEvent =
 export type RunId = bigint | string;
 
 export interface Runs {
-  /** Resolves when it is on the disk of the link. RUN_REFUSED, LINK_BUSY; REQUEST_INVALID for an app that is not what it says. */
+  /**
+   * Resolves when it is on the disk of the link. RUN_REFUSED, LINK_BUSY; REQUEST_INVALID for an app that is not what it says;
+   * IDEMPOTENCY_KEY_REUSED. After any other failure the run may have been started: the same key tells.
+   */
   start(run: RunStart): Promise<Run>;
   get(run: RunId): Promise<Run>;
   /** Every run that is meant, newest first, without settings and results; asked for page by page as the iteration goes. */
@@ -83,6 +94,10 @@ export interface OpenRuns extends Runs {
   close(): void;
 }
 
+/** Between two tries of a start whose answer was lost, ms; twice as long each time. */
+const firstPauseMs = 250;
+const maxPauseMs = 4_000;
+
 /** Nothing is sent before the first call. */
 export function openRuns(target: HttpTarget, tokens: TokenSource): OpenRuns {
   const client = openGrpcClient(GrpcClient, target);
@@ -96,15 +111,26 @@ export function openRuns(target: HttpTarget, tokens: TokenSource): OpenRuns {
   const listPage: Runs['listPage'] = ({ statuses = [], ...page } = {}) =>
     calls.list({ statuses: [...statuses], ...wholePage(page) });
 
+  /** Once everything was sent, a connection that fails tells nothing of the run: the key finds it, or starts it. */
+  async function startRun(upload: Upload, token: string): Promise<Run> {
+    for (let pauseMs = firstPauseMs; ; pauseMs *= 2) {
+      let sentBytes = 0;
+      const onProgress = (bytes: number): void => upload.onProgress((sentBytes = bytes));
+      try {
+        return await uploadRun(client.startRun.bind(client), bearer(token), { ...upload, onProgress });
+      } catch (error) {
+        const isLost = sentBytes === upload.archive.length && isConnectionLost(error as ServiceError);
+        if (!isLost || pauseMs > maxPauseMs) throw await explain(error as ServiceError, target);
+      }
+      await setTimeout(pauseMs);
+    }
+  }
+
   return {
-    start: run =>
-      withToken(tokens, async token => {
-        try {
-          return await uploadRun(client.startRun.bind(client), bearer(token), toUpload(run));
-        } catch (error) {
-          throw await explain(error as ServiceError, target);
-        }
-      }),
+    start(run) {
+      const upload = toUpload(run);
+      return withToken(tokens, token => startRun(upload, token));
+    },
     get: async run => calls.get({ run: readRunId(run) }),
     listPage,
     list: filter =>
@@ -136,7 +162,11 @@ function readRunId(run: RunId): bigint {
   });
 }
 
-function toUpload({ archive, onProgress = () => undefined, config = {}, ...app }: RunStart) {
+function isConnectionLost(error: ServiceError): boolean {
+  return error.code === Status.UNAVAILABLE && !hasStatedCode(error);
+}
+
+function toUpload({ archive, onProgress = () => undefined, config = {}, ...app }: RunStart): Upload {
   return {
     archive,
     onProgress,
@@ -148,6 +178,7 @@ function toUpload({ archive, onProgress = () => undefined, config = {}, ...app }
       signature: Buffer.from(app.signature),
       archiveBytes: BigInt(archive.length),
       configJson: JSON.stringify(config),
+      idempotencyKey: app.idempotencyKey ?? randomUUID(),
     },
   };
 }

@@ -16,7 +16,9 @@ import type { RunLogEntry, RunRecord } from './runs/run-record.js';
 import type { NewRun, RunPage, RunQuery, Runs } from './runs/runs.js';
 
 /** What is said of a run by who starts it; the rest comes from who that is. */
-export type WantedRun = Omit<NewRun, 'tenant' | 'startedBy' | 'by'>;
+export interface WantedRun extends Omit<NewRun, 'tenant' | 'startedBy' | 'by' | 'idempotency'> {
+  readonly idempotencyKey?: string;
+}
 
 export interface RunControlOptions {
   readonly runs: Runs;
@@ -47,10 +49,11 @@ export function createRunControl({ runs }: RunControlOptions) {
   }
 
   return {
-    async startRun(principal: Principal, wanted: WantedRun): Promise<RunRecord> {
+    async startRun(principal: Principal, { idempotencyKey: key, ...wanted }: WantedRun): Promise<RunRecord> {
       requirePermission(principal, 'runs:submit');
       return runs.start({
         ...wanted,
+        ...(key !== undefined && { idempotency: { caller: principal.id, key } }),
         tenant: principal.tenant,
         startedBy: ownerName(principal),
         by: actorOf(principal),

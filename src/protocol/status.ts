@@ -55,6 +55,7 @@ export const statusTable: Readonly<Record<ErrorCode, Row>> = {
   NODE_ALREADY_REGISTERED: conflict,
   NODE_NAME_TAKEN: conflict,
   RUN_REFUSED: { grpc: Status.FAILED_PRECONDITION, http: 409 },
+  IDEMPOTENCY_KEY_REUSED: { grpc: Status.ALREADY_EXISTS, http: 422 },
   QUEUE_FULL: { grpc: Status.RESOURCE_EXHAUSTED, http: 429 },
   STORE_CONFLICT: { grpc: Status.ABORTED, http: 409 },
   STORE_UNAVAILABLE: unavailable,

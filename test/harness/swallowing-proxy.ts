@@ -7,6 +7,8 @@ export interface SwallowingProxy {
   readonly address: string;
   /** Nothing more gets through on the connections there are, and nobody hears of it; new ones work. */
   swallow(): void;
+  /** Ends the connections there are; new ones work. */
+  cut(): void;
 }
 
 export async function startSwallowingProxy(
@@ -42,5 +44,6 @@ export async function startSwallowingProxy(
   return {
     address: `127.0.0.1:${address.port}`,
     swallow: () => sockets.forEach(socket => lost.add(socket)),
+    cut: () => sockets.forEach(socket => socket.destroy()),
   };
 }

@@ -21,6 +21,8 @@ export interface NewRun {
   readonly config: Readonly<Record<string, ConfigValue>>;
   readonly startedBy: string;
   readonly by: Actor;
+  /** A key of the caller's choice: the same start twice is one run. */
+  readonly idempotency?: { readonly caller: string; readonly key: string };
 }
 
 export interface AcceptedApp {

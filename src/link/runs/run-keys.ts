@@ -13,6 +13,9 @@ export const runOrderPrefix = (tenant: string): Key => `${tenantPrefix(tenant)}r
 export const runOrderKey = (tenant: string, order: number): Key =>
   runOrderPrefix(tenant) + padded(order, numberDigits);
 
+/** The run that a caller started with an idempotency key; the hash is of both. */
+export const startKey = (tenant: string, hash: string): Key => `${tenantPrefix(tenant)}run-start/${hash}`;
+
 /** Holds the tenant of a run that is not over, or whose messages and objects are still to be removed. */
 export const openRunPrefix: Key = 'runs/open/';
 export const openRunKey = (id: bigint): Key => openRunPrefix + padded(id, idDigits);

@@ -65,6 +65,8 @@ export interface RunRecord {
   readonly hostedBy?: 'process' | 'subprocess';
   /** SHA-256 of the token of its server half, hex. */
   readonly tokenHash?: string;
+  /** Of the idempotency key it was started with, hex. */
+  readonly startHash?: string;
 }
 
 export interface RunLogEntry {

@@ -9,42 +9,39 @@ import { isRollcallError, RollcallError } from '../../base/errors.js';
 import type { Clock } from '../../base/clock.js';
 import type { Log } from '../../base/log.js';
 import type { Random } from '../../base/random.js';
-import { randomNodeId } from '../../identity/node-id.js';
-import { manifestOf, readChunkOf } from '../../objects/manifest.js';
+import { createTurns } from '../../base/turns.js';
 import type { ObjectStore } from '../../objects/object-store.js';
 import type { Store } from '../../store/store.js';
 import type { Actor, Audit } from '../audit/audit.js';
 import type { RefusalCounter } from '../audit/refusals.js';
 import type { Registry } from '../registry/registry.js';
-import { acceptApp, type NewRun } from './accept-app.js';
+import type { NewRun } from './accept-app.js';
 import { createMailboxes } from './mailboxes.js';
 import { createFindNodes } from './node-finder.js';
 import { createNodeMail, type NodeMail } from './node-mail.js';
 import { openRun, type OpenRun } from './open-run.js';
-import { numberOfKey, openRunKey, openRunPrefix, runKey, runOrderKey, runOrderPrefix } from './run-keys.js';
+import { isPassing, untilStored } from './passing-failure.js';
+import { numberOfKey, openRunKey, openRunPrefix, runKey } from './run-keys.js';
 import { listRuns, type RunPage, type RunQuery } from './run-list.js';
 import { readRunLog } from './run-log.js';
-import { appParty, removeMessages } from './run-messages.js';
+import { removeMessages } from './run-messages.js';
 import { createRunLauncher, type RunLauncherOptions } from './run-launcher.js';
 import { removeOldRuns } from './run-retention.js';
-import {
-  decodeRunRecord,
-  encodeRunRecord,
-  noCounts,
-  type RunApp,
-  type RunLogEntry,
-  type RunRecord,
-} from './run-record.js';
+import { decodeRunRecord, type RunLogEntry, type RunRecord } from './run-record.js';
+import { RunStarter } from './run-start.js';
 
 export type { NewRun } from './accept-app.js';
 export type { RunPage, RunQuery } from './run-list.js';
 
 export interface Runs {
-  /** REQUEST_INVALID for an app that is not what it says, RUN_REFUSED where runs cannot be hosted. On the disk when it resolves. */
+  /**
+   * On the disk when it resolves. REQUEST_INVALID for an app that is not what it says, RUN_REFUSED where runs cannot be hosted,
+   * IDEMPOTENCY_KEY_REUSED. After STORE_FULL or STORE_UNAVAILABLE it may have been started.
+   */
   start(run: NewRun): Promise<RunRecord>;
   find(tenant: string, id: bigint): Promise<RunRecord | undefined>;
   list(tenant: string, query: RunQuery): Promise<RunPage>;
-  /** NOT_FOUND. One that is over stays as it is. */
+  /** NOT_FOUND. One that is over stays as it is; one that it answers with is over. */
   stop(tenant: string, id: bigint, by: Actor): Promise<RunRecord>;
   /** In order, those after a number. */
   readLog(tenant: string, id: bigint, after: number, limit: number): Promise<RunLogEntry[]>;
@@ -104,8 +101,22 @@ export function createRuns(options: RunsOptions): OpenRuns {
   const launcher = createRunLauncher(options);
   const watchers = new Map<bigint, Set<() => void>>();
   const cleaning = new Set<Promise<void>>();
+  const inTurn = createTurns();
   let closing = false;
 
+  const starter = new RunStarter({
+    ...{ store, audit, clock, random, objects },
+    async requirePlace(tenant, starting) {
+      if (closing) throw new RollcallError('LINK_DRAINING', 'the link is stopping; come back in a moment');
+      await launcher.requirePlace(tenant);
+      if ([...open.values()].filter(each => each.tenant === tenant).length + starting >= mostOpen)
+        throw new RollcallError('RUN_REFUSED', `at most ${mostOpen} runs of a tenant at once`);
+    },
+    async adopt(record) {
+      if (!open.has(record.id)) launcher.add(await hold(record, { isStored: false }));
+    },
+    find,
+  });
   const tell = (id: bigint): void => watchers.get(id)?.forEach(listener => listener());
 
   async function checkNode(tenant: string, node: bigint): Promise<MessageErrorCode | undefined> {
@@ -114,7 +125,12 @@ export function createRuns(options: RunsOptions): OpenRuns {
     return record.status === 'revoked' ? 'NODE_REVOKED' : undefined;
   }
 
-  async function hold(record: RunRecord, how: { readonly isStored: boolean }): Promise<OpenRun> {
+  /** One run of an id is open at a time, whoever asks for it. */
+  function hold(record: RunRecord, how: { readonly isStored: boolean }): Promise<OpenRun> {
+    return inTurn(`${record.id}`, async () => open.get(record.id) ?? holdAnew(record, how));
+  }
+
+  async function holdAnew(record: RunRecord, how: { readonly isStored: boolean }): Promise<OpenRun> {
     const { id, tenant } = record;
     const run = await openRun(record, how, {
       ...{ store, audit, clock, random, objects, mailboxes, linkLog: log },
@@ -136,9 +152,13 @@ export function createRuns(options: RunsOptions): OpenRuns {
     log.info({ run: `${run.id}`, outcome, reason }, 'run finished');
     tell(run.id);
     launcher.remove(run);
-    // One whose end could not be recorded is found by the next link.
+    // One whose end could not be recorded is found by whoever stops it, or by the next link.
     if (status !== 'finished') return;
-    const cleaned = clean(run.tenant, run.id)
+    const cleaned = untilStored(
+      clock,
+      () => clean(run.tenant, run.id),
+      () => !closing,
+    )
       .catch((error: unknown) =>
         log.error({ err: error, run: `${run.id}` }, 'could not remove what a run left'),
       )
@@ -153,92 +173,6 @@ export function createRuns(options: RunsOptions): OpenRuns {
     await store.commit([{ type: 'delete', key: openRunKey(id) }]);
   }
 
-  async function keepArchive(id: bigint, archive: Buffer): Promise<RunApp['archive']> {
-    const manifest = manifestOf([archive]);
-    const room = objects.room(`${id}`, appParty);
-    for (const index of await room.begin(manifest)) {
-      await room.writeChunk(manifest, index, readChunkOf([archive], index));
-    }
-    await room.finish(manifest);
-    room.retain(manifest.digest);
-    return { digest: manifest.digest, sizeBytes: manifest.sizeBytes };
-  }
-
-  async function nextOrder(tenant: string): Promise<number> {
-    const [last] = await store.list({ prefix: runOrderPrefix(tenant), reverse: true, limit: 1 });
-    return Math.max(clock.now(), last ? Number(numberOfKey(last.key)) + 1 : 0);
-  }
-
-  async function start(wanted: NewRun): Promise<RunRecord> {
-    if (closing) throw new RollcallError('LINK_DRAINING', 'the link is stopping; come back in a moment');
-    const { tenant } = wanted;
-    await launcher.requirePlace(tenant);
-    if ([...open.values()].filter(each => each.tenant === tenant).length >= mostOpen)
-      throw new RollcallError('RUN_REFUSED', `at most ${mostOpen} runs of a tenant at once`);
-    const { manifest, signer, config } = await acceptApp(wanted);
-    const id = randomNodeId(random);
-    try {
-      const archive = await keepArchive(id, wanted.archive);
-      const record = await storeRun(
-        {
-          id,
-          tenant,
-          app: {
-            name: manifest.name,
-            version: manifest.version,
-            digest: wanted.appDigest,
-            serverEntry: manifest.server,
-            nodeEntry: manifest.node,
-            signer: signer.spki.toString('base64'),
-            signerFingerprint: signer.fingerprint,
-            signature: Buffer.from(wanted.signature).toString('base64'),
-            archive,
-          },
-          status: 'pending',
-          reason: 'pending',
-          startedBy: wanted.startedBy,
-          config,
-          order: 0,
-          createdAt: clock.now(),
-          ...{ startingAt: 0, runningAt: 0, finishedAt: 0, counts: noCounts, result: '' },
-        },
-        wanted.by,
-      );
-      launcher.add(await hold(record, { isStored: false }));
-      return record;
-    } catch (error) {
-      if (!open.has(id)) await objects.removeRun(`${id}`).catch(() => undefined);
-      throw error;
-    }
-  }
-
-  /** Two runs of one moment take one place after the other. */
-  async function storeRun(draft: RunRecord, by: Actor): Promise<RunRecord> {
-    const { id, tenant, app } = draft;
-    const detail = { app: app.name, version: app.version, digest: app.digest, signer: app.signerFingerprint };
-    for (;;) {
-      const record = { ...draft, order: await nextOrder(tenant) };
-      const orderKey = runOrderKey(tenant, record.order);
-      try {
-        await store.commit(
-          [
-            { type: 'put', key: runKey(tenant, id), value: encodeRunRecord(record) },
-            { type: 'put', key: orderKey, value: Buffer.from(`${id}`) },
-            { type: 'put', key: openRunKey(id), value: Buffer.from(tenant) },
-            audit.auditChange(tenant, { type: 'run.started', subject: `${id}`, by, detail }),
-          ],
-          [
-            { key: orderKey, value: undefined },
-            { key: openRunKey(id), value: undefined },
-          ],
-        );
-        return record;
-      } catch (error) {
-        if (!isRollcallError(error, 'STORE_CONFLICT')) throw error;
-      }
-    }
-  }
-
   async function find(tenant: string, id: bigint): Promise<RunRecord | undefined> {
     const run = open.get(id);
     if (run) return run.tenant === tenant ? run.record() : undefined;
@@ -247,16 +181,17 @@ export function createRuns(options: RunsOptions): OpenRuns {
   }
 
   async function stop(tenant: string, id: bigint, by: Actor): Promise<RunRecord> {
-    const run = open.get(id);
-    if (run?.tenant === tenant) {
-      await run.stop(by, by.name);
-      return run.record();
-    }
     const record = await find(tenant, id);
-    if (record) return record;
-    throw new RollcallError('NOT_FOUND', 'there is no such run', {
-      hint: '`rollcall runs list` shows the runs',
-    });
+    if (!record)
+      throw new RollcallError('NOT_FOUND', 'there is no such run', {
+        hint: '`rollcall runs list` shows the runs',
+      });
+    if (record.status === 'finished') return record;
+    // One that is not over is stopped, also when this process has lost sight of it.
+    if (starter.isInDoubt(id)) await starter.settle();
+    const run = open.get(id) ?? (await hold(record, { isStored: true }));
+    await run.stop(by, by.name);
+    return run.record();
   }
 
   async function recoverRun(tenant: string, id: bigint): Promise<void> {
@@ -306,17 +241,26 @@ export function createRuns(options: RunsOptions): OpenRuns {
         void run.saveCounts().catch(() => undefined);
         run.checkTime(clock.now());
       }
+      void starter.settle().catch((error: unknown) => {
+        if (!isPassing(error)) log.error({ err: error }, 'a run that may have been started cannot be read');
+      });
     }),
     clock.every(retentionEveryMs, () => {
       const before = clock.now() - options.retentionMs;
-      removeOldRuns(store, before, id => open.has(id)).catch((error: unknown) =>
-        log.error({ err: error }, 'could not remove old runs'),
+      removeOldRuns(store, before, { isOpen: id => open.has(id), isWanted: () => !closing }).catch(
+        (error: unknown) => log.error({ err: error }, 'could not remove old runs'),
       );
     }),
   ];
 
+  /** What was kept for runs that a link before had no time to store, or to clean up after. */
+  async function removeStrays(known: ReadonlySet<string>): Promise<void> {
+    for (const name of await objects.listRuns())
+      if (/^\d+$/.test(name) && !known.has(name)) await objects.removeRun(name);
+  }
+
   return {
-    start,
+    start: wanted => starter.start(wanted),
     find,
     list: (tenant, query) => listRuns(store, tenant, query, id => find(tenant, id)),
     stop,
@@ -337,6 +281,9 @@ export function createRuns(options: RunsOptions): OpenRuns {
           log.error({ err: error, run: `${numberOfKey(key)}` }, 'a run cannot be read'),
         );
       }
+      await removeStrays(new Set(entries.map(({ key }) => `${numberOfKey(key)}`))).catch((error: unknown) =>
+        log.error({ err: error }, 'could not remove objects of runs that are not there'),
+      );
     },
     ...mail,
     count: () => open.size,

@@ -239,7 +239,7 @@ const runRequests: readonly Kind[] = [
         $case: 'run',
         value: {
           ...{ appName: 'digits', appVersion: '1.0.0', appDigest: bytes, signer: spki, signature: bytes },
-          ...{ archiveBytes: 70_000n, configJson: '{"rounds":3}' },
+          ...{ archiveBytes: 70_000n, configJson: '{"rounds":3}', idempotencyKey: 'x-1' },
         },
       },
     },

@@ -222,7 +222,7 @@ const first = (fields: Partial<NewRun> = {}): StartRunRequest['part'] => ({
   $case: 'run',
   value: {
     ...{ appName: 'hello', appVersion: '1.0.0', appDigest: Buffer.alloc(32), signature: Buffer.alloc(8) },
-    ...{ signer: author.publicKey.spki, archiveBytes: 4n, configJson: '', ...fields },
+    ...{ signer: author.publicKey.spki, archiveBytes: 4n, configJson: '', idempotencyKey: '', ...fields },
   },
 });
 const piece = (bytes: number): StartRunRequest['part'] => ({

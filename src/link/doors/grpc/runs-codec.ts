@@ -100,7 +100,15 @@ export function readNewRun(run: NewRun): Omit<WantedRun, 'archive'> {
     signer: run.signer,
     signature: run.signature,
     config: readConfig(run.configJson),
+    ...(run.idempotencyKey !== '' && { idempotencyKey: readIdempotencyKey(run.idempotencyKey) }),
   };
+}
+
+function readIdempotencyKey(key: string): string {
+  if (/^[\x21-\x7e]{1,128}$/.test(key)) return key;
+  throw new RollcallError('REQUEST_INVALID', 'invalid idempotency key', {
+    hint: 'expected 1 to 128 printable ASCII characters without spaces, such as a UUID',
+  });
 }
 
 const mostSettings = 100;

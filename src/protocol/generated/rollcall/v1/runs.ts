@@ -91,6 +91,12 @@ export interface NewRun {
   archiveBytes: bigint;
   /** Settings that differ from the app's own, a JSON object; of the types that the app gives them. */
   configJson: string;
+  /**
+   * Chosen by the caller, 1 to 128 printable ASCII characters; empty for none. A second StartRun of the same caller with the
+   * same key answers with the run of the first, for as long as the link keeps that run; IDEMPOTENCY_KEY_REUSED when it asks
+   * for something else.
+   */
+  idempotencyKey: string;
 }
 
 /** A run by its id. */
@@ -528,6 +534,7 @@ function createBaseNewRun(): NewRun {
     signature: Buffer.alloc(0),
     archiveBytes: 0n,
     configJson: "",
+    idempotencyKey: "",
   };
 }
 
@@ -556,6 +563,9 @@ export const NewRun: MessageFns<NewRun> = {
     }
     if (message.configJson !== "") {
       writer.uint32(58).string(message.configJson);
+    }
+    if (message.idempotencyKey !== "") {
+      writer.uint32(66).string(message.idempotencyKey);
     }
     return writer;
   },
@@ -627,6 +637,14 @@ export const NewRun: MessageFns<NewRun> = {
             }
 
             message.configJson = reader.string();
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.idempotencyKey = reader.string();
             continue;
           }
         }
