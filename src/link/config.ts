@@ -5,6 +5,7 @@ import { isTokenAlgorithm, tokenAlgorithms, type TokenAlgorithm } from '../token
 import { defaultTenant } from '../protocol/limits.js';
 import type { TokenAlgorithms } from './access/token-keys.js';
 import type { Isolation } from '../app-host/hosting.js';
+import { minFreeDiskSetting, objectSpaceSetting } from '../objects/settings.js';
 import { parseTrustDomain } from '../identity/spiffe.js';
 
 const second = 1_000;
@@ -148,12 +149,8 @@ export const linkSettings = {
     default: 7 * 24 * hour,
     parse: as.duration(second, 365 * 24 * hour),
   },
-  'object-space': {
-    value: 'SIZE',
-    description: 'what the large contents of one run may take on the disk',
-    default: 16 * 1024 ** 3,
-    parse: as.size(64 * 1024 * 1024, 2 ** 50),
-  },
+  'object-space': objectSpaceSetting,
+  'min-free-disk': minFreeDiskSetting,
   'run-retention': {
     value: 'DURATION',
     description: 'how long finished runs and their logs are kept',

@@ -4,6 +4,7 @@
  */
 import { join } from 'node:path';
 import type { Clock } from '../base/clock.js';
+import { DiskFloor } from '../base/disk-floor.js';
 import { toRollcallError } from '../base/errors.js';
 import { defaultRunnerPrograms } from '../app-host/runner-programs.js';
 import { createLifecycle } from '../base/lifecycle.js';
@@ -172,14 +173,15 @@ export function createLink({ config, store: givenStore, clock, random, log }: Li
         }),
       opened => opened.close(),
     );
+    const floor = new DiskFloor({ folder, minFreeBytes: config['min-free-disk'], clock });
     const openRuns = await lifecycle.open(
       () =>
         createRuns({
-          ...{ store, audit, refusals, clock, random, log, registry, isolation },
+          ...{ store, audit, refusals, alerts, clock, random, log, registry, isolation, floor },
           objects: createObjectStore({
             folder: join(folder, 'objects'),
             mostRunBytes: config['object-space'],
-            leastFreeBytes: keptFreeBytes,
+            floor,
           }),
           hostingOf: tenant => hosts.of(tenant),
           countTenants: async () => (await access.tenants.list()).length,
@@ -324,9 +326,6 @@ async function checkReady(store: Store, failure: () => unknown): Promise<void> {
   const failed = failure();
   if (failed !== undefined) throw toRollcallError(failed);
 }
-
-/** What large contents leave of the disk for what the link must always be able to write: the registry, revocations. */
-const keptFreeBytes = 256 * 1024 * 1024;
 
 /** The link as the audience of its own tokens. */
 const linkAudience = 'rollcall';

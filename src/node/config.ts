@@ -4,6 +4,7 @@ import { logLevels, type LogLevel } from '../base/log.js';
 import { as, type Address, type Setting, type Settings, type ValuesOf } from '../base/settings.js';
 import { defaultTenant } from '../protocol/limits.js';
 import type { Isolation } from '../app-host/hosting.js';
+import { minFreeDiskSetting, objectSpaceSetting } from '../objects/settings.js';
 import { isVersion } from './runs/compare-versions.js';
 import { nodeConfigFromMapping, parseNodeConfig, type NodeConfig } from './node-config.js';
 
@@ -97,6 +98,8 @@ export const nodeSettings = {
     default: 1024 ** 3,
     parse: as.size(64 * 1024 ** 2, 2 ** 40),
   },
+  'object-space': objectSpaceSetting,
+  'min-free-disk': minFreeDiskSetting,
   access: {
     value: 'MAPPING',
     description:

@@ -136,6 +136,8 @@ async function prepareRuns(
     maxRuns: settings['max-runs'],
     handlerTimeoutMs: settings['handler-timeout'],
     memoryBytes: settings['app-memory'],
+    objectBytes: settings['object-space'],
+    minFreeBytes: settings['min-free-disk'],
     clock: systemClock,
     random: systemRandom,
     log,

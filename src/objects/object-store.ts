@@ -7,8 +7,9 @@
  * Failures of the disk are STORE_FULL and STORE_UNAVAILABLE. What a run takes on the disk is bounded, and memory holds pieces of
  * objects, never an object.
  */
-import { readdir, rm, statfs } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { DiskFloor } from '../base/disk-floor.js';
 import { RollcallError, systemErrorCode } from '../base/errors.js';
 import { storeFailure } from '../store/failure.js';
 import { chunkBytes, type Manifest } from './manifest.js';
@@ -58,24 +59,19 @@ export interface ObjectStoreOptions {
   /** Made when it is needed. */
   readonly folder: string;
   /** STORE_FULL beyond, for each run. Small files count for 64 KiB. */
-  readonly mostRunBytes?: number;
-  /** STORE_FULL for what is begun while less of the disk is free, or a twentieth of a small one; 0 unless told. */
-  readonly leastFreeBytes?: number;
+  readonly mostRunBytes: number;
+  /** STORE_FULL for what is begun while the disk is nearly full. */
+  readonly floor: Pick<DiskFloor, 'require'>;
 }
 
-const defaultMostRunBytes = 64 * 1024 ** 3;
-
 export function createObjectStore(options: ObjectStoreOptions): ObjectStore {
-  const { folder, mostRunBytes = defaultMostRunBytes, leastFreeBytes = 0 } = options;
+  const { folder, mostRunBytes, floor } = options;
   const runs = new Map<string, Run>();
 
   function runOf(name: string): Run {
     let run = runs.get(name);
     if (!run)
-      runs.set(
-        name,
-        (run = createRun(join(folder, name), mostRunBytes, () => requireFree(folder, leastFreeBytes))),
-      );
+      runs.set(name, (run = createRun(join(folder, name), mostRunBytes, bytes => floor.require(bytes))));
     return run;
   }
 
@@ -88,16 +84,6 @@ export function createObjectStore(options: ObjectStoreOptions): ObjectStore {
     },
     listRuns: () => listFolder(folder),
   };
-}
-
-async function requireFree(folder: string, leastBytes: number): Promise<void> {
-  if (leastBytes === 0) return;
-  // The nearest folder that is there yet.
-  const { bavail, blocks, bsize } = await statfs(folder).catch(() => statfs(dirname(folder)));
-  if (bavail * bsize >= Math.min(leastBytes, (blocks * bsize) / 20)) return;
-  throw new RollcallError('STORE_FULL', 'the disk is nearly full: no large contents are taken', {
-    hint: 'free space on the disk that holds the data folder',
-  });
 }
 
 function isName(text: string): boolean {
@@ -123,22 +109,22 @@ interface Run {
   /** Does work when what lies on the disk is known. NOT_FOUND once the run is removed. */
   work<T>(work: () => Promise<T>): Promise<T>;
   /** STORE_FULL while the disk is nearly full. */
-  requireRoom(): Promise<void>;
+  requireRoom(bytes: number): Promise<void>;
   /** Twice is one promise, unless it fails. */
   remove(): Promise<void>;
 }
 
-function createRun(folder: string, mostBytes: number, requireRoom: () => Promise<void>): Run {
+function createRun(folder: string, mostBytes: number, requireRoom: Run['requireRoom']): Run {
   const rooms = new Map<string, Room>();
   const loaded = new Set<string>();
-  const account = createAccount(mostBytes);
+  const space = new RunSpace(mostBytes);
   const working = new Set<Promise<unknown>>();
   let loading: Promise<void> | undefined;
   let removing: Promise<void> | undefined;
 
   function roomOf(party: string): Room {
     let room = rooms.get(party);
-    if (!room) rooms.set(party, (room = createRoom(join(folder, party), account)));
+    if (!room) rooms.set(party, (room = createRoom(join(folder, party), space.account(party))));
     return room;
   }
 
@@ -188,25 +174,50 @@ function createRun(folder: string, mostBytes: number, requireRoom: () => Promise
   };
 }
 
-function createAccount(mostBytes: number): Account {
-  let usedBytes = 0;
-  const check = (bytes: number): void => {
-    if (usedBytes + bytes > mostBytes) {
-      throw new RollcallError(
-        'STORE_FULL',
-        `the objects of this run would take more than ${mostBytes} bytes`,
-      );
-    }
-  };
-  return {
-    check,
-    take(bytes) {
-      check(bytes);
-      usedBytes += bytes;
-    },
-    note: bytes => void (usedBytes += bytes),
-    giveBack: bytes => void (usedBytes -= bytes),
-  };
+/** What one node may not take is left for the other nodes and for the server half: at most as much as it leaves to the nodes. */
+const nodesShare = 3 / 4;
+
+/** What the objects of a run take, and whose they are. */
+class RunSpace {
+  readonly #mostBytes: number;
+  #usedBytes = 0;
+  #nodesBytes = 0;
+
+  constructor(mostBytes: number) {
+    this.#mostBytes = mostBytes;
+  }
+
+  account(party: string): Account {
+    const isNode = /^\d/.test(party);
+    let ownBytes = 0;
+    const add = (bytes: number): void => {
+      this.#usedBytes += bytes;
+      ownBytes += bytes;
+      if (isNode) this.#nodesBytes += bytes;
+    };
+    const check = (bytes: number): void => {
+      if (this.#usedBytes + bytes > this.#mostBytes)
+        throw tooLarge(`the objects of this run would take more than ${this.#mostBytes} bytes`);
+      const leftBytes = this.#mostBytes * nodesShare - this.#nodesBytes - bytes;
+      if (isNode && ownBytes + bytes > leftBytes)
+        throw tooLarge('the objects of this node would take more of the run than they leave to other nodes');
+    };
+    return {
+      check,
+      take(bytes) {
+        check(bytes);
+        add(bytes);
+      },
+      note: add,
+      giveBack: bytes => add(-bytes),
+    };
+  }
+}
+
+function tooLarge(message: string): RollcallError {
+  return new RollcallError('STORE_FULL', message, {
+    hint: 'the operator of the link or of the node may give runs more: --object-space',
+  });
 }
 
 function createObjectRoom(run: Run, party: string): ObjectRoom {
@@ -249,7 +260,7 @@ function createObjectRoom(run: Run, party: string): ObjectRoom {
     },
     begin: manifest =>
       run.work(async () => {
-        await run.requireRoom();
+        await run.requireRoom(manifest.sizeBytes);
         return room.begin(manifest);
       }),
     beginChunk,

@@ -10,6 +10,8 @@ export const limits = {
   contentBytes: 64 * 1024,
   /** The largest piece of an object or of an app in one message. */
   pieceBytes: 60 * 1024,
+  /** Lines of a log in one frame of a node. */
+  logLinesPerFrame: 1_024,
   /** Streams at once on one connection: an enrollment, and a session that is opened. */
   streamsPerConnection: 2,
   /** The same once there is a session: it, its renewal, and objects that are read and written. */

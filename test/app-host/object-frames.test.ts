@@ -7,13 +7,13 @@ import { createFrameConnection, type Frame } from '../../src/app-host/frames.js'
 import { handleObjectFrame, type ObjectsOfRunner } from '../../src/app-host/object-frames.js';
 import { RollcallError } from '../../src/base/errors.js';
 import { chunkBytes, manifestOf, type Manifest } from '../../src/objects/manifest.js';
-import { createObjectStore } from '../../src/objects/object-store.js';
+import { objectStoreIn } from '../harness/objects.js';
 import { makeFolder } from '../harness/folder.js';
 import { createQueue } from './fixtures/watched-runner.js';
 
 async function talk(t: Test, more: Partial<ObjectsOfRunner> = {}) {
   const folder = await makeFolder(t);
-  const room = createObjectStore({ folder: join(folder, 'objects') }).room('7', 'server');
+  const room = objectStoreIn(join(folder, 'objects')).room('7', 'server');
   const readable = async (digest: string) => {
     const manifest = await room.find(digest);
     return manifest && { manifest, room };

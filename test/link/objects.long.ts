@@ -16,7 +16,6 @@ import {
   readChunkOf,
   type Manifest,
 } from '../../src/objects/manifest.js';
-import { createObjectStore, type ObjectRoom, type ObjectStore } from '../../src/objects/object-store.js';
 import type {
   ObjectPiece,
   ObjectsClient,
@@ -25,6 +24,8 @@ import type {
   WriteObjectResponse,
 } from '../../src/protocol/generated/rollcall/v1/link.js';
 import { limits } from '../../src/protocol/limits.js';
+import type { ObjectRoom, ObjectStore } from '../../src/objects/object-store.js';
+import { objectStoreIn } from '../harness/objects.js';
 import { makeFolder } from '../harness/folder.js';
 import { createManualClock } from '../harness/manual-clock.js';
 import { startNodePort, type TestNodePort } from '../harness/node-port.js';
@@ -52,7 +53,7 @@ async function startSite(
   options: { clock?: Parameters<typeof startNodePort>[2]; wrap?: (room: ObjectRoom) => ObjectRoom } = {},
 ): Promise<Site> {
   const folder = await makeFolder(t);
-  const store: ObjectStore = createObjectStore({ folder });
+  const store: ObjectStore = objectStoreIn(folder);
   const room = (options.wrap ?? (each => each))(store.room('7', 'server'));
   const notFound = (): RollcallError => new RollcallError('NOT_FOUND', 'there is no such object');
   const objects: NodeObjects = {
@@ -67,7 +68,7 @@ async function startSite(
     port: await startNodePort(t, objects, options.clock),
     room,
     folder: join(folder, '7/server'),
-    nodeRoom: async () => createObjectStore({ folder: await makeFolder(t) }).room('7', 'node'),
+    nodeRoom: async () => objectStoreIn(await makeFolder(t)).room('7', 'node'),
   };
 }
 
@@ -482,7 +483,7 @@ void t.test('a link as a whole has no objects for a node without a run', async t
   const key = newKey();
   await link.register(key);
   const { connection } = await link.online(key);
-  const own = createObjectStore({ folder: await makeFolder(t) }).room('7', 'node');
+  const own = objectStoreIn(await makeFolder(t)).room('7', 'node');
   const manifest = await store(own, numbered(5));
   const client = connection.objects;
   t.equal(

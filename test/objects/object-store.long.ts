@@ -2,7 +2,8 @@ import t from 'tap';
 import { readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { chunkBytes, manifestOf, readChunkOf, type Manifest } from '../../src/objects/manifest.js';
-import { createObjectStore, type ObjectRoom } from '../../src/objects/object-store.js';
+import type { ObjectRoom } from '../../src/objects/object-store.js';
+import { objectStoreIn } from '../harness/objects.js';
 import { makeFolder } from '../harness/folder.js';
 import { numbered } from '../harness/numbered-bytes.js';
 import { codeOf } from '../harness/outcome.js';
@@ -33,7 +34,7 @@ async function filesBelow(folder: string): Promise<string[]> {
 
 void t.test('an object is there once it is finished, and is what was written', async t => {
   const folder = join(await makeFolder(t), 'objects');
-  const room = createObjectStore({ folder }).room('7', 'server');
+  const room = objectStoreIn(folder).room('7', 'server');
   for (const size of [1, chunkBytes - 1, chunkBytes, chunkBytes + 1, 3 * chunkBytes + 5]) {
     const bytes = numbered(size, size);
     const manifest = manifestOf([bytes]);
@@ -54,7 +55,7 @@ void t.test('an object is there once it is finished, and is what was written', a
 
 void t.test('nobody else on the machine may read objects', async t => {
   const folder = join(await makeFolder(t), 'objects');
-  await write(createObjectStore({ folder }).room('7', 'server'), numbered(chunkBytes + 1));
+  await write(objectStoreIn(folder).room('7', 'server'), numbered(chunkBytes + 1));
   const modes = await Promise.all(
     ['', '7', '7/server', '7/server/chunks', ...(await filesBelow(folder))].map(
       async path => (await stat(join(folder, path))).mode & 0o777,
@@ -65,7 +66,7 @@ void t.test('nobody else on the machine may read objects', async t => {
 
 void t.test('a chunk is read piece by piece, and a damaged one never whole', async t => {
   const folder = await makeFolder(t);
-  const room = createObjectStore({ folder }).room('7', 'server');
+  const room = objectStoreIn(folder).room('7', 'server');
   const bytes = numbered(chunkBytes + 100);
   const manifest = await write(room, bytes);
   const pieces: Buffer[] = [];
@@ -99,7 +100,7 @@ void t.test('a chunk is read piece by piece, and a damaged one never whole', asy
 
 void t.test('bytes that are not the chunk are refused and leave nothing behind', async t => {
   const folder = await makeFolder(t);
-  const room = createObjectStore({ folder }).room('7', 'server');
+  const room = objectStoreIn(folder).room('7', 'server');
   const bytes = numbered(chunkBytes + 100);
   const manifest = manifestOf([bytes]);
   await room.begin(manifest);
@@ -120,7 +121,7 @@ void t.test('bytes that are not the chunk are refused and leave nothing behind',
 
 void t.test('a chunk may come in pieces of any size, and be given up at any time', async t => {
   const folder = await makeFolder(t);
-  const room = createObjectStore({ folder }).room('7', 'server');
+  const room = objectStoreIn(folder).room('7', 'server');
   const bytes = numbered(200_000);
   const manifest = manifestOf([bytes]);
   await room.begin(manifest);
@@ -154,7 +155,7 @@ void t.test('a store that is opened again goes on with what was whole', async t 
   const folder = await makeFolder(t);
   const bytes = numbered(4 * chunkBytes);
   const manifest = manifestOf([bytes]);
-  const first = createObjectStore({ folder }).room('7', '12');
+  const first = objectStoreIn(folder).room('7', '12');
   const stored = await write(first, numbered(chunkBytes, 1));
   await first.begin(manifest);
   for (const index of [0, 1, 2]) await first.writeChunk(manifest, index, readChunkOf([bytes], index));
@@ -166,7 +167,7 @@ void t.test('a store that is opened again goes on with what was whole', async t 
   await writeFile(join(folder, '7/12', `.${manifest.digest}.0a0b0c`), manifest.bytes.subarray(0, 20));
   t.ok((await filesBelow(folder)).some(name => name.includes('draft')));
 
-  const store = createObjectStore({ folder });
+  const store = objectStoreIn(folder);
   const second = store.room('7', '12');
   t.same(await second.find(stored.digest), stored);
   t.equal(await second.find(manifest.digest), undefined);
@@ -181,9 +182,9 @@ void t.test('a store that is opened again goes on with what was whole', async t 
 void t.test('a manifest that is damaged on the disk is none', async t => {
   const folder = await makeFolder(t);
   const bytes = numbered(1000);
-  const { digest } = await write(createObjectStore({ folder }).room('7', 'server'), bytes);
+  const { digest } = await write(objectStoreIn(folder).room('7', 'server'), bytes);
   await writeFile(join(folder, '7/server', digest), manifestOf([numbered(1000, 1)]).bytes);
-  const room = createObjectStore({ folder }).room('7', 'server');
+  const room = objectStoreIn(folder).room('7', 'server');
   t.equal(await room.find(digest), undefined);
   t.same(await room.begin(manifestOf([bytes])), []);
   await room.finish(manifestOf([bytes]));
@@ -193,7 +194,7 @@ void t.test('a manifest that is damaged on the disk is none', async t => {
 void t.test('chunks are stored once, and go with the last object that has them', async t => {
   const folder = await makeFolder(t);
   const [a, b, c] = [numbered(chunkBytes, 1), numbered(chunkBytes, 2), numbered(chunkBytes, 3)];
-  let room = createObjectStore({ folder }).room('7', 'server');
+  let room = objectStoreIn(folder).room('7', 'server');
   const ab = await write(room, Buffer.concat([a, b]));
   const bc = manifestOf([b, c, b, c]);
   t.same(await room.begin(bc), [1], 'one that is there, or comes again, is not asked for');
@@ -201,7 +202,7 @@ void t.test('chunks are stored once, and go with the last object that has them',
   t.equal((await filesBelow(folder)).length, 3 + 2);
 
   // Also when it was another process that wrote them.
-  room = createObjectStore({ folder }).room('7', 'server');
+  room = objectStoreIn(folder).room('7', 'server');
   room.retain(ab.digest);
   room.retain(ab.digest);
   room.retain(bc.digest);
@@ -218,7 +219,7 @@ void t.test('chunks are stored once, and go with the last object that has them',
 
 void t.test('a release takes nothing from an object that has been begun', async t => {
   const folder = await makeFolder(t);
-  const room = createObjectStore({ folder }).room('7', 'server');
+  const room = objectStoreIn(folder).room('7', 'server');
   const [a, b] = [numbered(chunkBytes, 1), numbered(chunkBytes, 2)];
   const first = await write(room, a);
   room.retain(first.digest);
@@ -248,7 +249,7 @@ void t.test('a release takes nothing from an object that has been begun', async 
 });
 
 void t.test('rooms know nothing of one another', async t => {
-  const store = createObjectStore({ folder: await makeFolder(t) });
+  const store = objectStoreIn(await makeFolder(t));
   const manifest = await write(store.room('7', 'server'), numbered(1000));
   for (const [run, party] of [
     ['7', '12'],
@@ -268,7 +269,7 @@ void t.test('rooms know nothing of one another', async t => {
 
 void t.test('a run that is removed is gone, and stays gone', async t => {
   const folder = await makeFolder(t);
-  const store = createObjectStore({ folder });
+  const store = objectStoreIn(folder);
   const room = store.room('7', 'server');
   const bytes = numbered(2 * chunkBytes);
   const manifest = manifestOf([bytes]);
@@ -289,14 +290,14 @@ void t.test('a run that is removed is gone, and stays gone', async t => {
   room.retain(manifest.digest);
   t.same(await store.listRuns(), []);
   await store.removeRun('8');
-  t.same(await createObjectStore({ folder: join(folder, 'none') }).listRuns(), []);
+  t.same(await objectStoreIn(join(folder, 'none')).listRuns(), []);
 
   await write(store.room('7', 'server'), bytes);
   t.same(await store.listRuns(), ['7'], 'one of the same name is another one');
 });
 
 void t.test('no name leads out of the folder', async t => {
-  const store = createObjectStore({ folder: await makeFolder(t) });
+  const store = objectStoreIn(await makeFolder(t));
   for (const name of ['', '.', '..', '../x', 'a/b', 'A', 'a b', 'a\0', 'a'.repeat(33), '7\n'])
     for (const work of [() => store.room(name, 'server'), () => store.room('7', name)])
       t.throws(work, { code: 'CONFIG_INVALID' }, JSON.stringify(name));
@@ -309,7 +310,7 @@ void t.test('no name leads out of the folder', async t => {
 void t.test('what a run may take is bounded, and small files count for more than they hold', async t => {
   const folder = await makeFolder(t);
   const mostRunBytes = 3 * chunkBytes;
-  const store = createObjectStore({ folder, mostRunBytes });
+  const store = objectStoreIn(folder, mostRunBytes);
   const [server, node] = [store.room('7', 'server'), store.room('7', '12')];
   const one = await write(server, numbered(2 * chunkBytes, 1));
   t.equal(await codeOf(node.begin(manifestOf([numbered(chunkBytes, 2)]))), 'STORE_FULL', 'before it is sent');
@@ -319,13 +320,13 @@ void t.test('what a run may take is bounded, and small files count for more than
   while ((await codeOf(write(node, numbered(10, 100 + fitted)))) === 'nothing') fitted += 1;
   t.equal(fitted, 7, '64 KiB for the chunk and for the manifest');
 
-  const again = createObjectStore({ folder, mostRunBytes });
+  const again = objectStoreIn(folder, mostRunBytes);
   t.equal(await codeOf(again.room('7', '12').begin(large)), 'STORE_FULL', 'what lies there counts');
   t.same(await again.room('8', '12').begin(large), [0], 'other runs have a bound of their own');
   const room = again.room('7', 'server');
   room.retain(one.digest);
   await room.release(one.digest);
-  t.equal(await codeOf(write(again.room('7', '12'), numbered(chunkBytes, 2))), 'nothing', 'room was made');
+  t.equal(await codeOf(write(room, numbered(chunkBytes, 2))), 'nothing', 'room was made');
 });
 
 void t.test('a full disk is told as such, and what was whole stays', async t => {
@@ -335,7 +336,7 @@ void t.test('a full disk is told as such, and what was whole stays', async t => 
     return;
   }
   const folder = join(disk.folder, 'objects');
-  const room = createObjectStore({ folder }).room('7', 'server');
+  const room = objectStoreIn(folder).room('7', 'server');
   const kept = await write(room, numbered(1000));
   const bytes = numbered(2 * chunkBytes, 1);
   const manifest = manifestOf([bytes]);
@@ -361,8 +362,8 @@ void t.test('a full disk is told as such, and what was whole stays', async t => 
 
 void t.test('a store that could not be read is read again', async t => {
   const folder = await makeFolder(t);
-  const manifest = await write(createObjectStore({ folder }).room('7', 'server'), numbered(10));
-  const room = createObjectStore({ folder }).room('7', 'server');
+  const manifest = await write(objectStoreIn(folder).room('7', 'server'), numbered(10));
+  const room = objectStoreIn(folder).room('7', 'server');
   const chunks = join(folder, '7/server/chunks');
   // Root reads everything: a file in the place of the folder is what nobody can list.
   await rm(chunks, { recursive: true });

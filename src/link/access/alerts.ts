@@ -15,6 +15,7 @@ const alertEvents = {
   'security.token-denied': 'a revoked token was used',
   'security.proof-refused': 'a node could not prove that it holds its key',
   'security.setup-code-refused': 'a wrong setup code was given',
+  'security.reply-refused': 'a node answered a message that was not sent to it',
 } as const;
 
 export type AlertEvent = keyof typeof alertEvents;

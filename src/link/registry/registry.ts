@@ -11,7 +11,7 @@ import { defaultTenant } from '../../protocol/limits.js';
 import { findNodeId } from '../../identity/node-id.js';
 import type { Actor, Audit } from '../audit/audit.js';
 import { cleanText } from '../audit/clean-text.js';
-import { allTenants, listTenants, tenantPrefix } from '../../store/keys.js';
+import { allTenants, listTenants } from '../../store/keys.js';
 import type { StopWatching, Store } from '../../store/store.js';
 import { listHistory, type HistoryPage, type HistoryQuery } from './history.js';
 import { createNodeCounter, noNodes, type NodeCounts } from './node-count.js';
@@ -159,6 +159,33 @@ export function createRegistry(options: RegistryOptions): Registry {
     onDoubt: () => counter.doubt(),
   });
 
+  const watchers = new Set<{
+    readonly tenant: string | undefined;
+    readonly listener: (record: NodeRecord) => void;
+  }>();
+  // One look at each change, however many want to hear of it.
+  const stopWatching = store.watch(allTenants, changes => {
+    // A commit that adds nothing to a history changed nothing that shows: it issued a certificate.
+    if (watchers.size === 0 || !changes.some(({ key }) => isHistoryKey(key))) return;
+    for (const { key, value } of changes) {
+      if (!value || !isNodeKey(key)) continue;
+      const stored = decodeNodeRecord(value);
+      const { tenant, id } = stored;
+      const record = overlay.isSettling(tenant, id) ? stored : overlay.view(stored);
+      for (const watcher of [...watchers])
+        if ((watcher.tenant ?? tenant) === tenant) tell(watcher.listener, record);
+    }
+  });
+
+  /** One that throws disturbs no other. */
+  function tell(listener: (record: NodeRecord) => void, record: NodeRecord): void {
+    try {
+      listener(record);
+    } catch (error) {
+      log.error({ err: error, nodeId: `${record.id}` }, 'a watcher of nodes failed');
+    }
+  }
+
   async function readNode(tenant: string, id: bigint): Promise<NodeRecord | undefined> {
     const value = await store.get(nodeKey(tenant, id));
     return value && decodeNodeRecord(value);
@@ -266,18 +293,11 @@ export function createRegistry(options: RegistryOptions): Registry {
       return count;
     },
     watchNodes(tenant, listener) {
-      const stopStore = store.watch(tenant === undefined ? allTenants : tenantPrefix(tenant), changes => {
-        // A commit that adds nothing to a history changed nothing that shows: it issued a certificate.
-        if (!changes.some(({ key }) => isHistoryKey(key))) return;
-        for (const { key, value } of changes) {
-          if (!value || !isNodeKey(key)) continue;
-          const record = decodeNodeRecord(value);
-          listener(overlay.isSettling(record.tenant, record.id) ? record : overlay.view(record));
-        }
-      });
+      const watcher = { tenant, listener };
+      watchers.add(watcher);
       const stopOverlay = overlay.watch(tenant, listener);
       return () => {
-        stopStore();
+        watchers.delete(watcher);
         stopOverlay();
       };
     },
@@ -292,6 +312,7 @@ export function createRegistry(options: RegistryOptions): Registry {
     },
     async close() {
       await retry.close();
+      stopWatching();
       counter.close();
     },
   };

@@ -1,6 +1,7 @@
 /** Which nodes a server half may send to: those of its tenant that are online, once there are enough of them. */
-import type { Clock } from '../../base/clock.js';
+import type { Clock, Timer } from '../../base/clock.js';
 import { RollcallError } from '../../base/errors.js';
+import type { NodeRecord } from '../registry/node-record.js';
 import type { Registry } from '../registry/registry.js';
 
 export interface FoundNode {
@@ -19,72 +20,149 @@ export interface NodeWish {
 /** Resolves when there are enough; DEADLINE_EXCEEDED when there are not in time. */
 export type FindNodes = (wish: NodeWish, signal: AbortSignal) => Promise<FoundNode[]>;
 
+export interface NodeFinderOptions {
+  readonly registry: Pick<Registry, 'listNodes' | 'watchNodes'>;
+  readonly tenant: string;
+  readonly clock: Clock;
+}
+
 /** At most so many in one answer. */
-const mostNodes = 10_000;
+const maxNodes = 10_000;
 /** Timers take no more, ms; nobody waits longer than a link runs. */
-const longestWaitMs = 2 ** 31 - 1;
+const maxWaitMs = 2 ** 31 - 1;
 /** Of the labels and names in one frame. */
 const pageCharacters = 256 * 1024;
-/** Nodes come in crowds: one look for many of them, ms. */
+/** Nodes come in crowds: one answer for many of them, ms. */
 const settleMs = 20;
+/** The index is dropped when nobody has searched for so long, ms. */
+const idleMs = 60_000;
 
-export function createFindNodes(
-  registry: Pick<Registry, 'listNodes' | 'watchNodes'>,
-  tenant: string,
-  clock: Clock,
-): FindNodes {
-  async function look(labels: NodeWish['labels']): Promise<FoundNode[]> {
-    const found: FoundNode[] = [];
-    let pageToken = '';
-    do {
-      const page = await registry.listNodes(tenant, {
-        statuses: ['online'],
-        labels,
-        pageSize: 1000,
-        pageToken,
-      });
-      found.push(...page.nodes.map(({ id, name, labels: all }) => ({ id: `${id}`, name, labels: all })));
-      pageToken = page.nextPageToken;
-    } while (pageToken !== '' && found.length < mostNodes);
-    return found.slice(0, mostNodes);
+interface Online extends Omit<FoundNode, 'id'> {
+  readonly id: bigint;
+}
+
+/** Somebody who waits until enough nodes fit. */
+interface Search {
+  readonly wish: NodeWish;
+  /** How many fit now. */
+  count: number;
+  wake(): void;
+}
+
+/**
+ * Which nodes of a tenant are online, kept up to date by their changes, for all searches of all its runs: a node that comes
+ * costs each search that waits a look at its labels, and no look at any other node.
+ */
+export class NodeFinder {
+  readonly #options: NodeFinderOptions;
+  readonly #nodes = new Map<bigint, Online>();
+  readonly #searches = new Set<Search>();
+  /** Changed while the index is made: what is read then may be older. */
+  #changed: Set<bigint> | undefined;
+  #making: Promise<void> | undefined;
+  #stopWatching: () => void = () => undefined;
+  #users = 0;
+  #idle: Timer | undefined;
+
+  constructor(options: NodeFinderOptions) {
+    this.#options = options;
   }
 
-  return async ({ min, labels, timeoutMs }, signal) => {
-    const news = { hasChanged: false, isLate: false, tell: (): void => undefined };
-    const stop = registry.watchNodes(tenant, () => {
-      news.hasChanged = true;
-      news.tell();
-    });
-    const wake = (): void => news.tell();
-    const late =
-      timeoutMs <= longestWaitMs
-        ? clock.after(timeoutMs, () => {
-            news.isLate = true;
-            wake();
-          })
-        : undefined;
-    signal.addEventListener('abort', wake);
+  readonly find: FindNodes = async (wish, signal) => {
+    this.#users += 1;
+    this.#idle?.cancel();
     try {
-      for (;;) {
-        news.hasChanged = false;
-        const found = await look(labels);
-        if (found.length >= min) return found;
-        if (isSo(news, 'isLate')) throw tooFew(found.length, min);
-        signal.throwIfAborted();
-        if (!isSo(news, 'hasChanged')) await new Promise<void>(resolve => (news.tell = resolve));
-        await new Promise<void>(resolve => void clock.after(settleMs, resolve));
-      }
+      await (this.#making ??= this.#make());
+      return await this.#wait(wish, signal);
     } finally {
-      stop();
+      this.#users -= 1;
+      if (this.#users === 0) this.#idle = this.#options.clock.after(idleMs, () => this.close());
+    }
+  };
+
+  /** Forgets the index; the next search makes it anew. */
+  close(): void {
+    this.#idle?.cancel();
+    this.#stopWatching();
+    this.#nodes.clear();
+    this.#making = undefined;
+  }
+
+  async #make(): Promise<void> {
+    const { registry, tenant } = this.#options;
+    const changed = new Set<bigint>();
+    this.#changed = changed;
+    this.#stopWatching = registry.watchNodes(tenant, node => this.#take(node));
+    try {
+      let pageToken = '';
+      do {
+        const page = await registry.listNodes(tenant, { statuses: ['online'], pageSize: 1000, pageToken });
+        for (const node of page.nodes) if (!changed.has(node.id)) this.#nodes.set(node.id, node);
+        pageToken = page.nextPageToken;
+      } while (pageToken !== '');
+    } catch (error) {
+      this.close();
+      throw error;
+    } finally {
+      this.#changed = undefined;
+    }
+  }
+
+  #take(node: NodeRecord): void {
+    this.#changed?.add(node.id);
+    const before = this.#nodes.get(node.id);
+    const { id, name, labels } = node;
+    const after = node.status === 'online' ? { id, name, labels } : undefined;
+    if (after) this.#nodes.set(id, after);
+    else this.#nodes.delete(id);
+    for (const search of this.#searches) {
+      const { wish } = search;
+      search.count += (after && fits(after, wish) ? 1 : 0) - (before && fits(before, wish) ? 1 : 0);
+      if (search.count >= wish.min) search.wake();
+    }
+  }
+
+  async #wait(wish: NodeWish, signal: AbortSignal): Promise<FoundNode[]> {
+    const { clock } = this.#options;
+    const search: Search = { wish, count: this.#count(wish), wake: () => undefined };
+    const wake = (): void => search.wake();
+    const lateAt = clock.elapsed() + wish.timeoutMs;
+    const late = wish.timeoutMs <= maxWaitMs ? clock.after(wish.timeoutMs, wake) : undefined;
+    signal.addEventListener('abort', wake);
+    this.#searches.add(search);
+    try {
+      while (search.count < wish.min) {
+        if (clock.elapsed() >= lateAt) throw tooFew(search.count, wish.min);
+        signal.throwIfAborted();
+        await new Promise<void>(resolve => (search.wake = resolve));
+        if (search.count >= wish.min) await new Promise<void>(resolve => void clock.after(settleMs, resolve));
+      }
+      return this.#collect(wish);
+    } finally {
+      this.#searches.delete(search);
       late?.cancel();
       signal.removeEventListener('abort', wake);
     }
-  };
+  }
+
+  #count(wish: NodeWish): number {
+    let count = 0;
+    for (const node of this.#nodes.values()) if (fits(node, wish)) count += 1;
+    return count;
+  }
+
+  /** In the order of their ids. */
+  #collect(wish: NodeWish): FoundNode[] {
+    const found = [...this.#nodes.values()].filter(node => fits(node, wish));
+    found.sort((one, other) => (one.id < other.id ? -1 : 1));
+    return found.slice(0, maxNodes).map(({ id, name, labels }) => ({ id: `${id}`, name, labels }));
+  }
 }
 
-/** It may have become so while something else was waited for. */
-function isSo<K extends string>(news: Readonly<Record<K, boolean>>, what: K): boolean {
-  return news[what];
+function fits({ labels }: Pick<Online, 'labels'>, wish: NodeWish): boolean {
+  for (const name in wish.labels)
+    if (!Object.hasOwn(labels, name) || labels[name] !== wish.labels[name]) return false;
+  return true;
 }
 
 /** As many at a time as a frame holds; one page, which is empty, for none. */

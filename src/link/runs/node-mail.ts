@@ -9,6 +9,8 @@ import { RollcallError } from '../../base/errors.js';
 import type { Clock } from '../../base/clock.js';
 import type { Log } from '../../base/log.js';
 import type { LinkFrame, NodeFrame, Ready } from '../../protocol/generated/rollcall/v1/link.js';
+import { limits } from '../../protocol/limits.js';
+import type { Alerts } from '../access/alerts.js';
 import { cleanText } from '../audit/clean-text.js';
 import type { RefusalCounter } from '../audit/refusals.js';
 import type { Session } from '../sessions/session.js';
@@ -36,6 +38,7 @@ export interface NodeMailOptions {
   readonly mailboxes: Mailboxes;
   readonly find: (id: bigint) => OpenRun | undefined;
   readonly refusals: RefusalCounter;
+  readonly alerts: Pick<Alerts, 'raise'>;
   readonly clock: Clock;
   readonly log: Log;
   readonly onAnswered: (outcome: 'content' | MessageErrorCode) => void;
@@ -49,7 +52,7 @@ const tellAgainMs = 100;
 const mostCount = 2n ** 52n;
 
 export function createNodeMail(options: NodeMailOptions): NodeMail {
-  const { mailboxes, find, refusals, clock, log, onAnswered } = options;
+  const { mailboxes, find, refusals, alerts, clock, log, onAnswered } = options;
   const mailSessions = new WeakMap<Session, MailSession>();
   /** Sequences of the last log lines there are, by run and node. */
   const taken = new WeakMap<OpenRun, Map<bigint, number>>();
@@ -82,10 +85,8 @@ export function createNodeMail(options: NodeMailOptions): NodeMail {
 
   function refuse(session: Session, reason: string, reply: Said<'reply'>): void {
     const { nodeId, tenant, peer } = session;
-    log.warn(
-      { run: `${reply.run}`, message: `${reply.message}`, nodeId: `${nodeId}`, reason },
-      'a reply was refused',
-    );
+    const about = { run: `${reply.run}`, message: `${reply.message}`, nodeId: `${nodeId}`, reason };
+    alerts.raise('security.reply-refused', about);
     refusals.count(peer.remoteAddress, reason, { tenant, ...nodeParty({ id: nodeId, name: '' }) });
   }
 
@@ -127,12 +128,14 @@ export function createNodeMail(options: NodeMailOptions): NodeMail {
     taken.set(run, ofRun);
     const last = ofRun.get(nodeId) ?? 0;
     const first = Number(sequence);
-    const fresh = lines.slice(Math.max(0, last + 1 - first));
     const end = first + lines.length - 1;
-    if (fresh.length > 0) {
-      ofRun.set(nodeId, Math.max(last, end));
+    if (end > last) {
+      ofRun.set(nodeId, end);
+      const isKept = !run.log.isFull(nodeId);
+      const fresh = isKept ? lines.slice(Math.max(0, last + 1 - first)) : [];
       await run.log.append(
-        fresh.map(({ atMs, level, text }) => ({ at: Number(atMs), node: nodeId, level, text })),
+        nodeId,
+        fresh.map(({ atMs, level, text }) => ({ at: Number(atMs), level, text })),
       );
     }
     send(session, { $case: 'logTaken', value: { run: id, sequence: BigInt(end) } });
@@ -181,6 +184,11 @@ export function createNodeMail(options: NodeMailOptions): NodeMail {
       else if (frame?.$case === 'log') {
         if (frame.value.sequence < 1n || frame.value.sequence > mostCount)
           throw new RollcallError('PROTOCOL_INVALID', 'lines of a log are counted from 1');
+        if (frame.value.lines.length > limits.logLinesPerFrame)
+          throw new RollcallError(
+            'PROTOCOL_INVALID',
+            `at most ${limits.logLinesPerFrame} lines in one frame`,
+          );
         takeLog(session, frame.value).catch(failed);
       } else if (frame?.$case === 'progress') takeProgress(session, frame.value);
       else throw new RollcallError('PROTOCOL_INVALID', 'a frame that has no place here');

@@ -8,6 +8,7 @@ import type { Hosting, RunnerExit } from '../../app-host/hosting.js';
 import { hashToken } from '../../app-host/token-hash.js';
 import { isRollcallError, RollcallError } from '../../base/errors.js';
 import type { Clock, Timer } from '../../base/clock.js';
+import type { DiskFloor } from '../../base/disk-floor.js';
 import type { Log } from '../../base/log.js';
 import type { Random } from '../../base/random.js';
 import { createTurns } from '../../base/turns.js';
@@ -68,6 +69,7 @@ export interface OpenRunOptions {
   readonly random: Random;
   readonly linkLog: Log;
   readonly objects: ObjectStore;
+  readonly floor: DiskFloor;
   readonly mailboxes: Mailboxes;
   readonly mostWaiting: number;
   readonly memoryBytes: number;
@@ -110,7 +112,7 @@ export async function openRun(
     assign: () => assignOf(stored),
     deliver: number => messages.deliver(number),
   };
-  const log = await openRunLog({ store, clock, tenant, run: id, onChange });
+  const log = await openRunLog({ store, clock, tenant, run: id, floor: options.floor, onChange });
   const room = (party: string): ObjectRoom => {
     let found = rooms.get(party);
     if (!found) rooms.set(party, (found = objects.room(`${id}`, party)));
@@ -118,6 +120,7 @@ export async function openRun(
   };
   const messages = createRunMessages({
     ...{ store, clock, tenant, mailboxes, onChange, run: mailRun, mostWaiting: options.mostWaiting },
+    floor: options.floor,
     objects: {
       retain: (party, digest) => room(party).retain(digest),
       release: (party, digest) =>
@@ -197,7 +200,7 @@ export async function openRun(
       host?.stop(`${id}`);
       void objects.removeRun(`${id}`).catch(() => undefined);
     });
-    await log.append([linkLine(clock, `run ${outcome}${reason === outcome ? '' : `: ${reason}`}`)]);
+    await log.append('link', [linkLine(clock, `run ${outcome}${reason === outcome ? '' : `: ${reason}`}`)]);
     // A full disk ends no run twice and leaves none open: it is tried until it is recorded.
     await untilStored(clock, () =>
       change({
@@ -260,7 +263,7 @@ export async function openRun(
       if (stopping) half.stop();
     },
     onOutput(stream: 'stdout' | 'stderr', text: string): void {
-      if (!ending) void log.append([{ at: clock.now(), node: 0n, level: stream, text }]);
+      if (!ending) void log.append('server', [{ at: clock.now(), level: stream, text }]);
     },
     onExit(exit: RunnerExit): void {
       exited();

@@ -5,6 +5,7 @@
  * on the disk.
  */
 import type { Clock } from '../../base/clock.js';
+import type { DiskFloor } from '../../base/disk-floor.js';
 import { messageErrors, type MessageErrorCode } from '../../app/message-error.js';
 import type { LinkFrame } from '../../protocol/generated/rollcall/v1/link.js';
 import type { Change, Store } from '../../store/store.js';
@@ -91,6 +92,8 @@ export interface RunMessagesOptions {
   readonly run: MailRun;
   readonly mailboxes: Mailboxes;
   readonly objects: ObjectKeeper;
+  /** What is said in a run leaves room on the disk for what the link must be able to write. */
+  readonly floor: Pick<DiskFloor, 'require'>;
   readonly mostWaiting: number;
   /** An answer is there for the server half. */
   readonly onAnswer: (number: number) => void;
@@ -103,7 +106,7 @@ export const appParty = 'app';
 export const serverParty = 'server';
 
 export function createRunMessages(options: RunMessagesOptions): RunMessages {
-  const { store, clock, tenant, run, mailboxes, objects, mostWaiting, onAnswer, onChange } = options;
+  const { store, clock, tenant, run, mailboxes, objects, floor, mostWaiting, onAnswer, onChange } = options;
   const entries = new Map<number, MessageEntry>();
   const nodes = new Set<bigint>();
   /** Nodes that are sent nothing any more. */
@@ -159,7 +162,11 @@ export function createRunMessages(options: RunMessagesOptions): RunMessages {
   async function storeQuestion(entry: MessageEntry, content: Content): Promise<void> {
     const { node, number } = entry.question;
     const key = messageKey(tenant, run.id, number);
-    const changes: Change[] = [{ type: 'put', key, value: encodeQuestion(entry.question, content) }];
+    const value = encodeQuestion(entry.question, content);
+    await floor.require(value.length);
+    // Given up meanwhile: its answer is on the way, and must not be written over.
+    if (entry.status !== 'storing') return;
+    const changes: Change[] = [{ type: 'put', key, value }];
     if (!nodes.has(node))
       changes.push({ type: 'put', key: runNodeKey(tenant, run.id, node), value: Buffer.alloc(0) });
     await store.commit(changes);
@@ -205,10 +212,13 @@ export function createRunMessages(options: RunMessagesOptions): RunMessages {
     const { number } = entry.question;
     const key = messageKey(tenant, run.id, number);
     const value = encodeAnswer(entry.question, answer);
-    // Presence goes on when the disk is full, and so do answers: they are owed.
+    // Presence goes on when the disk is full, and so do answers: they are owed. Contents wait until there is room for them.
     await untilStored(
       clock,
-      () => store.commit([{ type: 'put', key, value }]),
+      async () => {
+        if ('bytes' in answer) await floor.require(value.length);
+        await store.commit([{ type: 'put', key, value }]);
+      },
       () => !isClosed,
     );
   }

@@ -31,7 +31,7 @@ async function removeOldOf(
     for (const { key, value } of entries) {
       if (Number(numberOfKey(key)) >= before || !isWanted()) return;
       const id = BigInt(Buffer.from(value).toString());
-      if (!isOpen(id)) await removeRun(store, tenant, id, key);
+      if (!isOpen(id)) await removeRun(store, tenant, id, key).catch(passOverChanged);
       after = key;
     }
     if (entries.length < runsAtOnce) return;
@@ -43,17 +43,26 @@ async function removeRun(store: Store, tenant: string, id: bigint, orderKey: str
   const value = await store.get(key);
   const record = value && readable(value);
   if (record && record.status !== 'finished') return;
+  const isAsRead = [{ key, value }];
   for (;;) {
     const lines = await store.list({ prefix: runLogPrefix(tenant, id), limit: linesAtOnce });
     if (lines.length === 0) break;
-    await store.commit(lines.map(line => ({ type: 'delete', key: line.key })));
+    await store.commit(
+      lines.map(line => ({ type: 'delete', key: line.key })),
+      isAsRead,
+    );
   }
   const claimed = record?.startHash === undefined ? [] : [startKey(tenant, record.startHash)];
   const rest = [orderKey, key, runLogHeadKey(tenant, id), ...claimed];
   await store.commit(
     rest.map(each => ({ type: 'delete', key: each })),
-    [{ key, value }],
+    isAsRead,
   );
+}
+
+/** A run that is not what was read is looked at again the next time. */
+function passOverChanged(error: unknown): void {
+  if (!isRollcallError(error, 'STORE_CONFLICT')) throw error;
 }
 
 /** Undefined for a record that is damaged: it goes with its time like any other. */

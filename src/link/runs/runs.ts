@@ -7,17 +7,19 @@ import { linkParty } from '../../audit-log/party.js';
 import type { MessageErrorCode } from '../../app/message-error.js';
 import { isRollcallError, RollcallError } from '../../base/errors.js';
 import type { Clock } from '../../base/clock.js';
+import type { DiskFloor } from '../../base/disk-floor.js';
 import type { Log } from '../../base/log.js';
 import type { Random } from '../../base/random.js';
 import { createTurns } from '../../base/turns.js';
 import type { ObjectStore } from '../../objects/object-store.js';
 import type { Store } from '../../store/store.js';
+import type { Alerts } from '../access/alerts.js';
 import type { Actor, Audit } from '../audit/audit.js';
 import type { RefusalCounter } from '../audit/refusals.js';
 import type { Registry } from '../registry/registry.js';
 import type { NewRun } from './accept-app.js';
 import { createMailboxes } from './mailboxes.js';
-import { createFindNodes } from './node-finder.js';
+import { NodeFinder } from './node-finder.js';
 import { createNodeMail, type NodeMail } from './node-mail.js';
 import { openRun, type OpenRun } from './open-run.js';
 import { isPassing, untilStored } from './passing-failure.js';
@@ -63,11 +65,13 @@ export interface RunsOptions extends RunLauncherOptions {
   readonly store: Store;
   readonly audit: Audit;
   readonly refusals: RefusalCounter;
+  readonly alerts: Pick<Alerts, 'raise'>;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
   readonly registry: Registry;
   readonly objects: ObjectStore;
+  readonly floor: DiskFloor;
   /** Messages waiting for one node. */
   readonly mostWaiting: number;
   /** Of a server half. */
@@ -94,7 +98,7 @@ export function createRuns(options: RunsOptions): OpenRuns {
   const open = new Map<bigint, OpenRun>();
   const mailboxes = createMailboxes();
   const mail = createNodeMail({
-    ...{ mailboxes, clock, log, refusals: options.refusals },
+    ...{ mailboxes, clock, log, refusals: options.refusals, alerts: options.alerts },
     find: id => open.get(id),
     onAnswered: outcome => options.onAnswered?.(outcome),
   });
@@ -117,6 +121,12 @@ export function createRuns(options: RunsOptions): OpenRuns {
     },
     find,
   });
+  const finders = new Map<string, NodeFinder>();
+  const finderOf = (tenant: string): NodeFinder => {
+    const finder = finders.get(tenant) ?? new NodeFinder({ registry, tenant, clock });
+    finders.set(tenant, finder);
+    return finder;
+  };
   const tell = (id: bigint): void => watchers.get(id)?.forEach(listener => listener());
 
   async function checkNode(tenant: string, node: bigint): Promise<MessageErrorCode | undefined> {
@@ -133,11 +143,11 @@ export function createRuns(options: RunsOptions): OpenRuns {
   async function holdAnew(record: RunRecord, how: { readonly isStored: boolean }): Promise<OpenRun> {
     const { id, tenant } = record;
     const run = await openRun(record, how, {
-      ...{ store, audit, clock, random, objects, mailboxes, linkLog: log },
+      ...{ store, audit, clock, random, objects, mailboxes, linkLog: log, floor: options.floor },
       mostWaiting: options.mostWaiting,
       memoryBytes: options.memoryBytes,
       mostRunMs: options.mostRunMs,
-      findNodes: createFindNodes(registry, tenant, clock),
+      findNodes: finderOf(tenant).find,
       checkNode: node => checkNode(tenant, node),
       onChange: () => tell(id),
       onEnded,
@@ -292,6 +302,7 @@ export function createRuns(options: RunsOptions): OpenRuns {
       launcher.close();
       for (const timer of timers) timer.cancel();
       stopWatching();
+      for (const finder of finders.values()) finder.close();
       await Promise.all([...open.values()].map(closeRun));
       await Promise.all(cleaning);
     },

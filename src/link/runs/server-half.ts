@@ -7,12 +7,13 @@ import type { FrameConnection, Frame } from '../../app-host/frames.js';
 import { handleObjectFrame } from '../../app-host/object-frames.js';
 import { RollcallError, toRollcallError } from '../../base/errors.js';
 import type { Clock } from '../../base/clock.js';
+import { createTurns } from '../../base/turns.js';
 import type { ObjectRoom } from '../../objects/object-store.js';
 import type { MessageErrorCode } from '../../app/message-error.js';
 import { limits } from '../../protocol/limits.js';
 import { cleanText } from '../audit/clean-text.js';
 import type { Content, Question } from './message-record.js';
-import { pagesOf, type FindNodes } from './node-finder.js';
+import { pagesOf, type FindNodes, type FoundNode } from './node-finder.js';
 import { isPassing, untilStored } from './passing-failure.js';
 import type { RunLog } from './run-log.js';
 import type { RunMessages } from './run-messages.js';
@@ -54,6 +55,9 @@ const mostOutstanding = 256;
 const mostUntaken = 64;
 /** Searches for nodes that wait. */
 const mostSearches = 64;
+/** Between two of their answers: at least so long, ms, and longer for many nodes. */
+const minSearchPauseMs = 5;
+const nodesPerPauseMs = 100;
 /** Messages that were not taken, of one run. */
 const mostUnanswered = 200_000;
 const mostResultBytes = 64 * 1024;
@@ -63,6 +67,7 @@ const leases = 4;
 
 export function createServerHalf(options: ServerHalfOptions): ServerHalf {
   const { connection, clock, record, messages, log, own } = options;
+  const inTurn = createTurns();
   const work = new Set<Promise<void>>();
   const leased: string[] = [];
   const ending = new AbortController();
@@ -169,10 +174,7 @@ export function createServerHalf(options: ServerHalfOptions): ServerHalf {
     searches += 1;
     try {
       const nodes = await whileOpen(() => options.findNodes(wish, ending.signal));
-      for (const { page, isLast } of pagesOf(nodes)) {
-        say('nodes', { request, nodes: page, isLast });
-        await connection.drained();
-      }
+      await inTurn('nodes', () => sendNodes(request, nodes));
     } catch (error) {
       if (!ending.signal.aborted) say('nodes', { request, error: toRollcallError(error).message });
     } finally {
@@ -180,18 +182,27 @@ export function createServerHalf(options: ServerHalfOptions): ServerHalf {
     }
   }
 
+  /** One answer after the other, and slower the longer they are: asking costs little, and answering does not. */
+  async function sendNodes(request: number, nodes: readonly FoundNode[]): Promise<void> {
+    for (const { page, isLast } of pagesOf(nodes)) {
+      say('nodes', { request, nodes: page, isLast });
+      await connection.drained();
+    }
+    const pauseMs = minSearchPauseMs + nodes.length / nodesPerPauseMs;
+    void inTurn('nodes', () => new Promise<void>(resolve => void clock.after(pauseMs, resolve)));
+  }
+
   function takeLog({ value }: Frame): void {
     const sequence = wantCount(value, 'sequence');
     const { at } = value;
     const line = {
       at: typeof at === 'number' ? at : clock.now(),
-      node: 0n,
       level: wantText(value, 'level', 20),
       text: wantText(value, 'text', limits.contentBytes),
     };
     track(
       readying
-        .then(() => (sequence <= log.serverSequence() ? undefined : log.append([line], sequence)))
+        .then(() => (sequence <= log.serverSequence() ? undefined : log.append('server', [line], sequence)))
         .then(() => say('logged', { sequence: log.serverSequence() })),
     );
   }

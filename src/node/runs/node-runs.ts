@@ -10,6 +10,7 @@ import { mkdtemp, rename, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Clock } from '../../base/clock.js';
+import { DiskFloor } from '../../base/disk-floor.js';
 import { isRollcallError, systemErrorCode, toRollcallError } from '../../base/errors.js';
 import { createLifecycle } from '../../base/lifecycle.js';
 import type { Log } from '../../base/log.js';
@@ -66,6 +67,10 @@ export interface NodeRunsOptions {
   readonly handlerTimeoutMs: number;
   /** Of each runner. */
   readonly memoryBytes: number;
+  /** What the objects of one run may take on the disk. */
+  readonly objectBytes: number;
+  /** What runs leave free of the disk; undefined for the default of DiskFloor. */
+  readonly minFreeBytes: number | undefined;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
@@ -166,10 +171,17 @@ export function createNodeRuns(options: NodeRunsOptions): NodeRuns {
   }
 
   async function openObjects(): Promise<ObjectStore> {
-    if (folder !== undefined) return createObjectStore({ folder: join(folder, 'objects') });
+    const { objectBytes: mostRunBytes, minFreeBytes } = options;
+    const openIn = (path: string): ObjectStore =>
+      createObjectStore({
+        folder: path,
+        mostRunBytes,
+        floor: new DiskFloor({ folder: path, minFreeBytes, clock }),
+      });
+    if (folder !== undefined) return openIn(join(folder, 'objects'));
     const temporary = await mkdtemp(join(tmpdir(), 'rollcall-node-'));
     lifecycle.onClose(() => rm(temporary, { recursive: true, force: true }));
-    return createObjectStore({ folder: temporary });
+    return openIn(temporary);
   }
 
   async function openHosting(): Promise<Hosting> {

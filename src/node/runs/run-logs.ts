@@ -106,7 +106,8 @@ export function createRunLogs({ run, link, clock, firstSequence }: RunLogsOption
     if (from < 0) return [];
     let size = 0;
     let end = from;
-    for (; end < lines.length; end++) {
+    const most = Math.min(lines.length, from + limits.logLinesPerFrame);
+    for (; end < most; end++) {
       const line = lines[end];
       size += line?.bytes ?? 0;
       if (size > limits.pieceBytes && end > from) break;

@@ -4,7 +4,7 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { sendObject } from '../../../src/node/runs/object-transfer.js';
 import { chunkBytes, manifestOf, readChunkOf } from '../../../src/objects/manifest.js';
-import { createObjectStore } from '../../../src/objects/object-store.js';
+import { objectStoreIn } from '../../harness/objects.js';
 import { makeFolder } from '../../harness/folder.js';
 import { numbered } from '../../harness/numbered-bytes.js';
 import { codeOf } from '../../harness/outcome.js';
@@ -56,7 +56,7 @@ void t.test('uploads to a disk that has room for half of them', async t => {
   });
 
   await t.test('an object of a node', async t => {
-    const room = createObjectStore({ folder: await makeFolder(t) }).room('1', 'node');
+    const room = objectStoreIn(await makeFolder(t)).room('1', 'node');
     for (const index of await room.begin(manifest))
       await room.writeChunk(manifest, index, readChunkOf([bytes], index));
     await room.finish(manifest);

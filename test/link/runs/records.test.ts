@@ -19,6 +19,11 @@ import {
   runStatusNames,
   type RunRecord,
 } from '../../../src/link/runs/run-record.js';
+import { numberOfKey, runKey, runOrderKey, runOrderPrefix } from '../../../src/link/runs/run-keys.js';
+import { removeOldRuns } from '../../../src/link/runs/run-retention.js';
+import { createMemoryStore } from '../../../src/store/memory.js';
+import type { Change } from '../../../src/store/store.js';
+import { pausingStore } from '../../harness/stores.js';
 import { pendingRun } from './fixtures/records.js';
 
 function plain<T>(model: { readonly [K in keyof T]: fc.Arbitrary<T[K]> }): fc.Arbitrary<T> {
@@ -183,4 +188,42 @@ void t.test('lines of logs are read as they were written', t => {
       bad,
     );
   t.end();
+});
+
+void t.test('retention removes all runs that are old and over, however many there are', async t => {
+  const store = createMemoryStore();
+  const runs = Array.from({ length: 1_300 }, (_, index): RunRecord => {
+    const status = index === 700 ? 'pending' : 'finished';
+    return { ...pendingRun, id: BigInt(index + 1), order: index + 1, status };
+  });
+  await store.commit(
+    runs.flatMap((run): Change[] => [
+      { type: 'put', key: runKey('default', run.id), value: encodeRunRecord(run) },
+      { type: 'put', key: runOrderKey('default', run.order), value: Buffer.from(`${run.id}`) },
+    ]),
+  );
+  await removeOldRuns(store, 1_251, { isOpen: id => id === 600n, isWanted: () => true });
+  const left = await store.list({ prefix: runOrderPrefix('default') });
+  t.same(
+    left.map(({ key }) => Number(numberOfKey(key))),
+    [600, 701, ...Array.from({ length: 50 }, (_, index) => 1_251 + index)],
+  );
+});
+
+void t.test('a run that is not what retention has read stays', async t => {
+  const pausing = pausingStore(createMemoryStore());
+  const { store } = pausing;
+  const key = runKey('default', 1n);
+  const run: RunRecord = { ...pendingRun, id: 1n, order: 1, status: 'finished' };
+  await store.commit([
+    { type: 'put', key, value: encodeRunRecord(run) },
+    { type: 'put', key: runOrderKey('default', 1), value: Buffer.from('1') },
+  ]);
+  const paused = pausing.pause();
+  const removing = removeOldRuns(store, 2, { isOpen: () => false, isWanted: () => true });
+  await paused.held;
+  await store.commit([{ type: 'put', key, value: encodeRunRecord({ ...run, status: 'running' }) }]);
+  paused.resume();
+  await removing;
+  t.ok(await store.get(key));
 });

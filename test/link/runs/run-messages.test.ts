@@ -1,5 +1,7 @@
 /** The messages of one run on a disk that fails: nothing that was accepted is lost, nothing is answered twice. */
 import t from 'tap';
+import type { DiskFloor } from '../../../src/base/disk-floor.js';
+import { RollcallError } from '../../../src/base/errors.js';
 import { createMailboxes, type Mailboxes, type MailRun } from '../../../src/link/runs/mailboxes.js';
 import type { Answer, Content, Question } from '../../../src/link/runs/message-record.js';
 import {
@@ -11,6 +13,7 @@ import {
 import { createPowerCutStore } from '../../../src/store/power-cut.js';
 import type { Store } from '../../../src/store/store.js';
 import { createManualClock, type ManualClock } from '../../harness/manual-clock.js';
+import { roomyDisk } from '../../harness/objects.js';
 import { codeOf } from '../../harness/outcome.js';
 
 const berlin = 7n;
@@ -35,7 +38,11 @@ interface Bench {
 
 async function openBench(
   store: Store,
-  { mostWaiting = 1_000, clock = createManualClock(start) } = {},
+  {
+    mostWaiting = 1_000,
+    clock = createManualClock(start),
+    floor = roomyDisk,
+  }: { mostWaiting?: number; clock?: ManualClock; floor?: Pick<DiskFloor, 'require'> } = {},
 ): Promise<Bench> {
   const mailboxes = createMailboxes();
   const told: number[] = [];
@@ -57,7 +64,7 @@ async function openBench(
     deliver: number => messages.deliver(number),
   };
   const messages = createRunMessages({
-    ...{ store, clock, tenant: 'default', run, mailboxes, mostWaiting },
+    ...{ store, clock, tenant: 'default', run, mailboxes, mostWaiting, floor },
     objects: {
       retain: (party, digest) => keep(party, digest, 1),
       release: (party, digest) => keep(party, digest, -1),
@@ -429,4 +436,31 @@ void t.test('the end does not wait for a disk that stays full', async t => {
   clock.advance(1_000);
   await closed;
   t.equal(await answered, 'STORE_FULL');
+});
+
+void t.test('a disk that is nearly full takes no new messages, and keeps what is owed', async t => {
+  let isFull = false;
+  const floor = {
+    require: () =>
+      isFull ? Promise.reject(new RollcallError('STORE_FULL', 'nearly full')) : Promise.resolve(),
+  };
+  const { store } = createPowerCutStore();
+  const { messages, clock } = await openBench(store, { floor });
+  await messages.send(question(1), hello);
+  isFull = true;
+  t.equal(await codeOf(messages.send(question(2), hello)), 'STORE_FULL');
+  let isAnswered = false;
+  const answering = messages.answer(1, yes).then(() => (isAnswered = true));
+  clock.advance(5_000);
+  await settle();
+  t.notOk(isAnswered, 'a content waits: its node keeps it meanwhile');
+  isFull = false;
+  clock.advance(1_000);
+  await answering;
+  t.same(await messages.readAnswer(1), yes);
+  isFull = true;
+  await messages.send(question(3), hello).catch(() => undefined);
+  t.equal(messages.count(), 1);
+  await messages.take(1);
+  t.equal(messages.count(), 0, 'and what is taken goes');
 });

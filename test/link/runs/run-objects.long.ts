@@ -4,8 +4,9 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fetchObject, sendObject } from '../../../src/node/runs/object-transfer.js';
 import { chunkBytes, manifestOf, readChunkOf, type Manifest } from '../../../src/objects/manifest.js';
-import { createObjectStore, type ObjectRoom } from '../../../src/objects/object-store.js';
+import type { ObjectRoom } from '../../../src/objects/object-store.js';
 import type { Run } from '../../../src/protocol/generated/rollcall/v1/runs.js';
+import { objectStoreIn } from '../../harness/objects.js';
 import { makeFolder } from '../../harness/folder.js';
 import { numbered } from '../../harness/numbered-bytes.js';
 import { codeOf } from '../../harness/outcome.js';
@@ -13,7 +14,7 @@ import { startHandSite, type HandHalf, type HandNode } from './fixtures/hand-sit
 
 /** Of a node, on its own disk. */
 async function ownRoom(t: Test): Promise<ObjectRoom> {
-  return createObjectStore({ folder: await makeFolder(t) }).room('1', 'node');
+  return objectStoreIn(await makeFolder(t)).room('1', 'node');
 }
 
 async function store(room: ObjectRoom, bytes: Buffer): Promise<Manifest> {

@@ -12,10 +12,11 @@ import { formatOpensshPublic } from '../../../src/identity/openssh.js';
 import { generatePrivateKey } from '../../../src/identity/private-key.js';
 import { RollcallError } from '../../../src/base/errors.js';
 import { manifestOf, readChunkOf, type Manifest } from '../../../src/objects/manifest.js';
-import { createObjectStore, type ObjectRoom } from '../../../src/objects/object-store.js';
+import type { ObjectRoom } from '../../../src/objects/object-store.js';
 import { halfLimits } from '../../../src/node/runs/half-runner.js';
 import { nodeRunLimits } from '../../../src/node/runs/node-runs.js';
 import { turnLimits } from '../../../src/node/runs/run-runner.js';
+import { objectStoreIn } from '../../harness/objects.js';
 import { makeFolder } from '../../harness/folder.js';
 import { startNodePort } from '../../harness/node-port.js';
 import { numbered } from '../../harness/numbered-bytes.js';
@@ -175,7 +176,7 @@ void t.test('the app of the own folder is the one whose files are the same', asy
 
 /** Objects of the link's end, by run. */
 async function openLinkObjects(test: Parameters<typeof makeFolder>[0]) {
-  const store = createObjectStore({ folder: await makeFolder(test) });
+  const store = objectStoreIn(await makeFolder(test));
   const port = await startNodePort(test, {
     async read(_, run, digest) {
       const room = store.room(run.toString(), 'link');

@@ -1,0 +1,131 @@
+/** What a node says of a run: recorded before it is acknowledged, its own alone, and bounded in what it costs everybody else. */
+import t, { type Test } from 'tap';
+import { createMemoryStore } from '../../../src/store/memory.js';
+import type { LinkFrame } from '../../../src/protocol/generated/rollcall/v1/link.js';
+import { limits } from '../../../src/protocol/limits.js';
+import { pausingStore, type PausingStore } from '../../harness/stores.js';
+import { createManualClock } from '../../harness/manual-clock.js';
+import { startHandSite, type HandHalf, type HandNode, type HandSite } from './fixtures/hand-site.js';
+import type { Run } from '../../../src/protocol/generated/rollcall/v1/runs.js';
+
+interface Bench {
+  readonly site: HandSite;
+  readonly pausing: PausingStore;
+  readonly run: Run;
+  readonly half: HandHalf;
+  readonly berlin: HandNode;
+  readonly tokyo: HandNode;
+}
+
+/** A run with a message under way to each of two nodes: 1 to berlin, 2 to tokyo. */
+async function openBench(t: Test): Promise<Bench> {
+  const pausing = pausingStore(createMemoryStore());
+  const site = await startHandSite(t, { store: pausing.store, clock: createManualClock() });
+  const supervisor = await site.supervise();
+  const [berlin, tokyo] = [await site.node(), await site.node()];
+  const { run, half } = await site.running(supervisor);
+  for (const [number, node] of [berlin, tokyo].entries()) {
+    half.say('send', { number: number + 1, node: `${node.id}`, type: 'train' }, Buffer.from('x'));
+    await half.hear('accepted');
+    await node.hear('deliver');
+  }
+  return { site, pausing, run, half, berlin, tokyo };
+}
+
+const kindsOf = (heard: readonly NonNullable<LinkFrame['frame']>[]): string[] =>
+  heard.map(({ $case }) => $case).filter(kind => kind !== 'assign');
+
+void t.test('a reply is recorded before it is acknowledged, and before the server half has it', async t => {
+  const { pausing, run, half, berlin } = await openBench(t);
+  const paused = pausing.pause();
+  berlin.reply(run.id, 1, 'answer');
+  await paused.held;
+  await berlin.flush();
+  t.same(kindsOf(berlin.heard), [], 'its node must keep it still');
+  t.same(
+    half.heard.filter(({ name }) => name === 'answer'),
+    [],
+  );
+  paused.resume();
+  t.same(await berlin.hear('acknowledge'), { run: run.id, message: 1n });
+  t.equal((await half.hear('answer')).body.toString(), 'answer');
+});
+
+void t.test('lines of a log are recorded before they are taken', async t => {
+  const { pausing, run, berlin } = await openBench(t);
+  const paused = pausing.pause();
+  berlin.say({ $case: 'log', value: { run: run.id, sequence: 1n, lines: linesOf(1) } });
+  await paused.held;
+  await berlin.flush();
+  t.same(kindsOf(berlin.heard), []);
+  paused.resume();
+  t.same(await berlin.hear('logTaken'), { run: run.id, sequence: 1n });
+});
+
+function linesOf(count: number, text = '') {
+  return Array.from({ length: count }, () => ({ atMs: 1n, level: 'info', text }));
+}
+
+void t.test(
+  'a frame with more lines than an agent sends ends the session, and nothing of it is kept',
+  async t => {
+    const { site, run, berlin, tokyo } = await openBench(t);
+    const most = linesOf(limits.logLinesPerFrame);
+    tokyo.say({ $case: 'log', value: { run: run.id, sequence: 1n, lines: most } });
+    t.equal((await tokyo.hear('logTaken')).sequence, BigInt(most.length));
+    const before = (await site.runs.get(run.id)).logLines;
+    berlin.say({ $case: 'log', value: { run: run.id, sequence: 1n, lines: [...most, ...linesOf(1)] } });
+    t.equal(await berlin.ended, 'PROTOCOL_INVALID');
+    t.equal((await site.runs.get(run.id)).logLines, before);
+  },
+);
+
+void t.test('a node that fills its share of a log blanks it for nobody, and costs nothing more', async t => {
+  const { site, pausing, run, half, berlin, tokyo } = await openBench(t);
+  const lines = linesOf(limits.logLinesPerFrame);
+  let sequence = 1n;
+  const say = async (): Promise<void> => {
+    berlin.say({ $case: 'log', value: { run: run.id, sequence, lines } });
+    sequence += BigInt(lines.length);
+    await berlin.hear('logTaken');
+  };
+  for (let count = 0; count < 20; count++) await say();
+  const before = (await site.runs.get(run.id)).logLines;
+  t.ok(before < 20_000n, `${before} lines`);
+  let commits = 0;
+  pausing.onCommit = () => void (commits += 1);
+  for (let count = 0; count < 20; count++) await say();
+  pausing.onCommit = undefined;
+  t.equal(commits, 0, 'what is not kept is not written');
+  tokyo.say({ $case: 'log', value: { run: run.id, sequence: 1n, lines: linesOf(1, 'an honest line') } });
+  await tokyo.hear('logTaken');
+  half.say('log', { sequence: 1, at: 5, level: 'info', text: 'a line of the server half' });
+  await half.hear('logged');
+  half.say('finished', {});
+  await site.finished(run);
+  t.same(
+    (await site.log(run)).filter(({ text }) => text !== '').map(({ text }) => text),
+    [
+      `the share of node ${berlin.id} in this log is full: nothing more of it is kept`,
+      'an honest line',
+      'a line of the server half',
+      'run completed',
+    ],
+  );
+});
+
+void t.test(
+  'replies in the place of another node, or to nothing, are refused without a line for each',
+  async t => {
+    const { site, run, half, berlin, tokyo } = await openBench(t);
+    for (let count = 0; count < 100; count++) tokyo.reply(run.id, 1, 'forged');
+    for (let count = 0; count < 100; count++) tokyo.reply(run.id, 9, 'to nothing');
+    for (let count = 0; count < 200; count++) await tokyo.hear('acknowledge');
+    const lines = site.logged.filter(line => line.includes('security.reply-refused'));
+    t.equal(lines.length, 10, 'ten in a minute');
+    t.match(lines[0], `"nodeId":"${tokyo.id}"`);
+    berlin.reply(run.id, 1, 'true');
+    const { value, body } = await half.hear('answer');
+    t.same([value['node'], body.toString()], [`${berlin.id}`, 'true']);
+  },
+);
