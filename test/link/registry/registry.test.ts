@@ -725,7 +725,7 @@ void t.test(
     const { node } = await online(registry);
     const { id } = node;
     power.failWrites(failure);
-    const revoke = (comment: string) => registry.revokeNode(tenant, id, { by: 'x', comment });
+    const revoke = (comment: string) => registry.revokeNode(tenant, id, { by: userParty('x'), comment });
     await test.rejects(revoke('lost'), { code: 'STORE_UNAVAILABLE' });
     await test.rejects(revoke('again'), { code: 'STORE_UNAVAILABLE' }, 'nothing is stored yet');
     test.match(await registry.findNode(tenant, id), { status: 'revoked', reason: 'revoked, not stored yet' });
@@ -744,7 +744,7 @@ void t.test(
     const publicKey = newKey();
     const { id } = await register(registry, 'lathe', { publicKey });
     power.failWrites(failure);
-    await test.rejects(registry.revokeNode(tenant, id, { by: 'x', comment: '' }));
+    await test.rejects(registry.revokeNode(tenant, id, { by: userParty('x'), comment: '' }));
     const again = () => register(registry, 'lathe', { publicKey, again: true });
     await test.rejects(again(), { code: 'STORE_UNAVAILABLE' });
     power.failWrites(undefined);
@@ -759,7 +759,7 @@ void t.test('a revocation holds although the record of its node cannot be read',
   const { node, held } = await online(registry);
   const { id } = node;
   power.failReads(failure);
-  const revoke = () => registry.revokeNode(tenant, id, { by: 'x', comment: 'lost' });
+  const revoke = () => registry.revokeNode(tenant, id, { by: userParty('x'), comment: 'lost' });
   await test.rejects(revoke(), { code: 'STORE_UNAVAILABLE' }, 'the caller is told that it is not durable');
   await test.rejects(revoke(), { code: 'STORE_UNAVAILABLE' });
   await registry.closeSession(tenant, id, 1n, { reason: 'revoked' });
@@ -779,7 +779,7 @@ void t.test('a revocation holds although the record of its node cannot be read',
 void t.test('revocations of nodes that cannot be read are bounded in number', async test => {
   const { registry, power } = openOnPower(test);
   power.failReads(failure);
-  const revoke = (id: number) => registry.revokeNode(tenant, BigInt(id), { by: 'x', comment: '' });
+  const revoke = (id: number) => registry.revokeNode(tenant, BigInt(id), { by: userParty('x'), comment: '' });
   const codes = await codesOf(Array.from({ length: 1001 }, (_, index) => revoke(index + 1)));
   test.same([new Set(codes.slice(0, 1000)), codes[1000]], [new Set(['STORE_UNAVAILABLE']), 'LINK_BUSY']);
   power.failReads(undefined);

@@ -11,6 +11,7 @@ import { createMemoryStore } from '../../../src/store/memory.js';
 import type { Store } from '../../../src/store/store.js';
 import { createManualClock, type ManualClock } from '../../harness/manual-clock.js';
 import { codeOf } from '../../harness/outcome.js';
+import { userParty } from '../../harness/parties.js';
 
 const tenant = 'default';
 
@@ -67,7 +68,7 @@ function openRig(t: Test): Rig {
     async online(labels = {}) {
       const { publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
       const spki = parseSpki(publicKey.export({ format: 'der', type: 'spki' }));
-      const { id } = await registry.registerNode({ tenant, publicKey: spki, labels, by: 'x' });
+      const { id } = await registry.registerNode({ tenant, publicKey: spki, labels, by: userParty('x') });
       const said = { rememberedGeneration: 0n, address: '', agentVersion: '' };
       const fingerprint = `${id}`;
       await registry.issueCertificate(tenant, id, said, (_, generation) => ({

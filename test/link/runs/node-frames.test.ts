@@ -6,7 +6,7 @@ import { limits } from '../../../src/protocol/limits.js';
 import { pausingStore, type PausingStore } from '../../harness/stores.js';
 import { createManualClock } from '../../harness/manual-clock.js';
 import { startHandSite, type HandHalf, type HandNode, type HandSite } from './fixtures/hand-site.js';
-import type { Run } from '../../../src/protocol/generated/rollcall/v1/runs.js';
+import { RunStatus, type Run } from '../../../src/protocol/generated/rollcall/v1/runs.js';
 
 interface Bench {
   readonly site: HandSite;
@@ -102,7 +102,8 @@ void t.test('a node that fills its share of a log blanks it for nobody, and cost
   half.say('log', { sequence: 1, at: 5, level: 'info', text: 'a line of the server half' });
   await half.hear('logged');
   half.say('finished', {});
-  await site.finished(run);
+  while ((await site.runs.get(run.id)).status !== RunStatus.RUN_STATUS_FINISHED)
+    await new Promise(resolve => setImmediate(resolve));
   t.same(
     (await site.log(run)).filter(({ text }) => text !== '').map(({ text }) => text),
     [
