@@ -34,14 +34,18 @@ export function startRollcall(
   parts: readonly string[],
   environment: Record<string, string> = {},
   user?: UserIds,
+  /** Of standard input; nothing by default. */
+  input?: string,
 ): Running {
   const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith('ROLLCALL_'));
   const child = spawn(process.execPath, [command, ...parts], {
-    stdio: ['ignore', 'ignore', 'pipe'],
+    stdio: ['pipe', 'ignore', 'pipe'],
     cwd: root,
     ...user,
     env: { ...Object.fromEntries(inherited), ...environment },
   });
+  child.stdin.on('error', () => undefined);
+  child.stdin.end(input);
   const lines: LogLine[] = [];
   const listeners = new Set<() => void>();
   const changed = (): void => listeners.forEach(listener => listener());

@@ -16,6 +16,12 @@ export const appHostSettings = {
     description: 'the socket of the link or the agent whose apps run here',
     parse: as.text,
   } as Setting<string | undefined>,
+  key: {
+    value: 'FILE',
+    description:
+      'the key of that socket, which the link or the agent keeps as app-host.key; "-" reads it from standard input, so that the apps cannot',
+    parse: as.text,
+  } as Setting<string | undefined>,
   'allow-root': {
     description: 'run although this is root: apps would be root too',
     default: false,
@@ -33,6 +39,7 @@ export type AppHostSettings = ValuesOf<typeof appHostSettings>;
 
 export interface UsableAppHostSettings extends AppHostSettings {
   readonly socket: string;
+  readonly key: string;
 }
 
 /** Throws CONFIG_INVALID for settings that nothing can be run with, and for root. `userId`: undefined where there are none. */
@@ -40,8 +47,9 @@ export function requireUsable(
   settings: AppHostSettings,
   userId: number | undefined,
 ): asserts settings is UsableAppHostSettings {
-  if (settings.socket === undefined) {
-    throw new RollcallError('CONFIG_INVALID', '--socket is needed', {
+  const missing = (['socket', 'key'] as const).filter(name => settings[name] === undefined);
+  if (missing.length > 0) {
+    throw new RollcallError('CONFIG_INVALID', missing.map(name => `--${name} is needed`).join('\n'), {
       hint: 'rollcall app-host --help shows all settings and an example',
     });
   }

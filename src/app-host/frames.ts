@@ -23,13 +23,20 @@ export interface FrameConnection {
   /** Reads no more until everybody who paused it has resumed it; a holder does so for itself alone. */
   pause(holder?: object): void;
   resume(holder?: object): void;
-  /** Says why, and closes. */
+  /** Says why, and closes; what comes meanwhile is passed over. */
   bye(message: string): void;
+  /** Takes frames of every size from now on, where it was made to take short ones first. */
+  allowLongFrames(): void;
   destroy(): void;
   readonly closed: boolean;
 }
 
-export const frameLimits = { headBytes: 1024 * 1024, bodyBytes: 1024 * 1024 + 64 * 1024 } as const;
+export interface FrameLimits {
+  readonly headBytes: number;
+  readonly bodyBytes: number;
+}
+
+export const frameLimits: FrameLimits = { headBytes: 1024 * 1024, bodyBytes: 1024 * 1024 + 64 * 1024 };
 const prefixBytes = 8;
 /** More than this waiting to be written is much. */
 const highWaterBytes = 4 * 1024 * 1024;
@@ -44,8 +51,10 @@ export function encodeFrame(name: string, value: object, bodyBytes = 0): Buffer 
   return Buffer.concat([prefix, head]);
 }
 
-/** Takes bytes as they come and gives whole frames. PROTOCOL_INVALID for what is none. */
-export function createFrameReader(): (bytes: Buffer) => Frame[] {
+/** Takes bytes as they come and gives whole frames, one by one. PROTOCOL_INVALID for what is none, or longer than the limits of now. */
+export function createFrameReader(
+  limitsOf: () => FrameLimits = () => frameLimits,
+): (bytes: Buffer) => Generator<Frame, void> {
   let waiting: Buffer[] = [];
   let waitingBytes = 0;
   let wantedBytes = prefixBytes;
@@ -56,28 +65,27 @@ export function createFrameReader(): (bytes: Buffer) => Frame[] {
     return all;
   }
 
-  return bytes => {
+  return function* (bytes) {
     if (bytes.length > 0) waiting.push(bytes);
     waitingBytes += bytes.length;
-    const frames: Frame[] = [];
     while (waitingBytes >= wantedBytes) {
       const all = gather();
       const headBytes = all.readUInt32LE(0);
       const bodyBytes = all.readUInt32LE(4);
-      if (headBytes > frameLimits.headBytes || bodyBytes > frameLimits.bodyBytes)
-        throw malformed('it is too long');
+      const limits = limitsOf();
+      if (headBytes > limits.headBytes || bodyBytes > limits.bodyBytes) throw malformed('it is too long');
       const end = prefixBytes + headBytes + bodyBytes;
       wantedBytes = end;
       if (waitingBytes < end) break;
       const head = all.subarray(prefixBytes, prefixBytes + headBytes);
       // A copy: arrays of a content look into it, and must begin at a multiple of eight.
       const body = Buffer.from(new Uint8Array(all.subarray(prefixBytes + headBytes, end)).buffer);
-      frames.push({ ...parseHead(head), body });
+      const frame = { ...parseHead(head), body };
       waiting = all.length > end ? [all.subarray(end)] : [];
       waitingBytes -= end;
       wantedBytes = prefixBytes;
+      yield frame;
     }
-    return frames;
   };
 }
 
@@ -103,16 +111,22 @@ function malformed(what: string, cause?: unknown): RollcallError {
   return new RollcallError('PROTOCOL_INVALID', `this is no frame of an app host: ${what}`, { cause });
 }
 
-/** Speaks frames on a connected socket, which belongs to it from then on. */
-export function createFrameConnection(socket: Socket): FrameConnection {
-  const read = createFrameReader();
+/** Speaks frames on a connected socket, which belongs to it from then on. The limits of the first frames may be narrower. */
+export function createFrameConnection(
+  socket: Socket,
+  firstLimits: FrameLimits = frameLimits,
+): FrameConnection {
+  let limits = firstLimits;
+  const read = createFrameReader(() => limits);
   const closeListeners: (() => void)[] = [];
   const pauses = new Set<object>();
   let listener: ((frame: Frame) => void) | undefined;
   let closed = false;
+  let isLeaving = false;
 
   function bye(message: string): void {
     if (closed) return;
+    isLeaving = true;
     send('bye', { message });
     socket.end();
     socket.destroySoon();
@@ -131,9 +145,14 @@ export function createFrameConnection(socket: Socket): FrameConnection {
     return socket.writableLength < highWaterBytes;
   }
 
+  const hasLeft = (): boolean => isLeaving;
+
   function take(bytes: Buffer): void {
     try {
-      for (const frame of read(bytes)) listener?.(frame);
+      for (const frame of hasLeft() ? [] : read(bytes)) {
+        listener?.(frame);
+        if (hasLeft()) return;
+      }
     } catch (error) {
       bye(toRollcallError(error).message);
       socket.destroySoon();
@@ -178,6 +197,7 @@ export function createFrameConnection(socket: Socket): FrameConnection {
       if (pauses.size === 0) socket.resume();
     },
     bye,
+    allowLongFrames: () => void (limits = frameLimits),
     destroy: () => void socket.destroy(),
     get closed() {
       return closed;

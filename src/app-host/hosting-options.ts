@@ -9,6 +9,8 @@ export interface HostingOptions {
   readonly isolation: Isolation;
   /** Needed for `process`: where supervisor and runners connect, in a folder that is closed to others. */
   readonly socketPath?: string | undefined;
+  /** Needed for `process`: what a supervisor must show (host-key.ts). */
+  readonly hostKey?: string | undefined;
   readonly programs: RunnerPrograms;
   /** PATH, LANG and TZ of it go to children; without it they get a usual PATH. */
   readonly environment?: Environment | undefined;

@@ -7,6 +7,7 @@ import { createExpectedRunners, type ExpectedRunner } from './expected-runners.j
 import type { Frame, FrameConnection } from './frames.js';
 import { endNotes, type HostingOptions } from './hosting-options.js';
 import type { Hosting, RunnerExit, RunnerHandler, RunnerOrder } from './hosting.js';
+import { isHostKey } from './host-key.js';
 import { hashToken } from './token-hash.js';
 import { createLineLimit, makeHarmless, outputLimits } from './runner-output.js';
 import { listenInClosedFolder } from './runner-socket.js';
@@ -14,15 +15,20 @@ import { createVisitors, protocolVersion } from './visitors.js';
 
 /** A supervisor that does not answer a stop for so long is taken not to know the runner. */
 const stopWithinMs = 10_000;
+const tellRefusedEveryMs = 60_000;
 /** It bounds lines itself; more come only after it was away. */
 const linesPerSecond = 4 * outputLimits.linesPerSecond;
 
 export async function createProcessHosting({
   socketPath,
+  hostKey,
   clock,
   log,
   held = false,
-}: Omit<HostingOptions, 'isolation' | 'socketPath'> & { readonly socketPath: string }): Promise<Hosting> {
+}: Omit<HostingOptions, 'isolation'> & {
+  readonly socketPath: string;
+  readonly hostKey: string;
+}): Promise<Hosting> {
   const runners = createExpectedRunners(clock);
   const outputs = new WeakMap<ExpectedRunner, ReturnType<typeof createLineLimit>>();
   /** Orders that no supervisor was given. */
@@ -38,6 +44,7 @@ export async function createProcessHosting({
   let supervisor: FrameConnection | undefined;
   const readyListeners: (() => void)[] = [];
   let closing: Promise<void> | undefined;
+  let refusedAt = -Infinity;
 
   const visitors = createVisitors({
     clock,
@@ -86,7 +93,15 @@ export async function createProcessHosting({
     } else if (!waiting.has(runner.run)) endUnseen(runner, endNotes.hostRestarted);
   }
 
-  function onSupervisor(connection: FrameConnection, runs: readonly string[]): string | undefined {
+  function onSupervisor(
+    connection: FrameConnection,
+    key: unknown,
+    runs: readonly string[],
+  ): string | undefined {
+    if (!isHostKey(key, hostKey)) {
+      tellRefused();
+      return 'this is not the key of this socket';
+    }
     if (supervisor) return 'there is a supervisor already';
     supervisor = connection;
     connection.onFrame(takeFrame);
@@ -100,6 +115,13 @@ export async function createProcessHosting({
     for (const run of waiting.keys()) orderIfPossible(run);
     for (const listener of readyListeners) listener();
     return undefined;
+  }
+
+  /** Now and then: whoever knocks does not decide how much is logged. */
+  function tellRefused(): void {
+    if (clock.elapsed() - refusedAt < tellRefusedEveryMs) return;
+    refusedAt = clock.elapsed();
+    log.warn({ socketPath }, 'a process without the key of this socket wanted to be its app host');
   }
 
   function supervisorLeft(): void {

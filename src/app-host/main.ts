@@ -7,6 +7,7 @@ import { printProblems } from '../base/problem-lines.js';
 import { readSettings } from '../base/settings.js';
 import { version } from '../base/version.js';
 import { appHostSettings, environmentPrefix, requireUsable, type UsableAppHostSettings } from './config.js';
+import { readHostKey } from './host-key.js';
 import { defaultRunnerPrograms } from './runner-programs.js';
 import { runSupervisor } from './supervisor.js';
 
@@ -24,9 +25,15 @@ export async function runAppHost({ flags, environment, stderr }: AppHostRun): Pr
   try {
     const settings = await readAppHostSettings(flags, environment);
     const socketPath = settings.socket;
+    const hostKey = await readHostKey(settings.key);
     const log = createLog({ level: settings['log-level'], name: 'rollcall-app-host' });
     log.info({ socketPath, version }, 'app host starts');
     if (settings['allow-root'] && isRoot()) log.warn({}, 'apps run as root here');
+    if (settings.key !== '-')
+      log.warn(
+        { key: settings.key },
+        'the apps that run here can read the key of this app host: give it as --key - < FILE',
+      );
     const ending = new AbortController();
     const stopListening = obeySignals(ending, log);
     // Nothing else keeps the process up while it waits to connect again.
@@ -34,7 +41,7 @@ export async function runAppHost({ flags, environment, stderr }: AppHostRun): Pr
     try {
       const programs = defaultRunnerPrograms();
       const { signal } = ending;
-      await runSupervisor({ socketPath, programs, environment, clock: systemClock, log, signal });
+      await runSupervisor({ socketPath, hostKey, programs, environment, clock: systemClock, log, signal });
       return appHostExitCodes.toldTo;
     } finally {
       clearInterval(stayingUp);

@@ -14,10 +14,12 @@ import type { RunnerOrder } from './hosting.js';
 import { createOutbox } from './outbox.js';
 import type { RunnerPrograms } from './runner-programs.js';
 import { spawnRunner, type Environment, type RunnerProcess } from './spawn-runner.js';
-import { isRunId, protocolVersion } from './visitors.js';
+import { isRunId, protocolVersion, visitorLimits } from './visitors.js';
 
 export interface SupervisorOptions {
   readonly socketPath: string;
+  /** What it shows there. */
+  readonly hostKey: string;
   readonly programs: RunnerPrograms;
   /** PATH, LANG and TZ of it go to runners. */
   readonly environment?: Environment | undefined;
@@ -29,7 +31,6 @@ export interface SupervisorOptions {
 
 const firstPauseMs = 100;
 const longestPauseMs = 5_000;
-export const mostRunners = 1_000;
 
 /** Resolves when it was told to end and every runner is gone. */
 export async function runSupervisor(options: SupervisorOptions): Promise<void> {
@@ -43,8 +44,12 @@ export async function runSupervisor(options: SupervisorOptions): Promise<void> {
       log.warn({ run }, 'a runner was to be started twice');
       return;
     }
-    if (processes.size >= mostRunners) {
-      outbox.exited(run, { code: null, signal: null, note: `${mostRunners} runners are there already` });
+    if (processes.size >= visitorLimits.runs) {
+      outbox.exited(run, {
+        code: null,
+        signal: null,
+        note: `${visitorLimits.runs} runners are there already`,
+      });
       return;
     }
     log.info({ run, half, language }, 'a runner starts');
@@ -94,7 +99,7 @@ export async function runSupervisor(options: SupervisorOptions): Promise<void> {
 
   function introduce(connection: FrameConnection): void {
     const runs = [...new Set([...processes.keys(), ...outbox.untold()])];
-    connection.send('supervise', { protocol: protocolVersion, runs });
+    connection.send('supervise', { protocol: protocolVersion, key: options.hostKey, runs });
   }
 
   let pauseMs = firstPauseMs;

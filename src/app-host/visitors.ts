@@ -13,7 +13,10 @@ export const visitorLimits = {
   unnamed: 256,
   speakWithinMs: 5_000,
   leaveWithinMs: 5_000,
-  runs: 10_000,
+  /** As many as a supervisor has. */
+  runs: 1_000,
+  /** Of the frame that says who connects: a supervisor with all its runs, and nothing with a body. */
+  firstFrame: { headBytes: 32 * 1024, bodyBytes: 0 },
 } as const;
 
 export interface VisitorsOptions {
@@ -22,7 +25,11 @@ export interface VisitorsOptions {
   /** Gives false for a token that is not known. */
   readonly onRunner: (tokenHash: string, connection: FrameConnection) => boolean;
   /** Gives why it is sent away, or undefined. */
-  readonly onSupervisor: (connection: FrameConnection, runs: readonly string[]) => string | undefined;
+  readonly onSupervisor: (
+    connection: FrameConnection,
+    key: unknown,
+    runs: readonly string[],
+  ) => string | undefined;
 }
 
 export interface Visitors {
@@ -45,7 +52,7 @@ export function createVisitors({ clock, log, onRunner, onSupervisor }: VisitorsO
       socket.destroy();
       return;
     }
-    const connection = createFrameConnection(socket);
+    const connection = createFrameConnection(socket, visitorLimits.firstFrame);
     connections.add(connection);
     unnamed.add(connection);
     connection.onClose(() => {
@@ -61,6 +68,7 @@ export function createVisitors({ clock, log, onRunner, onSupervisor }: VisitorsO
     connection.onFrame(frame => {
       if (!unnamed.delete(connection)) return;
       silence.cancel();
+      connection.allowLongFrames();
       const objection = identify(connection, frame);
       if (objection !== undefined) sendAway(connection, objection);
     });
@@ -74,7 +82,7 @@ export function createVisitors({ clock, log, onRunner, onSupervisor }: VisitorsO
       return `only protocol ${protocolVersion} of app hosts is spoken here`;
     if (name === 'supervise') {
       const runs = parseRuns(value['runs']);
-      return runs ? onSupervisor(connection, runs) : 'the list of runs has the wrong form';
+      return runs ? onSupervisor(connection, value['key'], runs) : 'the list of runs has the wrong form';
     }
     const { token } = value;
     const isKnown = typeof token === 'string' && onRunner(hashToken(token), connection);
@@ -83,8 +91,6 @@ export function createVisitors({ clock, log, onRunner, onSupervisor }: VisitorsO
 
   function sendAway(connection: FrameConnection, why: string): void {
     log.debug({ why }, 'a visitor was sent away');
-    // Whatever else it says is passed over.
-    connection.onFrame(() => undefined);
     connection.bye(why);
     const patience = clock.after(visitorLimits.leaveWithinMs, () => connection.destroy());
     connection.onClose(() => patience.cancel());

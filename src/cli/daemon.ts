@@ -59,7 +59,7 @@ async function appHostDaemon(): Promise<Daemon> {
     summary: 'run an app host: apps of a link or an agent, under a user that can read nothing else',
     examples: `
 Example:
-  $ rollcall app-host --socket /run/rollcall/apps.sock`,
+  $ sudo -u apps rollcall app-host --socket /run/rollcall/apps.sock --key - < link-data/app-host.key`,
     environmentPrefix,
     settings: appHostSettings,
     run: async (flags, { environment, stderr }) => {

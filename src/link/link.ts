@@ -167,7 +167,7 @@ export function createLink({ config, store: givenStore, clock, random, log }: Li
     const hosts = await lifecycle.open(
       () =>
         openHosts({
-          ...{ isolation, clock, log },
+          ...{ isolation, clock, log, folder, random },
           sockets: new Map(sockets),
           programs: defaultRunnerPrograms(),
         }),

@@ -182,6 +182,12 @@ export function requireUsable(settings: NodeSettings): asserts settings is Usabl
   const problems = needed.filter(name => settings[name] === undefined).map(name => `--${name} is needed`);
   if (runsApps(settings) && settings.isolation === 'process' && settings['app-host-socket'] === undefined)
     problems.push('--app-host-socket is needed to run apps, or --isolation subprocess for development');
+  if (
+    settings.isolation === 'process' &&
+    settings['app-host-socket'] !== undefined &&
+    settings['state-dir'] === undefined
+  )
+    problems.push('--state-dir is needed with --app-host-socket: the key of its app host is kept there');
   if (problems.length === 0) return;
   throw new RollcallError('CONFIG_INVALID', problems.join('\n'), {
     hint: 'rollcall node --help shows all settings and an example',

@@ -1,5 +1,6 @@
 /** The agent as a process: reads settings and keys, runs, and obeys signals. */
 import { X509Certificate } from 'node:crypto';
+import { join } from 'node:path';
 import { systemClock } from '../base/clock.js';
 import { readNamedConfigFile } from '../base/config-file.js';
 import { RollcallError, toRollcallError } from '../base/errors.js';
@@ -119,14 +120,21 @@ async function prepareRuns(
     hostingAtStart: isolation === 'process' && socketPath !== undefined,
     async openHosting() {
       // Loaded only where apps run.
-      const [{ createHosting }, { defaultRunnerPrograms }] = await Promise.all([
+      const [{ createHosting }, { openHostKey }, { defaultRunnerPrograms }] = await Promise.all([
         import('../app-host/create-hosting.js'),
+        import('../app-host/host-key.js'),
         import('../app-host/runner-programs.js'),
       ]);
       const programs = defaultRunnerPrograms();
+      const stateDir = settings['state-dir'];
+      const hostKey =
+        socketPath === undefined || stateDir === undefined
+          ? undefined
+          : await openHostKey(join(stateDir, 'app-host.key'), systemRandom);
       return createHosting({
         isolation,
         socketPath,
+        hostKey,
         programs,
         environment: { PATH, LANG, TZ },
         clock: systemClock,

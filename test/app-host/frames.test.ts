@@ -13,7 +13,12 @@ import {
   type Frame,
   type FrameConnection,
 } from '../../src/app-host/frames.js';
+import { createHosting } from '../../src/app-host/create-hosting.js';
+import type { Hosting } from '../../src/app-host/hosting.js';
+import { visitorLimits } from '../../src/app-host/visitors.js';
+import { createLog } from '../../src/base/log.js';
 import { makeFolder } from '../harness/folder.js';
+import { createManualClock } from '../harness/manual-clock.js';
 import { createQueue } from './fixtures/watched-runner.js';
 
 const someFrame = fc.record({
@@ -77,7 +82,7 @@ void t.test('what is no frame is refused before it is held in memory', t => {
   for (const [what, bytes] of Object.entries(odd)) {
     let thrown: unknown;
     try {
-      createFrameReader()(bytes);
+      Array.from(createFrameReader()(bytes));
     } catch (error) {
       thrown = error;
     }
@@ -120,7 +125,7 @@ void t.test('garbage is answered by bye, and the connection ends', async t => {
   const chunks: Buffer[] = [];
   far.on('data', (chunk: Buffer) => chunks.push(chunk));
   await Promise.all([once(far, 'end'), closed]);
-  t.match(createFrameReader()(Buffer.concat(chunks)), [
+  t.match(Array.from(createFrameReader()(Buffer.concat(chunks))), [
     { name: 'bye', value: { message: /no frame of an app host/ } },
   ]);
   t.ok(near.closed);
@@ -158,7 +163,7 @@ void t.test('a frame that is too long is the mistake of its sender, and the next
   });
   near.send('accepted', { number: 1 });
   const [bytes] = (await once(far, 'data')) as [Buffer];
-  t.strictSame(createFrameReader()(bytes)[0]?.value, { number: 1 });
+  t.strictSame([...createFrameReader()(bytes)][0]?.value, { number: 1 });
 });
 
 void t.test('nothing is read while anybody pauses', async t => {
@@ -181,4 +186,95 @@ void t.test('nothing is read while anybody pauses', async t => {
   t.notOk(came);
   near.resume(other);
   t.equal(await first, 'first');
+});
+
+/** Says one frame and gives what is answered; undefined when the connection ends without. */
+async function ask(path: string, bytes: Uint8Array): Promise<{ answer: Frame | undefined; socket: Socket }> {
+  const socket = createConnection(path);
+  socket.on('error', () => undefined);
+  socket.write(bytes);
+  const connection = createFrameConnection(socket);
+  const answer = await new Promise<Frame | undefined>(resolve => {
+    connection.onFrame(resolve);
+    connection.onClose(() => resolve(undefined));
+  });
+  return { answer, socket };
+}
+
+async function openHosting(t: Test): Promise<Hosting> {
+  const folder = await makeFolder(t);
+  const hosting = await createHosting({
+    ...{ isolation: 'process', socketPath: join(folder, 's'), hostKey, clock: createManualClock(), log },
+    programs: { node: '', python: '' },
+  });
+  t.teardown(() => hosting.close());
+  return hosting;
+}
+
+const hostKey = '5a'.repeat(32);
+const log = createLog({ level: 'silent', name: 'test' });
+
+void t.test('a socket is served by who has its key, not by who comes first', async t => {
+  const hosting = await openHosting(t);
+  const { socketPath } = hosting;
+  const supervise = (more: object): ReturnType<typeof ask> =>
+    ask(socketPath, encodeFrame('supervise', { protocol: 1, ...more }));
+  for (const key of [undefined, '', 7, 'a5'.repeat(32), hostKey.toUpperCase(), hostKey.slice(1)])
+    t.match((await supervise({ key })).answer, { name: 'bye', value: { message: /not the key/ } });
+  t.notOk(hosting.isReady());
+  const first = await supervise({ key: hostKey });
+  t.equal(first.answer?.name, 'welcome');
+  first.socket.destroy();
+  while (hosting.isReady()) await new Promise(resolve => setImmediate(resolve));
+  t.match((await supervise({})).answer, { name: 'bye' }, 'nor when there is none any more');
+  t.notOk(hosting.isReady());
+  t.equal((await supervise({ key: hostKey, runs: ['7'] })).answer?.name, 'welcome', 'who has it comes back');
+});
+
+void t.test('before it is known who connects, nothing long is held in memory', async t => {
+  const hosting = await openHosting(t);
+  const { headBytes } = visitorLimits.firstFrame;
+  t.ok(visitorLimits.unnamed * headBytes <= 16 * 1024 * 1024, 'of all visitors together');
+  const prefix = (head: number, body: number): Buffer => {
+    const bytes = Buffer.alloc(8);
+    bytes.writeUInt32LE(head, 0);
+    bytes.writeUInt32LE(body, 4);
+    return bytes;
+  };
+  for (const [head, body] of [
+    [headBytes + 1, 0],
+    [20, 1],
+    [frameLimits.headBytes, frameLimits.bodyBytes],
+  ] as const)
+    t.match((await ask(hosting.socketPath, prefix(head, body))).answer, { value: { message: /too long/ } });
+  const runs = Array.from({ length: visitorLimits.runs }, (_, index) => `${2n ** 64n - 1n - BigInt(index)}`);
+  const long = encodeFrame('supervise', { protocol: 1, key: hostKey, runs });
+  t.equal((await ask(hosting.socketPath, long)).answer?.name, 'welcome', 'a supervisor with all it can have');
+
+  const token = 'ab'.repeat(32);
+  const frames: Frame[] = [];
+  const came = new Promise<void>(resolve => {
+    const order = { run: '7', half: 'server', language: 'javascript', token, memoryBytes: 2 ** 20 } as const;
+    hosting.start(order, {
+      onConnection: connection =>
+        connection.onFrame(frame => {
+          frames.push(frame);
+          resolve();
+        }),
+      onOutput: () => undefined,
+      onExit: () => undefined,
+    });
+  });
+  const runner = createConnection(hosting.socketPath);
+  t.teardown(() => runner.destroy());
+  const body = Buffer.alloc(frameLimits.bodyBytes, 1);
+  runner.write(
+    Buffer.concat([encodeFrame('run', { protocol: 1, token }), encodeFrame('chunk', {}, body.length), body]),
+  );
+  await came;
+  t.same(
+    frames.map(({ name, body: { length } }) => [name, length]),
+    [['chunk', frameLimits.bodyBytes]],
+    'a runner that is known may say all that it may',
+  );
 });

@@ -475,6 +475,7 @@ function silentConnection(): FrameConnection {
     pause: () => undefined,
     resume: () => undefined,
     bye: () => undefined,
+    allowLongFrames: () => undefined,
     destroy: () => listeners.forEach(listener => listener()),
     closed: false,
   };

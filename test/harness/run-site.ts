@@ -1,5 +1,5 @@
 /** A site on which apps run: a link that hosts server halves, nodes that trust an author, and apps written by the test. */
-import { chmod, chown, mkdir, writeFile } from 'node:fs/promises';
+import { chmod, chown, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import { startRollcall, type Running, type UserIds } from '../../scripts/running.js';
@@ -37,6 +37,8 @@ export interface SiteNode {
 
 export interface HostWish {
   readonly socket?: string;
+  /** Of the key of that socket; the link's by default. */
+  readonly keyPath?: string;
   readonly user?: UserIds;
 }
 
@@ -145,8 +147,9 @@ export async function openRunSite(
 
   const self: RunSite = Object.assign(site, {
     author,
-    async startHost({ socket: path = hostSocket, user }: HostWish = {}) {
-      const host = startRollcall(['app-host', '--socket', path, '--allow-root'], {}, user);
+    async startHost({ socket: path = hostSocket, keyPath, user }: HostWish = {}) {
+      const key = await readFile(keyPath ?? join(site.folder, 'data', 'app-host.key'), 'latin1');
+      const host = startRollcall(['app-host', '--socket', path, '--key', '-', '--allow-root'], {}, user, key);
       t.teardown(() => host.stop('SIGKILL'));
       await host.line(({ msg }) => /connected/.test(String(msg)));
       return host;

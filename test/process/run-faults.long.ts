@@ -84,7 +84,8 @@ void t.test('the link dies', async t => {
     const gate = join(site.folder, 'gate');
     await site.startTrusting('berlin');
     const run = await site.start({ server: askOne, node: waitingNode(gate) });
-    t.match((await site.runs().get(run.id)).reason, /waiting for an app host/);
+    while (!/waiting for an app host/.test((await site.runs().get(run.id)).reason))
+      await new Promise(resolve => setTimeout(resolve, 10));
     await site.startHost();
     await untilLogged(site, run.id, 'entered 1');
     await site.link.running.stop('SIGKILL');
@@ -124,7 +125,8 @@ void t.test('an app in a process of another user reads no key of the link or the
   await site.startHost({ user: nobody });
   const socket = join(await makeHostFolder(t), 'berlin.sock');
   await site.startTrusting('berlin', ['--isolation', 'process', '--app-host-socket', socket]);
-  await site.startHost({ socket, user: nobody });
+  const keyPath = join(site.folder, 'state', 'berlin', 'app-host.key');
+  await site.startHost({ socket, keyPath, user: nobody });
   const tryAll = (paths: readonly string[]): string => `
     const { readFile, readdir } = await import('node:fs/promises');
     const codes = {};
@@ -132,11 +134,16 @@ void t.test('an app in a process of another user reads no key of the link or the
       codes[path] = await readFile(path).catch(error => { if (error.code !== 'EISDIR') throw error; return readdir(path); }).then(() => 'read', error => error.code);
     const variables = Object.keys(process.env).filter(name => name.startsWith('ROLLCALL_')).join(' ');
     const user = process.getuid();`;
-  const ofLink = ['authority.key', 'store', 'store/CURRENT', 'objects', 'token-keys.json'].map(name =>
-    join(site.folder, 'data', name),
-  );
-  const ofNode = ['berlin.key', 'state/berlin', 'state/berlin/session.json'].map(name =>
-    join(site.folder, name),
+  const ofLink = [
+    'authority.key',
+    'store',
+    'store/CURRENT',
+    'objects',
+    'token-keys.json',
+    'app-host.key',
+  ].map(name => join(site.folder, 'data', name));
+  const ofNode = ['berlin.key', 'state/berlin', 'state/berlin/session.json', 'state/berlin/app-host.key'].map(
+    name => join(site.folder, name),
   );
   const server = serverHalf(`
     ${tryAll([...ofLink, ...ofNode])}

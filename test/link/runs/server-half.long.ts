@@ -313,6 +313,7 @@ void t.test('garbage on the socket harms nobody', async t => {
     Buffer.alloc(100, 0xff),
     encodeFrame('send', { number: 1 }),
     encodeFrame('supervise', { protocol: 1, runs: 'all' }),
+    encodeFrame('supervise', { protocol: 1, key: '0'.repeat(64) }),
     encodeFrame('supervise', { protocol: 2 }),
     encodeFrame('supervise', { protocol: 1 }),
   ]) {

@@ -484,6 +484,7 @@ void t.test('without an app host a message waits, and that is told', async t => 
       return createHosting({
         isolation: 'process',
         socketPath,
+        hostKey: '5a'.repeat(32),
         programs: defaultRunnerPrograms(),
         clock: systemClock,
         log,
