@@ -15,6 +15,11 @@ export interface Backend {
    * still be found later (its bytes reached the log, the sync failed), whole or not at all.
    */
   write(operations: readonly Operation[], options: { readonly sync: boolean }): Promise<void>;
+  /**
+   * After a batch that failed: resolves when what is read is what lies there, that batch or nothing of it. Rejects while that
+   * cannot be known. A back-end that knows at once has none.
+   */
+  mend?(): Promise<void>;
   close(): void | Promise<void>;
 }
 

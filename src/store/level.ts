@@ -140,6 +140,9 @@ function createLevelBackend(folder: string, opened: Database): Backend {
         return listEntries(await whenOpen(), range);
       }
     },
+    async mend() {
+      if (wounded) await whenWell();
+    },
     async write(operations, options) {
       const current = await whenWell();
       try {

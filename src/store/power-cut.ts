@@ -17,9 +17,9 @@ export interface PowerCutStore {
   cut(options?: { readonly keepHeld?: boolean }): Store;
   /**
    * Lets every write fail with this error, until called with undefined. With `kept` the batch is found all the same,
-   * as after a sync that failed once the bytes had reached the log.
+   * as after a sync that failed once the bytes had reached the log: at once, or, with `later`, once the disk is well.
    */
-  failWrites(error: Error | undefined, options?: { readonly kept?: boolean }): void;
+  failWrites(error: Error | undefined, options?: { readonly kept?: boolean | 'later' }): void;
   failReads(error: Error | undefined): void;
   /** Holds writes until the function it gives is called, or the next hold or cut. */
   hold(): () => void;
@@ -28,7 +28,7 @@ export interface PowerCutStore {
 }
 
 interface Fault {
-  writes: { readonly error: Error; readonly kept: boolean } | undefined;
+  writes: { readonly error: Error; readonly kept: boolean | 'later' } | undefined;
   reads: Error | undefined;
   gate: Promise<void> | undefined;
   open: () => void;
@@ -45,6 +45,8 @@ function createDisk(synced: OrderedMap, fault: Fault): Disk {
   // What the running system sees, as through the page cache.
   const seen = synced.copy();
   let unsynced: Operation[] = [];
+  /** In the log, and not seen before that is read again. */
+  let later: Operation[] = [];
   let held: readonly Operation[] = [];
   let dead = false;
 
@@ -65,7 +67,8 @@ function createDisk(synced: OrderedMap, fault: Fault): Disk {
     held = [];
     if (dead) throw new Error('the power is off');
     const failing = fault.writes;
-    if (!failing || failing.kept) {
+    if (failing?.kept === 'later') later.push(...operations);
+    else if (!failing || failing.kept) {
       seen.apply(operations);
       unsynced.push(...operations);
       if (options.sync) sync();
@@ -84,10 +87,20 @@ function createDisk(synced: OrderedMap, fault: Fault): Disk {
         return seen.list(range);
       },
       write,
+      mend() {
+        if (later.length === 0) return Promise.resolve();
+        if (fault.writes) return Promise.reject(fault.writes.error);
+        seen.apply(later);
+        unsynced.push(...later);
+        later = [];
+        sync();
+        return Promise.resolve();
+      },
       close: () => sync(),
     },
     remains(keepHeld) {
       dead = true;
+      synced.apply(later);
       if (keepHeld) synced.apply(held);
       return synced.copy();
     },

@@ -5,7 +5,8 @@
  * first, then the callers, in commit order.
  *
  * When the batch fails, every commit of the group fails and no cache remembers it. Such a commit may still be found
- * once the disk is well again (see backend.ts), so a caller that tries again reads again first.
+ * once the disk is well again (see backend.ts), so a caller that tries again reads again first; and the next group is
+ * judged only then.
  */
 import { RollcallError } from '../base/errors.js';
 import type { Backend } from './backend.js';
@@ -98,8 +99,10 @@ export function createStore(backend: Backend): Store {
   async function writeGroup(commits: readonly Commit[]): Promise<void> {
     const group = createLayer();
     const outcomes = [];
-    for (const commit of commits) outcomes.push({ commit, staged: await stage(commit, group) });
     try {
+      // What is expected is judged by what is there, also where a batch that failed is found after all.
+      await backend.mend?.();
+      for (const commit of commits) outcomes.push({ commit, staged: await stage(commit, group) });
       if (group.values.size > 0) await backend.write([...group.values], { sync: true });
     } catch (error) {
       heads.clear();

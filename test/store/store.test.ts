@@ -98,6 +98,28 @@ void t.test('a batch that failed and is there all the same does not break a log'
   test.equal(await text(power.store, `log/${'3'.padStart(16, '0')}`), 'abc');
 });
 
+void t.test('what is expected is judged by what is there once the disk is well again', async test => {
+  const power = createPowerCutStore();
+  const { store } = power;
+  await store.commit([append('log/', 'a')]);
+  power.failWrites(new Error('the sync failed'), { kept: 'later' });
+  await test.rejects(store.commit([put('x', '1'), append('log/', 'b')]), { code: 'STORE_UNAVAILABLE' });
+  test.equal(await store.get('x'), undefined, 'as a database shows it before it is opened again');
+  await test.rejects(store.commit([put('y', '1')]), { code: 'STORE_UNAVAILABLE' });
+  power.failWrites(undefined);
+  const results = await Promise.allSettled([
+    store.commit([put('x', '2')], [{ key: 'x', value: undefined }]),
+    store.commit([append('log/', 'c')]),
+  ]);
+  test.match(results, [{ reason: { code: 'STORE_CONFLICT' } }, { status: 'fulfilled' }]);
+  test.equal(await text(store, 'x'), '1');
+  test.equal(
+    await text(store, `log/${'3'.padStart(16, '0')}`),
+    'abc',
+    'and no entry of a log is written over',
+  );
+});
+
 void t.test(
   'a failing read is STORE_UNAVAILABLE, also within a commit, and spoils that commit alone',
   async test => {

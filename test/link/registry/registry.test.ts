@@ -14,6 +14,7 @@ import { createMemoryStore } from '../../../src/store/memory.js';
 import { createPowerCutStore } from '../../../src/store/power-cut.js';
 import type { Store } from '../../../src/store/store.js';
 import { findInconsistencies } from './consistency.js';
+import { pausingStore } from '../../harness/stores.js';
 import { createManualClock, type ManualClock } from './manual-clock.js';
 import { userParty } from '../../harness/parties.js';
 
@@ -394,6 +395,118 @@ void t.test('whatever races a revocation loses, also from another process', asyn
   }
   test.same(await findInconsistencies(store), []);
 });
+
+interface Race {
+  /** A node that is online by session 1 and has another certificate issued. */
+  readonly node: NodeRecord;
+  readonly held: CertificateReference;
+  readonly next: CertificateReference;
+  readonly publicKey: PublicKey;
+}
+
+/** What is decided on what was read, something that changes it before the commit, and what comes of the first. */
+const races: readonly {
+  readonly title: string;
+  readonly first: (registry: Registry, race: Race) => Promise<unknown>;
+  readonly meanwhile: (registry: Registry, race: Race) => Promise<unknown>;
+  readonly comesOf: string;
+  readonly history: readonly string[];
+}[] = [
+  {
+    title: 'a certificate is issued, and the node is revoked',
+    first: (registry, { node }) => enroll(registry, node.id),
+    meanwhile: (registry, { node }) => revoked(registry, node),
+    comesOf: 'NODE_REVOKED',
+    history: ['revoked: revoked', 'online: connected'],
+  },
+  {
+    title: 'a session opens, and the node is revoked',
+    first: (registry, { node, next }) => registry.openSession(tenant, node.id, claimOf(2n, next)),
+    meanwhile: (registry, { node }) => revoked(registry, node),
+    comesOf: 'NODE_REVOKED',
+    history: ['revoked: revoked', 'online: connected'],
+  },
+  {
+    title: 'a session opens, and its certificate is superseded',
+    first: (registry, { node, held }) => registry.openSession(tenant, node.id, claimOf(2n, held)),
+    meanwhile: (registry, { node, next }) => registry.openSession(tenant, node.id, claimOf(3n, next)),
+    comesOf: 'CERTIFICATE_REFUSED',
+    history: ['online: replaced', 'online: connected'],
+  },
+  {
+    title: 'a session opens, and another certificate is issued',
+    first: (registry, { node, held }) => registry.openSession(tenant, node.id, claimOf(2n, held)),
+    meanwhile: (registry, { node }) => enroll(registry, node.id),
+    comesOf: 'ok',
+    history: ['online: replaced', 'online: connected'],
+  },
+  {
+    title: 'a session closes, and a newer one has taken over',
+    first: (registry, { node }) => registry.closeSession(tenant, node.id, 1n, { reason: 'connection lost' }),
+    meanwhile: (registry, { node, next }) => registry.openSession(tenant, node.id, claimOf(2n, next)),
+    comesOf: 'ok',
+    history: ['online: replaced', 'online: connected'],
+  },
+  {
+    title: 'a node is revoked, and its session closes',
+    first: (registry, { node }) => revoked(registry, node),
+    meanwhile: (registry, { node }) =>
+      registry.closeSession(tenant, node.id, 1n, { reason: 'closed by node' }),
+    comesOf: 'ok',
+    history: ['revoked: revoked', 'offline: closed by node'],
+  },
+  {
+    title: 'a node is revoked, and somebody else has revoked it',
+    first: (registry, { node }) => revoked(registry, node),
+    meanwhile: (registry, { node }) => revoked(registry, node),
+    comesOf: 'ok',
+    history: ['revoked: revoked', 'online: connected'],
+  },
+  {
+    title: 'a restart marks nodes as offline, and the session has closed',
+    first: registry => registry.recover(startAt),
+    meanwhile: (registry, { node }) =>
+      registry.closeSession(tenant, node.id, 1n, { reason: 'closed by node' }),
+    comesOf: 'ok',
+    history: ['offline: closed by node', 'online: connected'],
+  },
+  {
+    title: 'a key is registered, and somebody else has registered it',
+    first: (registry, { publicKey }) => register(registry, '', { publicKey }),
+    meanwhile: (registry, { publicKey }) => register(registry, '', { publicKey }),
+    comesOf: 'NODE_ALREADY_REGISTERED',
+    history: ['online: connected'],
+  },
+  {
+    title: 'a name is given, and somebody else has it',
+    first: registry => register(registry, 'lathe'),
+    meanwhile: registry => register(registry, 'lathe'),
+    comesOf: 'NODE_NAME_TAKEN',
+    history: ['online: connected'],
+  },
+];
+
+const revoked = (registry: Registry, { id }: NodeRecord): Promise<unknown> =>
+  registry.revokeNode(tenant, id, { by: userParty('x'), comment: '' });
+
+for (const { title, first, meanwhile, comesOf, history } of races) {
+  void t.test(`between a read and its commit: ${title}`, async test => {
+    const memory = createMemoryStore();
+    const pausing = pausingStore(memory);
+    const { registry } = createRig(pausing.store);
+    const { registry: other } = createRig(memory);
+    const { node, held } = await online(registry);
+    const race: Race = { node, held, next: await enroll(registry, node.id), publicKey: newKey() };
+    const paused = pausing.pause();
+    const outcome = codesOf([first(registry, race)]);
+    await paused.held;
+    await meanwhile(other, race);
+    paused.resume();
+    test.same(await outcome, [comesOf]);
+    test.same((await reasonsOf(other, node.id)).slice(0, history.length), history);
+    await refuseInconsistencies(memory);
+  });
+}
 
 void t.test('a revocation while a certificate is being made wins: it is never committed', async test => {
   const store = createMemoryStore();
@@ -901,6 +1014,7 @@ const command = fc.record({
     'release',
     'fail',
     'fail kept',
+    'fail later',
     'heal',
     'settle',
     'tick',
@@ -926,6 +1040,7 @@ void t.test(
         if (kind === 'hold') power.hold();
         if (kind === 'release') power.hold()();
         if (kind === 'fail' || kind === 'fail kept') power.failWrites(failure, { kept: kind !== 'fail' });
+        if (kind === 'fail later') power.failWrites(failure, { kept: 'later' });
         if (kind === 'heal') power.failWrites(undefined);
         if (kind === 'tick') clock.advance(1000);
       }

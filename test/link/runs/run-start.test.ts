@@ -39,7 +39,7 @@ void t.test('a run whose first commit failed and is found later begins like any 
   const site = await startHandSite(t, { clock, store: power.store });
   const supervisor = await site.supervise();
   const app = { ...(await site.pack()), idempotencyKey: 'mine' };
-  power.failWrites(full, { kept: true });
+  power.failWrites(full, { kept: 'later' });
   await t.rejects(site.runs.start(app), {
     code: 'STORE_FULL',
     hint: /start it again with the same idempotency key/,
@@ -50,6 +50,7 @@ void t.test('a run whose first commit failed and is found later begins like any 
     'nobody is told that it is stored while that is not known',
   );
   power.failWrites(undefined);
+  await until(clock, async () => (await site.runs.listPage()).runs.length > 0);
   const [run] = (await site.runs.listPage()).runs;
   if (!run) throw new Error('the run is not there');
   await until(clock, async () => (await site.runs.get(run.id)).status === RunStatus.RUN_STATUS_STARTING);
