@@ -1,4 +1,7 @@
-/** Pages of the runs of a tenant, newest first. */
+/**
+ * Pages of the runs of a tenant, newest first. One call looks at a bounded number of runs and may give a short or even empty page
+ * with a token to go on from.
+ */
 import { isRollcallError } from '../../base/errors.js';
 import type { Store } from '../../store/store.js';
 import { checkPageSize, makePageToken, readPageToken } from '../registry/page-token.js';
@@ -21,6 +24,7 @@ export interface RunPage {
 }
 
 const batchSize = 200;
+const maxScanned = 5_000;
 
 /** `find` gives a run as it is now. */
 export async function listRuns(
@@ -40,7 +44,7 @@ export async function listRuns(
       throw error;
     });
   let after = from === undefined ? undefined : runOrderKey(tenant, Number(from));
-  for (;;) {
+  for (let scanned = 0; scanned < maxScanned; scanned += batchSize) {
     const entries = await store.list({
       prefix: runOrderPrefix(tenant),
       after,
@@ -58,6 +62,7 @@ export async function listRuns(
     }
     if (entries.length < batchSize) return { runs, nextPageToken: '' };
   }
+  return { runs, nextPageToken: after === undefined ? '' : makePageToken(asked, numberOfKey(after)) };
 }
 
 function fits(record: RunRecord, statuses: readonly RunStatusName[], startedBy: string | undefined): boolean {

@@ -108,6 +108,8 @@ export const serverParty = 'server';
 export function createRunMessages(options: RunMessagesOptions): RunMessages {
   const { store, clock, tenant, run, mailboxes, objects, floor, mostWaiting, onAnswer, onChange } = options;
   const entries = new Map<number, MessageEntry>();
+  /** Those that speak of an object, by its digest: nodes ask as often as they like. */
+  const byObject = new Map<string, Set<MessageEntry>>();
   const nodes = new Set<bigint>();
   /** Nodes that are sent nothing any more. */
   const failed = new Map<bigint, MessageErrorCode>();
@@ -125,6 +127,21 @@ export function createRunMessages(options: RunMessagesOptions): RunMessages {
     earliest = Math.min(earliest, expiresAt);
   }
 
+  function speakOf(entry: MessageEntry, object: ObjectName | undefined): void {
+    const before = entry.object && byObject.get(entry.object.digest);
+    before?.delete(entry);
+    if (entry.object && before?.size === 0) byObject.delete(entry.object.digest);
+    entry.object = object;
+    if (!object) return;
+    const speaking = byObject.get(object.digest) ?? new Set();
+    byObject.set(object.digest, speaking.add(entry));
+  }
+
+  function forget(entry: MessageEntry): void {
+    speakOf(entry, undefined);
+    entries.delete(entry.question.number);
+  }
+
   async function refuse(
     entry: MessageEntry,
     code: MessageErrorCode,
@@ -133,13 +150,13 @@ export function createRunMessages(options: RunMessagesOptions): RunMessages {
     const { question } = entry;
     const refusal: Answer = { error: { code, message } };
     // Nobody keeps it for this message.
-    entry.object = undefined;
+    speakOf(entry, undefined);
     entry.status = 'answering';
     const key = messageKey(tenant, run.id, question.number);
     try {
       await store.commit([{ type: 'put', key, value: encodeAnswer(question, refusal) }]);
     } catch (error) {
-      entries.delete(question.number);
+      forget(entry);
       counts.sent -= 1;
       throw error;
     }
@@ -176,9 +193,10 @@ export function createRunMessages(options: RunMessagesOptions): RunMessages {
   function begin(question: Question, content: Content | undefined): MessageEntry {
     const object = content && 'object' in content ? content.object : undefined;
     const entry: MessageEntry = {
-      ...{ question, status: 'storing', attempts: 0, object, content },
+      ...{ question, status: 'storing', attempts: 0, object: undefined, content },
       ...{ refusal: undefined, work: Promise.resolve() },
     };
+    speakOf(entry, object);
     add(entry);
     counts.sent += 1;
     return entry;
@@ -194,7 +212,7 @@ export function createRunMessages(options: RunMessagesOptions): RunMessages {
     } catch (error) {
       // It may have been given up meanwhile: then its answer is on the way.
       if (entry.status !== 'storing') return;
-      entries.delete(number);
+      forget(entry);
       counts.sent -= 1;
       if (object) objects.release(serverParty, object.digest);
       throw error;
@@ -247,7 +265,7 @@ export function createRunMessages(options: RunMessagesOptions): RunMessages {
       throw error;
     }
     if (entry.object) objects.release(serverParty, entry.object.digest);
-    entry.object = 'object' in given ? given.object : undefined;
+    speakOf(entry, 'object' in given ? given.object : undefined);
     mailboxes.remove(node, run.id, number, 'answered');
     settle(entry, given);
   }
@@ -299,8 +317,9 @@ export function createRunMessages(options: RunMessagesOptions): RunMessages {
     async take(number) {
       const entry = entries.get(number);
       if (entry?.status !== 'answered') return;
-      entries.delete(number);
-      if (entry.object) objects.release(`${entry.question.node}`, entry.object.digest);
+      const { object } = entry;
+      forget(entry);
+      if (object) objects.release(`${entry.question.node}`, object.digest);
       try {
         await store.commit([{ type: 'delete', key: messageKey(tenant, run.id, number) }]);
       } catch (error) {
@@ -345,8 +364,7 @@ export function createRunMessages(options: RunMessagesOptions): RunMessages {
       return message && 'answer' in message ? message.answer : undefined;
     },
     speaksOf(digest, of) {
-      for (const { question, status, object } of entries.values()) {
-        if (object?.digest !== digest) continue;
+      for (const { question, status } of byObject.get(digest) ?? []) {
         const isAnswer = status === 'answered';
         if (of === 'answers' ? isAnswer : !isAnswer && question.node === of.questionsTo) return question.node;
       }
@@ -395,7 +413,10 @@ export function createRunMessages(options: RunMessagesOptions): RunMessages {
     };
     const status = isAnswer ? 'answered' : 'waiting';
     const work = Promise.resolve();
-    add({ question, status, attempts: 0, object, content: undefined, refusal: undefined, work });
+    const entry = { question, status, attempts: 0, content: undefined, refusal: undefined, work } as const;
+    const restored: MessageEntry = { ...entry, object: undefined };
+    speakOf(restored, object);
+    add(restored);
     if (object) objects.retain(isAnswer ? `${question.node}` : serverParty, object.digest);
     if (question.node !== 0n) nodes.add(question.node);
     if (!isAnswer) mailboxes.put(question.node, run, question.number);

@@ -162,7 +162,7 @@ void t.test('a reply to what was never sent is not recorded, and is counted', as
   for (const message of [0n, 2n, 2n ** 53n, 2n ** 64n - 1n]) berlin.reply(run.id, message);
   for (let count = 0; count < 4; count++) await berlin.hear('acknowledge');
   t.equal((await site.runs.get(run.id)).messagesAnswered, 0n);
-  t.match(await refusals(site), { by: `node:${berlin.id}`, NOT_FOUND: 4 });
+  t.match(await refusals(site), { by: { id: `node:${berlin.id}` }, NOT_FOUND: 4 });
 });
 
 void t.test('a reply in the place of another node is not recorded, and is counted', async t => {
@@ -176,7 +176,7 @@ void t.test('a reply in the place of another node is not recorded, and is counte
   t.same([value['node'], body.toString()], [`${berlin.id}`, 'true']);
   tokyo.reply(run.id, 1, 'forged');
   await tokyo.hear('acknowledge');
-  t.match(await refusals(site), { by: `node:${tokyo.id}`, NOT_ALLOWED: 2 });
+  t.match(await refusals(site), { by: { id: `node:${tokyo.id}` }, NOT_ALLOWED: 2 });
 });
 
 void t.test('lines of a log', async t => {

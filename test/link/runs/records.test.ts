@@ -20,6 +20,7 @@ import {
   type RunRecord,
 } from '../../../src/link/runs/run-record.js';
 import { numberOfKey, runKey, runOrderKey, runOrderPrefix } from '../../../src/link/runs/run-keys.js';
+import { listRuns } from '../../../src/link/runs/run-list.js';
 import { removeOldRuns } from '../../../src/link/runs/run-retention.js';
 import { createMemoryStore } from '../../../src/store/memory.js';
 import type { Change } from '../../../src/store/store.js';
@@ -208,6 +209,30 @@ void t.test('retention removes all runs that are old and over, however many ther
     left.map(({ key }) => Number(numberOfKey(key))),
     [600, 701, ...Array.from({ length: 50 }, (_, index) => 1_251 + index)],
   );
+});
+
+void t.test('one call for a page of runs looks at a bounded number of them', async t => {
+  const store = createMemoryStore();
+  const ids = Array.from({ length: 12_001 }, (_, index) => index + 1);
+  await store.commit(
+    ids.map(id => ({ type: 'put', key: runOrderKey('default', id), value: Buffer.from(`${id}`) })),
+  );
+  let looked = 0;
+  const find = (id: bigint): Promise<RunRecord> => {
+    looked += 1;
+    const status = id === 1n || id > 11_999n ? 'running' : 'finished';
+    return Promise.resolve({ ...pendingRun, id, order: Number(id), status });
+  };
+  const found: bigint[] = [];
+  let calls = 0;
+  for (let pageToken: string | undefined = ''; pageToken !== undefined; calls++) {
+    const before = looked;
+    const page = await listRuns(store, 'default', { statuses: ['running'], pageToken }, find);
+    t.ok(looked - before <= 5_000, `${looked - before} runs in one call`);
+    found.push(...page.runs.map(({ id }) => id));
+    pageToken = page.nextPageToken === '' ? undefined : page.nextPageToken;
+  }
+  t.same([found, calls], [[12_001n, 12_000n, 1n], 3]);
 });
 
 void t.test('a run that is not what retention has read stays', async t => {
