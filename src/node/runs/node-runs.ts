@@ -59,6 +59,8 @@ export interface NodeRunsOptions {
   readonly nodeConfig: NodeConfig;
   /** Where it remembers; without it everything is forgotten with this process. */
   readonly folder?: string | undefined;
+  /** Where the journal lies; by default a database in that folder, or memory. */
+  readonly openStore?: (() => Promise<Store>) | undefined;
   readonly openHosting: () => Promise<Hosting>;
   /** Not only when the first app is to be run. */
   readonly hostingAtStart: boolean;
@@ -155,6 +157,7 @@ export function createNodeRuns(options: NodeRunsOptions): NodeRuns {
 
   /** One that is damaged is set aside: the link will ask again for what it still wants. */
   async function openStore(): Promise<Store> {
+    if (options.openStore) return options.openStore();
     if (folder === undefined) return createMemoryStore();
     const path = join(folder, 'runs');
     const { openLevelStore } = await import('../../store/level.js');

@@ -9,6 +9,8 @@ import { createMemoryStore } from '../../../src/store/memory.js';
 import { createPowerCutStore } from '../../../src/store/power-cut.js';
 import type { Store } from '../../../src/store/store.js';
 import { makeFolder } from '../../harness/folder.js';
+import { pausingStore } from '../../harness/stores.js';
+import { assignOf, attach, makeApp, said, startBench } from './fixtures/run-bench.js';
 
 const content = (text: string): Answer => ({ kind: 'content', content: Buffer.from(text) });
 const error: Answer = { kind: 'error', code: 'HANDLER_THREW', message: 'Error: nö' };
@@ -127,6 +129,36 @@ void t.test('an answer that is being written while its run is forgotten is forgo
   t.same(journal.runs(), []);
   t.same(await keysOf(disk.store), ['meta/schema']);
 });
+
+void t.test(
+  'an answer is in the journal before it is sent, with the state that its handler left',
+  async t => {
+    const pausing = pausingStore(createMemoryStore());
+    const app = await makeApp(
+      t,
+      'export default nodeApp({ query: (_, { state }) => ({ count: (state.count = (state.count ?? 0) + 1) }) });',
+    );
+    const { runs } = await startBench(t, {
+      apps: { folder: app.folder },
+      openStore: () => Promise.resolve(pausing.store),
+    });
+    const link = attach(runs);
+    link.assign(assignOf(7n, app));
+    // The first answer opens the journal, which is written to as well.
+    link.deliver(7n, 1);
+    await link.reply(7n, 1);
+    const paused = pausing.pause();
+    link.deliver(7n, 2);
+    await paused.held;
+    for (let count = 0; count < 20; count++) await new Promise(resolve => setImmediate(resolve));
+    t.same(link.replies(7n, 2), [], 'what is not on the disk is not sent');
+    paused.resume();
+    t.same(said(await link.reply(7n, 2)), { count: 2 });
+    const journal = await openJournal(pausing.store);
+    t.same(journal.answered(7n), [1, 2]);
+    t.ok(await journal.findState(7n));
+  },
+);
 
 void t.test('what is owed as one node is not owed as another', async t => {
   const store = createMemoryStore();
