@@ -408,6 +408,9 @@ void t.test('revocation', async t => {
     t.equal(statusName(await test.control.getNode({ node: `${id}` })), 'revoked');
   });
 
+  const newcomer = newKey();
+  await test.register(newcomer);
+
   await t.test('while the commit of an opening session is under way', async t => {
     const key = newKey();
     const { id } = await test.register(key);
@@ -426,11 +429,16 @@ void t.test('revocation', async t => {
   await t.test('while its own commit is under way, a session that opens meanwhile gets nothing', async t => {
     const key = newKey();
     const { id } = await test.register(key);
-    const connection = await test.connect(await test.enroll(key));
+    const live = await test.online(key);
+    const connection = await test.connect(live.enrollment);
     const held = gate.hold('revoked');
     const revoking = revoke(id);
     await held.reached;
+    let isTold = false;
+    void live.session.ended.then(() => (isTold = true));
     const opening = codeOf(sessionOn(connection));
+    await test.enroll(newcomer);
+    t.notOk(isTold, 'a node ends for ever when it hears so: not before that is on the disk');
     held.release();
     await revoking;
     t.match(await opening, /^(NODE_REVOKED|CERTIFICATE_REFUSED)$/);
@@ -461,6 +469,42 @@ void t.test('revocation', async t => {
     const again = await test.control.revokeNode({ node: key.publicKey.fingerprint, comment: '' });
     t.equal(again.sessionsEnded, 0);
     await t.rejects(test.control.revokeNode({ node: 'nobody', comment: '' }), { code: 'NODE_NOT_FOUND' });
+  });
+});
+
+void t.test('what happens while the commit of an opening session is under way', async t => {
+  const gate = gatedStore();
+  // Its sweep does nothing: what is offline here is so by the end of its connection.
+  const test = await startTestLink(t, { store: gate.store, clock: createManualClock() });
+  const bystander = newKey();
+  await test.register(bystander);
+  const openHeld = async () => {
+    const key = newKey();
+    const { id } = await test.register(key);
+    const connection = await test.connect(await test.enroll(key));
+    const held = gate.hold('online');
+    const opening = codeOf(sessionOn(connection));
+    await held.reached;
+    return { id: `${id}`, connection, held, opening };
+  };
+
+  await t.test('the node leaves: it is offline when that is done', async t => {
+    const { id, connection, held, opening } = await openHeld();
+    await connection.close();
+    // The link hears of the end before it hears of this.
+    await test.enroll(bystander);
+    held.release();
+    await opening;
+    t.equal((await test.until(id, 'offline')).reason, 'connection lost');
+  });
+
+  await t.test('the link drains: no session is live afterwards', async t => {
+    const { id, held, opening } = await openHeld();
+    const draining = test.link.drain();
+    held.release();
+    await draining;
+    t.equal(await opening, 'LINK_DRAINING');
+    t.equal((await test.until(id, 'offline')).reason, 'connection lost');
   });
 });
 

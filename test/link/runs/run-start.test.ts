@@ -3,7 +3,7 @@ import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
 import { openRunPrefix, runKey } from '../../../src/link/runs/run-keys.js';
-import { decodeRunRecord } from '../../../src/link/runs/run-record.js';
+import { decodeRunRecord, encodeRunRecord } from '../../../src/link/runs/run-record.js';
 import { createMemoryStore } from '../../../src/store/memory.js';
 import { createPowerCutStore } from '../../../src/store/power-cut.js';
 import { RunOutcome, RunStatus } from '../../../src/protocol/generated/rollcall/v1/runs.js';
@@ -169,6 +169,30 @@ void t.test(
     );
   },
 );
+
+void t.test('a run whose end is found later keeps that, whatever would end it now', async t => {
+  const pausing = pausingStore(createMemoryStore());
+  const site = await startHandSite(t, { store: pausing.store, clock: createManualClock() });
+  const run = await site.start();
+  const key = runKey('default', run.id);
+  while (!/waiting/.test((await site.runs.get(run.id)).reason)) await turn();
+  const paused = pausing.pause();
+  const stopping = site.runs.stop(run.id);
+  // Its line in the log is the first commit, its record the second.
+  await paused.held;
+  const second = pausing.pause();
+  paused.resume();
+  await second.held;
+  const value = await site.store.get(key);
+  if (!value) throw new Error('the run is not there');
+  const ended = { status: 'finished', outcome: 'failed', reason: 'found', finishedAt: 7 } as const;
+  await pausing.store.commit([
+    { type: 'put', key, value: encodeRunRecord({ ...decodeRunRecord(value), ...ended }) },
+  ]);
+  second.resume();
+  t.match(await stopping, { outcome: RunOutcome.RUN_OUTCOME_FAILED, reason: 'found' });
+  t.same(await site.audit('run.stopped', 'run.finished'), [], 'and is not told of twice');
+});
 
 void t.test('a run from before there were idempotency keys is read, and goes with its time', async t => {
   const clock = createManualClock();
