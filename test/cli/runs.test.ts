@@ -128,6 +128,13 @@ void t.test('run packs, signs and starts an app, and says how to follow it', asy
   t.ok(await isSignedBy(parseSpki(sent.signer), { name, version, digest }, sent.signature));
   t.match(readArchive(sent.archive), { digest, manifest: { name: 'hello' } });
 
+  t.match(
+    sent.idempotency?.key,
+    /^[0-9a-f-]{36}$/,
+    'a key of its own, so that a lost answer is asked for again',
+  );
+  await ask(['run', app, '--idempotency-key', 'nightly-1']);
+  t.equal(site.runs.started.at(-1)?.idempotency?.key, 'nightly-1');
   const json = await ask(['run', app, '--detach', '--json', '--tenant', 'default']);
   t.match(JSON.parse(json.stdout), { status: 'pending', outcome: null, app: { name: 'hello' } });
   t.equal(json.stderr, '');

@@ -31,6 +31,10 @@ export function addRunCommands(program: Command, shell: Shell, acting: Acting): 
     .option('--detach', 'start the run and end, which is also what happens without --stream')
     .option('--app-key <FILE>', "the key to sign the app with (default: app-key in the user's config folder)")
     .option('--tenant <NAME>', 'fail unless this is the tenant of who asks')
+    .option(
+      '--idempotency-key <KEY>',
+      'the same command with the same key gives the run that the first one started (default: a random key)',
+    )
     .addHelpText('after', runExamples)
     .action(
       acting(async (folder: string, flags: object) =>

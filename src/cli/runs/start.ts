@@ -26,6 +26,7 @@ export interface StartFlags extends AskFlags {
   readonly detach?: boolean;
   readonly appKey?: string;
   readonly tenant?: string;
+  readonly idempotencyKey?: string;
 }
 
 /** Everything that can be wrong on this side is found before the link is asked. */
@@ -43,6 +44,7 @@ export async function startRun(shell: Shell, folder: string, flags: StartFlags):
     signature: signApp(key, { name: manifest.name, version: manifest.version, digest }),
     archive: packed.archive,
     config,
+    ...(flags.idempotencyKey !== undefined && { idempotencyKey: flags.idempotencyKey }),
   };
   return askingRuns(shell, flags, async asked => {
     if (flags.tenant !== undefined) await requireTenant(asked, flags.tenant);
