@@ -45,7 +45,7 @@ const people = {
   viewer: await site.person('vera', ['viewer']),
   sam: await site.person('sam', ['submitter']),
   sue: await site.person('sue', ['submitter']),
-  nobody: await site.person('nobody', ['registrar']),
+  nobody: await site.person('stranger', ['registrar']),
 };
 const author = newKey();
 
