@@ -11,7 +11,7 @@ import { actorOf, may, notAllowed, type Principal } from './access/principal.js'
 import type { Role } from './access/roles.js';
 import type { Service, ServiceSettings } from './access/services.js';
 import type { RotateOptions } from './access/token-keys.js';
-import type { User } from './access/users.js';
+import type { Reason, User } from './access/users.js';
 
 /** What others may see of an account. */
 export interface UserView {
@@ -70,7 +70,7 @@ export function createAdministration(access: Access) {
     ): Promise<UserView> {
       await requireHolding(principal, names);
       const passwordHash = await passwords.hash(password);
-      const reason = { type: 'user.created', by: actorOf(principal) };
+      const reason: Reason = { type: 'user.created', by: actorOf(principal) };
       return viewUser(await users.create(principal.tenant, { name, roles: names, passwordHash }, reason));
     },
 
@@ -93,7 +93,7 @@ export function createAdministration(access: Access) {
         ...(names && { roles: names.join(' ') }),
         ...(enabled !== undefined && { enabled }),
       };
-      const reason = { type: 'user.changed', by: actorOf(principal), detail };
+      const reason: Reason = { type: 'user.changed', by: actorOf(principal), detail };
       return viewUser(await users.change(principal.tenant, id, wanted, reason));
     },
 
@@ -172,7 +172,7 @@ export function createAdministration(access: Access) {
       parseNewName(admin, 'user name');
       const passwordHash = await passwords.hash(password);
       const tenant = await tenants.create(name, actorOf(principal));
-      const reason = { type: 'user.created', by: actorOf(principal) };
+      const reason: Reason = { type: 'user.created', by: actorOf(principal) };
       await users.create(name, { name: admin, roles: ['admin'], passwordHash }, reason);
       return tenant;
     },

@@ -25,6 +25,7 @@ import { createRefusalCounter } from './audit/refusals.js';
 import { openAuthority } from './authority/authority.js';
 import type { UsableLinkConfig } from './config.js';
 import { createControl } from './control.js';
+import { LinkEvents } from './link-events.js';
 import { openControlPort } from './doors/control-port.js';
 import { openNodePort } from './doors/node-port.js';
 import { loadServerIdentity, type ServerIdentity } from './doors/tls/server-identity.js';
@@ -105,6 +106,11 @@ export function createLink({ config, store: givenStore, clock, random, log }: Li
     // Before the refusals, so that it closes after them and vouches for what they write last.
     const checkpoints = await lifecycle.open(
       () => openCheckpoints({ folder, store, clock, random, log, trustDomain }),
+      opened => opened.close(),
+    );
+    // After the checkpoints and before everything that tells of something: the stop is the last event, vouched for.
+    const linkEvents = await lifecycle.open(
+      () => new LinkEvents({ store, audit, clock, log, trustDomain }),
       opened => opened.close(),
     );
     const refusals = await lifecycle.open(
@@ -244,11 +250,15 @@ export function createLink({ config, store: givenStore, clock, random, log }: Li
     nodeAddress = nodePort.address;
 
     async function reload(): Promise<void> {
-      const fresh = await loadIdentity();
+      const fresh = await loadIdentity().catch(async (error: unknown) => {
+        await linkEvents.reloadFailed(toRollcallError(error).code);
+        throw error;
+      });
       nodePort.reload({ ...contextOf(fresh), ca: authority.certificates.map(each => each.toString()) });
       controlPort.reload(contextOf(fresh));
       identity = fresh;
       sessions.broadcast({ frame: { $case: 'trustBundle', value: trustBundle() } });
+      await linkEvents.reloaded(fresh.fingerprint, fresh.expiresAt);
     }
 
     async function drain(): Promise<void> {
@@ -257,6 +267,7 @@ export function createLink({ config, store: givenStore, clock, random, log }: Li
       await sessions.drain();
     }
 
+    await linkEvents.started();
     const addresses = { nodeAddress: nodePort.address, controlAddress: controlPort.address };
     // Both ports are open already: counting a million nodes takes seconds, and nobody waits for it.
     registry.countAllNodes().then(

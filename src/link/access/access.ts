@@ -153,7 +153,7 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
       await revokeApiToken(claims.tenant, claims.tokenId, { by });
       return;
     }
-    const event = { type: 'token.revoked', subject: claims.tokenId, by };
+    const event = { type: 'token.revoked', subject: claims.tokenId, by } as const;
     await denied.deny(claims.tokenId, claims.expiresAt, [audit.auditChange(claims.tenant, event)]);
   }
 

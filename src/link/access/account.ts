@@ -6,7 +6,7 @@ import { accountOf, type Attempt } from './attempts.js';
 import type { Passwords } from './passwords.js';
 import { actorOf, type Principal } from './principal.js';
 import { checkCode, newRecoveryCodes, newSecret, otpauthUri } from './second-factor.js';
-import type { SecondFactor, User, Users } from './users.js';
+import type { Reason, SecondFactor, User, Users } from './users.js';
 
 export interface Account {
   /** Ends every session there is, the one that asks too. LOGIN_REFUSED for a wrong old password. */
@@ -45,7 +45,7 @@ export function createAccount({ users, passwords, attempt, clock, random }: Acco
     async changePassword(principal, old, fresh) {
       const user = await requirePassword(principal, old);
       const passwordHash = await passwords.hash(fresh);
-      const reason = { type: 'user.password-changed', by: actorOf(principal) };
+      const reason: Reason = { type: 'user.password-changed', by: actorOf(principal) };
       await users.change(user.tenant, user.id, { passwordHash, endSessions: true }, reason);
     },
     proposeSecondFactor(principal) {
@@ -59,13 +59,13 @@ export function createAccount({ users, passwords, attempt, clock, random }: Acco
       const proposed: SecondFactor = { secret, lastStep: 0, recovery: [] };
       const proved = /^[A-Z2-7]{16,64}$/.test(secret) && checkCode(proposed, code, clock.now());
       if (!proved) throw new RollcallError('LOGIN_REFUSED', 'that code does not belong to the secret');
-      const reason = { type: 'user.second-factor-on', by: actorOf(principal) };
+      const reason: Reason = { type: 'user.second-factor-on', by: actorOf(principal) };
       await users.change(user.tenant, user.id, { secondFactor: { ...proved, recovery: hashes } }, reason);
       return { recoveryCodes: codes };
     },
     async removeSecondFactor(principal, password) {
       const user = await requirePassword(principal, password);
-      const reason = { type: 'user.second-factor-off', by: actorOf(principal) };
+      const reason: Reason = { type: 'user.second-factor-off', by: actorOf(principal) };
       await users.change(user.tenant, user.id, { secondFactor: null }, reason);
     },
   };

@@ -107,9 +107,10 @@ export function createApiTokens(options: ApiTokensOptions): ApiTokens {
     async revoke(tenant, id, { by, holder }) {
       await decideRecord<ApiToken, undefined>(store, keyOf(tenant, id), record => {
         if (!record || (holder !== undefined && record.holder !== holder)) throw notFound('API token');
-        const event = { type: 'token.revoked', subject: record.id, by, detail: { name: record.name } };
+        const detail = { name: record.name };
+        const event = audit.auditChange(tenant, { type: 'token.revoked', subject: record.id, by, detail });
         return {
-          changes: [{ type: 'delete', key: keyOf(tenant, id) }, audit.auditChange(tenant, event)],
+          changes: [{ type: 'delete', key: keyOf(tenant, id) }, event],
           result: undefined,
         };
       });

@@ -9,7 +9,8 @@ import type { Clock } from '../../base/clock.js';
 import { RollcallError } from '../../base/errors.js';
 import type { Log } from '../../base/log.js';
 import type { Random } from '../../base/random.js';
-import type { Actor, Audit } from '../audit/audit.js';
+import type { Actor, Audit, AuditEvent } from '../audit/audit.js';
+import type { AuditEventType } from '../audit/event-types.js';
 import { listTenants, tenantPrefix } from '../../store/keys.js';
 import type { Change, Key, Store } from '../../store/store.js';
 import { createBoundedMap } from './bounded-map.js';
@@ -115,7 +116,7 @@ export function createFamilies(options: FamiliesOptions): Families {
     return home && id !== undefined ? { tenant: home.tenant, id } : undefined;
   }
 
-  const ended = (family: Family, type: string, by: Actor): Change[] => [
+  const ended = (family: Family, type: AuditEventType, by: Actor): Change[] => [
     { type: 'delete', key: keyOf(family.tenant, family.id) },
     { type: 'delete', key: homeKeyOf(family.id) },
     audit.auditChange(family.tenant, {
@@ -140,7 +141,7 @@ export function createFamilies(options: FamiliesOptions): Families {
       previous: hashSecret(token),
       current: hashSecret(successor),
     };
-    const event = {
+    const event: AuditEvent = {
       type: 'token.refreshed',
       subject: family.holder,
       by,

@@ -7,6 +7,7 @@ import type { AuditDetail } from '../../audit-log/entry.js';
 import type { Clock } from '../../base/clock.js';
 import type { Random } from '../../base/random.js';
 import type { Actor, Audit } from '../audit/audit.js';
+import type { AuditEventType } from '../audit/event-types.js';
 import { tenantPrefix } from '../../store/keys.js';
 import type { Key, Store } from '../../store/store.js';
 import { isAccessName, nameTaken, notFound, parseNewName } from './names.js';
@@ -81,7 +82,7 @@ export function createServices({ store, audit, clock, random, roles }: ServicesO
   const update = (
     tenant: string,
     id: string,
-    event: { type: string; by: Actor; detail?: AuditDetail },
+    event: { type: AuditEventType; by: Actor; detail?: AuditDetail },
     change: (service: Service) => Service,
   ): Promise<Service> =>
     decideRecord<Service, Service>(store, keyOf(tenant, id), before => {

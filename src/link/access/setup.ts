@@ -13,7 +13,7 @@ import { defaultTenant } from '../../protocol/limits.js';
 import type { Passwords } from './passwords.js';
 import { actorFrom, type Origin } from './principal.js';
 import { isSameText } from './secret-text.js';
-import type { User, Users } from './users.js';
+import type { Reason, User, Users } from './users.js';
 
 export const setupCodeFile = 'setup-code';
 
@@ -67,7 +67,7 @@ export async function openSetup({ folder, random, users, passwords }: SetupOptio
         if (code === undefined || !isSameText(normal(given.slice(0, 100)), code) || (await isDone()))
           throw refused();
         const passwordHash = await passwords.hash(password);
-        const reason = { type: 'setup.completed', by: actorFrom(setupParty, origin) };
+        const reason: Reason = { type: 'setup.completed', by: actorFrom(setupParty, origin) };
         const user = await users.create(defaultTenant, { name, roles: ['admin'], passwordHash }, reason);
         code = undefined;
         await rm(path, { force: true });

@@ -8,6 +8,7 @@ import type { Clock } from '../../base/clock.js';
 import { RollcallError } from '../../base/errors.js';
 import type { Random } from '../../base/random.js';
 import type { Actor, Audit } from '../audit/audit.js';
+import type { AuditEventType } from '../audit/event-types.js';
 import { tenantPrefix } from '../../store/keys.js';
 import type { Change, Expectation, Key, Store } from '../../store/store.js';
 import { isAccessName, nameTaken, notFound, parseNewName } from './names.js';
@@ -55,7 +56,7 @@ export interface UserChange {
 
 /** What the audit log says of a change. */
 export interface Reason {
-  readonly type: string;
+  readonly type: AuditEventType;
   readonly by: Actor;
   readonly detail?: AuditDetail;
 }

@@ -17,6 +17,7 @@ import type { Party } from '../../audit-log/party.js';
 import type { Clock } from '../../base/clock.js';
 import type { Change, Value } from '../../store/store.js';
 import { cleanText } from './clean-text.js';
+import type { AuditEventType } from './event-types.js';
 import { decodeEntry, logOf } from './stored-log.js';
 
 /** Who did something, and where the request came from; the link and a deed without a request have no origin. */
@@ -26,8 +27,7 @@ export interface Actor extends Party {
 }
 
 export interface AuditEvent {
-  /** `node.registered`. */
-  readonly type: string;
+  readonly type: AuditEventType;
   /** What it is about, a node id for instance. */
   readonly subject?: string | undefined;
   readonly by: Actor;
@@ -83,7 +83,7 @@ export function createAudit({ clock }: { readonly clock: Clock }): Audit {
     auditChange(tenant, event) {
       const told = {
         at: clock.now(),
-        type: cleanText(event.type),
+        type: event.type,
         subject: cleanText(event.subject ?? ''),
         by: cleanParty(event.by),
         ...cleanOrigin(event),

@@ -11,7 +11,7 @@ import type { Store } from '../../../src/store/store.js';
 import { createManualClock } from '../../harness/manual-clock.js';
 import { userParty } from '../../harness/parties.js';
 
-const reason = { type: 'user.changed', by: userParty('ops') };
+const reason = { type: 'user.changed', by: userParty('ops') } as const;
 const hash = 'scrypt$1$1$1$the-salt$the-hash';
 /** Names that are something else in JavaScript. */
 const oddNames = ['__proto__', 'constructor', 'prototype', 'toString', 'hasOwnProperty'];
@@ -267,13 +267,13 @@ void t.test('every change is in the audit log, and nothing secret is', async tes
     'default',
     ann.id,
     {},
-    { type: 'user.nothing', by: userParty('x\ny'), detail: { why: '\u001b[2J' } },
+    { type: 'user.password-changed', by: userParty('x\ny'), detail: { why: '\u001b[2J' } },
   );
   const events = await listEvents(store, 'default', { limit: 10 });
   test.match(events, [
     { type: 'user.created', subject: ann.id, by: { name: 'ops' }, detail: { name: 'ann', roles: 'admin' } },
     { type: 'user.changed', subject: ann.id, detail: { name: 'ann' } },
-    { type: 'user.nothing', by: { name: 'x\ufffdy' }, detail: { why: '\ufffd[2J' } },
+    { type: 'user.password-changed', by: { name: 'x\ufffdy' }, detail: { why: '\ufffd[2J' } },
   ]);
   test.notMatch(JSON.stringify(events), /scrypt|the-salt|the-hash|the-next|THESECRET|the-recovery/);
 });

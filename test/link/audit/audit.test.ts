@@ -5,6 +5,7 @@ import { firstPrevious, hashEntry, type AuditEntry } from '../../../src/audit-lo
 import { partyKinds } from '../../../src/audit-log/party.js';
 import type { Log } from '../../../src/base/log.js';
 import { createAudit, type AuditEvent } from '../../../src/link/audit/audit.js';
+import { auditEventTypes } from '../../../src/link/audit/event-types.js';
 import { listEvents } from '../../../src/link/audit/events.js';
 import { cleanText } from '../../../src/link/audit/clean-text.js';
 import { createRefusalCounter } from '../../../src/link/audit/refusals.js';
@@ -40,18 +41,29 @@ void t.test('events are chained, each tenant for itself', async test => {
   const store = createMemoryStore();
   const clock = createManualClock(1000);
   const audit = createAudit({ clock });
-  const change = (tenant: string, type: string) => audit.auditChange(tenant, { type, by: userParty('me') });
+  const change = (tenant: string, subject: string) =>
+    audit.auditChange(tenant, { type: 'user.changed', subject, by: userParty('me') });
   await store.commit([change('a', 'one'), change('b', 'uno'), change('a', 'two')]);
   clock.advance(5);
   await store.commit([change('a', 'three')]);
   const entries = await listEvents(store, 'a', { limit: 10 });
   test.match(entries, [
-    { seq: 1, at: 1000, type: 'one', subject: '', by: { name: 'me' }, detail: {}, previous: firstPrevious },
-    { seq: 2, type: 'two', previous: entries[0]?.hash },
-    { seq: 3, at: 1005, type: 'three', previous: entries[1]?.hash },
+    {
+      seq: 1,
+      at: 1000,
+      type: 'user.changed',
+      subject: 'one',
+      by: { name: 'me' },
+      detail: {},
+      previous: firstPrevious,
+    },
+    { seq: 2, subject: 'two', previous: entries[0]?.hash },
+    { seq: 3, at: 1005, subject: 'three', previous: entries[1]?.hash },
   ]);
   test.equal(verifyChain(entries), undefined);
-  test.match(await listEvents(store, 'b', { limit: 10 }), [{ seq: 1, type: 'uno', previous: firstPrevious }]);
+  test.match(await listEvents(store, 'b', { limit: 10 }), [
+    { seq: 1, subject: 'uno', previous: firstPrevious },
+  ]);
   test.match(await listEvents(store, 'a', { limit: 1, after: 1 }), [{ seq: 2 }]);
   test.same(await listEvents(store, 'a', { limit: 5, after: 3 }), []);
 });
@@ -67,7 +79,7 @@ void t.test('the hash is over the documented text', test => {
 void t.test('whatever is changed, dropped, inserted or moved is found where it happened', async test => {
   const entries = await chainOf(
     Array.from({ length: 6 }, (_, index) => ({
-      type: `event ${index}`,
+      type: 'user.changed',
       by: userParty('me'),
       subject: '1',
       detail: { index },
@@ -107,7 +119,7 @@ void t.test('nobody forges a line of the log, and every chain verifies', async t
   test.equal(cleanText('x'.repeat(5000)).length, 1024);
   const [entry] = await chainOf([
     {
-      type: 'a\n',
+      type: 'login',
       by: { kind: 'user', id: nasty, name: nasty },
       subject: nasty,
       detail: { [nasty]: nasty, b: Number.NaN },
@@ -117,7 +129,7 @@ void t.test('nobody forges a line of the log, and every chain verifies', async t
   test.equal(entry?.detail['b'], 'NaN');
   const value = fc.oneof(fc.string({ unit: 'binary' }), fc.double(), fc.boolean());
   const event = fc.record({
-    type: fc.string(),
+    type: fc.constantFrom(...auditEventTypes),
     by: fc.record({
       kind: fc.constantFrom(...partyKinds),
       id: fc.string({ unit: 'binary' }),
@@ -159,7 +171,7 @@ void t.test(
     }
     const nasty = 'a\n{"seq":1}\u001b]0;x\u0007\u202e\ud800\u2028';
     const entries = await chainOf([
-      { type: 't', by: { ...userParty('b'), address: nasty, requestId: nasty }, outcome: 'failed' },
+      { type: 'login', by: { ...userParty('b'), address: nasty, requestId: nasty }, outcome: 'failed' },
     ]);
     test.notMatch(JSON.stringify(entries), /\\n|\\u00|\u202e|\\ud8|\u2028/);
     test.equal(verifyChain(entries), undefined);
@@ -175,7 +187,11 @@ void t.test(
     }
     const audit = createAudit({ clock: createManualClock() });
     await store.commit([
-      audit.auditChange('a', { type: 'x', by: { ...userParty('y'), address: '::1' }, outcome: 'refused' }),
+      audit.auditChange('a', {
+        type: 'login',
+        by: { ...userParty('y'), address: '::1' },
+        outcome: 'refused',
+      }),
     ]);
     const entries = await listEvents(store, 'a', { limit: 9 });
     test.strictSame(
@@ -183,7 +199,7 @@ void t.test(
       [
         [1, 'node.registered'],
         [2, 'peer.refused'],
-        [3, 'x'],
+        [3, 'login'],
       ],
     );
     test.equal(verifyChain(entries), undefined);
@@ -194,12 +210,12 @@ void t.test('a damaged last entry stops nothing, and the break shows', async tes
   const store = createMemoryStore();
   const audit = createAudit({ clock: createManualClock() });
   await store.commit([{ type: 'append', log: 't/a/audit/', value: () => Buffer.from('{"seq":"1"}') }]);
-  await store.commit([audit.auditChange('a', { type: 'x', by: userParty('y') })]);
-  await store.commit([audit.auditChange('a', { type: 'z', by: userParty('y') })]);
+  await store.commit([audit.auditChange('a', { type: 'login', by: userParty('y') })]);
+  await store.commit([audit.auditChange('a', { type: 'session.ended', by: userParty('y') })]);
   const later = await listEvents(store, 'a', { limit: 9, after: 1 });
   test.same(
     later.map(({ type }) => type),
-    ['x', 'z'],
+    ['login', 'session.ended'],
   );
   test.equal(verifyChain(later), 0, 'what follows the damaged entry is tied to nothing that fits');
 });

@@ -70,7 +70,7 @@ async function openBench(store: Store, folder: string, every = 10): Promise<Benc
     async tell(tenant, count) {
       for (let index = 0; index < count; index += 1) {
         await store.commit([
-          audit.auditChange(tenant, { type: 'x', by: userParty('me'), detail: { index } }),
+          audit.auditChange(tenant, { type: 'login', by: userParty('me'), detail: { index } }),
         ]);
       }
       await settle();
@@ -323,7 +323,7 @@ void t.test('pages from either end, with filters, each looking at a bounded numb
   const clock = createManualClock(1_000_000);
   const audit = createAudit({ clock });
   const events: AuditEvent[] = Array.from({ length: 30 }, (_, index) => ({
-    type: index % 3 === 0 ? 'node.registered' : 'user.login',
+    type: index % 3 === 0 ? 'node.registered' : 'login',
     by: userParty(index % 2 === 0 ? 'anna' : 'bert'),
     subject: `s${index % 5}`,
     ...(index === 4 && {
@@ -365,7 +365,7 @@ void t.test('pages from either end, with filters, each looking at a bounded numb
   );
 
   const many = Array.from({ length: 12_000 }, () =>
-    audit.auditChange('c', { type: 'x', by: userParty('me') }),
+    audit.auditChange('c', { type: 'login', by: userParty('me') }),
   );
   await store.commit(many);
   const first = await listEventPage(store, 'c', { limit: 10, by: 'nobody' });

@@ -541,7 +541,7 @@ void t.test('the log leaves whole, as fast as it is read', async t => {
   const write = (many: number) =>
     store.commit(
       Array.from({ length: many }, () =>
-        audit.auditChange('default', { type: 'test', by: userParty('me'), detail }),
+        audit.auditChange('default', { type: 'user.changed', by: userParty('me'), detail }),
       ),
     );
   await write(1_000);

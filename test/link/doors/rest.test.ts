@@ -644,7 +644,7 @@ void t.test('tokens and sessions from before a moment end together', async t => 
   const askOwn = restCalls(t, own.link.addresses.control.port, own.ca);
   const { users, services, passwords, tenants } = own.link.access;
   const passwordHash = await passwords.hash(password);
-  const reason = { type: 'user.created', by: userParty('test') };
+  const reason = { type: 'user.created', by: userParty('test') } as const;
   await users.create('default', { name: 'ann', roles: ['admin'], passwordHash }, reason);
   await tenants.create('other', userParty('test'));
   await users.create('other', { name: 'bob', roles: ['admin'], passwordHash }, reason);

@@ -468,7 +468,7 @@ for (const how of ['the token ends', 'the right goes', 'the run was started by s
     const following = all(connect(t, token, where).log(id, { follow: true }));
     following.catch(() => undefined);
     await until(() => where.runs.watchers() > 0);
-    const reason = { type: 'user.changed', by: userParty('test') };
+    const reason = { type: 'user.changed', by: userParty('test') } as const;
     if (how === 'the token ends')
       await where.access.users.change('default', user, { enabled: false }, reason);
     if (how === 'the right goes') await where.access.users.change('default', user, { roles: [] }, reason);

@@ -27,7 +27,7 @@ for (const how of ['the token ends', 'its holder is disabled', 'its holder loses
     const first = new Promise(resolve => watch.once('data', resolve));
     await site.register(newKey(), { name: 'before' });
     await first;
-    const reason = { type: 'user.changed', by: userParty('test') };
+    const reason = { type: 'user.changed', by: userParty('test') } as const;
     if (how === 'its holder is disabled')
       await access.users.change('default', viewer.id, { enabled: false }, reason);
     if (how === 'its holder loses the role') {

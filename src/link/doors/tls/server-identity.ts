@@ -2,7 +2,7 @@
  * What the link shows of itself: its certificate and key, and the server roots it hands out so that nodes can
  * recognise it. Read whole and checked before use, so that a bad file never replaces a good one.
  */
-import { createPrivateKey, X509Certificate, type KeyObject } from 'node:crypto';
+import { createHash, createPrivateKey, X509Certificate, type KeyObject } from 'node:crypto';
 import { RollcallError, toRollcallError } from '../../../base/errors.js';
 import { fromPem } from '../../../base/pem.js';
 import { readSecretFile, readSmallFile } from '../../../base/secret-file.js';
@@ -21,6 +21,8 @@ export interface ServerIdentity {
   readonly roots: readonly Buffer[];
   /** SPKI DER of every key above: none of them is a node's. */
   readonly publicKeys: readonly Buffer[];
+  /** SHA-256 of the DER of the certificate, hex. */
+  readonly fingerprint: string;
   /** ms since 1970. */
   readonly expiresAt: number;
 }
@@ -59,6 +61,7 @@ export async function loadServerIdentity(files: ServerIdentityFiles, now: number
     key,
     roots,
     publicKeys: [leaf, ...anchors].map(({ publicKey }) => publicKey.export({ type: 'spki', format: 'der' })),
+    fingerprint: createHash('sha256').update(leaf.raw).digest('hex'),
     expiresAt,
   };
 }

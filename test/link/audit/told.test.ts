@@ -1,0 +1,85 @@
+/** What a real link tells in its audit logs, of itself and of what is done with it: deeds without an event, none. */
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import t from 'tap';
+import type { AuditEntry } from '../../../src/audit-log/entry.js';
+import { createLog } from '../../../src/base/log.js';
+import { version } from '../../../src/base/version.js';
+import { createAudit } from '../../../src/link/audit/audit.js';
+import { listEvents } from '../../../src/link/audit/events.js';
+import { LinkEvents } from '../../../src/link/link-events.js';
+import { createPowerCutStore } from '../../../src/store/power-cut.js';
+import type { Store } from '../../../src/store/store.js';
+import { createManualClock } from '../../harness/manual-clock.js';
+import { makeFolder, startTestLink } from '../../harness/test-link.js';
+
+const log = createLog({ level: 'silent', name: 'link' });
+
+/** The newest entries of a tenant: type, by, outcome. */
+async function told(store: Store, tenant = 'default', after = 0): Promise<AuditEntry[]> {
+  return listEvents(store, tenant, { limit: 1000, after });
+}
+const typesOf = (entries: readonly AuditEntry[]): string[] => entries.map(({ type }) => type);
+
+/** The store stays open when the link is closed. */
+function lasting(store: Store): Store {
+  return { ...store, close: () => Promise.resolve() };
+}
+
+void t.test('start, stop, reload and a crash of the link stand in the log of the default tenant', async t => {
+  const folder = await makeFolder(t);
+  const power = createPowerCutStore();
+  const first = await startTestLink(t, { folder, store: lasting(power.store) });
+  const started = {
+    type: 'link.started',
+    by: { kind: 'link' },
+    detail: { version, trustDomain: 'test.example' },
+  };
+  t.match((await told(power.store))[0], started);
+
+  await first.link.reload();
+  const pem = await readFile(join(folder, 'server.pem'), 'utf8');
+  await writeFile(join(folder, 'server.pem'), 'nonsense');
+  await t.rejects(first.link.reload(), { code: 'CONFIG_INVALID' });
+  await writeFile(join(folder, 'server.pem'), pem);
+  const reloads = (await told(power.store)).filter(({ type }) => type === 'link.reloaded');
+  t.match(reloads, [
+    { by: { kind: 'link' }, detail: { certificate: /^[0-9a-f]{64}$/, notAfter: /^\d{4}-/ } },
+    { outcome: 'failed', detail: { reason: 'CONFIG_INVALID' } },
+  ]);
+  t.notOk(reloads[0]?.outcome, 'the first was done');
+
+  await first.link.close();
+  t.equal(typesOf(await told(power.store)).at(-1), 'link.stopped', 'the last event there is');
+
+  // As after a crash: it is never closed before the next one starts.
+  await startTestLink(t, { folder, store: lasting(power.store) });
+  await startTestLink(t, { folder, store: lasting(power.store) });
+  const life = typesOf(await told(power.store)).filter(type => type.startsWith('link.'));
+  t.strictSame(
+    life.slice(-3),
+    ['link.stopped', 'link.started', 'link.started'],
+    'a start without a stop before',
+  );
+});
+
+void t.test('an event of the link that the store does not take is told once there is room', async t => {
+  const power = createPowerCutStore();
+  const clock = createManualClock(1_000_000);
+  const audit = createAudit({ clock });
+  const events = new LinkEvents({ store: power.store, audit, clock, log, trustDomain: 'test.example' });
+  power.failWrites(new Error('no'));
+  await events.started();
+  t.strictSame(await told(power.store), []);
+  clock.advance(20_000);
+  power.failWrites(undefined);
+  clock.advance(10_000);
+  await events.reloaded('ab', 0);
+  await events.close();
+  const expected = [
+    { type: 'link.started', at: 1_000_000 },
+    { type: 'link.reloaded', at: 1_030_000 },
+    { type: 'link.stopped' },
+  ];
+  t.match(await told(power.store), expected, 'at the time when it happened, in the order of old');
+});
