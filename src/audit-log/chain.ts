@@ -21,7 +21,7 @@ export interface ChainCheck {
   addDamaged(found: string, line: number, seq: number | undefined): void;
   /** The first thing wrong; certain only once everything was added. */
   broken(): Break | undefined;
-  /** The hash of an entry before the break. */
+  /** The hash of an entry before the break; of the entry before the first one it is what the first one says. */
   hashAt(seq: number): string | undefined;
   /** Entries and damaged lines so far. */
   count(): number;
@@ -36,6 +36,7 @@ export function createChainCheck(from: number, before?: string): ChainCheck {
   const hashes = createHashList(from);
   let expected = from;
   let previous = from === 1 ? firstPrevious : before;
+  let beforeFirst: string | undefined;
   let found: Break | undefined;
   let count = 0;
   let first = 0;
@@ -68,6 +69,7 @@ export function createChainCheck(from: number, before?: string): ChainCheck {
       }
       found = check(entry);
       if (found) return;
+      beforeFirst ??= entry.previous;
       hashes.add(entry.hash);
       previous = entry.hash;
       expected += 1;
@@ -82,7 +84,7 @@ export function createChainCheck(from: number, before?: string): ChainCheck {
       };
     },
     broken: () => found,
-    hashAt: seq => hashes.at(seq),
+    hashAt: seq => (seq === from - 1 && seq > 0 ? beforeFirst : hashes.at(seq)),
     count: () => count,
     first: () => first,
     last: () => last,

@@ -70,6 +70,12 @@ export function rewritten(seq: number, what: string): string {
   return `entry ${seq} is not the one ${what} is of: it or one before it was changed and the hashes made anew`;
 }
 
+/** The beginning of the log is gone, and not because its link took it away. */
+export function beheaded(before: number, why: string): Problem {
+  const gone = before === 1 ? 'entry 1 is' : `entries 1 to ${before} are`;
+  return { kind: 'missing', seq: 1, sentence: `${gone} missing, and ${why}` };
+}
+
 /** The end of the log was cut off, by what `witness` says the last entry is. */
 export function truncated(last: number, end: number, witness: string): Problem {
   const seq = last + 1;

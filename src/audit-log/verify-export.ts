@@ -11,8 +11,10 @@ import { readPublicKey } from '../identity/key-file.js';
 import type { PublicKey } from '../identity/public-key.js';
 import { createChainCheck } from './chain.js';
 import type { Checkpoint } from './checkpoint.js';
+import { isSeq, type AuditEntry } from './entry.js';
 import { parseExportLine, type DamagedLine, type ExportHeader } from './export-line.js';
 import {
+  beheaded,
   judgeCheckpoint,
   rewritten,
   truncated,
@@ -40,6 +42,11 @@ export interface ExportReport {
   readonly trustDomain: string;
   /** Entries read, damaged ones too. */
   readonly entries: number;
+  /**
+   * The link took away the entries up to this one: the log says so, and a checkpoint of this entry holds. 0 for a log
+   * that is whole.
+   */
+  readonly trimmedTo: number;
   /** Numbers of the first and last entry, 0 when there is none. */
   readonly first: number;
   readonly last: number;
@@ -80,6 +87,8 @@ export async function verifyExport(lines: Lines, options: VerifyOptions = {}): P
 interface Reading extends Scene {
   readonly source: KeySource;
   readonly findings: CheckpointFinding[];
+  /** What the link told of last that it took away. */
+  trimmedTo: number;
   /** Of lines that are neither entry nor checkpoint. */
   readonly strays: Problem[];
 }
@@ -96,7 +105,15 @@ function startReading(
       ? 'kept checkpoint'
       : 'export';
   const before = kept?.seq === header.from - 1 ? kept.hash : undefined;
-  return { header, key, source, chain: createChainCheck(header.from, before), findings: [], strays: [] };
+  return {
+    header,
+    key,
+    source,
+    chain: createChainCheck(header.from, before),
+    findings: [],
+    trimmedTo: 0,
+    strays: [],
+  };
 }
 
 function parseKey(pem: string): PublicKey {
@@ -120,6 +137,7 @@ async function readLine(reading: Reading, text: string, number: number): Promise
   const line = parseExportLine(text);
   if (line.type === 'entry' && findings.length === 0) {
     chain.add(line.entry);
+    reading.trimmedTo = Math.max(reading.trimmedTo, trimmedBy(line.entry));
   } else if (line.type === 'checkpoint') {
     findings.push(await judgeCheckpoint(line.checkpoint, reading));
   } else if (line.type === 'damaged' && belongsToEntries(reading, line)) {
@@ -143,9 +161,12 @@ async function conclude(reading: Reading, keptCheckpoint: Checkpoint | undefined
   const kept = keptCheckpoint && (await judgeKept(reading, keptCheckpoint));
   const vouching = [...findings, ...(kept ? [kept] : [])].filter(({ finding }) => finding === 'holds');
   const vouchedTo = newestOf(vouching);
+  const before = header.from - 1;
+  const beheading = before === 0 ? undefined : judgeBeginning(reading, before, vouching);
   const broken = chain.broken();
   const problems = [
     ...(broken ? [broken] : []),
+    ...(beheading ? [beheading] : []),
     ...endProblems(reading, kept),
     ...(key
       ? []
@@ -159,6 +180,7 @@ async function conclude(reading: Reading, keptCheckpoint: Checkpoint | undefined
     tenant: header.tenant,
     trustDomain: header.trustDomain,
     entries: chain.count(),
+    trimmedTo: beheading ? 0 : before,
     first: chain.first(),
     last: chain.last(),
     key: key && { fingerprint: key.fingerprint, source },
@@ -169,16 +191,35 @@ async function conclude(reading: Reading, keptCheckpoint: Checkpoint | undefined
   };
 }
 
+/** The number up to which an entry says that the link took entries away, 0 for any other entry. */
+function trimmedBy({ type, by, detail }: AuditEntry): number {
+  const to = detail['to'];
+  const isTrim = type === 'audit.trimmed' && typeof by === 'object' && by.kind === 'link';
+  return isTrim && isSeq(to) ? to : 0;
+}
+
+/** A log that begins late must say so itself, or anybody could cut it off after any checkpoint. */
+function judgeBeginning(
+  { trimmedTo }: Reading,
+  before: number,
+  vouching: readonly CheckpointFinding[],
+): Problem | undefined {
+  if (trimmedTo !== before) {
+    const told = trimmedTo === 0 ? 'of none' : `only of entries up to ${trimmedTo}`;
+    return beheaded(before, `the log tells ${told} that its link took away`);
+  }
+  if (vouching.some(({ seq }) => seq === before)) return undefined;
+  return beheaded(before, `no checkpoint of entry ${before} that holds stands for them`);
+}
+
 async function judgeKept(reading: Reading, kept: Checkpoint): Promise<CheckpointFinding> {
-  const { header, chain } = reading;
+  const { chain } = reading;
   const found = await judgeCheckpoint(kept, reading, keptWords);
   if (found.finding === 'other key' && chain.hashAt(kept.seq) !== undefined) {
     // What was kept needs no signature to be believed.
     return chain.hashAt(kept.seq) === kept.hash ? found : overwritten(kept, found);
   }
-  if (found.finding !== 'not compared' || kept.seq >= header.from - 1) return found;
-  const sentence = `${keptWords} is of entry ${kept.seq}, and the export begins only at entry ${header.from}`;
-  return { ...found, problem: { kind: 'missing', seq: kept.seq, sentence } };
+  return found;
 }
 
 function overwritten({ seq }: Checkpoint, found: CheckpointFinding): CheckpointFinding {
@@ -224,6 +265,7 @@ function noExport(sentence: string): ExportReport {
     tenant: '',
     trustDomain: '',
     entries: 0,
+    trimmedTo: 0,
     first: 0,
     last: 0,
     key: undefined,

@@ -54,23 +54,35 @@ function describe(report: ExportReport, paint: Paint): string {
 }
 
 function factsOf(report: ExportReport): readonly (readonly [string, string])[] {
-  const { tenant, trustDomain, entries, first, last, key, checkpoints, vouchedTo } = report;
+  const { tenant, trustDomain, entries, first, last, key, checkpoints, trimmedTo, vouchedTo } = report;
   if (trustDomain === '') return [];
   const holding = checkpoints.filter(({ finding }) => finding === 'holds').length;
+  const older = checkpoints.filter(
+    ({ finding, seq }) => finding === 'not compared' && seq < trimmedTo,
+  ).length;
   return [
     ['Tenant', tenant],
     ['Trust domain', trustDomain],
     ['Entries', entries === 0 ? '0' : `${entries}, from ${first} to ${last}`],
     ['Key', key ? `${key.fingerprint} (${keyWords[key.source]})` : ''],
-    ['Checkpoints', `${holding} of ${checkpoints.length} hold`],
+    ['Trimmed', trimmedTo === 0 ? '' : `up to entry ${trimmedTo}, by the link`],
+    [
+      'Checkpoints',
+      `${holding} of ${checkpoints.length - older} hold${older === 0 ? '' : `, ${older} older than the log`}`,
+    ],
     ['Vouched for', vouchedTo === 0 ? 'no entry' : `up to entry ${vouchedTo}`],
   ];
 }
 
 /** What an honest report must not leave out though nothing is wrong. */
-function hintsFor({ key, kept, first, last, vouchedTo }: ExportReport): string[] {
+function hintsFor({ key, kept, first, last, trimmedTo, vouchedTo }: ExportReport): string[] {
   const hints: string[] = [];
-  if (first > 1) hints.push(`the export begins at entry ${first}; it says nothing of those before`);
+  if (trimmedTo > 0)
+    hints.push(`entries up to ${trimmedTo} left the log after their time; a checkpoint stands for them`);
+  if (kept && kept.seq < trimmedTo)
+    hints.push(
+      `the checkpoint that was kept is of entry ${kept.seq}, which has left the log; keep a newer one`,
+    );
   if (vouchedTo < last)
     hints.push(`no checkpoint vouches for entries ${Math.max(first, vouchedTo + 1)} to ${last}`);
   if (key?.source === 'export' && !kept) {

@@ -157,6 +157,12 @@ export const linkSettings = {
     default: 30 * 24 * hour,
     parse: as.duration(60 * second, 3_650 * 24 * hour),
   },
+  'audit-retention': {
+    value: 'DURATION',
+    description: 'how long audit events are kept at least; a signed checkpoint stands for older ones',
+    default: 400 * 24 * hour,
+    parse: as.duration(24 * hour, 36_500 * 24 * hour),
+  },
   'max-enrollments': {
     value: 'N',
     description: 'enrollments in flight at once',

@@ -21,11 +21,13 @@ import { startAlive } from './alive.js';
 import { createAudit } from './audit/audit.js';
 import { createAuditReading } from './audit/audit-reading.js';
 import { openCheckpoints } from './audit/checkpoints.js';
+import { checkLogs } from './audit/log-check.js';
 import { createRefusalCounter } from './audit/refusals.js';
+import { Retention } from './audit/retention.js';
 import { openAuthority } from './authority/authority.js';
 import type { UsableLinkConfig } from './config.js';
 import { createControl } from './control.js';
-import { LinkEvents } from './link-events.js';
+import { LinkEvents } from './audit/link-events.js';
 import { openControlPort } from './doors/control-port.js';
 import { openNodePort } from './doors/node-port.js';
 import { loadServerIdentity, type ServerIdentity } from './doors/tls/server-identity.js';
@@ -103,14 +105,25 @@ export function createLink({ config, store: givenStore, clock, random, log }: Li
     const alive = await startAlive(store, clock, log);
     lifecycle.onClose(() => alive.stop());
     await registry.recover(alive.lastAt ?? clock.now());
+    const alerts = createAlerts({ log, clock, count: event => metrics.alert(event) });
+    const tellFault = (tenant: string, fault: string): void =>
+      alerts.raise('security.audit-log-changed', { tenant, fault });
     // Before the refusals, so that it closes after them and vouches for what they write last.
     const checkpoints = await lifecycle.open(
-      () => openCheckpoints({ folder, store, clock, random, log, trustDomain }),
+      () => openCheckpoints({ folder, store, audit, clock, random, log, trustDomain }),
       opened => opened.close(),
     );
     // After the checkpoints and before everything that tells of something: the stop is the last event, vouched for.
     const linkEvents = await lifecycle.open(
       () => new LinkEvents({ store, audit, clock, log, trustDomain }),
+      opened => opened.close(),
+    );
+    const retention = await lifecycle.open(
+      () =>
+        new Retention({
+          ...{ store, audit, checkpoints, clock, log, onFault: tellFault },
+          retentionMs: config['audit-retention'],
+        }),
       opened => opened.close(),
     );
     const refusals = await lifecycle.open(
@@ -132,7 +145,6 @@ export function createLink({ config, store: givenStore, clock, random, log }: Li
       authorities: authority.certificates,
       tenantOf: id => registry.tenantOf(id),
     });
-    const alerts = createAlerts({ log, clock, count: event => metrics.alert(event) });
     const enrollments = createEnrollments({
       ...shared,
       alerts,
@@ -221,7 +233,7 @@ export function createLink({ config, store: givenStore, clock, random, log }: Li
           runControl: createRunControl({ runs: openRuns }),
           access,
           administration: createAdministration(access),
-          auditReading: createAuditReading({ store, checkpoints, trustDomain }),
+          auditReading: createAuditReading({ store, checkpoints, retention, trustDomain }),
           assignment: () => ({
             trustDomain,
             links: addressesFor(config['link-addresses'], nodeAddress).map(address => ({ address })),
@@ -268,6 +280,10 @@ export function createLink({ config, store: givenStore, clock, random, log }: Li
     }
 
     await linkEvents.started();
+    // Nobody waits for these either.
+    const looked = checkLogs({ store, audit, log, key: checkpoints.publicKey, onFault: tellFault });
+    lifecycle.onClose(() => looked);
+    void looked.then(() => retention.run());
     const addresses = { nodeAddress: nodePort.address, controlAddress: controlPort.address };
     // Both ports are open already: counting a million nodes takes seconds, and nobody waits for it.
     registry.countAllNodes().then(

@@ -23,7 +23,7 @@ import {
   maxLineLength,
   parseExportLine,
 } from '../../src/audit-log/export-line.js';
-import { partyKinds } from '../../src/audit-log/party.js';
+import { linkParty, partyKinds } from '../../src/audit-log/party.js';
 import { createHashList } from '../../src/audit-log/hash-list.js';
 import { verifyExport, type ExportReport, type VerifyOptions } from '../../src/audit-log/verify-export.js';
 import { generatePrivateKey, toSpkiPem, type PrivateKey } from '../../src/identity/private-key.js';
@@ -256,20 +256,66 @@ void t.test('truncated: by header, by the newest checkpoint, by the one that was
   ]);
 });
 
-void t.test('a part of a log is tied to what was kept of the entry before it, or refused', async t => {
-  const part = [header(5, 10), ...log.slice(4).map(encodeEntry), encodeCheckpoint(kept)];
-  t.match(await verify(part), { ok: true, first: 5, vouchedTo: 8 });
-  t.ok((await verify(part, { keptCheckpoint: checkpointOf(log, 4) })).ok);
-  const forged = chain(10, seq => ({ ...told(seq), by: 'mallory' }));
-  const forgedPart = [header(5, 10), ...forged.slice(4).map(encodeEntry)];
-  t.match((await verify(forgedPart, { keptCheckpoint: checkpointOf(log, 4) })).problems[0], {
-    kind: 'changed',
-    seq: 5,
-  });
-  t.match((await verify(part, { keptCheckpoint: checkpointOf(log, 2) })).problems, [
-    { kind: 'missing', seq: 2, sentence: /begins only at entry 5$/ },
-  ]);
-});
+void t.test(
+  'a log that begins later is taken when it says so and a checkpoint stands for the rest',
+  async t => {
+    const trimming = (to: number): Told => ({
+      ...{ at: 1, type: 'audit.trimmed', subject: '', by: linkParty, detail: { from: 1, to } },
+    });
+    const partOf = (entries: readonly AuditEntry[], ...checkpoints: Checkpoint[]) => [
+      header(5, 10),
+      ...entries.slice(4).map(encodeEntry),
+      ...checkpoints.map(encodeCheckpoint),
+    ];
+    const whole = chain(10, seq => (seq === 9 ? trimming(4) : told(seq)));
+    const of = (seq: number, by = key) => checkpointOf(whole, seq, by);
+    const part = (...checkpoints: Checkpoint[]) => partOf(whole, ...checkpoints);
+    const trimmed = await verify(part(of(2), of(4), of(8)));
+    t.match(trimmed, { ok: true, trimmedTo: 4, first: 5, vouchedTo: 8 });
+    const found = trimmed.checkpoints.map(({ seq, finding }) => `${seq} ${finding}`);
+    t.strictSame(found, ['2 not compared', '4 holds', '8 holds']);
+
+    const missing = {
+      kind: 'missing',
+      seq: 1,
+      sentence: /^entries 1 to 4 are missing, and no checkpoint of entry 4/,
+    };
+    t.match(
+      await verify(part(of(8))),
+      { ok: false, trimmedTo: 0, problems: [missing] },
+      'no checkpoint of it',
+    );
+    t.match(await verify(part(of(3), of(8))), { ok: false, problems: [missing] }, 'of another entry');
+    const byOther = of(4, otherKey);
+    t.match(await verify(part(byOther, of(8))), { ok: false, problems: [missing] }, 'by another key');
+    const unsigned = { ...of(4), at: 7 };
+    t.match((await verify(part(unsigned, of(8)))).problems, [missing, { kind: 'bad signature', seq: 4 }]);
+    const forged = chain(10, seq => ({ ...told(seq), by: 'mallory' }));
+    const { problems } = await verify(part(checkpointOf(forged, 4), of(8)));
+    t.match(
+      problems,
+      [missing, { kind: 'rewritten', seq: 4 }],
+      'of an entry that the first one does not follow',
+    );
+
+    const untold = await verify(partOf(log, checkpointOf(log, 4), kept));
+    t.match(untold.problems, [
+      { kind: 'missing', sentence: /the log tells of none that its link took away/ },
+    ]);
+    const less = chain(10, seq => (seq === 9 ? trimming(3) : told(seq)));
+    t.match((await verify(partOf(less, checkpointOf(less, 4)))).problems, [
+      { sentence: /only of entries up to 3/ },
+    ]);
+    const byUser = chain(10, seq => (seq === 9 ? { ...trimming(4), by: userParty('link') } : told(seq)));
+    t.match(await verify(partOf(byUser, checkpointOf(byUser, 4))), { ok: false }, 'a user cannot say so');
+
+    t.match(await verify(part(of(8)), { keptCheckpoint: of(4) }), { ok: true, trimmedTo: 4 });
+    const older = { keptCheckpoint: of(2) };
+    t.match(await verify(part(of(4), of(8)), older), { ok: true, kept: { finding: 'not compared' } });
+    const forgedPart = partOf(forged, of(4));
+    t.match((await verify(forgedPart, { keptCheckpoint: of(4) })).problems[0], { kind: 'changed', seq: 5 });
+  },
+);
 
 void t.test('checkpoints by another key, of another log, or changed are said', async t => {
   const foreign = [...lines.slice(0, 11), encodeCheckpoint(checkpointOf(log, 10, otherKey))];

@@ -6,6 +6,7 @@ import t from 'tap';
 import { encodeCheckpoint, signCheckpoint, type Checkpoint } from '../../src/audit-log/checkpoint.js';
 import { encodeEntry, firstPrevious, hashEntry, type AuditEntry } from '../../src/audit-log/entry.js';
 import { encodeHeader, maxLineLength } from '../../src/audit-log/export-line.js';
+import { linkParty } from '../../src/audit-log/party.js';
 import { RollcallError } from '../../src/base/errors.js';
 import { addAuditCommands } from '../../src/cli/audit-command.js';
 import { readLines } from '../../src/cli/audit-files.js';
@@ -325,6 +326,36 @@ void t.test('verify holds the export against what was kept, and says what it can
     const said = await run(['verify', await write(nothing)]);
     t.match(said, { code: 1, stdout: '', stderr: /^error: (there is nothing|line \d is not the header)/ });
   }
+});
+
+void t.test('verify says that a log begins late, and what stands for the rest', async t => {
+  const trimmed = { type: 'audit.trimmed', by: linkParty, detail: { from: 1, to: 3 } };
+  const entries = chain([{}, {}, {}, {}, trimmed]);
+  const publicKeyPem = toSpkiPem(key.publicKey);
+  const part = (...checkpoints: Checkpoint[]) =>
+    write([
+      encodeHeader({ tenant: 'default', trustDomain, publicKeyPem, from: 4, to: 5 }),
+      ...entries.slice(3).map(encodeEntry),
+      ...checkpoints.map(encodeCheckpoint),
+    ]);
+  const all = [2, 3, 5].map(seq => checkpointOf(entries, seq));
+  const kept = await write(encodeCheckpoint(checkpointOf(entries, 2)));
+  const said = await run(['verify', await part(...all), '--checkpoint', kept]);
+  t.equal(said.code, 0);
+  t.match(said.stdout, /^Entries +2, from 4 to 5\n/m);
+  t.match(
+    said.stdout,
+    /^Trimmed +up to entry 3, by the link\nCheckpoints +2 of 2 hold, 1 older than the log\n/m,
+  );
+  t.equal(
+    said.stderr,
+    'hint: entries up to 3 left the log after their time; a checkpoint stands for them\n' +
+      'hint: the checkpoint that was kept is of entry 2, which has left the log; keep a newer one\n',
+  );
+  t.match(await run(['verify', await part(...all.slice(2))]), {
+    code: 1,
+    stderr: 'error: entries 1 to 3 are missing, and no checkpoint of entry 3 that holds stands for them\n',
+  });
 });
 
 void t.test('checkpoint prints the newest one, keeps it, and replaces it only by a later one', async t => {

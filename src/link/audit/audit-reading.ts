@@ -5,6 +5,7 @@ import type { Store } from '../../store/store.js';
 import type { Checkpoints } from './checkpoints.js';
 import { listEventPage, type EventPage, type EventPageQuery } from './events.js';
 import { exportLines } from './export.js';
+import type { Retention } from './retention.js';
 
 export interface AuditReading {
   listEvents(tenant: string, query: EventPageQuery): Promise<EventPage>;
@@ -17,18 +18,26 @@ export interface AuditReading {
 export interface AuditReadingOptions {
   readonly store: Store;
   readonly checkpoints: Checkpoints;
+  readonly retention: Pick<Retention, 'hold'>;
   readonly trustDomain: string;
 }
 
-export function createAuditReading({ store, checkpoints, trustDomain }: AuditReadingOptions): AuditReading {
+export function createAuditReading(options: AuditReadingOptions): AuditReading {
+  const { store, checkpoints, retention, trustDomain } = options;
   const { publicKeyPem } = checkpoints;
   return {
     listEvents: (tenant, query) => listEventPage(store, tenant, query),
     async *exportLines(tenant) {
       await checkpoints.make(tenant).catch((error: unknown) => {
-        if (!isRollcallError(error, 'NOT_FOUND')) throw error;
+        // An empty log, or one that was changed: the lines show it.
+        if (!isRollcallError(error, 'NOT_FOUND') && !isRollcallError(error, 'INTERNAL')) throw error;
       });
-      yield* exportLines({ store, tenant, trustDomain, publicKeyPem });
+      const release = await retention.hold(tenant);
+      try {
+        yield* exportLines({ store, tenant, trustDomain, publicKeyPem });
+      } finally {
+        release();
+      }
     },
     checkpoint: tenant => checkpoints.make(tenant),
   };

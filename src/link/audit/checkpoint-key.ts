@@ -11,28 +11,18 @@ import { generatePrivateKey, toPkcs8Pem, type PrivateKey } from '../../identity/
 
 export const auditKeyFile = 'audit-key.pem';
 
-export interface CheckpointKey {
-  readonly key: PrivateKey;
-  /** It was not there before. */
-  readonly isNew: boolean;
-}
-
-/** Opens the key, making it when there is none. CONFIG_INVALID, FILE_* or KEY_UNSUPPORTED when it is not as it should be. */
-export async function openCheckpointKey(folder: string, random: Random): Promise<CheckpointKey> {
+/** Opens the key, making it when it is missing. Fails with CONFIG_INVALID, FILE_* or KEY_UNSUPPORTED for one that is not fit. */
+export async function openCheckpointKey(folder: string, random: Random): Promise<PrivateKey> {
   const path = join(folder, auditKeyFile);
   const bytes = await unlessMissing(readSecretFile(path, 'audit key'));
   if (!bytes) {
     const key = generatePrivateKey('P-256', random);
     await writeWholeFile(path, toPkcs8Pem(key));
-    return { key, isNew: true };
+    return key;
   }
   const key = readPrivateKey(bytes, undefined, path);
-  if (key.publicKey.curve === 'P-256') return { key, isNew: false };
-  throw new RollcallError(
-    'CONFIG_INVALID',
-    `${path} holds a key on ${key.publicKey.curve}; wanted is P-256`,
-    {
-      hint: 'bring the key back from a backup, or move the file away; the link then makes a new key',
-    },
-  );
+  if (key.publicKey.curve === 'P-256') return key;
+  throw new RollcallError('CONFIG_INVALID', `${path} holds a key on ${key.publicKey.curve}; expected P-256`, {
+    hint: 'bring the key back from a backup, or move the file away; the link then makes a new key',
+  });
 }

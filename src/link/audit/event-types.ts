@@ -5,6 +5,8 @@ export const auditEventTypes = [
   'link.stopped',
   'link.reloaded',
   'audit.key-changed',
+  'audit.trimmed',
+  'audit.fault-found',
   'setup.completed',
   'login',
   'login.factor-used',

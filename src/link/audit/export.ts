@@ -5,7 +5,7 @@ import { encodeDamaged, encodeHeader } from '../../audit-log/export-line.js';
 import { padded } from '../../store/keys.js';
 import type { Key, Store, Value } from '../../store/store.js';
 
-import { checkpointsOf, decodeCheckpoint, decodeEntry, logOf, newestSeq, numberOf } from './stored-log.js';
+import { checkpointsOf, decodeCheckpoint, decodeEntry, logOf, newestNumber, numberOf } from './stored-log.js';
 
 export interface ExportOptions {
   readonly store: Store;
@@ -13,26 +13,29 @@ export interface ExportOptions {
   readonly trustDomain: string;
   /** Of the key that signs checkpoints. */
   readonly publicKeyPem: string;
-  /** The number of the first entry; the oldest unless told. */
-  readonly from?: number | undefined;
 }
 
 const atOnce = 500;
 
 /**
- * Lines without line ends. What the log holds when the first is asked for is all there will be; whoever wants its end
- * vouched for makes a checkpoint first. Something damaged in the store is a line that says so.
+ * Lines without line ends. What the log holds when the first is asked for is all there will be; a caller who wants its
+ * end vouched for makes a checkpoint first. Something damaged in the store is a line that says so.
+ *
+ * Every checkpoint goes along, also those of entries that are not there: one of an entry after the last shows that the
+ * log was cut, one of the entry before the first stands for what retention took away.
  */
 export async function* exportLines(options: ExportOptions): AsyncGenerator<string> {
   const { store, tenant, trustDomain, publicKeyPem } = options;
-  const to = await newestSeq(store, tenant);
-  const from = Math.max(1, options.from ?? (await oldestSeq(store, tenant)));
+  // Looked up first: one that is of a later entry than the log has then did not come about while it was read.
+  const lastCheckpoint = await newestNumber(store, checkpointsOf(tenant));
+  const to = await newestNumber(store, logOf(tenant));
+  const from = await oldestSeq(store, tenant);
   yield encodeHeader({ tenant, trustDomain, publicKeyPem, from, to: Math.max(to, from - 1) });
   yield* numbered(store, logOf(tenant), from, to, value => {
     const entry = decodeEntry(value);
     return entry && encodeEntry(entry);
   });
-  yield* numbered(store, checkpointsOf(tenant), from, to, value => {
+  yield* numbered(store, checkpointsOf(tenant), 1, lastCheckpoint, value => {
     const checkpoint = decodeCheckpoint(value);
     return checkpoint && encodeCheckpoint(checkpoint);
   });
@@ -41,7 +44,7 @@ export async function* exportLines(options: ExportOptions): AsyncGenerator<strin
 async function oldestSeq(store: Store, tenant: string): Promise<number> {
   const prefix = logOf(tenant);
   const [oldest] = await store.list({ prefix, limit: 1 });
-  return oldest ? numberOf(prefix, oldest) : 1;
+  return oldest ? Math.max(1, numberOf(prefix, oldest)) : 1;
 }
 
 /** A line for each value from one number to another, both included, a few at a time. */

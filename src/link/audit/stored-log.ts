@@ -40,10 +40,19 @@ export async function newestBelow(store: Store, prefix: Key): Promise<Entry | un
   return newest;
 }
 
-/** The number of a tenant's newest entry, 0 for none. */
-export async function newestSeq(store: Store, tenant: string): Promise<number> {
-  const newest = await newestBelow(store, logOf(tenant));
-  return newest ? numberOf(logOf(tenant), newest) : 0;
+/** The largest number below the prefix of a log or of checkpoints, 0 for none. */
+export async function newestNumber(store: Store, prefix: Key): Promise<number> {
+  const newest = await newestBelow(store, prefix);
+  return newest ? numberOf(prefix, newest) : 0;
+}
+
+/** The oldest entry that is left: its number, and the hash it follows. Undefined for an empty log and for a damaged one. */
+export async function readStart(
+  store: Store,
+  tenant: string,
+): Promise<Pick<AuditEntry, 'seq' | 'previous' | 'at'> | undefined> {
+  const [oldest] = await store.list({ prefix: logOf(tenant), limit: 1 });
+  return oldest && decodeEntry(oldest.value);
 }
 
 /** The number at the end of a key. */

@@ -7,10 +7,11 @@ import { createLog } from '../../../src/base/log.js';
 import { version } from '../../../src/base/version.js';
 import { createAudit } from '../../../src/link/audit/audit.js';
 import { listEvents } from '../../../src/link/audit/events.js';
-import { LinkEvents } from '../../../src/link/link-events.js';
+import { LinkEvents } from '../../../src/link/audit/link-events.js';
 import { createPowerCutStore } from '../../../src/store/power-cut.js';
 import type { Store } from '../../../src/store/store.js';
 import { createManualClock } from '../../harness/manual-clock.js';
+import { restCalls } from '../../harness/rest-calls.js';
 import { makeFolder, startTestLink } from '../../harness/test-link.js';
 
 const log = createLog({ level: 'silent', name: 'link' });
@@ -62,6 +63,36 @@ void t.test('start, stop, reload and a crash of the link stand in the log of the
     'a start without a stop before',
   );
 });
+
+void t.test(
+  'a log that was cut while no link ran is found at the next start, in the log, as alert and metric',
+  async t => {
+    const folder = await makeFolder(t);
+    const power = createPowerCutStore();
+    const first = await startTestLink(t, { folder, store: lasting(power.store) });
+    await first.link.close();
+    const last = await power.store.list({
+      prefix: 't/default/audit/',
+      after: 't/default/audit/:',
+      reverse: true,
+      limit: 2,
+    });
+    await power.store.commit(last.map(({ key }) => ({ type: 'delete', key })));
+    // A new store, as a new process has it: this one remembers where the log ended.
+    const second = await startTestLink(t, { folder, store: power.cut() });
+    const found = async () => (await told(power.store)).filter(({ type }) => type === 'audit.fault-found');
+    while ((await found()).length === 0) await new Promise(setImmediate);
+    const fault = /^the log is truncated: it ends at entry \d+, a checkpoint is of entry \d+/;
+    t.match(await found(), [
+      { by: { kind: 'link' }, outcome: 'failed', detail: { kind: 'truncated', fault } },
+    ]);
+    const alert = second.logged.find(line => line.includes('security.audit-log-changed')) ?? '{}';
+    t.match(JSON.parse(alert), { tenant: 'default', fault });
+    const ask = restCalls(t, second.link.addresses.control.port, second.ca);
+    const { text } = await ask('GET /metrics', { token: second.token });
+    t.match(text, /^rollcall_security_alerts_total\{event="security.audit-log-changed"\} 1$/m);
+  },
+);
 
 void t.test('an event of the link that the store does not take is told once there is room', async t => {
   const power = createPowerCutStore();

@@ -5,13 +5,13 @@
  *
  * A store that takes nothing keeps no link from starting or stopping: an event waits until the store takes it.
  */
-import { linkParty } from '../audit-log/party.js';
-import type { Clock, Timer } from '../base/clock.js';
-import type { Log } from '../base/log.js';
-import { version } from '../base/version.js';
-import { defaultTenant } from '../protocol/limits.js';
-import type { Change, Store } from '../store/store.js';
-import type { Audit, AuditEvent } from './audit/audit.js';
+import { linkParty } from '../../audit-log/party.js';
+import type { Clock, Timer } from '../../base/clock.js';
+import type { Log } from '../../base/log.js';
+import { version } from '../../base/version.js';
+import { defaultTenant } from '../../protocol/limits.js';
+import type { Change, Store } from '../../store/store.js';
+import type { Audit, AuditEvent } from './audit.js';
 
 const retryEveryMs = 30_000;
 /** Certificates may be read again and again while the disk is full. */
