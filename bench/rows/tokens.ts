@@ -9,7 +9,7 @@ import { storeFolder } from '../../src/link/link.js';
 import { openLevelStore } from '../../src/store/level.js';
 import { prepareStore } from '../../src/store/schema.js';
 import { createTokenVerifier } from '../../src/tokens/verifier.js';
-import { issueOperatorToken } from '../../test/harness/operator.js';
+import { issueOperatorToken, untoldRefusals } from '../../test/harness/operator.js';
 import type { Figure } from '../figures.js';
 import type { Stage } from '../stage.js';
 import { cpuMs, now } from '../usage.js';
@@ -35,7 +35,7 @@ async function measureTokens({ place }: Stage): Promise<Figure[]> {
     folder,
     store,
     audit: createAudit({ clock: systemClock }),
-    refusals: { count: () => undefined, flush: () => Promise.resolve(), close: () => Promise.resolve() },
+    refusals: untoldRefusals,
     clock: systemClock,
     random: systemRandom,
     log: createLog({ level: 'error', name: 'bench' }),

@@ -22,7 +22,7 @@ import { createAudit } from './audit/audit.js';
 import { createAuditReading } from './audit/audit-reading.js';
 import { openCheckpoints } from './audit/checkpoints.js';
 import { checkLogs } from './audit/log-check.js';
-import { createRefusalCounter } from './audit/refusals.js';
+import { Refusals } from './audit/refusals.js';
 import { Retention } from './audit/retention.js';
 import { openAuthority } from './authority/authority.js';
 import type { UsableLinkConfig } from './config.js';
@@ -127,7 +127,13 @@ export function createLink({ config, store: givenStore, clock, random, log }: Li
       opened => opened.close(),
     );
     const refusals = await lifecycle.open(
-      () => createRefusalCounter({ clock, store, audit, log }),
+      () =>
+        new Refusals({
+          ...{ clock, store, audit, log },
+          onCount: (event, reason) => metrics.refusal(event, reason),
+          onPrincipal: ({ tenant, id, name }, address, reason) =>
+            alerts.raise('security.request-refused', { tenant, account: id, name, address, reason }),
+        }),
       counter => counter.close(),
     );
 

@@ -10,6 +10,8 @@ export interface Metrics {
   message(outcome: string): void;
   /** Something that somebody should look at. */
   alert(event: string): void;
+  /** Somebody was refused, by the type of the audit event and its reason. */
+  refusal(event: string, reason: string): void;
   /** Values read at each scrape. */
   observe(read: {
     sessions: () => number;
@@ -50,6 +52,12 @@ export function createMetrics(): Metrics {
     labelNames: ['event'],
     registers,
   });
+  const refusals = new Counter({
+    name: 'rollcall_refusals_total',
+    help: 'Refused peers, logins and requests, by audit event and reason',
+    labelNames: ['event', 'reason'],
+    registers,
+  });
   const messages = new Counter({
     name: 'rollcall_messages_total',
     help: 'Messages of runs that have their answer, by outcome',
@@ -69,6 +77,7 @@ export function createMetrics(): Metrics {
     commit: seconds => commits.observe(seconds),
     message: outcome => messages.inc({ outcome }),
     alert: event => alerts.inc({ event }),
+    refusal: (event, reason) => refusals.inc({ event, reason }),
     observe({ sessions, runs, nodes }) {
       new Gauge({
         name: 'rollcall_runs_open',

@@ -10,7 +10,7 @@ import { systemRandom } from '../../src/base/random.js';
 import type { PrivateKey } from '../../src/identity/private-key.js';
 import { createAlerts } from '../../src/link/access/alerts.js';
 import { createAudit } from '../../src/link/audit/audit.js';
-import { createRefusalCounter } from '../../src/link/audit/refusals.js';
+import { Refusals } from '../../src/link/audit/refusals.js';
 import { openAuthority } from '../../src/link/authority/authority.js';
 import { makeDevelopmentCertificates } from '../../src/link/authority/development.js';
 import { openNodePort } from '../../src/link/doors/node-port.js';
@@ -61,7 +61,7 @@ export async function startNodePort(
   const metrics = createMetrics();
   const audit = createAudit({ clock });
   const registry = createRegistry({ ...shared, store, audit });
-  const refusals = createRefusalCounter({ clock, store, audit, log });
+  const refusals = new Refusals({ clock, store, audit, log });
   const sessions = createSessions({
     ...shared,
     registry,

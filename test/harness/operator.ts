@@ -13,6 +13,7 @@ import { permissionNames } from '../../src/link/access/permissions.js';
 import type { Principal } from '../../src/link/access/principal.js';
 import type { User } from '../../src/link/access/users.js';
 import { createAudit } from '../../src/link/audit/audit.js';
+import type { RefusalCounter } from '../../src/link/audit/refusals.js';
 import { storeFolder } from '../../src/link/link.js';
 import { openLevelStore } from '../../src/store/level.js';
 import { prepareStore } from '../../src/store/schema.js';
@@ -47,7 +48,7 @@ export async function prepareOperator(dataDir: string): Promise<string> {
       folder: dataDir,
       store,
       audit: createAudit({ clock: systemClock }),
-      refusals: { count: () => undefined, flush: () => Promise.resolve(), close: () => Promise.resolve() },
+      refusals: untoldRefusals,
       clock: systemClock,
       random: systemRandom,
       log: createLog({ level: 'error', name: 'operator' }),
@@ -65,6 +66,14 @@ export async function prepareOperator(dataDir: string): Promise<string> {
     await store.close();
   }
 }
+
+/** Refusals that nobody is told of. */
+export const untoldRefusals: RefusalCounter = {
+  count: () => undefined,
+  countLogin: () => undefined,
+  flush: () => Promise.resolve(),
+  close: () => Promise.resolve(),
+};
 
 /** An API token of the operator, who is made when missing. */
 export async function issueOperatorToken(access: Access): Promise<string> {

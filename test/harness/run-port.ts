@@ -13,7 +13,7 @@ import { parseSpki } from '../../src/identity/public-key.js';
 import { openAccess, type Access } from '../../src/link/access/access.js';
 import { createAdministration } from '../../src/link/administration.js';
 import { createAudit } from '../../src/link/audit/audit.js';
-import { createRefusalCounter } from '../../src/link/audit/refusals.js';
+import { Refusals } from '../../src/link/audit/refusals.js';
 import { makeDevelopmentCertificates } from '../../src/link/authority/development.js';
 import { createControl } from '../../src/link/control.js';
 import { openControlPort } from '../../src/link/doors/control-port.js';
@@ -25,7 +25,7 @@ import type { NewRun, Runs } from '../../src/link/runs/runs.js';
 import { createMemoryStore } from '../../src/store/memory.js';
 import { prepareStore } from '../../src/store/schema.js';
 import { makeFolder } from './folder.js';
-import { issueOperatorToken, issueToken, makeUser } from './operator.js';
+import { issueOperatorToken, issueToken, makeUser, untoldRefusals } from './operator.js';
 
 export interface MemoryRuns extends Runs {
   /** How many lines were taken from logs. */
@@ -182,7 +182,7 @@ export async function openRunPort(
   const log = createLog({ level: 'error', name: 'link' });
   const audit = createAudit({ clock });
   const registry = createRegistry({ store, audit, clock, random: systemRandom, log });
-  const refusals = createRefusalCounter({ clock, store, audit, log });
+  const refusals = new Refusals({ clock, store, audit, log });
   const access = await openAccess({
     ...{ folder, store, audit, clock, random: systemRandom, log, audience: 'rollcall' },
     refusals,
@@ -213,7 +213,7 @@ export async function openRunPort(
       context: { cert: made.server.certificate, key: made.server.key },
       caps: { total: 1000, perAddress: 1000 },
       ...{ clock, log, control, access },
-      refusals: { count: () => undefined, flush: () => Promise.resolve(), close: () => Promise.resolve() },
+      refusals: untoldRefusals,
       metrics: createMetrics(),
       runControl: createRunControl({ runs }),
       administration: createAdministration(access),

@@ -133,7 +133,7 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
   const signIn = createSignIn({ users, passwords, attempt, clock });
   const assertionAudiences = (): string[] => [issuer(), `${issuer()}/auth/token`];
   const recognition = { services, denied, attempt, clock, assertionAudiences };
-  const shared = { users, families, cutoffs, tokens, audience, findNodeName, alerts };
+  const shared = { users, families, cutoffs, tokens, audience, findNodeName, findParty, alerts };
 
   /** The record is what counts; the deny list makes its use heard. */
   async function revokeApiToken(...[tenant, id, by]: Parameters<ApiTokens['revoke']>): Promise<void> {
@@ -159,7 +159,16 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
 
   return {
     authenticate: createAuthenticate({ ...shared, services, roles, apiTokens, denied }),
-    grantTokens: createGrants({ ...shared, store, audit, clock, sessionTokens, signIn, recognition }),
+    grantTokens: createGrants({
+      ...shared,
+      store,
+      audit,
+      refusals,
+      clock,
+      sessionTokens,
+      signIn,
+      recognition,
+    }),
     setUp: (code, name, password, origin) =>
       attempt({ address: origin.address, account: undefined }, () =>
         setup.complete(code, name, password, origin),

@@ -5,6 +5,7 @@ import type { Random } from '../../base/random.js';
 import { accountOf, type Attempt } from './attempts.js';
 import type { Passwords } from './passwords.js';
 import { actorOf, type Principal } from './principal.js';
+import { ofAccount } from './refused-account.js';
 import { checkCode, newRecoveryCodes, newSecret, otpauthUri } from './second-factor.js';
 import type { Reason, SecondFactor, User, Users } from './users.js';
 
@@ -37,7 +38,7 @@ export function createAccount({ users, passwords, attempt, clock, random }: Acco
     return attempt({ address: origin.address, account: accountOf(tenant, name) }, async () => {
       const user = await users.get(tenant, id);
       if (await passwords.matches(password, user.passwordHash)) return user;
-      throw new RollcallError('LOGIN_REFUSED', 'the password is wrong');
+      throw ofAccount(new RollcallError('LOGIN_REFUSED', 'the password is wrong'), principal);
     });
   }
 

@@ -16,6 +16,7 @@ const alertEvents = {
   'security.proof-refused': 'a node could not prove that it holds its key',
   'security.setup-code-refused': 'a wrong setup code was given',
   'security.reply-refused': 'a node answered a message that was not sent to it',
+  'security.request-refused': 'somebody asked for what they may not do',
   'security.audit-log-changed': 'the audit log of a tenant was changed or cut',
 } as const;
 

@@ -2,10 +2,12 @@
  * One try to come in, by whatever proof: it may have to wait, and one that is refused is counted, slows the next one
  * down, and is worth an alert once somebody seems to guess.
  */
-import { isRollcallError } from '../../base/errors.js';
-import type { RefusalCounter } from '../audit/refusals.js';
+import type { AuditDetail } from '../../audit-log/entry.js';
+import { isRollcallError, type RollcallError } from '../../base/errors.js';
+import type { Known, RefusalCounter } from '../audit/refusals.js';
 import type { Alerts } from './alerts.js';
 import type { Guesses } from './guesses.js';
+import { accountIn } from './refused-account.js';
 
 interface Place {
   readonly address: string;
@@ -28,23 +30,37 @@ export interface AttemptOptions {
 }
 
 export function createAttempt({ guesses, refusals, alerts }: AttemptOptions): Attempt {
-  function tellOfFailure({ address, account }: Place): void {
-    refusals.count(address, 'LOGIN_REFUSED');
+  function tellOfFailure({ address, account }: Place, error: RollcallError): void {
+    const found = accountIn(error);
+    refusals.countLogin(address, error.code, account === undefined ? 'setup code' : found);
     const isSlowed = guesses.failed(address, account);
     // The code is used once in the life of a link: every wrong one is worth a look.
     if (account === undefined) alerts.raise('security.setup-code-refused', { address });
-    else if (isSlowed) alerts.raise('security.login-failures', { account, address });
+    else if (isSlowed) alerts.raise('security.login-failures', { ...accountDetail(found), address });
   }
 
   return async (place, prove) => {
-    guesses.admit(place.address, place.account);
+    try {
+      guesses.admit(place.address, place.account);
+    } catch (error) {
+      // Whose account it is was not looked up: a try that has to wait costs next to nothing.
+      refusals.count(place.address, 'RATE_LIMITED');
+      throw error;
+    }
     try {
       const proved = await prove();
       guesses.succeeded(place.address, place.account);
       return proved;
     } catch (error) {
-      if (isRollcallError(error, 'LOGIN_REFUSED')) tellOfFailure(place);
+      if (isRollcallError(error, 'LOGIN_REFUSED')) tellOfFailure(place, error);
       throw error;
     }
   };
+}
+
+/** A name that nobody has is a stranger's text, and often a password. */
+function accountDetail(account: Known | undefined): AuditDetail {
+  if (!account) return { account: 'unknown account' };
+  const { tenant, id, name } = account;
+  return { tenant, account: id, name };
 }

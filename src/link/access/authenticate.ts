@@ -12,8 +12,10 @@ import type { ApiTokens } from './api-tokens.js';
 import type { Cutoffs } from './cutoffs.js';
 import type { Denied } from './denied.js';
 import type { Families } from './families.js';
+import type { FindParty } from './holders.js';
 import type { Permission } from './permissions.js';
 import type { Origin, Principal, PrincipalKind } from './principal.js';
+import { ofAccount } from './refused-account.js';
 import type { Roles } from './roles.js';
 import type { Services } from './services.js';
 import type { Users } from './users.js';
@@ -41,6 +43,7 @@ export interface AuthenticateOptions {
   readonly alerts: Alerts;
   /** The name of a node that is registered and not revoked; its id when it has none. */
   readonly findNodeName: (tenant: string, id: string) => Promise<string | undefined>;
+  readonly findParty: FindParty;
   /** The link, as `aud`. */
   readonly audience: string;
 }
@@ -92,21 +95,26 @@ export function createAuthenticate(options: AuthenticateOptions): Authenticate {
   }
 
   /** Its signature holds and its time is not over: somebody has kept it after it, its session or its holder was ended. */
-  function revoked({ subject, tokenId }: TokenClaims, { address }: Origin): RollcallError {
+  function revoked(claims: TokenClaims, { address }: Origin): Promise<RollcallError> {
+    const { subject, tokenId } = claims;
     alerts.raise('security.token-denied', { subject, tokenId, address });
-    return new RollcallError('TOKEN_REFUSED', 'the token was revoked', {
-      hint: 'log in again: rollcall login',
-    });
+    const hint = 'log in again: rollcall login';
+    return asked(new RollcallError('TOKEN_REFUSED', 'the token was revoked', { hint }), claims);
+  }
+
+  /** Notes in whose name somebody came with a token that the link made. */
+  async function asked(error: RollcallError, { tenant, subject }: TokenClaims): Promise<RollcallError> {
+    return ofAccount(error, { tenant, ...(await options.findParty(tenant, subject)) });
   }
 
   return async ({ authorization, certificate, origin }) => {
     const claims = await tokens.verify(getBearer(authorization), audience);
-    if (denied.has(claims.tokenId)) throw revoked(claims, origin);
-    if (!isHolder(claims, certificate)) throw unbound();
+    if (denied.has(claims.tokenId)) throw await revoked(claims, origin);
+    if (!isHolder(claims, certificate)) throw await asked(unbound(), claims);
     const holder = await findHolder(claims);
     const since = holder && (await findBeginning(claims, holder.kind));
     const isOver = !holder || since === undefined || since < holder.validAfter;
-    if (isOver || since < cutoffs.of(claims.tenant)) throw revoked(claims, origin);
+    if (isOver || since < cutoffs.of(claims.tenant)) throw await revoked(claims, origin);
     return {
       kind: holder.kind,
       id: claims.subject,

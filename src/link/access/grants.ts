@@ -3,8 +3,10 @@
  * the audit log before the token leaves. How requests and answers travel is the door's business.
  */
 import type { Clock } from '../../base/clock.js';
+import { isRollcallError } from '../../base/errors.js';
 import { defaultTenant } from '../../protocol/limits.js';
 import type { Audit } from '../audit/audit.js';
+import type { Known, RefusalCounter } from '../audit/refusals.js';
 import type { Store } from '../../store/store.js';
 import type { AccessTokens } from './access-tokens.js';
 import type { Alerts } from './alerts.js';
@@ -15,7 +17,8 @@ import { recognizeService, type Recognition, type ServiceCredentials } from './s
 import type { Service } from './services.js';
 import type { SessionTokens } from './session-tokens.js';
 import type { SignIn } from './sign-in.js';
-import { grantRefused } from './grant-errors.js';
+import { grantErrorOf, grantRefused } from './grant-errors.js';
+import type { FindParty } from './holders.js';
 import type { Users } from './users.js';
 
 /** Of the form or JSON body, each once. */
@@ -54,6 +57,8 @@ export interface GrantOptions {
   readonly signIn: SignIn;
   readonly recognition: Recognition;
   readonly alerts: Alerts;
+  readonly refusals: Pick<RefusalCounter, 'count'>;
+  readonly findParty: FindParty;
   readonly findNodeName: (tenant: string, id: string) => Promise<string | undefined>;
   /** The link, as `aud`. */
   readonly audience: string;
@@ -61,6 +66,7 @@ export interface GrantOptions {
 
 export function createGrants(options: GrantOptions): GrantTokens {
   const { store, audit, clock, users, families, tokens, sessionTokens, signIn, cutoffs, alerts } = options;
+  const { refusals, findParty } = options;
 
   async function password({ parameters, origin }: TokenRequest): Promise<TokenAnswer> {
     const { client_id: program = '', tenant = defaultTenant, username, password: word, scope } = parameters;
@@ -93,12 +99,19 @@ export function createGrants(options: GrantOptions): GrantTokens {
   async function refresh({ parameters, origin }: TokenRequest): Promise<TokenAnswer> {
     const { refresh_token: presented, scope } = parameters;
     if (presented === undefined) throw grantRefused('invalid_request', 'refresh_token is needed');
-    const refreshed = await families.refresh(presented, origin, ({ scope: granted }) => {
-      narrow(granted, scope);
-    });
+    let holder: Family | undefined;
+    const refreshed = await families
+      .refresh(presented, origin, family => {
+        holder = family;
+        narrow(family.scope, scope);
+      })
+      .catch(async (error: unknown) => {
+        if (holder) await countRefused(origin, error, holder.tenant, holder.holder);
+        throw error;
+      });
     if (refreshed.outcome === 'reused') {
-      const { holder, id } = refreshed.family;
-      alerts.raise('security.refresh-reused', { subject: holder, session: id, address: origin.address });
+      const { holder: subject, id } = refreshed.family;
+      alerts.raise('security.refresh-reused', { subject, session: id, address: origin.address });
     }
     if (refreshed.outcome === 'reused' || refreshed.outcome === 'unknown') throw refreshRefused();
     const { family, token } = refreshed;
@@ -123,9 +136,11 @@ export function createGrants(options: GrantOptions): GrantTokens {
     const { parameters, origin } = request;
     const credentials: ServiceCredentials = { ...request, address: origin.address };
     const { service: known, confirmation, by } = await recognizeService(options.recognition, credentials);
-    const audience = audienceFor(known, parameters['audience'] ?? parameters['resource'], options.audience);
-    const scope = scopeFor(known, audience === options.audience, parameters['scope']);
     const { id, name, tenant, roles } = known;
+    const { audience, scope } = await readWish(known, parameters).catch(async (error: unknown) => {
+      await countRefused(origin, error, tenant, id);
+      throw error;
+    });
     const signed = await tokens.sign({
       subject: id,
       audience,
@@ -149,6 +164,23 @@ export function createGrants(options: GrantOptions): GrantTokens {
       }),
     ]);
     return answer(signed, undefined, scope);
+  }
+
+  async function readWish(known: Service, parameters: TokenParameters) {
+    const audience = audienceFor(known, parameters['audience'] ?? parameters['resource'], options.audience);
+    return { audience, scope: scopeFor(known, audience === options.audience, parameters['scope']) };
+  }
+
+  /** Somebody who is known asked for what they were not given. */
+  async function countRefused(
+    { address }: Origin,
+    error: unknown,
+    tenant: string,
+    id: string,
+  ): Promise<void> {
+    const reason = isRollcallError(error, 'REQUEST_INVALID') ? grantErrorOf(error) : undefined;
+    const who: Known = { tenant, ...(await findParty(tenant, id)) };
+    if (reason !== undefined) refusals.count(address, reason, who);
   }
 
   function answer(

@@ -5,7 +5,7 @@
 import type { Party } from '../../audit-log/party.js';
 import { RollcallError } from '../../base/errors.js';
 import type { Actor } from '../audit/audit.js';
-import type { Permission } from './permissions.js';
+import { isPermission, type Permission } from './permissions.js';
 
 export type PrincipalKind = 'user' | 'service' | 'node';
 
@@ -59,6 +59,12 @@ export function may({ permissions }: Principal, permission: Permission): boolean
 /** Throws NOT_ALLOWED, which names the permission: an honest caller can ask an admin for it. */
 export function requirePermission(principal: Principal, permission: Permission): void {
   if (!may(principal, permission)) throw notAllowed(permission);
+}
+
+/** What `notAllowed` says is missing; undefined for any other refusal. */
+export function missingPermission(message: string): Permission | undefined {
+  const [, named = ''] = /^not allowed: this needs (\S+)$/.exec(message) ?? [];
+  return isPermission(named) ? named : undefined;
 }
 
 export function notAllowed(permission: Permission): RollcallError {

@@ -12,6 +12,7 @@ import { isAddressIn } from './address-list.js';
 import type { Attempt } from './attempts.js';
 import type { Denied } from './denied.js';
 import { grantRefused } from './grant-errors.js';
+import { ofAccount } from './refused-account.js';
 import { isSecretOf, type Service, type Services } from './services.js';
 
 export interface ServiceCredentials {
@@ -53,7 +54,8 @@ export async function recognizeService(
   return recognition.attempt({ address, account: id }, async () => {
     const service = await recognition.services.findAnywhere(id);
     const proved = await isProved(recognition, presented, service);
-    if (!service?.enabled || !proved || !isAddressIn(service.addresses, address)) throw refused();
+    if (!service?.enabled || !proved || !isAddressIn(service.addresses, address))
+      throw ofAccount(refused(), service && { ...service, kind: 'service' });
     return { service, by, confirmation: by === 'certificate' ? proof : undefined };
   });
 }

@@ -7,6 +7,7 @@ import { RollcallError } from '../../base/errors.js';
 import { accountOf, type Attempt } from './attempts.js';
 import type { Passwords } from './passwords.js';
 import { actorFrom, type Origin } from './principal.js';
+import { ofAccount } from './refused-account.js';
 import { checkCode } from './second-factor.js';
 import type { User, UserChange, Users } from './users.js';
 
@@ -47,13 +48,14 @@ export function createSignIn({ users, passwords, attempt, clock }: SignInOptions
     return attempt({ address: origin.address, account: accountOf(tenant, name) }, async () => {
       const user = await users.findByName(tenant, name);
       const matches = await passwords.matches(password, user?.passwordHash);
-      if (!user || !matches || !user.enabled) throw refused();
+      if (!user || !matches || !user.enabled) throw refused(user);
       return settle(user, request, origin);
     });
   };
 }
 
-function usedFactor({ secondFactor }: User, code: string | undefined, now: number): UserChange {
+function usedFactor(user: User, code: string | undefined, now: number): UserChange {
+  const { secondFactor } = user;
   if (!secondFactor) return {};
   if (code === undefined || code === '') {
     throw new RollcallError('OTP_REQUIRED', 'a code of the second factor is needed', {
@@ -61,10 +63,11 @@ function usedFactor({ secondFactor }: User, code: string | undefined, now: numbe
     });
   }
   const used = checkCode(secondFactor, code, now);
-  if (!used) throw refused();
+  if (!used) throw refused(user);
   return { secondFactor: used };
 }
 
-function refused(): RollcallError {
-  return new RollcallError('LOGIN_REFUSED', 'name, password or code is wrong');
+function refused(user: User | undefined): RollcallError {
+  const error = new RollcallError('LOGIN_REFUSED', 'name, password or code is wrong');
+  return ofAccount(error, user && { ...user, kind: 'user' });
 }

@@ -9,6 +9,7 @@ export const auditEventTypes = [
   'audit.fault-found',
   'setup.completed',
   'login',
+  'login.refused',
   'login.factor-used',
   'session.ended',
   'session.expired',

@@ -1,28 +1,37 @@
 /**
- * Refusals, counted per address and minute instead of written one by one: nobody outside may decide how much the link
- * writes. Once a minute, and at close, each address becomes one audit event with its counts by reason. Callers who have
- * proved nothing are counted together; one who is known and asked for what it may not do has an event of its own, in
- * the log of its tenant.
+ * Refusals, counted and told once a minute and at close instead of written one by one: nobody outside may decide how much
+ * the link writes. A party is a network (src/base/network.ts). Four kinds are counted apart, so that a crowd of one does
+ * not hide another:
+ *
+ * - peers that have proved nothing, in the log of the default tenant: the tenant they name is not proved either;
+ * - tries to come in as somebody who does not exist, there too, and without the name: people type passwords where names
+ *   belong, and a log is no place for a stranger's words;
+ * - tries to come in as an account that exists, in the log of its tenant;
+ * - principals that asked for what they may not do, in the log of their tenant.
  */
-import { anonymousParty, linkParty, type Party } from '../../audit-log/party.js';
-import type { Clock } from '../../base/clock.js';
+import { anonymousParty, type Party } from '../../audit-log/party.js';
+import type { Clock, Timer } from '../../base/clock.js';
 import type { Log } from '../../base/log.js';
+import { networkOf } from '../../base/network.js';
+import { defaultTenant } from '../../protocol/limits.js';
 import type { Store } from '../../store/store.js';
-import type { Audit } from './audit.js';
+import type { Audit, AuditEvent } from './audit.js';
+import { RefusalTally, others, type Counted, type Refused } from './refusal-tally.js';
 
 const periodMs = 60_000;
-const maxAddresses = 1024;
-const maxReasons = 32;
-/** What is counted together once there are too many. */
-const rest = 'other';
 
 export interface Known extends Party {
   readonly tenant: string;
 }
 
 export interface RefusalCounter {
-  /** Never fails and never waits. `reason` is an error code. */
+  /**
+   * A peer was refused, or a principal that is known. `reason` is an error code, or the permission that was missing.
+   * Never fails and never waits.
+   */
   count(address: string, reason: string, who?: Known): void;
+  /** Somebody could not prove to be this account; undefined for one that does not exist. */
+  countLogin(address: string, reason: string, account: Known | 'setup code' | undefined): void;
   /** Writes what was counted; when the store does not take it, it is kept for the next time. */
   flush(): Promise<void>;
   close(): Promise<void>;
@@ -33,86 +42,96 @@ export interface RefusalOptions {
   readonly store: Store;
   readonly audit: Audit;
   readonly log: Log;
-  /** Whose audit log is told. The tenant a caller names is not proved either, so it is one for all. */
-  readonly tenant?: string;
+  /** Of every refusal, for the metrics. */
+  readonly onCount?: (type: Refused['type'], reason: string) => void;
+  /** The first refusal in a minute of a principal at a network. */
+  readonly onPrincipal?: (who: Known, network: string, reason: string) => void;
 }
 
-interface Counted {
-  readonly address: string;
-  readonly who?: Known | undefined;
-  readonly reasons: Map<string, number>;
-}
+export class Refusals implements RefusalCounter {
+  readonly #options: RefusalOptions;
+  readonly #timer: Timer;
+  readonly #peers = new RefusalTally();
+  readonly #nobodies = new RefusalTally();
+  readonly #accounts = new RefusalTally();
+  readonly #principals = new RefusalTally();
+  #closing: Promise<void> | undefined;
+  #writing: Promise<void> = Promise.resolve();
 
-/** By a text that tells those who were refused apart. */
-type Counts = Map<string, Counted>;
-
-function bounded<T>(map: ReadonlyMap<string, T>, key: string, most: number): string {
-  return map.has(key) || map.size < most ? key : rest;
-}
-
-function add(counts: Counts, reason: string, times: number, address: string, who?: Known): void {
-  const ownKey = who ? `${who.tenant} ${who.id} ${address}` : address;
-  const hasPlace = counts.has(ownKey) || counts.size < maxAddresses;
-  // Those without a place are counted together, still in the log of their tenant.
-  const place = hasPlace
-    ? { address, who }
-    : { address: rest, who: who && { ...anonymousParty, tenant: who.tenant, name: rest } };
-  const key = hasPlace ? ownKey : `${place.who?.tenant ?? ''} ${rest}`;
-  const { reasons } = counts.get(key) ?? { reasons: new Map<string, number>() };
-  counts.set(key, { ...place, reasons });
-  const why = bounded(reasons, reason, maxReasons);
-  reasons.set(why, (reasons.get(why) ?? 0) + times);
-}
-
-export function createRefusalCounter(options: RefusalOptions): RefusalCounter {
-  const { clock, store, audit, log, tenant = 'default' } = options;
-  // Apart, so that a crowd of strangers does not push out those who have a name.
-  let strangers: Counts = new Map();
-  let known: Counts = new Map();
-  let closing: Promise<void> | undefined;
-  let writing: Promise<void> = Promise.resolve();
-  const timer = clock.every(periodMs, () => void flush());
-
-  /** After what is being written, so that whoever waits for it waits for everything. */
-  function flush(): Promise<void> {
-    writing = writing.then(writeCounts);
-    return writing;
+  constructor(options: RefusalOptions) {
+    this.#options = options;
+    this.#timer = options.clock.every(periodMs, () => void this.flush());
   }
 
-  async function writeCounts(): Promise<void> {
-    const taken = [...strangers.values(), ...known.values()];
-    if (taken.length === 0) return;
-    strangers = new Map();
-    known = new Map();
-    const changes = taken.map(({ address, who, reasons }) =>
-      audit.auditChange(who?.tenant ?? tenant, {
-        ...(who
-          ? {
-              type: 'request.refused',
-              subject: who.name,
-              by: { ...who, address },
-              outcome: 'refused',
-            }
-          : { type: 'peer.refused', subject: address, by: linkParty }),
-        detail: Object.fromEntries(reasons),
-      }),
+  count(address: string, reason: string, who?: Known): void {
+    const network = networkOf(address);
+    this.#options.onCount?.(who ? 'request.refused' : 'peer.refused', reason);
+    if (!who) {
+      this.#peers.add(
+        { tenant: defaultTenant, type: 'peer.refused', by: anonymousParty, subject: '', network },
+        reason,
+      );
+      return;
+    }
+    const { tenant, kind, id, name } = who;
+    const by = { kind, id, name };
+    const isFirst = this.#principals.add(
+      { tenant, type: 'request.refused', by, subject: '', network },
+      reason,
     );
-    try {
-      await store.commit(changes);
-    } catch (error) {
-      log.warn({ err: error }, 'could not write the counts of refused enrollments; keeping them');
-      for (const { address, who, reasons } of taken) {
-        for (const [reason, times] of reasons) add(who ? known : strangers, reason, times, address, who);
-      }
+    if (isFirst) this.#options.onPrincipal?.(who, network, reason);
+  }
+
+  countLogin(address: string, reason: string, account: Known | 'setup code' | undefined): void {
+    const network = networkOf(address);
+    this.#options.onCount?.('login.refused', reason);
+    const refused = { type: 'login.refused', by: anonymousParty, network } as const;
+    if (typeof account === 'object') {
+      const { tenant, id, name } = account;
+      this.#accounts.add({ ...refused, tenant, subject: id, account: name }, reason);
+    } else {
+      this.#nobodies.add(
+        { ...refused, tenant: defaultTenant, subject: account ?? 'unknown account' },
+        reason,
+      );
     }
   }
 
+  /** After what is being written, so that a caller who waits for it waits for everything. */
+  flush(): Promise<void> {
+    this.#writing = this.#writing.then(() => this.#write());
+    return this.#writing;
+  }
+
+  close(): Promise<void> {
+    this.#timer.cancel();
+    return (this.#closing ??= this.flush());
+  }
+
+  async #write(): Promise<void> {
+    const { store, audit, log } = this.#options;
+    const tallies = [this.#peers, this.#nobodies, this.#accounts, this.#principals];
+    const taken = tallies.map(tally => ({ tally, counted: tally.take() }));
+    const counted = taken.flatMap(each => each.counted);
+    if (counted.length === 0) return;
+    try {
+      await store.commit(counted.map(each => audit.auditChange(each.refused.tenant, eventOf(each))));
+    } catch (error) {
+      log.warn({ err: error }, 'could not write the counts of refusals; keeping them');
+      for (const { tally, counted: kept } of taken)
+        for (const { refused, reasons } of kept)
+          for (const [reason, times] of reasons) tally.add(refused, reason, times);
+    }
+  }
+}
+
+function eventOf({ refused, reasons }: Counted): AuditEvent {
+  const { type, by, subject, account, network = others } = refused;
   return {
-    count: (address, reason, who) => add(who ? known : strangers, reason, 1, address, who),
-    flush,
-    close() {
-      timer.cancel();
-      return (closing ??= flush());
-    },
+    type,
+    by: { ...by, address: network },
+    subject: subject === '' && by.id === '' ? network : subject,
+    outcome: 'refused',
+    detail: { ...(account !== undefined && { name: account }), ...Object.fromEntries(reasons) },
   };
 }

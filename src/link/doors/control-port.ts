@@ -74,7 +74,7 @@ export async function openControlPort(options: ControlPortOptions): Promise<Port
       if (principal) connection.authenticated = true;
       return principal;
     },
-    onNotAllowed: principal => doorkeeper.tellRefused(principal, { code: 'NOT_ALLOWED' }),
+    onNotAllowed: (principal, message) => doorkeeper.tellRefused(principal, { code: 'NOT_ALLOWED', message }),
     streams: { most: streamsPerConnection, on: () => streamsPerConnection },
     log,
   });

@@ -6,7 +6,8 @@ import type { Clock } from '../../base/clock.js';
 import { RollcallError, toRollcallError } from '../../base/errors.js';
 import type { Authenticate, Credentials } from '../access/authenticate.js';
 import { isPermission, type Permission } from '../access/permissions.js';
-import { requirePermission, type Principal } from '../access/principal.js';
+import { missingPermission, requirePermission, type Principal } from '../access/principal.js';
+import { accountIn } from '../access/refused-account.js';
 import type { RefusalCounter } from '../audit/refusals.js';
 import { rates, type Access, type Rule } from './access-table.js';
 
@@ -17,7 +18,12 @@ export interface Doorkeeper {
    */
   admit(rule: Rule, credentials: Credentials, again?: boolean): Promise<Principal | undefined>;
   /** Tells of somebody who was let in and then asked for what is not theirs; any other error is nobody's business. */
-  tellRefused(principal: Principal | undefined, error: { readonly code: string }): void;
+  tellRefused(principal: Principal | undefined, error: Refusal): void;
+}
+
+interface Refusal {
+  readonly code: string;
+  readonly message: string;
 }
 
 export interface DoorkeeperOptions {
@@ -66,13 +72,17 @@ export function createDoorkeeper({
     try {
       return await authenticate(credentials);
     } catch (error) {
-      refusals.count(credentials.origin.address, 'TOKEN_REFUSED');
+      const account = accountIn(error);
+      const { address } = credentials.origin;
+      if (account) refusals.countLogin(address, 'TOKEN_REFUSED', account);
+      else refusals.count(address, 'TOKEN_REFUSED');
       throw error;
     }
   }
 
-  function tellRefused(principal: Principal | undefined, { code }: { readonly code: string }): void {
-    if (principal && code === 'NOT_ALLOWED') refusals.count(principal.origin.address, code, principal);
+  function tellRefused(principal: Principal | undefined, { code, message }: Refusal): void {
+    if (!principal || code !== 'NOT_ALLOWED') return;
+    refusals.count(principal.origin.address, missingPermission(message) ?? code, principal);
   }
 
   return {

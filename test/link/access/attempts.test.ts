@@ -10,11 +10,15 @@ import type { Principal } from '../../../src/link/access/principal.js';
 import { createRoles } from '../../../src/link/access/roles.js';
 import { createUsers } from '../../../src/link/access/users.js';
 import { createAudit } from '../../../src/link/audit/audit.js';
+import type { Known } from '../../../src/link/audit/refusals.js';
 import { createMemoryStore } from '../../../src/store/memory.js';
 import { createManualClock } from '../../harness/manual-clock.js';
 import { userParty } from '../../harness/parties.js';
 
 const address = '192.0.2.1';
+
+const nameOf = (account: Known | string | undefined): string =>
+  typeof account === 'object' ? account.name : (account ?? 'unknown account');
 
 function start() {
   const clock = createManualClock(1_700_000_000_000);
@@ -24,6 +28,7 @@ function start() {
     guesses: createGuesses({ clock }),
     refusals: {
       count: (from, reason) => void counted.push(`${from} ${reason}`),
+      countLogin: (from, reason, account) => void counted.push(`${from} ${reason} ${nameOf(account)}`),
       flush: () => Promise.resolve(),
       close: () => Promise.resolve(),
     },
@@ -46,9 +51,10 @@ void t.test('a refusal is counted and slows down the next try, which is worth an
   t.same(raised, [], 'slips are no alert');
   await t.rejects(attempt(place, fail('LOGIN_REFUSED')), refused);
   t.same(raised, ['security.login-failures']);
-  t.same(counted, Array(6).fill('192.0.2.1 LOGIN_REFUSED'));
+  t.same(counted, Array(6).fill('192.0.2.1 LOGIN_REFUSED unknown account'));
   const prove = () => Promise.resolve('in');
   await t.rejects(attempt(place, prove), { code: 'RATE_LIMITED' });
+  t.equal(counted.at(-1), '192.0.2.1 RATE_LIMITED', 'one that had to wait is counted as well');
   clock.advance(1000);
   t.equal(await attempt(place, prove), 'in');
   await t.rejects(attempt(place, fail('LOGIN_REFUSED')), refused);
@@ -66,7 +72,7 @@ void t.test('what is no wrong guess is not counted', async t => {
 void t.test('every wrong setup code is an alert', async t => {
   const { counted, raised, attempt } = start();
   await t.rejects(attempt({ address, account: undefined }, fail('LOGIN_REFUSED')), refused);
-  t.same([counted.length, raised], [1, ['security.setup-code-refused']]);
+  t.same([counted, raised], [['192.0.2.1 LOGIN_REFUSED setup code'], ['security.setup-code-refused']]);
 });
 
 void t.test('a wrong old password is a wrong guess, though its user is logged in', async t => {
@@ -91,7 +97,7 @@ void t.test('a wrong old password is a wrong guess, though its user is logged in
   };
   for (let n = 0; n < 6; n++)
     await t.rejects(account.changePassword(principal, wrong, 'another few words'), refused);
-  t.same(counted, Array(6).fill('192.0.2.1 LOGIN_REFUSED'));
+  t.same(counted, Array(6).fill('192.0.2.1 LOGIN_REFUSED Ann'));
   t.same(raised, ['security.login-failures']);
   await t.rejects(account.removeSecondFactor(principal, right), { code: 'RATE_LIMITED' });
   clock.advance(1000);

@@ -8,12 +8,12 @@ import { createAudit, type AuditEvent } from '../../../src/link/audit/audit.js';
 import { auditEventTypes } from '../../../src/link/audit/event-types.js';
 import { listEvents } from '../../../src/link/audit/events.js';
 import { cleanText } from '../../../src/link/audit/clean-text.js';
-import { createRefusalCounter } from '../../../src/link/audit/refusals.js';
+import { Refusals } from '../../../src/link/audit/refusals.js';
 import { createMemoryStore } from '../../../src/store/memory.js';
 import { createPowerCutStore } from '../../../src/store/power-cut.js';
 import { verifyChain } from '../../harness/audit-chain.js';
 import { createManualClock } from '../registry/manual-clock.js';
-import { userParty } from '../../harness/parties.js';
+import { serviceParty, userParty } from '../../harness/parties.js';
 
 const silent: Log = {
   trace: () => undefined,
@@ -224,23 +224,27 @@ function createCounter() {
   const clock = createManualClock();
   const power = createPowerCutStore();
   const audit = createAudit({ clock });
-  const counter = createRefusalCounter({ clock, store: power.store, audit, log: silent });
+  const counter = new Refusals({ clock, store: power.store, audit, log: silent });
   const events = () => listEvents(power.store, 'default', { limit: 5000 });
   return { clock, power, counter, events };
 }
 
-void t.test('refusals are counted per address and written once a minute', async test => {
+void t.test('refusals are counted per network and told once a minute', async test => {
   const { clock, counter, events } = createCounter();
   counter.count('10.0.0.1', 'PROOF_REFUSED');
-  counter.count('10.0.0.1', 'PROOF_REFUSED');
+  counter.count('::ffff:10.0.0.1', 'PROOF_REFUSED');
   counter.count('10.0.0.1', 'NODE_NOT_REGISTERED');
   counter.count('10.0.0.2\n', 'PROOF_REFUSED');
   test.same(await events(), []);
   clock.advance(60_000);
   await counter.flush();
+  const stranger = { kind: 'anonymous', id: '', name: 'anonymous' };
   test.match(await events(), [
-    { type: 'peer.refused', subject: '10.0.0.1', detail: { PROOF_REFUSED: 2, NODE_NOT_REGISTERED: 1 } },
-    { subject: '10.0.0.2\ufffd', by: { kind: 'link' }, detail: { PROOF_REFUSED: 1 } },
+    {
+      ...{ type: 'peer.refused', by: stranger, address: '10.0.0.1', subject: '10.0.0.1', outcome: 'refused' },
+      detail: { PROOF_REFUSED: 2, NODE_NOT_REGISTERED: 1 },
+    },
+    { subject: '10.0.0.2\ufffd', by: stranger, outcome: 'refused', detail: { PROOF_REFUSED: 1 } },
   ]);
   clock.advance(60_000);
   await counter.flush();
@@ -253,17 +257,34 @@ void t.test('refusals are counted per address and written once a minute', async 
   test.equal(verifyChain(entries), undefined);
 });
 
-void t.test('refusals are bounded in addresses and reasons', async test => {
+void t.test('one IPv6 network of many addresses is told of once, however many it uses', async test => {
   const { counter, events } = createCounter();
-  for (let index = 0; index < 5000; index++) counter.count(`address ${index}`, 'PROOF_REFUSED');
-  for (let index = 0; index < 100; index++) counter.count('address 1', `reason ${index}`);
+  for (let index = 0; index < 5000; index++)
+    counter.count(`2001:db8:0:7:${index.toString(16)}::1`, 'PROOF_REFUSED');
+  await counter.close();
+  test.match(await events(), [{ subject: '2001:db8:0:7::/64', detail: { PROOF_REFUSED: 5000 } }]);
+  test.equal((await events()).length, 1);
+});
+
+void t.test('strangers of any number of networks write so many events a minute and no more', async test => {
+  const { counter, events } = createCounter();
+  for (let index = 0; index < 5000; index++) {
+    counter.count(`10.0.${index >> 8}.${index & 255}`, 'PROOF_REFUSED');
+    counter.countLogin(`10.1.${index >> 8}.${index & 255}`, 'LOGIN_REFUSED', undefined);
+  }
+  for (let times = 0; times < 50; times++) counter.count('10.0.0.9', 'TOKEN_REFUSED');
+  for (let index = 0; index < 100; index++) counter.count('10.0.0.8', `reason ${index}`);
   await counter.close();
   const entries = await events();
-  test.equal(entries.length, 1025);
-  test.same(entries.find(({ subject }) => subject === 'other')?.detail, { PROOF_REFUSED: 5000 - 1024 });
-  const reasons = entries.find(({ subject }) => subject === 'address 1')?.detail ?? {};
+  test.equal(entries.length, 34, '16 networks and the others, of either kind');
+  const find = (subject: string) => entries.filter(entry => entry.subject === subject);
+  test.match(find('10.0.0.9'), [{ detail: { PROOF_REFUSED: 1, TOKEN_REFUSED: 50 } }], 'the busiest by name');
+  test.same(find('others')[0]?.detail, { PROOF_REFUSED: 5000 - 16 });
+  const reasons = find('10.0.0.8')[0]?.detail ?? {};
   test.ok(Object.keys(reasons).length <= 33);
-  test.equal(reasons['other'], 100 - 31);
+  test.equal(reasons['others'], 100 - 31);
+  const total = find('unknown account').reduce((sum, { detail }) => sum + Number(detail['LOGIN_REFUSED']), 0);
+  test.equal(total, 5000, 'none is lost');
 });
 
 void t.test('refusals that the store does not take are kept for the next minute', async test => {
@@ -283,23 +304,69 @@ void t.test(
   'a crowd of strangers does not hide who was refused by name, nor one tenant another',
   async test => {
     const { counter, power } = createCounter();
-    for (let index = 0; index < 5000; index++) counter.count(`address ${index}`, 'TOKEN_REFUSED');
-    counter.count('10.0.0.9', 'NOT_ALLOWED', { tenant: 'acme', ...userParty('eve') });
+    const eve = { tenant: 'acme', ...userParty('eve') };
     for (let index = 0; index < 5000; index++)
-      counter.count(`address ${index}`, 'NOT_ALLOWED', { tenant: 'umbrella', ...userParty('mal') });
-    counter.count('10.0.0.8', 'NOT_ALLOWED', { tenant: 'acme', ...userParty('late') });
+      counter.count(`10.0.${index >> 8}.${index & 255}`, 'TOKEN_REFUSED');
+    counter.count('10.0.0.9', 'nodes:revoke', eve);
+    for (let index = 0; index < 5000; index++)
+      counter.count(`10.0.${index >> 8}.${index & 255}`, 'NOT_ALLOWED', {
+        tenant: 'umbrella',
+        ...serviceParty('mal'),
+      });
+    counter.count('10.0.0.8', 'NOT_ALLOWED', { ...eve, ...userParty('late') });
     await counter.close();
-    const told = await listEvents(power.store, 'acme', { limit: 10 });
-    test.match(told, [
+    test.match(await listEvents(power.store, 'acme', { limit: 10 }), [
       {
-        type: 'request.refused',
-        by: userParty('eve'),
-        subject: 'eve',
-        address: '10.0.0.9',
-        detail: { NOT_ALLOWED: 1 },
+        ...{ type: 'request.refused', by: userParty('eve'), address: '10.0.0.9', outcome: 'refused' },
+        detail: { 'nodes:revoke': 1 },
       },
-      { type: 'request.refused', by: { name: 'other' }, subject: 'other', detail: { NOT_ALLOWED: 1 } },
+      { type: 'request.refused', by: userParty('late'), address: 'others', detail: { NOT_ALLOWED: 1 } },
     ]);
-    test.equal(told.length, 2);
+    const umbrella = await listEvents(power.store, 'umbrella', { limit: 100 });
+    test.equal(umbrella.length, 17, 'one principal at many networks is told of at 16, and at the others');
+    test.match(umbrella.at(-1), { by: serviceParty('mal'), address: 'others' });
+  },
+);
+
+void t.test(
+  'whose account is attacked is told in the log of its tenant, whoever else is attacked',
+  async test => {
+    const { counter, power } = createCounter();
+    const account = (name: string, tenant = 'acme') => ({ tenant, ...userParty(name) });
+    for (let index = 0; index < 3000; index++) {
+      counter.countLogin(`10.0.${index >> 8}.${index & 255}`, 'LOGIN_REFUSED', undefined);
+      counter.countLogin(`10.0.${index >> 8}.${index & 255}`, 'LOGIN_REFUSED', account('admin'));
+    }
+    counter.countLogin('10.0.0.9', 'LOGIN_REFUSED', account('bob'));
+    for (let index = 0; index < 40; index++)
+      counter.countLogin('10.0.0.9', 'LOGIN_REFUSED', account(`u${index}`, 'big'));
+    counter.countLogin('10.0.0.7', 'LOGIN_REFUSED', 'setup code');
+    await counter.close();
+    const acme = await listEvents(power.store, 'acme', { limit: 100 });
+    const ofAdmin = acme.filter(({ detail }) => detail['name'] === 'admin');
+    const stranger = { kind: 'anonymous' };
+    test.match(ofAdmin[0], {
+      type: 'login.refused',
+      by: stranger,
+      subject: userParty('admin').id,
+      outcome: 'refused',
+    });
+    test.equal(
+      ofAdmin.reduce((sum, { detail }) => sum + Number(detail['LOGIN_REFUSED']), 0),
+      3000,
+    );
+    test.match(
+      acme.find(({ detail }) => detail['name'] === 'bob'),
+      { address: 'others', detail: { LOGIN_REFUSED: 1 } },
+    );
+    const big = await listEvents(power.store, 'big', { limit: 100 });
+    test.ok(big.length < 40, `${big.length} events for 40 accounts`);
+    test.equal(
+      big.reduce((sum, { detail }) => sum + Number(detail['LOGIN_REFUSED']), 0),
+      40,
+    );
+    const own = await listEvents(power.store, 'default', { limit: 100 });
+    test.match(own.at(0), { type: 'login.refused', subject: 'unknown account', by: stranger });
+    test.ok(own.some(({ subject, detail }) => subject === 'setup code' && detail['LOGIN_REFUSED'] === 1));
   },
 );

@@ -38,7 +38,7 @@ export interface GrpcDoorOptions {
     again?: boolean,
   ) => Promise<Principal | undefined> | undefined;
   /** Somebody who was let in asked for what is not theirs. */
-  readonly onNotAllowed?: (principal: Principal | undefined) => void;
+  readonly onNotAllowed?: (principal: Principal | undefined, message: string) => void;
   /** How many at once; it may grow once the peer is known, up to the first number. */
   readonly streams: { readonly most: number; on(connection: Connection): number };
   readonly log: Log;
@@ -124,7 +124,8 @@ export function createGrpcDoor(options: GrpcDoorOptions): GrpcDoor {
         }),
       sendStatus(status, next) {
         answered = true;
-        if (status.code === Status.PERMISSION_DENIED) options.onNotAllowed?.(asked && principals.get(asked));
+        if (status.code === Status.PERMISSION_DENIED)
+          options.onNotAllowed?.(asked && principals.get(asked), status.details ?? '');
         next(status);
       },
     });
