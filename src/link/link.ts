@@ -150,6 +150,7 @@ export function createLink({ config, store: givenStore, clock, random, log }: Li
       },
       authorities: authority.certificates,
       tenantOf: id => registry.tenantOf(id),
+      certificateLifetimeMs: config['certificate-lifetime'],
     });
     const enrollments = createEnrollments({
       ...shared,
@@ -159,6 +160,7 @@ export function createLink({ config, store: givenStore, clock, random, log }: Li
       bindingTypes: config.bindings,
       trustBundle,
       linkAddresses: config['link-addresses'],
+      certificateLifetimeMs: config['certificate-lifetime'],
       most: config['max-enrollments'],
     });
     const issuerKeys = authority.certificates.map(each =>

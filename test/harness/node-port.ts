@@ -63,6 +63,7 @@ export async function startNodePort(
   const registry = createRegistry({ ...shared, store, audit });
   const refusals = new Refusals({ clock, store, audit, log });
   const sessions = createSessions({
+    certificateLifetimeMs: 3_600_000,
     ...shared,
     registry,
     listener: { onOnline: () => undefined, onOffline: () => undefined, onFrame: () => undefined },
@@ -79,6 +80,7 @@ export async function startNodePort(
     bindingTypes: ['tls-exporter'],
     trustBundle: () => ({ serverRoots: [] }),
     linkAddresses: [],
+    certificateLifetimeMs: 3_600_000,
     most: 100,
   });
   const made = makeDevelopmentCertificates({

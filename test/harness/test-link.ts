@@ -34,6 +34,7 @@ export interface TestLinkOptions {
 
 export interface TestLink {
   readonly link: Link;
+  readonly store: Store;
   readonly folder: string;
   readonly ca: string;
   readonly clock: Clock;
@@ -107,21 +108,22 @@ export async function startTestLink(t: TapTest, options: TestLinkOptions = {}): 
     environmentPrefix: 'ROLLCALL_LINK_',
   });
   if (!isUsable(config)) throw new Error('the settings of the test link are not usable');
+  const store = options.store ?? createMemoryStore();
   const link = createLink({
     config,
-    store: options.store ?? createMemoryStore(),
+    store,
     clock,
     random: systemRandom,
     log,
   });
   await link.start();
   t.teardown(() => link.close());
-  return testLink(t, { link, folder, ca, clock, logged });
+  return testLink(t, { link, store, folder, ca, clock, logged });
 }
 
 async function testLink(
   t: TapTest,
-  parts: Pick<TestLink, 'link' | 'folder' | 'ca' | 'clock' | 'logged'>,
+  parts: Pick<TestLink, 'link' | 'store' | 'folder' | 'ca' | 'clock' | 'logged'>,
 ): Promise<TestLink> {
   const { link, ca } = parts;
   const token = await issueOperatorToken(link.access);

@@ -1,7 +1,10 @@
 import t from 'tap';
 import { X509Certificate } from 'node:crypto';
-import { isRollcallError, type ErrorCode } from '../../src/base/errors.js';
+import type { AuditEntry } from '../../src/audit-log/entry.js';
+import { formatParty } from '../../src/audit-log/party.js';
+import { isRollcallError, toRollcallError, type ErrorCode } from '../../src/base/errors.js';
 import { readCertificateFields } from '../../src/identity/certificate-fields.js';
+import { listEventPage } from '../../src/link/audit/events.js';
 import { limits } from '../../src/protocol/limits.js';
 import { createManualClock } from '../harness/manual-clock.js';
 import { makeProof, rawEnrollment } from '../harness/raw-enrollment.js';
@@ -14,6 +17,32 @@ async function codeOf(promise: Promise<unknown>): Promise<ErrorCode | 'nothing'>
     (error: unknown) => (isRollcallError(error) ? error.code : 'INTERNAL'),
   );
 }
+
+void t.test('a node that enrolls again and again has to wait, and nobody else', async t => {
+  const clock = createManualClock();
+  const test = await startTestLink(t, { clock });
+  const [key, other] = [newKey(), newKey()];
+  const { id } = await test.register(key, { name: 'eager' });
+  await test.register(other);
+  const events = async (): Promise<AuditEntry[]> =>
+    (await listEventPage(test.store, 'default', { limit: 1000 })).entries.filter(
+      ({ by }) => formatParty(by) === 'node:eager',
+    );
+  let generation = 0n;
+  for (let n = 0; n < 30; n += 1) generation = (await test.enroll(key, generation)).generation;
+  const before = (await events()).length;
+  const refused = await test.enroll(key, generation).then(() => undefined, toRollcallError);
+  t.match(refused, { code: 'RATE_LIMITED', hint: 'try again in 60 s' });
+  for (let n = 0; n < 20; n += 1) t.equal(await codeOf(test.enroll(key, generation)), 'RATE_LIMITED');
+  t.equal((await events()).length, before, 'what is refused writes nothing by itself');
+  t.equal((await test.enroll(other)).generation, 1n);
+  clock.advance(60_000);
+  t.equal((await test.enroll(key, generation)).generation, generation + 1n, 'one more each minute');
+  t.equal(await codeOf(test.enroll(key, generation)), 'RATE_LIMITED');
+  const told = async () => (await events()).filter(({ type }) => type === 'request.refused');
+  while ((await told()).length === 0) await new Promise(setImmediate);
+  t.match((await told())[0], { by: { id: `node:${id}` }, detail: { RATE_LIMITED: 21 } });
+});
 
 void t.test('enrollment', async t => {
   const test = await startTestLink(t);

@@ -508,6 +508,29 @@ void t.test('what happens while the commit of an opening session is under way', 
   });
 });
 
+void t.test('a node that comes and goes without end has to wait, and nobody else', async t => {
+  const clock = createManualClock();
+  const test = await startTestLink(t, { clock });
+  const [key, other] = [newKey(), newKey()];
+  await test.register(key);
+  await test.register(other);
+  const enrollment = await test.enroll(key);
+  const come = async (): Promise<ErrorCode | 'nothing'> => {
+    const connection = await test.connect(enrollment);
+    const session = sessionOn(connection);
+    const code = await codeOf(session);
+    if (code === 'nothing') await (await session).close();
+    await connection.close();
+    return code;
+  };
+  for (let n = 0; n < 60; n += 1) t.equal(await come(), 'nothing');
+  t.equal(await come(), 'RATE_LIMITED');
+  await (await test.online(other)).session.close();
+  clock.advance(10_000);
+  t.equal(await come(), 'nothing');
+  t.equal(await come(), 'RATE_LIMITED', 'one more each ten seconds');
+});
+
 void t.test('drain tells every node, records it, and the next start knows', async t => {
   const test = await startTestLink(t);
   const keys = [newKey(), newKey(), newKey()];

@@ -3,10 +3,12 @@
  * made for it and forgotten with it. Who has not proved the key learns nothing about it; who has learns that key's own
  * state. A certificate is committed as the node's next before it leaves, and attempts in flight end with a revocation.
  */
+import { nodeParty } from '../../audit-log/party.js';
 import type { Clock } from '../../base/clock.js';
 import { isRollcallError, RollcallError, toRollcallError } from '../../base/errors.js';
 import type { Log } from '../../base/log.js';
 import type { Random } from '../../base/random.js';
+import { RateLimit } from '../../base/rate-limit.js';
 import type { PublicKey } from '../../identity/public-key.js';
 import type {
   Challenge,
@@ -17,9 +19,11 @@ import type {
 } from '../../protocol/generated/rollcall/v1/enrollment.js';
 import { limits } from '../../protocol/limits.js';
 import type { Alerts } from '../access/alerts.js';
+import { accountIn, ofAccount } from '../access/refused-account.js';
 import type { RefusalCounter } from '../audit/refusals.js';
 import type { Authority, IssuedCertificate } from '../authority/authority.js';
 import type { Metrics } from '../metrics.js';
+import type { NodeRecord } from '../registry/node-record.js';
 import type { Registry } from '../registry/registry.js';
 import { checkProof, nonceBytes, proofRefused, readHello, type Opening } from './attempt.js';
 import { createPlaces, type Place } from './places.js';
@@ -62,9 +66,13 @@ export interface EnrollmentsOptions {
   readonly random: Random;
   readonly log: Log;
   readonly metrics: Metrics;
+  readonly certificateLifetimeMs: number;
   /** Attempts at once. */
   readonly most: number;
 }
+
+/** What a certificate is asked for with. */
+type Asked = [peer: EnrollPeer, opening: Opening, proof: Proof, sessionKey: PublicKey];
 
 /** An attempt in flight. */
 interface InFlight extends Place {
@@ -73,6 +81,10 @@ interface InFlight extends Place {
   /** By a revocation; no certificate leaves after it. */
   ended?: RollcallError;
 }
+
+/** Certificates that one node may ask for at once; then one a minute, or as often as short-lived ones are renewed. */
+const maxBurst = 30;
+const refillMs = 60_000;
 
 /** Beyond this a clock is worth a word in the log, ms. */
 const clockToleranceMs = 60_000;
@@ -83,6 +95,13 @@ export function createEnrollments(options: EnrollmentsOptions): Enrollments {
     most: options.most,
     clock,
     onLost: ({ peer }) => void refuse(peer, busy()),
+  });
+
+  // Every certificate is an event: a node with a good key must not decide how much the link writes.
+  const rate = new RateLimit({
+    elapsed: () => clock.elapsed(),
+    burst: maxBurst,
+    refillMs: Math.min(refillMs, options.certificateLifetimeMs / 4),
   });
 
   function begin(peer: EnrollPeer): Attempt {
@@ -152,7 +171,7 @@ export function createEnrollments(options: EnrollmentsOptions): Enrollments {
         },
       );
     }
-    const { issued, generation } = await issue(node.id, peer, opening, proof, sessionKey);
+    const { issued, generation } = await issueTo(node, peer, opening, proof, sessionKey);
     peer.issued(node.id, issued.fingerprint);
     return {
       nodeId: node.id,
@@ -162,6 +181,19 @@ export function createEnrollments(options: EnrollmentsOptions): Enrollments {
       generation,
       linkAddresses: [...options.linkAddresses],
     };
+  }
+
+  /** It has proved its key: what it is refused from here on is told of under its name. */
+  async function issueTo(node: NodeRecord, ...asked: Asked): ReturnType<typeof issue> {
+    try {
+      const refusal = rate.take(`${node.id}`, 'this node has asked for too many certificates');
+      if (refusal) throw refusal;
+      return await issue(node.id, ...asked);
+    } catch (error) {
+      const { code } = toRollcallError(error);
+      const isNodes = code === 'RATE_LIMITED' || code.startsWith('NODE_');
+      throw isNodes ? ofAccount(toRollcallError(error), { tenant: node.tenant, ...nodeParty(node) }) : error;
+    }
   }
 
   async function issue(
@@ -203,7 +235,7 @@ export function createEnrollments(options: EnrollmentsOptions): Enrollments {
   function refuse(peer: EnrollPeer, thrown: unknown): RollcallError {
     const error = toRollcallError(thrown);
     metrics.enrollment(error.code);
-    if (isRollcallError(thrown)) refusals.count(peer.remoteAddress, error.code);
+    if (isRollcallError(thrown)) refusals.count(peer.remoteAddress, error.code, accountIn(error));
     else log.error({ err: thrown }, 'an enrollment failed');
     if (error.code === 'PROOF_REFUSED')
       alerts.raise('security.proof-refused', { address: peer.remoteAddress });

@@ -7,14 +7,17 @@
  * Promises that what the registry says of presence follows every start and end here; leaves the wire to the door.
  */
 import type { X509Certificate } from 'node:crypto';
+import { nodeParty } from '../../audit-log/party.js';
 import type { Clock } from '../../base/clock.js';
 import { isRollcallError, RollcallError } from '../../base/errors.js';
 import type { Log } from '../../base/log.js';
 import type { Random } from '../../base/random.js';
+import { RateLimit } from '../../base/rate-limit.js';
 import { createTurns } from '../../base/turns.js';
 import { verifyNodeCertificate, type NodeCertificate } from '../../identity/certificate.js';
 import type { LinkFrame, NodeFrame, Ready } from '../../protocol/generated/rollcall/v1/link.js';
 import { limits, protocolVersions } from '../../protocol/limits.js';
+import { ofAccount } from '../access/refused-account.js';
 import type { Registry } from '../registry/registry.js';
 import { judgeSession, type Peer, type Session } from './session.js';
 
@@ -34,6 +37,7 @@ export interface SessionsOptions {
   readonly trustDomain: string;
   /** Of a node that may be registered; it never changes. */
   readonly tenantOf: (nodeId: bigint) => Promise<string>;
+  readonly certificateLifetimeMs: number;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
@@ -60,6 +64,9 @@ export interface Sessions {
 }
 
 const sweepEveryMs = 500;
+/** Sessions that one node may open at once; then one in ten seconds, or as often as short-lived certificates are renewed. */
+const maxBurst = 60;
+const refillMs = 10_000;
 /** Nodes told to come back are spread so that the link meets about this many a second. */
 const returnsPerSecond = 300;
 
@@ -70,6 +77,12 @@ export function createSessions(options: SessionsOptions): Sessions {
   const inTurn = createTurns();
   const leaving = new Set<Promise<void>>();
   let draining = false;
+  // Every coming and going is an event: a node must not decide how much the link writes.
+  const rate = new RateLimit({
+    elapsed: () => clock.elapsed(),
+    burst: maxBurst,
+    refillMs: Math.min(refillMs, options.certificateLifetimeMs / 8),
+  });
 
   function verify(der: Uint8Array | undefined): NodeCertificate {
     if (draining) throw drainingError();
@@ -101,7 +114,11 @@ export function createSessions(options: SessionsOptions): Sessions {
   async function open(peer: Peer, der: Uint8Array | undefined, ready: Ready): Promise<Session> {
     requireVersion(ready);
     const certificate = verify(der);
-    const session = begin(peer, certificate, await options.tenantOf(certificate.nodeId));
+    const { nodeId } = certificate;
+    const tenant = await options.tenantOf(nodeId);
+    const refusal = rate.take(`${nodeId}`, 'this node has opened too many sessions');
+    if (refusal) throw ofAccount(refusal, { tenant, ...nodeParty({ id: nodeId, name: '' }) });
+    const session = begin(peer, certificate, tenant);
     opening.add(session);
     try {
       await inTurn(`${session.nodeId}`, () => admit(session, ready));
