@@ -3,6 +3,8 @@ import t from 'tap';
 import { existsSync } from 'node:fs';
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { AuditEntry } from '../../src/audit-log/entry.js';
+import { formatParty } from '../../src/audit-log/party.js';
 import { startLinkProcess } from '../../scripts/running.js';
 import { connectOperator } from '../harness/operator.js';
 import { restCalls, type AskRest } from '../harness/rest-calls.js';
@@ -65,6 +67,21 @@ void t.test('setup code, first admin, login, API token; and all of it after a re
     fields: { name: 'press', owner: 'ann' },
   });
   t.match(await ask('GET /auth/me', { token: session['access_token'] }), { fields: { name: 'ann' } });
+  const { json } = await ask('GET /v1/audit/events?limit=100', { token });
+  const told = (json as { entries: AuditEntry[] }).entries.map(
+    ({ type, by }) => `${type} by ${formatParty(by)}`,
+  );
+  t.strictSame(told, [
+    'link.started by link',
+    'setup.completed by setup',
+    'login by user:ann',
+    'token.issued by user:ann',
+    'node.registered by user:ann',
+    'peer.refused by anonymous',
+    'login.refused by anonymous',
+    'link.stopped by link',
+    'link.started by link',
+  ]);
   const secrets = [token, session['access_token'] ?? '', session['refresh_token'] ?? '', admin.password];
   const log = JSON.stringify(link.running.lines);
   t.notOk(

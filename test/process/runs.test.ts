@@ -1,6 +1,10 @@
 /** A run as users have it (runs.long.ts has more of them): a link, agents and app hosts as processes, apps written to disk, logs read over the control port. */
+import { join } from 'node:path';
 import t from 'tap';
+import { as } from '../../src/base/settings.js';
 import { RunOutcome, RunStatus } from '../../src/protocol/generated/rollcall/v1/runs.js';
+import { prepareOperator } from '../harness/operator.js';
+import { restCalls } from '../harness/rest-calls.js';
 import { nodeHalf, openRunSite, serverHalf } from '../harness/run-site.js';
 import { newKey } from '../harness/test-link.js';
 
@@ -54,6 +58,15 @@ void t.test('two nodes and an app', async t => {
     t.equal(log.filter(({ level, text }) => level === 'info' && text === 'asked').length, 2);
     t.equal(log.filter(({ level, text }) => level === 'stdout' && text === 'printed').length, 2);
     t.same(new Set(log.map(({ node }) => `${node}`)), new Set(['0', berlin.id, tokyo.id]));
+    const token = await prepareOperator(join(site.folder, 'data'));
+    const ask = restCalls(t, as.address(site.link.control).port, site.ca);
+    const { json } = await ask(`GET /v1/audit/events?subject=${run.id}`, { token });
+    t.match(json, {
+      entries: [
+        { type: 'run.started', by: { kind: 'user', name: 'operator' }, detail: { version: '1.0.0' } },
+        { type: 'run.finished', by: { kind: 'link' }, detail: { outcome: 'completed' } },
+      ],
+    });
   });
 
   await t.test(

@@ -105,8 +105,8 @@ export function createGrants(options: GrantOptions): GrantTokens {
         holder = family;
         narrow(family.scope, scope);
       })
-      .catch(async (error: unknown) => {
-        if (holder) await countRefused(origin, error, holder.tenant, holder.holder);
+      .catch((error: unknown) => {
+        if (holder) return countRefused(origin, error, holder.tenant, holder.holder);
         throw error;
       });
     if (refreshed.outcome === 'reused') {
@@ -137,10 +137,10 @@ export function createGrants(options: GrantOptions): GrantTokens {
     const credentials: ServiceCredentials = { ...request, address: origin.address };
     const { service: known, confirmation, by } = await recognizeService(options.recognition, credentials);
     const { id, name, tenant, roles } = known;
-    const { audience, scope } = await readWish(known, parameters).catch(async (error: unknown) => {
-      await countRefused(origin, error, tenant, id);
-      throw error;
-    });
+    const wish = (): ReturnType<typeof readWish> => readWish(known, parameters, options.audience);
+    const { audience, scope } = await Promise.resolve()
+      .then(wish)
+      .catch((error: unknown) => countRefused(origin, error, tenant, id));
     const signed = await tokens.sign({
       subject: id,
       audience,
@@ -166,21 +166,18 @@ export function createGrants(options: GrantOptions): GrantTokens {
     return answer(signed, undefined, scope);
   }
 
-  async function readWish(known: Service, parameters: TokenParameters) {
-    const audience = audienceFor(known, parameters['audience'] ?? parameters['resource'], options.audience);
-    return { audience, scope: scopeFor(known, audience === options.audience, parameters['scope']) };
-  }
-
-  /** Somebody who is known asked for what they were not given. */
+  /** Somebody who is known asked for more than they are given: told of under their name, and thrown on. */
   async function countRefused(
     { address }: Origin,
     error: unknown,
     tenant: string,
     id: string,
-  ): Promise<void> {
-    const reason = isRollcallError(error, 'REQUEST_INVALID') ? grantErrorOf(error) : undefined;
-    const who: Known = { tenant, ...(await findParty(tenant, id)) };
-    if (reason !== undefined) refusals.count(address, reason, who);
+  ): Promise<never> {
+    if (isRollcallError(error, 'REQUEST_INVALID')) {
+      const who: Known = { tenant, ...(await findParty(tenant, id)) };
+      refusals.count(address, grantErrorOf(error), who);
+    }
+    throw error;
   }
 
   function answer(
@@ -208,6 +205,12 @@ export function createGrants(options: GrantOptions): GrantTokens {
         : grantRefused('unsupported_grant_type', `one of ${Object.keys(grants).join(', ')} is wanted`),
     );
   };
+}
+
+/** What a service asks for, cut to what it was registered with. */
+function readWish(service: Service, parameters: TokenParameters, own: string) {
+  const audience = audienceFor(service, parameters['audience'] ?? parameters['resource'], own);
+  return { audience, scope: scopeFor(service, audience === own, parameters['scope']) };
 }
 
 /** The times in tokens are whole seconds: a token of the second in which those before it ended would seem to be one of them. */

@@ -1,8 +1,10 @@
 /** What a real link tells in its audit logs, of itself and of what is done with it: deeds without an event, none. */
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { Secret, TOTP } from 'otpauth';
 import t from 'tap';
 import type { AuditEntry } from '../../../src/audit-log/entry.js';
+import { formatParty } from '../../../src/audit-log/party.js';
 import { createLog } from '../../../src/base/log.js';
 import { version } from '../../../src/base/version.js';
 import { createAudit } from '../../../src/link/audit/audit.js';
@@ -11,8 +13,9 @@ import { LinkEvents } from '../../../src/link/audit/link-events.js';
 import { createPowerCutStore } from '../../../src/store/power-cut.js';
 import type { Store } from '../../../src/store/store.js';
 import { createManualClock } from '../../harness/manual-clock.js';
-import { restCalls } from '../../harness/rest-calls.js';
-import { makeFolder, startTestLink } from '../../harness/test-link.js';
+import { userParty } from '../../harness/parties.js';
+import { restCalls, type RestAnswer } from '../../harness/rest-calls.js';
+import { makeFolder, newKey, startTestLink } from '../../harness/test-link.js';
 
 const log = createLog({ level: 'silent', name: 'link' });
 
@@ -62,6 +65,93 @@ void t.test('start, stop, reload and a crash of the link stand in the log of the
     ['link.stopped', 'link.started', 'link.started'],
     'a start without a stop before',
   );
+});
+
+void t.test('the comings and goings of a node are told, by whom and how they ended', async t => {
+  const folder = await makeFolder(t);
+  const power = createPowerCutStore();
+  const first = await startTestLink(t, { folder, store: lasting(power.store) });
+  const key = newKey();
+  const { id } = await first.register(key, { name: 'press' });
+  const { session, connection } = await first.online(key);
+  await session.close();
+  await connection.close();
+  await first.until(`${id}`, 'offline');
+  await first.online(key);
+  // The power goes while it is online.
+  await startTestLink(t, { folder, store: lasting(power.cut()) });
+  const node = { kind: 'node', id: `node:${id}`, name: 'press' };
+  const events = (await told(power.store)).filter(({ subject }) => subject === `${id}`);
+  t.match(events, [
+    { type: 'node.registered', by: { kind: 'user', name: 'operator' }, detail: { name: 'press' } },
+    { type: 'node.enrolled', by: node, detail: { generation: '1', address: '127.0.0.1' } },
+    { type: 'node.connected', by: node, detail: { address: '127.0.0.1' } },
+    { type: 'node.closed', by: { kind: 'link' }, detail: { reason: 'closed by node' } },
+    { type: 'node.enrolled', by: node },
+    { type: 'node.connected', by: node },
+    { type: 'node.link-restarted', by: { kind: 'link' } },
+  ]);
+});
+
+void t.test('what is done with passwords, factors and tokens is told, by whom', async t => {
+  const clock = createManualClock();
+  const site = await startTestLink(t, { clock });
+  const ask = restCalls(t, site.link.addresses.control.port, site.ca);
+  const { users, passwords } = site.link.access;
+  const [old, password] = ['correct horse battery', 'another battery of horses'] as const;
+  const ann = { name: 'ann', roles: ['admin'], passwordHash: await passwords.hash(old) };
+  await users.create('default', ann, { type: 'user.created', by: userParty('test') });
+  const logIn = async (word: string, more: Record<string, string> = {}): Promise<string> => {
+    const form = { grant_type: 'password', client_id: 'rollcall-cli', username: 'ann', password: word };
+    return (await ask('POST /auth/token', { form: { ...form, ...more } })).fields['access_token'] ?? '';
+  };
+  const done = async (line: string, token: string, json?: object): Promise<RestAnswer['fields']> => {
+    const { status, fields, text } = await ask(line, { token, ...(json && { json }) });
+    t.equal(status, 200, `${line}: ${text}`);
+    return fields;
+  };
+  await done('POST /auth/password', await logIn(old), { old, new: password });
+  const token = await logIn(password);
+  const { secret = '' } = await done('POST /auth/second-factor', token);
+  const factor = new TOTP({ secret: Secret.fromBase32(secret) });
+  const code = () => factor.generate({ timestamp: clock.now() });
+  await done('POST /auth/second-factor/confirm', token, { secret, code: code(), password });
+  clock.advance(60_000);
+  const second = await logIn(password, { otp_code: code() });
+  await done('POST /auth/second-factor/remove', second, { password });
+  const wanted = { name: 'nightly', roles: ['viewer'], lifetimeMs: 60_000 };
+  await done('POST /v1/tokens', second, wanted);
+  const nightly = (await site.link.access.apiTokens.list('default')).find(({ name }) => name === 'nightly');
+  await done(`DELETE /v1/tokens/${nightly?.id}`, second);
+  const { id: client_id = '' } = await done('POST /v1/services', second, { name: 'ingest' });
+  const { secret: client_secret = '' } = await done(`POST /v1/services/${client_id}/secret`, second);
+  const form = { grant_type: 'client_credentials', client_id, client_secret };
+  t.equal((await ask('POST /auth/token', { form })).status, 200);
+  await site.register(newKey(), { name: 'press' });
+  await done('POST /v1/nodes/press/config', second);
+  await done('POST /v1/tokens/end', second, { before: clock.now() });
+
+  const events = (await told(site.store)).filter(({ by }) => /:(ann|ingest)$/.test(formatParty(by)));
+  t.strictSame(
+    events.map(({ type, by }) => `${type} by ${formatParty(by)}`),
+    [
+      'login by user:ann',
+      'user.password-changed by user:ann',
+      'login by user:ann',
+      'user.second-factor-on by user:ann',
+      'login.factor-used by user:ann',
+      'login by user:ann',
+      'user.second-factor-off by user:ann',
+      'token.issued by user:ann',
+      'token.revoked by user:ann',
+      'service.created by user:ann',
+      'service.secret-made by user:ann',
+      'token.granted by service:ingest',
+      'node.tokens-issued by user:ann',
+      'tokens.ended by user:ann',
+    ],
+  );
+  t.ok(events.every(({ address, requestId }) => address === '127.0.0.1' && requestId !== undefined));
 });
 
 void t.test(

@@ -125,7 +125,7 @@ export function createGrpcDoor(options: GrpcDoorOptions): GrpcDoor {
       sendStatus(status, next) {
         answered = true;
         if (status.code === Status.PERMISSION_DENIED)
-          options.onNotAllowed?.(asked && principals.get(asked), status.details ?? '');
+          options.onNotAllowed?.(asked && principals.get(asked), status.details);
         next(status);
       },
     });
