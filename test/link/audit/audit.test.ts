@@ -1,4 +1,6 @@
 import { createHash } from 'node:crypto';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import fc from 'fast-check';
 import t from 'tap';
 import { firstPrevious, hashEntry, type AuditEntry } from '../../../src/audit-log/entry.js';
@@ -66,6 +68,26 @@ void t.test('events are chained, each tenant for itself', async test => {
   ]);
   test.match(await listEvents(store, 'a', { limit: 1, after: 1 }), [{ seq: 2 }]);
   test.same(await listEvents(store, 'a', { limit: 5, after: 3 }), []);
+});
+
+void t.test('every type of event is named by a test and documented, and nothing else is', test => {
+  const folder = join(import.meta.dirname, '../..');
+  const documented = readFileSync(join(folder, '../docs/audit-log.md'), 'utf8').matchAll(
+    /^\| `([a-z.-]+)` +\|/gm,
+  );
+  const types = [...documented]
+    .map(([, type = '']) => type)
+    .filter(type => type.includes('.') || type === 'login');
+  test.strictSame(types, [...auditEventTypes]);
+  const tests = readdirSync(folder, { recursive: true, encoding: 'utf8' })
+    .filter(path => path.endsWith('.test.ts'))
+    .map(path => readFileSync(join(folder, path), 'utf8'));
+  for (const type of auditEventTypes)
+    test.ok(
+      tests.some(text => new RegExp(`(?<![\\w.-])${type}(?![\\w.-])`).test(text)),
+      `${type} is named by a test`,
+    );
+  test.end();
 });
 
 void t.test('the hash is over the documented text', test => {
