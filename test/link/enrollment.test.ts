@@ -4,6 +4,7 @@ import type { AuditEntry } from '../../src/audit-log/entry.js';
 import { formatParty } from '../../src/audit-log/party.js';
 import { isRollcallError, toRollcallError, type ErrorCode } from '../../src/base/errors.js';
 import { readCertificateFields } from '../../src/identity/certificate-fields.js';
+import { RateLimit } from '../../src/base/rate-limit.js';
 import { listEventPage } from '../../src/link/audit/events.js';
 import { limits } from '../../src/protocol/limits.js';
 import { createManualClock } from '../harness/manual-clock.js';
@@ -17,6 +18,21 @@ async function codeOf(promise: Promise<unknown>): Promise<ErrorCode | 'nothing'>
     (error: unknown) => (isRollcallError(error) ? error.code : 'INTERNAL'),
   );
 }
+
+void t.test('a rate gives a party its share back as time passes, and no more than that', t => {
+  let now = 0;
+  const rate = new RateLimit({ elapsed: () => now, burst: 3, refillMs: 100 });
+  const take = (party = 'one') => rate.take(party, 'too often')?.retryAfterMs ?? 0;
+  t.same([take(), take(), take(), take()], [0, 0, 0, 100]);
+  t.equal(take('other'), 0, 'of another party');
+  now = 150;
+  t.same([take(), take()], [0, 50]);
+  now = 1e9;
+  t.same([take(), take(), take(), take()], [0, 0, 0, 100], 'after a long time, too');
+  for (let n = 0; n < 100_000; n += 1) take(`party ${n}`);
+  t.equal(take(), 100, 'many others make nobody’s count forgotten');
+  t.end();
+});
 
 void t.test('a node that enrolls again and again has to wait, and nobody else', async t => {
   const clock = createManualClock();

@@ -119,7 +119,7 @@ export class Retention {
     const [first, last] = [batch[0], batch.at(-1)];
     const next = first && last && (await store.list({ prefix, after: last.key, limit: 1 }))[0];
     const follower = next && decodeEntry(next.value);
-    if (!first || !last || !next) return;
+    if (!first || !last || !next) throw new Error('the newest entry of a log is not trimmed');
     const [from, to] = [numberOf(prefix, first), numberOf(prefix, last)];
     const hash = follower?.previous ?? decodeEntry(last.value)?.hash ?? '';
     const prepared = await checkpoints.prepare(tenant, to, hash).catch((error: unknown) => {

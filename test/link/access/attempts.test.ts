@@ -24,6 +24,7 @@ function start() {
   const clock = createManualClock(1_700_000_000_000);
   const counted: string[] = [];
   const raised: AlertEvent[] = [];
+  const logged: object[] = [];
   const attempt = createAttempt({
     guesses: createGuesses({ clock }),
     refusals: {
@@ -33,24 +34,29 @@ function start() {
       close: () => Promise.resolve(),
     },
     alerts: createAlerts({
-      log: { warn: () => undefined },
+      log: { warn: fields => void logged.push(fields) },
       clock,
       count: event => void raised.push(event),
     }),
   });
-  return { clock, counted, raised, attempt };
+  return { clock, counted, raised, logged, attempt };
 }
 
 const fail = (code: 'LOGIN_REFUSED' | 'OTP_REQUIRED') => () => Promise.reject(new RollcallError(code, 'no'));
 const refused = { code: 'LOGIN_REFUSED' };
 
 void t.test('a refusal is counted and slows down the next try, which is worth an alert', async t => {
-  const { clock, counted, raised, attempt } = start();
+  const { clock, counted, raised, logged, attempt } = start();
   const place = { address, account: accountOf('default', 'Ann') };
   for (let n = 0; n < 5; n++) await t.rejects(attempt(place, fail('LOGIN_REFUSED')), refused);
   t.same(raised, [], 'slips are no alert');
   await t.rejects(attempt(place, fail('LOGIN_REFUSED')), refused);
   t.same(raised, ['security.login-failures']);
+  t.same(
+    logged,
+    [{ account: 'unknown account', address, event: raised[0] }],
+    'not what a stranger called it',
+  );
   t.same(counted, Array(6).fill('192.0.2.1 LOGIN_REFUSED unknown account'));
   const prove = () => Promise.resolve('in');
   await t.rejects(attempt(place, prove), { code: 'RATE_LIMITED' });
@@ -76,7 +82,7 @@ void t.test('every wrong setup code is an alert', async t => {
 });
 
 void t.test('a wrong old password is a wrong guess, though its user is logged in', async t => {
-  const { clock, counted, raised, attempt } = start();
+  const { clock, counted, raised, logged, attempt } = start();
   const store = createMemoryStore();
   const audit = createAudit({ clock });
   const roles = createRoles({ store, audit });
@@ -99,6 +105,7 @@ void t.test('a wrong old password is a wrong guess, though its user is logged in
     await t.rejects(account.changePassword(principal, wrong, 'another few words'), refused);
   t.same(counted, Array(6).fill('192.0.2.1 LOGIN_REFUSED Ann'));
   t.same(raised, ['security.login-failures']);
+  t.match(logged, [{ tenant: 'default', account: user.id, name: 'Ann', address }]);
   await t.rejects(account.removeSecondFactor(principal, right), { code: 'RATE_LIMITED' });
   clock.advance(1000);
   await account.changePassword(principal, right, 'another few words');

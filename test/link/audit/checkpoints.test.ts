@@ -409,6 +409,16 @@ void t.test('the oldest events leave after their time, and what is left verifies
   await checkpoints.close();
 });
 
+void t.test('the newest entry of a log stays, however old it is', async t => {
+  const bench = await openBench(createMemoryStore(), t.testdir());
+  await bench.tell('a', 1);
+  bench.skip(5_000);
+  await bench.retention.run();
+  t.match(await bench.check('a'), { ok: true, trimmedTo: 0, entries: 1, last: 1 });
+  t.same(bench.said, []);
+  await bench.checkpoints.close();
+});
+
 void t.test('a log that is cut short at its beginning is not taken for one that was trimmed', async t => {
   const bench = await openBench(createMemoryStore(), t.testdir(), 10);
   await bench.tell('a', 30);
