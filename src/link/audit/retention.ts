@@ -15,7 +15,7 @@ import { createTurns } from '../../base/turns.js';
 import { listTenants } from '../../store/keys.js';
 import type { Entry, Store } from '../../store/store.js';
 import type { Audit } from './audit.js';
-import type { Checkpoints } from './checkpoints.js';
+import type { Checkpoints, Prepared } from './checkpoints.js';
 import { decodeEntry, logOf, numberOf, readStart } from './stored-log.js';
 
 const roundEveryMs = 3_600_000;
@@ -114,20 +114,14 @@ export class Retention {
   }
 
   async #remove(tenant: string, batch: readonly Entry[]): Promise<void> {
-    const { store, audit, checkpoints, onFault } = this.#options;
+    const { store, audit, onFault } = this.#options;
     const prefix = logOf(tenant);
     const [first, last] = [batch[0], batch.at(-1)];
     const next = first && last && (await store.list({ prefix, after: last.key, limit: 1 }))[0];
-    const follower = next && decodeEntry(next.value);
-    if (!first || !last || !next) throw new Error('the newest entry of a log is not trimmed');
+    if (!first || !last || !next) throw new Error('there is no entry that the log could be trimmed up to');
     const [from, to] = [numberOf(prefix, first), numberOf(prefix, last)];
-    const hash = follower?.previous ?? decodeEntry(last.value)?.hash ?? '';
-    const prepared = await checkpoints.prepare(tenant, to, hash).catch((error: unknown) => {
-      if (!isRollcallError(error, 'INTERNAL')) throw error;
-      onFault(tenant, error.message);
-      return undefined;
-    });
-    // A checkpoint that was given before and is not of this entry stays: another entry is the last of the batch.
+    const prepared = await this.#prepare(tenant, to, last, next);
+    // Nothing can stand for this entry: another one is the last of the batch.
     if (!prepared) return this.#remove(tenant, batch.slice(0, -1));
     const { changes, expectations } = prepared;
     const fault = findFault(from, batch);
@@ -142,6 +136,17 @@ export class Retention {
       [...changes, ...gone, event],
       [...expectations, { key: first.key, value: first.value }, { key: next.key, value: next.value }],
     );
+  }
+
+  /** A checkpoint of the last entry that leaves; undefined for a damaged one, or when one was given that is not of it. */
+  async #prepare(tenant: string, seq: number, last: Entry, next: Entry): Promise<Prepared | undefined> {
+    const hash = decodeEntry(next.value)?.previous ?? decodeEntry(last.value)?.hash;
+    if (hash === undefined) return undefined;
+    return this.#options.checkpoints.prepare(tenant, seq, hash).catch((error: unknown) => {
+      if (!isRollcallError(error, 'INTERNAL')) throw error;
+      this.#options.onFault(tenant, error.message);
+      return undefined;
+    });
   }
 }
 
