@@ -7,9 +7,9 @@
  * proxy. And every delay has an end.
  */
 import { createHash } from 'node:crypto';
-import { isIP, SocketAddress } from 'node:net';
 import type { Clock } from '../../base/clock.js';
 import { RollcallError } from '../../base/errors.js';
+import { networkOf } from '../../base/network.js';
 import { createBoundedMap } from './bounded-map.js';
 
 export interface Guesses {
@@ -176,24 +176,6 @@ function placeOf(address: string, account: string | undefined): Place {
   const name =
     account === undefined ? '' : createHash('sha256').update(account.toLowerCase()).digest('base64url');
   return { address: network, account: name, pair: `${name} ${network}` };
-}
-
-/** An IPv4 address, or the /64 of an IPv6 address, which is what one customer gets at least; one for all that is neither. */
-export function networkOf(address: string): string {
-  const [plain = ''] = address.split('%');
-  if (isIP(plain) !== 6) return isIP(plain) === 4 ? plain : 'elsewhere';
-  const short = new SocketAddress({ address: plain, family: 'ipv6' }).address;
-  const mapped = /^::ffff:([0-9.]+)$/.exec(short)?.[1];
-  return mapped ?? `${groupsOf(short).slice(0, 4).join(':')}::/64`;
-}
-
-/** The groups of a shortened IPv6 address, as far as they are written in hexadecimal. */
-function groupsOf(short: string): string[] {
-  const [before = [], after = []] = short
-    .split('::')
-    .map(part => part.split(':').filter(each => each !== ''));
-  const written = before.length + after.length + (short.includes('.') ? 1 : 0);
-  return [...before, ...Array<string>(8 - written).fill('0'), ...after];
 }
 
 function tooMany(waitMs: number): RollcallError {
