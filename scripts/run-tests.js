@@ -174,7 +174,9 @@ function createReport(file) {
 }
 
 /** Where, what was wanted and found, the line itself; what tap says besides is about tap. */
-function describe({ at, diff, source, stack, found, wanted, ...rest } = {}) {
+function describe(diagnostics) {
+  // tap gives null where it has nothing to say.
+  const { at, diff, source, stack, found, wanted, ...rest } = diagnostics ?? {};
   const about = ['code', 'type', 'message', 'expired', 'tapCaught', 'error', 'errorOrigin', 'comment'];
   const facts = about.filter(key => rest[key] !== undefined).map(key => `${key}: ${asText(rest[key])}`);
   const values = diff

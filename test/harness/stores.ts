@@ -32,7 +32,7 @@ export interface PausingStore {
 export interface PausedCommit {
   /** Resolves when a commit is held. */
   readonly held: Promise<void>;
-  /** Lets it be judged by what the store holds now. */
+  /** Lets it be judged by what the store holds now; when none is held, none will be. */
   resume(): void;
 }
 
@@ -43,17 +43,24 @@ export function pausingStore(store: Store): PausingStore {
     onCommit: undefined,
     reads: new Set(),
     pause() {
-      let resume = (): void => undefined;
-      const resumed = new Promise<void>(resolve => (resume = resolve));
-      const held = new Promise<void>(resolve => {
-        next = {
-          hold() {
-            resolve();
-            return resumed;
-          },
-        };
-      });
-      return { held, resume };
+      let letGo = (): void => undefined;
+      const resumed = new Promise<void>(resolve => (letGo = resolve));
+      let arrive = (): void => undefined;
+      const held = new Promise<void>(resolve => (arrive = resolve));
+      const mine = {
+        hold() {
+          arrive();
+          return resumed;
+        },
+      };
+      next = mine;
+      return {
+        held,
+        resume() {
+          if (next === mine) next = undefined;
+          letGo();
+        },
+      };
     },
     store: {
       get(key) {

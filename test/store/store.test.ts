@@ -9,6 +9,7 @@ import { listTenants, tenantOf, tenantPrefix } from '../../src/store/keys.js';
 import { createPowerCutStore } from '../../src/store/power-cut.js';
 import { prepareStore } from '../../src/store/schema.js';
 import type { Change, Store } from '../../src/store/store.js';
+import { pausingStore } from '../harness/stores.js';
 import { testStore } from './conformance.js';
 
 const root = mkdtempSync(join(tmpdir(), 'rollcall-store-'));
@@ -36,6 +37,8 @@ testStore(t, 'power cut', () => {
   const power = createPowerCutStore();
   return Promise.resolve({ store: power.store, reopen: () => Promise.resolve(power.cut()) });
 });
+
+testStore(t, 'pausing', () => Promise.resolve({ store: pausingStore(createMemoryStore()).store }));
 
 void t.test('what was acknowledged outlives a power cut, at whatever moment', async test => {
   const power = createPowerCutStore();
