@@ -7,7 +7,7 @@ import type { Access } from './access/access.js';
 import type { ApiToken, NewApiToken } from './access/api-tokens.js';
 import { parseNewName } from './access/names.js';
 import { permissionNames, permissions } from './access/permissions.js';
-import { actorOf, may, notAllowed, type Principal } from './access/principal.js';
+import { actorOf, hashAskerOf, may, notAllowed, type Principal } from './access/principal.js';
 import type { Role } from './access/roles.js';
 import type { Service, ServiceSettings } from './access/services.js';
 import type { RotateOptions } from './access/token-keys.js';
@@ -69,7 +69,7 @@ export function createAdministration(access: Access) {
       { name, roles: names, password }: { name: string; roles: readonly string[]; password: string },
     ): Promise<UserView> {
       await requireHolding(principal, names);
-      const passwordHash = await passwords.hash(password);
+      const passwordHash = await passwords.hash(password, hashAskerOf(principal));
       const reason: Reason = { type: 'user.created', by: actorOf(principal) };
       return viewUser(await users.create(principal.tenant, { name, roles: names, passwordHash }, reason));
     },
@@ -84,7 +84,9 @@ export function createAdministration(access: Access) {
         ...(names && { roles: names }),
         ...(enabled !== undefined && { enabled }),
         endSessions: endSessions === true || enabled === false || password !== undefined,
-        ...(password !== undefined && { passwordHash: await passwords.hash(password) }),
+        ...(password !== undefined && {
+          passwordHash: await passwords.hash(password, hashAskerOf(principal)),
+        }),
         ...(removeSecondFactor && { secondFactor: null }),
       };
       const changed = Object.entries(given).filter(([, value]) => value !== undefined);
@@ -170,7 +172,7 @@ export function createAdministration(access: Access) {
     ) {
       // Before the tenant is there, which could not be made a second time.
       parseNewName(admin, 'user name');
-      const passwordHash = await passwords.hash(password);
+      const passwordHash = await passwords.hash(password, hashAskerOf(principal));
       const tenant = await tenants.create(name, actorOf(principal));
       const reason: Reason = { type: 'user.created', by: actorOf(principal) };
       await users.create(name, { name: admin, roles: ['admin'], passwordHash }, reason);

@@ -23,7 +23,8 @@ import { createFamilies } from './families.js';
 import { createGrants, type GrantTokens } from './grants.js';
 import { createGuesses } from './guesses.js';
 import { createFindParty } from './holders.js';
-import { createPasswords, type Passwords } from './passwords.js';
+import { openKnownPlaces } from './known-places.js';
+import { createPasswords, type PasswordCost, type Passwords } from './passwords.js';
 import { actorFrom, type Origin } from './principal.js';
 import { createRoles, type Roles } from './roles.js';
 import { createServices, type Services } from './services.js';
@@ -88,6 +89,8 @@ export interface AccessOptions {
   readonly alerts: Alerts;
   /** The name of a node that is registered and not revoked; its id when it has none. */
   readonly findNodeName: (tenant: string, id: string) => Promise<string | undefined>;
+  /** What a new hash of a password costs; defaults to currentCost. A test logs in often. */
+  readonly passwordCost?: PasswordCost;
 }
 
 export async function openAccess(options: AccessOptions): Promise<Access> {
@@ -127,9 +130,13 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
   const tokens = createAccessTokens({ keys, issuer, clock, random });
   const sessionTokens = createSessionTokens({ store, audit, families, tokens, audience });
   const apiTokens = createApiTokens({ store, audit, clock, tokens, roles, audience });
-  const passwords = createPasswords(random);
+  const passwords = createPasswords(random, options.passwordCost);
   const setup = await openSetup({ folder, random, users, passwords });
-  const attempt = createAttempt({ guesses: createGuesses({ clock }), refusals, alerts });
+  const known = await lifecycle.open(
+    () => openKnownPlaces({ store, clock, log }),
+    opened => opened.close(),
+  );
+  const attempt = createAttempt({ guesses: createGuesses({ clock, known }), refusals, alerts });
   const signIn = createSignIn({ users, passwords, attempt, clock });
   const assertionAudiences = (): string[] => [issuer(), `${issuer()}/auth/token`];
   const recognition = { services, denied, attempt, clock, assertionAudiences };

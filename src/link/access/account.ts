@@ -4,7 +4,7 @@ import { RollcallError } from '../../base/errors.js';
 import type { Random } from '../../base/random.js';
 import { accountOf, type Attempt } from './attempts.js';
 import type { Passwords } from './passwords.js';
-import { actorOf, type Principal } from './principal.js';
+import { actorOf, hashAskerOf, type Principal } from './principal.js';
 import { ofAccount } from './refused-account.js';
 import { checkCode, newRecoveryCodes, newSecret, otpauthUri } from './second-factor.js';
 import type { Reason, SecondFactor, User, Users } from './users.js';
@@ -37,7 +37,7 @@ export function createAccount({ users, passwords, attempt, clock, random }: Acco
     const { tenant, id, name, origin } = principal;
     return attempt({ address: origin.address, account: accountOf(tenant, name) }, async () => {
       const user = await users.get(tenant, id);
-      if (await passwords.matches(password, user.passwordHash)) return user;
+      if (await passwords.matches(password, user.passwordHash, hashAskerOf(principal))) return user;
       throw ofAccount(new RollcallError('LOGIN_REFUSED', 'the password is wrong'), principal);
     });
   }
@@ -45,7 +45,7 @@ export function createAccount({ users, passwords, attempt, clock, random }: Acco
   return {
     async changePassword(principal, old, fresh) {
       const user = await requirePassword(principal, old);
-      const passwordHash = await passwords.hash(fresh);
+      const passwordHash = await passwords.hash(fresh, hashAskerOf(principal));
       const reason: Reason = { type: 'user.password-changed', by: actorOf(principal) };
       await users.change(user.tenant, user.id, { passwordHash, endSessions: true }, reason);
     },

@@ -6,7 +6,7 @@ import type { AuditDetail } from '../../audit-log/entry.js';
 import { isRollcallError, type RollcallError } from '../../base/errors.js';
 import type { Known, RefusalCounter } from '../audit/refusals.js';
 import type { Alerts } from './alerts.js';
-import type { Guesses } from './guesses.js';
+import type { Guess, Guesses } from './guesses.js';
 import { accountIn } from './refused-account.js';
 
 interface Place {
@@ -21,7 +21,7 @@ export function accountOf(tenant: string, name: string): string {
 }
 
 /** Throws RATE_LIMITED, or what `prove` throws; of that only LOGIN_REFUSED is a wrong guess. */
-export type Attempt = <T>(place: Place, prove: () => Promise<T>) => Promise<T>;
+export type Attempt = <T>(place: Place, prove: (guess: Guess) => Promise<T>) => Promise<T>;
 
 export interface AttemptOptions {
   readonly guesses: Guesses;
@@ -30,29 +30,28 @@ export interface AttemptOptions {
 }
 
 export function createAttempt({ guesses, refusals, alerts }: AttemptOptions): Attempt {
-  function tellOfFailure({ address, account }: Place, error: RollcallError): void {
+  function tellOfFailure({ address, account }: Place, guess: Guess, error: RollcallError): void {
     const found = accountIn(error);
     refusals.countLogin(address, error.code, account === undefined ? 'setup code' : found);
-    const isSlowed = guesses.failed(address, account);
+    const isSlowed = guess.failed();
     // The code is used once in the life of a link: every wrong one is worth a look.
     if (account === undefined) alerts.raise('security.setup-code-refused', { address });
     else if (isSlowed) alerts.raise('security.login-failures', { ...accountDetail(found), address });
   }
 
   return async (place, prove) => {
-    try {
-      guesses.admit(place.address, place.account);
-    } catch (error) {
+    const guess = await guesses.begin(place.address, place.account).catch((error: unknown) => {
       // Whose account it is was not looked up: a try that has to wait costs next to nothing.
       refusals.count(place.address, 'RATE_LIMITED');
       throw error;
-    }
+    });
     try {
-      const proved = await prove();
-      guesses.succeeded(place.address, place.account);
+      const proved = await prove(guess);
+      guess.succeeded();
       return proved;
     } catch (error) {
-      if (isRollcallError(error, 'LOGIN_REFUSED')) tellOfFailure(place, error);
+      if (isRollcallError(error, 'LOGIN_REFUSED')) tellOfFailure(place, guess, error);
+      else guess.withdrawn();
       throw error;
     }
   };

@@ -5,6 +5,8 @@ export interface BoundedMap<T> {
   /** Also makes the entry the newest. */
   set(key: string, value: T): void;
   delete(key: string): void;
+  /** The oldest first. */
+  entries(): Iterable<readonly [string, T]>;
   readonly size: number;
 }
 
@@ -22,6 +24,7 @@ export function createBoundedMap<T>(most: number): BoundedMap<T> {
       entries.set(key, value);
     },
     delete: key => void entries.delete(key),
+    entries: () => entries.entries(),
     get size() {
       return entries.size;
     },

@@ -1,8 +1,12 @@
 /**
- * Slows down guessing: who failed often waits, longer each time, counted per address and per account. In memory and
- * bounded. Whether a password was right is for others, who ask to be admitted first and tell how it ended.
+ * Slows down guessing: who failed often waits, longer each time, counted per network and per account. In memory and
+ * bounded. Whether a password was right is for others, who ask to be let in first and tell how it ended.
  *
- * Nobody can shut anybody else out: an account that came in from an address lately is judged there by what this very
+ * A guess counts as wrong from its beginning, and only a right one takes that back: many at once, or guesses whose
+ * sender does not wait for the answer, are no cheaper than one after the other. While as many are under way as may fail
+ * for nothing, the next ones wait for one of them to end, so that honest programs may ask in parallel.
+ *
+ * Nobody can shut anybody else out: an account that came in from a network lately is judged there by what this very
  * pair got wrong, not by what strangers tried on the account from elsewhere or on other accounts from behind the same
  * proxy. And every delay has an end.
  */
@@ -11,163 +15,224 @@ import type { Clock } from '../../base/clock.js';
 import { RollcallError } from '../../base/errors.js';
 import { networkOf } from '../../base/network.js';
 import { createBoundedMap } from './bounded-map.js';
+import type { KnownPlaces } from './known-places.js';
 
 export interface Guesses {
   /**
-   * Throws RATE_LIMITED, with `retryAfterMs`, when an attempt has to wait. Without an account only the address counts.
-   * Names that nobody has are counted as any other.
+   * Resolves when an attempt may begin. RATE_LIMITED, with `retryAfterMs`, when it has to come back later. Without an
+   * account only the network counts. Names that nobody has are counted as any other.
    */
-  admit(address: string, account: string | undefined): void;
+  begin(address: string, account: string | undefined): Promise<Guess>;
+}
+
+/** An attempt that is under way. It must be told how it ended, once. */
+export interface Guess {
+  /** The network it comes from, and the account where that came in from there before. */
+  readonly party: string;
+  readonly isKnown: boolean;
+  /** What this party got wrong lately, or has not ended yet. */
+  readonly failures: number;
   /** True when the next attempt has to wait: these failures are worth an alert. */
-  failed(address: string, account: string | undefined): boolean;
-  succeeded(address: string, account: string | undefined): void;
+  failed(): boolean;
+  succeeded(): void;
+  /** It was neither right nor wrong. */
+  withdrawn(): void;
 }
 
 export interface Slowing {
   /** Failures that cost no waiting. */
   readonly free: number;
-  readonly mostMs: number;
+  readonly maxMs: number;
   /** Forgotten after so long without a failure. */
   readonly quietMs: number;
 }
 
-export const addressSlowing: Slowing = { free: 10, mostMs: 15 * 60_000, quietMs: 60 * 60_000 };
-export const accountSlowing: Slowing = { free: 5, mostMs: 60_000, quietMs: 15 * 60_000 };
+export const addressSlowing: Slowing = { free: 10, maxMs: 15 * 60_000, quietMs: 60 * 60_000 };
+export const accountSlowing: Slowing = { free: 5, maxMs: 60_000, quietMs: 15 * 60_000 };
 
 const firstDelayMs = 1_000;
 /** Of each kind of count; those that make somebody wait, and those that do not. */
-const countsKept = 10_000;
-/** Accounts whose addresses are remembered, and how many of each. */
-const accountsKnown = 10_000;
-const addressesKnown = 16;
-const knownForMs = 30 * 86_400_000;
-/** Once there is a delay, one attempt at a time, or many at once would be many guesses for one delay. */
-const attemptMs = 5_000;
+const maxCounts = 10_000;
+/** Attempts of one network that wait for others to end. */
+const maxWaiting = 64;
 
 /** How long to wait after so many failures, ms: nothing, then a second, doubling. */
-export function delayAfter(failures: number, { free, mostMs }: Omit<Slowing, 'quietMs'>): number {
-  return failures <= free ? 0 : Math.min(mostMs, firstDelayMs * 2 ** (failures - free - 1));
+export function delayAfter(failures: number, { free, maxMs }: Omit<Slowing, 'quietMs'>): number {
+  return failures <= free ? 0 : Math.min(maxMs, firstDelayMs * 2 ** (failures - free - 1));
 }
 
 interface Count {
   readonly failures: number;
   readonly failedAt: number;
-  /** When an attempt was admitted that has not ended. */
-  readonly triedAt?: number | undefined;
+  /** Attempts that have begun and not ended. */
+  readonly underWay: number;
+  readonly begunAt: number;
 }
 
-interface Counts {
-  /** Until the next attempt is admitted, ms. */
-  waitMs(key: string, now: number): number;
-  try(key: string, now: number): void;
-  /** Gives how long to wait from now on. */
-  fail(key: string, now: number): number;
-  /** The attempt has ended well, which takes back none of the failures. */
-  pass(key: string): void;
-  forget(key: string): void;
+const nothing: Count = { failures: 0, failedAt: -Infinity, underWay: 0, begunAt: -Infinity };
+
+/** The counts of one kind, by network, account or both. */
+class Counts {
+  readonly #slowing: Slowing;
+  // Apart, so that a flood of networks with one failure each does not push out those that have to wait.
+  readonly #harmless = createBoundedMap<Count>(maxCounts);
+  readonly #delayed = createBoundedMap<Count>(maxCounts);
+
+  constructor(slowing: Slowing) {
+    this.#slowing = slowing;
+  }
+
+  find(key: string, now: number): Count {
+    const count = this.#delayed.get(key) ?? this.#harmless.get(key) ?? nothing;
+    return now - count.failedAt < this.#slowing.quietMs ? count : { ...count, failures: 0 };
+  }
+
+  /** Until the next attempt may begin, ms. */
+  waitMs(key: string, now: number): number {
+    const { failures, failedAt, underWay, begunAt } = this.find(key, now);
+    if (failures <= this.#slowing.free) return 0;
+    const since = underWay > 0 ? Math.max(failedAt, begunAt) : failedAt;
+    return Math.max(0, since + delayAfter(failures + underWay, this.#slowing) - now);
+  }
+
+  /** Another attempt would cost a delay if all that are under way failed. */
+  isCrowded(key: string, now: number): boolean {
+    const { failures, underWay } = this.find(key, now);
+    const { free } = this.#slowing;
+    return failures <= free && failures + underWay > free;
+  }
+
+  begin(key: string, now: number): void {
+    const count = this.find(key, now);
+    this.#set(key, { ...count, underWay: count.underWay + 1, begunAt: now });
+  }
+
+  /** `passed` takes back none of the failures, `cleared` all of them. Gives how long to wait from now on. */
+  end(key: string, now: number, outcome: 'failed' | 'passed' | 'cleared'): number {
+    const count = this.find(key, now);
+    const ended = { ...count, underWay: Math.max(0, count.underWay - 1) };
+    if (outcome === 'cleared') this.#set(key, { ...ended, failures: 0, failedAt: -Infinity });
+    else if (outcome === 'passed') this.#set(key, ended);
+    else this.#set(key, { ...ended, failures: count.failures + 1, failedAt: now });
+    return delayAfter(this.find(key, now).failures, this.#slowing);
+  }
+
+  #set(key: string, count: Count): void {
+    const isDelayed = count.failures > this.#slowing.free;
+    const [mine, other] = isDelayed ? [this.#delayed, this.#harmless] : [this.#harmless, this.#delayed];
+    other.delete(key);
+    if (count.failures + count.underWay > 0) mine.set(key, count);
+    else mine.delete(key);
+  }
 }
 
-function createCounts(slowing: Slowing): Counts {
-  // Apart, so that a flood of addresses with one failure each does not push out those that have to wait.
-  const harmless = createBoundedMap<Count>(countsKept);
-  const delayed = createBoundedMap<Count>(countsKept);
-
-  function find(key: string, now: number): Count | undefined {
-    const count = delayed.get(key) ?? harmless.get(key);
-    return count && now - count.failedAt < slowing.quietMs ? count : undefined;
-  }
-
-  return {
-    waitMs(key, now) {
-      const count = find(key, now);
-      if (!count || count.failures <= slowing.free) return 0;
-      const delayMs = count.failedAt + delayAfter(count.failures, slowing) - now;
-      return Math.max(0, delayMs, (count.triedAt ?? -Infinity) + attemptMs - now);
-    },
-    try(key, now) {
-      const count = delayed.get(key);
-      if (count) delayed.set(key, { ...count, triedAt: now });
-    },
-    fail(key, now) {
-      const failures = (find(key, now)?.failures ?? 0) + 1;
-      const [mine, other] = failures > slowing.free ? [delayed, harmless] : [harmless, delayed];
-      other.delete(key);
-      mine.set(key, { failures, failedAt: now });
-      return delayAfter(failures, slowing);
-    },
-    pass(key) {
-      const count = delayed.get(key);
-      if (count) delayed.set(key, { ...count, triedAt: undefined });
-    },
-    forget(key) {
-      harmless.delete(key);
-      delayed.delete(key);
-    },
-  };
-}
-
-export function createGuesses({ clock }: { readonly clock: Pick<Clock, 'elapsed'> }): Guesses {
-  const byAddress = createCounts(addressSlowing);
-  const byAccount = createCounts(accountSlowing);
-  const byPair = createCounts(accountSlowing);
-  /** When each account last came in, by where from. */
-  const known = createBoundedMap<ReturnType<typeof createBoundedMap<number>>>(accountsKnown);
-
-  function isKnown(place: Place): boolean {
-    const at = known.get(place.account)?.get(place.address);
-    return at !== undefined && clock.elapsed() - at < knownForMs;
-  }
-
-  function remember({ account, address }: Place): void {
-    const addresses = known.get(account) ?? createBoundedMap<number>(addressesKnown);
-    addresses.set(address, clock.elapsed());
-    known.set(account, addresses);
-  }
-
-  /** The counts that hold for an attempt. */
-  function countsFor(place: Place): [Counts, string][] {
-    if (place.account === '') return [[byAddress, place.address]];
-    if (isKnown(place)) return [[byPair, place.pair]];
-    return [
-      [byAddress, place.address],
-      [byAccount, place.account],
-    ];
-  }
-
-  return {
-    admit(address, account) {
-      const now = clock.elapsed();
-      const counts = countsFor(placeOf(address, account));
-      const waitMs = Math.max(...counts.map(([each, key]) => each.waitMs(key, now)));
-      if (waitMs > 0) throw tooMany(waitMs);
-      for (const [each, key] of counts) each.try(key, now);
-    },
-    failed(address, account) {
-      const now = clock.elapsed();
-      const place = placeOf(address, account);
-      const waits = [byAddress.fail(place.address, now)];
-      if (place.account !== '') waits.push(byAccount.fail(place.account, now));
-      if (isKnown(place)) waits.push(byPair.fail(place.pair, now));
-      return Math.max(...waits) > 0;
-    },
-    succeeded(address, account) {
-      const place = placeOf(address, account);
-      // Not forgotten: who has one account could otherwise guess at others without end.
-      byAddress.pass(place.address);
-      if (place.account === '') return;
-      // From a known address others' failures did not matter, and go on slowing the others down.
-      if (isKnown(place)) byPair.forget(place.pair);
-      else byAccount.forget(place.account);
-      remember(place);
-    },
-  };
-}
+/** Some of the counts, and under which key. */
+type Tally = readonly [Counts, string];
 
 interface Place {
-  readonly address: string;
+  readonly network: string;
   /** Empty for none. */
   readonly account: string;
   readonly pair: string;
+}
+
+export interface GuessesOptions {
+  readonly clock: Pick<Clock, 'elapsed'>;
+  readonly known: Pick<KnownPlaces, 'has' | 'remember'>;
+}
+
+export function createGuesses(options: GuessesOptions): Guesses {
+  return new LoginThrottle(options);
+}
+
+class LoginThrottle implements Guesses {
+  readonly #clock: GuessesOptions['clock'];
+  readonly #known: GuessesOptions['known'];
+  readonly #byNetwork = new Counts(addressSlowing);
+  readonly #byAccount = new Counts(accountSlowing);
+  readonly #byPair = new Counts(accountSlowing);
+  /** By network, those that wait for another attempt to end. */
+  readonly #waiting = new Map<string, Set<() => void>>();
+
+  constructor({ clock, known }: GuessesOptions) {
+    this.#clock = clock;
+    this.#known = known;
+  }
+
+  async begin(address: string, account: string | undefined): Promise<Guess> {
+    const place = placeOf(address, account);
+    // Others may have been quicker each time.
+    while (this.#mustWait(place)) await this.#anotherEnds(place.network);
+    return this.#begun(place, this.#known.has(place.account, place.network));
+  }
+
+  /** Throws RATE_LIMITED where waiting here would not do. */
+  #mustWait(place: Place): boolean {
+    const now = this.#clock.elapsed();
+    const judging = this.#judging(place, this.#known.has(place.account, place.network));
+    const waitMs = Math.max(...judging.map(([counts, key]) => counts.waitMs(key, now)));
+    if (waitMs > 0) throw tooMany(waitMs);
+    return judging.some(([counts, key]) => counts.isCrowded(key, now));
+  }
+
+  /** The counts that hold for an attempt. */
+  #judging({ network, account, pair }: Place, isKnown: boolean): readonly Tally[] {
+    if (isKnown) return [[this.#byPair, pair]];
+    const byNetwork: Tally = [this.#byNetwork, network];
+    return account === '' ? [byNetwork] : [byNetwork, [this.#byAccount, account]];
+  }
+
+  #anotherEnds(network: string): Promise<void> {
+    const waiting = this.#waiting.get(network) ?? new Set();
+    if (waiting.size >= maxWaiting) throw tooMany(firstDelayMs);
+    this.#waiting.set(network, waiting);
+    return new Promise(resolve => waiting.add(resolve));
+  }
+
+  /** They look again, in the order in which they came. */
+  #wake(): void {
+    const waiting = [...this.#waiting.values()];
+    this.#waiting.clear();
+    for (const each of waiting) for (const resume of each) resume();
+  }
+
+  #begun(place: Place, isKnown: boolean): Guess {
+    const { network, account, pair } = place;
+    const clock = this.#clock;
+    const byNetwork: Tally = [this.#byNetwork, network];
+    const byAccount: readonly Tally[] = account === '' ? [] : [[this.#byAccount, account]];
+    const byPair: readonly Tally[] = isKnown ? [[this.#byPair, pair]] : [];
+    const all = [byNetwork, ...byAccount, ...byPair];
+    const [[judged, key]] = isKnown ? [[this.#byPair, pair] as const] : [byNetwork];
+    const { failures, underWay } = judged.find(key, clock.elapsed());
+    for (const [counts, each] of all) counts.begin(each, clock.elapsed());
+
+    const end = (tallies: readonly Tally[], outcome: 'failed' | 'passed' | 'cleared'): number =>
+      Math.max(0, ...tallies.map(([counts, each]) => counts.end(each, clock.elapsed(), outcome)));
+    return {
+      party: isKnown ? pair : network,
+      isKnown,
+      failures: failures + underWay,
+      failed: () => {
+        const waitMs = end(all, 'failed');
+        this.#wake();
+        return waitMs > 0;
+      },
+      succeeded: () => {
+        // Not cleared: who has one account could otherwise guess at others without end.
+        end([byNetwork], 'passed');
+        // From a known network others' failures did not matter, and go on slowing the others down.
+        end(byAccount, isKnown ? 'passed' : 'cleared');
+        end(byPair, 'cleared');
+        if (account !== '') this.#known.remember(account, network);
+        this.#wake();
+      },
+      withdrawn: () => {
+        end(all, 'passed');
+        this.#wake();
+      },
+    };
+  }
 }
 
 /** Names are hashed: they come in any length, and people type passwords where names belong. */
@@ -175,7 +240,7 @@ function placeOf(address: string, account: string | undefined): Place {
   const network = networkOf(address);
   const name =
     account === undefined ? '' : createHash('sha256').update(account.toLowerCase()).digest('base64url');
-  return { address: network, account: name, pair: `${name} ${network}` };
+  return { network, account: name, pair: `${name} ${network}` };
 }
 
 function tooMany(waitMs: number): RollcallError {

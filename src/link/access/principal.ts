@@ -5,6 +5,7 @@
 import type { Party } from '../../audit-log/party.js';
 import { RollcallError } from '../../base/errors.js';
 import type { Actor } from '../audit/audit.js';
+import type { HashAsker } from './hash-queue.js';
 import { isPermission, type Permission } from './permissions.js';
 
 export type PrincipalKind = 'user' | 'service' | 'node';
@@ -36,6 +37,8 @@ export interface Origin {
   readonly requestId: string;
   /** As sent; empty for none. */
   readonly userAgent: string;
+  /** Fires, with a RollcallError as its reason, when its sender has hung up. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** Who does what a request asks for, as the audit tells it. */
@@ -45,6 +48,11 @@ export function actorOf(principal: Principal): Actor {
 
 export function actorFrom({ kind, id, name }: Party, { address, requestId }: Origin): Actor {
   return { kind, id, name, address, requestId };
+}
+
+/** Who is logged in does not wait behind strangers for a password to be hashed. */
+export function hashAskerOf({ id, origin }: Principal): HashAsker {
+  return { party: id, isKnown: true, signal: origin.signal };
 }
 
 /** How a principal is written down as the owner of something: names of users stand alone. */

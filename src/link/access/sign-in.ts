@@ -45,9 +45,11 @@ export function createSignIn({ users, passwords, attempt, clock }: SignInOptions
 
   return (request, origin) => {
     const { tenant, name, password } = request;
-    return attempt({ address: origin.address, account: accountOf(tenant, name) }, async () => {
+    return attempt({ address: origin.address, account: accountOf(tenant, name) }, async guess => {
       const user = await users.findByName(tenant, name);
-      const matches = await passwords.matches(password, user?.passwordHash);
+      const { party, isKnown, failures } = guess;
+      const asker = { party, isKnown, failures, signal: origin.signal };
+      const matches = await passwords.matches(password, user?.passwordHash, asker);
       if (!user || !matches || !user.enabled) throw refused(user);
       return settle(user, request, origin);
     });

@@ -1,10 +1,12 @@
 import t from 'tap';
 import { RollcallError } from '../../../src/base/errors.js';
+import { createLog } from '../../../src/base/log.js';
 import { systemRandom } from '../../../src/base/random.js';
 import { createAccount } from '../../../src/link/access/account.js';
 import { createAlerts, type AlertEvent } from '../../../src/link/access/alerts.js';
 import { accountOf, createAttempt } from '../../../src/link/access/attempts.js';
 import { createGuesses } from '../../../src/link/access/guesses.js';
+import { openKnownPlaces } from '../../../src/link/access/known-places.js';
 import { createPasswords } from '../../../src/link/access/passwords.js';
 import type { Principal } from '../../../src/link/access/principal.js';
 import { createRoles } from '../../../src/link/access/roles.js';
@@ -20,13 +22,18 @@ const address = '192.0.2.1';
 const nameOf = (account: Known | string | undefined): string =>
   typeof account === 'object' ? account.name : (account ?? 'unknown account');
 
-function start() {
+async function start() {
   const clock = createManualClock(1_700_000_000_000);
   const counted: string[] = [];
   const raised: AlertEvent[] = [];
   const logged: object[] = [];
+  const known = await openKnownPlaces({
+    store: createMemoryStore(),
+    clock,
+    log: createLog({ level: 'silent', name: 'link' }),
+  });
   const attempt = createAttempt({
-    guesses: createGuesses({ clock }),
+    guesses: createGuesses({ clock, known }),
     refusals: {
       count: (from, reason) => void counted.push(`${from} ${reason}`),
       countLogin: (from, reason, account) => void counted.push(`${from} ${reason} ${nameOf(account)}`),
@@ -46,7 +53,7 @@ const fail = (code: 'LOGIN_REFUSED' | 'OTP_REQUIRED') => () => Promise.reject(ne
 const refused = { code: 'LOGIN_REFUSED' };
 
 void t.test('a refusal is counted and slows down the next try, which is worth an alert', async t => {
-  const { clock, counted, raised, logged, attempt } = start();
+  const { clock, counted, raised, logged, attempt } = await start();
   const place = { address, account: accountOf('default', 'Ann') };
   for (let n = 0; n < 5; n++) await t.rejects(attempt(place, fail('LOGIN_REFUSED')), refused);
   t.same(raised, [], 'slips are no alert');
@@ -68,7 +75,7 @@ void t.test('a refusal is counted and slows down the next try, which is worth an
 });
 
 void t.test('what is no wrong guess is not counted', async t => {
-  const { counted, raised, attempt } = start();
+  const { counted, raised, attempt } = await start();
   const place = { address, account: 'default/ann' };
   for (let n = 0; n < 20; n++)
     await t.rejects(attempt(place, fail('OTP_REQUIRED')), { code: 'OTP_REQUIRED' });
@@ -76,13 +83,13 @@ void t.test('what is no wrong guess is not counted', async t => {
 });
 
 void t.test('every wrong setup code is an alert', async t => {
-  const { counted, raised, attempt } = start();
+  const { counted, raised, attempt } = await start();
   await t.rejects(attempt({ address, account: undefined }, fail('LOGIN_REFUSED')), refused);
   t.same([counted, raised], [['192.0.2.1 LOGIN_REFUSED setup code'], ['security.setup-code-refused']]);
 });
 
 void t.test('a wrong old password is a wrong guess, though its user is logged in', async t => {
-  const { clock, counted, raised, logged, attempt } = start();
+  const { clock, counted, raised, logged, attempt } = await start();
   const store = createMemoryStore();
   const audit = createAudit({ clock });
   const roles = createRoles({ store, audit });
@@ -109,5 +116,27 @@ void t.test('a wrong old password is a wrong guess, though its user is logged in
   await t.rejects(account.removeSecondFactor(principal, right), { code: 'RATE_LIMITED' });
   clock.advance(1000);
   await account.changePassword(principal, right, 'another few words');
-  t.ok(await passwords.matches('another few words', (await users.get('default', 'ann')).passwordHash));
+  const { passwordHash } = await users.get('default', 'ann');
+  t.ok(await passwords.matches('another few words', passwordHash, { party: 'test', isKnown: true }));
+});
+
+void t.test('of 500 guesses at once at one account no more than six are tried', async t => {
+  const { attempt } = await start();
+  let tried = 0;
+  let end = (): void => undefined;
+  const ended = new Promise<void>(resolve => (end = resolve));
+  const guesses = Array.from({ length: 500 }, (_, n) =>
+    attempt({ address: `10.0.${n >> 8}.${n & 255}`, account: 'default/ann' }, async () => {
+      tried += 1;
+      await ended;
+      throw new RollcallError('LOGIN_REFUSED', 'no');
+    }),
+  );
+  await new Promise(setImmediate);
+  t.equal(tried, 6, 'before the first has failed');
+  end();
+  const outcomes = await Promise.allSettled(guesses);
+  const codes = outcomes.map(each => (each.status === 'rejected' ? (each.reason as RollcallError).code : ''));
+  t.equal(tried, 6, 'nor afterwards');
+  t.equal(codes.filter(code => code === 'RATE_LIMITED').length, 494);
 });

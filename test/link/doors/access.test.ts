@@ -22,6 +22,7 @@ import { createManualClock } from '../../harness/manual-clock.js';
 import { connectOperator, issueToken, makeUser } from '../../harness/operator.js';
 import { framed } from '../../harness/raw-link.js';
 import { restCalls, type RestAnswer } from '../../harness/rest-calls.js';
+import { watchScrypt } from '../../harness/scrypt.js';
 import { openRaw } from '../../harness/siege.js';
 import { newKey, startTestLink } from '../../harness/test-link.js';
 import { userParty } from '../../harness/parties.js';
@@ -519,3 +520,42 @@ void t.test('a call that is held open until its caller may no more does nothing'
   t.equal(await status, 401);
   t.notOk((await apiTokens.list('default')).some(({ name }) => name === 'thief'));
 });
+
+void t.test(
+  'guesses whose senders hang up are not hashed, and an honest login does not wait for them',
+  async t => {
+    const own = await startTestLink(t);
+    const { port } = own.link.addresses.control;
+    const askOwn = restCalls(t, port, own.ca);
+    const password = 'correct horse battery';
+    const made = { name: 'ann', roles: ['operator'], password };
+    t.equal((await askOwn('POST /v1/users', { token: own.token, json: made })).status, 200);
+    const form = { grant_type: 'password', client_id: 'rollcall-cli', username: 'ann', password };
+    let letGo = (): void => undefined;
+    const isFirstDone = new Promise<void>(resolve => (letGo = resolve));
+    let hashed = 0;
+    const started = (): Promise<void> | undefined => ((hashed += 1) === 1 ? isFirstDone : undefined);
+    await watchScrypt({ started }, async () => {
+      const guessers = Array.from({ length: 30 }, (_, n) => {
+        const body = new URLSearchParams({ ...form, username: `name-${n}` }).toString();
+        const type = 'application/x-www-form-urlencoded';
+        const guess = request({
+          ...{ host: '127.0.0.1', port, ca: own.ca, localAddress: `127.0.3.${1 + (n % 3)}`, agent: false },
+          ...{ method: 'POST', path: '/auth/token' },
+          headers: { 'content-type': type, 'content-length': body.length },
+        });
+        guess.on('error', () => undefined).end(body);
+        return guess;
+      });
+      await Promise.all(guessers.map(guess => once(guess, 'finish')));
+      for (let turns = 0; turns < 20; turns += 1) await askOwn('GET /healthz');
+      t.equal(hashed, 1, 'one stranger at a time');
+      for (const guess of guessers) guess.destroy();
+      for (let turns = 0; turns < 20; turns += 1) await askOwn('GET /healthz');
+      letGo();
+      t.equal((await askOwn('POST /auth/token', { form })).status, 200);
+      t.equal((await askOwn('POST /auth/token', { form, from: '127.0.3.9' })).status, 200);
+      t.equal(hashed, 3, 'the one that was at work, and the two honest ones');
+    });
+  },
+);

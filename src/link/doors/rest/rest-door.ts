@@ -4,7 +4,7 @@
  * be told once that it does: otherwise Node.js does not enforce its own timeouts.
  */
 import { randomBytes } from 'node:crypto';
-import { createServer, type IncomingHttpHeaders } from 'node:http';
+import { createServer, type IncomingHttpHeaders, type ServerResponse } from 'node:http';
 import { TLSSocket } from 'node:tls';
 import fastify, { type FastifyReply, type FastifyRequest, type FastifySchema } from 'fastify';
 import { RollcallError, toRollcallError } from '../../../base/errors.js';
@@ -109,11 +109,11 @@ export async function openRestDoor({ routes, doorkeeper, log }: RestDoorOptions)
     const [method = '', url = ''] = name.split(' ');
     const admitted = new WeakMap<FastifyRequest, Principal | undefined>();
     /** Whoever is not let in is told of by the doorkeeper, and is nobody known from then on. */
-    async function admit(request: FastifyRequest, again: boolean): Promise<void> {
+    async function admit(request: FastifyRequest, reply: FastifyReply, again: boolean): Promise<void> {
       admitted.delete(request);
       const credentials = {
         authorization: routeRules[name].access === 'open' ? undefined : request.headers.authorization,
-        origin: originOf(request),
+        origin: originOf(request, reply),
         certificate: certificateOf(request),
       };
       admitted.set(request, await doorkeeper.admit(routeRules[name], credentials, again));
@@ -128,10 +128,10 @@ export async function openRestDoor({ routes, doorkeeper, log }: RestDoorOptions)
         if (route.sendError) route.sendError(reply, error);
         else sendProblem(reply, error, log);
       },
-      onRequest: request => admit(request, false),
+      onRequest: (request, reply) => admit(request, reply, false),
       // The body may have been held back: what counts is what its sender may do now.
-      async preHandler(request) {
-        if (request.body !== undefined && admitted.get(request)) await admit(request, true);
+      async preHandler(request, reply) {
+        if (request.body !== undefined && admitted.get(request)) await admit(request, reply, true);
       },
       handler: async (request, reply) =>
         route.answer({
@@ -140,7 +140,7 @@ export async function openRestDoor({ routes, doorkeeper, log }: RestDoorOptions)
           query: request.query as Record<string, string>,
           headers: request.headers,
           principal: admitted.get(request),
-          origin: originOf(request),
+          origin: originOf(request, reply),
           certificate: certificateOf(request),
           reply,
         }),
@@ -199,9 +199,32 @@ function asJson(value: unknown): string {
 }
 
 /** Of the socket alone: whatever a header says of where somebody comes from, anybody can say. */
-function originOf(request: FastifyRequest): Origin {
+function originOf(request: FastifyRequest, { raw }: FastifyReply): Origin {
   const address = (request.socket.remoteAddress ?? 'unknown').replace(/^::ffff:/, '');
-  return { address, requestId: request.id, userAgent: (request.headers['user-agent'] ?? '').slice(0, 200) };
+  return {
+    address,
+    requestId: request.id,
+    userAgent: (request.headers['user-agent'] ?? '').slice(0, 200),
+    // Made when somebody asks for it: most requests are answered at once.
+    get signal() {
+      return signalOf(raw);
+    },
+  };
+}
+
+const signals = new WeakMap<ServerResponse, AbortSignal>();
+
+/** Fires when the connection goes before the answer was sent. */
+function signalOf(response: ServerResponse): AbortSignal {
+  const known = signals.get(response);
+  if (known) return known;
+  const controller = new AbortController();
+  const hangUp = (): void =>
+    controller.abort(new RollcallError('LOGIN_REFUSED', 'the caller has hung up before the answer'));
+  if (response.destroyed) hangUp();
+  else response.once('close', () => response.writableFinished || hangUp());
+  signals.set(response, controller.signal);
+  return controller.signal;
 }
 
 function certificateOf({ socket }: FastifyRequest): Uint8Array | undefined {
