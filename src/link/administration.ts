@@ -3,11 +3,13 @@
  * checked the permission; here is what no table can say: nobody gives away, or takes over, more than they hold.
  */
 import { RollcallError } from '../base/errors.js';
+import type { Reads } from '../store/store.js';
 import type { Access } from './access/access.js';
 import type { ApiToken, NewApiToken } from './access/api-tokens.js';
 import { parseNewName } from './access/names.js';
 import { permissionNames, permissions } from './access/permissions.js';
 import { actorOf, hashAskerOf, may, notAllowed, type Principal } from './access/principal.js';
+import type { Grounds } from './access/records.js';
 import type { Role } from './access/roles.js';
 import type { Service, ServiceSettings } from './access/services.js';
 import type { RotateOptions } from './access/token-keys.js';
@@ -41,24 +43,38 @@ export type Administration = ReturnType<typeof createAdministration>;
 export function createAdministration(access: Access) {
   const { users, services, roles, tenants, apiTokens, cutoffs, keys, passwords } = access;
 
-  async function requireHolding(principal: Principal, names: readonly string[]): Promise<void> {
-    await roles.requireAll(principal.tenant, names);
-    const wanted = await roles.permissionsOf(principal.tenant, names);
+  /** Nobody gives away, or takes over, more than they hold. A role that is not there allows nothing. */
+  async function requireHolding(
+    principal: Principal,
+    names: readonly string[],
+    reads?: Reads,
+  ): Promise<void> {
+    const wanted = await roles.permissionsOf(principal.tenant, names, reads);
     const beyond = [...wanted].find(each => !may(principal, each));
     if (beyond !== undefined) throw notAllowed(beyond);
   }
 
-  /** Who may change somebody may become them: so only those who hold all that they hold. */
-  async function getUser(principal: Principal, reference: string): Promise<User> {
-    const user = await users.get(principal.tenant, reference);
-    await requireHolding(principal, user.roles);
-    return user;
+  /** What must be so at the commit of a deed: the principal may still do it, and holds all that these roles hold. */
+  function holding(
+    principal: Principal,
+    namesOf: (reads: Reads) => Promise<readonly string[]> | readonly string[],
+  ): Grounds {
+    return async reads => requireHolding(await principal.confirm(reads), await namesOf(reads), reads);
   }
 
-  async function getService(principal: Principal, reference: string): Promise<Service> {
-    const service = await services.get(principal.tenant, reference);
-    await requireHolding(principal, service.roles);
-    return service;
+  /** Who may change somebody may become them: so only those who hold all that they hold, and all that is given to them. */
+  function holdingUser(principal: Principal, id: string, given: readonly string[] = []): Grounds {
+    return holding(principal, async reads => [
+      ...(await users.get(principal.tenant, id, reads)).roles,
+      ...given,
+    ]);
+  }
+
+  function holdingService(principal: Principal, id: string, given: readonly string[] = []): Grounds {
+    return holding(principal, async reads => [
+      ...(await services.get(principal.tenant, id, reads)).roles,
+      ...given,
+    ]);
   }
 
   return {
@@ -70,7 +86,8 @@ export function createAdministration(access: Access) {
     ): Promise<UserView> {
       await requireHolding(principal, names);
       const passwordHash = await passwords.hash(password, hashAskerOf(principal));
-      const reason: Reason = { type: 'user.created', by: actorOf(principal) };
+      const grounds = holding(principal, () => names);
+      const reason: Reason = { type: 'user.created', by: actorOf(principal), grounds };
       return viewUser(await users.create(principal.tenant, { name, roles: names, passwordHash }, reason));
     },
 
@@ -78,8 +95,8 @@ export function createAdministration(access: Access) {
       // One by one: whatever else an object from outside holds stays outside.
       const { roles: names, enabled, endSessions, password, removeSecondFactor } = request;
       const given = { roles: names, enabled, endSessions, password, removeSecondFactor };
-      const { id } = await getUser(principal, reference);
-      if (names) await requireHolding(principal, names);
+      const { id, roles: held } = await users.get(principal.tenant, reference);
+      await requireHolding(principal, [...held, ...(names ?? [])]);
       const wanted = {
         ...(names && { roles: names }),
         ...(enabled !== undefined && { enabled }),
@@ -95,29 +112,30 @@ export function createAdministration(access: Access) {
         ...(names && { roles: names.join(' ') }),
         ...(enabled !== undefined && { enabled }),
       };
-      const reason: Reason = { type: 'user.changed', by: actorOf(principal), detail };
+      const grounds = holdingUser(principal, id, names);
+      const reason: Reason = { type: 'user.changed', by: actorOf(principal), detail, grounds };
       return viewUser(await users.change(principal.tenant, id, wanted, reason));
     },
 
     listRoles: ({ tenant }: Principal): Promise<Role[]> => roles.list(tenant),
     permissions: () => permissionNames.map(name => ({ name, allows: permissions[name] })),
 
-    async defineRole(
-      principal: Principal,
-      role: { name: string; permissions: readonly string[] },
-    ): Promise<Role> {
-      const beyond = permissionNames.find(each => role.permissions.includes(each) && !may(principal, each));
-      if (beyond !== undefined) throw notAllowed(beyond);
-      return roles.define(principal.tenant, role, actorOf(principal));
+    defineRole(principal: Principal, role: { name: string; permissions: readonly string[] }): Promise<Role> {
+      return roles.define(principal.tenant, role, actorOf(principal), async reads => {
+        const now = await principal.confirm(reads);
+        const beyond = permissionNames.find(each => role.permissions.includes(each) && !may(now, each));
+        if (beyond !== undefined) throw notAllowed(beyond);
+      });
     },
     removeRole: (principal: Principal, name: string) =>
-      roles.remove(principal.tenant, name, actorOf(principal)),
+      roles.remove(principal.tenant, name, actorOf(principal), principal.confirm),
 
     listServices: async ({ tenant }: Principal) => (await services.list(tenant)).map(viewService),
 
     async createService(principal: Principal, name: string, settings: ServiceSettings): Promise<ServiceView> {
-      await requireHolding(principal, settings.roles ?? []);
-      return viewService(await services.create(principal.tenant, name, settings, actorOf(principal)));
+      const grounds = holding(principal, () => settings.roles ?? []);
+      const { tenant } = principal;
+      return viewService(await services.create(tenant, name, settings, actorOf(principal), grounds));
     },
 
     async changeService(
@@ -125,17 +143,18 @@ export function createAdministration(access: Access) {
       reference: string,
       settings: ServiceSettings & { readonly endTokens?: boolean },
     ): Promise<ServiceView> {
-      const { id } = await getService(principal, reference);
-      await requireHolding(principal, settings.roles ?? []);
-      return viewService(await services.change(principal.tenant, id, settings, actorOf(principal)));
+      const { id, tenant } = await services.get(principal.tenant, reference);
+      const grounds = holdingService(principal, id, settings.roles);
+      return viewService(await services.change(tenant, id, settings, actorOf(principal), grounds));
     },
 
     async makeServiceSecret(
       principal: Principal,
       reference: string,
     ): Promise<{ service: ServiceView; secret: string }> {
-      const { id } = await getService(principal, reference);
-      const { service, secret } = await services.addSecret(principal.tenant, id, actorOf(principal));
+      const { id, tenant } = await services.get(principal.tenant, reference);
+      const grounds = holdingService(principal, id);
+      const { service, secret } = await services.addSecret(tenant, id, actorOf(principal), grounds);
       return { service: viewService(service), secret };
     },
 
@@ -148,20 +167,22 @@ export function createAdministration(access: Access) {
     },
 
     revokeToken: (principal: Principal, id: string) =>
-      access.revokeApiToken(principal.tenant, id, {
+      apiTokens.revoke(principal.tenant, id, {
         by: actorOf(principal),
-        ...(!may(principal, 'users:manage') && { holder: principal.id }),
+        async isTheirs({ holder }, reads) {
+          const now = await principal.confirm(reads);
+          return holder === now.id || may(now, 'users:manage');
+        },
       }),
 
     /** Of the whole tenant, the own ones too; gives the moment before which nothing counts. */
     endTokens: async (principal: Principal, before: number) => ({
-      before: await cutoffs.raise(principal.tenant, before, actorOf(principal)),
+      before: await cutoffs.raise(principal.tenant, before, actorOf(principal), principal.confirm),
     }),
 
     listKeys: () => keys.list(),
-    rotateKeys: (principal: Principal, options: RotateOptions) =>
-      access.rotateKeys(options, actorOf(principal)),
-    secretOf: (audience: string) => keys.secretOf(audience),
+    rotateKeys: (principal: Principal, options: RotateOptions) => access.rotateKeys(options, principal),
+    secretOf: (principal: Principal, audience: string) => access.readSecret(principal, audience),
 
     listTenants: () => tenants.list(),
 
@@ -170,13 +191,12 @@ export function createAdministration(access: Access) {
       principal: Principal,
       { name, admin, password }: { name: string; admin: string; password: string },
     ) {
-      // Before the tenant is there, which could not be made a second time.
+      parseNewName(name, 'tenant name');
       parseNewName(admin, 'user name');
       const passwordHash = await passwords.hash(password, hashAskerOf(principal));
-      const tenant = await tenants.create(name, actorOf(principal));
-      const reason: Reason = { type: 'user.created', by: actorOf(principal) };
-      await users.create(name, { name: admin, roles: ['admin'], passwordHash }, reason);
-      return tenant;
+      const reason: Reason = { type: 'user.created', by: actorOf(principal), grounds: principal.confirm };
+      const user = { name: admin, roles: ['admin'], passwordHash };
+      return tenants.create(name, actorOf(principal), reads => users.planCreation(reads, name, user, reason));
     },
 
     /** Who asks, as they are seen. */

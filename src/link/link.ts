@@ -16,6 +16,7 @@ import { formatAddress, type Address } from '../base/settings.js';
 import type { TrustBundle } from '../protocol/generated/rollcall/v1/enrollment.js';
 import { openAccess, type Access } from './access/access.js';
 import { createAlerts } from './access/alerts.js';
+import type { FindNodeName } from './access/holders.js';
 import { createAdministration } from './administration.js';
 import { startAlive } from './alive.js';
 import { createAudit } from './audit/audit.js';
@@ -185,7 +186,7 @@ export function createLink({ config, store: givenStore, clock, random, log }: Li
           audience: linkAudience,
           issuer: () => config.issuer ?? `https://${formatAddress(reachable(controlAddress))}`,
           alerts,
-          findNodeName: (tenant, id) => findNodeName(registry, tenant, id),
+          findNodeName: (tenant, id, reads) => findNodeName(registry, tenant, id, reads),
         }),
       opened => opened.close(),
     );
@@ -374,8 +375,11 @@ function addressesFor(told: readonly string[], address: Address): readonly strin
   return told.length > 0 ? told : [formatAddress(reachable(address))];
 }
 
-async function findNodeName(registry: Registry, tenant: string, id: string): Promise<string | undefined> {
-  const node = /^[1-9]\d{0,19}$/.test(id) ? await registry.findNode(tenant, BigInt(id)) : undefined;
+async function findNodeName(
+  registry: Registry,
+  ...[tenant, id, reads]: Parameters<FindNodeName>
+): Promise<string | undefined> {
+  const node = /^[1-9]\d{0,19}$/.test(id) ? await registry.findNode(tenant, BigInt(id), reads) : undefined;
   if (!node || node.status === 'revoked') return undefined;
   return node.name === '' ? id : node.name;
 }

@@ -40,6 +40,9 @@ export interface Range {
   readonly reverse?: boolean | undefined;
 }
 
+/** Single keys, read from a store or on behalf of a decision that remembers what it read. */
+export type Reads = Pick<Store, 'get'>;
+
 /** Stops a watch. */
 export type StopWatching = () => void;
 

@@ -101,12 +101,14 @@ export async function issueToken(access: Access, user: User, lifetimeMs = monthM
 }
 
 /** A user as after a login. */
-export function asLoggedIn({ id, name, tenant, roles }: User): Principal {
-  return {
+export function asLoggedIn({ id, name, tenant, roles, validAfter }: User): Principal {
+  const principal: Principal = {
     ...{ kind: 'user', id, name, tenant, roles, permissions: new Set(permissionNames) },
-    ...{ tokenId: 'test', session: 'test', expiresAt: Infinity },
+    ...{ tokenId: 'test', session: 'test', expiresAt: Infinity, countsFrom: validAfter },
     origin: { address: '127.0.0.1', requestId: 'test', userAgent: '' },
+    confirm: () => Promise.resolve(principal),
   };
+  return principal;
 }
 
 /** `control` is host:port. */

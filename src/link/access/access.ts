@@ -3,12 +3,12 @@
  * somebody is, and hand token requests to `grantTokens`; the rest is what admins and users do with accounts.
  */
 import type { Clock } from '../../base/clock.js';
-import { isRollcallError } from '../../base/errors.js';
+import { isRollcallError, RollcallError } from '../../base/errors.js';
 import { createLifecycle } from '../../base/lifecycle.js';
 import type { Log } from '../../base/log.js';
 import type { Random } from '../../base/random.js';
 import { defaultTenant } from '../../protocol/limits.js';
-import type { Actor, Audit } from '../audit/audit.js';
+import type { Audit, AuditEvent } from '../audit/audit.js';
 import type { RefusalCounter } from '../audit/refusals.js';
 import type { Store } from '../../store/store.js';
 import { createAccessTokens } from './access-tokens.js';
@@ -22,10 +22,11 @@ import { openDenied } from './denied.js';
 import { createFamilies } from './families.js';
 import { createGrants, type GrantTokens } from './grants.js';
 import { createGuesses } from './guesses.js';
-import { createFindParty } from './holders.js';
+import { createFindParty, type FindNodeName } from './holders.js';
 import { openKnownPlaces } from './known-places.js';
 import { createPasswords, type PasswordCost, type Passwords } from './passwords.js';
-import { actorFrom, type Origin } from './principal.js';
+import { actorFrom, actorOf, type Origin, type Principal } from './principal.js';
+import { decide } from './records.js';
 import { createRoles, type Roles } from './roles.js';
 import { createServices, type Services } from './services.js';
 import { createSessionTokens } from './session-tokens.js';
@@ -34,6 +35,7 @@ import { createSignIn } from './sign-in.js';
 import { createTenants, type Tenants } from './tenants.js';
 import {
   openTokenKeys,
+  type AudienceSecret,
   type RotateOptions,
   type Rotation,
   type TokenAlgorithms,
@@ -48,15 +50,15 @@ export interface Access {
   setUp(code: string, name: string, password: string, origin: Origin): Promise<User>;
   /** RFC 7009: ends what the token stands for; what is no token of ours changes nothing. */
   revokeToken(token: string, origin: Origin): Promise<void>;
-  /** For the few requests a node may make; they die with the node, or when nobody uses them. */
+  /** For the few requests a node may make; they die with the node, or when nobody uses them. NODE_REVOKED. */
   issueNodeTokens(
     node: { readonly tenant: string; readonly id: bigint },
-    by: Actor,
+    principal: Principal,
   ): Promise<{ readonly accessToken: string; readonly refreshToken: string }>;
   /** New keys sign; the audit log tells who asked. */
-  rotateKeys(options: RotateOptions, by: Actor): Promise<Rotation>;
-  /** Ends an API token; whoever uses it from now on raises an alert. NOT_FOUND as in api-tokens.ts. */
-  revokeApiToken(tenant: string, id: string, by: Parameters<ApiTokens['revoke']>[2]): Promise<void>;
+  rotateKeys(options: RotateOptions, principal: Principal): Promise<Rotation>;
+  /** What an audience with secrets verifies with; the audit log tells who read it. As `secretOf` in token-keys.ts. */
+  readSecret(principal: Principal, audience: string): Promise<readonly AudienceSecret[]>;
   readonly account: Account;
   readonly users: Users;
   readonly passwords: Passwords;
@@ -87,8 +89,7 @@ export interface AccessOptions {
   /** The link, as `aud`. */
   readonly audience: string;
   readonly alerts: Alerts;
-  /** The name of a node that is registered and not revoked; its id when it has none. */
-  readonly findNodeName: (tenant: string, id: string) => Promise<string | undefined>;
+  readonly findNodeName: FindNodeName;
   /** What a new hash of a password costs; defaults to currentCost. A test logs in often. */
   readonly passwordCost?: PasswordCost;
 }
@@ -128,8 +129,8 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
     opened => opened.close(),
   );
   const tokens = createAccessTokens({ keys, issuer, clock, random });
-  const sessionTokens = createSessionTokens({ store, audit, families, tokens, audience });
-  const apiTokens = createApiTokens({ store, audit, clock, tokens, roles, audience });
+  const sessionTokens = createSessionTokens({ audit, families, tokens, audience });
+  const apiTokens = createApiTokens({ store, audit, clock, tokens, roles, denied, audience });
   const passwords = createPasswords(random, options.passwordCost);
   const setup = await openSetup({ folder, random, users, passwords });
   const known = await lifecycle.open(
@@ -137,45 +138,28 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
     opened => opened.close(),
   );
   const attempt = createAttempt({ guesses: createGuesses({ clock, known }), refusals, alerts });
-  const signIn = createSignIn({ users, passwords, attempt, clock });
+  const signIn = createSignIn({ store, audit, users, passwords, attempt, clock });
   const assertionAudiences = (): string[] => [issuer(), `${issuer()}/auth/token`];
-  const recognition = { services, denied, attempt, clock, assertionAudiences };
+  const recognition = { store, services, denied, attempt, clock, assertionAudiences };
   const shared = { users, families, cutoffs, tokens, audience, findNodeName, findParty, alerts };
 
-  /** The record is what counts; the deny list makes its use heard. */
-  async function revokeApiToken(...[tenant, id, by]: Parameters<ApiTokens['revoke']>): Promise<void> {
-    const record = await apiTokens.find(tenant, id);
-    await apiTokens.revoke(tenant, id, by);
-    if (record) await denied.deny(id, record.expiresAt, []);
-  }
-
   async function revokeAccessToken(token: string, origin: Origin): Promise<void> {
-    const claims = await tokens.verify(token, audience);
-    const by = actorFrom(await findParty(claims.tenant, claims.subject), origin);
-    if (claims.session !== undefined) {
-      await families.end(claims.tenant, claims.session, by);
+    const { tenant, subject, session, tokenId, expiresAt } = await tokens.verify(token, audience);
+    if (session !== undefined) {
+      await families.end(tenant, session, origin);
       return;
     }
-    if (await apiTokens.find(claims.tenant, claims.tokenId)) {
-      await revokeApiToken(claims.tenant, claims.tokenId, { by });
-      return;
-    }
-    const event = { type: 'token.revoked', subject: claims.tokenId, by } as const;
-    await denied.deny(claims.tokenId, claims.expiresAt, [audit.auditChange(claims.tenant, event)]);
+    await denied.deny(tokenId, expiresAt, async reads => {
+      const by = actorFrom(await findParty(tenant, subject, reads), origin);
+      const apiToken = await apiTokens.find(tenant, tokenId, reads);
+      if (apiToken) return apiTokens.planEnd(tenant, apiToken, by);
+      return [audit.auditChange(tenant, { type: 'token.revoked', subject: tokenId, by })];
+    });
   }
 
   return {
     authenticate: createAuthenticate({ ...shared, services, roles, apiTokens, denied }),
-    grantTokens: createGrants({
-      ...shared,
-      store,
-      audit,
-      refusals,
-      clock,
-      sessionTokens,
-      signIn,
-      recognition,
-    }),
+    grantTokens: createGrants({ ...shared, audit, refusals, clock, sessionTokens, signIn, recognition }),
     setUp: (code, name, password, origin) =>
       attempt({ address: origin.address, account: undefined }, () =>
         setup.complete(code, name, password, origin),
@@ -186,21 +170,43 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
         if (!isRollcallError(error, 'TOKEN_REFUSED')) throw error;
       });
     },
-    async issueNodeTokens({ tenant, id }, by) {
-      const { signed, refreshToken } = await sessionTokens.begin(
-        { tenant, holder: `node:${id}`, roles: [] },
-        { type: 'node.tokens-issued', subject: `${id}`, by },
-      );
+    async issueNodeTokens({ tenant, id }, principal) {
+      const { signed, refreshToken } = await decide(store, async reads => {
+        await principal.confirm(reads);
+        if ((await findNodeName(tenant, `${id}`, reads)) === undefined)
+          throw new RollcallError('NODE_REVOKED', 'this node was revoked');
+        const createdAt = Math.max(clock.now(), await cutoffs.read(reads, tenant));
+        return sessionTokens.begin(
+          { tenant, holder: `node:${id}`, roles: [], createdAt },
+          { type: 'node.tokens-issued', subject: `${id}`, by: actorOf(principal) },
+        );
+      });
       return { accessToken: signed.token, refreshToken };
     },
-    async rotateKeys(wanted, by) {
+    async rotateKeys(wanted, principal) {
       const rotation = await keys.rotate(wanted);
-      const detail = { audience: wanted.audience ?? '', dropOld: wanted.dropOld ?? false };
-      const change = audit.auditChange(defaultTenant, { type: 'keys.rotated', by, detail });
-      await store.commit([change]);
+      await decide(store, async reads => {
+        await principal.confirm(reads);
+        const detail = { audience: wanted.audience ?? '', dropOld: wanted.dropOld ?? false };
+        const event: AuditEvent = { type: 'keys.rotated', by: actorOf(principal), detail };
+        return { changes: [audit.auditChange(defaultTenant, event)], result: undefined };
+      });
       return rotation;
     },
-    revokeApiToken,
+    async readSecret(principal, secretAudience) {
+      const secrets = await keys.secretOf(secretAudience);
+      return decide(store, async reads => {
+        await principal.confirm(reads);
+        const detail = { keys: secrets.map(({ kid }) => kid).join(' ') };
+        const event: AuditEvent = {
+          type: 'keys.secret-read',
+          subject: secretAudience,
+          by: actorOf(principal),
+          detail,
+        };
+        return { changes: [audit.auditChange(defaultTenant, event)], result: secrets };
+      });
+    },
     account: createAccount({ users, passwords, clock, random, attempt }),
     users,
     passwords,

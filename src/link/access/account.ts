@@ -7,7 +7,7 @@ import type { Passwords } from './passwords.js';
 import { actorOf, hashAskerOf, type Principal } from './principal.js';
 import { ofAccount } from './refused-account.js';
 import { checkCode, newRecoveryCodes, newSecret, otpauthUri } from './second-factor.js';
-import type { Reason, SecondFactor, User, Users } from './users.js';
+import type { Reason, SecondFactor, User, UserChange, Users } from './users.js';
 
 export interface Account {
   /** Ends every session there is, the one that asks too. LOGIN_REFUSED for a wrong old password. */
@@ -38,16 +38,30 @@ export function createAccount({ users, passwords, attempt, clock, random }: Acco
     return attempt({ address: origin.address, account: accountOf(tenant, name) }, async () => {
       const user = await users.get(tenant, id);
       if (await passwords.matches(password, user.passwordHash, hashAskerOf(principal))) return user;
-      throw ofAccount(new RollcallError('LOGIN_REFUSED', 'the password is wrong'), principal);
+      throw wrongPassword(principal);
     });
+  }
+
+  /** Changes the account in the name of a principal, who proved the password that it still has. */
+  async function changeChecked(
+    principal: Principal,
+    checked: User,
+    type: Reason['type'],
+    change: UserChange,
+  ): Promise<void> {
+    const reason = { type, by: actorOf(principal), grounds: principal.confirm };
+    const stillChecked = (now: User): UserChange => {
+      if (now.passwordHash !== checked.passwordHash) throw wrongPassword(principal);
+      return change;
+    };
+    await users.change(checked.tenant, checked.id, stillChecked, reason);
   }
 
   return {
     async changePassword(principal, old, fresh) {
       const user = await requirePassword(principal, old);
       const passwordHash = await passwords.hash(fresh, hashAskerOf(principal));
-      const reason: Reason = { type: 'user.password-changed', by: actorOf(principal) };
-      await users.change(user.tenant, user.id, { passwordHash, endSessions: true }, reason);
+      await changeChecked(principal, user, 'user.password-changed', { passwordHash, endSessions: true });
     },
     proposeSecondFactor(principal) {
       requireLogin(principal);
@@ -60,16 +74,19 @@ export function createAccount({ users, passwords, attempt, clock, random }: Acco
       const proposed: SecondFactor = { secret, lastStep: 0, recovery: [] };
       const proved = /^[A-Z2-7]{16,64}$/.test(secret) && checkCode(proposed, code, clock.now());
       if (!proved) throw new RollcallError('LOGIN_REFUSED', 'that code does not belong to the secret');
-      const reason: Reason = { type: 'user.second-factor-on', by: actorOf(principal) };
-      await users.change(user.tenant, user.id, { secondFactor: { ...proved, recovery: hashes } }, reason);
+      const secondFactor = { ...proved, recovery: hashes };
+      await changeChecked(principal, user, 'user.second-factor-on', { secondFactor });
       return { recoveryCodes: codes };
     },
     async removeSecondFactor(principal, password) {
       const user = await requirePassword(principal, password);
-      const reason: Reason = { type: 'user.second-factor-off', by: actorOf(principal) };
-      await users.change(user.tenant, user.id, { secondFactor: null }, reason);
+      await changeChecked(principal, user, 'user.second-factor-off', { secondFactor: null });
     },
   };
+}
+
+function wrongPassword(principal: Principal): RollcallError {
+  return ofAccount(new RollcallError('LOGIN_REFUSED', 'the password is wrong'), principal);
 }
 
 /** A person who is logged in, as opposed to a program with a token of theirs. */

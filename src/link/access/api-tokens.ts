@@ -4,13 +4,14 @@
  */
 import type { Clock } from '../../base/clock.js';
 import { RollcallError } from '../../base/errors.js';
-import type { Actor, Audit } from '../audit/audit.js';
+import type { Actor, Audit, AuditEvent } from '../audit/audit.js';
 import { tenantPrefix } from '../../store/keys.js';
-import type { Key, Store } from '../../store/store.js';
+import type { Change, Key, Reads, Store } from '../../store/store.js';
 import type { AccessTokens } from './access-tokens.js';
+import type { Denied } from './denied.js';
 import { notFound, parseAccessName } from './names.js';
 import { actorOf, notAllowed, type Principal } from './principal.js';
-import { decideRecord, listRecords, putRecord, readRecord } from './records.js';
+import { decide, listRecords, putRecord, readRecord } from './records.js';
 import type { Roles } from './roles.js';
 
 export interface ApiToken {
@@ -37,11 +38,21 @@ export interface ApiTokens {
     holder: Principal,
     token: NewApiToken,
   ): Promise<{ readonly record: ApiToken; readonly token: string }>;
-  find(tenant: string, id: string): Promise<ApiToken | undefined>;
+  find(tenant: string, id: string, reads?: Reads): Promise<ApiToken | undefined>;
   /** Those that have not expired. */
   list(tenant: string): Promise<ApiToken[]>;
-  /** NOT_FOUND for one that is not there or, with a holder, not theirs. */
-  revoke(tenant: string, id: string, by: { readonly by: Actor; readonly holder?: string }): Promise<void>;
+  /**
+   * Ends one for good; whoever uses it from now on raises an alert. NOT_FOUND for one that is not there, or that
+   * `isTheirs` says is not for them to end.
+   */
+  revoke(tenant: string, id: string, by: Revoker): Promise<void>;
+  /** What ends one that was read, for a commit that denies it. */
+  planEnd(tenant: string, token: ApiToken, by: Actor): readonly Change[];
+}
+
+export interface Revoker {
+  readonly by: Actor;
+  readonly isTheirs?: (token: ApiToken, reads: Reads) => Promise<boolean>;
 }
 
 const dayMs = 86_400_000;
@@ -55,65 +66,81 @@ export interface ApiTokensOptions {
   readonly clock: Clock;
   readonly tokens: AccessTokens;
   readonly roles: Pick<Roles, 'requireAll' | 'permissionsOf'>;
+  readonly denied: Pick<Denied, 'change' | 'note'>;
   readonly audience: string;
 }
 
 export function createApiTokens(options: ApiTokensOptions): ApiTokens {
-  const { store, audit, clock, tokens, roles, audience } = options;
+  const { store, audit, clock, tokens, roles, denied, audience } = options;
   const keyOf = (tenant: string, id: string): Key => prefixOf(tenant) + id.replaceAll(/[^0-9a-f]/g, '_');
 
   /** Nobody hands on what they do not have, and a token that leaked must not make more of them. */
-  async function requireOwnRights(holder: Principal, wanted: readonly string[]): Promise<void> {
+  async function requireOwnRights(holder: Principal, wanted: readonly string[], reads: Reads): Promise<void> {
     if (holder.kind !== 'user' || holder.session === undefined)
       throw new RollcallError('NOT_ALLOWED', 'only a user who is logged in can make API tokens');
-    await roles.requireAll(holder.tenant, wanted);
-    const rights = [...(await roles.permissionsOf(holder.tenant, wanted))];
+    await roles.requireAll(holder.tenant, wanted, reads);
+    const rights = [...(await roles.permissionsOf(holder.tenant, wanted, reads))];
     const foreign = rights.find(each => !holder.permissions.has(each));
     if (foreign !== undefined) throw notAllowed(foreign);
     if (rights.length === 0) throw new RollcallError('REQUEST_INVALID', 'that token would allow nothing');
   }
 
+  function planEnd(tenant: string, { id, name }: ApiToken, by: Actor): Change[] {
+    const event: AuditEvent = { type: 'token.revoked', subject: id, by, detail: { name } };
+    return [{ type: 'delete', key: keyOf(tenant, id) }, audit.auditChange(tenant, event)];
+  }
+
   return {
-    async issue(holder, { name, roles: wanted, lifetimeMs }) {
-      parseAccessName(name, 'token name');
-      await requireOwnRights(holder, wanted);
-      if (!Number.isSafeInteger(lifetimeMs) || lifetimeMs < 60_000 || lifetimeMs > longestApiTokenMs)
-        throw new RollcallError('REQUEST_INVALID', 'an API token lasts a minute to 366 days');
-      const { tenant, id: subject } = holder;
-      const signed = await tokens.sign({ subject, audience, tenant, roles: wanted, lifetimeMs });
-      const record: ApiToken = {
-        id: signed.tokenId,
-        name,
-        holder: subject,
-        holderName: holder.name,
-        roles: [...wanted],
-        createdAt: clock.now(),
-        expiresAt: signed.expiresAt,
-      };
-      const detail = { name, roles: wanted.join(' '), expiresAt: new Date(signed.expiresAt).toISOString() };
-      await store.commit([
-        putRecord(keyOf(tenant, record.id), record),
-        audit.auditChange(tenant, { type: 'token.issued', subject: record.id, by: actorOf(holder), detail }),
-      ]);
-      return { record, token: signed.token };
+    issue(principal, { name, roles: wanted, lifetimeMs }) {
+      return decide(store, async reads => {
+        const holder = await principal.confirm(reads);
+        parseAccessName(name, 'token name');
+        await requireOwnRights(holder, wanted, reads);
+        if (!Number.isSafeInteger(lifetimeMs) || lifetimeMs < 60_000 || lifetimeMs > longestApiTokenMs)
+          throw new RollcallError('REQUEST_INVALID', 'an API token lasts a minute to 366 days');
+        const { tenant, id: subject } = holder;
+        const signed = await tokens.sign({ subject, audience, tenant, roles: wanted, lifetimeMs });
+        const record: ApiToken = {
+          id: signed.tokenId,
+          name,
+          holder: subject,
+          holderName: holder.name,
+          roles: [...wanted],
+          createdAt: Math.max(clock.now(), holder.countsFrom),
+          expiresAt: signed.expiresAt,
+        };
+        const detail = {
+          name,
+          roles: wanted.join(' '),
+          expiresAt: new Date(signed.expiresAt).toISOString(),
+        };
+        const event: AuditEvent = { type: 'token.issued', subject: record.id, by: actorOf(holder), detail };
+        return {
+          changes: [putRecord(keyOf(tenant, record.id), record), audit.auditChange(tenant, event)],
+          result: { record, token: signed.token },
+        };
+      });
     },
-    find: (tenant, id) => readRecord<ApiToken>(store, keyOf(tenant, id)),
+    find: (tenant, id, reads = store) => readRecord<ApiToken>(reads, keyOf(tenant, id)),
     async list(tenant) {
       const now = clock.now();
       return (await listRecords<ApiToken>(store, prefixOf(tenant))).filter(
         ({ expiresAt }) => expiresAt > now,
       );
     },
-    async revoke(tenant, id, { by, holder }) {
-      await decideRecord<ApiToken, undefined>(store, keyOf(tenant, id), record => {
-        if (!record || (holder !== undefined && record.holder !== holder)) throw notFound('API token');
-        const detail = { name: record.name };
-        const event = audit.auditChange(tenant, { type: 'token.revoked', subject: record.id, by, detail });
+    async revoke(tenant, id, { by, isTheirs }) {
+      const { expiresAt } = await decide(store, async reads => {
+        const record = await readRecord<ApiToken>(reads, keyOf(tenant, id));
+        const mayEnd = record && ((await isTheirs?.(record, reads)) ?? true);
+        if (!mayEnd) throw notFound('API token');
         return {
-          changes: [{ type: 'delete', key: keyOf(tenant, id) }, event],
-          result: undefined,
+          // The record is what counts; the deny list makes its use heard.
+          changes: [denied.change(record.id, record.expiresAt), ...planEnd(tenant, record, by)],
+          result: record,
         };
       });
+      denied.note(id, expiresAt);
     },
+    planEnd,
   };
 }

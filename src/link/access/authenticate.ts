@@ -6,13 +6,14 @@ import { isDeepStrictEqual } from 'node:util';
 import { RollcallError } from '../../base/errors.js';
 import { getBearer } from '../../tokens/bearer.js';
 import { isHolder } from '../../tokens/thumbprint.js';
+import type { Reads } from '../../store/store.js';
 import type { AccessTokens, TokenClaims } from './access-tokens.js';
 import type { Alerts } from './alerts.js';
 import type { ApiTokens } from './api-tokens.js';
 import type { Cutoffs } from './cutoffs.js';
 import type { Denied } from './denied.js';
 import type { Families } from './families.js';
-import type { FindParty } from './holders.js';
+import type { FindNodeName, FindParty } from './holders.js';
 import type { Permission } from './permissions.js';
 import type { Origin, Principal, PrincipalKind } from './principal.js';
 import { ofAccount } from './refused-account.js';
@@ -39,10 +40,9 @@ export interface AuthenticateOptions {
   readonly families: Families;
   readonly apiTokens: ApiTokens;
   readonly denied: Denied;
-  readonly cutoffs: Pick<Cutoffs, 'of'>;
+  readonly cutoffs: Pick<Cutoffs, 'of' | 'read'>;
   readonly alerts: Alerts;
-  /** The name of a node that is registered and not revoked; its id when it has none. */
-  readonly findNodeName: (tenant: string, id: string) => Promise<string | undefined>;
+  readonly findNodeName: FindNodeName;
   readonly findParty: FindParty;
   /** The link, as `aud`. */
   readonly audience: string;
@@ -59,47 +59,80 @@ interface Holder {
 export function createAuthenticate(options: AuthenticateOptions): Authenticate {
   const { tokens, users, services, roles, families, apiTokens, denied, cutoffs, alerts, audience } = options;
 
-  async function findHolder({ subject, tenant }: TokenClaims): Promise<Holder | undefined> {
+  async function findHolder({ subject, tenant }: TokenClaims, reads?: Reads): Promise<Holder | undefined> {
     if (subject.startsWith('user:')) {
-      const user = await users.find(tenant, subject);
+      const user = await users.find(tenant, subject, reads);
       return user?.enabled ? { kind: 'user', ...user } : undefined;
     }
     if (subject.startsWith('service:')) {
-      const service = await services.find(tenant, subject);
+      const service = await services.find(tenant, subject, reads);
       return service?.enabled ? { kind: 'service', ...service } : undefined;
     }
     if (!subject.startsWith('node:')) return undefined;
-    const name = await options.findNodeName(tenant, subject.slice('node:'.length));
+    const name = await options.findNodeName(tenant, subject.slice('node:'.length), reads);
     return name === undefined ? undefined : { kind: 'node', name, roles: [], validAfter: 0 };
   }
 
   /** When what the token came from began; undefined when that has ended. */
-  async function findBeginning(claims: TokenClaims, kind: PrincipalKind): Promise<number | undefined> {
+  async function findBeginning(
+    claims: TokenClaims,
+    kind: PrincipalKind,
+    reads?: Reads,
+  ): Promise<number | undefined> {
     const { session, tenant, subject, tokenId, issuedAt } = claims;
     if (session !== undefined) {
-      const family = await families.find(tenant, session);
+      const family = await families.find(tenant, session, reads);
       return family?.holder === subject ? family.createdAt : undefined;
     }
     if (kind === 'service') return issuedAt;
-    const apiToken = await apiTokens.find(tenant, tokenId);
+    const apiToken = await apiTokens.find(tenant, tokenId, reads);
     return apiToken?.holder === subject ? apiToken.createdAt : undefined;
   }
 
-  async function permissionsOf(claims: TokenClaims, holder: Holder): Promise<ReadonlySet<Permission>> {
-    const held = await roles.permissionsOf(claims.tenant, holder.roles);
+  async function permissionsOf(
+    claims: TokenClaims,
+    holder: Holder,
+    reads?: Reads,
+  ): Promise<ReadonlySet<Permission>> {
+    const held = await roles.permissionsOf(claims.tenant, holder.roles, reads);
     const said = isDeepStrictEqual(claims.roles, holder.roles)
       ? held
-      : await roles.permissionsOf(claims.tenant, claims.roles);
+      : await roles.permissionsOf(claims.tenant, claims.roles, reads);
     const scope = claims.scope?.split(' ');
     return new Set([...said].filter(each => held.has(each) && (scope?.includes(each) ?? true)));
   }
 
-  /** Its signature holds and its time is not over: somebody has kept it after it, its session or its holder was ended. */
-  function revoked(claims: TokenClaims, { address }: Origin): Promise<RollcallError> {
-    const { subject, tokenId } = claims;
-    alerts.raise('security.token-denied', { subject, tokenId, address });
-    const hint = 'log in again: rollcall login';
-    return asked(new RollcallError('TOKEN_REFUSED', 'the token was revoked', { hint }), claims);
+  /**
+   * Who a token stands for now; undefined when it stands for nobody any more. Without `reads` what is in memory anyway
+   * is not read once more.
+   */
+  async function judge(claims: TokenClaims, origin: Origin, reads?: Reads): Promise<Principal | undefined> {
+    const { tenant, tokenId, expiresAt } = claims;
+    const isDenied = reads ? await denied.read(reads, tokenId, expiresAt) : denied.has(tokenId);
+    const holder = isDenied ? undefined : await findHolder(claims, reads);
+    const since = holder && (await findBeginning(claims, holder.kind, reads));
+    if (!holder || since === undefined) return undefined;
+    const cutoff = reads ? await cutoffs.read(reads, tenant) : cutoffs.of(tenant);
+    const countsFrom = Math.max(holder.validAfter, cutoff);
+    if (since < countsFrom) return undefined;
+    return {
+      kind: holder.kind,
+      id: claims.subject,
+      name: holder.name,
+      tenant,
+      roles: claims.roles,
+      permissions: await permissionsOf(claims, holder, reads),
+      tokenId,
+      session: claims.session,
+      expiresAt,
+      origin,
+      countsFrom,
+      async confirm(again) {
+        const principal = await judge(claims, origin, again);
+        if (principal) return principal;
+        throw revoked();
+      },
+    };
   }
 
   /** Notes in whose name somebody came with a token that the link made. */
@@ -109,25 +142,20 @@ export function createAuthenticate(options: AuthenticateOptions): Authenticate {
 
   return async ({ authorization, certificate, origin }) => {
     const claims = await tokens.verify(getBearer(authorization), audience);
-    if (denied.has(claims.tokenId)) throw await revoked(claims, origin);
-    if (!isHolder(claims, certificate)) throw await asked(unbound(), claims);
-    const holder = await findHolder(claims);
-    const since = holder && (await findBeginning(claims, holder.kind));
-    const isOver = !holder || since === undefined || since < holder.validAfter;
-    if (isOver || since < cutoffs.of(claims.tenant)) throw await revoked(claims, origin);
-    return {
-      kind: holder.kind,
-      id: claims.subject,
-      name: holder.name,
-      tenant: claims.tenant,
-      roles: claims.roles,
-      permissions: await permissionsOf(claims, holder),
-      tokenId: claims.tokenId,
-      session: claims.session,
-      expiresAt: claims.expiresAt,
-      origin,
-    };
+    if (!denied.has(claims.tokenId) && !isHolder(claims, certificate)) throw await asked(unbound(), claims);
+    const principal = await judge(claims, origin);
+    if (principal) return principal;
+    // Its signature holds and its time is not over: somebody has kept it after it, its session or its holder was ended.
+    const { subject, tokenId } = claims;
+    alerts.raise('security.token-denied', { subject, tokenId, address: origin.address });
+    throw await asked(revoked(), claims);
   };
+}
+
+function revoked(): RollcallError {
+  return new RollcallError('TOKEN_REFUSED', 'the token was revoked', {
+    hint: 'log in again: rollcall login',
+  });
 }
 
 function unbound(): RollcallError {

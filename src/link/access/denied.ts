@@ -5,12 +5,25 @@
 import type { Clock } from '../../base/clock.js';
 import type { Log } from '../../base/log.js';
 import { padded } from '../../store/keys.js';
-import type { Change, Key, Store } from '../../store/store.js';
+import type { Change, Key, Reads, Store } from '../../store/store.js';
+import { decide } from './records.js';
 
 export interface Denied {
-  /** Denied from now on, before it is on the disk; durable when it resolves. `more` goes into the same commit. */
-  deny(tokenId: string, expiresAt: number, more: readonly Change[]): Promise<void>;
+  /**
+   * Denied from now on, before it is on the disk; durable when it resolves. `more` goes into the same commit, unless the
+   * store denies it already.
+   */
+  deny(
+    tokenId: string,
+    expiresAt: number,
+    more?: (reads: Reads) => Promise<readonly Change[]>,
+  ): Promise<void>;
+  /** The change that denies it, for a commit of somebody else's, who then calls `note`. */
+  change(tokenId: string, expiresAt: number): Change;
+  note(tokenId: string, expiresAt: number): void;
   has(tokenId: string): boolean;
+  /** The same, read by a decision: also of what another commit denies in the meantime. */
+  read(reads: Reads, tokenId: string, expiresAt: number): Promise<boolean>;
   close(): void;
 }
 
@@ -45,13 +58,32 @@ export async function openDenied({ store, clock, log }: DeniedOptions): Promise<
     forget().catch((error: unknown) => log.warn({ err: error }, 'could not forget expired tokens'));
   });
 
+  function note(tokenId: string, expiresAt: number): void {
+    // A second word on it must not end it sooner.
+    ends.set(tokenId, Math.max(expiresAt, ends.get(tokenId) ?? 0));
+  }
+
+  const change = (tokenId: string, expiresAt: number): Change => ({
+    type: 'put',
+    key: keyOf(tokenId, expiresAt),
+    value: Buffer.of(),
+  });
+
   return {
     async deny(tokenId, expiresAt, more) {
-      // A second word on it must not end it sooner.
-      ends.set(tokenId, Math.max(expiresAt, ends.get(tokenId) ?? 0));
-      await store.commit([{ type: 'put', key: keyOf(tokenId, expiresAt), value: Buffer.of() }, ...more]);
+      note(tokenId, expiresAt);
+      await decide(store, async reads => {
+        const isStored = (await reads.get(keyOf(tokenId, expiresAt))) !== undefined;
+        if (isStored) return { changes: [], result: undefined };
+        const others = (await more?.(reads)) ?? [];
+        return { changes: [change(tokenId, expiresAt), ...others], result: undefined };
+      });
     },
+    change,
+    note,
     has: tokenId => ends.has(tokenId),
+    read: async (reads, tokenId, expiresAt) =>
+      ends.has(tokenId) || (await reads.get(keyOf(tokenId, expiresAt))) !== undefined,
     close: () => timer.cancel(),
   };
 }

@@ -12,10 +12,10 @@ import type { Random } from '../../base/random.js';
 import type { Actor, Audit, AuditEvent } from '../audit/audit.js';
 import type { AuditEventType } from '../audit/event-types.js';
 import { listTenants, tenantPrefix } from '../../store/keys.js';
-import type { Change, Key, Store } from '../../store/store.js';
+import type { Change, Key, Reads, Store } from '../../store/store.js';
 import { createBoundedMap } from './bounded-map.js';
 import type { FindParty } from './holders.js';
-import { decideRecord, decodeRecord, putRecord, readRecord, type Decision } from './records.js';
+import { decide, decodeRecord, putRecord, readRecord, type Decision } from './records.js';
 import { createRefreshTokens } from './refresh-tokens.js';
 import { hashSecret, isSameText } from './secret-text.js';
 
@@ -37,8 +37,14 @@ export interface Family {
   readonly previous?: string | undefined;
 }
 
-export type Refreshed =
-  | { readonly outcome: 'rotated' | 'repeated'; readonly family: Family; readonly token: string }
+export type Refreshed<T = undefined> =
+  | {
+      readonly outcome: 'rotated' | 'repeated';
+      readonly family: Family;
+      readonly token: string;
+      /** What `use` made. */
+      readonly used: T;
+    }
   /** Used again too late: the family has just ended. */
   | { readonly outcome: 'reused'; readonly family: Family }
   | { readonly outcome: 'unknown' };
@@ -48,7 +54,7 @@ export interface NewFamily {
   readonly holder: string;
   readonly audience: string;
   readonly scope?: string | undefined;
-  /** Now unless told, milliseconds since 1970. */
+  /** Milliseconds since 1970; defaults to now. */
   readonly createdAt?: number | undefined;
 }
 
@@ -63,16 +69,21 @@ export interface Families {
     readonly changes: readonly Change[];
   };
   /**
-   * Exchanges a token for its successor, durable when it resolves. `origin` is where it came from; what `check`
-   * throws of a token that is good is thrown before anything has changed.
+   * Exchanges a token for its successor, durable when it resolves. `origin` is where it came from. `use` makes what is
+   * handed out beside it, before the commit: what it throws is thrown before anything has changed, and what it reads
+   * must still be so.
    */
-  refresh(token: string, origin?: Place, check?: (family: Family) => void): Promise<Refreshed>;
-  find(tenant: string, id: string): Promise<Family | undefined>;
+  refresh(token: string, origin?: Place): Promise<Refreshed>;
+  refresh<T>(token: string, origin: Place, use: Use<T>): Promise<Refreshed<T>>;
+  find(tenant: string, id: string, reads?: Reads): Promise<Family | undefined>;
   /** Its holder ends a family by one of its tokens, the current or the one before; gives it if there was one. */
   endByToken(token: string, origin: Place): Promise<Family | undefined>;
-  end(tenant: string, id: string, by: Actor): Promise<void>;
+  /** Its holder ends it by an access token of it. */
+  end(tenant: string, id: string, origin: Place): Promise<void>;
   close(): void;
 }
+
+type Use<T> = (family: Family, reads: Reads) => T | Promise<T>;
 
 /** A caller that lost the answer asks again within this, ms. */
 export const retryWithinMs = 10_000;
@@ -104,16 +115,22 @@ export function createFamilies(options: FamiliesOptions): Families {
   const { store, audit, clock, random, log, findParty, secret } = options;
   const tokens = createRefreshTokens(secret, random);
   /**
-   * When each family's last rotation could be answered: Infinity while that is open. A disk that is slow or fails must
-   * not make a thief of a caller who could not know that the rotation had been written.
+   * The last rotation of each family, by the hash of the token that was exchanged, and when it could be answered:
+   * Infinity while that is open. A disk that is slow or fails must not make a thief of a caller who could not know that
+   * the rotation had been written. Of any other token of the family it says nothing.
    */
-  const answeredAt = createBoundedMap<number>(answersKept);
+  const rotations = createBoundedMap<{ readonly of: string; readonly answeredAt: number }>(answersKept);
+
+  function answeredAt(family: Family, token: string): number {
+    const last = rotations.get(family.id);
+    return last?.of === hashSecret(token) ? last.answeredAt : 0;
+  }
 
   /** Only for a token that the link made at some time: what others make up cannot end a family. */
-  async function homeOf(token: string): Promise<{ tenant: string; id: string } | undefined> {
+  async function findByToken(token: string, reads: Reads): Promise<Family | undefined> {
     const id = tokens.familyOf(token);
-    const home = id === undefined ? undefined : await readRecord<{ tenant: string }>(store, homeKeyOf(id));
-    return home && id !== undefined ? { tenant: home.tenant, id } : undefined;
+    const home = id === undefined ? undefined : await readRecord<{ tenant: string }>(reads, homeKeyOf(id));
+    return home && id !== undefined ? readRecord<Family>(reads, keyOf(home.tenant, id)) : undefined;
   }
 
   const ended = (family: Family, type: AuditEventType, by: Actor): Change[] => [
@@ -128,11 +145,11 @@ export function createFamilies(options: FamiliesOptions): Families {
   ];
 
   /** The holder, where they are now: only they have a token of the family. */
-  async function holderAt({ tenant, holder }: Family, origin: Place): Promise<Actor> {
-    return { ...(await findParty(tenant, holder)), ...origin };
+  async function holderAt({ tenant, holder }: Family, origin: Place, reads: Reads): Promise<Actor> {
+    return { ...(await findParty(tenant, holder, reads)), ...origin };
   }
 
-  function rotate(family: Family, token: string, by: Actor): Decision<Refreshed> {
+  function rotate<T>(family: Family, token: string, by: Actor, used: T): Decision<Refreshed<T>> {
     const successor = tokens.successorOf(family.id, token);
     const rotated: Family = {
       ...family,
@@ -147,24 +164,26 @@ export function createFamilies(options: FamiliesOptions): Families {
       by,
       detail: { session: family.id, rotation: rotated.rotations },
     };
-    answeredAt.set(family.id, Infinity);
+    rotations.set(family.id, { of: hashSecret(token), answeredAt: Infinity });
     return {
       changes: [putRecord(keyOf(family.tenant, family.id), rotated), audit.auditChange(family.tenant, event)],
-      result: { outcome: 'rotated', family: rotated, token: successor },
+      result: { outcome: 'rotated', family: rotated, token: successor, used },
     };
   }
 
-  async function decide(
+  async function decideUse<T>(
     family: Family,
-    use: Use & { check(family: Family): void },
-    origin: Place,
-  ): Promise<Decision<Refreshed>> {
-    const kind = judge(family, { ...use, answeredAt: answeredAt.get(family.id) ?? 0 }, clock.now());
-    if (kind === 'current' || kind === 'retry') use.check(family);
-    if (kind === 'current') return rotate(family, use.token, await holderAt(family, origin));
-    if (kind === 'retry') {
-      const token = tokens.successorOf(family.id, use.token);
-      return { changes: [], result: { outcome: 'repeated', family, token } };
+    { token, askedAt, origin }: { token: string; askedAt: number; origin: Place },
+    use: Use<T>,
+    reads: Reads,
+  ): Promise<Decision<Refreshed<T>>> {
+    const presented = { token, askedAt, answeredAt: answeredAt(family, token) };
+    const kind = judge(family, presented, clock.now());
+    if (kind === 'current' || kind === 'retry') {
+      const used = await use(family, reads);
+      if (kind === 'current') return rotate(family, token, await holderAt(family, origin, reads), used);
+      const successor = tokens.successorOf(family.id, token);
+      return { changes: [], result: { outcome: 'repeated', family, token: successor, used } };
     }
     return kind === 'over'
       ? {
@@ -175,6 +194,19 @@ export function createFamilies(options: FamiliesOptions): Families {
           changes: ended(family, 'token.refresh-reused', { ...linkParty, ...origin }),
           result: { outcome: 'reused', family },
         };
+  }
+
+  async function refresh<T>(token: string, origin: Place, use: Use<T>): Promise<Refreshed<T>> {
+    const askedAt = clock.now();
+    const refreshed = await decide<Refreshed<T>>(store, async reads => {
+      const family = await findByToken(token, reads);
+      if (!family) return { changes: [], result: { outcome: 'unknown' } };
+      return decideUse(family, { token, askedAt, origin }, use, reads);
+    });
+    // Once, or one retry after the other would keep the old token good.
+    if ('token' in refreshed && answeredAt(refreshed.family, token) === Infinity)
+      rotations.set(refreshed.family.id, { of: hashSecret(token), answeredAt: clock.now() });
+    return refreshed;
   }
 
   /** Nobody comes back for most families that are over, so that their use is not what forgets them. */
@@ -191,10 +223,11 @@ export function createFamilies(options: FamiliesOptions): Families {
   }
 
   function forget(key: Key): Promise<void> {
-    return decideRecord<Family, undefined>(store, key, family => ({
-      changes: family && isOver(family, clock.now()) ? ended(family, 'session.expired', linkParty) : [],
-      result: undefined,
-    }));
+    return decide(store, async reads => {
+      const family = await readRecord<Family>(reads, key);
+      const isDue = family && isOver(family, clock.now());
+      return { changes: isDue ? ended(family, 'session.expired', linkParty) : [], result: undefined };
+    });
   }
 
   let sweeping = false;
@@ -219,57 +252,47 @@ export function createFamilies(options: FamiliesOptions): Families {
       ];
       return { family, token, changes };
     },
-    async refresh(token, origin = {}, check = () => undefined) {
-      const askedAt = clock.now();
-      const home = await homeOf(token);
-      if (!home) return { outcome: 'unknown' };
-      const refreshed = await decideRecord<Family, Refreshed>(store, keyOf(home.tenant, home.id), family =>
-        family
-          ? decide(family, { token, askedAt, check }, origin)
-          : { changes: [], result: { outcome: 'unknown' } },
-      );
-      // Once, or one retry after the other would keep the old token good.
-      if ('token' in refreshed && answeredAt.get(home.id) === Infinity) {
-        answeredAt.set(home.id, clock.now());
-      }
-      return refreshed;
-    },
-    async find(tenant, id) {
-      const family = await readRecord<Family>(store, keyOf(tenant, id));
+    refresh: <T>(token: string, origin: Place = {}, use?: Use<T>) =>
+      refresh(token, origin, use ?? (() => undefined as T)),
+    async find(tenant, id, reads = store) {
+      const family = await readRecord<Family>(reads, keyOf(tenant, id));
       return family && !isOver(family, clock.now()) ? family : undefined;
     },
-    async endByToken(token, origin) {
-      const home = await homeOf(token);
-      if (!home) return undefined;
-      return decideRecord<Family, Family | undefined>(store, keyOf(home.tenant, home.id), async family => {
+    endByToken(token, origin) {
+      return decide<Family | undefined>(store, async reads => {
+        const family = await findByToken(token, reads);
         const presented = hashSecret(token);
         const isOfIt =
           family && [family.current, family.previous ?? ''].some(each => isSameText(presented, each));
         if (!family || !isOfIt) return { changes: [], result: undefined };
-        const by = await holderAt(family, origin);
+        const by = await holderAt(family, origin, reads);
         return { changes: ended(family, 'session.ended', by), result: family };
       });
     },
-    async end(tenant, id, by) {
-      await decideRecord<Family, undefined>(store, keyOf(tenant, id), family => ({
-        changes: family ? ended(family, 'session.ended', by) : [],
-        result: undefined,
-      }));
+    async end(tenant, id, origin) {
+      await decide(store, async reads => {
+        const family = await readRecord<Family>(reads, keyOf(tenant, id));
+        if (!family) return { changes: [], result: undefined };
+        const by = await holderAt(family, origin, reads);
+        return { changes: ended(family, 'session.ended', by), result: undefined };
+      });
     },
     close: () => timer.cancel(),
   };
 }
 
-interface Use {
+interface Presented {
   readonly token: string;
   /** When the request came in, however long the store then took. */
   readonly askedAt: number;
+  /** When the rotation that this very token asked for could be answered; 0 when it asked for none lately. */
+  readonly answeredAt: number;
 }
 
 /** What the use of a token that the link made for this family is. */
 function judge(
   family: Family,
-  { token, askedAt, answeredAt }: Use & { readonly answeredAt: number },
+  { token, askedAt, answeredAt }: Presented,
   now: number,
 ): 'over' | 'current' | 'retry' | 'reused' {
   if (isOver(family, now)) return 'over';

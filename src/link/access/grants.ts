@@ -5,13 +5,14 @@
 import type { Clock } from '../../base/clock.js';
 import { isRollcallError } from '../../base/errors.js';
 import { defaultTenant } from '../../protocol/limits.js';
-import type { Audit } from '../audit/audit.js';
+import type { Audit, AuditEvent } from '../audit/audit.js';
 import type { Known, RefusalCounter } from '../audit/refusals.js';
-import type { Store } from '../../store/store.js';
+import type { Reads } from '../../store/store.js';
 import type { AccessTokens } from './access-tokens.js';
 import type { Alerts } from './alerts.js';
 import type { Cutoffs } from './cutoffs.js';
 import { refreshRefused, type Families, type Family } from './families.js';
+import type { FindNodeName } from './holders.js';
 import { actorFrom, type Origin } from './principal.js';
 import { recognizeService, type Recognition, type ServiceCredentials } from './service-login.js';
 import type { Service } from './services.js';
@@ -46,12 +47,11 @@ export type GrantTokens = (request: TokenRequest) => Promise<TokenAnswer>;
 const ownPrograms: readonly string[] = ['rollcall-cli', 'rollcall-dashboard'];
 
 export interface GrantOptions {
-  readonly store: Store;
   readonly audit: Audit;
   readonly clock: Clock;
   readonly users: Users;
   readonly families: Families;
-  readonly cutoffs: Pick<Cutoffs, 'of'>;
+  readonly cutoffs: Pick<Cutoffs, 'read'>;
   readonly tokens: AccessTokens;
   readonly sessionTokens: SessionTokens;
   readonly signIn: SignIn;
@@ -59,13 +59,13 @@ export interface GrantOptions {
   readonly alerts: Alerts;
   readonly refusals: Pick<RefusalCounter, 'count'>;
   readonly findParty: FindParty;
-  readonly findNodeName: (tenant: string, id: string) => Promise<string | undefined>;
+  readonly findNodeName: FindNodeName;
   /** The link, as `aud`. */
   readonly audience: string;
 }
 
 export function createGrants(options: GrantOptions): GrantTokens {
-  const { store, audit, clock, users, families, tokens, sessionTokens, signIn, cutoffs, alerts } = options;
+  const { audit, clock, users, families, tokens, sessionTokens, signIn, cutoffs, alerts } = options;
   const { refusals, findParty } = options;
 
   async function password({ parameters, origin }: TokenRequest): Promise<TokenAnswer> {
@@ -81,17 +81,24 @@ export function createGrants(options: GrantOptions): GrantTokens {
     }
     if (username === undefined || word === undefined)
       throw grantRefused('invalid_request', 'username and password are needed');
-    const user = await signIn(
+    requireScope(scope);
+    const { signed, refreshToken } = await signIn(
       { tenant, name: username, password: word, code: parameters['otp_code'] },
       origin,
-    );
-    const { id: holder, name, roles } = user;
-    const detail = { userAgent: origin.userAgent };
-    // A login in the very millisecond in which those before it ended.
-    const createdAt = Math.max(clock.now(), user.validAfter);
-    const { signed, refreshToken } = await sessionTokens.begin(
-      { tenant: user.tenant, holder, roles, scope, createdAt },
-      { type: 'login', subject: holder, by: actorFrom({ kind: 'user', id: holder, name }, origin), detail },
+      async ({ id: holder, tenant: home, name, roles, validAfter }, reads) => {
+        const detail = { userAgent: origin.userAgent };
+        // A login in the very millisecond in which those before it ended.
+        const createdAt = Math.max(clock.now(), validAfter, await cutoffs.read(reads, home));
+        return sessionTokens.begin(
+          { tenant: home, holder, roles, scope, createdAt },
+          {
+            type: 'login',
+            subject: holder,
+            by: actorFrom({ kind: 'user', id: holder, name }, origin),
+            detail,
+          },
+        );
+      },
     );
     return answer(signed, refreshToken, scope);
   }
@@ -99,85 +106,80 @@ export function createGrants(options: GrantOptions): GrantTokens {
   async function refresh({ parameters, origin }: TokenRequest): Promise<TokenAnswer> {
     const { refresh_token: presented, scope } = parameters;
     if (presented === undefined) throw grantRefused('invalid_request', 'refresh_token is needed');
-    let holder: Family | undefined;
-    const refreshed = await families
-      .refresh(presented, origin, family => {
-        holder = family;
-        narrow(family.scope, scope);
-      })
-      .catch((error: unknown) => {
-        if (holder) return countRefused(origin, error, holder.tenant, holder.holder);
-        throw error;
-      });
+    requireScope(scope);
+    const refreshed = await families.refresh(presented, origin, async (family, reads) => {
+      const narrowed = await countRefused(origin, family, () => narrow(family.scope, scope));
+      const roles = await findRoles(family, reads);
+      if (!roles) throw refreshRefused();
+      return { narrowed, signed: await sessionTokens.sign(family, roles, narrowed) };
+    });
     if (refreshed.outcome === 'reused') {
       const { holder: subject, id } = refreshed.family;
       alerts.raise('security.refresh-reused', { subject, session: id, address: origin.address });
     }
     if (refreshed.outcome === 'reused' || refreshed.outcome === 'unknown') throw refreshRefused();
-    const { family, token } = refreshed;
-    const roles = await findRoles(family);
-    if (!roles) throw refreshRefused();
-    const narrowed = narrow(family.scope, scope);
-    return answer(await sessionTokens.sign(family, roles, narrowed), token, narrowed);
+    const { signed, narrowed } = refreshed.used;
+    return answer(signed, refreshed.token, narrowed);
   }
 
   /** Of a holder who is still there, enabled, and was not told to end the sessions since. */
-  async function findRoles({ tenant, holder, createdAt }: Family): Promise<readonly string[] | undefined> {
-    if (createdAt < cutoffs.of(tenant)) return undefined;
+  async function findRoles(family: Family, reads: Reads): Promise<readonly string[] | undefined> {
+    const { tenant, holder, createdAt } = family;
+    if (createdAt < (await cutoffs.read(reads, tenant))) return undefined;
     if (holder.startsWith('node:')) {
-      const name = await options.findNodeName(tenant, holder.slice('node:'.length));
+      const name = await options.findNodeName(tenant, holder.slice('node:'.length), reads);
       return name === undefined ? undefined : [];
     }
-    const user = await users.find(tenant, holder);
+    const user = await users.find(tenant, holder, reads);
     return user?.enabled && createdAt >= user.validAfter ? user.roles : undefined;
   }
 
   async function service(request: TokenRequest): Promise<TokenAnswer> {
     const { parameters, origin } = request;
+    requireScope(parameters['scope']);
     const credentials: ServiceCredentials = { ...request, address: origin.address };
-    const { service: known, confirmation, by } = await recognizeService(options.recognition, credentials);
-    const { id, name, tenant, roles } = known;
-    const wish = (): ReturnType<typeof readWish> => readWish(known, parameters, options.audience);
-    const { audience, scope } = await Promise.resolve()
-      .then(wish)
-      .catch((error: unknown) => countRefused(origin, error, tenant, id));
-    const signed = await tokens.sign({
-      subject: id,
-      audience,
-      tenant,
-      roles: audience === options.audience ? roles : [],
-      scope,
-      lifetimeMs: known.tokenLifetimeMs,
-      issuedAt:
-        audience === options.audience
-          ? notOlderThan(Math.max(known.validAfter, cutoffs.of(tenant)), clock.now())
-          : undefined,
-      confirmation,
-    });
-    const detail = { name, audience, scope: scope ?? '', tokenId: signed.tokenId, method: by };
-    await store.commit([
-      audit.auditChange(tenant, {
-        type: 'token.granted',
+    return recognizeService(options.recognition, credentials, async (recognized, reads) => {
+      const { service: known, confirmation, by } = recognized;
+      const { id, name, tenant, roles } = known;
+      const wish = (): ReturnType<typeof readWish> => readWish(known, parameters, options.audience);
+      const { audience, scope } = await countRefused(origin, { tenant, holder: id }, wish);
+      const isLink = audience === options.audience;
+      const countsFrom = Math.max(known.validAfter, await cutoffs.read(reads, tenant));
+      const signed = await tokens.sign({
         subject: id,
-        by: actorFrom({ kind: 'service', id, name }, origin),
-        detail,
-      }),
-    ]);
-    return answer(signed, undefined, scope);
+        audience,
+        tenant,
+        roles: isLink ? roles : [],
+        scope,
+        lifetimeMs: known.tokenLifetimeMs,
+        issuedAt: isLink ? notOlderThan(countsFrom, clock.now()) : undefined,
+        confirmation,
+      });
+      const detail = { name, audience, scope: scope ?? '', tokenId: signed.tokenId, method: by };
+      const actor = actorFrom({ kind: 'service', id, name }, origin);
+      const event: AuditEvent = { type: 'token.granted', subject: id, by: actor, detail };
+      return {
+        changes: [audit.auditChange(tenant, event)],
+        result: answer(signed, undefined, scope),
+      };
+    });
   }
 
-  /** Somebody who is known asked for more than they are given: told of under their name, and thrown on. */
-  async function countRefused(
+  /** Somebody who is known and asks for more than they are given is told of under their name. */
+  async function countRefused<T>(
     { address }: Origin,
-    error: unknown,
-    tenant: string,
-    id: string,
-  ): Promise<never> {
-    if (isRollcallError(error, 'REQUEST_INVALID')) {
-      const who: Known = { tenant, ...(await findParty(tenant, id)) };
-      refusals.count(address, grantErrorOf(error), who);
+    { tenant, holder }: { readonly tenant: string; readonly holder: string },
+    wish: () => T,
+  ): Promise<T> {
+    try {
+      return wish();
+    } catch (error) {
+      if (isRollcallError(error, 'REQUEST_INVALID')) {
+        const who: Known = { tenant, ...(await findParty(tenant, holder)) };
+        refusals.count(address, grantErrorOf(error), who);
+      }
+      throw error;
     }
-    throw error;
   }
 
   function answer(
@@ -211,6 +213,18 @@ export function createGrants(options: GrantOptions): GrantTokens {
 function readWish(service: Service, parameters: TokenParameters, own: string) {
   const audience = audienceFor(service, parameters['audience'] ?? parameters['resource'], own);
   return { audience, scope: scopeFor(service, audience === own, parameters['scope']) };
+}
+
+/** RFC 6749 §3.3, so that what no token could hold is refused before anything is looked at. */
+const scopePattern = /^[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*$/;
+const maxScope = 2_000;
+
+function requireScope(scope: string | undefined): void {
+  if (scope === undefined || (scope.length <= maxScope && scopePattern.test(scope))) return;
+  throw grantRefused(
+    'invalid_scope',
+    `a scope is words with single spaces between them, at most ${maxScope} characters`,
+  );
 }
 
 /** The times in tokens are whole seconds: a token of the second in which those before it ended would seem to be one of them. */

@@ -5,6 +5,7 @@
 import type { Party } from '../../audit-log/party.js';
 import { RollcallError } from '../../base/errors.js';
 import type { Actor } from '../audit/audit.js';
+import type { Reads } from '../../store/store.js';
 import type { HashAsker } from './hash-queue.js';
 import { isPermission, type Permission } from './permissions.js';
 
@@ -28,6 +29,14 @@ export interface Principal {
   readonly expiresAt: number;
   /** Where this request came from. */
   readonly origin: Origin;
+  /** What begins from this moment on counts, whatever was ended before it, ms since 1970. */
+  readonly countsFrom: number;
+  /**
+   * Judges the principal anew, by what these reads say: whatever a commit does in its name depends on it. Gives it with
+   * the permissions it has left. TOKEN_REFUSED once its token, its session or its holder has ended; NOT_ALLOWED once it
+   * may not do what it was let in for.
+   */
+  readonly confirm: (reads: Reads) => Promise<Principal>;
 }
 
 /** Where a request came from, for limits and the audit. */

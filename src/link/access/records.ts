@@ -3,9 +3,9 @@
  * means is its owner's business; here is only how it is kept.
  */
 import { isRollcallError, RollcallError } from '../../base/errors.js';
-import type { Change, Expectation, Key, Store, Value } from '../../store/store.js';
+import type { Change, Key, Reads, Store, Value } from '../../store/store.js';
 
-/** Only somebody who changes the same record at the same time makes a second try necessary. */
+/** Only somebody who changes the same records at the same time makes a second try necessary. */
 const maxTries = 20;
 
 function encodeRecord(record: object): Value {
@@ -24,8 +24,8 @@ export function decodeRecord<T>(value: Value): T {
   }
 }
 
-export async function readRecord<T>(store: Store, key: Key): Promise<T | undefined> {
-  const value = await store.get(key);
+export async function readRecord<T>(reads: Reads, key: Key): Promise<T | undefined> {
+  const value = await reads.get(key);
   return value && decodeRecord<T>(value);
 }
 
@@ -40,30 +40,47 @@ export function putRecord(key: Key, record: object): Change {
 
 export interface Decision<R> {
   readonly changes: readonly Change[];
-  /** What else must still be so at the commit. */
-  readonly expectations?: readonly Expectation[];
   readonly result: R;
 }
 
+/** What must hold for a change besides what the change itself looks at: throws where it does not. */
+export type Grounds = (reads: Reads) => Promise<unknown>;
+
 /**
- * Reads the record, decides, and commits what was decided on condition that the record is still what was read; when
- * it is not, once more. A decision without changes commits nothing. Durable when it resolves.
+ * Decides and commits. Whatever is read through `reads` must still be so at the commit: when it is not, it is decided
+ * anew. Lists are no such reads: where one decides, a record stands for it that changes with every member. A decision
+ * without changes commits nothing. Durable when it resolves.
  */
-// eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters -- as decodeRecord's
-export async function decideRecord<T, R>(
+export async function decide<R>(
   store: Store,
-  key: Key,
-  decide: (record: T | undefined) => Decision<R> | Promise<Decision<R>>,
+  decision: (reads: Reads) => Decision<R> | Promise<Decision<R>>,
 ): Promise<R> {
   for (let tries = 1; ; tries++) {
-    const value = await store.get(key);
-    const { changes, expectations = [], result } = await decide(value && decodeRecord<T>(value));
+    // What was read once stays so for the whole decision.
+    const seen = new Map<Key, Promise<Value | undefined>>();
+    const { changes, result } = await decision({
+      get(key) {
+        const value = seen.get(key) ?? store.get(key);
+        seen.set(key, value);
+        return value;
+      },
+    });
     if (changes.length === 0) return result;
+    const keys = [...seen.keys()];
+    const values = await Promise.all(seen.values());
     try {
-      await store.commit(changes, [{ key, value }, ...expectations]);
+      await store.commit(
+        changes,
+        keys.map((key, index) => ({ key, value: values[index] })),
+      );
       return result;
     } catch (error) {
       if (!isRollcallError(error, 'STORE_CONFLICT') || tries >= maxTries) throw error;
     }
   }
+}
+
+/** The store did not take it, though it may be found there later; as opposed to a refusal. */
+export function isStoreFailure(error: unknown): boolean {
+  return isRollcallError(error, 'STORE_FULL') || isRollcallError(error, 'STORE_UNAVAILABLE');
 }

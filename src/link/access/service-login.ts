@@ -8,10 +8,12 @@ import { decodeJwt, jwtVerify } from 'jose';
 import type { Clock } from '../../base/clock.js';
 import type { RollcallError } from '../../base/errors.js';
 import { thumbprintOf } from '../../tokens/thumbprint.js';
+import type { Reads, Store } from '../../store/store.js';
 import { isAddressIn } from './address-list.js';
 import type { Attempt } from './attempts.js';
 import type { Denied } from './denied.js';
 import { grantRefused } from './grant-errors.js';
+import { decide, type Decision } from './records.js';
 import { ofAccount } from './refused-account.js';
 import { isSecretOf, type Service, type Services } from './services.js';
 
@@ -30,6 +32,7 @@ export interface Recognized {
 }
 
 export interface Recognition {
+  readonly store: Store;
   readonly services: Services;
   readonly denied: Denied;
   readonly attempt: Attempt;
@@ -44,19 +47,37 @@ const longestAssertionSeconds = 300;
 const assertionToleranceSeconds = 30;
 const mostAssertionLength = 8_192;
 
-export async function recognizeService(
+/**
+ * Commits what `grant` makes for the service that proved to be it. The service as it was when that was decided is an
+ * expectation of the commit, and so is that its assertion was not used.
+ */
+export async function recognizeService<T>(
   recognition: Recognition,
   credentials: ServiceCredentials,
-): Promise<Recognized> {
+  grant: (recognized: Recognized, reads: Reads) => Promise<Decision<T>>,
+): Promise<T> {
   const { address } = credentials;
+  const { store, services, attempt, denied } = recognition;
   const presented = readPresented(credentials);
   const { id, by, proof } = presented;
-  return recognition.attempt({ address, account: id }, async () => {
-    const service = await recognition.services.findAnywhere(id);
-    const proved = await isProved(recognition, presented, service);
-    if (!service?.enabled || !proved || !isAddressIn(service.addresses, address))
-      throw ofAccount(refused(), service && { ...service, kind: 'service' });
-    return { service, by, confirmation: by === 'certificate' ? proof : undefined };
+  return attempt({ address, account: id }, async () => {
+    const { used, result } = await decide(store, async reads => {
+      const service = await services.findAnywhere(id, reads);
+      const proved = await prove(recognition, presented, service, reads);
+      if (!service?.enabled || !proved || !isAddressIn(service.addresses, address))
+        throw ofAccount(refused(), service && { ...service, kind: 'service' });
+      const granted = await grant(
+        { service, by, ...(by === 'certificate' && { confirmation: proof }) },
+        reads,
+      );
+      const changes = proved.used ? [denied.change(proved.used.name, proved.used.endsAt)] : [];
+      return {
+        changes: [...changes, ...granted.changes],
+        result: { used: proved.used, result: granted.result },
+      };
+    });
+    if (used) denied.note(used.name, used.endsAt);
+    return result;
   });
 }
 
@@ -115,13 +136,19 @@ function subjectOf(assertion: string): string {
   throw refused();
 }
 
-async function isProved(
+/** A proof that holds, and what may not be used a second time. */
+interface Proof {
+  readonly used?: { readonly name: string; readonly endsAt: number };
+}
+
+async function prove(
   { denied, clock, assertionAudiences }: Recognition,
   { by, id, proof }: Presented,
   service: Service | undefined,
-): Promise<boolean> {
-  if (by === 'secret') return isSecretOf(service, proof);
-  if (by === 'certificate') return service?.certificates.includes(proof) ?? false;
+  reads: Reads,
+): Promise<Proof | undefined> {
+  if (by === 'secret') return isSecretOf(service, proof) ? {} : undefined;
+  if (by === 'certificate') return service?.certificates.includes(proof) ? {} : undefined;
   for (const pem of service?.publicKeys ?? []) {
     const verified = await jwtVerify(proof, createPublicKey(pem), {
       algorithms: ['ES256', 'ES384', 'RS256', 'PS256', 'EdDSA'],
@@ -141,18 +168,12 @@ async function isProved(
       jti.length > 200 ||
       leftSeconds > longestAssertionSeconds + assertionToleranceSeconds
     )
-      return false;
-    return useOnce(denied, `${id} ${jti}`, exp * 1000);
+      return undefined;
+    // Kept until it would have expired, also over a restart.
+    const used = { name: `assertion-${Buffer.from(`${id} ${jti}`).toString('hex')}`, endsAt: exp * 1000 };
+    return (await denied.read(reads, used.name, used.endsAt)) ? undefined : { used };
   }
-  return false;
-}
-
-/** Kept until it would have expired, also over a restart. */
-async function useOnce(denied: Denied, name: string, expiresAt: number): Promise<boolean> {
-  const key = `assertion-${Buffer.from(name).toString('hex')}`;
-  if (denied.has(key)) return false;
-  await denied.deny(key, expiresAt, []);
-  return true;
+  return undefined;
 }
 
 function refused(): RollcallError {

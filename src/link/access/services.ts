@@ -9,9 +9,9 @@ import type { Random } from '../../base/random.js';
 import type { Actor, Audit } from '../audit/audit.js';
 import type { AuditEventType } from '../audit/event-types.js';
 import { tenantPrefix } from '../../store/keys.js';
-import type { Key, Store } from '../../store/store.js';
-import { isAccessName, nameTaken, notFound, parseNewName } from './names.js';
-import { decideRecord, listRecords, putRecord, readRecord } from './records.js';
+import type { Key, Reads, Store } from '../../store/store.js';
+import { isAccessName, nameTaken, notFound, parseNewName, requireFew } from './names.js';
+import { decide, listRecords, putRecord, readRecord, type Grounds } from './records.js';
 import type { Roles } from './roles.js';
 import { hashSecret } from './secret-text.js';
 import {
@@ -42,20 +42,32 @@ export interface Service extends ServiceSetting {
 }
 
 export interface Services {
-  create(tenant: string, name: string, settings: ServiceSettings, by: Actor): Promise<Service>;
+  create(
+    tenant: string,
+    name: string,
+    settings: ServiceSettings,
+    by: Actor,
+    grounds?: Grounds,
+  ): Promise<Service>;
   /** Gives a new secret, told this once; an older one but the last is dropped. */
-  addSecret(tenant: string, id: string, by: Actor): Promise<{ service: Service; secret: string }>;
+  addSecret(
+    tenant: string,
+    id: string,
+    by: Actor,
+    grounds?: Grounds,
+  ): Promise<{ service: Service; secret: string }>;
   change(
     tenant: string,
     id: string,
     settings: ServiceSettings & { readonly endTokens?: boolean },
     by: Actor,
+    grounds?: Grounds,
   ): Promise<Service>;
-  find(tenant: string, id: string): Promise<Service | undefined>;
+  find(tenant: string, id: string, reads?: Reads): Promise<Service | undefined>;
   /** By its id alone, whatever its tenant: the way a service comes in. */
-  findAnywhere(id: string): Promise<Service | undefined>;
+  findAnywhere(id: string, reads?: Reads): Promise<Service | undefined>;
   /** By name or id; NOT_FOUND. */
-  get(tenant: string, reference: string): Promise<Service>;
+  get(tenant: string, reference: string, reads?: Reads): Promise<Service>;
   list(tenant: string): Promise<Service[]>;
 }
 
@@ -76,18 +88,22 @@ export interface ServicesOptions {
 }
 
 export function createServices({ store, audit, clock, random, roles }: ServicesOptions): Services {
-  const find = (tenant: string, id: string): Promise<Service | undefined> =>
-    readRecord<Service>(store, keyOf(tenant, id));
+  const find: Services['find'] = (tenant, id, reads = store) => readRecord<Service>(reads, keyOf(tenant, id));
 
   const update = (
     tenant: string,
     id: string,
-    event: { type: AuditEventType; by: Actor; detail?: AuditDetail },
-    change: (service: Service) => Service,
+    {
+      grounds,
+      ...event
+    }: { type: AuditEventType; by: Actor; detail?: AuditDetail; grounds?: Grounds | undefined },
+    change: (service: Service, reads: Reads) => Service | Promise<Service>,
   ): Promise<Service> =>
-    decideRecord<Service, Service>(store, keyOf(tenant, id), before => {
+    decide(store, async reads => {
+      await grounds?.(reads);
+      const before = await find(tenant, id, reads);
       if (!before) throw notFound('service');
-      const after = change(before);
+      const after = await change(before, reads);
       const detail = { name: before.name, ...event.detail };
       return {
         changes: [
@@ -98,21 +114,18 @@ export function createServices({ store, audit, clock, random, roles }: ServicesO
       };
     });
 
-  async function checkSettings(tenant: string, settings: ServiceSettings): Promise<void> {
-    if (settings.roles) await roles.requireAll(tenant, settings.roles);
-    checkServiceSettings(settings);
-  }
-
   return {
-    async create(tenant, name, wanted, by) {
-      const settings = pickServiceSettings(wanted);
-      parseNewName(name, 'service name');
-      await checkSettings(tenant, settings);
-      const id = `service:${random(16).toString('hex')}`;
-      const service: Service = { ...emptyService, createdAt: clock.now(), ...settings, id, tenant, name };
-      const index = nameKeyOf(tenant, name);
-      return decideRecord<{ id: string }, Service>(store, index, holder => {
-        if (holder) throw nameTaken('service', name);
+    create(tenant, name, wanted, by, grounds) {
+      return decide(store, async reads => {
+        await grounds?.(reads);
+        parseNewName(name, 'service name');
+        const settings = pickServiceSettings(wanted);
+        checkServiceSettings(settings);
+        await roles.requireAll(tenant, settings.roles ?? [], reads);
+        const index = nameKeyOf(tenant, name);
+        if (await readRecord(reads, index)) throw nameTaken('service', name);
+        const id = `service:${random(16).toString('hex')}`;
+        const service: Service = { ...emptyService, createdAt: clock.now(), ...settings, id, tenant, name };
         const detail = { name, roles: service.roles.join(' '), audiences: service.audiences.join(' ') };
         return {
           changes: [
@@ -125,39 +138,42 @@ export function createServices({ store, audit, clock, random, roles }: ServicesO
         };
       });
     },
-    async addSecret(tenant, id, by) {
+    async addSecret(tenant, id, by, grounds) {
       const secret = secretMark + random(32).toString('base64url');
       const fresh = { hash: hashSecret(secret), createdAt: clock.now() };
-      const service = await update(tenant, id, { type: 'service.secret-made', by }, before => ({
+      const event = { type: 'service.secret-made', by, grounds } as const;
+      const service = await update(tenant, id, event, before => ({
         ...before,
         secrets: [fresh, ...before.secrets].slice(0, secretsKept),
       }));
       return { service, secret };
     },
-    async change(tenant, id, { endTokens, ...wanted }, by) {
+    async change(tenant, id, { endTokens, ...wanted }, by, grounds) {
       const settings = pickServiceSettings(wanted);
-      await checkSettings(tenant, settings);
-      const detail = {
-        changed: [...Object.keys(settings), ...(endTokens ? ['tokens ended'] : [])].join(' '),
-      };
-      return update(tenant, id, { type: 'service.changed', by, detail }, before => ({
-        ...before,
-        ...settings,
-        validAfter: endTokens ? Math.max(clock.now(), before.validAfter) + 1 : before.validAfter,
-      }));
+      checkServiceSettings(settings);
+      requireFew(settings.roles ?? [], 'roles');
+      const changedNames = [...Object.keys(settings), ...(endTokens ? ['tokens ended'] : [])];
+      const detail = { changed: changedNames.join(' ') };
+      return update(tenant, id, { type: 'service.changed', by, detail, grounds }, async (before, reads) => {
+        // A role that it has already and that is gone keeps nobody from changing it.
+        const added = settings.roles?.filter(each => !before.roles.includes(each)) ?? [];
+        await roles.requireAll(tenant, added, reads);
+        const validAfter = endTokens ? Math.max(clock.now(), before.validAfter) + 1 : before.validAfter;
+        return { ...before, ...settings, validAfter };
+      });
     },
     find,
-    async findAnywhere(id) {
-      const home = await readRecord<{ tenant: string }>(store, homeKeyOf(id));
-      return home && find(home.tenant, id);
+    async findAnywhere(id, reads = store) {
+      const home = await readRecord<{ tenant: string }>(reads, homeKeyOf(id));
+      return home && find(home.tenant, id, reads);
     },
-    async get(tenant, reference) {
+    async get(tenant, reference, reads = store) {
       const index = reference.startsWith('service:')
         ? { id: reference }
         : isAccessName(reference)
-          ? await readRecord<{ id: string }>(store, nameKeyOf(tenant, reference))
+          ? await readRecord<{ id: string }>(reads, nameKeyOf(tenant, reference))
           : undefined;
-      const service = index && (await find(tenant, index.id));
+      const service = index && (await find(tenant, index.id, reads));
       if (!service) throw notFound('service');
       return service;
     },

@@ -1,24 +1,29 @@
 /**
  * The two tokens of a session: one to be shown, for a quarter of an hour, and one to get the next one with. A session
- * begins in one commit with the event that tells of it: it is whole, or has not been.
+ * begins in one commit with the event that tells of it: it is whole, or has not been. What is handed out is made before
+ * that commit, so that nothing is stored of a session whose tokens could not be made.
  */
 import type { Audit, AuditEvent } from '../audit/audit.js';
-import type { Store } from '../../store/store.js';
 import type { AccessTokens, SignedToken } from './access-tokens.js';
 import type { Families, Family, NewFamily } from './families.js';
+import type { Decision } from './records.js';
+
+export interface NewSession {
+  readonly signed: SignedToken;
+  readonly refreshToken: string;
+}
 
 export interface SessionTokens {
-  /** The session is added to the detail of the event. */
+  /** What begins a session, for the commit of whoever decided that it may. The session is added to the detail of the event. */
   begin(
     holder: Omit<NewFamily, 'audience'> & { readonly roles: readonly string[] },
     event: AuditEvent,
-  ): Promise<{ readonly signed: SignedToken; readonly refreshToken: string }>;
+  ): Promise<Decision<NewSession>>;
   /** An access token of a session that has begun, with no more scope than it was granted. */
   sign(family: Family, roles: readonly string[], scope: string | undefined): Promise<SignedToken>;
 }
 
 export interface SessionTokenOptions {
-  readonly store: Store;
   readonly audit: Audit;
   readonly families: Families;
   readonly tokens: AccessTokens;
@@ -29,7 +34,7 @@ export interface SessionTokenOptions {
 const accessLifetimeMs = 15 * 60_000;
 
 export function createSessionTokens(options: SessionTokenOptions): SessionTokens {
-  const { store, audit, families, tokens, audience } = options;
+  const { audit, families, tokens, audience } = options;
 
   const sign: SessionTokens['sign'] = (family, roles, scope) =>
     tokens.sign({
@@ -45,9 +50,12 @@ export function createSessionTokens(options: SessionTokenOptions): SessionTokens
   return {
     async begin({ roles, ...wanted }, event) {
       const { family, token, changes } = families.begin({ ...wanted, audience });
+      const signed = await sign(family, roles, family.scope);
       const detail = { session: family.id, ...event.detail };
-      await store.commit([...changes, audit.auditChange(family.tenant, { ...event, detail })]);
-      return { signed: await sign(family, roles, family.scope), refreshToken: token };
+      return {
+        changes: [...changes, audit.auditChange(family.tenant, { ...event, detail })],
+        result: { signed, refreshToken: token },
+      };
     },
     sign,
   };

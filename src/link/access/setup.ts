@@ -10,6 +10,7 @@ import type { Random } from '../../base/random.js';
 import { readSecretFile, unlessMissing, writeWholeFile } from '../../base/secret-file.js';
 import { createTurns } from '../../base/turns.js';
 import { defaultTenant } from '../../protocol/limits.js';
+import type { Reads } from '../../store/store.js';
 import type { Passwords } from './passwords.js';
 import { actorFrom, type Origin } from './principal.js';
 import { isSameText } from './secret-text.js';
@@ -67,10 +68,14 @@ export async function openSetup({ folder, random, users, passwords }: SetupOptio
         if (code === undefined || !isSameText(normal(given.slice(0, 100)), code) || (await isDone()))
           throw refused();
         const passwordHash = await passwords.hash(password);
-        const reason: Reason = { type: 'setup.completed', by: actorFrom(setupParty, origin) };
+        const grounds = async (reads: Reads): Promise<void> => {
+          if (!(await users.isEmpty(defaultTenant, reads))) throw refused();
+        };
+        const reason: Reason = { type: 'setup.completed', by: actorFrom(setupParty, origin), grounds };
         const user = await users.create(defaultTenant, { name, roles: ['admin'], passwordHash }, reason);
         code = undefined;
-        await rm(path, { force: true });
+        // The admin is there, whatever becomes of the file: the next start removes it, too.
+        await rm(path, { force: true }).catch(() => undefined);
         return user;
       }),
   };

@@ -5,9 +5,10 @@
 import type { Clock } from '../../base/clock.js';
 import { defaultTenant } from '../../protocol/limits.js';
 import type { Actor, Audit } from '../audit/audit.js';
-import type { Key, Store } from '../../store/store.js';
+import { tenantPrefix } from '../../store/keys.js';
+import type { Change, Key, Reads, Store } from '../../store/store.js';
 import { isAccessName, nameTaken, parseNewName } from './names.js';
-import { decideRecord, listRecords, putRecord, readRecord } from './records.js';
+import { decide, listRecords, putRecord, readRecord } from './records.js';
 
 export interface Tenant {
   readonly name: string;
@@ -15,7 +16,15 @@ export interface Tenant {
 }
 
 export interface Tenants {
-  create(name: string, by: Actor): Promise<Tenant>;
+  /**
+   * `more` decides on what else the same commit makes, the first admin for one. A tenant that is there without any user,
+   * as a link that died in between once left it, is completed so.
+   */
+  create(
+    name: string,
+    by: Actor,
+    more?: (reads: Reads) => Promise<{ readonly changes: readonly Change[] }>,
+  ): Promise<Tenant>;
   exists(name: string): Promise<boolean>;
   list(): Promise<Tenant[]>;
 }
@@ -31,19 +40,21 @@ export interface TenantsOptions {
 }
 
 export function createTenants({ store, audit, clock }: TenantsOptions): Tenants {
+  const hasUsers = async (tenant: string): Promise<boolean> =>
+    (await store.list({ prefix: `${tenantPrefix(tenant)}user/`, limit: 1 })).length > 0;
+
   return {
-    create(name, by) {
-      parseNewName(name, 'tenant name');
-      const tenant = { name, createdAt: clock.now() };
-      return decideRecord<Tenant, Tenant>(store, keyOf(name), before => {
-        if (before || name.toLowerCase() === defaultTenant) throw nameTaken('tenant', name);
-        return {
-          changes: [
-            putRecord(keyOf(name), tenant),
-            audit.auditChange(defaultTenant, { type: 'tenant.created', subject: name, by }),
-          ],
-          result: tenant,
-        };
+    create(name, by, more) {
+      return decide(store, async reads => {
+        parseNewName(name, 'tenant name');
+        const before = await readRecord<Tenant>(reads, keyOf(name));
+        const canComplete = before?.name === name && more !== undefined && !(await hasUsers(name));
+        if (name.toLowerCase() === defaultTenant || (before && !canComplete)) throw nameTaken('tenant', name);
+        const { changes } = (await more?.(reads)) ?? { changes: [] };
+        if (before) return { changes, result: before };
+        const tenant = { name, createdAt: clock.now() };
+        const event = audit.auditChange(defaultTenant, { type: 'tenant.created', subject: name, by });
+        return { changes: [putRecord(keyOf(name), tenant), event, ...changes], result: tenant };
       });
     },
     async exists(name) {

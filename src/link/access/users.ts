@@ -10,9 +10,9 @@ import type { Random } from '../../base/random.js';
 import type { Actor, Audit } from '../audit/audit.js';
 import type { AuditEventType } from '../audit/event-types.js';
 import { tenantPrefix } from '../../store/keys.js';
-import type { Change, Expectation, Key, Store } from '../../store/store.js';
-import { isAccessName, nameTaken, notFound, parseNewName } from './names.js';
-import { decideRecord, decodeRecord, listRecords, putRecord, readRecord } from './records.js';
+import type { Change, Key, Reads, Store } from '../../store/store.js';
+import { isAccessName, nameTaken, notFound, parseNewName, requireFew } from './names.js';
+import { decide, listRecords, putRecord, readRecord, type Grounds } from './records.js';
 import type { Roles } from './roles.js';
 
 export interface SecondFactor {
@@ -54,22 +54,31 @@ export interface UserChange {
   readonly endSessions?: boolean;
 }
 
-/** What the audit log says of a change. */
+/** What the audit log says of a change, and what else must hold at its commit. */
 export interface Reason {
   readonly type: AuditEventType;
   readonly by: Actor;
   readonly detail?: AuditDetail;
+  readonly grounds?: Grounds;
+}
+
+/** A user as they will be, with the changes for the commit that makes them so. */
+export interface UserPlan {
+  readonly user: User;
+  readonly changes: readonly Change[];
 }
 
 export interface Users {
   create(tenant: string, user: NewUser, reason: Reason): Promise<User>;
-  find(tenant: string, id: string): Promise<User | undefined>;
-  findByName(tenant: string, name: string): Promise<User | undefined>;
+  /** As `create`, for a commit that does more than that. */
+  planCreation(reads: Reads, tenant: string, user: NewUser, reason: Reason): Promise<UserPlan>;
+  find(tenant: string, id: string, reads?: Reads): Promise<User | undefined>;
+  findByName(tenant: string, name: string, reads?: Reads): Promise<User | undefined>;
   /** By name or id; NOT_FOUND. */
-  get(tenant: string, reference: string): Promise<User>;
+  get(tenant: string, reference: string, reads?: Reads): Promise<User>;
   list(tenant: string): Promise<User[]>;
-  /** True while the tenant has no user. */
-  isEmpty(tenant: string): Promise<boolean>;
+  /** True while the tenant has no user. An admin who comes in the meantime keeps the commit from being made. */
+  isEmpty(tenant: string, reads?: Reads): Promise<boolean>;
   /** Decided from the account as it is at the commit. A change to nothing commits only the audit event. */
   change(
     tenant: string,
@@ -77,6 +86,8 @@ export interface Users {
     change: UserChange | ((user: User) => UserChange),
     reason: Reason,
   ): Promise<User>;
+  /** As `change` of a user who was read, without the audit event: for a commit that tells of more than that. */
+  planChange(reads: Reads, user: User, change: UserChange): Promise<UserPlan>;
 }
 
 const adminRole = 'admin';
@@ -87,9 +98,8 @@ const nameKeyOf = (tenant: string, name: string): Key =>
 /** Changes whenever an admin comes or goes, so that two admins cannot disable each other at once. */
 const adminsKeyOf = (tenant: string): Key => `${tenantPrefix(tenant)}admins`;
 
-interface Guard {
-  readonly changes: readonly Change[];
-  readonly expectations: readonly Expectation[];
+interface Admins {
+  readonly turn: number;
 }
 
 export interface UsersOptions {
@@ -101,96 +111,118 @@ export interface UsersOptions {
 }
 
 export function createUsers({ store, audit, clock, random, roles }: UsersOptions): Users {
-  const find = (tenant: string, id: string): Promise<User | undefined> =>
-    readRecord<User>(store, keyOf(tenant, id));
+  const find: Users['find'] = (tenant, id, reads = store) => readRecord<User>(reads, keyOf(tenant, id));
   const list = (tenant: string): Promise<User[]> => listRecords<User>(store, prefixOf(tenant));
 
-  async function findByName(tenant: string, name: string): Promise<User | undefined> {
+  async function findByName(tenant: string, name: string, reads: Reads = store): Promise<User | undefined> {
     if (!isAccessName(name)) return undefined;
-    const index = await readRecord<{ id: string }>(store, nameKeyOf(tenant, name));
-    return index && find(tenant, index.id);
+    const index = await readRecord<{ id: string }>(reads, nameKeyOf(tenant, name));
+    return index && find(tenant, index.id, reads);
   }
 
-  /** Another enabled admin must be left, still so at the commit. */
-  async function keepAnAdmin(before: User, after: User): Promise<Guard> {
-    if (isAdmin(before) === isAdmin(after)) return { changes: [], expectations: [] };
-    const key = adminsKeyOf(before.tenant);
-    const value = await store.get(key);
-    const others = (await list(before.tenant)).filter(({ id }) => id !== before.id);
-    if (isAdmin(before) && !others.some(isAdmin)) {
+  /** Read by whoever counts on which admins there are, and written by whoever changes that. */
+  const adminsOf = (reads: Reads, tenant: string): Promise<Admins | undefined> =>
+    readRecord<Admins>(reads, adminsKeyOf(tenant));
+
+  /** What keeps two changes of who is an admin from happening at once. Another enabled one must be left. */
+  async function keepAnAdmin(
+    reads: Reads,
+    before: User | undefined,
+    after: User,
+  ): Promise<readonly Change[]> {
+    const wasAdmin = before !== undefined && isAdmin(before);
+    if (wasAdmin === isAdmin(after)) return [];
+    const { turn } = (await adminsOf(reads, after.tenant)) ?? { turn: 0 };
+    if (wasAdmin && !(await list(after.tenant)).some(each => each.id !== after.id && isAdmin(each))) {
       throw new RollcallError('REQUEST_INVALID', `${before.name} is the last admin`, {
         hint: 'give another user the role admin first',
       });
     }
     // Never the same twice, so that nothing went on unseen between the look and the commit.
-    const { turn } = value ? decodeRecord<{ turn: number }>(value) : { turn: 0 };
-    return { changes: [putRecord(key, { turn: turn + 1 })], expectations: [{ key, value }] };
+    return [putRecord(adminsKeyOf(after.tenant), { turn: turn + 1 })];
+  }
+
+  async function planCreation(
+    reads: Reads,
+    tenant: string,
+    { name, roles: names, passwordHash }: NewUser,
+    { type, by, detail, grounds }: Reason,
+  ): Promise<UserPlan> {
+    await grounds?.(reads);
+    parseNewName(name, 'user name');
+    await roles.requireAll(tenant, names, reads);
+    const index = nameKeyOf(tenant, name);
+    if (await readRecord(reads, index)) throw nameTaken('user', name);
+    const user: User = {
+      id: `user:${random(16).toString('hex')}`,
+      tenant,
+      name,
+      roles: [...new Set(names)],
+      enabled: true,
+      passwordHash,
+      createdAt: clock.now(),
+      validAfter: 0,
+    };
+    return {
+      user,
+      changes: [
+        putRecord(index, { id: user.id }),
+        putRecord(keyOf(tenant, user.id), user),
+        ...(await keepAnAdmin(reads, undefined, user)),
+        audit.auditChange(tenant, {
+          type,
+          subject: user.id,
+          by,
+          detail: { name, roles: user.roles.join(' '), ...detail },
+        }),
+      ],
+    };
+  }
+
+  async function planChange(reads: Reads, before: User, wanted: UserChange): Promise<UserPlan> {
+    // A role that they have already and that is gone keeps nobody from changing them.
+    const added = wanted.roles?.filter(name => !before.roles.includes(name)) ?? [];
+    requireFew(wanted.roles ?? [], 'roles');
+    await roles.requireAll(before.tenant, added, reads);
+    const user = changed(before, wanted, clock.now());
+    const guard = await keepAnAdmin(reads, before, user);
+    return { user, changes: [putRecord(keyOf(user.tenant, user.id), user), ...guard] };
   }
 
   return {
-    async create(tenant, { name, roles: names, passwordHash }, { type, by, detail }) {
-      parseNewName(name, 'user name');
-      await roles.requireAll(tenant, names);
-      const user: User = {
-        id: `user:${random(16).toString('hex')}`,
-        tenant,
-        name,
-        roles: [...new Set(names)],
-        enabled: true,
-        passwordHash,
-        createdAt: clock.now(),
-        validAfter: 0,
-      };
-      const index = nameKeyOf(tenant, name);
-      return decideRecord<{ id: string }, User>(store, index, holder => {
-        if (holder) throw nameTaken('user', name);
-        return {
-          changes: [
-            putRecord(index, { id: user.id }),
-            putRecord(keyOf(tenant, user.id), user),
-            audit.auditChange(tenant, {
-              type,
-              subject: user.id,
-              by,
-              detail: { name, roles: user.roles.join(' '), ...detail },
-            }),
-          ],
-          expectations: [{ key: keyOf(tenant, user.id), value: undefined }],
-          result: user,
-        };
+    create(tenant, user, reason) {
+      return decide(store, async reads => {
+        const { user: result, changes } = await planCreation(reads, tenant, user, reason);
+        return { changes, result };
       });
     },
+    planCreation,
     find,
     findByName,
-    async get(tenant, reference) {
+    async get(tenant, reference, reads) {
       const user = reference.startsWith('user:')
-        ? await find(tenant, reference)
-        : await findByName(tenant, reference);
+        ? await find(tenant, reference, reads)
+        : await findByName(tenant, reference, reads);
       if (!user) throw notFound('user');
       return user;
     },
     list,
-    async isEmpty(tenant) {
+    async isEmpty(tenant, reads = store) {
+      await adminsOf(reads, tenant);
       return (await store.list({ prefix: prefixOf(tenant), limit: 1 })).length === 0;
     },
-    async change(tenant, id, change, { type, by, detail }) {
-      return decideRecord<User, User>(store, keyOf(tenant, id), async before => {
+    change(tenant, id, change, { type, by, detail, grounds }) {
+      return decide(store, async reads => {
+        await grounds?.(reads);
+        const before = await find(tenant, id, reads);
         if (!before) throw notFound('user');
         const wanted = typeof change === 'function' ? change(before) : change;
-        if (wanted.roles) await roles.requireAll(tenant, wanted.roles);
-        const after = changed(before, wanted, clock.now());
-        const guard = await keepAnAdmin(before, after);
-        return {
-          changes: [
-            putRecord(keyOf(tenant, id), after),
-            ...guard.changes,
-            audit.auditChange(tenant, { type, subject: id, by, detail: { name: before.name, ...detail } }),
-          ],
-          expectations: guard.expectations,
-          result: after,
-        };
+        const { user, changes } = await planChange(reads, before, wanted);
+        const event = { type, subject: id, by, detail: { name: before.name, ...detail } };
+        return { changes: [...changes, audit.auditChange(tenant, event)], result: user };
       });
     },
+    planChange,
   };
 }
 

@@ -20,6 +20,7 @@ export const auditEventTypes = [
   'token.revoked',
   'tokens.ended',
   'keys.rotated',
+  'keys.secret-read',
   'user.created',
   'user.changed',
   'user.password-changed',

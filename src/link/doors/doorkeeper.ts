@@ -97,7 +97,19 @@ export function createDoorkeeper({
         tellRefused(principal, toRollcallError(error));
         throw error;
       }
-      return principal;
+      return principal && heldTo(principal, access);
+    },
+  };
+}
+
+/** A principal that is judged anew must still have the right that let it in. */
+function heldTo(principal: Principal, access: Access): Principal {
+  return {
+    ...principal,
+    async confirm(reads) {
+      const now = await principal.confirm(reads);
+      requireRight(now, access);
+      return now;
     },
   };
 }

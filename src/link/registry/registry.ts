@@ -12,7 +12,7 @@ import { findNodeId } from '../../identity/node-id.js';
 import type { Actor, Audit } from '../audit/audit.js';
 import { cleanText } from '../audit/clean-text.js';
 import { allTenants, listTenants } from '../../store/keys.js';
-import type { StopWatching, Store } from '../../store/store.js';
+import type { Reads, StopWatching, Store } from '../../store/store.js';
 import { listHistory, type HistoryPage, type HistoryQuery } from './history.js';
 import { createNodeCounter, noNodes, type NodeCounts } from './node-count.js';
 import {
@@ -86,7 +86,8 @@ export type Issue = (
 export interface Registry {
   /** NODE_ALREADY_REGISTERED, NODE_NAME_TAKEN or REQUEST_INVALID when refused. Durable when it resolves. */
   registerNode(request: RegistrationRequest): Promise<NodeRecord>;
-  findNode(tenant: string, id: bigint): Promise<NodeRecord | undefined>;
+  /** `reads` may be those of a decision that goes by the record. */
+  findNode(tenant: string, id: bigint, reads?: Reads): Promise<NodeRecord | undefined>;
   /** Where a node of this id is, or would be. */
   tenantOf(id: bigint): Promise<string>;
   /** The latest registration of the key. */
@@ -186,13 +187,13 @@ export function createRegistry(options: RegistryOptions): Registry {
     }
   }
 
-  async function readNode(tenant: string, id: bigint): Promise<NodeRecord | undefined> {
-    const value = await store.get(nodeKey(tenant, id));
+  async function readNode(tenant: string, id: bigint, reads: Reads = store): Promise<NodeRecord | undefined> {
+    const value = await reads.get(nodeKey(tenant, id));
     return value && decodeNodeRecord(value);
   }
 
-  async function findNode(tenant: string, id: bigint): Promise<NodeRecord | undefined> {
-    const record = await readNode(tenant, id);
+  async function findNode(tenant: string, id: bigint, reads?: Reads): Promise<NodeRecord | undefined> {
+    const record = await readNode(tenant, id, reads);
     return record && overlay.view(record);
   }
 

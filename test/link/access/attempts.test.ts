@@ -105,8 +105,9 @@ void t.test('a wrong old password is a wrong guess, though its user is logged in
   const origin = { address, requestId: '1', userAgent: '' };
   const principal: Principal = {
     ...{ kind: 'user', id: user.id, name: 'Ann', tenant: 'default', roles: ['viewer'] },
-    ...{ permissions: new Set(), tokenId: 'a', session: 'b', expiresAt: Infinity },
+    ...{ permissions: new Set(), tokenId: 'a', session: 'b', expiresAt: Infinity, countsFrom: 0 },
     origin,
+    confirm: () => Promise.resolve(principal),
   };
   for (let n = 0; n < 6; n++)
     await t.rejects(account.changePassword(principal, wrong, 'another few words'), refused);

@@ -4,7 +4,7 @@ import type { Log } from '../../../src/base/log.js';
 import { createAlerts, linesPerMinute, type AlertEvent } from '../../../src/link/access/alerts.js';
 import { createBoundedMap } from '../../../src/link/access/bounded-map.js';
 import { openDenied } from '../../../src/link/access/denied.js';
-import { decideRecord, listRecords, putRecord, readRecord } from '../../../src/link/access/records.js';
+import { decide, listRecords, putRecord, readRecord } from '../../../src/link/access/records.js';
 import { createTenants } from '../../../src/link/access/tenants.js';
 import { createAudit } from '../../../src/link/audit/audit.js';
 import { listEvents } from '../../../src/link/audit/events.js';
@@ -53,8 +53,8 @@ void t.test('a damaged record is an error that shows nothing of it', async test 
 void t.test('of many changes to one record at one time none is lost', async test => {
   const store = createMemoryStore();
   const add = () =>
-    decideRecord<{ n: number }, number>(store, 'count', before => {
-      const n = (before?.n ?? 0) + 1;
+    decide(store, async reads => {
+      const n = ((await readRecord<{ n: number }>(reads, 'count'))?.n ?? 0) + 1;
       return { changes: [putRecord('count', { n })], result: n };
     });
   const results = await Promise.all(Array.from({ length: 12 }, add));
@@ -70,7 +70,8 @@ void t.test(
   async test => {
     const store = createMemoryStore();
     let tries = 0;
-    const losing = decideRecord(store, 'a', async () => {
+    const losing = decide(store, async reads => {
+      await reads.get('a');
       await store.commit([putRecord('a', { n: ++tries })]);
       return { changes: [putRecord('a', {})], result: undefined };
     });
@@ -79,7 +80,7 @@ void t.test(
     const failing = createPowerCutStore();
     failing.failWrites(new Error('gone'));
     let asked = 0;
-    const once = decideRecord(failing.store, 'a', () => {
+    const once = decide(failing.store, () => {
       asked += 1;
       return { changes: [putRecord('a', {})], result: undefined };
     });
@@ -88,11 +89,33 @@ void t.test(
   },
 );
 
+void t.test(
+  'whatever a decision read must still be so at its commit, and what it read once stays so',
+  async test => {
+    const store = createMemoryStore();
+    await store.commit([putRecord('a', { n: 1 }), putRecord('b', { n: 1 })]);
+    for (const key of ['a', 'b', 'c']) {
+      const seen: unknown[] = [];
+      await decide(store, async reads => {
+        const [first, , again] = [await reads.get('a'), await reads.get('b'), await reads.get('a')];
+        test.equal(first, again);
+        await reads.get('c');
+        seen.push(await readRecord(reads, key));
+        // The first time, somebody is quicker.
+        if (seen.length === 1) await store.commit([putRecord(key, { n: 2 })]);
+        return { changes: [putRecord('d', {})], result: undefined };
+      });
+      test.same(seen.at(-1), { n: 2 }, `${key} is read anew`);
+      test.equal(seen.length, 2);
+    }
+  },
+);
+
 void t.test('a decision to do nothing, or to throw, writes nothing', async test => {
   const disk = createPowerCutStore();
-  const none = await decideRecord(disk.store, 'a', () => ({ changes: [], result: 'none' }));
+  const none = await decide(disk.store, () => ({ changes: [], result: 'none' }));
   test.equal(none, 'none');
-  const thrown = decideRecord(disk.store, 'a', () => {
+  const thrown = decide(disk.store, () => {
     throw new RangeError('no');
   });
   await test.rejects(thrown, RangeError);
@@ -105,8 +128,8 @@ void t.test('a denied token stays denied over a restart, until it has expired by
   const log = recordingLog();
   const first = await openDenied({ store, clock, log });
   const inAMinute = clock.now() + 60_000;
-  await first.deny('short', inAMinute, [putRecord('other', { with: 'it' })]);
-  await first.deny('long/odd', clock.now() + 3_600_000, []);
+  await first.deny('short', inAMinute, () => Promise.resolve([putRecord('other', { with: 'it' })]));
+  await first.deny('long/odd', clock.now() + 3_600_000);
   test.same(await readRecord(store, 'other'), { with: 'it' }, 'in the same commit');
   first.close();
 
@@ -134,13 +157,13 @@ void t.test(
     const log = recordingLog();
     const denied = await openDenied({ store: disk.store, clock, log });
     const open = disk.hold();
-    const writing = denied.deny('a', clock.now() + 3_600_000, []);
+    const writing = denied.deny('a', clock.now() + 3_600_000);
     test.ok(denied.has('a'), 'before it is written');
     open();
     await writing;
-    await denied.deny('a', clock.now() + 1_000, []);
+    await denied.deny('a', clock.now() + 1_000);
     disk.failWrites(new Error('gone'));
-    await test.rejects(denied.deny('b', clock.now() + 60_000, []), { code: 'STORE_UNAVAILABLE' });
+    await test.rejects(denied.deny('b', clock.now() + 60_000), { code: 'STORE_UNAVAILABLE' });
     test.ok(denied.has('b'));
     clock.advance(1_800_000);
     await new Promise(resolve => setImmediate(resolve));

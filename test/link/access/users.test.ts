@@ -8,6 +8,7 @@ import { listEvents } from '../../../src/link/audit/events.js';
 import { createMemoryStore } from '../../../src/store/memory.js';
 import { createPowerCutStore } from '../../../src/store/power-cut.js';
 import type { Store } from '../../../src/store/store.js';
+import { openAccessRig, password } from '../../harness/access-rig.js';
 import { createManualClock } from '../../harness/manual-clock.js';
 import { userParty } from '../../harness/parties.js';
 
@@ -217,7 +218,7 @@ void t.test('an admin who came and went between the look and the commit is not c
   const left = (await users.list('default')).filter(({ enabled }) => enabled);
   test.equal(left.length, 1);
   const turns = await store.get('t/default/admins');
-  test.same(JSON.parse(Buffer.from(turns ?? []).toString()), { turn: 3 });
+  test.same(JSON.parse(Buffer.from(turns ?? []).toString()), { turn: 5 });
 });
 
 void t.test('a change that ends sessions raises the time from which they count, always', async test => {
@@ -294,4 +295,65 @@ void t.test('a failing store leaves an account whole: as it was, or as it was to
     2,
     'nor is there an event of it',
   );
+});
+
+void t.test('a role that was removed keeps nobody from changing who still has it', async test => {
+  const { access, administration, chief } = await openAccessRig(test);
+  const { tenant } = chief;
+  await administration.defineRole(chief, { name: 'lab', permissions: ['nodes:read'] });
+  await administration.createUser(chief, { name: 'ann', roles: ['lab', 'viewer'], password });
+  const { id } = await administration.createService(chief, 'nightly', { roles: ['lab', 'viewer'] });
+  await administration.removeRole(chief, 'lab');
+  const none = { code: 'REQUEST_INVALID', message: 'there is no role lab' };
+
+  test.match(await administration.changeUser(chief, 'ann', { enabled: false }), { enabled: false });
+  const { passwordHash } = await access.users.get(tenant, 'ann');
+  await administration.changeUser(chief, 'ann', { password: 'another horse battery' });
+  test.not((await access.users.get(tenant, 'ann')).passwordHash, passwordHash);
+  test.match(await administration.changeUser(chief, 'ann', { roles: ['lab'] }), { roles: ['lab'] });
+  test.match(await administration.changeUser(chief, 'ann', { roles: [] }), { roles: [] });
+  await test.rejects(administration.changeUser(chief, 'ann', { roles: ['lab'] }), none, 'but nobody gets it');
+
+  test.match(await administration.changeService(chief, id, { enabled: false }), { enabled: false });
+  test.match((await administration.makeServiceSecret(chief, id)).service, { secrets: 1 });
+  test.match(await administration.changeService(chief, id, { roles: ['lab'] }), { roles: ['lab'] });
+  test.match(await administration.changeService(chief, id, { roles: [] }), { roles: [] });
+  await test.rejects(administration.changeService(chief, id, { roles: ['lab'] }), none);
+  await test.rejects(administration.createService(chief, 'new', { roles: ['lab'] }), none);
+});
+
+void t.test('a tenant comes with its admin in one commit, or not at all', async test => {
+  const disk = createPowerCutStore();
+  const { access, administration, chief, pausing } = await openAccessRig(test, { store: disk.store });
+  const create = (name: string) => administration.createTenant(chief, { name, admin: 'wanda', password });
+  const adminOf = (tenant: string) => access.users.findByName(tenant, 'wanda');
+  let commits = 0;
+  // The power goes after the first commit.
+  pausing.onCommit = () => {
+    commits += 1;
+    if (commits > 1) disk.failWrites(new Error('gone'));
+  };
+  await create('ward').catch(() => undefined);
+  pausing.onCommit = undefined;
+  disk.failWrites(undefined);
+  test.match(await adminOf('ward'), { roles: ['admin'] }, 'the admin is there');
+
+  disk.failWrites(new Error('gone'));
+  await test.rejects(create('north'), { code: 'STORE_UNAVAILABLE' });
+  disk.failWrites(undefined);
+  test.notOk(await access.tenants.exists('north'));
+  test.match(await create('north'), { name: 'north' });
+  await test.rejects(create('North'), { code: 'NAME_TAKEN' });
+});
+
+void t.test('a tenant that a link left without an admin is completed by creating it again', async test => {
+  const { access, administration, chief } = await openAccessRig(test);
+  const create = (name: string, admin = 'wanda') =>
+    administration.createTenant(chief, { name, admin, password });
+  const { createdAt } = await access.tenants.create('ward', userParty('an older link'));
+  await test.rejects(create('WARD'), { code: 'NAME_TAKEN' }, 'a name is one tenant, whatever its case');
+  test.match(await create('ward'), { name: 'ward', createdAt });
+  test.match(await access.users.list('ward'), [{ name: 'wanda', roles: ['admin'] }]);
+  await test.rejects(create('ward', 'eve'), { code: 'NAME_TAKEN' });
+  test.equal((await access.users.list('ward')).length, 1);
 });

@@ -81,9 +81,22 @@ void t.test('a user: login, use, refresh, and what a login is told when it is wr
     scope: 'nodes:revoke',
   };
   isGrantError(t, await grant(wider), 400, 'invalid_scope', 'more than at the login');
+  isGrantError(
+    t,
+    await grant({ ...login, scope: '' }),
+    400,
+    'invalid_scope',
+    'a scope that no token can hold',
+  );
   clock.advance(60_000);
   const again = await grant({ ...wider, scope: 'nodes:read' });
   t.equal(again.status, 200, 'the refusal has not used up the refresh token');
+
+  const brief = (await grant(login)).fields;
+  t.equal((await ask('GET /auth/me', { token: brief['access_token'] })).status, 200);
+  t.equal((await ask('POST /auth/revoke', { form: { token: brief['refresh_token'] ?? '' } })).status, 200);
+  const ended = await ask('GET /auth/me', { token: brief['access_token'] });
+  t.match([ended.status, ended.fields['title']], [401, 'the token was revoked'], 'its session has ended');
 
   const wrong = await grant({ ...login, password: 'incorrect horse battery' });
   isGrantError(t, wrong, 400, 'invalid_grant');

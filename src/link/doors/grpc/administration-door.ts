@@ -116,8 +116,8 @@ export function createAdministrationDoor(options: AdministrationDoorOptions): Ad
         dropped: dropped.map(toTokenKey),
       };
     }),
-    getAudienceSecret: unary(async ({ audience }) => ({
-      secrets: [...(await administration.secretOf(audience))],
+    getAudienceSecret: unary(async ({ audience }, by) => ({
+      secrets: [...(await administration.secretOf(by, audience))],
     })),
 
     listAuditEvents: unary(async (request, { tenant }) =>

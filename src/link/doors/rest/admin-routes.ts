@@ -138,7 +138,9 @@ export function adminRoutes(administration: Administration): Record<AdminRoute, 
         administration.rotateKeys(by(exchange), exchange.body as { audience?: string; dropOld?: boolean }),
     },
     'GET /v1/keys/:audience/secret': {
-      answer: async exchange => ({ secrets: await administration.secretOf(part(exchange, 'audience')) }),
+      answer: async exchange => ({
+        secrets: await administration.secretOf(by(exchange), part(exchange, 'audience')),
+      }),
     },
   };
 }

@@ -2,7 +2,6 @@
 import { RollcallError } from '../../../base/errors.js';
 import { requireNode } from '../../administration.js';
 import type { Access } from '../../access/access.js';
-import { actorOf } from '../../access/principal.js';
 import type { Control } from '../../control.js';
 import {
   nodeStatusNames,
@@ -116,7 +115,7 @@ export function nodeRoutes({
         // One's own, or any for those who see all.
         const node = await control.getNode(by(exchange), nodeOf(exchange));
         if (node.status === 'revoked') throw new RollcallError('NODE_REVOKED', 'this node was revoked');
-        const tokens = await access.issueNodeTokens(node, actorOf(by(exchange)));
+        const tokens = await access.issueNodeTokens(node, by(exchange));
         return {
           id: `${node.id}`,
           name: node.name,
