@@ -72,6 +72,7 @@ void t.test('setup code, first admin, login, API token; and all of it after a re
     ({ type, by }) => `${type} by ${formatParty(by)}`,
   );
   t.strictSame(told, [
+    'keys.rotated by link',
     'link.started by link',
     'setup.completed by setup',
     'login by user:ann',

@@ -16,6 +16,8 @@ import fastify from 'fastify';
 import { createLog } from '../../src/base/log.js';
 import { systemRandom } from '../../src/base/random.js';
 import { createAccessTokens, type NewToken } from '../../src/link/access/access-tokens.js';
+import { createAudit } from '../../src/link/audit/audit.js';
+import { createMemoryStore } from '../../src/store/memory.js';
 import { openTokenKeys, type TokenAlgorithms } from '../../src/link/access/token-keys.js';
 import { makeDevelopmentCertificates } from '../../src/link/authority/development.js';
 import { coolDownMs, freshMs } from '../../src/tokens/issuer-keys.js';
@@ -56,6 +58,8 @@ async function startIssuer(t: Test, algorithms: TokenAlgorithms = { usual: 'ES25
   const clock = createManualClock();
   const keys = await openTokenKeys({
     folder: await makeFolder(t),
+    store: createMemoryStore(),
+    audit: createAudit({ clock }),
     algorithms,
     clock,
     random: systemRandom,

@@ -102,6 +102,8 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
     () =>
       openTokenKeys({
         folder,
+        store,
+        audit,
         algorithms: options.algorithms,
         clock,
         random,
@@ -183,16 +185,8 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
       });
       return { accessToken: signed.token, refreshToken };
     },
-    async rotateKeys(wanted, principal) {
-      const rotation = await keys.rotate(wanted);
-      await decide(store, async reads => {
-        await principal.confirm(reads);
-        const detail = { audience: wanted.audience ?? '', dropOld: wanted.dropOld ?? false };
-        const event: AuditEvent = { type: 'keys.rotated', by: actorOf(principal), detail };
-        return { changes: [audit.auditChange(defaultTenant, event)], result: undefined };
-      });
-      return rotation;
-    },
+    rotateKeys: (wanted, principal) =>
+      keys.rotate(wanted, { by: actorOf(principal), grounds: principal.confirm }),
     async readSecret(principal, secretAudience) {
       const secrets = await keys.secretOf(secretAudience);
       return decide(store, async reads => {

@@ -1,22 +1,25 @@
 /**
  * The keys that sign tokens and how they change. One key signs for each algorithm, and one secret for each audience
  * that has HS256. A new key signs at once; the one before it verifies, and stays published, until the longest token it
- * signed has ended. What is in memory is what is on the disk: a key signs only after it was written.
+ * signed has ended. What is in memory is what is on the disk: a key signs only after it was written, and after the audit
+ * log told of it (token-key-vault.ts).
  *
- * Whether somebody may rotate, and the audit of it, is for others.
+ * Whether somebody may rotate is for others.
  */
 import { join } from 'node:path';
+import { linkParty } from '../../audit-log/party.js';
 import type { Clock } from '../../base/clock.js';
 import { RollcallError } from '../../base/errors.js';
 import type { Log } from '../../base/log.js';
 import type { Random } from '../../base/random.js';
 import { makeSecretFolder } from '../../base/secret-file.js';
-import { createTurns } from '../../base/turns.js';
 import type { TokenAlgorithm } from '../../tokens/algorithms.js';
 import type { VerifyingKey } from '../../tokens/check-token.js';
 import type { Jwks } from '../../tokens/jwks.js';
+import type { Actor, Audit } from '../audit/audit.js';
+import type { Store } from '../../store/store.js';
+import type { Grounds } from './records.js';
 import { checkAudience } from './service-settings.js';
-import { readKeyFile, refreshSecretBytes, writeKeyFile, type TokenKeyFile } from './token-key-file.js';
 import {
   algorithmOf,
   inUse,
@@ -32,6 +35,7 @@ import {
   type TokenKeyInfo,
 } from './token-key-set.js';
 import { makeTokenKey, type TokenKey } from './token-key.js';
+import { openTokenKeyVault, type KeyChange } from './token-key-vault.js';
 
 export type { TokenAlgorithms, TokenKeyInfo } from './token-key-set.js';
 
@@ -64,6 +68,12 @@ export interface RotateOptions {
   readonly dropOld?: boolean | undefined;
 }
 
+/** Who has the keys changed. */
+export interface KeyAsker {
+  readonly by: Actor;
+  readonly grounds?: Grounds;
+}
+
 export interface TokenKeys {
   /** 32 bytes that refresh tokens are derived with. */
   readonly refreshSecret: Buffer;
@@ -76,8 +86,8 @@ export interface TokenKeys {
   jwks(): Jwks;
   /** REQUEST_INVALID for what can be no audience, for one without secrets, and for the link's own. */
   secretOf(audience: string): Promise<readonly AudienceSecret[]>;
-  /** Durable when it resolves. REQUEST_INVALID for what can be no audience. */
-  rotate(options?: RotateOptions): Promise<Rotation>;
+  /** Durable when it resolves, with its event. REQUEST_INVALID for what can be no audience. */
+  rotate(options?: RotateOptions, asker?: KeyAsker): Promise<Rotation>;
   /** The newest first. */
   list(): readonly TokenKeyInfo[];
   /** Waits for a change that is under way. */
@@ -87,13 +97,15 @@ export interface TokenKeys {
 export interface TokenKeysOptions {
   /** The data folder. */
   readonly folder: string;
+  readonly store: Store;
+  readonly audit: Audit;
   readonly algorithms: TokenAlgorithms;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
   /** How long a retired key verifies: the life of the longest token, ms. */
   readonly longestLifetimeMs: number;
-  /** 90 days unless told, ms. */
+  /** Ms; defaults to 90 days. */
   readonly rotateAfterMs?: number;
   /** The link as an audience: with HS256, its secret never leaves the link. */
   readonly ownAudience?: string;
@@ -105,15 +117,14 @@ const checkEveryMs = 3_600_000;
 /** Tokens are taken a little after their end, by clocks that are behind, ms. */
 const graceMs = 60_000;
 
+const byLink: KeyAsker = { by: linkParty };
+
 /** Opens the keys of the folder, making what is missing. See readKeyFile for its errors. */
 export async function openTokenKeys(options: TokenKeysOptions): Promise<TokenKeys> {
-  const { folder, algorithms, clock, random, log, longestLifetimeMs, ownAudience } = options;
+  const { folder, store, audit, algorithms, clock, random, log, longestLifetimeMs, ownAudience } = options;
   const rotateAfterMs = options.rotateAfterMs ?? ninetyDaysMs;
-  const path = join(folder, tokenKeyFileName);
   await makeSecretFolder(folder);
-  const inTurn = createTurns();
-  const found = await readKeyFile(path);
-  let file: TokenKeyFile = found ?? { refreshSecret: random(refreshSecretBytes), keys: [] };
+  const vault = await openTokenKeyVault({ path: join(folder, tokenKeyFileName), store, audit, random, log });
 
   const algorithmFor = (audience: string): TokenAlgorithm => algorithmOf(algorithms, audience);
   const isOver = ({ retiredAt }: TokenKey): boolean =>
@@ -123,42 +134,35 @@ export async function openTokenKeys(options: TokenKeysOptions): Promise<TokenKey
   const make = ({ algorithm, audience }: Scope): Promise<TokenKey> =>
     makeTokenKey({ algorithm, audience, now: clock.now(), random });
 
-  /** Changes follow one another, and count only once they are written. */
-  function change<T>(decide: (keys: readonly TokenKey[]) => Promise<Decision<T>>): Promise<T> {
-    return inTurn(path, async () => {
-      const { keys, result } = await decide(file.keys);
-      if (keys !== file.keys) {
-        const next = { ...file, keys };
-        await writeKeyFile(path, next);
-        file = next;
-      }
-      return result;
-    });
-  }
-
   /** The key that signs for a scope, made when there is none. */
-  async function currentKey(scope: Scope): Promise<TokenKey> {
+  async function currentKey(scope: Scope, asker = byLink): Promise<TokenKey> {
     const wanted = isCurrentOf(scope);
     return (
-      file.keys.find(wanted) ??
-      (await change(async keys => {
+      vault.keys.find(wanted) ??
+      (await vault.change(async keys => {
         const current = keys.find(wanted);
-        if (current) return { keys, result: current };
-        const made = await make(scope);
-        return { keys: [made, ...keys], result: made };
+        const made = current ?? (await make(scope));
+        const rotation = { made: [toInfo(made)], retired: [], dropped: [] };
+        return { keys: current ? keys : [made, ...keys], result: made, ...toldOf(rotation, {}, asker) };
       }))
     );
   }
 
-  function rotateScopes(chosen: (key: TokenKey) => boolean, dropOld: boolean): Promise<Rotation> {
-    return change(async keys => {
+  function rotateScopes(
+    chosen: (key: TokenKey) => boolean,
+    wanted: RotateOptions = {},
+    asker = byLink,
+  ): Promise<Rotation> {
+    return vault.change(async keys => {
+      const { dropOld = false } = wanted;
       const plan = planRotation(keys, { chosen, dropOld, isOver, isAskedFor });
       const made = await Promise.all(plan.followed.map(make));
       const retired = plan.retiring.map(key => ({ ...key, retiredAt: clock.now() }));
       const { dropped, rest } = plan;
       const isSame = made.length + retired.length + dropped.length === 0;
       const result = { made: made.map(toInfo), retired: retired.map(toInfo), dropped: dropped.map(toInfo) };
-      return { keys: isSame ? keys : [...made, ...retired, ...rest], result };
+      const after = isSame ? keys : [...made, ...retired, ...rest];
+      return { keys: after, result, ...toldOf(result, wanted, asker) };
     });
   }
 
@@ -168,17 +172,17 @@ export async function openTokenKeys(options: TokenKeysOptions): Promise<TokenKey
 
   async function keepUp(): Promise<void> {
     const isDue = (key: TokenKey): boolean => age(key) >= rotateAfterMs && !needsPerson(key);
-    const { made, retired, dropped } = await rotateScopes(key => isDue(key) || !isAskedFor(key), false);
+    await vault.tidy();
+    const { made, retired, dropped } = await rotateScopes(key => isDue(key) || !isAskedFor(key));
     if (made.length + retired.length + dropped.length > 0)
       log.info({ made: kids(made), retired: kids(retired), dropped: kids(dropped) }, 'token keys changed');
-    const waiting = file.keys.filter(
+    const waiting = vault.keys.filter(
       key => key.retiredAt === null && needsPerson(key) && age(key) >= rotateAfterMs,
     );
     for (const { kid, audience } of waiting)
       log.warn({ kid, audience }, 'a token secret is due for rotation');
   }
 
-  if (!found) await inTurn(path, () => writeKeyFile(path, file));
   await keepUp();
   for (const algorithm of inUse(algorithms))
     if (algorithm !== 'HS256') await currentKey({ algorithm, audience: null });
@@ -190,48 +194,56 @@ export async function openTokenKeys(options: TokenKeysOptions): Promise<TokenKey
   });
 
   return {
-    refreshSecret: file.refreshSecret,
+    refreshSecret: vault.refreshSecret,
     algorithmFor,
     async signingKey(audience) {
       const { kid, algorithm, signing } = await currentKey(scopeOf(algorithmFor(audience), audience));
       return { kid, algorithm, key: signing };
     },
     verifyingKey(audience, kid, algorithm) {
-      const key = file.keys.find(each => each.kid === kid);
+      const key = vault.keys.find(each => each.kid === kid);
       const fits = key?.algorithm === algorithm && (key.audience === null || key.audience === audience);
       return fits && !isOver(key) ? key.verifying : undefined;
     },
-    jwks: () => ({ keys: file.keys.filter(key => !isOver(key)).flatMap(publicOf) }),
+    jwks: () => ({ keys: vault.keys.filter(key => !isOver(key)).flatMap(publicOf) }),
     async secretOf(audience) {
       checkAudience(audience);
       if (audience === ownAudience || algorithmFor(audience) !== 'HS256') throw noSecret();
       await currentKey({ algorithm: 'HS256', audience });
-      return file.keys
+      return vault.keys
         .filter(key => key.audience === audience && !isOver(key))
         .map(({ kid, jwk }) => ({ kid, secret: String(jwk.k) }));
     },
-    async rotate({ audience, dropOld = false } = {}) {
-      if (audience === undefined) return rotateScopes(() => true, dropOld);
+    async rotate(wanted = {}, asker = byLink) {
+      const { audience } = wanted;
+      if (audience === undefined) return rotateScopes(() => true, wanted, asker);
       checkAudience(audience);
       const scope = scopeOf(algorithmFor(audience), audience);
-      const rotation = await rotateScopes(key => isOfScope(key, scope), dropOld);
+      const rotation = await rotateScopes(key => isOfScope(key, scope), wanted, asker);
       if (rotation.made.length > 0) return rotation;
       // It had none yet.
-      return { ...rotation, made: [toInfo(await currentKey(scope))] };
+      return { ...rotation, made: [toInfo(await currentKey(scope, asker))] };
     },
-    list: () => file.keys.map(toInfo),
+    list: () => vault.keys.map(toInfo),
     async close() {
       timer.cancel();
       await checking;
-      await inTurn(path, () => Promise.resolve());
+      // What cannot be finished now, the next start finishes.
+      await vault.tidy().catch(() => undefined);
     },
   };
 }
 
-interface Decision<T> {
-  /** The very same array when nothing changes. */
-  readonly keys: readonly TokenKey[];
-  readonly result: T;
+/** What the audit log says of a change: by their names which keys came, stay to verify, and went. */
+function toldOf(
+  { made, retired, dropped }: Rotation,
+  { audience = '', dropOld = false }: RotateOptions,
+  { by, grounds }: KeyAsker,
+): Pick<KeyChange<unknown>, 'event' | 'grounds'> {
+  const names = (keys: readonly TokenKeyInfo[]): string => kids(keys).join(' ');
+  const changed = { made: names(made), retired: names(retired), dropped: names(dropped) };
+  const detail = { audience, dropOld, ...changed };
+  return { event: { type: 'keys.rotated', by, detail }, grounds };
 }
 
 function noSecret(): RollcallError {

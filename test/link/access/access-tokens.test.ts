@@ -9,6 +9,8 @@ import {
   type NewToken,
 } from '../../../src/link/access/access-tokens.js';
 import { openTokenKeys, type TokenAlgorithms, type TokenKeys } from '../../../src/link/access/token-keys.js';
+import { createAudit } from '../../../src/link/audit/audit.js';
+import { createMemoryStore } from '../../../src/store/memory.js';
 import { createManualClock, type ManualClock } from '../../harness/manual-clock.js';
 import { makeFolder } from '../../harness/folder.js';
 import { forge, forgedTokens } from '../../tokens/forged-tokens.js';
@@ -41,6 +43,8 @@ async function setUp(
   const log = createLog({ level: 'silent', name: 'link' });
   const keys = await openTokenKeys({
     folder: where,
+    store: createMemoryStore(),
+    audit: createAudit({ clock }),
     algorithms,
     clock,
     random: systemRandom,

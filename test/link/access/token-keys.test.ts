@@ -3,7 +3,7 @@ import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { chmod, mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { calculateJwkThumbprint, type JWK } from 'jose';
-import type { RollcallError } from '../../../src/base/errors.js';
+import { RollcallError } from '../../../src/base/errors.js';
 import { createLog } from '../../../src/base/log.js';
 import { systemRandom } from '../../../src/base/random.js';
 import {
@@ -13,7 +13,13 @@ import {
   type TokenKeys,
   type TokenKeysOptions,
 } from '../../../src/link/access/token-keys.js';
+import { listEvents } from '../../../src/link/audit/events.js';
+import { createAudit } from '../../../src/link/audit/audit.js';
+import { createMemoryStore } from '../../../src/store/memory.js';
+import { createPowerCutStore } from '../../../src/store/power-cut.js';
+import type { Store } from '../../../src/store/store.js';
 import { createManualClock, type ManualClock } from '../../harness/manual-clock.js';
+import { pausingStore } from '../../harness/stores.js';
 import { makeFolder } from '../../harness/folder.js';
 
 const dayMs = 86_400_000;
@@ -21,14 +27,20 @@ const usualOnly: TokenAlgorithms = { usual: 'ES256', byAudience: {} };
 
 interface Opened {
   readonly keys: TokenKeys;
+  readonly store: Store;
   readonly clock: ManualClock;
   readonly folder: string;
   readonly file: string;
   readonly logged: string[];
 }
 
+/** Of each data folder, as long as the test lasts. */
+const stores = new Map<string, Store>();
+
 async function open(t: Test, options: Partial<TokenKeysOptions> = {}): Promise<Opened> {
   const folder = options.folder ?? (await makeFolder(t));
+  const store = options.store ?? stores.get(folder) ?? createMemoryStore();
+  stores.set(folder, store);
   const clock = (options.clock as ManualClock | undefined) ?? createManualClock();
   const logged: string[] = [];
   const log = createLog({
@@ -38,6 +50,8 @@ async function open(t: Test, options: Partial<TokenKeysOptions> = {}): Promise<O
   });
   const keys = await openTokenKeys({
     folder,
+    store,
+    audit: createAudit({ clock }),
     algorithms: usualOnly,
     clock,
     random: systemRandom,
@@ -46,7 +60,7 @@ async function open(t: Test, options: Partial<TokenKeysOptions> = {}): Promise<O
     ...options,
   });
   t.teardown(() => keys.close());
-  return { keys, clock, folder, file: join(folder, tokenKeyFileName), logged };
+  return { keys, store, clock, folder, file: join(folder, tokenKeyFileName), logged };
 }
 
 interface KeyFile {
@@ -424,4 +438,163 @@ void t.test('a file that is no good is refused, with the kid and without a secre
     }
     throw new Error(`taken: ${text.slice(0, 200)}`);
   }
+});
+
+const typesIn = async (store: Store): Promise<object[]> =>
+  (await listEvents(store, 'default', { limit: 100 })).map(({ type, by, detail }) => ({ type, by, detail }));
+
+void t.test('every change of keys is told in the audit log, whoever made it', async t => {
+  const algorithms = { usual: 'ES256', byAudience: { studio: 'HS256' } } as const;
+  const { keys, store, clock, folder } = await open(t, { algorithms });
+  const first = only(keys.list()).kid;
+  const { kid: secret } = await keys.signingKey('studio');
+  const ann = { kind: 'user', id: 'user:1', name: 'ann', address: '192.0.2.1' } as const;
+  const { made } = await keys.rotate({ audience: 'rollcall', dropOld: true }, { by: ann });
+  clock.step(90 * dayMs);
+  await keys.close();
+  const again = await open(t, { algorithms, folder, clock });
+  const [link, user] = [{ kind: 'link' }, { kind: 'user', name: 'ann' }];
+  const second = only(made).kid;
+  const third = (await again.keys.signingKey('rollcall')).kid;
+  t.match(await typesIn(store), [
+    { type: 'keys.rotated', by: link, detail: { made: first, retired: '', dropped: '' } },
+    { type: 'keys.rotated', by: link, detail: { made: secret } },
+    {
+      type: 'keys.rotated',
+      by: user,
+      detail: { audience: 'rollcall', dropOld: true, made: second, dropped: first },
+    },
+    { type: 'keys.rotated', by: link, detail: { made: third, retired: second } },
+  ]);
+  t.equal((await typesIn(store)).length, 4);
+});
+
+void t.test('on a full store keys do not change, nor does it say that they did', async t => {
+  for (const kept of [false, true]) {
+    const disk = createPowerCutStore();
+    const { keys, clock, folder } = await open(t, { store: disk.store });
+    const before = keys.list();
+    const { kid } = await keys.signingKey('rollcall');
+    disk.failWrites(Object.assign(new Error('full'), { code: 'ENOSPC' }), { kept });
+    await t.rejects(keys.rotate({ dropOld: true }), { code: 'STORE_FULL' });
+    t.ok(keys.verifyingKey('rollcall', kid, 'ES256'), 'the old key is there');
+    t.equal((await keys.signingKey('rollcall')).kid, kid, 'and signs');
+    disk.failWrites(undefined);
+    await keys.close();
+    const again = await open(t, { store: disk.store, folder, clock });
+    // What was written after all counts, and is told of; what was not is gone.
+    const told = (await typesIn(disk.store)).length;
+    t.same([told, again.keys.list().length], kept ? [2, 1] : [1, 1], `kept: ${String(kept)}`);
+    t.equal((await again.keys.signingKey('rollcall')).kid === kid, !kept);
+    t.equal(before.length, 1);
+  }
+});
+
+void t.test('a change whose commit failed is looked up before the next one', async t => {
+  for (const kept of [false, true]) {
+    const disk = createPowerCutStore();
+    const { keys, file } = await open(t, { store: disk.store });
+    const first = (await keys.signingKey('rollcall')).kid;
+    disk.failWrites(new Error('gone'), { kept });
+    await t.rejects(keys.rotate(), { code: 'STORE_UNAVAILABLE' });
+    disk.failWrites(undefined);
+    const { retired } = await keys.rotate();
+    t.equal(only(retired).kid === first, !kept, `kept: ${String(kept)}`);
+    t.equal(keys.list().length, kept ? 3 : 2);
+    t.equal((await typesIn(disk.store)).length, keys.list().length, 'as many events as keys were made');
+    t.notOk('next' in (await readKeys(file)));
+  }
+});
+
+void t.test(
+  'a link that dies in the middle of a rotation has the keys that its audit log tells of',
+  async t => {
+    const pausing = pausingStore(createMemoryStore());
+    const { keys, clock, folder, file } = await open(t, { store: pausing.store });
+    const first = (await keys.signingKey('rollcall')).kid;
+    const paused = pausing.pause();
+    const rotating = keys.rotate({ dropOld: true });
+    await paused.held;
+    const staged = await readFile(file, 'utf8');
+    const dead = await open(t, { store: pausing.store, folder: await copyOf(t, staged), clock });
+    t.equal((await dead.keys.signingKey('rollcall')).kid, first, 'before the commit: the old ones');
+    paused.resume();
+    const second = only((await rotating).made).kid;
+    const late = await open(t, { store: pausing.store, folder: await copyOf(t, staged), clock });
+    t.equal((await late.keys.signingKey('rollcall')).kid, second, 'after it: the new ones');
+    t.notOk(
+      (await readFile(late.file, 'utf8')).includes(first),
+      'and nothing is left of those that were dropped',
+    );
+    t.equal((await typesIn(pausing.store)).length, 2);
+    t.equal(folder === late.folder, false);
+  },
+);
+
+/** A data folder with that file of token keys. */
+async function copyOf(t: Test, content: string): Promise<string> {
+  const folder = await makeFolder(t);
+  await writeFile(join(folder, tokenKeyFileName), content, { mode: 0o600 });
+  return folder;
+}
+
+void t.test('a rotation that its asker may not make any more changes nothing', async t => {
+  const { keys, store, file } = await open(t);
+  const before = await readFile(file, 'utf8');
+  const grounds = () => Promise.reject(new RollcallError('NOT_ALLOWED', 'not any more'));
+  const by = { kind: 'user', id: 'user:1', name: 'ann' } as const;
+  await t.rejects(keys.rotate({}, { by, grounds }), { code: 'NOT_ALLOWED' });
+  t.equal(await readFile(file, 'utf8'), before);
+  t.equal((await typesIn(store)).length, 1);
+});
+
+void t.test(
+  'a file that cannot be tidied after a rotation is tidied later; the keys count at once',
+  async t => {
+    const pausing = pausingStore(createMemoryStore());
+    const { keys, clock, folder, file, logged } = await open(t, { store: pausing.store });
+    const first = (await keys.signingKey('rollcall')).kid;
+    const paused = pausing.pause();
+    const rotating = keys.rotate({ dropOld: true });
+    await paused.held;
+    const staged = await readFile(file, 'utf8');
+    await rm(folder, { recursive: true });
+    paused.resume();
+    t.equal((await rotating).made.length, 1);
+    t.notOk(keys.verifyingKey('rollcall', first, 'ES256'));
+    t.match(logged.join(''), /the file of token keys could not be tidied/);
+    await mkdir(folder);
+    await writeFile(file, staged, { mode: 0o600 });
+    clock.advance(3_600_000);
+    await keys.close();
+    t.notOk((await readFile(file, 'utf8')).includes(first));
+  },
+);
+
+void t.test('a file of before there were generations is taken, with a store that knows of none', async t => {
+  const { keys, folder, file, clock } = await open(t);
+  const list = keys.list();
+  await keys.close();
+  const { version, refreshSecret, keys: records } = await readKeys(file);
+  await writeFile(file, JSON.stringify({ version, refreshSecret, keys: records }));
+  const again = await open(t, { folder, clock, store: createMemoryStore() });
+  t.same(again.keys.list(), list);
+  t.same(again.keys.refreshSecret.toString('base64url'), refreshSecret);
+  t.equal((await again.keys.rotate()).retired.length, 1);
+  t.notMatch(again.logged.join(''), /not of the same moment/);
+});
+
+void t.test('a file and a store of different moments are told of, and the file counts', async t => {
+  const { keys, folder, clock, store } = await open(t);
+  await keys.rotate();
+  await keys.close();
+  const restored = await open(t, { folder, clock, store: createMemoryStore() });
+  t.match(restored.logged.join(''), /the token keys and the store are not of the same moment/);
+  t.same(restored.keys.list(), keys.list());
+  t.equal((await restored.keys.rotate()).retired.length, 1);
+  await restored.keys.close();
+  await rm(join(folder, tokenKeyFileName));
+  const fresh = await open(t, { folder, clock, store });
+  t.equal(fresh.keys.list().length, 1, 'a file that was moved away for new keys');
+  t.notMatch(fresh.logged.join(''), /not of the same moment/);
 });

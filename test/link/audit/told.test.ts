@@ -39,7 +39,13 @@ void t.test('start, stop, reload and a crash of the link stand in the log of the
     by: { kind: 'link' },
     detail: { version, trustDomain: 'test.example' },
   };
-  t.match((await told(power.store))[0], started);
+  const [keys, start] = await told(power.store);
+  t.match(
+    keys,
+    { type: 'keys.rotated', by: { kind: 'link' } },
+    'the first keys are made before anything else',
+  );
+  t.match(start, started);
 
   await first.link.reload();
   const pem = await readFile(join(folder, 'server.pem'), 'utf8');
