@@ -26,20 +26,20 @@ export interface AccessRig {
   /** An admin of the default tenant, by an API token. */
   readonly chief: Principal;
   /** A user with an API token of all of their roles, as let in for a request: the one that asks who they are, by default. */
-  person(name: string, roles: readonly string[], route?: RouteName): Promise<Principal>;
+  readonly person: (name: string, roles: readonly string[], route?: RouteName) => Promise<Principal>;
   /** A user who comes in by a password; the hash has the cost of older ones when asked for. */
-  withPassword(
+  readonly withPassword: (
     name: string,
     roles: readonly string[],
     options?: { readonly isDated: boolean },
-  ): Promise<void>;
-  login(name: string, more?: Readonly<Record<string, string>>): Promise<TokenAnswer>;
-  grant(parameters: Readonly<Record<string, string>>): Promise<TokenAnswer>;
-  principalOf(token: string, route?: RouteName): Promise<Principal>;
-  putNode(id: string): Promise<void>;
-  revokeNode(id: string): Promise<void>;
+  ) => Promise<void>;
+  readonly login: (name: string, more?: Readonly<Record<string, string>>) => Promise<TokenAnswer>;
+  readonly grant: (parameters: Readonly<Record<string, string>>) => Promise<TokenAnswer>;
+  readonly principalOf: (token: string, route?: RouteName) => Promise<Principal>;
+  readonly putNode: (id: string) => Promise<void>;
+  readonly revokeNode: (id: string) => Promise<void>;
   /** Another link on the same store and folder, as if the first had died. */
-  again(): Promise<Access>;
+  readonly again: () => Promise<Access>;
 }
 
 /** The password of everybody made here. */
@@ -51,7 +51,7 @@ const nodeKey = (id: string): string => `t/default/node/${id}`;
 
 export async function openAccessRig(
   t: Pick<Test, 'teardown'>,
-  { store = createMemoryStore() }: { readonly store?: Store } = {},
+  { store = createMemoryStore() }: { readonly store?: Store | undefined } = {},
 ): Promise<AccessRig> {
   const clock = createManualClock(1_700_000_000_000);
   const pausing = pausingStore(store);

@@ -8,22 +8,15 @@ export interface ScryptCost {
   readonly p?: number | undefined;
 }
 
-export interface ScryptWatch {
-  /** The work begins when it resolves. */
-  readonly started: (cost: ScryptCost) => void | Promise<void>;
-  readonly ended?: () => void;
-}
-
-/** Watches while the work goes on, in the whole process. */
-export async function watchScrypt<T>({ started, ended }: ScryptWatch, work: () => Promise<T>): Promise<T> {
+/** While the work goes on, in the whole process; each scrypt begins when what `started` gives for it resolves. */
+export async function watchScrypt<T>(
+  started: (cost: ScryptCost) => void | Promise<void>,
+  work: () => Promise<T>,
+): Promise<T> {
   const real = crypto.scrypt;
   crypto.scrypt = ((...[password, salt, length, options, done]: Required<Parameters<typeof real>>) => {
     const { N, r, p } = options;
-    const begin = (): void =>
-      real(password, salt, length, options, (...result) => {
-        ended?.();
-        done(...result);
-      });
+    const begin = (): void => real(password, salt, length, options, done);
     const held = started({ N, r, p });
     if (held) void held.then(begin);
     else begin();

@@ -344,13 +344,21 @@ const accountRaces: readonly Race[] = (
   (
     [
       ['the password is reset', rig => reset(rig, 'ann')],
+      [
+        'the password becomes another, whose sessions go on',
+        async ({ access }) => {
+          const { id } = await access.users.get('default', 'ann');
+          const passwordHash = await access.passwords.hash(otherPassword);
+          await access.users.change('default', id, { passwordHash }, reason);
+        },
+      ],
       ['the account is disabled', rig => rig.administration.changeUser(rig.chief, 'ann', { enabled: false })],
       ['the session is ended', (rig, token) => rig.access.revokeToken(token, origin)],
     ] as const satisfies readonly (readonly [string, (rig: AccessRig, token: string) => Promise<unknown>])[]
   ).map(([meanwhile, conflict]) => ({
     deed,
     meanwhile,
-    refused: 'TOKEN_REFUSED',
+    refused: meanwhile.includes('go on') ? 'LOGIN_REFUSED' : 'TOKEN_REFUSED',
     async run(rig: AccessRig) {
       const { principal, refreshToken } = await loggedIn(rig, 'ann', ['admin']);
       if (deed === 'second factor taken off') await putOnFactor(rig, 'ann');

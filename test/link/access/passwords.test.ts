@@ -3,7 +3,7 @@ import { systemRandom } from '../../../src/base/random.js';
 import { RollcallError } from '../../../src/base/errors.js';
 import type { HashAsker } from '../../../src/link/access/hash-queue.js';
 import { createPasswords, currentCost } from '../../../src/link/access/passwords.js';
-import { watchScrypt, type ScryptCost, type ScryptWatch } from '../../harness/scrypt.js';
+import { watchScrypt, type ScryptCost } from '../../harness/scrypt.js';
 
 /** Quick enough for many. */
 const cheap = { logN: 4, r: 8, p: 1 };
@@ -15,7 +15,7 @@ const good = 'correct horse battery';
 /** Runs the work and gives the parameters of each scrypt it did. */
 async function countingScrypt(work: () => Promise<unknown>): Promise<ScryptCost[]> {
   const calls: ScryptCost[] = [];
-  await watchScrypt({ started: cost => void calls.push(cost) }, work);
+  await watchScrypt(cost => void calls.push(cost), work);
   return calls;
 }
 
@@ -102,17 +102,6 @@ void t.test('a damaged hash lets nobody in', async test => {
     await test.rejects(passwords.matches(good, damaged, regular), { code: 'INTERNAL' }, damaged);
 });
 
-/** Runs the work and gives how many scrypts of it ran at the same time. */
-async function mostAtOnce<T>(work: () => Promise<T>): Promise<{ most: number; result: T }> {
-  let running = 0;
-  let most = 0;
-  const watch: ScryptWatch = {
-    started: () => void (most = Math.max(most, (running += 1))),
-    ended: () => void (running -= 1),
-  };
-  return { result: await watchScrypt(watch, work), most };
-}
-
 /** Strangers that ask, each from a network of its own or as told. */
 const strangers = (count: number, options: Partial<HashAsker> = {}): HashAsker[] =>
   Array.from({ length: count }, (_, n) => ({ party: `stranger-${n}`, isKnown: false, ...options }));
@@ -145,11 +134,18 @@ void t.test('a flood of logins waits in turn, and what is too much is told to co
 });
 
 void t.test('strangers hash one at a time, so that somebody known waits for none of them', async test => {
-  const before = await mostAtOnce(() => order(strangers(20)));
-  test.equal(before.most, 1);
-  const { most, result } = await mostAtOnce(() => order([...strangers(65), regular]));
-  test.equal(most, 2);
-  test.ok(result.done.indexOf(regular.party) <= 1, `after ${result.done.indexOf(regular.party)} of 65`);
+  let begun = 0;
+  let letGo = (): void => undefined;
+  const isFirstDone = new Promise<void>(resolve => (letGo = resolve));
+  const started = (): Promise<void> | undefined => ((begun += 1) === 1 ? isFirstDone : undefined);
+  const hash = await passwords.hash(good);
+  await watchScrypt(started, async () => {
+    const flood = strangers(65).map(each => passwords.matches(good, hash, each));
+    for (let n = 0; n < 3; n++) test.ok(await passwords.matches(good, hash, regular));
+    test.equal(begun, 4, 'while one stranger was at work, and none of the others');
+    letGo();
+    test.ok((await Promise.all(flood)).every(Boolean));
+  });
 });
 
 void t.test(

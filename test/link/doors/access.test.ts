@@ -535,7 +535,7 @@ void t.test(
     const isFirstDone = new Promise<void>(resolve => (letGo = resolve));
     let hashed = 0;
     const started = (): Promise<void> | undefined => ((hashed += 1) === 1 ? isFirstDone : undefined);
-    await watchScrypt({ started }, async () => {
+    await watchScrypt(started, async () => {
       const guessers = Array.from({ length: 30 }, (_, n) => {
         const body = new URLSearchParams({ ...form, username: `name-${n}` }).toString();
         const type = 'application/x-www-form-urlencoded';

@@ -1,0 +1,143 @@
+/** Whom a token stands for at each request: every right it lost, one at a time, with all others left as they are. */
+import t, { type Test } from 'tap';
+import { createHash } from 'node:crypto';
+import { linkParty } from '../../../src/audit-log/party.js';
+import { openCutoffs } from '../../../src/link/access/cutoffs.js';
+import { createAudit } from '../../../src/link/audit/audit.js';
+import { createPowerCutStore } from '../../../src/store/power-cut.js';
+import type { Store } from '../../../src/store/store.js';
+import { openAccessRig, password, type AccessRig } from '../../harness/access-rig.js';
+
+const reason = { type: 'user.changed', by: linkParty } as const;
+const revoked = { code: 'TOKEN_REFUSED', message: 'the token was revoked' };
+
+async function start(test: Test, store?: Store) {
+  const rig = await openAccessRig(test, { store });
+  await rig.withPassword('ann', ['operator']);
+  const { accessToken } = await rig.login('ann');
+  const { id } = await rig.access.users.get('default', 'ann');
+  return { ...rig, id, accessToken };
+}
+
+/** A service with a token, and what it got it with. */
+async function withService({ access, grant }: AccessRig) {
+  const { id } = await access.services.create('default', 'nightly', { roles: ['viewer'] }, linkParty);
+  const { secret } = await access.services.addSecret('default', id, linkParty);
+  const asked = { grant_type: 'client_credentials', client_id: id, client_secret: secret };
+  return { id, asked, token: (await grant(asked)).accessToken };
+}
+
+void t.test(
+  'a token of a user who is disabled stands for nobody, though no session was ended',
+  async test => {
+    const { access, id, accessToken, principalOf } = await start(test);
+    await access.users.change('default', id, { enabled: false }, reason);
+    await test.rejects(principalOf(accessToken), revoked);
+    await access.users.change('default', id, { enabled: true }, reason);
+    test.match(await principalOf(accessToken), { name: 'ann' });
+  },
+);
+
+void t.test('a token of a service that is disabled stands for nobody, though none was ended', async test => {
+  const rig = await openAccessRig(test);
+  const { id, token } = await withService(rig);
+  test.match(await rig.principalOf(token), { kind: 'service', name: 'nightly' });
+  await rig.access.services.change('default', id, { enabled: false }, linkParty);
+  await test.rejects(rig.principalOf(token), revoked);
+});
+
+void t.test('a token from before all tokens were ended stands for nobody', async test => {
+  const { access, clock, accessToken, principalOf } = await start(test);
+  clock.advance(5);
+  await access.cutoffs.raise('default', clock.now(), linkParty);
+  await test.rejects(principalOf(accessToken), revoked);
+});
+
+void t.test(
+  'tokens that were ended on a full store stand for nobody, and the second try is stored',
+  async test => {
+    const disk = createPowerCutStore();
+    const { access, clock, accessToken, principalOf } = await start(test, disk.store);
+    clock.advance(5);
+    const end = () => access.cutoffs.raise('default', clock.now(), linkParty);
+    disk.failWrites(Object.assign(new Error('full'), { code: 'ENOSPC' }));
+    for (let n = 0; n < 2; n++) await test.rejects(end(), { code: 'STORE_FULL' });
+    await test.rejects(principalOf(accessToken), revoked);
+    disk.failWrites(undefined);
+    test.equal(await end(), clock.now());
+    const again = await openCutoffs({ store: disk.cut(), audit: createAudit({ clock }), clock });
+    test.equal(again.of('default'), clock.now());
+  },
+);
+
+void t.test('a token of a session that has ended stands for nobody', async test => {
+  const { access, accessToken, principalOf } = await start(test);
+  const { session = '' } = await principalOf(accessToken);
+  await access.revokeToken(accessToken, (await principalOf(accessToken)).origin);
+  test.match(session, /^[0-9a-f]{32}$/);
+  await test.rejects(principalOf(accessToken), revoked);
+});
+
+void t.test('a token of a node stands for nobody once the node is revoked', async test => {
+  const rig = await openAccessRig(test);
+  await rig.putNode('7');
+  const { accessToken } = await rig.access.issueNodeTokens({ tenant: 'default', id: 7n }, rig.chief);
+  test.match(await rig.principalOf(accessToken), { kind: 'node', id: 'node:7', roles: [] });
+  await rig.revokeNode('7');
+  await test.rejects(rig.principalOf(accessToken), revoked);
+});
+
+void t.test('a token may do what its scope, its roles and the roles of its holder all allow', async test => {
+  const { access, administration, id, login, grant, principalOf, accessToken } = await start(test);
+  const allowed = async (token: string): Promise<string[]> =>
+    [...(await principalOf(token)).permissions].sort();
+  test.ok((await allowed(accessToken)).includes('nodes:revoke'));
+  const cut = await login('ann', { scope: 'nodes:read users:manage' });
+  test.same(await allowed(cut.accessToken), ['nodes:read'], 'a scope only takes away');
+  const asked = { grant_type: 'refresh_token', refresh_token: cut.refreshToken ?? '', scope: 'nodes:revoke' };
+  await test.rejects(grant(asked), { message: 'that is more than was granted at the login' });
+  await access.users.change('default', id, { roles: ['admin'] }, reason);
+  test.notOk((await allowed(accessToken)).includes('users:manage'), 'which the token never said');
+  test.ok((await allowed(accessToken)).includes('nodes:revoke'));
+  await access.users.change('default', id, { roles: ['viewer'] }, reason);
+  test.same(
+    await allowed(accessToken),
+    ['metrics:read', 'nodes:read', 'runs:read'],
+    'what the holder has left',
+  );
+  test.match(administration.describe(await principalOf(accessToken)), { roles: ['operator'] });
+});
+
+void t.test('a token that is bound to a certificate stands for nobody without it', async test => {
+  const rig = await openAccessRig(test);
+  const certificate = Buffer.from('a certificate');
+  const certificates = [createHash('sha256').update(certificate).digest('base64url')];
+  const { id } = await rig.access.services.create('default', 'bound', { certificates }, linkParty);
+  const { origin } = rig.chief;
+  const parameters = { grant_type: 'client_credentials', client_id: id };
+  const { accessToken } = await rig.access.grantTokens({ parameters, certificate, origin });
+  const authorization = `Bearer ${accessToken}`;
+  test.match(await rig.access.authenticate({ authorization, certificate, origin }), { name: 'bound' });
+  const unbound = { code: 'TOKEN_REFUSED', message: /bound to a certificate/ };
+  for (const other of [undefined, Buffer.from('another')])
+    await test.rejects(rig.access.authenticate({ authorization, certificate: other, origin }), unbound);
+});
+
+void t.test('what is done in the name of a token is not done once the token was denied', async test => {
+  const rig = await openAccessRig(test);
+  const { access, administration, chief, principalOf } = rig;
+  const { id, asked } = await withService(rig);
+  await access.services.change('default', id, { roles: ['admin'] }, linkParty);
+  const { accessToken } = await rig.grant(asked);
+  const principal = await principalOf(accessToken, 'POST /v1/users');
+  const user = { name: 'new', roles: [], password };
+  // Another link on the same store denies it: what is in memory here says nothing of that.
+  const other = await rig.again();
+  const paused = rig.pausing.pause();
+  const creating = test.rejects(administration.createUser(principal, user), { code: 'TOKEN_REFUSED' });
+  await paused.held;
+  await other.revokeToken(accessToken, chief.origin);
+  paused.resume();
+  await creating;
+  test.equal(await access.users.findByName('default', 'new'), undefined);
+});
