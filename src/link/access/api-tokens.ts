@@ -42,7 +42,7 @@ export interface ApiTokens {
   /** Those that have not expired. */
   list(tenant: string): Promise<ApiToken[]>;
   /**
-   * Ends one for good; whoever uses it from now on raises an alert. NOT_FOUND for one that is not there, or that
+   * Ends one for good; its use from now on raises an alert. NOT_FOUND for one that is not there, or that
    * `isTheirs` says is not for them to end.
    */
   revoke(tenant: string, id: string, by: Revoker): Promise<void>;

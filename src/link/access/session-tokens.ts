@@ -14,7 +14,7 @@ export interface NewSession {
 }
 
 export interface SessionTokens {
-  /** What begins a session, for the commit of whoever decided that it may. The session is added to the detail of the event. */
+  /** What begins a session, for the commit of the decision that it may. The session is added to the detail of the event. */
   begin(
     holder: Omit<NewFamily, 'audience'> & { readonly roles: readonly string[] },
     event: AuditEvent,

@@ -120,7 +120,7 @@ export function createUsers({ store, audit, clock, random, roles }: UsersOptions
     return index && find(tenant, index.id, reads);
   }
 
-  /** Read by whoever counts on which admins there are, and written by whoever changes that. */
+  /** Read by every decision that counts on which admins there are, and written by every one that changes that. */
   const adminsOf = (reads: Reads, tenant: string): Promise<Admins | undefined> =>
     readRecord<Admins>(reads, adminsKeyOf(tenant));
 

@@ -443,7 +443,7 @@ void t.test('a file that is no good is refused, with the kid and without a secre
 const typesIn = async (store: Store): Promise<object[]> =>
   (await listEvents(store, 'default', { limit: 100 })).map(({ type, by, detail }) => ({ type, by, detail }));
 
-void t.test('every change of keys is told in the audit log, whoever made it', async t => {
+void t.test('every change of keys is told in the audit log, by a person or by the link', async t => {
   const algorithms = { usual: 'ES256', byAudience: { studio: 'HS256' } } as const;
   const { keys, store, clock, folder } = await open(t, { algorithms });
   const first = only(keys.list()).kid;
