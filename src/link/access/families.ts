@@ -14,28 +14,11 @@ import type { AuditEventType } from '../audit/event-types.js';
 import { listTenants, tenantPrefix } from '../../store/keys.js';
 import type { Change, Key, Reads, Store } from '../../store/store.js';
 import { createBoundedMap } from './bounded-map.js';
+import { isOver, judgeUse, type Family } from './family.js';
 import type { FindParty } from './holders.js';
 import { decide, decodeRecord, putRecord, readRecord, type Decision } from './records.js';
 import { createRefreshTokens } from './refresh-tokens.js';
 import { hashSecret, isSameText } from './secret-text.js';
-
-export interface Family {
-  /** 32 hex digits; `sid` in its access tokens. */
-  readonly id: string;
-  readonly tenant: string;
-  /** `user:…` or `node:…`. */
-  readonly holder: string;
-  /** What its access tokens are for. */
-  readonly audience: string;
-  /** What the holder asked for; undefined for everything. */
-  readonly scope?: string | undefined;
-  readonly createdAt: number;
-  readonly usedAt: number;
-  readonly rotations: number;
-  /** SHA-256 of the tokens, hex. */
-  readonly current: string;
-  readonly previous?: string | undefined;
-}
 
 export type Refreshed<T = undefined> =
   | {
@@ -85,11 +68,6 @@ export interface Families {
 
 type Use<T> = (family: Family, reads: Reads) => T | Promise<T>;
 
-/** A caller that lost the answer asks again within this, ms. */
-export const retryWithinMs = 10_000;
-/** Without use, and altogether, ms. */
-export const idleMs = 7 * 86_400_000;
-export const absoluteMs = 30 * 86_400_000;
 const sweepEveryMs = 3_600_000;
 /** Families looked at, at once. */
 const sweptAtOnce = 500;
@@ -178,7 +156,7 @@ export function createFamilies(options: FamiliesOptions): Families {
     reads: Reads,
   ): Promise<Decision<Refreshed<T>>> {
     const presented = { token, askedAt, answeredAt: answeredAt(family, token) };
-    const kind = judge(family, presented, clock.now());
+    const kind = judgeUse(family, presented, clock.now());
     if (kind === 'current' || kind === 'retry') {
       const used = await use(family, reads);
       if (kind === 'current') return rotate(family, token, await holderAt(family, origin, reads), used);
@@ -279,31 +257,6 @@ export function createFamilies(options: FamiliesOptions): Families {
     },
     close: () => timer.cancel(),
   };
-}
-
-interface Presented {
-  readonly token: string;
-  /** When the request came in, however long the store then took. */
-  readonly askedAt: number;
-  /** When the rotation that this very token asked for could be answered; 0 when it asked for none lately. */
-  readonly answeredAt: number;
-}
-
-/** What the use of a token that the link made for this family is. */
-function judge(
-  family: Family,
-  { token, askedAt, answeredAt }: Presented,
-  now: number,
-): 'over' | 'current' | 'retry' | 'reused' {
-  if (isOver(family, now)) return 'over';
-  const presented = hashSecret(token);
-  if (isSameText(presented, family.current)) return 'current';
-  const isLast = isSameText(presented, family.previous ?? '');
-  return isLast && askedAt - Math.max(family.usedAt, answeredAt) <= retryWithinMs ? 'retry' : 'reused';
-}
-
-function isOver({ createdAt, usedAt }: Family, now: number): boolean {
-  return now - usedAt > idleMs || now - createdAt > absoluteMs;
 }
 
 /** What a caller is told of a refresh token that is not taken, whatever the reason. */

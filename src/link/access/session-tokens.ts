@@ -5,7 +5,8 @@
  */
 import type { Audit, AuditEvent } from '../audit/audit.js';
 import type { AccessTokens, SignedToken } from './access-tokens.js';
-import type { Families, Family, NewFamily } from './families.js';
+import type { Families, NewFamily } from './families.js';
+import type { Family } from './family.js';
 import type { Decision } from './records.js';
 
 export interface NewSession {

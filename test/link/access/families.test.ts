@@ -2,15 +2,13 @@ import t from 'tap';
 import { createLog } from '../../../src/base/log.js';
 import { systemRandom } from '../../../src/base/random.js';
 import {
-  absoluteMs,
   createFamilies,
-  idleMs,
   refreshRefused,
-  retryWithinMs,
   type Families,
   type NewFamily,
   type Refreshed,
 } from '../../../src/link/access/families.js';
+import { absoluteMs, idleMs, retryWithinMs } from '../../../src/link/access/family.js';
 import { createAudit } from '../../../src/link/audit/audit.js';
 import { listEvents } from '../../../src/link/audit/events.js';
 import { createMemoryStore } from '../../../src/store/memory.js';
