@@ -155,7 +155,7 @@ export interface Progress {
 
 /**
  * Lines a node half has logged. Sent again after a reconnect until taken. The sequence is that of the first line: it grows
- * by one with every line of this run on this node, from wherever the node begins.
+ * by one with every line of this run on this node, from wherever the node begins. At most 1,024 lines.
  */
 export interface NodeLog {
   run: bigint;
