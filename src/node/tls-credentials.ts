@@ -90,6 +90,9 @@ export class TlsCredentials extends ChannelCredentials {
         reject(error);
       };
       const socket = connectTls({ ...this.#options, socket: raw });
+      // grpc-js lets go of a connection without a call, and from Node.js 24 on that reaches the socket: a process that
+      // waits for the end of such a connection would just end. Whoever opened it holds it until it is closed.
+      socket.unref = () => socket;
       // Before the verdict: an expired certificate is gone with the socket, and its dates help whoever reads the error.
       // Not by getPeerX509Certificate(): on a client each call takes the certificate out of the chain, and the check of the
       // name that follows would find none.
