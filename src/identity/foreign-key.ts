@@ -66,7 +66,6 @@ export function nameOfSpki(der: Uint8Array): string {
 
 function nameOfPoint(point: Buffer): string {
   const form = point[0];
-  if (form === 0) return 'an EC key with the point at infinity';
   if (form === 2 || form === 3) return 'an ECDSA key with a compressed point';
   if (form === 6 || form === 7) return 'an ECDSA key with a hybrid point';
   return form === 4

@@ -1,8 +1,7 @@
 /**
  * A node's public key. A key counts only in its one canonical form: SubjectPublicKeyInfo DER that names its curve and
  * holds the uncompressed point, 91 bytes on P-256 and 120 on P-384. That form is compared byte by byte before any
- * library parses it, because parsers have died of, and been fooled by, the others: the point at infinity can abort
- * the process, and explicit curve parameters with a chosen generator let anyone sign for a known point
+ * library parses it, because parsers have ended the process over others and have been fooled by some
  * (CVE-2020-0601).
  */
 import { createPublicKey, type JsonWebKey, type KeyObject } from 'node:crypto';

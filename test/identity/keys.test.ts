@@ -62,7 +62,7 @@ void t.test('the canonical form is read, and nothing about it changes', t => {
   t.end();
 });
 
-void t.test('a key in any other form is refused, named, and the process goes on', t => {
+void t.test('a key in any other form is refused and named before a parser sees it', t => {
   const valid = spkiOf('P-256');
   const flipped = Buffer.from(valid);
   flipped[90] = (flipped[90] ?? 0) ^ 1;
@@ -75,15 +75,15 @@ void t.test('a key in any other form is refused, named, and the process goes on'
       type: 'spki',
       format: 'der',
     });
-  t.equal(
-    createPublicKey({ key: explicitParameters(valid), format: 'der', type: 'spki' }).type,
-    'public',
-    'a bare parser takes explicit parameters',
-  );
+  const explicit = generateKeyPairSync('ec', { namedCurve: 'P-256', paramEncoding: 'explicit' });
+  const explicitSpki = explicit.publicKey.export({ type: 'spki', format: 'der' });
+  const takenByOpenssl = [explicitSpki, spkiOf('P-256', 'compressed'), spkiOf('P-256', 'hybrid')];
+  for (const der of takenByOpenssl) {
+    const { type } = createPublicKey({ key: der, format: 'der', type: 'spki' });
+    t.equal(type, 'public', 'a bare parser takes it, so what refuses it below stands before the parser');
+  }
   const cases: readonly (readonly [string, Uint8Array, RegExp])[] = [
-    ['the point at infinity on P-256, 27 bytes', infinity('06082a8648ce3d030107'), /point at infinity/],
-    ['the point at infinity on P-384', infinity('06052b81040022'), /point at infinity/],
-    ['explicit curve parameters', explicitParameters(valid), /explicit curve parameters/],
+    ['explicit curve parameters', explicitSpki, /explicit curve parameters/],
     ['a compressed point', spkiOf('P-256', 'compressed'), /compressed point/],
     ['a compressed point on P-384', spkiOf('P-384', 'compressed'), /compressed point/],
     ['a hybrid point', spkiOf('P-256', 'hybrid'), /hybrid point/],
@@ -116,24 +116,6 @@ void t.test('a key in any other form is refused, named, and the process goes on'
   }
   t.end();
 });
-
-function infinity(curve: string): Buffer {
-  const algorithm = Buffer.concat([Buffer.from('06072a8648ce3d0201', 'hex'), Buffer.from(curve, 'hex')]);
-  const body = Buffer.concat([Buffer.of(0x30, algorithm.length), algorithm, Buffer.of(0x03, 2, 0, 0)]);
-  return Buffer.concat([Buffer.of(0x30, body.length), body]);
-}
-
-/** P-256's parameters written out, its generator replaced by the victim's point: whoever does that can sign for it. */
-function explicitParameters(victim: Buffer): Buffer {
-  const point = victim.subarray(26);
-  const prefix =
-    '3082014b3082010306072a8648ce3d02013081f7020101302c06072a8648ce3d0101022100ffffffff00000001000000000000000000' +
-    '000000ffffffffffffffffffffffff305b0420ffffffff00000001000000000000000000000000fffffffffffffffffffffffc04205a' +
-    'c635d8aa3a93e7b3ebbd55769886bc651d06b0cc53b0f63bce3c3e27d2604b031500c49d360886e704936a6678e1139d26b7819f7e90' +
-    '0441';
-  const order = '022100ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551020101034200';
-  return Buffer.concat([Buffer.from(prefix, 'hex'), point, Buffer.from(order, 'hex'), point]);
-}
 
 function generateOkp(type: 'ed25519' | 'x25519' | 'ed448') {
   if (type === 'ed25519') return generateKeyPairSync('ed25519');

@@ -1,14 +1,22 @@
 import t from 'tap';
 import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
-import { connect as connectTcp, type Socket } from 'node:net';
+import { connect as connectHttp2 } from 'node:http2';
+import {
+  connect as connectTcp,
+  createServer as createTcpServer,
+  type AddressInfo,
+  type Socket,
+} from 'node:net';
 import { join } from 'node:path';
 import { request } from 'node:https';
+import { Server as GrpcServer, ServerCredentials } from '@grpc/grpc-js';
 import { connect as connectTls, type ConnectionOptions, type TLSSocket } from 'node:tls';
 import { systemClock } from '../../../src/base/clock.js';
 import { systemRandom } from '../../../src/base/random.js';
 import { makeDevelopmentCertificates } from '../../../src/link/authority/development.js';
 import { readFile } from 'node:fs/promises';
+import { endSessionsBetweenReads, gateStreams } from '../../../src/link/doors/grpc/stream-gate.js';
 import { openSession, type Session } from '../../../src/node/session.js';
 import { createManualClock } from '../../harness/manual-clock.js';
 import { newKey, sessionOn, startTestLink, statusName, type TestLink } from '../../harness/test-link.js';
@@ -118,8 +126,8 @@ void t.test('one remote address and port on two local addresses are two peers', 
   await once(twin, 'connect');
   t.equal(twin.localPort, localPort);
 
-  const { connectHttp2, readyFrame } = await import('../../harness/raw-link.js');
-  const withIt = connectHttp2(
+  const { connectHttp2: speakHttp2, readyFrame } = await import('../../harness/raw-link.js');
+  const withIt = speakHttp2(
     connectTls({
       socket: live,
       ca: test.ca,
@@ -128,7 +136,7 @@ void t.test('one remote address and port on two local addresses are two peers', 
       ...withCertificate(enrollment),
     }),
   );
-  const without = connectHttp2(
+  const without = speakHttp2(
     connectTls({
       socket: twin,
       ca: test.ca,
@@ -145,6 +153,31 @@ void t.test('one remote address and port on two local addresses are two peers', 
   t.equal(statusName(await test.control.getNode({ node: `${id}` })), 'online');
   withIt.destroy();
   without.destroy();
+});
+
+void t.test('an HTTP/2 session is never ended within a read', async t => {
+  const server = new GrpcServer();
+  const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
+  endSessionsBetweenReads(server);
+  const states: (boolean | undefined)[] = [];
+  gateStreams(server, {
+    isMethod: () => false,
+    onRefused({ session }) {
+      session?.destroy();
+      states.push(session?.destroyed);
+    },
+  });
+  const tcp = createTcpServer(socket => injector.injectConnection(socket));
+  await once(tcp.listen(0, '127.0.0.1'), 'listening');
+  t.teardown(() => {
+    server.forceShutdown();
+    tcp.close();
+  });
+  const { port } = tcp.address() as AddressInfo;
+  const peer = connectHttp2(`http://127.0.0.1:${port}`).on('error', () => undefined);
+  peer.request({ ':method': 'POST', ':path': '/a/B' }).on('error', () => undefined);
+  await once(peer, 'close');
+  t.same(states, [false], 'it is still there when the handler has asked for its end, and gone later');
 });
 
 void t.test('a port that is taken: one sentence that says so', async t => {

@@ -50,10 +50,8 @@ export function gateStreams(server: Server, { isMethod, onRefused }: StreamGateO
 }
 
 /**
- * Ends every HTTP/2 session after the read that it is in, never within. Node.js (20.20.2 at least) destroys a session from
- * inside the parser when a frame is invalid; if the peer is gone by then, the write that follows fails at once and the
- * parser is entered a second time, forgets what it had allocated, and the process aborts when the session is collected
- * (`current_nghttp2_memory_ == 0`): any stranger could end the link by a few thousand connections.
+ * Ends every HTTP/2 session after the read that it is in, never within. Node.js may end one from inside its own parser,
+ * which that does not always outlive: a stranger could end the process.
  */
 export function endSessionsBetweenReads(server: Server): void {
   for (const http2Server of http2ServersOf(server)) {
