@@ -6,6 +6,7 @@ import { isRollcallError, toRollcallError, type ErrorCode } from '../../src/base
 import { readCertificateFields } from '../../src/identity/certificate-fields.js';
 import { RateLimit } from '../../src/base/rate-limit.js';
 import { listEventPage } from '../../src/link/audit/events.js';
+import type { Proof } from '../../src/protocol/generated/rollcall/v1/enrollment.js';
 import { limits } from '../../src/protocol/limits.js';
 import { createManualClock } from '../harness/manual-clock.js';
 import { makeProof, rawEnrollment } from '../harness/raw-enrollment.js';
@@ -13,10 +14,11 @@ import { enrollOn, newKey, startTestLink, statusName } from '../harness/test-lin
 import { createMemoryStore } from '../../src/store/memory.js';
 
 async function codeOf(promise: Promise<unknown>): Promise<ErrorCode | 'nothing'> {
-  return promise.then(
-    () => 'nothing' as const,
-    (error: unknown) => (isRollcallError(error) ? error.code : 'INTERNAL'),
-  );
+  return promise.then(() => 'nothing' as const, codeOfError);
+}
+
+function codeOfError(error: unknown): ErrorCode {
+  return isRollcallError(error) ? error.code : 'INTERNAL';
 }
 
 void t.test('a rate gives a party its share back as time passes, and no more than that', t => {
@@ -197,6 +199,50 @@ void t.test('enrollment', async t => {
       }
     }
     t.equal(answers.size, 1, 'registered, unknown and revoked keys hear the very same');
+  });
+
+  await t.test('node key and session key must both sign: neither signature does alone', async t => {
+    const key = newKey();
+    await test.register(key);
+    const [session, other] = [newKey(), newKey()];
+    /** What the link makes of a good proof with parts of another one in it, made with these changes. */
+    const outcomeOf = async (
+      changes: Parameters<typeof makeProof>[3],
+      mix: (good: Proof, bad: Proof) => Partial<Proof>,
+    ): Promise<string> => {
+      const connection = await test.connect();
+      const raw = rawEnrollment(connection, key);
+      raw.hello();
+      const challenge = await raw.challenge();
+      const good = makeProof(connection, key, challenge, {}, session);
+      const bad = makeProof(connection, key, challenge, changes, session);
+      raw.proof({ ...good, ...mix(good, bad) });
+      const outcome = await raw.enrolled().then(() => 'enrolled', codeOfError);
+      await connection.close();
+      return outcome;
+    };
+    const wrong: Record<string, Parameters<typeof makeProof>[3]> = {
+      'another challenge': { nonce: Buffer.alloc(32) },
+      'another connection': { binding: Buffer.alloc(32, 7) },
+      'another node': { nodeKey: other.publicKey.spki },
+      'another session key': { sessionKey: other.publicKey.spki },
+      'another generation': { generation: 9n },
+    };
+    for (const [what, changes] of Object.entries(wrong)) {
+      const bySession = await outcomeOf(changes, (_, { sessionSignature }) => ({ sessionSignature }));
+      t.equal(bySession, 'PROOF_REFUSED', `the session key signed for ${what}`);
+      const byNode = await outcomeOf(changes, (_, { signature }) => ({ signature }));
+      t.equal(byNode, 'PROOF_REFUSED', `the node key signed for ${what}`);
+    }
+    const mixes: Record<string, (good: Proof) => Partial<Proof>> = {
+      'the session key did not sign': () => ({ sessionSignature: Buffer.alloc(0) }),
+      'the node key did not sign': () => ({ signature: Buffer.alloc(0) }),
+      'the node key signed twice': ({ signature }) => ({ sessionSignature: signature }),
+      'the session key signed twice': ({ sessionSignature }) => ({ signature: sessionSignature }),
+      'another session key is named': () => ({ sessionPublicKey: other.publicKey.spki }),
+    };
+    for (const [what, mix] of Object.entries(mixes)) t.equal(await outcomeOf({}, mix), 'PROOF_REFUSED', what);
+    t.equal(await outcomeOf({}, () => ({})), 'enrolled', 'with both it is a proof');
   });
 
   await t.test('without a valid signature the store is asked nothing', async t => {
