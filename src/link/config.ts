@@ -84,7 +84,7 @@ export const linkSettings = {
   },
   'max-connections-per-address': {
     value: 'N',
-    description: 'the same, from one address',
+    description: 'the same, from one address; an IPv6 /64 counts as one',
     default: 1_024,
     parse: as.integer(1, 1_000_000),
   },

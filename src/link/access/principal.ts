@@ -69,6 +69,11 @@ export function ownerName({ kind, name }: Principal): string {
   return kind === 'user' ? name : `${kind}:${name}`;
 }
 
+/** Who shares a bound: all that one principal does, whatever tokens it uses. No network is spelled like this. */
+export function partyOf({ tenant, id }: Principal): string {
+  return `${tenant} ${id}`;
+}
+
 export function may({ permissions }: Principal, permission: Permission): boolean {
   return permissions.has(permission);
 }

@@ -4,9 +4,11 @@
  */
 import type { Clock } from '../../base/clock.js';
 import { RollcallError, toRollcallError } from '../../base/errors.js';
+import { networkOf } from '../../base/network.js';
 import type { Authenticate, Credentials } from '../access/authenticate.js';
+import { createBoundedMap } from '../access/bounded-map.js';
 import { isPermission, type Permission } from '../access/permissions.js';
-import { missingPermission, requirePermission, type Principal } from '../access/principal.js';
+import { missingPermission, partyOf, requirePermission, type Principal } from '../access/principal.js';
 import { accountIn } from '../access/refused-account.js';
 import type { RefusalCounter } from '../audit/refusals.js';
 import { rates, type Access, type Rule } from './access-table.js';
@@ -35,7 +37,8 @@ export interface DoorkeeperOptions {
 }
 
 const windowMs = 60_000;
-const mostCounted = 20_000;
+/** Networks of strangers whose requests are counted; beyond it the one that has been silent longest is forgotten. */
+const maxNetworks = 20_000;
 
 export function createDoorkeeper({
   authenticate,
@@ -43,17 +46,21 @@ export function createDoorkeeper({
   clock,
   requireAuth,
 }: DoorkeeperOptions): Doorkeeper {
-  let counts = new Map<string, number>();
+  // Apart, so that strangers of many networks make nobody's count be forgotten but their own.
+  let ofKnown = new Map<string, number>();
+  let ofStrangers = createBoundedMap<number>(maxNetworks);
   let windowEnds = clock.elapsed() + windowMs;
 
-  function countRequest(who: string, rate: Rule['rate']): void {
+  function countRequest(principal: Principal | undefined, address: string, rate: Rule['rate']): void {
     if (rates[rate] === Infinity) return;
     const now = clock.elapsed();
-    if (now >= windowEnds || counts.size >= mostCounted) {
-      counts = new Map();
+    if (now >= windowEnds) {
+      ofKnown = new Map();
+      ofStrangers = createBoundedMap(maxNetworks);
       windowEnds = now + windowMs;
     }
-    const key = `${rate} ${who}`;
+    const counts = principal ? ofKnown : ofStrangers;
+    const key = `${rate} ${principal ? partyOf(principal) : networkOf(address)}`;
     const count = (counts.get(key) ?? 0) + 1;
     counts.set(key, count);
     if (count <= rates[rate]) return;
@@ -90,7 +97,7 @@ export function createDoorkeeper({
     async admit({ access, rate }, credentials, again = false) {
       const { address } = credentials.origin;
       const principal = await identify(access, credentials);
-      if (!again) countRequest(principal ? `${principal.tenant} ${principal.id}` : address, rate);
+      if (!again) countRequest(principal, address, rate);
       try {
         if (principal) requireRight(principal, access);
       } catch (error) {

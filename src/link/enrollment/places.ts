@@ -1,10 +1,11 @@
 /**
  * The places for enrollments in flight, and who gives way when all are taken. A challenge costs whoever asks for it
- * nothing, so places are shared among addresses: the address that holds the most loses its oldest place to one that
+ * nothing, so places are shared among networks: the network that holds the most loses its oldest place to one that
  * holds fewer, and to anybody once that place has been idle for longer than an honest node thinks. Nobody who has sent
  * a proof gives way.
  */
 import type { Clock } from '../../base/clock.js';
+import { networkOf } from '../../base/network.js';
 
 export interface Place {
   readonly remoteAddress: string;
@@ -32,18 +33,19 @@ export const idleMs = 2_000;
 
 export function createPlaces<P extends Place>({ most, clock, onLost }: PlacesOptions<P>): Places<P> {
   const takenAt = new Map<P, number>();
-  const byAddress = new Map<string, Set<P>>();
+  const byNetwork = new Map<string, Set<P>>();
 
   function free(place: P): void {
     takenAt.delete(place);
-    const crowd = byAddress.get(place.remoteAddress);
+    const network = networkOf(place.remoteAddress);
+    const crowd = byNetwork.get(network);
     crowd?.delete(place);
-    if (crowd?.size === 0) byAddress.delete(place.remoteAddress);
+    if (crowd?.size === 0) byNetwork.delete(network);
   }
 
   function largestCrowd(): ReadonlySet<P> {
     let largest: ReadonlySet<P> = new Set();
-    for (const crowd of byAddress.values()) if (crowd.size > largest.size) largest = crowd;
+    for (const crowd of byNetwork.values()) if (crowd.size > largest.size) largest = crowd;
     return largest;
   }
 
@@ -51,7 +53,7 @@ export function createPlaces<P extends Place>({ most, clock, onLost }: PlacesOpt
     const crowd = largestCrowd();
     for (const oldest of crowd) {
       if (oldest.proving) continue;
-      const share = (byAddress.get(newcomer.remoteAddress)?.size ?? 0) + 1;
+      const share = (byNetwork.get(networkOf(newcomer.remoteAddress))?.size ?? 0) + 1;
       const isIdle = clock.elapsed() - (takenAt.get(oldest) ?? 0) >= idleMs;
       return crowd.size > share || isIdle ? oldest : undefined;
     }
@@ -69,8 +71,9 @@ export function createPlaces<P extends Place>({ most, clock, onLost }: PlacesOpt
         onLost(loser);
       }
       takenAt.set(place, clock.elapsed());
-      const crowd = byAddress.get(place.remoteAddress) ?? new Set();
-      byAddress.set(place.remoteAddress, crowd.add(place));
+      const network = networkOf(place.remoteAddress);
+      const crowd = byNetwork.get(network) ?? new Set();
+      byNetwork.set(network, crowd.add(place));
       return true;
     },
     free,

@@ -6,11 +6,14 @@
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import type { Clock } from '../../../base/clock.js';
+import { networkOf } from '../../../base/network.js';
 import { endPointBinding, exporterLabel, exporterBytes } from '../../../identity/binding.js';
 
 export class Connection {
   /** Without the `::ffff:` of an IPv4 peer on an IPv6 socket. */
   readonly remoteAddress: string;
+  /** Who the peer counts as until it is known. */
+  readonly network: string;
   /** Where the peer came in: `address port address port`. */
   readonly fourTuple: string;
   readonly acceptedAt: number;
@@ -35,6 +38,7 @@ export class Connection {
     this.acceptedAt = clock.elapsed();
     this.#idleSince = this.acceptedAt;
     this.remoteAddress = (raw.remoteAddress ?? 'unknown').replace(/^::ffff:/, '');
+    this.network = networkOf(this.remoteAddress);
     this.fourTuple = fourTupleOf(raw);
   }
 

@@ -7,7 +7,7 @@ import type { Connection } from './connection.js';
 export interface Caps {
   /** Connections without a session, in total. */
   readonly total: number;
-  /** The same, from one address. */
+  /** The same, from one network. */
   readonly perAddress: number;
 }
 
@@ -15,13 +15,13 @@ export interface Crowd extends Iterable<Connection> {
   readonly size: number;
   add(connection: Connection): void;
   delete(connection: Connection): void;
-  /** The connection that must go before one more may come from this address; undefined when there is room. */
-  inTheWay(remoteAddress: string): Connection | undefined;
+  /** The connection that must go before one more may come from this network; undefined when there is room. */
+  inTheWay(network: string): Connection | undefined;
 }
 
 export function createCrowd(caps: Caps): Crowd {
   const all = new Set<Connection>();
-  const byAddress = new Map<string, Set<Connection>>();
+  const byNetwork = new Map<string, Set<Connection>>();
 
   const oldest = (of: Iterable<Connection> | undefined): Connection | undefined => {
     for (const first of of ?? []) return first;
@@ -35,17 +35,17 @@ export function createCrowd(caps: Caps): Crowd {
     },
     add(connection) {
       all.add(connection);
-      const near = byAddress.get(connection.remoteAddress) ?? new Set();
-      byAddress.set(connection.remoteAddress, near.add(connection));
+      const near = byNetwork.get(connection.network) ?? new Set();
+      byNetwork.set(connection.network, near.add(connection));
     },
     delete(connection) {
       all.delete(connection);
-      const near = byAddress.get(connection.remoteAddress);
+      const near = byNetwork.get(connection.network);
       near?.delete(connection);
-      if (near?.size === 0) byAddress.delete(connection.remoteAddress);
+      if (near?.size === 0) byNetwork.delete(connection.network);
     },
-    inTheWay(remoteAddress) {
-      const near = byAddress.get(remoteAddress);
+    inTheWay(network) {
+      const near = byNetwork.get(network);
       if (near && near.size >= caps.perAddress) return oldest(near);
       return all.size >= caps.total ? oldest(all) : undefined;
     },

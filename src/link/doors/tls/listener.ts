@@ -77,7 +77,7 @@ export function createListener(options: ListenerOptions): Listener {
   function accept(raw: Socket): void {
     raw.on('error', () => raw.destroy());
     const connection = new Connection(raw, clock, standing);
-    if (byEnds.has(connection.fourTuple) || !makeRoom(connection.remoteAddress)) {
+    if (byEnds.has(connection.fourTuple) || !makeRoom(connection.network)) {
       options.onHandshake('refused', connection.remoteAddress);
       raw.destroy();
       return;
@@ -98,8 +98,8 @@ export function createListener(options: ListenerOptions): Listener {
     if (byEnds.get(connection.fourTuple) === connection) byEnds.delete(connection.fourTuple);
   }
 
-  function makeRoom(remoteAddress: string): boolean {
-    const first = crowd.inTheWay(remoteAddress);
+  function makeRoom(network: string): boolean {
+    const first = crowd.inTheWay(network);
     if (!first) return true;
     if (clock.elapsed() - first.acceptedAt < staleMs) return false;
     first.destroy();
