@@ -1,4 +1,5 @@
 import t from 'tap';
+import { createHook } from 'node:async_hooks';
 import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
 import { connect as connectHttp2 } from 'node:http2';
@@ -110,6 +111,20 @@ void t.test('the handshake', async t => {
       t.equal((await test.enroll(key)).generation, 1n, 'the link is alive');
     },
   );
+});
+
+void t.test('TLS begins with the first byte: a socket that says nothing has none', async t => {
+  const test = await startTestLink(t);
+  let begun = 0;
+  const hook = createHook({ init: (_, type) => void (begun += type === 'TLSWRAP' ? 1 : 0) }).enable();
+  const { port } = test.link.addresses.node;
+  const silent = Array.from({ length: 10 }, () => connectTcp({ host: '127.0.0.1', port }));
+  await Promise.all(silent.map(socket => once(socket, 'connect')));
+  // The link has accepted them when it serves one that came later.
+  await (await test.connect()).close();
+  hook.disable();
+  t.equal(begun, 2, 'one on either side of the one that spoke');
+  for (const socket of silent) socket.destroy();
 });
 
 void t.test('one remote address and port on two local addresses are two peers', async t => {

@@ -3,6 +3,9 @@
  * tickets, so no resumption), keeps the deadlines, and hands finished connections on. Because it owns the sockets, the
  * binding, the peer's certificate and the power to cut a peer off at once are here, whatever protocol runs above.
  *
+ * TLS begins with the peer's first byte: a socket that says nothing has no TLS state, and the first bytes, given to TLS
+ * from here, do not make it keep a buffer of 64 KiB for each connection.
+ *
  * A connection counts against the caps only while it has no session: a hospital sits behind one address. At a cap the
  * oldest such connection of the same crowd makes room once it is stale, so that held sockets do not shut honest peers
  * out; otherwise the new one is refused.
@@ -85,7 +88,11 @@ export function createListener(options: ListenerOptions): Listener {
     crowd.add(connection);
     byEnds.set(connection.fourTuple, connection);
     raw.once('close', () => forget(connection));
-    tlsServer.emit('connection', raw);
+    raw.once('data', first => {
+      raw.pause();
+      raw.unshift(first);
+      tlsServer.emit('connection', raw);
+    });
   }
 
   function standing(connection: Connection): void {
