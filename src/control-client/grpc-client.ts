@@ -77,7 +77,9 @@ function channelOptions({ address }: HttpTarget): ChannelOptions {
     'grpc.max_receive_message_length': largestAnswerBytes,
     // A proxy that happens to be set up for browsing has no business between an operator and the link.
     'grpc.enable_http_proxy': 0,
-    'grpc.enable_retries': 0,
+    // Only calls that the link says it has not begun are made again by that: no method has a policy that asks for more.
+    'grpc.enable_retries': 1,
+    'grpc.service_config_disable_resolution': 1,
     // Whoever waits for a link that restarts asks again soon; left alone it would wait two minutes in the end.
     'grpc.initial_reconnect_backoff_ms': 250,
     'grpc.max_reconnect_backoff_ms': 2_000,

@@ -5,9 +5,17 @@
 import type { Clock } from '../base/clock.js';
 import { isRollcallError, RollcallError, toRollcallError } from '../base/errors.js';
 import { parseSpki } from '../identity/public-key.js';
-import { actorOf, may, notAllowed, ownerName, type Principal } from './access/principal.js';
+import {
+  actorOf,
+  may,
+  notAllowed,
+  ownerName,
+  requirePermission,
+  type Principal,
+} from './access/principal.js';
 import type { Permission } from './access/permissions.js';
 import type { Enrollments } from './enrollment/enrollments.js';
+import { NodeFeed } from './registry/node-feed.js';
 import type { NodeRecord } from './registry/node-record.js';
 import type { Registry } from './registry/registry.js';
 import type { Sessions } from './sessions/sessions.js';
@@ -40,6 +48,8 @@ export interface ControlOptions {
 export type Control = ReturnType<typeof createControl>;
 
 export function createControl({ registry, sessions, enrollments, clock, ownKeys }: ControlOptions) {
+  const feed = new NodeFeed(registry);
+
   /** Who may register nodes has a say over those they registered; a token cut down to reading has not. */
   const owns = (principal: Principal, node: NodeRecord): boolean =>
     may(principal, 'nodes:register') && node.owner !== '' && node.owner === ownerName(principal);
@@ -141,9 +151,15 @@ export function createControl({ registry, sessions, enrollments, clock, ownKeys 
 
     watchNodes(principal: Principal, listener: (node: NodeRecord) => void) {
       requireSight(principal);
-      return registry.watchNodes(principal.tenant, node => {
+      return feed.listen(principal.tenant, node => {
         if (may(principal, 'nodes:read') || owns(principal, node)) listener(node);
       });
+    },
+
+    /** Throws when whoever began to watch as `before` may not go on with it now. */
+    requireWatch(now: Principal, before: Principal): void {
+      if (may(before, 'nodes:read')) requirePermission(now, 'nodes:read');
+      else requireSight(now);
     },
 
     /** The node that asks, by its own id. */

@@ -236,6 +236,7 @@ export function createLink({ config, store: givenStore, clock, random, log }: Li
       () =>
         openControlPort({
           ...doorOptions,
+          store,
           address: config['control-address'],
           context: contextOf(identity),
           control,

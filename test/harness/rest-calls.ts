@@ -41,19 +41,24 @@ export function restCalls(t: Pick<Test, 'teardown'>, port: number, ca: string): 
       ...asked.headers,
     };
     const where = { host: '127.0.0.1', port, ca, agent, localAddress: asked.from ?? '127.0.0.1' };
-    return new Promise((resolve, reject) => {
-      const outgoing = request({ ...where, ...asked.certificate, method, path, headers }, response => {
-        const chunks: Buffer[] = [];
-        response.on('data', (chunk: Buffer) => chunks.push(chunk)).on('error', reject);
-        response.on('end', () => {
-          const text = Buffer.concat(chunks).toString();
-          const json = parse(text);
-          const fields = (json ?? {}) as Record<string, string>;
-          resolve({ status: response.statusCode ?? 0, headers: response.headers, text, json, fields });
+    const ask = (): Promise<RestAnswer> =>
+      new Promise((resolve, reject) => {
+        const outgoing = request({ ...where, ...asked.certificate, method, path, headers }, response => {
+          const chunks: Buffer[] = [];
+          response.on('data', (chunk: Buffer) => chunks.push(chunk)).on('error', reject);
+          response.on('end', () => {
+            const text = Buffer.concat(chunks).toString();
+            const json = parse(text);
+            const fields = (json ?? {}) as Record<string, string>;
+            resolve({ status: response.statusCode ?? 0, headers: response.headers, text, json, fields });
+          });
         });
+        // A connection that was kept may be closed when it is used again: a test moves the clock by hours at once.
+        const failed = (error: Error): void =>
+          outgoing.reusedSocket ? void ask().then(resolve, reject) : reject(error);
+        outgoing.on('error', failed).end(body);
       });
-      outgoing.on('error', reject).end(body);
-    });
+    return ask();
   };
 }
 

@@ -13,6 +13,8 @@ import { parseSpki } from '../../src/identity/public-key.js';
 import { openAccess, type Access } from '../../src/link/access/access.js';
 import { createAdministration } from '../../src/link/administration.js';
 import { createAudit } from '../../src/link/audit/audit.js';
+import { createAuditReading } from '../../src/link/audit/audit-reading.js';
+import { openCheckpoints } from '../../src/link/audit/checkpoints.js';
 import { Refusals } from '../../src/link/audit/refusals.js';
 import { makeDevelopmentCertificates } from '../../src/link/authority/development.js';
 import { createControl } from '../../src/link/control.js';
@@ -24,6 +26,7 @@ import type { RunLogEntry, RunRecord } from '../../src/link/runs/run-record.js';
 import type { NewRun, Runs } from '../../src/link/runs/runs.js';
 import { createMemoryStore } from '../../src/store/memory.js';
 import { prepareStore } from '../../src/store/schema.js';
+import type { Store } from '../../src/store/store.js';
 import { makeFolder } from './folder.js';
 import { issueOperatorToken, issueToken, makeUser, untoldRefusals } from './operator.js';
 
@@ -156,6 +159,7 @@ export interface RunPort {
   readonly runs: MemoryRuns;
   readonly access: Access;
   readonly registry: Registry;
+  readonly store: Store;
   /** `host:port` of the port that is open now. */
   address(): string;
   readonly port: number;
@@ -183,6 +187,11 @@ export async function openRunPort(
   const audit = createAudit({ clock });
   const registry = createRegistry({ store, audit, clock, random: systemRandom, log });
   const refusals = new Refusals({ clock, store, audit, log });
+  const trustDomain = 'test.example';
+  const checkpoints = await openCheckpoints({
+    ...{ folder, store, audit, clock, random: systemRandom, log, trustDomain },
+  });
+  const retention = { hold: () => Promise.resolve(() => undefined) };
   const access = await openAccess({
     ...{ folder, store, audit, clock, random: systemRandom, log, audience: 'rollcall' },
     refusals,
@@ -212,13 +221,13 @@ export async function openRunPort(
       address: bound,
       context: { cert: made.server.certificate, key: made.server.key },
       caps: { total: 1000, perAddress: 1000 },
-      ...{ clock, log, control, access },
+      ...{ clock, log, control, access, store },
       refusals: untoldRefusals,
       metrics: createMetrics(),
       runControl: createRunControl({ runs }),
       administration: createAdministration(access),
-      auditReading: {} as never,
-      assignment: () => ({ trustDomain: 'test.example', links: [], serverRoots: '' }),
+      auditReading: createAuditReading({ store, checkpoints, retention, trustDomain }),
+      assignment: () => ({ trustDomain, links: [], serverRoots: '' }),
       requireAuth: false,
       requestCertificate: false,
       ready: () => Promise.resolve(),
@@ -229,11 +238,12 @@ export async function openRunPort(
     await port.close();
     await access.close();
     await refusals.close();
+    await checkpoints.close();
     await registry.close();
     await store.close();
   });
   return {
-    ...{ runs, access, registry, folder, ca: made.ca.certificate, port: bound.port },
+    ...{ runs, access, registry, store, folder, ca: made.ca.certificate, port: bound.port },
     address: () => formatAddress(bound),
     token: await issueOperatorToken(access),
     async person(name, roles, tenant) {

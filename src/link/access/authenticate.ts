@@ -29,8 +29,8 @@ export interface Credentials {
   readonly certificate?: Uint8Array | undefined;
 }
 
-/** Throws TOKEN_REFUSED. */
-export type Authenticate = (credentials: Credentials) => Promise<Principal>;
+/** Throws TOKEN_REFUSED. For what is held (true) nobody asks: a refusal is no use of a token that was revoked. */
+export type Authenticate = (credentials: Credentials, isHeld?: boolean) => Promise<Principal>;
 
 export interface AuthenticateOptions {
   readonly tokens: AccessTokens;
@@ -140,14 +140,14 @@ export function createAuthenticate(options: AuthenticateOptions): Authenticate {
     return ofAccount(error, { tenant, ...(await options.findParty(tenant, subject)) });
   }
 
-  return async ({ authorization, certificate, origin }) => {
+  return async ({ authorization, certificate, origin }, isHeld = false) => {
     const claims = await tokens.verify(getBearer(authorization), audience);
     if (!denied.has(claims.tokenId) && !isHolder(claims, certificate)) throw await asked(unbound(), claims);
     const principal = await judge(claims, origin);
     if (principal) return principal;
     // Its signature holds and its time is not over: somebody has kept it after it, its session or its holder was ended.
     const { subject, tokenId } = claims;
-    alerts.raise('security.token-denied', { subject, tokenId, address: origin.address });
+    if (!isHeld) alerts.raise('security.token-denied', { subject, tokenId, address: origin.address });
     throw await asked(revoked(), claims);
   };
 }

@@ -42,6 +42,9 @@ export interface Rule {
   readonly rate: keyof typeof rates;
 }
 
+/** For a connection on which nothing is asked now: its token must still be good for something. */
+export const anybodysRule: Rule = { access: 'anyoneOrNode', rate: 'read' };
+
 export const routeRules = {
   'GET /healthz': { access: 'public', rate: 'public' },
   'GET /readyz': { access: 'public', rate: 'public' },

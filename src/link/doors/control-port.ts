@@ -8,16 +8,20 @@ import { AdministrationService } from '../../protocol/generated/rollcall/v1/admi
 import { ControlService } from '../../protocol/generated/rollcall/v1/control.js';
 import { RunsService } from '../../protocol/generated/rollcall/v1/runs.js';
 import type { Access } from '../access/access.js';
+import type { Store } from '../../store/store.js';
 import type { Administration } from '../administration.js';
 import type { AuditReading } from '../audit/audit-reading.js';
 import type { Control } from '../control.js';
 import type { RunControl } from '../run-control.js';
 import type { Assignment } from './assignment.js';
+import { anybodysRule } from './access-table.js';
 import { createDoorkeeper } from './doorkeeper.js';
 import { createAdministrationDoor } from './grpc/administration-door.js';
 import { createControlDoor } from './grpc/control-door.js';
 import { createGrpcDoor } from './grpc/grpc-door.js';
 import { createRunsDoor } from './grpc/runs-door.js';
+import { HeldRights } from './held-rights.js';
+import { KnownConnections } from './known-connections.js';
 import { deadlines, type Port, type PortOptions } from './node-port.js';
 import { adminRoutes } from './rest/admin-routes.js';
 import { authRoutes } from './rest/auth-routes.js';
@@ -29,6 +33,8 @@ import { runRoutes } from './rest/run-routes.js';
 import { createListener } from './tls/listener.js';
 
 export interface ControlPortOptions extends PortOptions {
+  /** Tells when rights change. */
+  readonly store: Pick<Store, 'watch'>;
   readonly control: Control;
   readonly runControl: RunControl;
   readonly access: Access;
@@ -48,6 +54,8 @@ const streamsPerConnection = 64;
 export async function openControlPort(options: ControlPortOptions): Promise<Port> {
   const { clock, log, metrics, refusals, access, administration, auditReading, assignment } = options;
   const { control, runControl } = options;
+  const rights = new HeldRights({ store: options.store, clock });
+  const known = new KnownConnections({ rights, clock });
   const doorkeeper = createDoorkeeper({
     authenticate: access.authenticate,
     refusals,
@@ -56,33 +64,35 @@ export async function openControlPort(options: ControlPortOptions): Promise<Port
   });
   const door = createGrpcDoor({
     listener: () => listener,
-    async admit(rule, metadata, connection, again) {
+    async admit(rule, metadata, connection, occasion) {
+      const since = rights.changes;
       const userAgent = metadata.get('user-agent')[0]?.toString() ?? '';
-      const principal = await doorkeeper.admit(
-        rule,
-        {
-          authorization: metadata.get('authorization')[0]?.toString(),
-          certificate: options.requestCertificate ? connection.peerCertificate : undefined,
-          origin: {
-            address: connection.remoteAddress,
-            requestId: randomBytes(8).toString('hex'),
-            userAgent: userAgent.slice(0, 200),
-          },
+      const credentials = {
+        authorization: metadata.get('authorization')[0]?.toString(),
+        certificate: options.requestCertificate ? connection.peerCertificate : undefined,
+        origin: {
+          address: connection.remoteAddress,
+          requestId: randomBytes(8).toString('hex'),
+          userAgent: userAgent.slice(0, 200),
         },
-        again,
-      );
-      if (principal) connection.authenticated = true;
+      };
+      const principal = await doorkeeper.admit(rule, credentials, occasion);
+      const judge = (): Promise<unknown> => doorkeeper.admit(anybodysRule, credentials, 'hold');
+      if (principal) known.recognise(connection, principal, { since, judge });
       return principal;
     },
+    enter: (who, request) => doorkeeper.enter(who, request),
+    rights,
     onNotAllowed: (principal, message) => doorkeeper.tellRefused(principal, { code: 'NOT_ALLOWED', message }),
     streams: { most: streamsPerConnection, on: () => streamsPerConnection },
+    clock,
     log,
   });
   door.addService(ControlService, createControlDoor({ control, door, clock, log }));
   door.addService(RunsService, createRunsDoor({ runControl, door, clock, log }));
   door.addService(
     AdministrationService,
-    createAdministrationDoor({ administration, audit: auditReading, assignment, door, log }),
+    createAdministrationDoor({ administration, audit: auditReading, assignment, door, clock, log }),
   );
   const rest = await openRestDoor({
     routes: {
@@ -94,6 +104,9 @@ export async function openControlPort(options: ControlPortOptions): Promise<Port
       ...auditRoutes(auditReading),
     },
     doorkeeper,
+    rights,
+    known,
+    clock,
     log,
   });
 
@@ -112,8 +125,7 @@ export async function openControlPort(options: ControlPortOptions): Promise<Port
         door.serve(socket);
         return;
       }
-      connection.selfTimed = true;
-      rest.serve(socket);
+      rest.serve(socket, connection);
     },
   });
   const address = await listener.listen();
@@ -126,6 +138,8 @@ export async function openControlPort(options: ControlPortOptions): Promise<Port
       door.close();
       await rest.close();
       await closed;
+      known.close();
+      rights.close();
     },
   };
 }

@@ -12,13 +12,13 @@ import { missingPermission, partyOf, requirePermission, type Principal } from '.
 import { accountIn } from '../access/refused-account.js';
 import type { RefusalCounter } from '../audit/refusals.js';
 import { rates, type Access, type Rule } from './access-table.js';
+import { OpenRequests, type OpenRequest } from './open-requests.js';
 
 export interface Doorkeeper {
-  /**
-   * Gives who asks, where that is to be known. Throws TOKEN_REFUSED, NOT_ALLOWED or RATE_LIMITED. What is asked `again`
-   * of a request that was let in before does not count as another.
-   */
-  admit(rule: Rule, credentials: Credentials, again?: boolean): Promise<Principal | undefined>;
+  /** Gives who asks, where that is to be known. Throws TOKEN_REFUSED, NOT_ALLOWED or RATE_LIMITED. */
+  admit(rule: Rule, credentials: Credentials, occasion?: Occasion): Promise<Principal | undefined>;
+  /** Counts a request that was let in as open; LINK_BUSY when whoever makes it has too many. */
+  enter(who: Who, request: OpenRequest): Entered;
   /** Tells of somebody who was let in and then asked for what is not theirs; any other error is nobody's business. */
   tellRefused(principal: Principal | undefined, error: Refusal): void;
 }
@@ -26,6 +26,25 @@ export interface Doorkeeper {
 interface Refusal {
   readonly code: string;
   readonly message: string;
+}
+
+/**
+ * Why somebody is judged: for a `request`; `again`, for one that was let in and has gone on since, which does not count
+ * twice; or for what they `hold`, of which the link asks by itself, so that a refusal is nobody's.
+ */
+export type Occasion = 'request' | 'again' | 'hold';
+
+/** Who makes a request: a principal, or whoever is at this address. */
+export interface Who {
+  readonly principal: Principal | undefined;
+  readonly address: string;
+}
+
+export interface Entered {
+  /** LINK_BUSY when so much waits to be read that no answer is written. */
+  requireReader(): void;
+  /** The request is over. */
+  leave(): void;
 }
 
 export interface DoorkeeperOptions {
@@ -46,12 +65,13 @@ export function createDoorkeeper({
   clock,
   requireAuth,
 }: DoorkeeperOptions): Doorkeeper {
+  const openRequests = new OpenRequests();
   // Apart, so that strangers of many networks make nobody's count be forgotten but their own.
   let ofKnown = new Map<string, number>();
   let ofStrangers = createBoundedMap<number>(maxNetworks);
   let windowEnds = clock.elapsed() + windowMs;
 
-  function countRequest(principal: Principal | undefined, address: string, rate: Rule['rate']): void {
+  function countRequest({ principal, address }: Who, rate: Rule['rate']): void {
     if (rates[rate] === Infinity) return;
     const now = clock.elapsed();
     if (now >= windowEnds) {
@@ -60,7 +80,7 @@ export function createDoorkeeper({
       windowEnds = now + windowMs;
     }
     const counts = principal ? ofKnown : ofStrangers;
-    const key = `${rate} ${principal ? partyOf(principal) : networkOf(address)}`;
+    const key = `${rate} ${nameOf({ principal, address })}`;
     const count = (counts.get(key) ?? 0) + 1;
     counts.set(key, count);
     if (count <= rates[rate]) return;
@@ -73,18 +93,25 @@ export function createDoorkeeper({
   const isPublic = (access: Access): boolean =>
     access === 'open' || access === 'certificate' || (access === 'public' && !requireAuth);
 
-  async function identify(access: Access, credentials: Credentials): Promise<Principal | undefined> {
+  async function identify(
+    access: Access,
+    credentials: Credentials,
+    occasion: Occasion,
+  ): Promise<Principal | undefined> {
     if (isPublic(access)) return undefined;
     if (access === 'optional' && !requireAuth && credentials.authorization === undefined) return undefined;
     try {
-      return await authenticate(credentials);
+      return await authenticate(credentials, occasion === 'hold');
     } catch (error) {
-      const account = accountIn(error);
-      const { address } = credentials.origin;
-      if (account) refusals.countLogin(address, 'TOKEN_REFUSED', account);
-      else refusals.count(address, 'TOKEN_REFUSED');
+      if (occasion !== 'hold') tellOfToken(credentials.origin.address, error);
       throw error;
     }
+  }
+
+  function tellOfToken(address: string, error: unknown): void {
+    const account = accountIn(error);
+    if (account) refusals.countLogin(address, 'TOKEN_REFUSED', account);
+    else refusals.count(address, 'TOKEN_REFUSED');
   }
 
   function tellRefused(principal: Principal | undefined, { code, message }: Refusal): void {
@@ -94,17 +121,25 @@ export function createDoorkeeper({
 
   return {
     tellRefused,
-    async admit({ access, rate }, credentials, again = false) {
+    async admit({ access, rate }, credentials, occasion = 'request') {
       const { address } = credentials.origin;
-      const principal = await identify(access, credentials);
-      if (!again) countRequest(principal, address, rate);
+      const principal = await identify(access, credentials, occasion);
+      if (occasion === 'request') countRequest({ principal, address }, rate);
       try {
         if (principal) requireRight(principal, access);
       } catch (error) {
-        tellRefused(principal, toRollcallError(error));
+        if (occasion !== 'hold') tellRefused(principal, toRollcallError(error));
         throw error;
       }
       return principal && heldTo(principal, access);
+    },
+    enter(who, request) {
+      const party = nameOf(who);
+      openRequests.enter(party, request);
+      return {
+        requireReader: () => openRequests.requireReader(party),
+        leave: () => openRequests.leave(party, request),
+      };
     },
   };
 }
@@ -119,6 +154,11 @@ function heldTo(principal: Principal, access: Access): Principal {
       return now;
     },
   };
+}
+
+/** Of the party that shares a bound. */
+function nameOf({ principal, address }: Who): string {
+  return principal ? partyOf(principal) : networkOf(address);
 }
 
 function requireRight(principal: Principal, access: Access): void {

@@ -58,6 +58,7 @@ export async function openNodePort(options: NodePortOptions): Promise<Port> {
       most: limits.streamsPerSession,
       on: ({ authenticated }) => (authenticated ? limits.streamsPerSession : limits.streamsPerConnection),
     },
+    clock,
     log,
   });
   const linkDoor = createLinkDoor({

@@ -1,22 +1,46 @@
 /** Whatever a party can make the link hold is bounded for that party, and a party that nobody knows is a network. */
-import t from 'tap';
+import { once } from 'node:events';
+import type { ClientHttp2Stream, IncomingHttpHeaders } from 'node:http2';
+import { connect as connectTls } from 'node:tls';
+import t, { type Test } from 'tap';
 import type { Clock } from '../../../src/base/clock.js';
-import { RollcallError } from '../../../src/base/errors.js';
+import { isRollcallError, RollcallError } from '../../../src/base/errors.js';
 import { networkOf } from '../../../src/base/network.js';
 import type { User } from '../../../src/link/access/users.js';
 import { rates } from '../../../src/link/doors/access-table.js';
 import { createDoorkeeper } from '../../../src/link/doors/doorkeeper.js';
+import { encodeEvent, toNodeEvent } from '../../../src/link/doors/grpc/control-codec.js';
+import { HeldRights } from '../../../src/link/doors/held-rights.js';
+import { knownBounds, KnownConnections } from '../../../src/link/doors/known-connections.js';
+import { requestBounds } from '../../../src/link/doors/open-requests.js';
 import type { Connection } from '../../../src/link/doors/tls/connection.js';
 import { createCrowd } from '../../../src/link/doors/tls/crowd.js';
 import { createPlaces, type Place } from '../../../src/link/enrollment/places.js';
+import { NodeFeed } from '../../../src/link/registry/node-feed.js';
+import type { NodeRecord } from '../../../src/link/registry/node-record.js';
+import { NodeEvent, NodeStatus, type Node } from '../../../src/protocol/generated/rollcall/v1/control.js';
+import { createMemoryStore } from '../../../src/store/memory.js';
+import { pause } from '../../harness/attacked-link.js';
 import { createManualClock } from '../../harness/manual-clock.js';
-import { asLoggedIn, untoldRefusals } from '../../harness/operator.js';
+import { untoldRefusals, asLoggedIn, connectOperator } from '../../harness/operator.js';
+import { connectHttp2, framed } from '../../harness/raw-link.js';
+import { openRunPort, type RunPort } from '../../harness/run-port.js';
+import { newKey } from '../../harness/test-link.js';
 
 /** The n-th address of one customer, who has 2^64 of them. */
 const neighbour = (n: number): string => `2001:db8:1:2:${(n >> 8).toString(16)}::${(n & 255).toString(16)}`;
 const elsewhere = '2001:db8:1:3::1';
 
 const principal = asLoggedIn({ id: 'user:1', name: 'ada', tenant: 'default', roles: [] } as unknown as User);
+
+function codeOf(act: () => unknown): string {
+  try {
+    act();
+    return 'ok';
+  } catch (error) {
+    return isRollcallError(error) ? error.code : String(error);
+  }
+}
 
 void t.test('places for enrollments: an IPv6 /64 that holds them all gives way to another network', t => {
   const clock = createManualClock();
@@ -77,4 +101,205 @@ void t.test('requests of more networks than are counted do not let go of anybody
     await doorkeeper.admit({ access: 'open', rate: 'login' }, { authorization: undefined, origin });
   }
   await t.rejects(ask(), { code: 'RATE_LIMITED' });
+});
+
+void t.test('requests at once, and answers that nobody reads, are bounded for each caller', t => {
+  const doorkeeper = makeDoorkeeper();
+  const enter = (unread = 0, who = { principal, address: '192.0.2.1' }) =>
+    doorkeeper.enter(who, { unreadBytes: () => unread });
+  const entered = Array.from({ length: requestBounds.requests }, () => enter());
+  t.equal(
+    codeOf(() => enter()),
+    'LINK_BUSY',
+  );
+  const stranger = (address: string) => ({ principal: undefined, address }) as never;
+  t.equal(
+    codeOf(() => enter(0, stranger(neighbour(0)))),
+    'ok',
+    'a stranger is another party',
+  );
+  entered[0]?.leave();
+  const reading = enter(requestBounds.unreadBytes - 1);
+  reading.requireReader();
+  entered[1]?.leave();
+  enter(1);
+  t.equal(
+    codeOf(() => reading.requireReader()),
+    'LINK_BUSY',
+  );
+  reading.leave();
+  t.equal(
+    codeOf(() => entered[2]?.requireReader()),
+    'ok',
+    'what was read or given up does not count',
+  );
+  t.end();
+});
+
+void t.test('connections with a good token are bounded for each principal and each network', t => {
+  const clock = createManualClock();
+  const rights = new HeldRights({ store: createMemoryStore(), clock });
+  const known = new KnownConnections({ rights, clock });
+  t.teardown(() => {
+    known.close();
+    rights.close();
+  });
+  const connectionOf = (remoteAddress: string) => {
+    let close = (): void => undefined;
+    const connection = {
+      ...{ remoteAddress, network: networkOf(remoteAddress), authenticated: false, destroyed: false },
+      ...{ bytesRead: 0, calls: 0, quietMs: () => 0, retire: () => undefined },
+      onClosed: (listener: () => void) => void (close = listener),
+    };
+    return { connection: connection as unknown as Connection, close: () => close() };
+  };
+  const recognise = (connection: Connection, id: string) =>
+    codeOf(() => known.recognise(connection, { ...principal, id }));
+  const mine = Array.from({ length: knownBounds.perPrincipal }, (_, n) => connectionOf(neighbour(n)));
+  t.ok(mine.every(({ connection }) => recognise(connection, 'user:1') === 'ok'));
+  t.equal(recognise(connectionOf(elsewhere).connection, 'user:1'), 'LINK_BUSY', 'wherever it comes from');
+  for (const { connection } of mine)
+    t.equal(recognise(connection, 'user:1'), 'ok', 'one that counts goes on');
+  mine[0]?.close();
+  t.equal(recognise(connectionOf(elsewhere).connection, 'user:1'), 'ok', 'one that is closed makes room');
+  for (let n = mine.length - 1; n < knownBounds.perNetwork; n += 1)
+    recognise(connectionOf(neighbour(n)).connection, `user:${n}`);
+  t.equal(recognise(connectionOf(neighbour(0)).connection, 'user:new'), 'LINK_BUSY', 'of one network');
+  t.end();
+});
+
+void t.test('a change of a node is heard, read and written down once for all who watch', t => {
+  let heard = 0;
+  let tell: (node: NodeRecord) => void = () => undefined;
+  const feed = new NodeFeed({
+    watchNodes(_, listener) {
+      heard += 1;
+      tell = listener;
+      return () => void (heard -= 1);
+    },
+  });
+  const seen: NodeRecord[] = [];
+  const stops = Array.from({ length: 6_400 }, () => feed.listen('default', node => void seen.push(node)));
+  const stopOther = feed.listen('other', () => t.fail('of another tenant'));
+  t.equal(heard, 1);
+  const record = { tenant: 'default', id: 1n, labels: {}, status: 'online', spki: Buffer.of() };
+  tell({ ...record, sinceAt: 1, registeredAt: 1 } as unknown as NodeRecord);
+  t.equal(new Set(seen).size, 1);
+  const events = seen.map(node => toNodeEvent(node));
+  t.equal(new Set(events.map(event => encodeEvent(event))).size, 1);
+  for (const stop of [...stops, stopOther]) stop();
+  t.equal(heard, 0);
+  t.end();
+});
+
+/** Labels of some 6 kB. */
+const largeLabels = Object.fromEntries(Array.from({ length: 32 }, (_, n) => [`label-${n}`, 'x'.repeat(120)]));
+
+interface Reader {
+  call(path: string, request: Uint8Array): ClientHttp2Stream;
+  /** Lets so many bytes of each call come; at first one, or its end. */
+  read(windowBytes: number): Promise<void>;
+}
+
+/** A caller that reads as much as the test says. */
+async function openReader(
+  t: Test,
+  { port, ca, token }: Pick<RunPort, 'port' | 'ca' | 'token'>,
+): Promise<Reader> {
+  const socket = connectTls({ host: '127.0.0.1', port, ca, ALPNProtocols: ['h2'] });
+  const peer = connectHttp2(socket);
+  const { session } = peer;
+  t.teardown(() => peer.destroy());
+  await once(session, 'remoteSettings');
+  const read = async (initialWindowSize: number): Promise<void> => {
+    session.settings({ initialWindowSize });
+    await once(session, 'localSettings');
+  };
+  await read(1);
+  // Of all calls together; each has its own besides.
+  session.setLocalWindowSize(2 ** 24);
+  return {
+    read,
+    call(path, request) {
+      const headers = {
+        ...{ ':method': 'POST', ':path': path, te: 'trailers' },
+        ...{ 'content-type': 'application/grpc', authorization: `Bearer ${token}` },
+      };
+      return session
+        .request(headers)
+        .on('error', () => undefined)
+        .end(framed(request));
+    },
+  };
+}
+
+void t.test(
+  'a watch that is not read holds no backlog, and its reader is told how the nodes are now',
+  async t => {
+    const site = await openRunPort(t);
+    const operator = connectOperator(site.address(), site.token, site.ca);
+    t.teardown(() => operator.close());
+    const reader = await openReader(t, site);
+    const watch = reader.call('/rollcall.v1.Control/WatchNodes', Buffer.alloc(0));
+    await once(watch, 'response');
+    const count = 150;
+    const ids: bigint[] = [];
+    for (let n = 0; n < count; n += 1) {
+      const publicKey = newKey().publicKey.spki;
+      ids.push((await operator.registerNode({ publicKey, name: '', labels: largeLabels, again: false })).id);
+    }
+    for (const id of ids) await operator.revokeNode({ node: `${id}`, comment: '' });
+    let bytes = Buffer.alloc(0);
+    const seen: Node[] = [];
+    const latest = new Map<bigint, NodeStatus>();
+    const isRevoked = (id: bigint): boolean => latest.get(id) === NodeStatus.NODE_STATUS_REVOKED;
+    watch.on('data', (part: Buffer) => {
+      bytes = Buffer.concat([bytes, part]);
+      while (bytes.length >= 5 && bytes.length >= 5 + bytes.readUInt32BE(1)) {
+        const end = 5 + bytes.readUInt32BE(1);
+        const { node } = NodeEvent.decode(bytes.subarray(5, end));
+        bytes = bytes.subarray(end);
+        if (!node) continue;
+        seen.push(node);
+        latest.set(node.id, node.status);
+      }
+    });
+    await reader.read(2 ** 24);
+    while (!ids.every(isRevoked)) await once(watch, 'data');
+    t.ok(seen.length < 1.5 * count, `${seen.length} events of ${2 * count} changes`);
+    const before = seen.length;
+    const publicKey = newKey().publicKey.spki;
+    const { id } = await operator.registerNode({ publicKey, name: '', labels: {}, again: false });
+    await operator.revokeNode({ node: `${id}`, comment: '' });
+    while (!isRevoked(id)) await once(watch, 'data');
+    const { NODE_STATUS_CREATED: created, NODE_STATUS_REVOKED: revoked } = NodeStatus;
+    const news = seen.slice(before).map(({ status }) => status);
+    t.same(news, [created, revoked], 'one that has caught up is told each change again');
+  },
+);
+
+void t.test('answers that are asked for and not read do not pile up', async t => {
+  const site = await openRunPort(t);
+  const operator = connectOperator(site.address(), site.token, site.ca);
+  t.teardown(() => operator.close());
+  for (let n = 0; n < 100; n += 1) {
+    const publicKey = newKey().publicKey.spki;
+    await operator.registerNode({ publicKey, name: '', labels: largeLabels, again: false });
+  }
+  const reader = await openReader(t, site);
+  let refused = 0;
+  const calls = Array.from({ length: 40 }, () =>
+    reader
+      .call('/rollcall.v1.Control/ListNodes', Buffer.alloc(0))
+      .on(
+        'trailers',
+        (fields: IncomingHttpHeaders) => void (refused += fields['rollcall-code'] === 'LINK_BUSY' ? 1 : 0),
+      ),
+  );
+  await Promise.all(calls.map(call => once(call, 'response')));
+  // Some 450 kB each: so many fit, and one more that was begun when there was still room.
+  const fits = Math.ceil(requestBounds.unreadBytes / 450_000) + 1;
+  for (let looks = 0; looks < 1_000 && refused < 40 - fits; looks += 1) await pause(5);
+  t.ok(refused >= 40 - fits, `${refused} of 40 are refused`);
+  t.ok(refused < 30, 'some are answered');
 });

@@ -17,7 +17,7 @@ import { systemClock } from '../../../src/base/clock.js';
 import { systemRandom } from '../../../src/base/random.js';
 import { makeDevelopmentCertificates } from '../../../src/link/authority/development.js';
 import { readFile } from 'node:fs/promises';
-import { endSessionsBetweenReads, gateStreams } from '../../../src/link/doors/grpc/stream-gate.js';
+import { watchSessions, gateStreams } from '../../../src/link/doors/grpc/stream-gate.js';
 import { openSession, type Session } from '../../../src/node/session.js';
 import { createManualClock } from '../../harness/manual-clock.js';
 import { newKey, sessionOn, startTestLink, statusName, type TestLink } from '../../harness/test-link.js';
@@ -173,7 +173,7 @@ void t.test('one remote address and port on two local addresses are two peers', 
 void t.test('an HTTP/2 session is never ended within a read', async t => {
   const server = new GrpcServer();
   const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
-  endSessionsBetweenReads(server);
+  watchSessions(server);
   const states: (boolean | undefined)[] = [];
   gateStreams(server, {
     isMethod: () => false,

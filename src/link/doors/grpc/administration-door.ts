@@ -3,6 +3,7 @@
  * below /v1 are. The guard has settled who asks already; whose tenant it is comes from there alone.
  */
 import type { ServerWritableStream } from '@grpc/grpc-js';
+import type { Clock } from '../../../base/clock.js';
 import type { Log } from '../../../base/log.js';
 import type {
   AdministrationServer,
@@ -29,29 +30,36 @@ import {
 } from './administration-codec.js';
 import { endCall, logFault } from './call-end.js';
 import type { GrpcDoor } from './grpc-door.js';
-import { waitForReader } from './reader-pace.js';
+import { ReaderPace } from './reader-pace.js';
 import { createUnary } from './unary.js';
 
 export interface AdministrationDoorOptions {
   readonly administration: Administration;
   readonly audit: AuditReading;
   readonly assignment: () => Assignment;
-  readonly door: Pick<GrpcDoor, 'principalOf'>;
+  readonly door: Pick<GrpcDoor, 'principalOf' | 'hold'>;
+  readonly clock: Clock;
   readonly log: Log;
 }
 
 export function createAdministrationDoor(options: AdministrationDoorOptions): AdministrationServer {
-  const { administration, audit, assignment, door, log } = options;
+  const { administration, audit, assignment, door, clock, log } = options;
   const what = 'an administration request';
   const unary = createUnary({ door, log, what });
 
   async function exportAudit(call: ServerWritableStream<ExportAuditRequest, ExportedLine>): Promise<void> {
+    const reader = new ReaderPace(call, clock);
+    door.hold(
+      call,
+      () => undefined,
+      refusal => endCall(call, refusal),
+    );
     for await (const line of audit.exportLines(door.principalOf(call).tenant)) {
-      if (call.cancelled) return;
-      call.write({ line });
-      await waitForReader(call);
+      if (reader.isOver()) return;
+      reader.write({ line }, line.length);
+      await reader.room();
     }
-    call.end();
+    if (!reader.isOver()) call.end();
   }
 
   return {

@@ -1,6 +1,12 @@
 /** Records ⇄ the messages of the control service. */
 import { RollcallError } from '../../../base/errors.js';
-import { NodeStatus, type Node, type Transition } from '../../../protocol/generated/rollcall/v1/control.js';
+import {
+  ControlService,
+  NodeEvent,
+  NodeStatus,
+  type Node,
+  type Transition,
+} from '../../../protocol/generated/rollcall/v1/control.js';
 import type { HistoryEntry, NodeRecord, NodeStatusName } from '../../registry/node-record.js';
 
 const toWire: Readonly<Record<NodeStatusName, NodeStatus>> = {
@@ -39,6 +45,28 @@ export function toNode(record: NodeRecord): Node {
     certificateExpiresAtMs: BigInt(record.current?.notAfter ?? 0),
   };
 }
+
+/** One change is told to many: the event of a record is made once, and written down once. */
+const events = new WeakMap<NodeRecord, NodeEvent>();
+const encodings = new WeakMap<NodeEvent, Buffer>();
+
+export function toNodeEvent(record: NodeRecord): NodeEvent {
+  const event = events.get(record) ?? { node: toNode(record) };
+  events.set(record, event);
+  return event;
+}
+
+export function encodeEvent(event: NodeEvent): Buffer {
+  const bytes = encodings.get(event) ?? Buffer.from(NodeEvent.encode(event).finish());
+  encodings.set(event, bytes);
+  return bytes;
+}
+
+/** The service of operators, whose events are encoded as above. */
+export const controlService = {
+  ...ControlService,
+  watchNodes: { ...ControlService.watchNodes, responseSerialize: encodeEvent },
+};
 
 export function toTransition(entry: HistoryEntry): Transition {
   return {

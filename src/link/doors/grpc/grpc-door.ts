@@ -1,14 +1,13 @@
 /**
  * gRPC on sockets that the listener owns. What is no call to a method of ours ends at the gate; every call is tied to its
- * connection by both ends of the socket and passes one guard before any handler: known connection, known method,
- * stream bound, access. Handlers below get the connection, never an address that could be someone else's.
+ * connection by both ends of the socket and passes one guard before any handler (guarded-call.ts): known connection, known
+ * method, stream bound, access. Handlers below get the connection, never an address that could be someone else's.
  */
 import {
   Server,
   ServerCredentials,
   ServerInterceptingCall,
   setLogger,
-  status as Status,
   type Metadata,
   type ServerInterceptor,
   type ServiceDefinition,
@@ -19,127 +18,63 @@ import { RollcallError } from '../../../base/errors.js';
 import type { Log } from '../../../base/log.js';
 import { limits } from '../../../protocol/limits.js';
 import { toGrpcStatus } from '../../../protocol/status.js';
-import type { Connection } from '../tls/connection.js';
-import type { Listener } from '../tls/listener.js';
 import type { Principal } from '../../access/principal.js';
-import { methodRules, type Rule } from '../access-table.js';
-import { endSessionsBetweenReads, gateStreams, watchMessages } from './stream-gate.js';
+import type { Connection } from '../tls/connection.js';
+import { GuardedCall, type GuardOptions } from './guarded-call.js';
+import { gateStreams, watchMessages, watchSessions } from './stream-gate.js';
 
-export interface GrpcDoorOptions {
-  readonly listener: () => Pick<Listener, 'find'>;
-  /**
-   * Lets the call in or throws; undefined where the rule asks for nothing. Gives who asks. `again` for a call that was
-   * let in before, which counts once.
-   */
-  readonly admit: (
-    rule: Rule,
-    metadata: Metadata,
-    connection: Connection,
-    again?: boolean,
-  ) => Promise<Principal | undefined> | undefined;
-  /** Somebody who was let in asked for what is not theirs. */
-  readonly onNotAllowed?: (principal: Principal | undefined, message: string) => void;
-  /** How many at once; it may grow once the peer is known, up to the first number. */
-  readonly streams: { readonly most: number; on(connection: Connection): number };
+export interface GrpcDoorOptions extends GuardOptions {
   readonly log: Log;
 }
+
+/** What a handler has of a call; the door knows the rest by it. */
+type Handled = { readonly metadata: Metadata };
 
 export interface GrpcDoor {
   addService(definition: ServiceDefinition, handlers: UntypedServiceImplementation): void;
   /** Serves gRPC on this connection. */
   serve(socket: TLSSocket): void;
   /** The connection a call came in on. */
-  connectionOf(call: { readonly metadata: Metadata }): Connection;
+  connectionOf(call: Handled): Connection;
   /** Who makes a call that wants a token. */
-  principalOf(call: { readonly metadata: Metadata }): Principal;
-  /** Looks once more who makes a call, for those that last: throws what a new one would be told. */
-  recheck(call: { readonly metadata: Metadata }): Promise<Principal | undefined>;
+  principalOf(call: Handled): Principal;
+  /**
+   * For a call that lasts: `end` is called when its right is gone, with the refusal that a new call would get; `check`
+   * throws when its caller, as they are then, may not have it. LINK_BUSY when they have too many such calls.
+   */
+  hold(call: Handled, check: (now: Principal) => void | Promise<void>, end: (refusal: unknown) => void): void;
   close(): void;
 }
 
 export function createGrpcDoor(options: GrpcDoorOptions): GrpcDoor {
   // The handler's call has the very metadata object that the guard let through.
-  const connections = new WeakMap<Metadata, Connection>();
-  const principals = new WeakMap<Metadata, Principal>();
-  const admissions = new WeakMap<Metadata, () => Promise<Principal | undefined>>();
+  const calls = new WeakMap<Metadata, GuardedCall>();
   const paths = new Set<string>();
   logQuietly(options.log);
 
   const guard: ServerInterceptor = (method, call) => {
-    let admitted: Connection | undefined;
-    let answered = false;
-    let asked: Metadata | undefined;
+    const guarded = new GuardedCall(options, method, call);
     watchMessages(call, why => call.sendStatus(toGrpcStatus(new RollcallError('PROTOCOL_INVALID', why))));
     return new ServerInterceptingCall(call, {
       start: next =>
         next({
           onReceiveMetadata(metadata, forward) {
-            const found = options.listener().find(call.getConnectionInfo());
-            const refuse = (error: unknown): void => {
-              found?.refused();
-              call.sendStatus(toGrpcStatus(error));
-            };
-            try {
-              const { rule, connection } = ruleFor(method.path, found);
-              admitted = connection;
-              connection.callOpened();
-              connections.set(metadata, connection);
-              asked = metadata;
-              const admission = options.admit(rule, metadata, connection);
-              if (!admission) {
-                forward(metadata);
-                return;
-              }
-              admissions.set(metadata, async () => options.admit(rule, metadata, connection, true));
-              admission
-                .then(principal => {
-                  if (principal) principals.set(metadata, principal);
-                  forward(metadata);
-                })
-                .catch(refuse);
-            } catch (error) {
-              refuse(error);
-            }
+            calls.set(metadata, guarded);
+            guarded.receiveMetadata(metadata, forward);
           },
-          // A call may be held open before it says what it wants: what counts is what its caller may do then.
-          onReceiveMessage(message, forward) {
-            const readmit = asked && admissions.get(asked);
-            if (!readmit) {
-              forward(message);
-              return;
-            }
-            readmit()
-              .then(principal => {
-                if (asked && principal) principals.set(asked, principal);
-                forward(message);
-              })
-              .catch((error: unknown) => call.sendStatus(toGrpcStatus(error)));
-          },
-          // Comes once at the end of every call, however it ended.
-          onCancel() {
-            admitted?.callClosed();
-            // Reset by the peer, or refused below this guard: whoever goes on like that has no business here.
-            if (!answered) admitted?.refused();
-          },
+          onReceiveMessage: (message, forward) => guarded.receiveMessage(message, forward),
+          onReceiveHalfClose: forward => guarded.receiveHalfClose(forward),
+          onCancel: () => guarded.end(),
         }),
-      sendStatus(status, next) {
-        answered = true;
-        if (status.code === Status.PERMISSION_DENIED)
-          options.onNotAllowed?.(asked && principals.get(asked), status.details);
-        next(status);
-      },
+      sendMessage: (message, forward) => guarded.sendMessage(message, forward),
+      sendStatus: (status, forward) => guarded.sendStatus(status, forward),
     });
   };
 
-  /** Throws what the caller is told when the call may not go on. */
-  function ruleFor(path: string, connection: Connection | undefined): { rule: Rule; connection: Connection } {
-    const rule = (methodRules as Readonly<Record<string, Rule | undefined>>)[path];
-    if (!connection || !rule)
-      throw new RollcallError('INTERNAL', 'the connection or the method is not known');
-    const most = options.streams.on(connection);
-    if (connection.calls >= most)
-      throw new RollcallError('LINK_BUSY', `at most ${most} streams a connection`);
-    return { rule, connection };
+  function guardedCall({ metadata }: Handled): GuardedCall {
+    const call = calls.get(metadata);
+    if (!call) throw new RollcallError('INTERNAL', 'this call did not pass the guard');
+    return call;
   }
 
   const server = new Server({
@@ -152,7 +87,16 @@ export function createGrpcDoor(options: GrpcDoorOptions): GrpcDoor {
     'grpc.enable_channelz': 0,
   });
   const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
-  endSessionsBetweenReads(server);
+  watchSessions(server, session => {
+    const connection = options.listener().find(session.socket);
+    if (!connection) return;
+    // Says which call was the last that counts (RFC 9113 §6.8): a client knows of one on its way that it was not begun, and
+    // makes it anew on another connection. What was begun goes on.
+    connection.farewell = () => session.close();
+    connection.ping = () => {
+      if (!session.closed && !session.destroyed) session.ping(() => undefined);
+    };
+  });
   gateStreams(server, {
     isMethod: path => paths.has(path),
     onRefused: ({ session }) => session && options.listener().find(session.socket)?.refused(),
@@ -164,17 +108,9 @@ export function createGrpcDoor(options: GrpcDoorOptions): GrpcDoor {
       for (const { path } of Object.values(definition)) paths.add(path);
     },
     serve: socket => injector.injectConnection(socket),
-    connectionOf(call) {
-      const connection = connections.get(call.metadata);
-      if (!connection) throw new RollcallError('INTERNAL', 'the connection is not known');
-      return connection;
-    },
-    principalOf(call) {
-      const principal = principals.get(call.metadata);
-      if (!principal) throw new RollcallError('INTERNAL', 'nobody is known to have made this call');
-      return principal;
-    },
-    recheck: async ({ metadata }) => admissions.get(metadata)?.(),
+    connectionOf: call => guardedCall(call).connection,
+    principalOf: call => guardedCall(call).principal,
+    hold: (call, check, end) => guardedCall(call).hold(check, end),
     close: () => server.forceShutdown(),
   };
 }

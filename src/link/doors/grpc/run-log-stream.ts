@@ -9,7 +9,7 @@ import type { ReadRunLogRequest, RunLogEvent } from '../../../protocol/generated
 import type { Principal } from '../../access/principal.js';
 import type { RunControl } from '../../run-control.js';
 import type { RunRecord } from '../../runs/run-record.js';
-import { waitForReader } from './reader-pace.js';
+import { ReaderPace } from './reader-pace.js';
 import { entryEvent, readEntryNumber, runEvent } from './runs-codec.js';
 
 export type LogCall = ServerWritableStream<ReadRunLogRequest, RunLogEvent>;
@@ -31,7 +31,8 @@ export interface RunLogStreamOptions {
 export async function streamRunLog(options: RunLogStreamOptions): Promise<void> {
   const { call, runControl, principal, clock } = options;
   const { run: id, after, follow } = call.request;
-  const entries = createEntries(options, readEntryNumber(after));
+  const reader = new ReaderPace(call, clock);
+  const entries = createEntries(options, reader, readEntryNumber(after));
   if (!follow) {
     await runControl.getRun(principal, id);
     call.sendMetadata(new Metadata());
@@ -45,7 +46,7 @@ export async function streamRunLog(options: RunLogStreamOptions): Promise<void> 
   try {
     // Says at once that it is on, also when nothing is written for hours.
     call.sendMetadata(new Metadata());
-    await followRun(options, entries, alarm);
+    await followRun(options, reader, entries, alarm);
   } finally {
     stopWatching();
     alarm.cancel();
@@ -54,6 +55,7 @@ export async function streamRunLog(options: RunLogStreamOptions): Promise<void> 
 
 async function followRun(
   { call, runControl, principal, clock }: RunLogStreamOptions,
+  reader: Reader,
   entries: Entries,
   alarm: Alarm,
 ): Promise<void> {
@@ -62,10 +64,10 @@ async function followRun(
   const tell = async (run: RunRecord): Promise<void> => {
     told = run;
     toldAt = clock.elapsed();
-    if (!isOver(call)) call.write(runEvent(run));
-    await waitForReader(call);
+    reader.write(runEvent(run), sizeOfRun(run));
+    await reader.room();
   };
-  while (!isOver(call)) {
+  while (!reader.isOver()) {
     // The run before its entries: when it is over, they are all there.
     const run = await runControl.getRun(principal, call.request.run);
     if (!told) await tell(run);
@@ -82,8 +84,13 @@ async function followRun(
   }
 }
 
-function isOver(call: LogCall): boolean {
-  return call.cancelled || call.destroyed || call.writableEnded;
+type Reader = ReaderPace<ReadRunLogRequest, RunLogEvent>;
+
+/** Of what is not text, near enough. */
+const eventBytes = 128;
+
+function sizeOfRun({ result, config }: RunRecord): number {
+  return eventBytes + result.length + JSON.stringify(config).length;
 }
 
 interface Entries {
@@ -91,25 +98,29 @@ interface Entries {
   writeStored(): Promise<boolean>;
 }
 
-function createEntries({ call, runControl, principal }: RunLogStreamOptions, from: number): Entries {
+function createEntries(
+  { call, runControl, principal }: RunLogStreamOptions,
+  reader: Reader,
+  from: number,
+): Entries {
   const { run: id, limit } = call.request;
   let after = from;
   let left = limit === 0 ? Infinity : limit;
   return {
     async writeStored() {
-      while (left > 0 && !isOver(call)) {
+      while (left > 0 && !reader.isOver()) {
         const most = Math.min(left, pageEntries);
         const page = await runControl.readLog(principal, id, after, most);
         for (const entry of page) {
-          if (isOver(call)) return true;
-          call.write(entryEvent(entry));
+          if (reader.isOver()) return true;
+          reader.write(entryEvent(entry), eventBytes + entry.text.length);
           after = entry.number;
           left -= 1;
-          await waitForReader(call);
+          await reader.room();
         }
         if (page.length < most) break;
       }
-      return left === 0 || isOver(call);
+      return left === 0 || reader.isOver();
     },
   };
 }

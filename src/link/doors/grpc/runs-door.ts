@@ -1,13 +1,13 @@
 /** `rollcall.v1.Runs`: thin translations of src/link/run-control.ts. The guard has settled who asks already. */
 import type { sendUnaryData, ServerReadableStream } from '@grpc/grpc-js';
 import type { Clock } from '../../../base/clock.js';
+import { toRollcallError } from '../../../base/errors.js';
 import type { Log } from '../../../base/log.js';
 import { toGrpcStatus } from '../../../protocol/status.js';
 import type { Run, RunsServer, StartRunRequest } from '../../../protocol/generated/rollcall/v1/runs.js';
 import type { RunControl } from '../../run-control.js';
 import { endCall, logFault } from './call-end.js';
 import type { GrpcDoor } from './grpc-door.js';
-import { recheckCall } from './lasting-call.js';
 import { streamRunLog, type LogCall } from './run-log-stream.js';
 import { createUploads } from './run-upload.js';
 import { readRunQuery, toListedRun, toRun } from './runs-codec.js';
@@ -15,7 +15,7 @@ import { createUnary } from './unary.js';
 
 export interface RunsDoorOptions {
   readonly runControl: RunControl;
-  readonly door: Pick<GrpcDoor, 'principalOf' | 'recheck'>;
+  readonly door: Pick<GrpcDoor, 'principalOf' | 'hold'>;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -28,7 +28,14 @@ export function createRunsDoor({ runControl, door, clock, log }: RunsDoorOptions
 
   async function startRun(call: ServerReadableStream<StartRunRequest, Run>): Promise<Run> {
     const principal = door.principalOf(call);
-    const start = (wanted: Parameters<RunControl['startRun']>[1]) => runControl.startRun(principal, wanted);
+    // Its rule says all; whoever reads a call that is destroyed throws.
+    door.hold(
+      call,
+      () => undefined,
+      refusal => void call.destroy(toRollcallError(refusal)),
+    );
+    const start = (wanted: Parameters<RunControl['startRun']>[1]) =>
+      runControl.startRun(door.principalOf(call), wanted);
     return toRun(await uploads.receive(call, principal, start));
   }
 
@@ -37,13 +44,9 @@ export function createRunsDoor({ runControl, door, clock, log }: RunsDoorOptions
     const check = async (now: typeof principal): Promise<void> => {
       await runControl.getRun(now, call.request.run);
     };
-    const checking = recheckCall(call, { door, clock, check });
-    try {
-      await streamRunLog({ call, runControl, principal, clock });
-      if (!call.writableEnded) call.end();
-    } finally {
-      checking.cancel();
-    }
+    door.hold(call, check, refusal => endCall(call, refusal));
+    await streamRunLog({ call, runControl, principal, clock });
+    if (!call.writableEnded) call.end();
   }
 
   return {

@@ -50,16 +50,28 @@ export function gateStreams(server: Server, { isMethod, onRefused }: StreamGateO
 }
 
 /**
- * Ends every HTTP/2 session after the read that it is in, never within. Node.js may end one from inside its own parser,
- * which that does not always outlive: a stranger could end the process.
+ * Hears of every HTTP/2 session, and ends each after the read that it is in, never within. Node.js may end one from inside
+ * its own parser, which that does not always outlive: a stranger could end the process.
  */
-export function endSessionsBetweenReads(server: Server): void {
+export function watchSessions(
+  server: Server,
+  onSession: (session: ServerHttp2Session) => void = () => undefined,
+): void {
   for (const http2Server of http2ServersOf(server)) {
     http2Server.on('session', (session: ServerHttp2Session) => {
       const destroy = session.destroy.bind(session);
       session.destroy = (...reason) => void setImmediate(() => destroy(...reason));
+      onSession(session);
     });
   }
+}
+
+/** The HTTP/2 stream of a call. */
+export function streamOf(call: ServerCall): ServerHttp2Stream {
+  const { stream } = call as ServerCall & { stream?: ServerHttp2Stream };
+  if (typeof stream?.writableLength !== 'number' || typeof stream.close !== 'function')
+    throw new Error('grpc-js does not keep the stream of a call as it used to');
+  return stream;
 }
 
 /**

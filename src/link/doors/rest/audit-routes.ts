@@ -46,7 +46,7 @@ export function auditRoutes(audit: AuditReading): Record<AuditRoute, Route> {
     'GET /v1/audit/export': {
       answer(exchange) {
         void exchange.reply.type('application/x-ndjson');
-        return Readable.from(withLineEnds(audit.exportLines(tenantOf(exchange))));
+        return exchange.hold(Readable.from(withLineEnds(audit.exportLines(tenantOf(exchange)))));
       },
     },
     'POST /v1/audit/checkpoint': { answer: exchange => audit.checkpoint(tenantOf(exchange)) },

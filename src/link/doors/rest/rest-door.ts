@@ -1,19 +1,21 @@
 /**
  * HTTP/1.1 on the control port, on sockets that the listener owns. Every route states its access in the table of rules;
- * the doorkeeper lets a request in before anything of its body is read. The server never listens by itself, so it must
- * be told once that it does: otherwise Node.js does not enforce its own timeouts.
+ * the doorkeeper lets a request in before anything of its body is read (rest-call.ts). The server never listens by itself,
+ * so it must be told once that it does: otherwise Node.js does not enforce its own timeouts.
  */
 import { randomBytes } from 'node:crypto';
-import { createServer, type IncomingHttpHeaders, type ServerResponse } from 'node:http';
-import { TLSSocket } from 'node:tls';
+import { createServer, type IncomingHttpHeaders } from 'node:http';
+import type { Duplex, Readable } from 'node:stream';
+import type { TLSSocket } from 'node:tls';
 import fastify, { type FastifyReply, type FastifyRequest, type FastifySchema } from 'fastify';
 import { RollcallError, toRollcallError } from '../../../base/errors.js';
 import type { Log } from '../../../base/log.js';
 import type { Origin, Principal } from '../../access/principal.js';
 import { routeRules, type RouteName } from '../access-table.js';
-import type { Doorkeeper } from '../doorkeeper.js';
+import type { Connection } from '../tls/connection.js';
 import { readBodies } from './bodies.js';
 import { sendProblem } from './problem.js';
+import { RestCall, type RestCallOptions } from './rest-call.js';
 import { compileSchema } from './schema-check.js';
 import type { Schema } from './schemas.js';
 
@@ -30,6 +32,8 @@ export interface Exchange {
   readonly certificate: Uint8Array | undefined;
   /** Anything but 200 and JSON. */
   readonly reply: FastifyReply;
+  /** For an answer that lasts: it is cut once the right to it is gone. */
+  readonly hold: (answer: Readable) => Readable;
 }
 
 export interface Route {
@@ -43,23 +47,36 @@ export interface Route {
 export type Routes = Readonly<Record<RouteName, Route>>;
 
 export interface RestDoor {
-  serve(socket: TLSSocket): void;
+  serve(socket: TLSSocket, connection: Connection): void;
   close(): Promise<void>;
 }
 
-export interface RestDoorOptions {
+export interface RestDoorOptions extends RestCallOptions {
   readonly routes: Routes;
-  readonly doorkeeper: Doorkeeper;
   readonly log: Log;
 }
 
 const largestBodyBytes = 64 * 1024;
+/** From the last answer on a connection to its end, whatever the peer still sends, ms. */
+const lingerMs = 500;
 
-export async function openRestDoor({ routes, doorkeeper, log }: RestDoorOptions): Promise<RestDoor> {
+export async function openRestDoor(options: RestDoorOptions): Promise<RestDoor> {
+  const { routes, doorkeeper, log } = options;
+  const connections = new WeakMap<object, Connection>();
+  const calls = new WeakMap<FastifyRequest, RestCall>();
+  /** A peer that is cut off while it still sends may lose the answer that came before: so it is not listened to, but waited for. */
+  const ending = new WeakSet<Duplex>();
+  function endSoftly(socket: Duplex, lastWords?: string): void {
+    if (ending.has(socket) || socket.destroyed) return;
+    ending.add(socket);
+    socket.end(lastWords);
+    options.clock.after(lingerMs, () => socket.destroy());
+  }
   const server = createServer({
-    headersTimeout: 5_000,
+    // A little before the listener's deadline for idle connections: a peer is told, not cut off.
+    headersTimeout: 4_000,
     requestTimeout: 10_000,
-    keepAliveTimeout: 5_000,
+    keepAliveTimeout: 4_000,
     connectionsCheckingInterval: 1_000,
     maxHeaderSize: 16_384,
   });
@@ -71,6 +88,10 @@ export async function openRestDoor({ routes, doorkeeper, log }: RestDoorOptions)
     routerOptions: { maxParamLength: 300 },
     exposeHeadRoutes: true,
     return503OnClosing: false,
+    clientErrorHandler(error, socket) {
+      if (error.code === 'ECONNRESET') socket.destroy();
+      else endSoftly(socket, answerTo(error));
+    },
     // These run no hooks.
     frameworkErrors(_, request, reply) {
       sendProblem(reply.headers(headersFor(request)).header('connection', 'close'), nothingHere(), log);
@@ -90,7 +111,17 @@ export async function openRestDoor({ routes, doorkeeper, log }: RestDoorOptions)
 
   app.addHook('onRequest', (request, reply, done) => {
     void reply.headers(headersFor(request));
-    done();
+    const connection = connections.get(request.socket);
+    if (connection) calls.set(request, new RestCall(options, connection, request, reply));
+    done(connection ? undefined : new RollcallError('INTERNAL', 'the connection is not known'));
+  });
+  app.addHook('preSerialization', (request, _, payload, done) => {
+    try {
+      calls.get(request)?.requireReader();
+      done(null, payload);
+    } catch (error) {
+      done(toRollcallError(error));
+    }
   });
   app.addHook('onSend', (request, reply, _, done) => {
     // Whoever has more to say than it took to answer is cut off, not listened to.
@@ -107,50 +138,51 @@ export async function openRestDoor({ routes, doorkeeper, log }: RestDoorOptions)
 
   for (const [name, route] of Object.entries(routes) as [RouteName, Route][]) {
     const [method = '', url = ''] = name.split(' ');
-    const admitted = new WeakMap<FastifyRequest, Principal | undefined>();
-    /** Whoever is not let in is told of by the doorkeeper, and is nobody known from then on. */
-    async function admit(request: FastifyRequest, reply: FastifyReply, again: boolean): Promise<void> {
-      admitted.delete(request);
-      const credentials = {
-        authorization: routeRules[name].access === 'open' ? undefined : request.headers.authorization,
-        origin: originOf(request, reply),
-        certificate: certificateOf(request),
-      };
-      admitted.set(request, await doorkeeper.admit(routeRules[name], credentials, again));
-    }
     app.route({
       method,
       url,
       schema: route.schema ?? {},
       errorHandler(thrown, request, reply) {
         const error = errorOf(thrown);
-        doorkeeper.tellRefused(admitted.get(request), error);
+        doorkeeper.tellRefused(calls.get(request)?.principal, error);
         if (route.sendError) route.sendError(reply, error);
         else sendProblem(reply, error, log);
       },
-      onRequest: (request, reply) => admit(request, reply, false),
+      onRequest: request => callOf(request).admit(routeRules[name]),
       // The body may have been held back: what counts is what its sender may do now.
-      async preHandler(request, reply) {
-        if (request.body !== undefined && admitted.get(request)) await admit(request, reply, true);
+      async preHandler(request) {
+        const call = callOf(request);
+        if (request.body !== undefined && call.principal) await call.admit(routeRules[name], 'again');
       },
-      handler: async (request, reply) =>
-        route.answer({
+      async handler(request, reply) {
+        const call = callOf(request);
+        const { principal, origin, certificate } = call;
+        return await route.answer({
           body: request.body,
           parameters: request.params as Record<string, string>,
           query: request.query as Record<string, string>,
           headers: request.headers,
-          principal: admitted.get(request),
-          origin: originOf(request, reply),
-          certificate: certificateOf(request),
-          reply,
-        }),
+          ...{ principal, origin, certificate, reply },
+          hold: answer => call.hold(answer),
+        });
+      },
     });
   }
   await app.ready();
   server.emit('listening');
+  function callOf(request: FastifyRequest): RestCall {
+    const call = calls.get(request);
+    if (call) return call;
+    throw new RollcallError('INTERNAL', 'the request did not pass the door');
+  }
 
   return {
-    serve: socket => void server.emit('connection', socket),
+    serve(socket, connection) {
+      connections.set(socket, connection);
+      // By which Node.js ends a connection after its last answer.
+      socket.destroySoon = () => endSoftly(socket);
+      server.emit('connection', socket);
+    },
     async close() {
       server.closeAllConnections();
       await app.close().catch(() => undefined);
@@ -161,6 +193,16 @@ export async function openRestDoor({ routes, doorkeeper, log }: RestDoorOptions)
 /** Of every answer. */
 function headersFor({ id }: FastifyRequest): Record<string, string> {
   return { 'cache-control': 'no-store', 'x-content-type-options': 'nosniff', 'x-request-id': id };
+}
+
+/** To what is no HTTP, or did not come in time. */
+function answerTo({ code }: { readonly code?: string }): string {
+  const statuses: Readonly<Record<string, string>> = {
+    HPE_HEADER_OVERFLOW: '431 Request Header Fields Too Large',
+    HPE_CHUNK_EXTENSIONS_OVERFLOW: '413 Payload Too Large',
+    ERR_HTTP_REQUEST_TIMEOUT: '408 Request Timeout',
+  };
+  return `HTTP/1.1 ${statuses[code ?? ''] ?? '400 Bad Request'}\r\nConnection: close\r\n\r\n`;
 }
 
 function nothingHere(): RollcallError {
@@ -196,39 +238,6 @@ function checkOf({ schema, httpPart }: { schema: unknown; httpPart?: string }) {
 
 function asJson(value: unknown): string {
   return JSON.stringify(value);
-}
-
-/** Of the socket alone: whatever a header says of where somebody comes from, anybody can say. */
-function originOf(request: FastifyRequest, { raw }: FastifyReply): Origin {
-  const address = (request.socket.remoteAddress ?? 'unknown').replace(/^::ffff:/, '');
-  return {
-    address,
-    requestId: request.id,
-    userAgent: (request.headers['user-agent'] ?? '').slice(0, 200),
-    // Made when somebody asks for it: most requests are answered at once.
-    get signal() {
-      return signalOf(raw);
-    },
-  };
-}
-
-const signals = new WeakMap<ServerResponse, AbortSignal>();
-
-/** Fires when the connection goes before the answer was sent. */
-function signalOf(response: ServerResponse): AbortSignal {
-  const known = signals.get(response);
-  if (known) return known;
-  const controller = new AbortController();
-  const hangUp = (): void =>
-    controller.abort(new RollcallError('LOGIN_REFUSED', 'the caller has hung up before the answer'));
-  if (response.destroyed) hangUp();
-  else response.once('close', () => response.writableFinished || hangUp());
-  signals.set(response, controller.signal);
-  return controller.signal;
-}
-
-function certificateOf({ socket }: FastifyRequest): Uint8Array | undefined {
-  return socket instanceof TLSSocket ? socket.getPeerX509Certificate()?.raw : undefined;
 }
 
 /** Errors of fastify are the caller's: a body too large, a type unknown, a schema not met. */

@@ -19,8 +19,10 @@ export class Connection {
   readonly acceptedAt: number;
   /** Set once the TLS handshake is done. */
   tls: TLSSocket | undefined;
-  /** Runs its own timers (HTTP/1.1), so the listener's idle deadline leaves it alone. */
-  selfTimed = false;
+  /** How the protocol spoken here asks the peer to leave; set by the door that serves the connection. */
+  farewell: (() => void) | undefined;
+  /** How it makes a peer that is there send something; undefined where it cannot. */
+  ping: (() => void) | undefined;
 
   readonly #raw: Socket;
   readonly #clock: Clock;
@@ -29,6 +31,8 @@ export class Connection {
   #calls = 0;
   #idleSince: number;
   #refusedAt: number | undefined;
+  #isRetired = false;
+  #retiredAt: number | undefined;
 
   /** `onStanding` hears when `authenticated` changes. */
   constructor(raw: Socket, clock: Clock, onStanding: (connection: Connection) => void) {
@@ -64,7 +68,7 @@ export class Connection {
     return endPointBinding(own.raw);
   }
 
-  /** Node port: a session is open. Control port: a call with a valid token was made. */
+  /** Node port: a session is open. Control port: a call with a valid token was made, and its holder still has it. */
   get authenticated(): boolean {
     return this.#authenticated;
   }
@@ -89,15 +93,51 @@ export class Connection {
     if (this.#calls === 0) this.#idleSince = this.#clock.elapsed();
   }
 
-  /** A call was refused: an honest peer goes away by itself now, any other is closed soon. */
+  /** A call was refused: an honest peer goes away by itself now, any other is asked to leave soon. */
   refused(): void {
     this.#refusedAt ??= this.#clock.elapsed();
   }
 
+  /**
+   * Asks the peer to leave: what it has asked is answered, what it asks from now on it must ask on another connection.
+   * Whether it does is for the listener to see.
+   */
+  retire(): void {
+    if (this.#isRetired) return;
+    this.#isRetired = true;
+    if (!this.farewell) {
+      this.destroy();
+      return;
+    }
+    this.farewell();
+    // Once the words have left.
+    setImmediate(() => (this.#retiredAt = this.#clock.elapsed()));
+  }
+
+  /** Milliseconds since the peer was asked to leave. */
+  retiredMs(): number | undefined {
+    return this.#retiredAt === undefined ? undefined : this.#clock.elapsed() - this.#retiredAt;
+  }
+
+  /** Received so far: a peer that is there and was pinged has sent something. */
+  get bytesRead(): number {
+    return this.#raw.bytesRead;
+  }
+
+  /** Calls once, when the socket is closed. */
+  onClosed(listener: () => void): void {
+    if (this.#raw.closed) listener();
+    else this.#raw.once('close', listener);
+  }
+
   /** Milliseconds without anything that justifies the connection; undefined while something does. */
   idleMs(): number | undefined {
-    if (this.authenticated || this.selfTimed || this.#calls > 0) return undefined;
-    return this.#clock.elapsed() - this.#idleSince;
+    return this.authenticated ? undefined : this.quietMs();
+  }
+
+  /** Milliseconds without a call, known peer or not; undefined while there is one. */
+  quietMs(): number | undefined {
+    return this.#calls > 0 ? undefined : this.#clock.elapsed() - this.#idleSince;
   }
 
   /** Milliseconds since the first refusal, if the peer has not come to anything better since. */
@@ -111,10 +151,7 @@ export class Connection {
    * socket is closed.
    */
   endSoon(): Promise<void> {
-    const closed = new Promise<void>(resolve => {
-      if (this.#raw.closed) resolve();
-      else this.#raw.once('close', () => resolve());
-    });
+    const closed = new Promise<void>(resolve => this.onClosed(resolve));
     setImmediate(() => setImmediate(() => this.destroy()));
     return closed;
   }

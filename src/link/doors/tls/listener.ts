@@ -26,7 +26,7 @@ export interface Deadlines {
   readonly handshakeMs: number;
   /** Without a session and without an open call, ms. */
   readonly idleMs: number;
-  /** From a refusal to the end of the connection, ms. */
+  /** From a refusal until the peer is asked to leave, and from there until it is cut off, ms. */
   readonly afterRefusalMs: number;
 }
 
@@ -138,12 +138,14 @@ export function createListener(options: ListenerOptions): Listener {
   const sweep = clock.every(sweepEveryMs, () => {
     const now = clock.elapsed();
     for (const connection of crowd) {
-      if (isOverdue(connection, now)) connection.destroy();
+      if (!connection.tls) {
+        if (now - connection.acceptedAt > deadlines.handshakeMs) connection.destroy();
+      } else if ((connection.retiredMs() ?? 0) > deadlines.afterRefusalMs) connection.destroy();
+      else if (isOverdue(connection)) connection.retire();
     }
   });
 
-  function isOverdue(connection: Connection, now: number): boolean {
-    if (!connection.tls) return now - connection.acceptedAt > deadlines.handshakeMs;
+  function isOverdue(connection: Connection): boolean {
     if ((connection.refusedMs() ?? 0) > deadlines.afterRefusalMs) return true;
     return (connection.idleMs() ?? 0) > deadlines.idleMs;
   }
