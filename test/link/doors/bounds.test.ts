@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import type { ClientHttp2Stream, IncomingHttpHeaders } from 'node:http2';
 import { connect as connectTls } from 'node:tls';
 import t, { type Test } from 'tap';
+import { credentials, Metadata, type ServiceError } from '@grpc/grpc-js';
 import type { Clock } from '../../../src/base/clock.js';
 import { isRollcallError, RollcallError } from '../../../src/base/errors.js';
 import { networkOf } from '../../../src/base/network.js';
@@ -10,6 +11,7 @@ import type { User } from '../../../src/link/access/users.js';
 import { rates } from '../../../src/link/doors/access-table.js';
 import { createDoorkeeper } from '../../../src/link/doors/doorkeeper.js';
 import { encodeEvent, toNodeEvent } from '../../../src/link/doors/grpc/control-codec.js';
+import { uploadBounds } from '../../../src/link/doors/grpc/run-upload.js';
 import { HeldRights } from '../../../src/link/doors/held-rights.js';
 import { knownBounds, KnownConnections } from '../../../src/link/doors/known-connections.js';
 import { requestBounds } from '../../../src/link/doors/open-requests.js';
@@ -19,6 +21,12 @@ import { createPlaces, type Place } from '../../../src/link/enrollment/places.js
 import { NodeFeed } from '../../../src/link/registry/node-feed.js';
 import type { NodeRecord } from '../../../src/link/registry/node-record.js';
 import { NodeEvent, NodeStatus, type Node } from '../../../src/protocol/generated/rollcall/v1/control.js';
+import {
+  RunsClient,
+  type NewRun,
+  type StartRunRequest,
+} from '../../../src/protocol/generated/rollcall/v1/runs.js';
+import { fromGrpcStatus } from '../../../src/protocol/status.js';
 import { createMemoryStore } from '../../../src/store/memory.js';
 import { pause } from '../../harness/attacked-link.js';
 import { createManualClock } from '../../harness/manual-clock.js';
@@ -302,4 +310,92 @@ void t.test('answers that are asked for and not read do not pile up', async t =>
   for (let looks = 0; looks < 1_000 && refused < 40 - fits; looks += 1) await pause(5);
   t.ok(refused >= 40 - fits, `${refused} of 40 are refused`);
   t.ok(refused < 30, 'some are answered');
+});
+
+const newRun: NewRun = {
+  appName: 'hello',
+  appVersion: '1.0.0',
+  appDigest: Buffer.alloc(32, 1),
+  signer: newKey().publicKey.spki,
+  signature: Buffer.from('signature'),
+  configJson: '',
+  archiveBytes: 64n * 1024n * 1024n,
+  idempotencyKey: '',
+};
+
+function upload(
+  t: Test,
+  site: RunPort,
+  token: string,
+  parts: readonly StartRunRequest['part'][],
+  isWhole = false,
+) {
+  const client = new RunsClient(`localhost:${site.port}`, credentials.createSsl(Buffer.from(site.ca)));
+  t.teardown(() => client.close());
+  const metadata = new Metadata();
+  metadata.set('authorization', `Bearer ${token}`);
+  let end: (code: string) => void = () => undefined;
+  const outcome = new Promise<string>(resolve => (end = resolve));
+  const call = client.startRun(metadata, (error: ServiceError | null) =>
+    end(error ? fromGrpcStatus(error).code : 'started'),
+  );
+  call.on('error', () => undefined);
+  for (const part of parts) call.write({ part });
+  if (isWhole) call.end();
+  return { call, outcome };
+}
+
+const piece = (bytes: number): StartRunRequest['part'] => ({
+  $case: 'archive',
+  value: Buffer.alloc(bytes, 1),
+});
+const small: readonly StartRunRequest['part'][] = [
+  { $case: 'run', value: { ...newRun, archiveBytes: 4n } },
+  piece(4),
+];
+
+void t.test(
+  'apps that are announced and come a byte at a time keep nobody from uploading, and are ended',
+  async t => {
+    const clock = createManualClock();
+    const site = await openRunPort(t, { clock });
+    const others = await site.person('olga', ['admin']);
+    const slow = Array.from({ length: uploadBounds.places.perPrincipal }, () =>
+      upload(t, site, site.token, [{ $case: 'run', value: newRun }, piece(1)]),
+    );
+    // All four are there once the same caller gets no fifth.
+    for (let code = ''; code !== 'LINK_BUSY';) code = await upload(t, site, site.token, small, true).outcome;
+    t.equal(await upload(t, site, others.token, small, true).outcome, 'started', 'another one uploads');
+    for (const { call } of slow) call.write({ part: piece(1) });
+    clock.advance(uploadBounds.slowStartMs + 2_000);
+    t.same(
+      await Promise.all(slow.map(each => each.outcome)),
+      slow.map(() => 'DEADLINE_EXCEEDED'),
+    );
+    t.equal(await upload(t, site, site.token, small, true).outcome, 'started');
+  },
+);
+
+void t.test('what has arrived of apps is bounded for each principal and each tenant', async t => {
+  const { perPrincipal, perTenant, inAll } = uploadBounds.bytes;
+  t.ok(
+    perPrincipal <= perTenant / 2 && perTenant <= inAll / 2,
+    'one tenant, or one principal, has half at most',
+  );
+  const { places } = uploadBounds;
+  t.ok(places.perPrincipal <= places.perTenant / 2 && places.perTenant <= places.inAll / 2);
+  const site = await openRunPort(t);
+  const halfMebibytes = 8;
+  const pieces = Array.from({ length: halfMebibytes * 9 }, () => piece(60 * 1024));
+  const held = Array.from({ length: 4 }, () =>
+    upload(t, site, site.token, [{ $case: 'run', value: newRun }, ...pieces]),
+  );
+  for (const { call } of held) call.cancel();
+  await Promise.all(held.map(each => each.outcome));
+  // Given back, or sixteen times as much would not fit.
+  for (let round = 0; round < 4; round += 1) {
+    const whole = { ...newRun, archiveBytes: BigInt(pieces.length * 60 * 1024) };
+    const { outcome } = upload(t, site, site.token, [{ $case: 'run', value: whole }, ...pieces], true);
+    t.equal(await outcome, 'started');
+  }
 });

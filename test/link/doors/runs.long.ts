@@ -8,7 +8,7 @@ import { once } from 'node:events';
 import { credentials, Metadata, type ClientReadableStream, type ServiceError } from '@grpc/grpc-js';
 import { openRuns, type LogEvent, type Runs } from '../../../src/control-client/runs.js';
 import { readConfig } from '../../../src/link/doors/grpc/runs-codec.js';
-import { uploadLimits } from '../../../src/link/doors/grpc/run-upload.js';
+import { uploadBounds } from '../../../src/link/doors/grpc/run-upload.js';
 import type { RunRecord } from '../../../src/link/runs/run-record.js';
 import {
   RunOutcome,
@@ -270,20 +270,22 @@ void t.test('apps that come in at once are bounded, and those that stop coming a
       held = held.map((each, index) => (each.ended === 'LINK_BUSY' ? begin(firsts[index] ?? []) : each));
     return held;
   };
-  const held = await hold(Array.from({ length: uploadLimits.perPrincipal }, () => [first(), piece(1)]));
+  const held = await hold(
+    Array.from({ length: uploadBounds.places.perPrincipal }, () => [first(), piece(1)]),
+  );
   let outcome: string;
   held[0]?.call.cancel();
   t.equal(await held[0]?.outcome, 'INTERNAL', 'one that is given up');
   outcome = await one();
   while (outcome !== 'started hello') outcome = await one();
   t.equal(outcome, 'started hello', 'makes room');
-  clock.advance(uploadLimits.silenceMs);
+  clock.advance(uploadBounds.silenceMs);
   const ends = await Promise.all(held.slice(1).map(each => each.outcome));
   t.same(new Set(ends), new Set(['DEADLINE_EXCEEDED']), 'and so do those that are silent');
 
   const [slow, ...beside] = await hold([
     [first({ archiveBytes: 1_000n })],
-    ...Array.from({ length: uploadLimits.perPrincipal - 1 }, () => [first(), piece(1)]),
+    ...Array.from({ length: uploadBounds.places.perPrincipal - 1 }, () => [first(), piece(1)]),
   ]);
   if (!slow) throw new Error('there is no slow upload');
   for (const each of beside) each.call.cancel();
@@ -292,24 +294,10 @@ void t.test('apps that come in at once are bounded, and those that stop coming a
   while (ended === '') {
     slow.call.write({ part: piece(1) });
     await new Promise(resolve => setTimeout(resolve, 5));
-    clock.advance(uploadLimits.silenceMs - 1_000);
+    clock.advance(uploadBounds.silenceMs - 1_000);
   }
   t.equal(ended, 'DEADLINE_EXCEEDED', 'one that takes for ever is ended too');
   t.equal(await one(), 'started hello');
-});
-
-void t.test('together they may take so much memory and no more', async t => {
-  const where = await openRunPort(t, { clock: createManualClock() });
-  const large = first({ archiveBytes: 64n * 1024n * 1024n });
-  const held = Array.from({ length: 4 }, () => upload(t, [large, piece(1)], { where, end: false }));
-  const other = await where.person('olga', ['admin']);
-  const runs = connect(t, other.token, where);
-  const one = (): Promise<string> => runs.start(app()).then(() => 'started', codeOf);
-  let outcome = await one();
-  while (outcome !== 'LINK_BUSY') outcome = await one();
-  for (const { call } of held) call.cancel();
-  while (outcome !== 'started') outcome = await one();
-  t.equal(outcome, 'started');
 });
 
 void t.test('a list is paged, filtered, and leaves out what is long', async t => {

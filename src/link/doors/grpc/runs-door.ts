@@ -9,7 +9,7 @@ import type { RunControl } from '../../run-control.js';
 import { endCall, logFault } from './call-end.js';
 import type { GrpcDoor } from './grpc-door.js';
 import { streamRunLog, type LogCall } from './run-log-stream.js';
-import { createUploads } from './run-upload.js';
+import { Uploads } from './run-upload.js';
 import { readRunQuery, toListedRun, toRun } from './runs-codec.js';
 import { createUnary } from './unary.js';
 
@@ -24,7 +24,7 @@ const what = 'a request about runs';
 
 export function createRunsDoor({ runControl, door, clock, log }: RunsDoorOptions): RunsServer {
   const unary = createUnary({ door, log, what });
-  const uploads = createUploads({ clock });
+  const uploads = new Uploads({ clock });
 
   async function startRun(call: ServerReadableStream<StartRunRequest, Run>): Promise<Run> {
     const principal = door.principalOf(call);
