@@ -55,15 +55,34 @@ export async function openLines(target: HttpTarget, question: HttpQuestion): Pro
   }
   // The silence of a link that was read from slowly is the reader's own.
   response.socket.setTimeout(0);
-  return linesOf(target, response);
+  return linesOf(target, question, response);
 }
 
 /** Read from the moment somebody wants the first: before that lines would be lost. */
-async function* linesOf(target: HttpTarget, input: IncomingMessage): AsyncGenerator<string> {
+async function* linesOf(
+  target: HttpTarget,
+  question: HttpQuestion,
+  input: IncomingMessage,
+): AsyncGenerator<string> {
   try {
     yield* createInterface({ input, crlfDelay: Infinity });
   } catch (error) {
-    throw await explain(target, error);
+    throw (await findRefusal(target, question)) ?? (await explain(target, error));
+  }
+}
+
+/** HTTP has no words for why an answer was cut: what the link says to the same question now is why. */
+async function findRefusal(target: HttpTarget, question: HttpQuestion): Promise<RollcallError | undefined> {
+  try {
+    const response = await begin(target, question);
+    if (response.statusCode === 200) {
+      response.destroy();
+      return undefined;
+    }
+    const { status, body } = await collect(response);
+    return statedBy(parse(body.toString('utf8')), status);
+  } catch {
+    return undefined;
   }
 }
 

@@ -7,6 +7,7 @@ import t, { type Test } from 'tap';
 import { credentials, Metadata, type ChannelCredentials, type ServiceError } from '@grpc/grpc-js';
 import { linkParty } from '../../../src/audit-log/party.js';
 import { RollcallError } from '../../../src/base/errors.js';
+import { ControlClient as Rollcall } from '../../../src/control-client/control-client.js';
 import { createAudit } from '../../../src/link/audit/audit.js';
 import { HeldRights, maxStreamsPerPrincipal } from '../../../src/link/doors/held-rights.js';
 import type { Permission } from '../../../src/link/access/permissions.js';
@@ -260,6 +261,23 @@ void t.test('what lasts ends with the refusal that a new request would get', asy
       });
     }
   }
+});
+
+void t.test('a program that exports the log hears why the export was cut', async t => {
+  const clock = createManualClock();
+  const site: Site = { ...(await openRunPort(t, { clock })), clock };
+  await site.access.tenants.create(tenant, by);
+  await fillLog(site, tenant);
+  const { user, token } = await makeHolder(site, 'reader', 'audit:read');
+  const client = new Rollcall({ address: site.address(), rootCertificates: site.ca, token });
+  t.teardown(() => client.close());
+  const lines = client.audit.exportLines()[Symbol.asyncIterator]();
+  await lines.next();
+  await site.access.users.change(tenant, user.id, { enabled: false }, reason);
+  const readAll = async (): Promise<void> => {
+    while ((await lines.next()).done !== true);
+  };
+  await t.rejects(readAll(), { code: 'TOKEN_REFUSED' });
 });
 
 void t.test('a connection on which nothing is asked ends with the right to ask anything', async t => {
