@@ -5,7 +5,7 @@
  */
 
 /** Ours are under no name of their own; these are the ones beside. */
-export type Beside = 'bare grpc-js' | 'nats' | 'mosquitto' | 'node itself';
+export type Beside = 'bare grpc-js' | 'nats' | 'mosquitto' | 'node itself' | 'baseline';
 
 export interface Figure {
   /** `connect.cpu.1000`: what `--compare` matches by. */

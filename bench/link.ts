@@ -2,7 +2,6 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Metadata } from '@grpc/grpc-js';
-import { command } from '../scripts/running.js';
 import type { Node, NodeEvent } from '../src/protocol/generated/rollcall/v1/control.js';
 import type { ControlCalls } from '../test/harness/control-calls.js';
 import { connectOperator, operatorFlags, prepareOperator } from '../test/harness/operator.js';
@@ -50,7 +49,7 @@ export async function startLink(place: Workplace, plan: LinkPlan): Promise<Bench
     process.execPath,
     [
       ...nodeFlags(place, plan.name),
-      ...[command, 'link', '--data-dir', dataDir],
+      ...[place.linkCommand, 'link', '--data-dir', dataDir],
       ...['--node-address', `127.0.0.1:${ports.node}`, '--control-address', `127.0.0.1:${ports.control}`],
       ...['--ssl-ca-certfile', place.caFile, '--ssl-certfile', place.serverCertificateFile],
       ...[

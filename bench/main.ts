@@ -9,6 +9,7 @@ import { parseArgs } from 'node:util';
 import type { Figure } from './figures.js';
 import { describeMachine, formatComparison, formatTable, reportOf, type Report } from './report.js';
 import { agentRow } from './rows/agent.js';
+import { attacksRow } from './rows/attacks.js';
 import { connectRow } from './rows/connect.js';
 import { enrollRow } from './rows/enroll.js';
 import { idleRow } from './rows/idle.js';
@@ -35,17 +36,19 @@ const rows: readonly Row[] = [
   tokensRow,
   runsRow,
   objectsRow,
+  attacksRow,
 ];
 
 const rowLimitMs = 15 * 60_000;
 
-const usage = `usage: npm run bench -- [--quick] [--only ROW]... [--json FILE] [--compare OLD.json] [--cpu-prof DIR]
+const usage = `usage: npm run bench -- [--quick] [--only ROW]... [--json FILE] [--compare OLD.json] [--cpu-prof DIR] [--baseline DIR]
 
   --quick         small sizes, for looking at the bench itself: its figures say nothing
   --only ROW      only this row; may be given more than once
   --json FILE     write the results there, too
   --compare FILE  say how they compare with those of an earlier run
   --cpu-prof DIR  leave a .cpuprofile of every link there; it makes them slower
+  --baseline DIR  another checkout, built: the row attacks measures its link, too
 
 Rows:
 ${rows.map(({ name, about }) => `  ${name.padEnd(14)}  ${about}`).join('\n')}
@@ -57,6 +60,7 @@ interface Wishes {
   readonly jsonFile: string | undefined;
   readonly old: Report | undefined;
   readonly profileFolder: string | undefined;
+  readonly baselineCommand: string | undefined;
 }
 
 /** Undefined when help was asked for. */
@@ -68,6 +72,7 @@ async function readWishes(): Promise<Wishes | undefined> {
       json: { type: 'string' },
       compare: { type: 'string' },
       'cpu-prof': { type: 'string' },
+      baseline: { type: 'string' },
       help: { type: 'boolean', default: false },
     },
   });
@@ -88,6 +93,7 @@ async function readWishes(): Promise<Wishes | undefined> {
         ? undefined
         : (JSON.parse(await readFile(values.compare, 'utf8')) as Report),
     profileFolder,
+    baselineCommand: values.baseline && resolve(values.baseline, 'dist/src/cli/main.js'),
   };
 }
 

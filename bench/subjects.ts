@@ -5,7 +5,7 @@ import { mosquittoSubject } from './peers/mosquitto.js';
 import { natsSubject } from './peers/nats.js';
 import type { RunningSubject, Stage, Subject } from './stage.js';
 
-export type SubjectName = 'rollcall' | Exclude<Beside, 'node itself'>;
+export type SubjectName = 'rollcall' | Exclude<Beside, 'node itself' | 'baseline'>;
 
 const rollcallSubject: Subject = {
   dialect: 'rollcall',

@@ -3,6 +3,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { command } from '../scripts/running.js';
 import { systemRandom } from '../src/base/random.js';
 import { makeDevelopmentCertificates } from '../src/link/authority/development.js';
 
@@ -12,6 +13,10 @@ export interface Workplace {
   readonly isQuick: boolean;
   /** Where profiles of link processes go, when they are wanted. */
   readonly profileFolder: string | undefined;
+  /** The built command that links are started by. */
+  readonly linkCommand: string;
+  /** That of another checkout, to be measured beside it. */
+  readonly baselineCommand: string | undefined;
   /** The CA that vouches for every server here, PEM, also in `ca.crt`. */
   readonly ca: string;
   readonly serverCertificateFile: string;
@@ -28,6 +33,7 @@ export interface Workplace {
 export interface WorkplaceOptions {
   readonly isQuick: boolean;
   readonly profileFolder?: string | undefined;
+  readonly baselineCommand?: string | undefined;
 }
 
 export async function openWorkplace(options: WorkplaceOptions): Promise<Workplace> {
@@ -44,6 +50,8 @@ export async function openWorkplace(options: WorkplaceOptions): Promise<Workplac
     folder,
     isQuick: options.isQuick,
     profileFolder: options.profileFolder,
+    linkCommand: command,
+    baselineCommand: options.baselineCommand,
     ca: made.ca.certificate,
     caFile: file('ca.crt'),
     serverCertificateFile: file('server.pem'),
@@ -64,6 +72,19 @@ export async function openWorkplace(options: WorkplaceOptions): Promise<Workplac
       for (const undo of undoing.splice(0).reverse()) await undo().catch(() => undefined);
       await rm(folder, { recursive: true, force: true, maxRetries: 5 });
     },
+  };
+}
+
+/** The same place for the link of the other checkout, in folders of its own. */
+export function baselineOf(place: Workplace): Workplace | undefined {
+  const { baselineCommand } = place;
+  if (baselineCommand === undefined) return undefined;
+  return {
+    ...place,
+    linkCommand: baselineCommand,
+    baselineCommand: undefined,
+    subfolder: name => place.subfolder(`baseline-${name}`),
+    progress: text => place.progress(`baseline: ${text}`),
   };
 }
 
