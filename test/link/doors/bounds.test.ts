@@ -11,6 +11,7 @@ import type { User } from '../../../src/link/access/users.js';
 import { rates } from '../../../src/link/doors/access-table.js';
 import { createDoorkeeper } from '../../../src/link/doors/doorkeeper.js';
 import { encodeEvent, toNodeEvent } from '../../../src/link/doors/grpc/control-codec.js';
+import { maxBehind, NodeWatch } from '../../../src/link/doors/grpc/node-watch.js';
 import { uploadBounds } from '../../../src/link/doors/grpc/run-upload.js';
 import { HeldRights } from '../../../src/link/doors/held-rights.js';
 import { knownBounds, KnownConnections } from '../../../src/link/doors/known-connections.js';
@@ -190,8 +191,7 @@ void t.test('a change of a node is heard, read and written down once for all who
   const stops = Array.from({ length: 6_400 }, () => feed.listen('default', node => void seen.push(node)));
   const stopOther = feed.listen('other', () => t.fail('of another tenant'));
   t.equal(heard, 1);
-  const record = { tenant: 'default', id: 1n, labels: {}, status: 'online', spki: Buffer.of() };
-  tell({ ...record, sinceAt: 1, registeredAt: 1 } as unknown as NodeRecord);
+  tell(nodeRecord(1n));
   t.equal(new Set(seen).size, 1);
   const events = seen.map(node => toNodeEvent(node));
   t.equal(new Set(events.map(event => encodeEvent(event))).size, 1);
@@ -285,6 +285,59 @@ void t.test(
     t.same(news, [created, revoked], 'one that has caught up is told each change again');
   },
 );
+
+void t.test(
+  'a reader that is behind by more nodes than are noted is told how all of them are, each once',
+  async t => {
+    const nodes = Array.from({ length: 3 * maxBehind }, (_, n) => nodeRecord(BigInt(n + 1)));
+    const told: bigint[] = [];
+    const full = createGate();
+    const reader = {
+      hasRoom: false,
+      isOver: () => false,
+      write: ({ node }: NodeEvent) => void told.push(node?.id ?? 0n),
+      room: () => full.opened,
+    };
+    const control = {
+      listNodes: (_: unknown, { pageToken = '0', pageSize = 100 }) => {
+        const from = Number(pageToken);
+        const next = from + pageSize < nodes.length ? `${from + pageSize}` : '';
+        return Promise.resolve({ nodes: nodes.slice(from, from + pageSize), nextPageToken: next });
+      },
+      getNode: (_: unknown, id: string) => Promise.resolve(nodeRecord(BigInt(id))),
+    };
+    const onFailure = (error: unknown): void => void t.fail(String(error));
+    const watch = new NodeWatch({ control, reader, principal, onFailure });
+    for (const node of nodes.slice(0, maxBehind)) watch.changed(node);
+    full.open();
+    while (told.length < maxBehind) await pause(1);
+    t.equal(new Set(told.splice(0)).size, maxBehind, 'so many are told one by one');
+    full.close();
+    for (const node of nodes) watch.changed(node);
+    full.open();
+    while (told.length < nodes.length) await pause(1);
+    await pause(5);
+    t.equal(told.length, nodes.length);
+    t.equal(new Set(told).size, nodes.length, 'all, and none twice');
+  },
+);
+
+function nodeRecord(id: bigint): NodeRecord {
+  const record = { tenant: 'default', id, labels: {}, status: 'online', spki: Buffer.of(), sinceAt: 1 };
+  return { ...record, registeredAt: 1 } as unknown as NodeRecord;
+}
+
+/** Something to wait at while it is closed. */
+function createGate() {
+  let open = (): void => undefined;
+  const gate = {
+    opened: Promise.resolve(),
+    close: () => void (gate.opened = new Promise(resolve => (open = resolve))),
+    open: () => open(),
+  };
+  gate.close();
+  return gate;
+}
 
 void t.test('answers that are asked for and not read do not pile up', async t => {
   const site = await openRunPort(t);

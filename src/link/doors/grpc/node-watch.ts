@@ -79,7 +79,9 @@ export class NodeWatch {
 
   async #tellRest(): Promise<void> {
     try {
-      while (!this.#reader.isOver()) {
+      for (;;) {
+        await this.#reader.room();
+        if (this.#reader.isOver()) return;
         if (this.#pageToken !== undefined) await this.#tellPage(this.#pageToken);
         else if (this.#isAllDue) {
           this.#isAllDue = false;
@@ -90,7 +92,6 @@ export class NodeWatch {
           this.#behind.delete(id);
           await this.#tellOne(id);
         }
-        await this.#reader.room();
       }
     } finally {
       this.#isTelling = false;
