@@ -1,6 +1,7 @@
 /** Whatever a party can make the link hold is bounded for that party, and a party that nobody knows is a network. */
 import { once } from 'node:events';
 import type { ClientHttp2Stream, IncomingHttpHeaders } from 'node:http2';
+import type { Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import t, { type Test } from 'tap';
 import { credentials, Metadata, type ServiceError } from '@grpc/grpc-js';
@@ -16,7 +17,7 @@ import { uploadBounds } from '../../../src/link/doors/grpc/run-upload.js';
 import { HeldRights } from '../../../src/link/doors/held-rights.js';
 import { knownBounds, KnownConnections } from '../../../src/link/doors/known-connections.js';
 import { requestBounds } from '../../../src/link/doors/open-requests.js';
-import type { Connection } from '../../../src/link/doors/tls/connection.js';
+import { Connection } from '../../../src/link/doors/tls/connection.js';
 import { createCrowd } from '../../../src/link/doors/tls/crowd.js';
 import { createPlaces, type Place } from '../../../src/link/enrollment/places.js';
 import { NodeFeed } from '../../../src/link/registry/node-feed.js';
@@ -67,7 +68,7 @@ void t.test('places for enrollments: an IPv6 /64 that holds them all gives way t
 void t.test('connections of strangers: the addresses of an IPv6 /64 share one cap', t => {
   const crowd = createCrowd({ total: 100, perAddress: 10 });
   const connectionOf = (remoteAddress: string): Connection =>
-    ({ remoteAddress, network: networkOf(remoteAddress) }) as unknown as Connection;
+    new Connection({ remoteAddress } as unknown as Socket, createManualClock(), () => undefined);
   const held = Array.from({ length: 10 }, (_, n) => connectionOf(neighbour(n)));
   for (const connection of held) crowd.add(connection);
   t.equal(crowd.inTheWay(networkOf(neighbour(77))), held[0]);

@@ -2,6 +2,8 @@
  * A connection has a deadline in every state: whatever its peer stops doing, it ends. The table has a row for each state of
  * a connection and each thing that a peer there can leave undone.
  */
+import { once } from 'node:events';
+import { connect as connectHttp2, constants } from 'node:http2';
 import type { Socket } from 'node:net';
 import t from 'tap';
 import { linkParty } from '../../../src/audit-log/party.js';
@@ -70,6 +72,7 @@ const nodeMethods = ['Enrollment/Enroll', 'Link/Connect', 'Objects/Read', 'Objec
   each => `/rollcall.v1.${each}`,
 );
 const getNode = '/rollcall.v1.Control/GetNode';
+const listNodes = '/rollcall.v1.Control/ListNodes';
 const watchNodes = '/rollcall.v1.Control/WatchNodes';
 const startRun = '/rollcall.v1.Runs/StartRun';
 const exportAudit = '/rollcall.v1.Administration/ExportAudit';
@@ -208,6 +211,24 @@ void t.test('a connection has a deadline in every state', async t => {
     t.ok(await isGone(silent), 'nothing is sent');
     t.ok(await isGone(half), 'the handshake does not end');
   }
+});
+
+void t.test('an answer that its peer does not read is given up, though the peer is there', async t => {
+  await test.register(newKey());
+  const { socket } = await openStranger({ port: ports.control, from: '127.0.0.1' });
+  const session = connectHttp2('https://localhost', {
+    createConnection: () => socket,
+    settings: { initialWindowSize: 1 },
+  });
+  t.teardown(() => session.destroy());
+  const call = session.request({ ...Object.fromEntries(grpcHeaders(listNodes)), ...bearer });
+  call.on('error', () => undefined).end(framed(Buffer.alloc(0)));
+  await once(call, 'response');
+  const closed = once(call, 'close');
+  await advance(12_000);
+  await closed;
+  t.equal(call.rstCode, constants.NGHTTP2_CANCEL);
+  t.notOk(session.destroyed, 'the connection stays');
 });
 
 void t.test('a call on its way when the link closes an idle or refused connection is made anew', async t => {

@@ -65,6 +65,7 @@ export class GuardedCall {
   #entered: Entered | undefined;
   #request: Timer | undefined;
   #isAnswered = false;
+  #isAwaited = false;
   #isOver = false;
 
   constructor(door: GuardOptions, method: Method, call: ServerCall) {
@@ -136,6 +137,8 @@ export class GuardedCall {
       return;
     }
     next(message);
+    // Of one answer the status comes only when that was read.
+    if (!this.#method.responseStream) this.#awaitEnd();
   }
 
   sendStatus(status: SentStatus, next: Forward<SentStatus>): void {
@@ -193,13 +196,18 @@ export class GuardedCall {
     this.#answer(() => this.#call.sendStatus(status));
   }
 
-  /** A peer that has its answer ends the call, too; one that does not, or does not read it, is not waited for. */
   #answer(send: () => void): void {
     this.#isAnswered = true;
     this.#request?.cancel();
     send();
+    this.#awaitEnd();
+  }
+
+  /** A peer that has its answer ends the call, too; one that does not, or does not read it, is not waited for. */
+  #awaitEnd(): void {
     const stream = this.#stream;
-    if (stream.destroyed) return;
+    if (stream.destroyed || this.#isAwaited) return;
+    this.#isAwaited = true;
     const { clock } = this.#door;
     const readMs = Math.ceil(stream.writableLength / callDeadlines.bytesPerSecond) * 1000;
     let waiting = clock.after(callDeadlines.endMs + readMs, () => {
