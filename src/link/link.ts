@@ -236,7 +236,6 @@ export function createLink({ config, store: givenStore, clock, random, log }: Li
       () =>
         openControlPort({
           ...doorOptions,
-          store,
           address: config['control-address'],
           context: contextOf(identity),
           control,

@@ -221,7 +221,7 @@ export async function openRunPort(
       address: bound,
       context: { cert: made.server.certificate, key: made.server.key },
       caps: { total: 1000, perAddress: 1000 },
-      ...{ clock, log, control, access, store },
+      ...{ clock, log, control, access },
       refusals: untoldRefusals,
       metrics: createMetrics(),
       runControl: createRunControl({ runs }),

@@ -27,6 +27,7 @@ import { openKnownPlaces } from './known-places.js';
 import { createPasswords, type PasswordCost, type Passwords } from './passwords.js';
 import { actorFrom, actorOf, type Origin, type Principal } from './principal.js';
 import { decide } from './records.js';
+import { watchRights, type WatchRights } from './rights-changes.js';
 import { createRoles, type Roles } from './roles.js';
 import { createServices, type Services } from './services.js';
 import { createSessionTokens } from './session-tokens.js';
@@ -45,6 +46,8 @@ import { createUsers, type User, type Users } from './users.js';
 
 export interface Access {
   readonly authenticate: Authenticate;
+  /** Calls when `authenticate` may answer otherwise than before: to whom, its mark says. */
+  readonly watchRights: WatchRights;
   readonly grantTokens: GrantTokens;
   /** Makes the first admin by the setup code. */
   setUp(code: string, name: string, password: string, origin: Origin): Promise<User>;
@@ -161,6 +164,7 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
 
   return {
     authenticate: createAuthenticate({ ...shared, services, roles, apiTokens, denied }),
+    watchRights: listener => watchRights({ store, keys }, listener),
     grantTokens: createGrants({ ...shared, audit, refusals, clock, sessionTokens, signIn, recognition }),
     setUp: (code, name, password, origin) =>
       attempt({ address: origin.address, account: undefined }, () =>

@@ -5,16 +5,20 @@
 import { allTenants, tenantOf } from '../../store/keys.js';
 import type { Key, StopWatching, Store } from '../../store/store.js';
 import type { Principal } from './principal.js';
+import type { TokenKeys } from './token-keys.js';
 
-/** What a change concerns: a tenant, a holder, a session or a token. */
+/** What a change concerns: everybody, a tenant, a holder, a session or a token. */
 export type Mark = string;
+
+export type WatchRights = (listener: (mark: Mark) => void) => StopWatching;
 
 /** The marks that concern a principal. */
 export function marksOf({ tenant, id, tokenId, session }: Principal): Mark[] {
-  const marks = [ofTenant(tenant), ofHolder(tenant, id), ofToken(tokenId)];
+  const marks = [everybody, ofTenant(tenant), ofHolder(tenant, id), ofToken(tokenId)];
   return session === undefined ? marks : [...marks, ofSession(session)];
 }
 
+const everybody: Mark = 'everybody';
 const ofTenant = (tenant: string): Mark => `tenant ${tenant}`;
 const ofHolder = (tenant: string, id: string): Mark => `holder ${tenant} ${id}`;
 const ofToken = (id: string): Mark => `token ${id}`;
@@ -34,8 +38,16 @@ const markers: Readonly<Record<string, (tenant: string, id: string) => Mark>> = 
 
 const deniedPrefix: Key = 'access/denied/';
 
-/** Calls after each commit that changed an account, a role, a token, a session, a cutoff or the deny list. */
-export function watchRights(store: Pick<Store, 'watch'>, listener: (mark: Mark) => void): StopWatching {
+export interface RightsSources {
+  readonly store: Pick<Store, 'watch'>;
+  readonly keys: Pick<TokenKeys, 'watch'>;
+}
+
+/**
+ * Calls after each commit that changed an account, a role, a token, a session, a cutoff or the deny list, and after each
+ * change of the keys that tokens are verified with.
+ */
+export function watchRights({ store, keys }: RightsSources, listener: (mark: Mark) => void): StopWatching {
   const stopTenants = store.watch(allTenants, changes => {
     for (const { key } of changes) {
       const mark = markOf(key);
@@ -45,7 +57,9 @@ export function watchRights(store: Pick<Store, 'watch'>, listener: (mark: Mark) 
   const stopDenied = store.watch(deniedPrefix, changes => {
     for (const { key } of changes) listener(ofToken(key.slice(key.lastIndexOf('/') + 1)));
   });
+  const stopKeys = keys.watch(() => listener(everybody));
   return () => {
+    stopKeys();
     stopTenants();
     stopDenied();
   };

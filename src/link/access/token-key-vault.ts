@@ -12,7 +12,7 @@ import type { Log } from '../../base/log.js';
 import type { Random } from '../../base/random.js';
 import { createTurns } from '../../base/turns.js';
 import type { Audit, AuditEvent } from '../audit/audit.js';
-import type { Key, Store } from '../../store/store.js';
+import type { Key, StopWatching, Store } from '../../store/store.js';
 import { decide, isStoreFailure, putRecord, readRecord, type Grounds } from './records.js';
 import {
   readKeyFile,
@@ -72,6 +72,7 @@ export class TokenKeyVault {
   #file: TokenKeyFile;
   /** The highest number that was given to a set. */
   #highest: number;
+  readonly #listeners = new Set<() => void>();
   /** The file holds what it should. */
   #isTidy = true;
 
@@ -101,9 +102,15 @@ export class TokenKeyVault {
       await writeKeyFile(this.#options.path, staged);
       this.#file = staged;
       await this.#commit(next, event, grounds);
-      await this.#replace({ refreshSecret: this.#file.refreshSecret, ...next });
+      await this.#count(next);
       return result;
     });
+  }
+
+  /** Calls after each change, once other keys count. */
+  watch(listener: () => void): StopWatching {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
   }
 
   /** Finishes what an earlier change left behind, and waits for one that is under way. */
@@ -132,11 +139,19 @@ export class TokenKeyVault {
 
   /** Finds out what became of a change whose commit failed. */
   async #settle(): Promise<void> {
-    const { refreshSecret, next } = this.#file;
+    const { next } = this.#file;
     if (!next) return;
     const stored = await readRecord<GenerationRecord>(this.#options.store, generationKey);
     const counts = stored?.generation === next.generation;
-    await this.#replace(counts ? { refreshSecret, ...next } : { ...this.#file, next: undefined });
+    if (counts) await this.#count(next);
+    else await this.#replace({ ...this.#file, next: undefined });
+  }
+
+  /** This set counts from now on, the one before no more. */
+  async #count(set: TokenKeySet): Promise<void> {
+    const replacing = this.#replace({ refreshSecret: this.#file.refreshSecret, ...set });
+    for (const listener of this.#listeners) listener();
+    await replacing;
   }
 
   /** The store has decided already: a file that cannot be written now is written later. */

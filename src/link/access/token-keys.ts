@@ -17,7 +17,7 @@ import type { TokenAlgorithm } from '../../tokens/algorithms.js';
 import type { VerifyingKey } from '../../tokens/check-token.js';
 import type { Jwks } from '../../tokens/jwks.js';
 import type { Actor, Audit } from '../audit/audit.js';
-import type { Store } from '../../store/store.js';
+import type { StopWatching, Store } from '../../store/store.js';
 import type { Grounds } from './records.js';
 import { checkAudience } from './service-settings.js';
 import {
@@ -90,6 +90,8 @@ export interface TokenKeys {
   rotate(options?: RotateOptions, asker?: KeyAsker): Promise<Rotation>;
   /** The newest first. */
   list(): readonly TokenKeyInfo[];
+  /** Calls after each change, once other keys count. */
+  watch(listener: () => void): StopWatching;
   /** Waits for a change that is under way. */
   close(): Promise<void>;
 }
@@ -225,6 +227,7 @@ export async function openTokenKeys(options: TokenKeysOptions): Promise<TokenKey
       return { ...rotation, made: [toInfo(await currentKey(scope, asker))] };
     },
     list: () => vault.keys.map(toInfo),
+    watch: listener => vault.watch(listener),
     async close() {
       timer.cancel();
       await checking;

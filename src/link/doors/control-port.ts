@@ -8,7 +8,6 @@ import { AdministrationService } from '../../protocol/generated/rollcall/v1/admi
 import { ControlService } from '../../protocol/generated/rollcall/v1/control.js';
 import { RunsService } from '../../protocol/generated/rollcall/v1/runs.js';
 import type { Access } from '../access/access.js';
-import type { Store } from '../../store/store.js';
 import type { Administration } from '../administration.js';
 import type { AuditReading } from '../audit/audit-reading.js';
 import type { Control } from '../control.js';
@@ -33,8 +32,6 @@ import { runRoutes } from './rest/run-routes.js';
 import { createListener } from './tls/listener.js';
 
 export interface ControlPortOptions extends PortOptions {
-  /** Tells when rights change. */
-  readonly store: Pick<Store, 'watch'>;
   readonly control: Control;
   readonly runControl: RunControl;
   readonly access: Access;
@@ -54,7 +51,7 @@ const streamsPerConnection = 64;
 export async function openControlPort(options: ControlPortOptions): Promise<Port> {
   const { clock, log, metrics, refusals, access, administration, auditReading, assignment } = options;
   const { control, runControl } = options;
-  const rights = new HeldRights({ store: options.store, clock });
+  const rights = new HeldRights({ watchRights: access.watchRights, clock });
   const known = new KnownConnections({ rights, clock });
   const doorkeeper = createDoorkeeper({
     authenticate: access.authenticate,

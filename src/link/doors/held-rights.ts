@@ -1,6 +1,6 @@
 /**
  * What goes on after it was let in, a stream or a connection, holds a right that may be taken away meanwhile. Here each is
- * judged again when an account, a role, a token, a session, a cutoff or the deny list has changed, when its token has
+ * judged again when an account, a role, a token, a session, a cutoff, the deny list or a token key has changed, when its token has
  * run out, and once a minute whatever happened; what a new request would be refused is ended with that refusal.
  *
  * One principal holds a bounded number of streams.
@@ -8,9 +8,8 @@
 import type { Clock, Timer } from '../../base/clock.js';
 import { RollcallError } from '../../base/errors.js';
 import { Shares } from '../../base/shares.js';
-import type { Store } from '../../store/store.js';
 import { partyOf, type Principal } from '../access/principal.js';
-import { marksOf, watchRights, type Mark } from '../access/rights-changes.js';
+import { marksOf, type Mark, type WatchRights } from '../access/rights-changes.js';
 
 export interface Holding {
   readonly principal: Principal;
@@ -46,10 +45,10 @@ export class HeldRights {
   #changes = 0;
   #isJudging = false;
 
-  constructor({ store, clock }: { readonly store: Pick<Store, 'watch'>; readonly clock: Clock }) {
+  constructor({ watchRights, clock }: { readonly watchRights: WatchRights; readonly clock: Clock }) {
     this.#clock = clock;
     const sweep: Timer = clock.every(sweepEveryMs, () => this.#sweep());
-    const stopWatching = watchRights(store, mark => this.#changed(mark));
+    const stopWatching = watchRights(mark => this.#changed(mark));
     this.#stops = [stopWatching, () => sweep.cancel()];
   }
 

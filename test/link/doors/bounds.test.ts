@@ -29,7 +29,6 @@ import {
   type StartRunRequest,
 } from '../../../src/protocol/generated/rollcall/v1/runs.js';
 import { fromGrpcStatus } from '../../../src/protocol/status.js';
-import { createMemoryStore } from '../../../src/store/memory.js';
 import { pause } from '../../harness/attacked-link.js';
 import { createManualClock } from '../../harness/manual-clock.js';
 import { untoldRefusals, asLoggedIn, connectOperator } from '../../harness/operator.js';
@@ -148,7 +147,7 @@ void t.test('requests at once, and answers that nobody reads, are bounded for ea
 
 void t.test('connections with a good token are bounded for each principal and each network', t => {
   const clock = createManualClock();
-  const rights = new HeldRights({ store: createMemoryStore(), clock });
+  const rights = new HeldRights({ watchRights: () => () => undefined, clock });
   const known = new KnownConnections({ rights, clock });
   t.teardown(() => {
     known.close();

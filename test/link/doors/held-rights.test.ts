@@ -11,6 +11,7 @@ import { ControlClient as Rollcall } from '../../../src/control-client/control-c
 import { createAudit } from '../../../src/link/audit/audit.js';
 import { HeldRights, maxStreamsPerPrincipal } from '../../../src/link/doors/held-rights.js';
 import type { Permission } from '../../../src/link/access/permissions.js';
+import { watchRights } from '../../../src/link/access/rights-changes.js';
 import type { User } from '../../../src/link/access/users.js';
 import { AdministrationClient } from '../../../src/protocol/generated/rollcall/v1/administration.js';
 import { ControlClient } from '../../../src/protocol/generated/rollcall/v1/control.js';
@@ -214,6 +215,10 @@ const changes: Readonly<Record<string, Change>> = {
     make: ({ access, clock }, { tenant }) => access.cutoffs.raise(tenant, clock.now(), by),
     code: 'TOKEN_REFUSED',
   },
+  'the key that signed its token is dropped': {
+    make: ({ access }) => access.keys.rotate({ dropOld: true }),
+    code: 'TOKEN_REFUSED',
+  },
   'its token runs out': { make: ({ clock }) => clock.advance(200_000), code: 'TOKEN_REFUSED' },
 };
 
@@ -310,10 +315,15 @@ void t.test('a connection on which nothing is asked ends with the right to ask a
   t.pass('and ends when nothing was asked on it for minutes');
 });
 
+const unchangedKeys = { watch: () => () => undefined };
+
 function startRights(t: Test) {
   const clock = createManualClock();
   const store = createMemoryStore();
-  const rights = new HeldRights({ store, clock });
+  const rights = new HeldRights({
+    watchRights: listener => watchRights({ store, keys: unchangedKeys }, listener),
+    clock,
+  });
   t.teardown(() => rights.close());
   const principal = { ...asLoggedIn({ id: 'user:1', name: 'ada', tenant, roles: [] } as unknown as User) };
   return { clock, store, rights, principal };
