@@ -1,5 +1,6 @@
 /** What those who are honest feel while others attack, here and, beside it, with the link of another checkout. */
 import { measureAttack, type Attack } from '../attacks/attack.js';
+import { measureLogins } from '../attacks/logins.js';
 import { measureLogFlood } from '../attacks/logs.js';
 import { silentSockets, unendingCalls } from '../attacks/strangers.js';
 import { slowUploads } from '../attacks/uploads.js';
@@ -19,6 +20,7 @@ const measures: readonly Measure[] = [
         measureAttack(place, attack),
   ),
   measureLogs,
+  measureLogins,
 ];
 
 export const attacksRow: Row = {
