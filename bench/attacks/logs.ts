@@ -83,6 +83,8 @@ export async function measureLogFlood(place: Workplace, flood: LogFlood): Promis
       const frame = { $case: 'log', value: { run, sequence, lines } } as const;
       if (attacker.isOver()) {
         sessionsEnded += 1;
+        await attacker.close();
+        await sleep(askEveryMs);
         attacker = await openPeer(place, link, attackerEnrollment);
       }
       frames += 1;
@@ -172,11 +174,14 @@ async function openPeer(place: Workplace, link: BenchLink, enrollment: Enrollmen
   const listeners = new Set<() => void>();
   let isOver = false;
   let goOn = (): void => undefined;
+  let tellEnd = (): void => undefined;
+  const ended = new Promise<void>(resolve => (tellEnd = resolve));
   const sayBytes = (bytes: Buffer): boolean => (call.write as (bytes: Buffer) => boolean).call(call, bytes);
   const say: Peer['say'] = frame => void sayBytes(Buffer.from(NodeFrame.encode({ frame }).finish()));
   const end = (): void => {
     isOver = true;
     goOn();
+    tellEnd();
   };
   call.on('error', end).on('end', end);
   call.on('drain', () => goOn());
@@ -197,7 +202,8 @@ async function openPeer(place: Workplace, link: BenchLink, enrollment: Enrollmen
       look();
     });
   say({ $case: 'ready', value: { protocolVersion: 1, agentVersion: 'bench', nodeClockMs: 0n, runs: [] } });
-  await hear(({ $case }) => $case === 'welcome');
+  // A node that has connected too often is refused, and over at once.
+  await Promise.race([hear(({ $case }) => $case === 'welcome'), ended]);
   return {
     ...{ id: enrollment.nodeId, hear, say, isOver: () => isOver },
     async sayBytes(bytes) {
