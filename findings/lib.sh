@@ -50,6 +50,19 @@ maven_get() {
   mvn --quiet --batch-mode dependency:copy-dependencies -DoutputDirectory=lib >maven.log 2>&1 || { cat maven.log; return 1; }
 }
 
+# cargo_get NAME@VERSION[+FEATURE,…] …; then: cargo run --quiet, with src/main.rs
+cargo_get() {
+  local item
+  cargo init --quiet --vcs none --name finding >/dev/null 2>&1
+  for item in "$@"; do
+    if [[ $item == *+* ]]; then
+      cargo add --quiet "${item%%+*}" --features "${item#*+}"
+    else
+      cargo add --quiet "$item"
+    fi
+  done
+}
+
 # apt_install NAME=VERSION* …: nothing is done where that version is there already
 apt_install() {
   local item missing=()
