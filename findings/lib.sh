@@ -3,6 +3,7 @@
 # gone when it ends, installs pinned packages there, and compares what was seen with what was found.
 set -euo pipefail
 
+here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 started=()
 finish() {
