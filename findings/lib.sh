@@ -76,6 +76,18 @@ apt_install() {
   DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${missing[@]}" >apt.log 2>&1 || { cat apt.log; return 1; }
 }
 
+# start_postgres: a PostgreSQL 15 of Debian's, on a Unix socket in $PGHOST alone, in a folder of its own
+start_postgres() {
+  apt_install 'postgresql-15=15.*'
+  chmod 711 "$work"
+  install -d -o postgres "$work/postgres"
+  runuser -u postgres -- /usr/lib/postgresql/15/bin/initdb -D "$work/postgres/data" -A trust -U postgres >/dev/null
+  export PGHOST="$work/postgres" PGUSER=postgres PGDATABASE=postgres
+  runuser -u postgres -- /usr/lib/postgresql/15/bin/pg_ctl -D "$PGHOST/data" -w -s -l "$PGHOST/log" -o "-k '$PGHOST' -c listen_addresses=''" start
+  trap 'stop_postgres; finish' EXIT
+}
+stop_postgres() { runuser -u postgres -- /usr/lib/postgresql/15/bin/pg_ctl -D "$PGHOST/data" -s -m fast stop; }
+
 # expect WORDS <expected: compares the file `seen` with it
 expect() {
   cat >expected
