@@ -4,7 +4,7 @@
 # Guess: a column of decimals reads the same at each width that Arrow has: 32, 64, 128 and 256 bits; String(value) is the unscaled number.
 # Seen:  with 256 bits 1.50 is "0" and -1.50 is "-0", while 0.01 is "1", as it should be; with 64 bits -1.50 is "18446744073709551466". 32 and 128 bits are right. No
 #        error anywhere. pyarrow picks 128 bits for Decimal by itself, so that the others appear with data of a database, or to save space.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/finding.sh"
 npm_install apache-arrow@21.2.0
 pip_install pyarrow==26.0.1
 cat >write.py <<'END'

@@ -5,7 +5,7 @@
 # Seen:  "Record batch is compressed but codec not found": write_feather compresses with LZ4 by default, and the JavaScript library has no codec of
 #        its own, neither LZ4 nor Zstandard; compressionRegistry wants one from elsewhere. The other way round works.
 #        write_feather(…, compression="uncompressed") is read.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/finding.sh"
 npm_install apache-arrow@21.2.0
 pip_install pyarrow==26.0.1
 cat >write.py <<'END'

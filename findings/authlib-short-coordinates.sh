@@ -6,7 +6,7 @@
 # Seen:  Authlib drops leading zero octets. One key in 128 gets an x or y of 42 characters. go-jose and jwx refuse such a key
 #        ("wrong length for x"); jose and Node read it. Its thumbprint, which goes over the text, is another one: one key, two names,
 #        and every key id or `jkt` made from it fails to match for that key alone.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/finding.sh"
 pip_install Authlib==1.9.10 cryptography==50.0.2
 npm_install jose@6.2.18
 go_get github.com/go-jose/go-jose/v4@v4.1.9 github.com/lestrrat-go/jwx/v3@v3.4.0

@@ -5,7 +5,7 @@
 # Seen:  np.save writes descr '<V2' and np.load gives an array of raw bytes (dtype |V2): no number in it, no warning on either side; view(bfloat16) brings the numbers
 #        back, if one knows. float8_e4m3fn becomes |V1, float8_e5m2 '<f1', and that file np.load refuses altogether. safetensors.numpy.save writes BF16
 #        and F8, and its own load then ends with a KeyError.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/finding.sh"
 pip_install numpy==2.4.6 ml_dtypes==0.6.0 safetensors==0.8.0
 cat >round-trip.py <<'END'
 import io, warnings

@@ -5,7 +5,7 @@
 # Seen:  canonical=True of cbor2 still sorts keys by length first, as RFC 7049 had it in 2013; encodeCanonical of cbor, cborg (by default) and CoreDetEncOptions of
 #        fxamacker sort by bytes. Maps whose keys are short texts, or small whole numbers alone, come out the same, so tests agree; a map with -1 and 100, as
 #        COSE keys have, does not. fxamacker's CanonicalEncOptions is cbor2's order.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/finding.sh"
 pip_install cbor2==6.3.0
 npm_install cborg@6.1.5 cbor@10.0.12
 go_get github.com/fxamacker/cbor/v2@v2.9.4

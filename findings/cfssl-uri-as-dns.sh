@@ -4,7 +4,7 @@
 # Guess: a CSR whose `hosts` holds spiffe://example.org/node/1 gets a URI among its alternative names, since cfssl sorts hosts into DNS names, IP and mail addresses.
 # Seen:  it becomes a DNS name: "DNS:spiffe://example.org/node/1", without a word. Go finds no URI in it, and a check for exactly one SPIFFE URI finds none.
 #        mkcert and certtool write a URI.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/finding.sh"
 apt_install 'golang-cfssl=1.2.0*' 'mkcert=1.4.4-*' 'gnutls-bin=3.7.9-*' 'openssl=3.0.*'
 id=spiffe://example.org/node/1
 echo '{"CN":"Root","key":{"algo":"ecdsa","size":256}}' >root.json

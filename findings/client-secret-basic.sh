@@ -6,7 +6,7 @@
 # Seen:  openid-client, simple-oauth2 and x/oauth2 do; Authlib, requests-oauthlib and curl -u send them as they are. An id with a colon then splits in the wrong
 #        place, a secret with + or % is another one to a server that decodes, and one that does not decode refuses the first three. Only letters, digits, - . _
 #        work with all: make secrets of these.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/finding.sh"
 apt_install 'curl=7.88.1-*'
 pip_install Authlib==1.9.10 requests-oauthlib==2.0.0 oauthlib==3.3.1 requests==2.34.2
 npm_install openid-client@6.9.0 simple-oauth2@5.1.0

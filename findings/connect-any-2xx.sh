@@ -4,8 +4,8 @@
 # Guess: any 2xx answer to CONNECT opens the tunnel (RFC 9110 §9.3.6), 201 or 204 as well as 200.
 # Seen:  only curl, httpx and grpcio go on with 201. Go, Java, requests, aiohttp, undici and grpc-js take it for a refusal. https-proxy-agent gives the proxy's answer
 #        to the program as if the server had sent it: status 201, empty body, no TLS behind it.
-. "$(dirname "$0")/lib.sh"
-. "$here/x509-verifiers.sh"
+. "$(dirname "$0")/lib/finding.sh"
+. "$here/lib/x509-verifiers.sh"
 apt_install 'curl=7.88.1-*' 'openssl=3.0.*'
 pip_install requests==2.34.2 httpx==0.28.1 aiohttp==3.14.5 grpcio==1.85.3
 npm_install undici@6.29.1 https-proxy-agent@9.1.0 @grpc/grpc-js@1.14.7

@@ -5,7 +5,7 @@
 # Seen:  easy-rsa leaves basicConstraints (and keyUsage) of the root non-critical, against RFC 5280 §4.2.1.9. OpenSSL's default looks past it; its strict
 #        mode does not ("Basic Constraints of CA cert not marked critical"), and ssl.create_default_context() of Python 3.13 and later turns that mode on,
 #        so a Python upgrade ends all connections to servers below such a root. cryptography's verifier refuses as well.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/finding.sh"
 apt_install 'easy-rsa=3.1.0-*' 'openssl=3.0.*'
 pip_install cryptography==50.0.2
 export EASYRSA_PKI="$work/pki" EASYRSA_BATCH=1 EASYRSA_ALGO=ec EASYRSA_CURVE=prime256v1

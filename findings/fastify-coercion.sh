@@ -5,7 +5,7 @@
 # Seen:  bodies are coerced too. A list of integers that is null becomes [0]; null is 0, "" or false. Where a schema keeps 64-bit ids safe as text
 #        (`type: string`, digits only), a client that sends the id as a JSON number is not refused: 18446744073709551615 arrives as the text
 #        "18446744073709552000", another id that passes the pattern. And `?n=Infinity`, 1e400, 0x10 and 0b11 are integers.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/finding.sh"
 npm_install fastify@5.12.8
 cat >ask.mjs <<'END'
 import fastify from 'fastify';

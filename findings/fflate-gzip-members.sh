@@ -6,7 +6,7 @@
 # Seen:  gunzipSync of fflate and GzDecoder of flate2 give the first member and end there, without an error: of BGZF, that is the first 64 KB. fflate's own streaming
 #        Gunzip gives all. Eight zero bytes at the end make gunzipSync give nothing at all, length 0, again without an error; its Gunzip throws, and Go's reader
 #        gives the data and then an unexpected EOF.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/finding.sh"
 npm_install fflate@0.8.3 pako@3.0.3
 cargo_get flate2@=1.1.5
 { printf 'first ' | gzip -n; printf 'second' | gzip -n; } >two.gz

@@ -4,7 +4,7 @@
 # Guess: gpg-agent with enable-ssh-support is an SSH agent: `ssh-add -d` and `ssh-add -D` take keys out, `ssh-add -t 1` for a second, and a key is in memory alone.
 # Seen:  ssh-add says "Identity removed", "All identities removed", "Lifetime set to 1 seconds", each with exit status 0, and every key is still listed and still signs.
 #        Each is on the disk as well and is there again after the agent has been stopped and started.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/finding.sh"
 apt_install 'gpg-agent=2.2.40-*' 'openssh-client=1:9.2p1-*' 'gpgconf=2.2.40-*'
 export GNUPGHOME="$work/home"
 mkdir -m 700 "$GNUPGHOME"

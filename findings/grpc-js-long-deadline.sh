@@ -5,7 +5,7 @@
 #        when it is ready.
 # Seen:  from 2^31 ms on (24 days and 20 hours) a grpc-js server ends the call at once with DEADLINE_EXCEEDED, in the same millisecond in which the handler starts: the
 #        time-out of the client is cut to 32 bits. The bits wrap, so that 60 and 115 days work (as 10 and 16) and 130 do not. grpcio's server answers all of them.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/finding.sh"
 npm_install @grpc/grpc-js@1.14.7
 pip_install grpcio==1.85.3
 cat >server.cjs <<'END'

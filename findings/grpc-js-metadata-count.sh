@@ -5,7 +5,7 @@
 # Seen:  Node counts header fields and stops at 128, those of HTTP/2 and gRPC included. With 150 entries of two letters a grpc-js server ends the call before any handler
 #        runs: RESOURCE_EXHAUSTED, "RST_STREAM with error code 11"; a grpc-js client that receives as many says "Bandwidth exhausted or memory limit
 #        exceeded". Between two ends of grpcio 200 entries pass.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/finding.sh"
 npm_install @grpc/grpc-js@1.14.7
 pip_install grpcio==1.85.3
 cat >server.cjs <<'END'

@@ -5,7 +5,7 @@
 #        gRPC specification lets implementations strip it).
 # Seen:  a grpc-js server gets two text values of a key as one, joined by ", " (binary ones as two), so a value with a comma in it cannot be told from two. A
 #        value with a space at its start or end is not there at all: no entry, no error on either side.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/finding.sh"
 npm_install @grpc/grpc-js@1.14.7
 pip_install grpcio==1.85.3
 cat >server.cjs <<'END'

@@ -5,7 +5,7 @@
 #        content type in the text, as the specification has it.
 # Seen:  grpc-js does not look at the content type and reads the page as a frame: RESOURCE_EXHAUSTED "Received message larger than max (558124867 vs 4194304)", the
 #        number being the letters "!DOC". With a larger limit, as the message suggests, it waits for half a gigabyte. grpc-go names text/html; grpcio says UNKNOWN.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/finding.sh"
 npm_install @grpc/grpc-js@1.14.7
 pip_install grpcio==1.85.3
 go_get google.golang.org/grpc@v1.85.0

@@ -5,7 +5,7 @@
 # Seen:  between 8 KiB and 16 KiB grpcio throws dice. Of identical calls with 12,000 bytes in the trailers about half get the server's status, the other half
 #        RESOURCE_EXHAUSTED "received metadata size exceeds soft limit", the more often the nearer to 16 KiB. The server's own limits play no part. A
 #        test with one call passes or fails by chance.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/finding.sh"
 npm_install @grpc/grpc-js@1.14.7
 pip_install grpcio==1.85.3
 cat >server.cjs <<'END'

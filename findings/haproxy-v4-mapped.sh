@@ -5,7 +5,7 @@
 # Seen:  it is announced as TCP6 ::ffff:127.0.0.1, in version 2 as an IPv6 address of 16 bytes. A list with 127.0.0.0/8 does not hold it for Go's netip.Prefix and Python's
 #        ip_network, so that IPv4 rules stop working on the day the listener becomes dual-stack; Node's BlockList knows both forms. With a listener of its own
 #        for IPv4 the header says TCP4.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/finding.sh"
 apt_install 'haproxy=2.6.12-*'
 cat >listen.py <<'END'
 import os, socket, sys

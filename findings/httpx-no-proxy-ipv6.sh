@@ -4,7 +4,7 @@
 # Guess: an entry of NO_PROXY that a client does not understand is passed over: `[::1]`, or fd00::/8 as a dual-stack cluster has it in every pod.
 # Seen:  httpx.Client() itself throws InvalidURL ("Invalid port: ':1]'", "Invalid port: ':'"): no request can be made, to any host, with or without
 #        a proxy set, until the variable changes, unless the program asks for trust_env=False. `::1` and fd00::1 are fine.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/finding.sh"
 pip_install httpx==0.28.1 requests==2.34.2
 cat >make.py <<'END'
 import os, httpx, requests

@@ -5,7 +5,7 @@
 # Seen:  jcs in Python, where whole numbers have any size, and gowebpki/jcs write 18446744073709551615 as 18446744073709552000 and 9007199254740993 as ...992: the
 #        canonical text, and what is signed, has another number. rfc8785 alone refuses. The RFC defines numbers as doubles and wants larger ones as text,
 #        so the digits are right by its letter. canonicaljson, with the same aim, keeps the digits and has another order of keys (by code point).
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/finding.sh"
 pip_install jcs==0.2.1 rfc8785==0.1.4 canonicaljson==2.0.0
 npm_install canonicalize@4.0.0
 go_get github.com/gowebpki/jcs@v1.0.2

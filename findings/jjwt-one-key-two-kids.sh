@@ -4,7 +4,7 @@
 # Guess: a key set that lists one public key under two kids (while an issuer moves to thumbprints as key ids) is read as two entries.
 # Seen:  jjwt's JwkSet holds one: two JWKs are equal when their key parts are, kid is not looked at, and the later entry is dropped without a word.
 #        Tokens that name the second kid cannot be verified; which kid survives depends on the order in the document.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/finding.sh"
 maven_get io.jsonwebtoken:jjwt-api:0.13.0 io.jsonwebtoken:jjwt-impl:0.13.0 io.jsonwebtoken:jjwt-jackson:0.13.0
 cat >Read.java <<'END'
 import io.jsonwebtoken.Jwts;

@@ -5,7 +5,7 @@
 #        jwcrypto writes it when asked) is read by every library, and signs.
 # Seen:  importJWK of jose throws `SyntaxError: Unsupported key usage for a ECDSA key`, for EC, Ed25519 and RSA keys alike: key_ops goes to
 #        WebCrypto as it is, where a private key can only sign. The error is no JOSEError and names neither the key nor key_ops. HMAC keys work.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/finding.sh"
 pip_install jwcrypto==1.6.1 joserfc==1.8.0 cryptography==50.0.2
 npm_install jose@6.2.18
 go_get github.com/go-jose/go-jose/v4@v4.1.9

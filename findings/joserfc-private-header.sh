@@ -5,7 +5,7 @@
 #        be repeated in the header (RFC 7519 §5.3 registers them). So `jwt.decode` of joserfc takes such tokens, as it takes unknown claims.
 # Seen:  it refuses both, "Unsupported {'iss'} in header". The same for `nonce`, which tokens of some large identity services carry, unless the
 #        caller makes a registry with strict_check_header=False. PyJWT and jwcrypto take them.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/finding.sh"
 pip_install joserfc==1.8.0 PyJWT==2.15.1 jwcrypto==1.6.1 cryptography==50.0.2
 cat >read.py <<'END'
 import jwt as pyjwt

@@ -5,7 +5,7 @@
 #        token names. So an issuer can add its first ML-DSA key (kty AKP) beside the old ones without asking anybody.
 # Seen:  go-jose (and go-oidc above it), jwx and keyfunc refuse the whole set, Authlib throws KeyError('AKP'); PyJWT and jose skip the key. It
 #        takes no post-quantum key either: an X25519 key for encryption is enough for go-jose, a secp256k1 key for all three in Go.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/finding.sh"
 pip_install PyJWT==2.15.1 Authlib==1.9.10 cryptography==50.0.2
 npm_install jose@6.2.18
 go_get github.com/go-jose/go-jose/v4@v4.1.9 github.com/lestrrat-go/jwx/v3@v3.4.0 github.com/MicahParks/keyfunc/v3@v3.9.2

@@ -5,7 +5,7 @@
 #        alternatives"), say an RSA and an EC key while an issuer moves from RS256 to ES256. A verifier takes the one that the alg can be used with.
 # Seen:  six of eight take the first key with that kid, whatever its kty, and refuse a good ES256 token when the RSA key stands first
 #        (Authlib with KeyError(0)). Only jose and joserfc look at the kind.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/finding.sh"
 pip_install PyJWT==2.15.1 Authlib==1.9.10 joserfc==1.8.0 cryptography==50.0.2
 npm_install jose@6.2.18 jwks-rsa@4.1.0 jsonwebtoken@9.0.3
 go_get github.com/go-jose/go-jose/v4@v4.1.9 github.com/MicahParks/keyfunc/v3@v3.9.2 github.com/golang-jwt/jwt/v5@v5.3.1

@@ -5,7 +5,7 @@
 #        the number is too large.
 # Seen:  golang-jwt, nimbus and jjwt say that the token HAS EXPIRED (nimbus and jjwt already for 10^16, which is what microseconds look like:
 #        they multiply by 1000 and overflow); go-jose, jwx and java-jwt refuse with errors of other kinds; jose, PyJWT, joserfc and jose4j take it.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/finding.sh"
 pip_install PyJWT==2.15.1 joserfc==1.8.0 cryptography==50.0.2
 npm_install jose@6.2.18
 go_get github.com/go-jose/go-jose/v4@v4.1.9 github.com/lestrrat-go/jwx/v3@v3.4.0 github.com/golang-jwt/jwt/v5@v5.3.1

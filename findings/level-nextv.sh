@@ -5,7 +5,7 @@
 #        memory-level shows it.
 # Seen:  classic-level stops at 16 KiB of entries, whatever the size: 155 entries of 106 bytes, or one of 20 kB. Paging by count then ends after the first page and
 #        loses the rest without an error. memory-level gives 1,000, so the test passes. all() and `for await` are not concerned.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/finding.sh"
 npm_install classic-level@3.0.0 memory-level@3.1.0
 cat >page.mjs <<'END'
 import { ClassicLevel } from 'classic-level';

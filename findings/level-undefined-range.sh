@@ -5,7 +5,7 @@
 #        was; and with both gt and gte the stricter one counts.
 # Seen:  undefined and null are encoded like any key: the range is what comes after the words "undefined" and "null". Keys that sort before them (most, digits
 #        and capitals all) are left out without an error. '' is a valid key. With gt and gte, gt is not looked at, though it is stricter.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/finding.sh"
 npm_install classic-level@3.0.0 memory-level@3.1.0
 cat >range.mjs <<'END'
 import { ClassicLevel } from 'classic-level';

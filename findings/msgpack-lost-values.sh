@@ -4,7 +4,7 @@
 # Guess: an encoder of MessagePack that cannot write a value of JavaScript throws, and a property that is undefined is left out, as JSON has it.
 # Seen:  @msgpack/msgpack writes a Map, a Set and an ArrayBuffer as an empty map, without an error: what was in it is gone. It writes undefined as nil;
 #        msgpackr writes it as extension type 0, which Python sees as ExtType(code=0, data=b'\x00') where a value or nothing was expected.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/finding.sh"
 npm_install @msgpack/msgpack@3.1.3 msgpackr@2.1.4
 pip_install msgpack==1.2.4
 cat >write.mjs <<'END'

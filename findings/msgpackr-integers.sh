@@ -6,7 +6,7 @@
 # Seen:  msgpackr and cbor-x write every number from 2^32 on as a float64. Python gets 1700000000000.0, and vmihailenco/msgpack refuses it for a uint64 field
 #        ("invalid code=cb decoding uint64"). Numbers below 2^32 stay integers, so tests with small ids pass. @msgpack/msgpack and cborg write
 #        integers; a BigInt makes the first two do so as well.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/finding.sh"
 npm_install msgpackr@2.1.4 cbor-x@1.6.9 @msgpack/msgpack@3.1.3 cborg@6.1.5
 pip_install msgpack==1.2.4 cbor2==6.3.0
 go_get github.com/vmihailenco/msgpack/v5@v5.4.1 github.com/fxamacker/cbor/v2@v2.9.4

@@ -5,7 +5,7 @@
 #        when the published JWK has no certificate members.
 # Seen:  nimbus wants both to match: the key of that kid is passed over, "Another algorithm expected, or no matching key(s) found". With the
 #        older `x5t` in its place the token is taken. jose4j and jose take both.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/finding.sh"
 maven_get com.nimbusds:nimbus-jose-jwt:10.10 org.bitbucket.b_c:jose4j:0.9.6
 npm_install jose@6.2.18
 cat >make.mjs <<'END'

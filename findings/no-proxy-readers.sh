@@ -7,7 +7,7 @@
 #        name, notlink.test too; knows no `*`, no capitals, and no entry after ", ". grpcio knows no `*` either. A bare name covers hosts below it in all
 #        but proxy-from-env and undici, `*.link.test` in Go and these two alone, host:port in all but curl and the two of gRPC. Go alone never asks a
 #        proxy for localhost.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/finding.sh"
 apt_install 'curl=7.88.1-*'
 pip_install requests==2.34.2 httpx==0.28.1 grpcio==1.85.3
 npm_install proxy-from-env@2.1.0 undici@6.29.1 @grpc/grpc-js@1.14.7

@@ -6,7 +6,7 @@
 # Seen:  the root of each federation has the same name (CN=Simple Root CA), another key and no key identifier. OpenSSL (Node, Python, gRPC) then tries the
 #        first of the file alone, GnuTLS the last alone, and peers of the other federation fail as if forged: "certificate signature failure". Go and
 #        Java try both. OpenSSL's strict mode, Python's default since 3.13, refuses either: no key identifier, no key usage.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/finding.sh"
 apt_install 'openssl=3.0.*' 'gnutls-bin=3.7.9-*'
 pip_install --no-deps openfl==1.8 2>/dev/null
 pip_install cryptography==43.0.3 2>/dev/null

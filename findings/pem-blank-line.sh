@@ -4,8 +4,8 @@
 # Guess: a blank line inside a PEM block, as copying and YAML leave them, is white space like any other (RFC 7468 §3 lets parsers skip it), or wrong for all.
 # Seen:  after the BEGIN line it is fine everywhere. Between the lines of base64, or before the END line, OpenSSL and what stands on it (Node, Python's ssl) and
 #        cryptography refuse the certificate; Go, Java, GnuTLS and Rust read it. So one half of a fleet starts with a file that stops the other half.
-. "$(dirname "$0")/lib.sh"
-. "$here/x509-verifiers.sh"
+. "$(dirname "$0")/lib/finding.sh"
+. "$here/lib/x509-verifiers.sh"
 apt_install 'openssl=3.0.*' 'gnutls-bin=3.7.9-*'
 pip_install cryptography==50.0.2
 cargo_get rustls-pki-types@=1.16.0+std

@@ -5,7 +5,7 @@
 # Seen:  six drivers, six answers. asyncpg gives the year 9999 WITHOUT a time zone, where every other timestamptz has one, so that comparing the two is a
 #        TypeError; psycopg a DataError while fetching; pg the number Infinity where a Date is expected; postgres.js an Invalid Date; pgx refuses time.Time;
 #        lib/pq "storing driver.Value type []uint8".
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/finding.sh"
 start_postgres
 pip_install asyncpg==0.32.0 'psycopg[binary]==3.3.9'
 npm_install pg@8.23.1 postgres@3.4.9

@@ -6,7 +6,7 @@
 # Seen:  `LISTEN` and `NOTIFY` cut the name to 63 bytes and go on (pg_notify() alone refuses: "channel name too long"), and the notification carries the short name. asyncpg
 #        and postgres.js look their callbacks up by the long one, so that the callback never runs. Both also quote the name: who listens to Events
 #        through them hears pg_notify('Events'), but not a plain `NOTIFY Events`, which pg and psycopg hear with `LISTEN Events`.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/finding.sh"
 start_postgres
 pip_install asyncpg==0.32.0 'psycopg[binary]==3.3.9'
 npm_install pg@8.23.1 postgres@3.4.9

@@ -6,7 +6,7 @@
 # Seen:  aud is the token endpoint from Authlib and x/oauth2, the issuer from openid-client; exp is 60 s away (openid-client), 10
 #        minutes (msal) or an hour (Authlib, x/oauth2), so a limit of five minutes refuses Authlib's defaults; x/oauth2 has no jti, takes RSA keys alone ("private
 #        key is invalid" for an EC key), and dates iat ten seconds back. Authlib with alg="ES256" and an EC key as PEM: "Not a key of: 'RSA'".
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/finding.sh"
 pip_install Authlib==1.9.10 requests==2.34.2 msal==1.39.0 cryptography==50.0.2
 npm_install openid-client@6.9.0 jose@6.2.18
 go_get golang.org/x/oauth2@v0.38.0

@@ -6,7 +6,7 @@
 # Seen:  axios sends the percent signs as they stand, so that a password with @ or : can never be right. A user without a password is "token" without a colon
 #        from both of gRPC, and no header at all from requests and undici. Without a scheme grpcio and grpc-js go past the proxy, axios speaks TLS to it,
 #        undici and aiohttp fail on the URL.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/finding.sh"
 apt_install 'curl=7.88.1-*'
 pip_install requests==2.34.2 httpx==0.28.1 aiohttp==3.14.5 grpcio==1.85.3
 npm_install undici@6.29.1 @grpc/grpc-js@1.14.7 axios@1.21.1

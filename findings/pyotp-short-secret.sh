@@ -5,7 +5,7 @@
 #        same six digits in every library, and a period of 300 s, as codes sent by mail have it, is a number like another.
 # Seen:  pyotp 2.12.1 refuses both when the object is made: below 112 bits and above 120 s, by NIST SP 800-63B-4. Users enrolled with such a
 #        secret get a ValueError at their next login after an upgrade. A class attribute (min_secret_length_bits) lowers the first limit, nothing the second.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/finding.sh"
 apt_install 'oathtool=2.6.7-*'
 npm_install otpauth@9.5.2
 cat >code.py <<'END'

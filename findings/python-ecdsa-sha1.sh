@@ -4,7 +4,7 @@
 # Guess: SigningKey.sign of the package ecdsa hashes as the curve suggests: SHA-256 on P-256, SHA-384 on P-384, as JWS, TLS and SSH pair them.
 # Seen:  it hashes with SHA-1 on every curve, unless hashfunc is given, each time or when the key is made or read. The signature (r and s without DER, on top of it) is
 #        good for the library itself, and verifies nowhere else as ES256 or ES384.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/finding.sh"
 pip_install ecdsa==0.19.2 cryptography==50.0.2
 cat >sign.py <<'END'
 import hashlib

@@ -5,8 +5,8 @@
 #        SSLSocket.shutdown(SHUT_WR) is the way, as with a plain socket, or unwrap().
 # Seen:  Go's CloseWrite and Java's shutdownOutput do. Python cannot: shutdown(SHUT_WR) drops the TLS state, so that recv() afterwards returns the encrypted records
 #        of the answer as if they were data (they begin with 17 03 03); and unwrap() fails with APPLICATION_DATA_AFTER_CLOSE_NOTIFY, the answer lost.
-. "$(dirname "$0")/lib.sh"
-. "$here/x509-verifiers.sh"
+. "$(dirname "$0")/lib/finding.sh"
+. "$here/lib/x509-verifiers.sh"
 apt_install 'openssl=3.0.*'
 certificate root /CN=Root "$usual_ca"
 certificate server /CN=server "$usual_leaf\nextendedKeyUsage=serverAuth\nsubjectAltName=DNS:localhost,IP:127.0.0.1" root

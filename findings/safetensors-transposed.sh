@@ -5,7 +5,7 @@
 #        safetensors.torch does; what load gives back is what was saved.
 # Seen:  0.8.0 writes the memory as it lies under the shape of the array: weights.T comes back with its numbers in other places, without an error, and the
 #        shape is right. 0.7.0 gave back what was saved. np.ascontiguousarray before saving mends it.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/finding.sh"
 cat >round-trip.py <<'END'
 import numpy, safetensors, safetensors.numpy
 weights = numpy.arange(6, dtype=numpy.float32).reshape(2, 3)

@@ -5,8 +5,8 @@
 # Seen:  without the option `algorithm` it signs with SHA-1. OpenSSL (and so Node and curl), Go and Java take that certificate as a root all the same; webpki, and so
 #        rustls, refuses it: UnsupportedSignatureAlgorithm. With algorithm 'sha256' webpki accepts. GnuTLS and cryptography refuse both, for other reasons: a
 #        leaf is no authority, and it has no authority key identifier.
-. "$(dirname "$0")/lib.sh"
-. "$here/x509-verifiers.sh"
+. "$(dirname "$0")/lib/finding.sh"
+. "$here/lib/x509-verifiers.sh"
 npm_install selfsigned@5.5.0
 install_verifiers
 cat >make.cjs <<'END'

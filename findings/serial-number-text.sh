@@ -4,7 +4,7 @@
 # Guess: the serial number of a certificate as hexadecimal text is the same from every tool, but for capitals and colons, and can be compared by it.
 # Seen:  half of all numbers begin with a bit that is set; GnuTLS, node-forge and sshpk then write "00" before them, the others do not. One in sixteen begins with a digit 0,
 #        which keytool leaves out, the others not. A deny list by serial text misses what another tool wrote; compare the numbers.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/finding.sh"
 apt_install 'openssl=3.0.*' 'gnutls-bin=3.7.9-*'
 npm_install node-forge@1.4.3 sshpk@1.18.0
 openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out key.pem 2>/dev/null

@@ -5,7 +5,7 @@
 #        the bundle verifies a JWT-SVID by kid.
 # Seen:  it divides them. PyJWT, keyfunc and jjwt never look at `use` and verify; jose, jwcrypto, jwx and nimbus say that no key of that kid is there,
 #        which reads like a rotation that was missed; joserfc refuses to read the whole set.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/finding.sh"
 pip_install PyJWT==2.15.1 joserfc==1.8.0 jwcrypto==1.6.1 cryptography==50.0.2
 npm_install jose@6.2.18
 go_get github.com/lestrrat-go/jwx/v3@v3.4.0 github.com/MicahParks/keyfunc/v3@v3.9.2 github.com/golang-jwt/jwt/v5@v5.3.1

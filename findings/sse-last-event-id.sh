@@ -5,7 +5,7 @@
 #        heartbeat) is asked with Last-Event-ID: 8 after a reconnect, and `lastEventId` of an event without an id of its own is the id before it.
 # Seen:  eventsource forgets ids of blocks without data (it reconnects with 7, or without the header), so events between are sent again; and an event without an
 #        id has lastEventId '', so a program that stores it after each event stores "from the start".
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/finding.sh"
 npm_install eventsource@4.1.1 eventsource-parser@3.1.1
 pip_install httpx-sse==0.4.3 httpx==0.28.1
 cat >ids.mjs <<'END'

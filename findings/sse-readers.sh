@@ -6,7 +6,7 @@
 # Seen:  an event of 70,000 bytes is nothing at all to r3labs/sse (no error) and an error to go-sse; a byte order mark costs httpx-sse, sseclient-py and r3labs the
 #        first event; sseclient-py and r3labs deliver the cut-off half of an event as a whole one; httpx-sse, go-sse and r3labs deliver "id: 5" alone as an
 #        empty message, and r3labs leaves out an event whose data is empty. Only eventsource has all five right.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/finding.sh"
 npm_install eventsource@4.1.1
 pip_install httpx-sse==0.4.3 httpx==0.28.1 sseclient-py==1.9.0 requests==2.34.2
 go_get github.com/r3labs/sse/v2@v2.10.0 github.com/tmaxmax/go-sse@v0.12.0 gopkg.in/cenkalti/backoff.v1@v1.1.0

@@ -5,7 +5,7 @@
 # Seen:  ssh-keygen, puttygen and asyncssh print the fingerprint of the key inside, so a certificate and its key have one and a renewal keeps it.
 #        ssh.FingerprintSHA256 of Go's library hashes the whole certificate: another value, and another one after each renewal. A log of sshd
 #        and a log of a server in Go never agree on a certificate. puttygen shows that value too, when asked for "cert-info".
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/finding.sh"
 apt_install 'openssh-client=1:9.2p1-*' 'putty-tools=0.78-*'
 pip_install asyncssh==2.24.1
 go_get golang.org/x/crypto@v0.59.0

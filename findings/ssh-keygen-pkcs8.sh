@@ -5,7 +5,7 @@
 # Seen:  an Ed25519 key stays in OpenSSH's own format: exit status 0 and "Your identification has been saved", so that OpenSSL and Node fail later. And
 #        the PKCS#8 of an ECDSA key is read by neither paramiko ("not a valid EC private key file") nor puttygen ("unrecognised key type"), nor by
 #        Go once it has a passphrase ("ssh: not an encrypted key"). asyncssh and cryptography read all.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/finding.sh"
 apt_install 'openssh-client=1:9.2p1-*' 'putty-tools=0.78-*'
 pip_install paramiko==5.1.0 asyncssh==2.24.1 cryptography==50.0.2
 go_get golang.org/x/crypto@v0.59.0

@@ -5,7 +5,7 @@
 #        the end of the line may hold spaces, as it may in a key's line.
 # Seen:  a certificate that is valid for ever has the date "Invalid Date" and isExpired() is true, always. A line whose comment has a space is "Not a
 #        valid SSH certificate line", though the same comment is fine behind a key.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/finding.sh"
 apt_install 'openssh-client=1:9.2p1-*'
 npm_install sshpk@1.18.0
 ssh-keygen -q -t ed25519 -N '' -f authority

@@ -4,7 +4,7 @@
 # Guess: sshpk, asked to find out the format by itself ('auto', the default), reads what puttygen saves, since it has a reader for PuTTY's format.
 # Seen:  puttygen has written version 3 of the format since 0.75. The detection of sshpk knows version 2 alone: "Failed to auto-detect format of key", as if it were no
 #        key at all. Its reader can do it: with the format named as 'putty' the same file is read.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/finding.sh"
 apt_install 'putty-tools=0.78-*' 'openssh-client=1:9.2p1-*'
 npm_install sshpk@1.18.0
 ssh-keygen -q -t ecdsa -N '' -f key

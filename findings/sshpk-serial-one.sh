@@ -5,7 +5,7 @@
 #        an issuer), and a self-signed certificate for a host is a leaf.
 # Seen:  every certificate has serial number 1: two leaves of one issuer cannot be told apart by issuer and serial, so a revocation list that names
 #        one of them names them all. A self-signed certificate for a host is a CA with keyCertSign and cRLSign. `serial` in the options mends the first.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lib/finding.sh"
 apt_install 'openssl=3.0.*'
 npm_install sshpk@1.18.0
 cat >make.cjs <<'END'

@@ -6,8 +6,8 @@
 # Seen:  Go and Java look themselves: when no named authority issued the certificate they send none, without a word or a log line, so the server sees an
 #        anonymous client. rustls, Node, Python, curl and gnutls-cli send it. The names must match the chain the client HOLDS: with the leaf alone, issued by
 #        an intermediate while the server names the root, Go and Java send nothing; with the intermediate in the file they send both.
-. "$(dirname "$0")/lib.sh"
-. "$here/x509-verifiers.sh"
+. "$(dirname "$0")/lib/finding.sh"
+. "$here/lib/x509-verifiers.sh"
 apt_install 'openssl=3.0.*' 'gnutls-bin=3.7.9-*' 'curl=7.88.1-*'
 cargo_get rustls@=0.23.46+ring,std
 certificate root /CN=Root "$usual_ca"

@@ -6,8 +6,8 @@
 #        size of the handshake message exceeds the maximum allowed size (32768)"). From 64 KiB on the server itself ends EVERY handshake with the alert
 #        internal_error, with clients that have no certificate as well; createServer and listen had no objection. `requestCert` with the same file by
 #        setting `ca` to nothing and verifying in the application works.
-. "$(dirname "$0")/lib.sh"
-. "$here/x509-verifiers.sh"
+. "$(dirname "$0")/lib/finding.sh"
+. "$here/lib/x509-verifiers.sh"
 pip_install cryptography==50.0.2
 certificate root /CN=Root "$usual_ca"
 certificate server /CN=server "$usual_leaf\nextendedKeyUsage=serverAuth\nsubjectAltName=DNS:localhost,IP:127.0.0.1" root

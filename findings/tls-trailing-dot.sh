@@ -5,9 +5,9 @@
 #        the SNI without the dot (RFC 6066 §3), and compare the certificate without it.
 # Seen:  five behaviours. Go, rustls and curl do that. Node sends the dot, and accepts the certificate. Python and openssl compare with the dot: "Hostname
 #        mismatch". Java's SSLSocket sends no SNI at all and accepts; Java's HttpClient throws IllegalArgumentException before it sends a byte.
-. "$(dirname "$0")/lib.sh"
-. "$here/x509-verifiers.sh"
-. "$here/tls-clients.sh"
+. "$(dirname "$0")/lib/finding.sh"
+. "$here/lib/x509-verifiers.sh"
+. "$here/lib/tls-clients.sh"
 install_clients
 certificate root /CN=Root "$usual_ca"
 certificate server /CN=server "$usual_leaf\nextendedKeyUsage=serverAuth\nsubjectAltName=DNS:link.example" root

@@ -4,9 +4,9 @@
 # Guess: a host with an underscore, as container tools name services (my_link), is a name like another for TLS: where it resolves, a certificate that has it is taken.
 # Seen:  by all but Java and cryptography. Java's HttpClient says "unsupported URI" before it connects; its SSLSocket connects, sends no SNI and refuses the certificate; and
 #        cryptography's verifier calls the name an "invalid domain name". Call the service my-link before the first Java client comes.
-. "$(dirname "$0")/lib.sh"
-. "$here/x509-verifiers.sh"
-. "$here/tls-clients.sh"
+. "$(dirname "$0")/lib/finding.sh"
+. "$here/lib/x509-verifiers.sh"
+. "$here/lib/tls-clients.sh"
 install_clients
 pip_install cryptography==50.0.2
 certificate root /CN=Root "$usual_ca"

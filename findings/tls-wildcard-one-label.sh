@@ -4,9 +4,9 @@
 # Guess: a certificate for *.internal is good for link.internal, as *.example.org is for link.example.org: one star for one label (RFC 6125 §6.4.3, RFC 9525 §6.3).
 # Seen:  for Go and Java. rustls, Node, curl, Python and openssl want two labels after the star and refuse: "Hostname mismatch". With *.a.internal all accept
 #        link.a.internal. So a private zone of one label (.internal, .lan, .local, .svc) has no wildcard certificate, or works in Go's half of a fleet alone.
-. "$(dirname "$0")/lib.sh"
-. "$here/x509-verifiers.sh"
-. "$here/tls-clients.sh"
+. "$(dirname "$0")/lib/finding.sh"
+. "$here/lib/x509-verifiers.sh"
+. "$here/lib/tls-clients.sh"
 install_clients
 certificate root /CN=Root "$usual_ca"
 certificate server /CN=server "$usual_leaf\nextendedKeyUsage=serverAuth\nsubjectAltName=DNS:*.internal,DNS:*.a.internal" root

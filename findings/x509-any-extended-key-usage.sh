@@ -5,8 +5,8 @@
 #        had no extended key usage at all.
 # Seen:  they split, and not along one line. In a leaf: Go, Java and GnuTLS accept, OpenSSL, webpki and cryptography refuse. In an intermediate:
 #        Go, Java and cryptography accept, OpenSSL, GnuTLS and webpki refuse. In a root: only OpenSSL refuses.
-. "$(dirname "$0")/lib.sh"
-. "$here/x509-verifiers.sh"
+. "$(dirname "$0")/lib/finding.sh"
+. "$here/lib/x509-verifiers.sh"
 install_verifiers
 any='extendedKeyUsage=anyExtendedKeyUsage'
 both='extendedKeyUsage=clientAuth,serverAuth'

@@ -5,8 +5,8 @@
 #        certificate, the certificate is acceptable"), so a leaf whose only name is a SPIFFE URI passes below it.
 # Seen:  Java takes the common name of the subject, "worker-7", for a DNS name, finds it outside and refuses; GnuTLS does the same once the leaf has
 #        serverAuth, as SPIFFE leaves have. With "worker 7" Java accepts and GnuTLS still refuses; without a common name all accept.
-. "$(dirname "$0")/lib.sh"
-. "$here/x509-verifiers.sh"
+. "$(dirname "$0")/lib/finding.sh"
+. "$here/lib/x509-verifiers.sh"
 install_verifiers
 uri='subjectAltName=URI:spiffe://example.org/node/1'
 certificate root /CN=Root "$usual_ca"

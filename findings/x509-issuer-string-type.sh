@@ -5,8 +5,8 @@
 #        compares names by their text, whatever string type holds it.
 # Seen:  only for OpenSSL and Java. OpenSSL's `req` writes a name as UTF8String, Go's x509 as PrintableString; where the issuer in the leaf has the one and
 #        the renewed root the other, Go, GnuTLS, webpki and cryptography compare bytes and find no issuer. The same for two spaces, or "CA" and "ca".
-. "$(dirname "$0")/lib.sh"
-. "$here/x509-verifiers.sh"
+. "$(dirname "$0")/lib/finding.sh"
+. "$here/lib/x509-verifiers.sh"
 install_verifiers
 certificate root /CN=Root "$usual_ca"
 certificate leaf /CN=leaf "$usual_leaf\nextendedKeyUsage=serverAuth\nsubjectAltName=DNS:node.example" root

@@ -6,8 +6,8 @@
 # Seen:  webpki refuses every leaf with a URI below any URI constraint, though it is permitted (NameConstraintViolation), cryptography calls the kind
 #        unsupported. A directoryName constraint is an "unhandled critical extension" for Go, a violation for webpki, a fatal error for cryptography, although
 #        the leaf is inside. So constraining an authority to its trust domain takes it away from every peer in Rust and Python.
-. "$(dirname "$0")/lib.sh"
-. "$here/x509-verifiers.sh"
+. "$(dirname "$0")/lib/finding.sh"
+. "$here/lib/x509-verifiers.sh"
 install_verifiers
 leaf="$usual_leaf\nextendedKeyUsage=clientAuth\nsubjectAltName=URI:spiffe://example.org/node/1"
 constrained() { printf '%s' "$usual_ca\nauthorityKeyIdentifier=keyid\nnameConstraints=critical,$1"; }

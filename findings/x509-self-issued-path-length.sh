@@ -5,8 +5,8 @@
 #        and since a self-issued certificate does not count, the path old root - new key - leaf is within pathlen:0 everywhere.
 # Seen:  OpenSSL, Java and webpki accept that path; Go ("too many intermediates for path length constraint"), GnuTLS and cryptography refuse it. With
 #        pathlen:1 in the old root all six accept.
-. "$(dirname "$0")/lib.sh"
-. "$here/x509-verifiers.sh"
+. "$(dirname "$0")/lib/finding.sh"
+. "$here/lib/x509-verifiers.sh"
 install_verifiers
 leaf="$usual_leaf\nextendedKeyUsage=serverAuth\nsubjectAltName=DNS:node.example"
 {
