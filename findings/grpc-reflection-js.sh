@@ -32,7 +32,7 @@ for name in plain map reserved timestamp; do
     id=$!
     started+=("$id")
     while [ ! -s port ]; do sleep 0.1; done
-    echo "$name, $option: $(./grpcurl -plaintext "127.0.0.1:$(cat port)" list $name.S 2>&1 | sed 's/.*proto: //')"
+    echo "$name, $option: $(./grpcurl -plaintext "127.0.0.1:$(cat port)" list $name.S 2>&1 | sed 's/.*message /message /')"
     kill $id
   done
 done >seen
