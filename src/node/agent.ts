@@ -9,6 +9,7 @@
 import type { Clock } from '../base/clock.js';
 import { isRollcallError, RollcallError, toRollcallError } from '../base/errors.js';
 import type { Log } from '../base/log.js';
+import type { Route } from '../base/proxy.js';
 import type { Random } from '../base/random.js';
 import { formatAddress, type Address } from '../base/settings.js';
 import type { NodeId } from '../identity/node-id.js';
@@ -23,6 +24,8 @@ import { createSteps, isRefusal, type Live, type Steps } from './steps.js';
 
 export interface AgentConfig {
   readonly link: Address;
+  /** Straight to the link unless given. */
+  readonly route?: Route | undefined;
   /** PEM, one certificate each; at least one. */
   readonly serverRoots: readonly string[];
   readonly tenant: string;
@@ -72,7 +75,7 @@ interface Setback {
 
 export function createAgent(options: AgentOptions): Agent {
   const { config, privateKey, runs, clock, random, log } = options;
-  const { link: address, tenant } = config;
+  const { link: address, route, tenant } = config;
   const stopping = new AbortController();
   const { signal } = stopping;
   let status: AgentStatus = { phase: 'new', since: clock.now() };
@@ -111,6 +114,7 @@ export function createAgent(options: AgentOptions): Agent {
     const conditions = createConditionLog(log);
     const steps = createSteps({
       address,
+      route,
       tenant,
       privateKey,
       memory,

@@ -1,6 +1,7 @@
 /** The agent's settings: one schema for flags, environment (`ROLLCALL_NODE_*`) and file. */
 import { RollcallError } from '../base/errors.js';
 import { logLevels, type LogLevel } from '../base/log.js';
+import { parseProxy, type ProxySetting } from '../base/proxy.js';
 import { as, type Address, type Setting, type Settings, type ValuesOf } from '../base/settings.js';
 import { defaultTenant } from '../protocol/limits.js';
 import type { Isolation } from '../app-host/hosting.js';
@@ -32,6 +33,17 @@ export const nodeSettings = {
     aliases: ['superlink'],
     parse: parseLink,
   } as Setting<Address | undefined>,
+  proxy: {
+    value: 'URL',
+    description:
+      'HTTP proxy to reach the link through: http:// or https://HOST:PORT, environment (HTTPS_PROXY and NO_PROXY), or none',
+    parse: raw => parseProxy(raw),
+  } as Setting<ProxySetting | undefined>,
+  'proxy-credentials-file': path('FILE', 'user:password for the proxy; 0600'),
+  'proxy-root-certificates': path(
+    'FILE',
+    'roots of an https:// proxy, PEM (default: those that Node.js brings)',
+  ),
   'root-certificates': path(
     'FILE',
     'server roots, PEM: what the link is recognised by; in a configuration file also the PEM itself',
@@ -180,6 +192,8 @@ export interface UsableNodeSettings extends NodeSettings {
 export function requireUsable(settings: NodeSettings): asserts settings is UsableNodeSettings {
   const needed = ['link', 'root-certificates', 'auth-private-key'] as const;
   const problems = needed.filter(name => settings[name] === undefined).map(name => `--${name} is needed`);
+  if (settings['proxy-credentials-file'] !== undefined && settings.proxy === undefined)
+    problems.push('--proxy is needed with --proxy-credentials-file');
   if (runsApps(settings) && settings.isolation === 'process' && settings['app-host-socket'] === undefined)
     problems.push('--app-host-socket is needed to run apps, or --isolation subprocess for development');
   if (

@@ -100,25 +100,6 @@ function clockSentence(shown: X509Certificate | undefined, now: number): string 
   return shown ? `${clock}, the certificate is valid from ${shown.validFrom} to ${shown.validTo}` : clock;
 }
 
-const unreachableReasons: Readonly<Partial<Record<string, string>>> = {
-  ECONNREFUSED: 'nothing listens there',
-  ECONNRESET: 'it closed the connection',
-  EHOSTUNREACH: 'there is no way to this host',
-  ENETUNREACH: 'there is no way to this network',
-  ETIMEDOUT: 'no answer',
-  EACCES: 'this machine does not let us',
-  EPERM: 'this machine does not let us',
-  ENOTFOUND: 'there is no such host',
-  EAI_AGAIN: 'its name cannot be looked up now',
-};
-
-/** The link could not be reached; the reason is taken from a system error code, in `cause` or in `text`. */
-export function unreachable(place: string, cause: unknown, text = ''): RollcallError {
-  const code = systemErrorCode(cause) ?? /\bE[A-Z_]{3,}\b/.exec(text)?.[0] ?? '';
-  const reason = unreachableReasons[code] ?? 'the connection failed';
-  return new RollcallError('LINK_UNREACHABLE', `cannot reach the link at ${place}: ${reason}`, { cause });
-}
-
 /**
  * What ended a call. What the link stated stays as it is; a transport that failed is LINK_UNREACHABLE, an answer that
  * is no answer PROTOCOL_INVALID.

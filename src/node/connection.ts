@@ -10,16 +10,20 @@ import { createSecureContext, type ConnectionOptions } from 'node:tls';
 import { connectivityState, type ChannelOptions, type Client } from '@grpc/grpc-js';
 import type { Clock } from '../base/clock.js';
 import { isRollcallError, RollcallError } from '../base/errors.js';
+import { withRouteHint, type Route } from '../base/proxy.js';
 import { formatAddress, type Address } from '../base/settings.js';
 import { EnrollmentClient } from '../protocol/generated/rollcall/v1/enrollment.js';
 import { LinkClient, ObjectsClient } from '../protocol/generated/rollcall/v1/link.js';
 import { limits } from '../protocol/limits.js';
-import { describeTlsFailure, unreachable } from './connection-error.js';
+import { describeTlsFailure } from './connection-error.js';
+import { FirstHop } from './first-hop.js';
 import { targetOf } from './one-address.js';
 import { TlsCredentials, type Secured } from './tls-credentials.js';
 
 export interface ConnectionRequest {
   readonly address: Address;
+  /** Straight to the address unless given. */
+  readonly route?: Route | undefined;
   /** PEM, one certificate each; at least one. */
   readonly serverRoots: readonly string[];
   /** The node's certificate, PEM, with its private key, PEM; none before it has enrolled. */
@@ -46,18 +50,37 @@ export interface LinkConnection {
 
 /** Opens a connection; LINK_UNREACHABLE or LINK_UNVERIFIED, with a sentence that says which and why. */
 export async function openConnection(request: ConnectionRequest): Promise<LinkConnection> {
-  const tls = tlsOptions(request);
+  const hop = new FirstHop(request.address, request.route);
+  try {
+    return await openToAny(hop, tlsOptions(request), request);
+  } catch (error) {
+    throw isRollcallError(error) && request.route ? withRouteHint(error, request.route) : error;
+  }
+}
+
+async function openToAny(
+  hop: FirstHop,
+  tls: ConnectionOptions,
+  request: ConnectionRequest,
+): Promise<LinkConnection> {
   const startedAt = request.clock.elapsed();
-  const hosts = await findHosts(request);
+  const hosts = await findHosts(hop, request);
   let failure: unknown;
   for (const [position, host] of hosts.entries()) {
     const leftMs = request.timeoutMs - (request.clock.elapsed() - startedAt);
     try {
       // One silent address must not use up the time of the others.
-      return await openTo(host, tls, request, Math.ceil(Math.max(leftMs, 1) / (hosts.length - position)));
+      return await openTo(
+        host,
+        hop,
+        tls,
+        request,
+        Math.ceil(Math.max(leftMs, 1) / (hosts.length - position)),
+      );
     } catch (error) {
       if (!isRollcallError(failure, 'LINK_UNVERIFIED')) failure = error;
-      if (request.signal?.aborted) break;
+      // Another address is the same proxy.
+      if (request.signal?.aborted || hop.refusal) break;
     }
   }
   throw failure;
@@ -82,21 +105,21 @@ function tlsOptions({ address, serverRoots, certificate }: ConnectionRequest): C
   };
 }
 
-async function findHosts({ address, timeoutMs, clock, signal }: ConnectionRequest): Promise<string[]> {
-  if (isIP(address.host) !== 0) return [address.host];
-  const place = formatAddress(address);
-  const late = stopAfter(clock, timeoutMs, signal, place);
+async function findHosts(hop: FirstHop, { timeoutMs, clock, signal }: ConnectionRequest): Promise<string[]> {
+  const { host } = hop.address;
+  if (isIP(host) !== 0) return [host];
+  const late = stopAfter(clock, timeoutMs, signal, hop);
   try {
-    const found = await Promise.race([lookup(address.host, { all: true }), late.promise]);
+    const found = await Promise.race([lookup(host, { all: true }), late.promise]);
     return found.map(each => each.address);
   } catch (error) {
-    throw isRollcallError(error) ? error : unreachable(place, error);
+    throw isRollcallError(error) ? error : hop.unreachable(error);
   } finally {
     late.cancel();
   }
 }
 
-/** No retries, no proxies, no shared sockets, no reconnecting: what is said on this channel goes over this socket. */
+/** No retries, no proxies of grpc-js, no shared sockets, no reconnecting: what is said on this channel goes over this socket. */
 function channelOptions(address: Address): ChannelOptions {
   // grpc-js would try again after this; by then the channel is long closed. It must stay far below what timers can do.
   const neverMs = 3_600_000;
@@ -116,31 +139,32 @@ function channelOptions(address: Address): ChannelOptions {
 
 async function openTo(
   host: string,
+  hop: FirstHop,
   tls: ConnectionOptions,
   request: ConnectionRequest,
   timeoutMs: number,
 ): Promise<LinkConnection> {
   const { address, clock, signal } = request;
-  const place = formatAddress(address);
-  const credentials = new TlsCredentials(tls);
-  const { target, options } = targetOf({ host, port: address.port }, credentials.signal);
+  const secured = new TlsCredentials(tls);
+  const credentials = hop.wrap(secured, timeoutMs, clock);
+  const { target, options } = targetOf({ host, port: hop.address.port }, secured.signal);
   const enrollment = new EnrollmentClient(target, credentials, { ...channelOptions(address), ...options });
   const channel = enrollment.getChannel();
-  const late = stopAfter(clock, timeoutMs, signal, place);
+  const late = stopAfter(clock, timeoutMs, signal, hop);
   try {
     await Promise.race([reachReady(channel), late.promise]);
-    if (!credentials.secured) throw new Error('no connection');
+    if (!secured.secured) throw new Error('no connection');
   } catch (error) {
-    const explained = isRollcallError(error) ? error : await explain(enrollment, credentials, request);
+    const explained = isRollcallError(error) ? error : await explain(enrollment, secured, hop, clock);
     enrollment.close();
-    credentials.destroy();
+    secured.destroy();
     throw explained;
   } finally {
     late.cancel();
   }
   const link = new LinkClient(target, credentials, { channelOverride: channel });
   const objects = new ObjectsClient(target, credentials, { channelOverride: channel });
-  return connectionOn(credentials.secured, { enrollment, link, objects }, clock);
+  return connectionOn(secured.secured, { enrollment, link, objects }, clock);
 }
 
 function connectionOn(
@@ -187,14 +211,15 @@ function reachReady(channel: ReturnType<Client['getChannel']>): Promise<void> {
 async function explain(
   client: EnrollmentClient,
   { failure }: TlsCredentials,
-  { address, clock }: ConnectionRequest,
+  hop: FirstHop,
+  clock: Clock,
 ): Promise<RollcallError> {
-  const place = formatAddress(address);
-  if (failure) return describeTlsFailure(failure, place, clock.now());
+  if (isRollcallError(hop.refusal)) return hop.refusal;
+  if (failure) return describeTlsFailure(failure, hop.place, clock.now());
   const details = await new Promise<string>(resolve => {
     client.enroll().on('error', (error: { details?: string }) => resolve(error.details ?? ''));
   });
-  return unreachable(place, details, details);
+  return hop.unreachable(details, details);
 }
 
 /** Rejects after the time or when the signal says so, until it is cancelled. */
@@ -202,15 +227,14 @@ function stopAfter(
   clock: Clock,
   timeoutMs: number,
   signal: AbortSignal | undefined,
-  place: string,
+  hop: FirstHop,
 ): { readonly promise: Promise<never>; cancel(): void } {
   let stop: (error: RollcallError) => void = () => undefined;
   const promise = new Promise<never>((_, reject) => (stop = reject));
   promise.catch(() => undefined);
-  const giveUp = (why: string) => () =>
-    stop(new RollcallError('LINK_UNREACHABLE', `cannot reach the link at ${place}: ${why}`));
-  const onAbort = giveUp('told to stop');
-  const timer = clock.after(timeoutMs, giveUp('no answer in time'));
+  const onAbort = () =>
+    stop(new RollcallError('LINK_UNREACHABLE', `cannot reach the link at ${hop.place}: told to stop`));
+  const timer = clock.after(timeoutMs, () => stop(hop.late()));
   if (signal?.aborted) onAbort();
   signal?.addEventListener('abort', onAbort);
   return {

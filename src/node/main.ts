@@ -7,6 +7,7 @@ import { RollcallError, toRollcallError } from '../base/errors.js';
 import { createLog, type Log } from '../base/log.js';
 import { printProblems } from '../base/problem-lines.js';
 import { fromPem, toPem } from '../base/pem.js';
+import { loadRoute, type Route } from '../base/proxy.js';
 import { systemRandom } from '../base/random.js';
 import { readSmallFile } from '../base/secret-file.js';
 import { formatAddress, readSettings } from '../base/settings.js';
@@ -86,17 +87,28 @@ async function prepare(
   environment: NodeRun['environment'],
 ): Promise<[Agent, Log]> {
   const { link, tenant, 'state-dir': stateDir } = settings;
-  const [serverRoots, nodeConfig] = await Promise.all([
+  const [serverRoots, nodeConfig, route] = await Promise.all([
     loadServerRoots(settings['root-certificates']),
     loadNodeConfig(settings['node-config']),
+    findRoute(settings, environment),
   ]);
   const privateKey = await loadNodeKey(settings, environment);
   const log = createLog({ level: settings['log-level'], name: 'rollcall-node' });
   const { fingerprint } = privateKey.publicKey;
-  log.info({ link: formatAddress(link), tenant, fingerprint, stateDir, version }, 'node agent starts');
-  const config = { link, serverRoots, tenant, stateDir };
+  log.info(
+    { link: formatAddress(link), proxy: route.proxy?.url, tenant, fingerprint, stateDir, version },
+    'node agent starts',
+  );
+  const config = { link, route, serverRoots, tenant, stateDir };
   const runs = await prepareRuns(settings, nodeConfig, environment, log);
   return [createAgent({ config, privateKey, runs, clock: systemClock, random: systemRandom, log }), log];
+}
+
+function findRoute(settings: UsableNodeSettings, environment: NodeRun['environment']): Promise<Route> {
+  const { link, proxy: setting } = settings;
+  const credentialsFile = settings['proxy-credentials-file'];
+  const rootsFile = settings['proxy-root-certificates'];
+  return loadRoute({ credentialsFile, rootsFile }, { setting, environment, link });
 }
 
 /** Unless it was told of an app or a signer, the node refuses every app; that it is asked to run one is told. */

@@ -6,6 +6,7 @@ import { X509Certificate } from 'node:crypto';
 import type { Clock } from '../base/clock.js';
 import { isRollcallError, RollcallError } from '../base/errors.js';
 import type { Log } from '../base/log.js';
+import type { Route } from '../base/proxy.js';
 import type { Random } from '../base/random.js';
 import { formatAddress, type Address } from '../base/settings.js';
 import type { PrivateKey } from '../identity/private-key.js';
@@ -21,6 +22,7 @@ import type { NodeState } from './state.js';
 
 export interface StepsOptions {
   readonly address: Address;
+  readonly route?: Route | undefined;
   readonly tenant: string;
   readonly privateKey: PrivateKey;
   readonly memory: Memory;
@@ -52,16 +54,17 @@ export interface Steps {
   goLive(): Promise<Live>;
 }
 
-/** For TCP and TLS, ms. */
+/** For TCP, a proxy on the way, and TLS, ms. */
 const connectWithinMs = 10_000;
 
 export function createSteps(options: StepsOptions): Steps {
-  const { address, memory, clock, random, log, conditions, signal } = options;
+  const { address, route, memory, clock, random, log, conditions, signal } = options;
 
   function connect(state?: NodeState): Promise<LinkConnection> {
     const serverRoots = memory.serverRoots();
     const certificate = state && { chain: chainToShow(state), key: state.sessionKey };
-    return openConnection({ address, serverRoots, certificate, timeoutMs: connectWithinMs, clock, signal });
+    const timeoutMs = connectWithinMs;
+    return openConnection({ address, route, serverRoots, certificate, timeoutMs, clock, signal });
   }
 
   async function enrollOn(connection: LinkConnection): Promise<void> {
