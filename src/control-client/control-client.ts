@@ -21,6 +21,13 @@ import { formatAddress, as, type Address } from '../base/settings.js';
 import { RollcallError } from '../base/errors.js';
 import { fromPem } from '../base/pem.js';
 import {
+  chooseRoute,
+  parseProxy,
+  parseProxyCredentials,
+  type ProxySetting,
+  type Route,
+} from '../base/proxy.js';
+import {
   askNodeConfig,
   createAdministration,
   type ApiTokens,
@@ -33,6 +40,7 @@ import {
 import type { Assignment, Me, NodeConfig } from './answers.js';
 import { openAudit, type AuditEntry, type AuditFilter, type AuditSource } from './audit.js';
 import { createAsk, type Ask } from './control-http.js';
+import { environmentProxy } from './environment-proxy.js';
 import { environmentToken } from './environment-token.js';
 import type { HttpTarget } from './http-target.js';
 import { openNodes, type NodeReference, type Nodes, type OpenNodes } from './nodes.js';
@@ -77,6 +85,15 @@ export interface ControlClientOptions {
    * throws is thrown.
    */
   readonly token?: string | ((refused?: string) => string | Promise<string>);
+  /**
+   * The HTTP proxy to reach the link through, by CONNECT: `http://host:port` or `https://host:port`, or `environment` for
+   * what HTTPS_PROXY and NO_PROXY say. Without it connections go straight to the link, whatever is in the environment.
+   */
+  readonly proxy?: string | undefined;
+  /** `user:password` for the proxy. */
+  readonly proxyCredentials?: string | undefined;
+  /** The roots of an https:// proxy, PEM; those that Node.js brings unless given. */
+  readonly proxyRootCertificates?: string | Buffer | undefined;
 }
 
 /** What the program may do with nodes. */
@@ -144,17 +161,44 @@ export class ControlClient {
   }
 }
 
-function toTarget({ address: text, rootCertificates }: ControlClientOptions): HttpTarget {
+function toTarget(options: ControlClientOptions): HttpTarget {
+  const { address: text, rootCertificates } = options;
   const address = toAddress(text);
   const roots = Buffer.from(rootCertificates);
   fromPem(roots.toString('latin1'), 'option rootCertificates');
   return {
     address,
     addressText: formatAddress(address),
+    route: toRoute(options, address),
     roots,
     rootsPath: 'rootCertificates',
     names: { address: 'address', roots: 'rootCertificates' },
   };
+}
+
+const proxyOptionNames = {
+  proxy: 'proxy',
+  credentials: 'proxyCredentials',
+  roots: 'proxyRootCertificates',
+} as const;
+
+function toRoute(options: ControlClientOptions, link: Address): Route {
+  const { proxy, proxyCredentials, proxyRootCertificates } = options;
+  const names = proxyOptionNames;
+  const setting = proxy === undefined ? undefined : toProxy(proxy);
+  const credentials =
+    proxyCredentials === undefined ? undefined : parseProxyCredentials(proxyCredentials, names.credentials);
+  const roots = proxyRootCertificates?.toString();
+  if (roots !== undefined) fromPem(roots, `option ${names.roots}`);
+  return chooseRoute({ setting, credentials, roots, environment: environmentProxy(), link, names });
+}
+
+function toProxy(text: string): ProxySetting {
+  try {
+    return parseProxy(text, proxyOptionNames);
+  } catch (error) {
+    throw new RollcallError('CONFIG_INVALID', `proxy: ${(error as Error).message}`, { cause: error });
+  }
 }
 
 function toAddress(text: string): Address {

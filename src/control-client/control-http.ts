@@ -1,14 +1,16 @@
 /** Asks the link over HTTP: TLS 1.3, verified against the given roots and the host that was named. */
 import { isIP } from 'node:net';
 import type { IncomingMessage } from 'node:http';
-import { request } from 'node:https';
+import { request, type RequestOptions } from 'node:https';
 import { createInterface } from 'node:readline';
-import { checkServerIdentity } from 'node:tls';
+import { checkServerIdentity, connect, type ConnectionOptions } from 'node:tls';
+import { openTunnel, type TunnelRequest } from '../base/tunnel.js';
 import { errorCodes, RollcallError, systemErrorCode } from '../base/errors.js';
 import { diagnose } from './diagnosis.js';
 import type { HttpTarget } from './http-target.js';
 import { StatedByLink } from './stated-by-link.js';
 import { withToken, type TokenSource } from './tokens.js';
+import { tunnelTo } from './tunnel.js';
 
 export interface HttpQuestion {
   readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
@@ -106,9 +108,12 @@ async function explain(target: HttpTarget, error: unknown): Promise<RollcallErro
 
 /** Sends the question; resolves when the answer begins. */
 function begin(
-  { address, roots }: HttpTarget,
+  target: HttpTarget,
   { method, path, token, body, form, withinMs = answerWithinMs }: HttpQuestion,
 ): Promise<IncomingMessage> {
+  const { address } = target;
+  const tls = tlsOptions(target);
+  const tunnel = tunnelTo(target, withinMs);
   const content = contentOf(body, form);
   return new Promise((resolve, reject) => {
     const asked = request(
@@ -117,13 +122,9 @@ function begin(
         port: address.port,
         path,
         method,
-        ca: roots,
-        minVersion: 'TLSv1.3',
-        agent: false,
+        ...tls,
         timeout: withinMs,
-        // RFC 6066 §3 allows no IP as the server name.
-        ...(isIP(address.host) === 0 && { servername: address.host }),
-        checkServerIdentity: (_, certificate) => checkServerIdentity(address.host, certificate),
+        ...(tunnel ? { createConnection: connectOver(tunnel, tls, withinMs) } : { agent: false }),
         headers: {
           ...(token !== undefined && { authorization: `Bearer ${token}` }),
           ...(content && { 'content-type': content.type, 'content-length': content.bytes.length }),
@@ -135,6 +136,32 @@ function begin(
     asked.on('error', reject);
     asked.end(content?.bytes);
   });
+}
+
+function tlsOptions({ address, roots }: HttpTarget): ConnectionOptions {
+  return {
+    ca: roots,
+    minVersion: 'TLSv1.3',
+    // RFC 6066 §3 allows no IP as the server name.
+    ...(isIP(address.host) === 0 && { servername: address.host }),
+    checkServerIdentity: (_, certificate) => checkServerIdentity(address.host, certificate),
+  };
+}
+
+/** For a request without an agent: that would see to the time limit itself. */
+function connectOver(
+  tunnel: TunnelRequest,
+  tls: ConnectionOptions,
+  withinMs: number,
+): NonNullable<RequestOptions['createConnection']> {
+  return (_, done) => {
+    openTunnel(tunnel).then(
+      socket => done(null, connect({ ...tls, socket }).setTimeout(withinMs)),
+      // Typed as if there were a socket then as well.
+      (error: unknown) => (done as (error: Error) => void)(error as Error),
+    );
+    return undefined;
+  };
 }
 
 async function collect(response: IncomingMessage): Promise<Received> {

@@ -4,8 +4,11 @@
  */
 import { isIP } from 'node:net';
 import { connect, type ConnectionOptions, type TLSSocket } from 'node:tls';
-import { RollcallError, systemErrorCode, type ErrorCode } from '../base/errors.js';
+import { isRollcallError, RollcallError, systemErrorCode, type ErrorCode } from '../base/errors.js';
+import { withRouteHint } from '../base/proxy.js';
+import { openTunnel } from '../base/tunnel.js';
 import type { HttpTarget } from './http-target.js';
+import { tunnelTo } from './tunnel.js';
 
 const probeMs = 3_000;
 
@@ -20,14 +23,26 @@ interface Finding {
 /** Asks the address once more and says why it fails; when it now answers, what `fallback` says. */
 export async function diagnose(settings: HttpTarget, fallback: string): Promise<RollcallError> {
   const failure = await probe(settings);
+  if (isRollcallError(failure)) return failure;
   const finding = failure ? findingOf(failure, settings) : silentFinding(settings, fallback);
-  return new RollcallError(finding.code, finding.message, { hint: finding.hint, cause: failure });
+  const found = new RollcallError(finding.code, finding.message, { hint: finding.hint, cause: failure });
+  return withRouteHint(found, settings.route ?? {});
 }
 
-function probe({ address, roots }: HttpTarget): Promise<Failure | undefined> {
+async function probe(target: HttpTarget): Promise<Failure | undefined> {
+  const tunnel = tunnelTo(target, probeMs);
+  const { host, port } = target.address;
+  try {
+    return await probeTls(target, tunnel ? { host, socket: await openTunnel(tunnel) } : { host, port });
+  } catch (error) {
+    return error as Failure;
+  }
+}
+
+/** `way` is where to connect, or what is connected. */
+function probeTls({ address, roots }: HttpTarget, way: ConnectionOptions): Promise<Failure | undefined> {
   const options: ConnectionOptions = {
-    host: address.host,
-    port: address.port,
+    ...way,
     ca: roots,
     minVersion: 'TLSv1.3',
     ALPNProtocols: ['h2'],

@@ -13,9 +13,13 @@ import {
   type ClientUnaryCall,
   type ServiceError,
 } from '@grpc/grpc-js';
+import { formatAddress } from '../base/settings.js';
+import { tunnelOver } from '../base/tunnel.js';
+import { TunnelCredentials } from '../protocol/tunnel-credentials.js';
 import { answerWithinMs, explain } from './grpc-failure.js';
 import type { HttpTarget } from './http-target.js';
 import { withToken, type TokenSource } from './tokens.js';
+import { tunnelTo } from './tunnel.js';
 
 /** A page of a thousand nodes with many labels fits well. */
 const largestAnswerBytes = 64 * 1024 * 1024;
@@ -25,7 +29,15 @@ export function openGrpcClient<C>(
   Client: new (address: string, credentials: ChannelCredentials, options: ChannelOptions) => C,
   target: HttpTarget,
 ): C {
-  return new Client(`dns:${target.addressText}`, secureCredentials(target), channelOptions(target));
+  const tunnel = tunnelTo(target);
+  const secure = secureCredentials(target);
+  const options = channelOptions(target);
+  if (!tunnel) return new Client(`dns:${target.addressText}`, secure, options);
+  const tunnelled = new TunnelCredentials(secure, raw => tunnelOver(raw, tunnel));
+  return new Client(`dns:${formatAddress(tunnel.proxy.address)}`, tunnelled, {
+    ...options,
+    'grpc.default_authority': target.addressText,
+  });
 }
 
 type Unary<Q, A> = (
@@ -72,10 +84,10 @@ function secureCredentials({ address, roots }: HttpTarget): ChannelCredentials {
   });
 }
 
-function channelOptions({ address }: HttpTarget): ChannelOptions {
+function channelOptions({ address, route }: HttpTarget): ChannelOptions {
   return {
     'grpc.max_receive_message_length': largestAnswerBytes,
-    // A proxy that happens to be set up for browsing has no business between an operator and the link.
+    // By variables of the environment alone: a proxy that is set up for browsing has no business here unless a setting says so.
     'grpc.enable_http_proxy': 0,
     // Only calls that the link says it has not begun are made again by that: no method has a policy that asks for more.
     'grpc.enable_retries': 1,
@@ -88,5 +100,7 @@ function channelOptions({ address }: HttpTarget): ChannelOptions {
     'grpc.keepalive_timeout_ms': 5_000,
     // RFC 6066 §3 allows no IP as the server name, and Node.js warns about one; the link pays no attention to it.
     ...(isIP(address.host) !== 0 && { 'grpc.ssl_target_name_override': 'link.invalid' }),
+    // Otherwise it would be the name of the proxy.
+    ...(isIP(address.host) === 0 && route?.proxy && { 'grpc.ssl_target_name_override': address.host }),
   };
 }

@@ -4,10 +4,11 @@ import { once } from 'node:events';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createServer } from 'node:https';
-import type { AddressInfo } from 'node:net';
+import { createServer as createTcpServer, type AddressInfo } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { isRollcallError } from '../../src/base/errors.js';
+import { chooseRoute, parseProxy, proxyFlagNames } from '../../src/base/proxy.js';
 import { systemRandom } from '../../src/base/random.js';
 import { formatAddress } from '../../src/base/settings.js';
 import type * as answers from '../../src/control-client/answers.js';
@@ -19,7 +20,7 @@ import {
   type ControlClientOptions,
   type Node,
 } from '../../src/control-client/control-client.js';
-import { openLines } from '../../src/control-client/control-http.js';
+import { askHttp, openLines } from '../../src/control-client/control-http.js';
 import { toSpkiPem } from '../../src/identity/private-key.js';
 import type { ApiToken } from '../../src/link/access/api-tokens.js';
 import type { Role } from '../../src/link/access/roles.js';
@@ -27,6 +28,7 @@ import type { AudienceSecret, Rotation, TokenKeyInfo } from '../../src/link/acce
 import type { Tenant } from '../../src/link/access/tenants.js';
 import type { Administration, ServiceView, UserView } from '../../src/link/administration.js';
 import { makeDevelopmentCertificates } from '../../src/link/authority/development.js';
+import { startConnectProxy } from '../harness/connect-proxy.js';
 import { makeFolder } from '../harness/folder.js';
 import { newKey, startTestLink, writeCertificates } from '../harness/test-link.js';
 import { issueToken, makeUser } from '../harness/operator.js';
@@ -377,6 +379,84 @@ void t.test('a program that imports rollcall/control runs, and ends once it lets
   };
   const types = await readFile(join(root, exports['./control']?.types ?? ''), 'utf8');
   t.match(types, 'export declare class ControlClient');
+});
+
+void t.test('a client asks through its proxy alone, over gRPC and HTTP, by the name of the link', async t => {
+  const { port } = link.addresses.control;
+  const proxy = await startConnectProxy(t, { credentials: 'bob:open sesame' });
+  const address = `localhost:${port}`;
+  const given = { address, proxy: proxy.url, proxyCredentials: 'bob:open sesame' };
+  const behind = connect(given);
+  t.equal((await behind.me()).name, 'operator');
+  t.ok((await all(behind.nodes.list())).length > 0);
+  const watch = behind.nodes.watch({ snapshot: true });
+  t.ok((await watch.next()).value);
+  t.ok(proxy.asked.length >= 2);
+  t.same(new Set(proxy.asked), new Set([address]));
+
+  proxy.cut();
+  await t.rejects(all(watch), { code: 'LINK_UNREACHABLE' });
+  t.ok(await behind.nodes.listPage({ pageSize: 1 }), 'and comes back through it');
+  behind.close();
+
+  const refused = connect({ ...given, proxyCredentials: 'bob:wrong' });
+  const refusals: (() => Promise<unknown>)[] = [() => refused.me(), () => refused.nodes.listPage({})];
+  for (const asking of refusals) {
+    await t.rejects(asking(), {
+      code: 'LINK_UNREACHABLE',
+      message: `the proxy ${proxy.url} refuses ${address}: 407 Proxy Authentication Required`,
+      hint: 'it does not take the user and the password of proxyCredentials',
+    });
+  }
+  const stranger = makeDevelopmentCertificates({ hosts: [], days: 1, now: Date.now(), random: systemRandom });
+  const astray = connect({ ...given, rootCertificates: stranger.ca.certificate });
+  const lost: (() => Promise<unknown>)[] = [() => astray.me(), () => astray.nodes.listPage({})];
+  for (const asking of lost)
+    await t.rejects(asking(), { code: 'LINK_UNVERIFIED', hint: /a proxy that inspects TLS must let/ });
+});
+
+void t.test('a client takes HTTPS_PROXY from the environment only when it is told to', async t => {
+  const before = { ...process.env };
+  t.teardown(() => (process.env = before));
+  const proxy = await startConnectProxy(t);
+  for (const name of ['HTTPS_PROXY', 'https_proxy', 'grpc_proxy']) process.env[name] = proxy.url;
+  const straight = connect();
+  t.ok(await straight.me());
+  t.ok(await straight.nodes.listPage({}));
+  t.same(proxy.asked, []);
+  t.ok(await connect({ proxy: 'environment' }).me());
+  t.same(proxy.asked, [address]);
+  t.ok(await connect({ proxy: 'none' }).me());
+  process.env['NO_PROXY'] = '127.0.0.1';
+  t.ok(await connect({ proxy: 'environment' }).me());
+  t.equal(proxy.asked.length, 1);
+  const wrong = {
+    message: /^proxy: expected a URL without user and password; give those by proxyCredentials$/,
+  };
+  t.throws(() => connect({ proxy: 'http://bob:sesame@p:1' }), { code: 'CONFIG_INVALID', ...wrong });
+  t.throws(() => connect({ proxy: proxy.url, proxyCredentials: 'bob' }), {
+    message: 'proxyCredentials: expected user:password on one line',
+  });
+  t.throws(() => connect({ proxy: proxy.url, proxyRootCertificates: 'x' }), { code: /KEY|CONFIG|FILE/ });
+});
+
+void t.test('a link that is silent behind a proxy uses up the time of a question and no more', async t => {
+  const mute = createTcpServer(socket => void socket.on('error', () => undefined).resume());
+  await new Promise<void>(resolve => mute.listen(0, '127.0.0.1', resolve));
+  t.teardown(() => mute.close());
+  const address = { host: '127.0.0.1', port: (mute.address() as AddressInfo).port };
+  const proxy = await startConnectProxy(t);
+  const setting = parseProxy(proxy.url);
+  const target = {
+    address,
+    addressText: formatAddress(address),
+    route: chooseRoute({ setting, environment: {}, link: address, names: proxyFlagNames }),
+    roots: Buffer.from(ca),
+    rootsPath: 'ca',
+    names: { address: '--control', roots: '--root-certificates' },
+  };
+  const asking = askHttp(target, { method: 'GET', path: '/', withinMs: 20 });
+  await t.rejects(asking, { code: 'LINK_UNREACHABLE', message: /no answer/ });
 });
 
 void t.test('lines that are cut off in the middle end in an error of ours', async t => {
