@@ -6,15 +6,24 @@
 import { resolve } from 'node:path';
 import { as, formatAddress } from '../base/settings.js';
 import { RollcallError } from '../base/errors.js';
+import { loadRoute, parseProxy, type ProxySetting } from '../base/proxy.js';
 import { readSecretFile, readSmallFile } from '../base/secret-file.js';
 import { fromPem } from '../base/pem.js';
 import type { HttpTarget } from '../control-client/http-target.js';
 import { parseToken, type TokenSource } from '../control-client/tokens.js';
-import { defaultProfile, getProfile, parseControlAddress, readProfiles, type Profile } from './profile.js';
+import { usageError } from './failure.js';
+import {
+  defaultProfile,
+  getProfile,
+  parseControlAddress,
+  readProfiles,
+  type Profile,
+  type ProxyChoice,
+} from './profile.js';
 import type { Environment } from './terminal.js';
 
 /** As the flags of every command that asks a link. */
-export interface ControlFlags {
+export interface ControlFlags extends ProxyChoice {
   readonly control?: string;
   readonly rootCertificates?: string;
   readonly tokenFile?: string;
@@ -59,11 +68,15 @@ export function loginProfile(flags: ControlFlags, environment: Environment): str
   return flags.profile ?? nonEmpty(environment['ROLLCALL_PROFILE']) ?? defaultProfile;
 }
 
-/** Flag over environment over profile: the link and its roots, without reading any file but the profiles. */
-export async function resolveTarget(
-  flags: ControlFlags,
-  environment: Environment,
-): Promise<{ readonly control: string; readonly rootCertificates: string; readonly chosen: Chosen }> {
+export interface ResolvedTarget {
+  readonly control: string;
+  readonly rootCertificates: string;
+  readonly proxy: ProxyChoice;
+  readonly chosen: Chosen;
+}
+
+/** Flag over environment over profile: the link and the way there, without reading any file but the profiles. */
+export async function resolveTarget(flags: ControlFlags, environment: Environment): Promise<ResolvedTarget> {
   const chosen = await chooseProfile(flags, environment);
   const control =
     flags.control ?? nonEmpty(environment['ROLLCALL_CONTROL']) ?? chosen.profile.control ?? defaultControl;
@@ -76,21 +89,63 @@ export async function resolveTarget(
       hint: 'give --root-certificates FILE, or log in with it once: rollcall login --root-certificates FILE',
     });
   }
-  return { control, rootCertificates: resolve(roots), chosen };
+  const proxy = resolveProxy(flags, environment, chosen.profile);
+  return { control, rootCertificates: resolve(roots), proxy, chosen };
 }
 
-/** Where to ask: the address parsed, the roots checked to be certificates. */
-export async function openTarget(control: string, rootCertificates: string): Promise<HttpTarget> {
+/** What a profile holds for its proxy counts only while no other is named. */
+function resolveProxy(flags: ControlFlags, environment: Environment, profile: Profile): ProxyChoice {
+  const named = flags.proxy ?? nonEmpty(environment['ROLLCALL_PROXY']);
+  const saved = named === undefined ? profile : {};
+  const proxy = named ?? saved.proxy;
+  if (proxy === undefined) {
+    if (flags.proxyCredentialsFile === undefined) return {};
+    throw usageError('--proxy is needed with --proxy-credentials-file');
+  }
+  const credentials =
+    flags.proxyCredentialsFile ??
+    nonEmpty(environment['ROLLCALL_PROXY_CREDENTIALS_FILE']) ??
+    saved.proxyCredentialsFile;
+  const roots =
+    flags.proxyRootCertificates ??
+    nonEmpty(environment['ROLLCALL_PROXY_ROOT_CERTIFICATES']) ??
+    saved.proxyRootCertificates;
+  return {
+    proxy,
+    ...(credentials !== undefined && { proxyCredentialsFile: resolve(credentials) }),
+    ...(roots !== undefined && { proxyRootCertificates: resolve(roots) }),
+  };
+}
+
+/** Where to ask: the address and the proxy parsed, the roots checked to be certificates. */
+export async function openTarget(
+  { control, rootCertificates, proxy }: Omit<ResolvedTarget, 'chosen'>,
+  environment: Environment,
+): Promise<HttpTarget> {
   const address = as.address(parseControlAddress(control, 'the control address'));
   const roots = await readSmallFile(rootCertificates, 'root certificates');
   fromPem(roots.toString('latin1'), `root certificates ${rootCertificates}`);
+  const route = await loadRoute(
+    { credentialsFile: proxy.proxyCredentialsFile, rootsFile: proxy.proxyRootCertificates },
+    { setting: readProxy(proxy.proxy), environment, link: address },
+  );
   return {
     address,
     addressText: formatAddress(address),
+    route,
     roots,
     rootsPath: rootCertificates,
     names: { address: '--control', roots: '--root-certificates' },
   };
+}
+
+/** Checks a proxy as people type it. */
+export function readProxy(text: string | undefined): ProxySetting | undefined {
+  try {
+    return text === undefined ? undefined : parseProxy(text);
+  } catch (error) {
+    throw new RollcallError('CONFIG_INVALID', `the proxy: ${(error as Error).message}`, { cause: error });
+  }
 }
 
 /** Resolves and reads everything. */
@@ -98,8 +153,9 @@ export async function openControlSettings(
   flags: ControlFlags,
   environment: Environment,
 ): Promise<ControlSettings> {
-  const { control, rootCertificates, chosen } = await resolveTarget(flags, environment);
-  const target = await openTarget(control, rootCertificates);
+  const resolved = await resolveTarget(flags, environment);
+  const target = await openTarget(resolved, environment);
+  const { chosen, control } = resolved;
   return { target, tokens: await findTokens(flags, environment, chosen, control, target) };
 }
 

@@ -9,6 +9,7 @@ import {
   openTarget,
   resolveTarget,
   type ControlFlags,
+  type ResolvedTarget,
 } from './control-options.js';
 import { exitCodes } from './failure.js';
 import { formatMoment, toJson } from './format.js';
@@ -21,11 +22,11 @@ import {
   type Login,
   type TokenAnswer,
 } from './login-store.js';
-import { parseProfileName, readProfiles, writeProfiles } from './profile.js';
+import { parseProfileName, readProfiles, withoutProxy, writeProfiles } from './profile.js';
 import { ask, askSecret } from './prompt.js';
 import { startProgress } from './progress.js';
 import { printHint, type Shell } from './shell.js';
-import { plainText } from './terminal.js';
+import { plainText, type Environment } from './terminal.js';
 
 export interface LoginFlags extends ControlFlags {
   readonly user?: string;
@@ -46,10 +47,11 @@ interface Entered {
 export async function login(shell: Shell, flags: LoginFlags): Promise<number> {
   const profile = parseProfileName(loginProfile(flags, shell.environment));
   const profiles = await readProfiles(shell.environment);
-  const { control, rootCertificates } = profiles.has(profile)
+  const resolved = profiles.has(profile)
     ? await resolveTarget(flags, shell.environment)
     : await resolveNewTarget(flags, shell);
-  const target = await openTarget(control, rootCertificates);
+  const { control, rootCertificates, proxy } = resolved;
+  const target = await openTarget(resolved, shell.environment);
   const code = flags.setup
     ? await askSecret(shell, 'setup code', flags.setupCodeFile, 'give --setup-code-file FILE')
     : '';
@@ -63,11 +65,17 @@ export async function login(shell: Shell, flags: LoginFlags): Promise<number> {
   await saveLogin(shell.environment, profile, loginFrom(answer, control, user, Date.now()));
   await writeProfiles(
     shell.environment,
-    new Map(profiles).set(profile, { ...profiles.get(profile), control, rootCertificates }),
+    new Map(profiles).set(profile, {
+      ...withoutProxy(profiles.get(profile)),
+      control,
+      rootCertificates,
+      ...proxy,
+    }),
   );
   // Each link is believed by its own roots.
   const oldRoots = before?.control === control ? rootCertificates : profiles.get(profile)?.rootCertificates;
-  if (before && oldRoots !== undefined) await endReplaced(before, oldRoots);
+  if (before && oldRoots !== undefined)
+    await endReplaced(before, { ...resolved, rootCertificates: oldRoots }, shell.environment);
   shell.stdout.write(
     `✅ Logged in to ${control} as ${plainText(user)}${flags.setup ? ', the first admin' : ''}.\n`,
   );
@@ -78,9 +86,14 @@ export async function login(shell: Shell, flags: LoginFlags): Promise<number> {
 const farewellMs = 3_000;
 
 /** The session that a new login has taken the place of. Where its link cannot be asked it ends in time by itself. */
-async function endReplaced({ control, refreshToken }: Login, rootCertificates: string): Promise<void> {
+async function endReplaced(
+  { control, refreshToken }: Login,
+  way: ResolvedTarget,
+  environment: Environment,
+): Promise<void> {
   try {
-    await endSession(await openTarget(control, rootCertificates), refreshToken, farewellMs);
+    const target = await openTarget({ ...way, control }, environment);
+    await endSession(target, refreshToken, farewellMs);
   } catch {
     // The new login is there, and that was what was asked for.
   }
@@ -145,12 +158,9 @@ export async function logout(shell: Shell, flags: ControlFlags): Promise<number>
   }
   await removeLogin(shell.environment, profile);
   const isSaved = (await readProfiles(shell.environment)).has(profile);
-  const { rootCertificates } = await resolveTarget(
-    isSaved ? { ...flags, profile } : flags,
-    shell.environment,
-  );
+  const resolved = await resolveTarget(isSaved ? { ...flags, profile } : flags, shell.environment);
   // Whatever link is named now: its tokens go nowhere else.
-  const target = await openTarget(kept.control, rootCertificates);
+  const target = await openTarget({ ...resolved, control: kept.control }, shell.environment);
   await endSession(target, kept.refreshToken);
   shell.stdout.write(`✅ Logged out; the session of ${plainText(kept.user)} has ended.\n`);
   return exitCodes.done;

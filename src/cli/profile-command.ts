@@ -1,7 +1,7 @@
 /** `rollcall profile save|list|show|remove`: keeps how to reach a link, so that it need not be typed each time. */
 import { access, rm } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import type { ControlFlags } from './control-options.js';
+import { readProxy, type ControlFlags } from './control-options.js';
 import { exitCodes, usageError } from './failure.js';
 import { toJson } from './format.js';
 import {
@@ -10,8 +10,10 @@ import {
   parseControlAddress,
   parseProfileName,
   readProfiles,
+  withoutProxy,
   writeProfiles,
   type Profile,
+  type ProxyChoice,
 } from './profile.js';
 import { isSeen, paintOf, printHint, type Shell } from './shell.js';
 import { loginPath } from './login-store.js';
@@ -28,18 +30,32 @@ export async function saveProfile(shell: Shell, typedName: string, flags: Contro
     ...(flags.control !== undefined && { control: parseControlAddress(flags.control, '--control') }),
     ...(flags.rootCertificates !== undefined && { rootCertificates: resolve(flags.rootCertificates) }),
     ...(flags.tokenFile !== undefined && { tokenFile: resolve(flags.tokenFile) }),
+    ...proxyOf(flags),
   };
   if (Object.keys(given).length === 0) {
-    throw usageError('a profile wants at least one of --control, --root-certificates and --token-file');
+    throw usageError(
+      'a profile wants at least one of --control, --root-certificates, --token-file and --proxy',
+    );
   }
   const profiles = await readProfiles(shell.environment);
-  await writeProfiles(shell.environment, new Map(profiles).set(name, { ...profiles.get(name), ...given }));
+  const before = flags.proxy === undefined ? profiles.get(name) : withoutProxy(profiles.get(name));
+  await writeProfiles(shell.environment, new Map(profiles).set(name, { ...before, ...given }));
   shell.stdout.write(`✅ Profile ${name} saved.\n`);
-  for (const path of [given.rootCertificates, given.tokenFile]) {
+  const { rootCertificates, tokenFile, proxyCredentialsFile, proxyRootCertificates } = given;
+  for (const path of [rootCertificates, tokenFile, proxyCredentialsFile, proxyRootCertificates]) {
     if (path !== undefined && !(await exists(path))) printHint(shell, `${path} is not there yet`);
   }
   if (name !== defaultProfile) printHint(shell, `use it with --profile ${name}, or ROLLCALL_PROFILE=${name}`);
   return exitCodes.done;
+}
+
+function proxyOf({ proxy, proxyCredentialsFile, proxyRootCertificates }: ControlFlags): ProxyChoice {
+  readProxy(proxy);
+  return {
+    ...(proxy !== undefined && { proxy }),
+    ...(proxyCredentialsFile !== undefined && { proxyCredentialsFile: resolve(proxyCredentialsFile) }),
+    ...(proxyRootCertificates !== undefined && { proxyRootCertificates: resolve(proxyRootCertificates) }),
+  };
 }
 
 async function exists(path: string): Promise<boolean> {
@@ -88,6 +104,9 @@ export async function showProfile(shell: Shell, name: string, { json }: JsonFlag
     ['Control', profile.control],
     ['Root certificates', profile.rootCertificates],
     ['Token file', profile.tokenFile],
+    ['Proxy', profile.proxy],
+    ['Proxy credentials', profile.proxyCredentialsFile],
+    ['Proxy roots', profile.proxyRootCertificates],
   ] as const;
   for (const [title, value] of lines) {
     if (value !== undefined) shell.stdout.write(`${paint('dim', title.padEnd(17))}  ${value}\n`);
@@ -112,5 +131,8 @@ function profileJson(name: string, profile: Profile): Record<string, unknown> {
     control: profile.control ?? null,
     rootCertificates: profile.rootCertificates ?? null,
     tokenFile: profile.tokenFile ?? null,
+    proxy: profile.proxy ?? null,
+    proxyCredentialsFile: profile.proxyCredentialsFile ?? null,
+    proxyRootCertificates: profile.proxyRootCertificates ?? null,
   };
 }

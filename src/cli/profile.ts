@@ -9,7 +9,17 @@ import { RollcallError, isRollcallError, systemErrorCode } from '../base/errors.
 import { makeSecretFolder, readSecretFile, writeWholeFile } from '../base/secret-file.js';
 import type { Environment } from './terminal.js';
 
-export interface Profile {
+/** The proxy to reach a link through, as it was typed. */
+export interface ProxyChoice {
+  /** `URL`, `environment` or `none`. */
+  readonly proxy?: string;
+  /** Absolute path of the file that holds user:password. */
+  readonly proxyCredentialsFile?: string;
+  /** Absolute path of a PEM file. */
+  readonly proxyRootCertificates?: string;
+}
+
+export interface Profile extends ProxyChoice {
   /** `HOST:PORT` of the control port. */
   readonly control?: string;
   /** Absolute path of a PEM file. */
@@ -20,6 +30,9 @@ export interface Profile {
 
 /** By name, in the order of the names. */
 export type Profiles = ReadonlyMap<string, Profile>;
+
+const proxyKeys = ['proxy', 'proxyCredentialsFile', 'proxyRootCertificates'] as const;
+const profileKeys = ['control', 'rootCertificates', 'tokenFile', ...proxyKeys] as const;
 
 /** The profile used when nothing says which link is meant. */
 export const defaultProfile = 'default';
@@ -85,7 +98,7 @@ function parseProfiles(text: string, path: string): Profiles {
 
 function profileOf(value: Record<string, unknown>, invalid: (why: string) => RollcallError): Profile {
   const profile: Record<string, string> = {};
-  for (const key of ['control', 'rootCertificates', 'tokenFile']) {
+  for (const key of profileKeys) {
     const field = value[key];
     if (field === undefined) continue;
     if (typeof field !== 'string') throw invalid(`whose ${key} is not text`);
@@ -115,6 +128,11 @@ export function getProfile(profiles: Profiles, name: string): Profile {
   throw new RollcallError('REQUEST_INVALID', `there is no profile "${name}"`, {
     hint: names === '' ? 'make one with rollcall profile save NAME' : `there are: ${names}`,
   });
+}
+
+/** What was saved, without its proxy: the credentials of one are for no other. */
+export function withoutProxy(profile: Profile = {}): Profile {
+  return Object.fromEntries(Object.entries(profile).filter(([key]) => !proxyKeys.some(each => each === key)));
 }
 
 /** Checks an address as people type it and gives it back. */

@@ -19,6 +19,7 @@ import type { Output } from '../../src/cli/terminal.js';
 import { isUsable, linkSettings } from '../../src/link/config.js';
 import { createLink } from '../../src/link/link.js';
 import { createMemoryStore } from '../../src/store/memory.js';
+import { startConnectProxy } from '../harness/connect-proxy.js';
 import { makeFolder } from '../harness/folder.js';
 import { writeCertificates } from '../harness/test-link.js';
 import { Kept, run, type RunOptions, type Said } from './fixtures/shell.js';
@@ -338,7 +339,7 @@ void t.test(
       ) ?? [];
     t.match(secret, /^rcs_/);
 
-    const target = await openTarget(control, roots);
+    const target = await openTarget({ control, rootCertificates: roots, proxy: {} }, {});
     const form = { grant_type: 'client_credentials', audience: 'logging/eu', scope: 'write', client_id: id };
     const tokenFor = (client_secret: string): Promise<{ expires_in: number }> =>
       askHttp(target, { method: 'POST', path: '/auth/token', form: { ...form, client_secret } });
@@ -612,6 +613,18 @@ void t.test('a login is kept under the profile that is meant, be it new', async 
     code: 2,
     stderr: /holds no login\nhint: log in again/,
   });
+});
+
+void t.test('a login through a proxy keeps it, and what follows goes that way until the logout', async t => {
+  const proxy = await startConnectProxy(t);
+  const entered = await logIn('behind', 'ada', passwords.ada, '--proxy', proxy.url);
+  t.match(entered, { code: 0, stderr: '' });
+  t.equal((await at('behind', ['whoami'])).code, 0);
+  await age('behind');
+  t.equal((await at('behind', ['nodes', 'list'])).code, 0, 'with an exchanged token');
+  t.equal((await at('behind', ['logout'])).code, 0);
+  t.equal(proxy.asked.length, 5, 'login, whoami, exchange, list, logout');
+  t.same(new Set(proxy.asked), new Set([control]));
 });
 
 void t.test('the own password wants the old one, and ends every session', async t => {

@@ -8,6 +8,7 @@ import { findingOf } from '../../src/control-client/diagnosis.js';
 import { version } from '../../src/base/version.js';
 import { NodeStatus } from '../../src/protocol/generated/rollcall/v1/control.js';
 import { day, makeNode, noon, startControlServer, type ControlServer } from './fixtures/control-server.js';
+import { startConnectProxy } from '../harness/connect-proxy.js';
 import { Kept, run } from './fixtures/shell.js';
 
 const server = await startControlServer();
@@ -449,6 +450,69 @@ void t.test('settings come from flags, then the environment, then a profile', as
   t.equal((await run(['nodes', 'list'], { environment: everything })).code, 0);
 });
 
+void t.test('a proxy comes from a flag, then the environment, then the profile it was saved in', async t => {
+  const home = join(server.folder, 'proxied');
+  const secret = join(server.folder, 'proxy-credentials');
+  await writeFile(secret, 'bob:open sesame\n', { mode: 0o600 });
+  const [open, closed] = await Promise.all([
+    startConnectProxy(t),
+    startConnectProxy(t, { credentials: 'bob:open sesame' }),
+  ]);
+  const list = (words: readonly string[], environment: Record<string, string> = {}) =>
+    run(['nodes', 'list', ...words], { environment: { ROLLCALL_CONFIG_HOME: home, ...environment } });
+  const save = (...words: string[]) =>
+    run(['profile', 'save', 'default', ...words], { environment: { ROLLCALL_CONFIG_HOME: home } });
+  const target = `127.0.0.1:${server.port}`;
+
+  t.equal((await list([...server.flags, '--proxy', open.url])).code, 0);
+  t.same(open.asked, [target]);
+  t.equal((await list(server.flags, { ROLLCALL_PROXY: open.url })).code, 0);
+  t.equal((await list(server.flags, { ROLLCALL_PROXY: 'environment', HTTPS_PROXY: open.url })).code, 0);
+  t.equal(open.asked.length, 3);
+  t.equal((await list(server.flags, { HTTPS_PROXY: 'http://127.0.0.1:1', grpc_proxy: open.url })).code, 0);
+  t.equal(open.asked.length, 3, 'variables count only when a setting says so');
+
+  const credentials = ['--proxy-credentials-file', secret];
+  t.equal((await save(...server.flags, '--proxy', closed.url, ...credentials)).code, 0);
+  t.equal((await list([])).code, 0, 'with the credentials of the profile');
+  t.match(
+    await list(['--proxy', closed.url]),
+    {
+      code: 3,
+      stderr: /^error: the proxy .* refuses .*: 407 .*\nhint: it asks for a user and a password: give/,
+    },
+    'credentials of a profile go to no proxy that is named otherwise',
+  );
+  t.equal((await list(['--proxy', 'none'])).code, 0);
+  await save('--proxy', open.url);
+  const shown = await run(['profile', 'show', 'default'], { environment: { ROLLCALL_CONFIG_HOME: home } });
+  t.match(shown.stdout, `Proxy              ${open.url}\n`);
+  t.notMatch(shown.stdout, 'credentials', 'they went with the proxy they were for');
+});
+
+void t.test('a proxy that cannot work is a mistake of usage, and its password is never shown', async t => {
+  for (const [words, message] of [
+    [['--proxy', 'http://bob:sesame@p:1'], /^error: the proxy: expected a URL without user and password/],
+    [['--proxy', 'ftp://p:1'], /^error: the proxy: expected http:/],
+    [['--proxy-credentials-file', 'x'], /^error: --proxy is needed with --proxy-credentials-file/],
+  ] as const) {
+    const said = await ask(['nodes', 'list', ...words]);
+    t.match(said, { code: 2, stderr: message });
+    t.notMatch(said.stderr, 'sesame');
+  }
+  const environment = { ROLLCALL_CONFIG_HOME: join(server.folder, 'no-such-home') };
+  const saved = await run(['profile', 'save', 'p', '--proxy', 'http://bob:sesame@p'], { environment });
+  t.match(saved, { code: 2, stderr: /^error: the proxy: expected a URL without/ });
+});
+
+void t.test('a link that cannot be reached: the hint tells of a proxy variable that is not used', async t => {
+  const words = ['nodes', 'list', ...server.flags, '--control', '127.0.0.1:1'];
+  const hint = /; HTTPS_PROXY is set but not used; to go through that proxy: --proxy environment\n$/;
+  t.match(await run(words, { environment: { HTTPS_PROXY: 'http://p:1' } }), { code: 3, stderr: hint });
+  const exempt = await run(words, { environment: { HTTPS_PROXY: 'http://p:1', NO_PROXY: '127.0.0.1' } });
+  t.notMatch(exempt.stderr, 'HTTPS_PROXY');
+});
+
 void t.test('profiles are saved, changed, listed, shown and removed', async t => {
   const environment = { ROLLCALL_CONFIG_HOME: join(server.folder, 'profiles') };
   const profile = (...words: string[]) => run(['profile', ...words], { environment });
@@ -469,6 +533,9 @@ void t.test('profiles are saved, changed, listed, shown and removed', async t =>
     control: 'lab.example:9093',
     rootCertificates: server.rootsPath,
     tokenFile: join(process.cwd(), 'no-such-token'),
+    proxy: null,
+    proxyCredentialsFile: null,
+    proxyRootCertificates: null,
   });
   t.match((await profile('show', 'lab')).stdout, /^Profile +lab\nControl +lab\.example:9093\n/);
   await profile('save', 'attic', '--control', '[::1]:9093');

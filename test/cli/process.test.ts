@@ -2,13 +2,14 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { generateKeyPairSync } from 'node:crypto';
 import { once } from 'node:events';
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import t from 'tap';
 import { NodeStatus } from '../../src/protocol/generated/rollcall/v1/control.js';
 import { operatorFlags, operatorTokenFile, prepareOperator } from '../harness/operator.js';
+import { startConnectProxy } from '../harness/connect-proxy.js';
 import { makeNode, startControlServer } from './fixtures/control-server.js';
 import { command, ended, root, run, start } from './fixtures/shell.js';
 
@@ -42,6 +43,37 @@ void t.test('exit codes and output of a process; by IP address no warning is pri
     t.notMatch(stdout + stderr, server.token);
   }
 });
+
+void t.test(
+  'through a proxy, http:// or https://, a command ends by itself and warns of nothing',
+  async t => {
+    const [cert, key] = await Promise.all([
+      readFile(server.certificatePath, 'utf8'),
+      readFile(server.keyPath, 'utf8'),
+    ]);
+    const [plain, secure] = await Promise.all([
+      startConnectProxy(t),
+      startConnectProxy(t, { tls: { cert, key } }),
+    ]);
+    const environment = { NODE_OPTIONS: '--trace-deprecation' };
+    const list = ['nodes', 'list', ...server.flags, '--control', `localhost:${server.port}`];
+    const through = ({ url }: { url: string }, words: readonly string[]) =>
+      ended(start([...list, '--proxy', url, ...words], environment));
+    const roots = ['--proxy-root-certificates', server.rootsPath];
+    const [byHttp, byHttps, gone] = await Promise.all([
+      through(plain, []),
+      through(secure, roots),
+      through(secure, [...roots, '--control', '127.0.0.1:1']),
+    ]);
+    for (const said of [byHttp, byHttps])
+      t.match(said, { code: 0, stdout: /16019329408659850374 {2}<none> {2}online/, stderr: '' });
+    t.match(gone, {
+      code: 3,
+      stderr: /^error: the proxy https:.* cannot reach 127\.0\.0\.1:1: 503 .*\nhint: /,
+    });
+    t.same(plain.asked, [`localhost:${server.port}`]);
+  },
+);
 
 void t.test('a reader that has seen enough ends the command quietly', async t => {
   for (let id = 1n; id <= 20_000n; id += 1n) server.nodes.push(makeNode({ id }));

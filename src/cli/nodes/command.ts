@@ -23,7 +23,19 @@ export function addControlFlags(command: Command): Command {
       '--root-certificates <FILE>',
       'roots that vouch for the link, PEM (env: ROLLCALL_ROOT_CERTIFICATES)',
     )
-    .option('--token-file <FILE>', 'file with the token, mode 0600 (env: ROLLCALL_TOKEN_FILE)');
+    .option('--token-file <FILE>', 'file with the token, mode 0600 (env: ROLLCALL_TOKEN_FILE)')
+    .option(
+      '--proxy <URL>',
+      'HTTP proxy to reach the link through: http:// or https://HOST:PORT, environment (HTTPS_PROXY and NO_PROXY), or none (env: ROLLCALL_PROXY)',
+    )
+    .option(
+      '--proxy-credentials-file <FILE>',
+      'file with user:password for the proxy, mode 0600 (env: ROLLCALL_PROXY_CREDENTIALS_FILE)',
+    )
+    .option(
+      '--proxy-root-certificates <FILE>',
+      'roots of an https:// proxy, PEM (default: those that Node.js brings; env: ROLLCALL_PROXY_ROOT_CERTIFICATES)',
+    );
 }
 
 /** Those, and what a command takes that shows what the link has answered. */
