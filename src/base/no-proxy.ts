@@ -1,4 +1,4 @@
-/** NO_PROXY as curl reads it: which hosts are reached without the proxy. */
+/** NO_PROXY: which hosts are reached without the proxy. As curl reads it, with the `*.name` and `host:port` of others. */
 import { BlockList, isIP } from 'node:net';
 import type { Address } from './settings.js';
 
