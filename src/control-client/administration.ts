@@ -72,7 +72,7 @@ export interface Tenants {
 export interface Keys {
   list(): Promise<TokenKey[]>;
   rotate(options?: RotateOptions): Promise<KeyRotation>;
-  /** The newest, which signs, first; REQUEST_INVALID for an audience that verifies by public keys; one with HS256 gets its first secret by this. */
+  /** The one that signs first, then the next; REQUEST_INVALID for an audience that verifies by public keys; one with HS256 gets its first secret by this. */
   secrets(audience: string): Promise<readonly AudienceSecret[]>;
 }
 

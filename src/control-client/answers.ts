@@ -164,15 +164,22 @@ export interface TokenKey {
   readonly algorithm: string;
   /** Null for a key that serves all audiences without one of their own. */
   readonly audience: string | null;
+  /** `next` waits, published, until those who verify have fetched it. */
+  readonly use: 'next' | 'signs' | 'verifies';
+  /** Since when it is published. */
   readonly createdAt: number;
-  /** Null while it signs. */
+  /** From when it signs; null while it waits and nothing was decided. */
+  readonly signsAt: number | null;
+  /** From when it only verifies; null while nothing is to follow it. */
   readonly retiredAt: number | null;
 }
 
 export interface KeyRotation {
-  /** They sign now. */
+  /** New: they wait, but for those that had to sign at once. */
   readonly made: readonly TokenKey[];
-  /** They verify still. */
+  /** They sign from their `signsAt` on, which is now or soon. */
+  readonly signing: readonly TokenKey[];
+  /** They only verify, from their `retiredAt` on. */
   readonly retired: readonly TokenKey[];
   /** They do nothing any more. */
   readonly dropped: readonly TokenKey[];
@@ -183,11 +190,14 @@ export interface RotateOptions {
   readonly audience?: string;
   /** Every token signed with a key of before is refused from now on, the one that this is asked with too. */
   readonly dropOld?: boolean;
+  /** The next key signs at once, although verifiers may not have fetched it yet. */
+  readonly now?: boolean;
 }
 
 /** What an audience with secrets of its own verifies tokens with. */
 export interface AudienceSecret {
   readonly kid: string;
+  readonly use: TokenKey['use'];
   /** Base64url. */
   readonly secret: string;
 }

@@ -508,27 +508,56 @@ void t.test('API tokens are told once, written for their owner alone, listed and
 });
 
 void t.test('keys are listed, rotated, and handed to the audience that has a secret', async t => {
-  const keys = await adaJson<{ kid: string; algorithm: string }[]>('keys', 'list');
-  const signing = keys.find(({ algorithm }) => algorithm === 'ES256')?.kid ?? '';
-  t.match((await ada(['keys', 'list'])).stdout, /^Key +Algorithm {2}Audience +Use {4}Created +Retired\n/);
+  interface Key {
+    readonly kid: string;
+    readonly algorithm: string;
+    readonly use: string;
+  }
+  const find = async (use: string): Promise<string> => {
+    const keys = await adaJson<Key[]>('keys', 'list');
+    return keys.find(key => key.use === use && key.algorithm === 'ES256')?.kid ?? '';
+  };
+  const [signing, next] = [await find('signs'), await find('next')];
+  const header = /^Key +Algorithm {2}Audience +Use {4}Published +Signs From +Until\n/;
+  const listed = (await ada(['keys', 'list'])).stdout;
+  t.match(listed, header);
+  t.match(listed, new RegExp(`^${next} +ES256 +all +next +\\d\\S+ \\S+ +- +-$`, 'm'), 'one always waits');
   const secrets = await ada(['keys', 'secret', 'logging/eu']);
   t.match(secrets, {
     code: 0,
-    stdout: /^Key +Secret\n[0-9a-f]{32} {2}[\w-]{43}\n$/,
+    stdout: /^Key +Use +Secret\n[0-9a-f]{32} {2}signs {2}[\w-]{43}\n[0-9a-f]{32} {2}next {3}[\w-]{43}\n$/,
     stderr: /^hint: who has/,
   });
-  const before = await adaJson<{ kid: string; secret: string }[]>('keys', 'secret', 'logging/eu');
-  t.match(before, [{ kid: /^[0-9a-f]{32}$/, secret: /^[\w-]{43}$/ }]);
+  const before = await adaJson<object[]>('keys', 'secret', 'logging/eu');
+  t.match(before[0], { kid: /^[0-9a-f]{32}$/, use: 'signs', secret: /^[\w-]{43}$/ });
   t.match(await ada(['keys', 'secret', 'rollcall']), { code: 1, stderr: /no secret to hand out\nhint: / });
 
-  const rotated = await ada(['keys', 'rotate', '--audience', 'logging/eu']);
-  t.match(rotated, { code: 0, stderr: /rollcall keys secret AUDIENCE/ });
+  const soon = await ada(['keys', 'rotate']);
+  t.match(soon.stdout, new RegExp(`^✅ Key ${next} signs from \\d\\S+ \\S+Z on with ES256\\.$`, 'm'));
+  t.match(soon.stdout, new RegExp(`^✅ Key ${signing} signs until then with ES256\\.$`, 'm'));
+  t.match(soon.stderr, /^hint: verifiers fetch the key meanwhile; with --now it signs at once, at a cost$/m);
+  t.equal(await find('signs'), signing);
+  const rotated = await ada(['keys', 'rotate', '--audience', 'logging/eu', '--now']);
   t.match(
     rotated.stdout,
     /^✅ Key \w+ signs now for logging\/eu\.\n✅ Key \w+ verifies still for logging\/eu\.\n$/,
   );
-  t.same((await adaJson<unknown[]>('keys', 'secret', 'logging/eu'))[1], before[0]);
-  t.match(await adaJson('keys', 'rotate'), { retired: Array(2).fill({ retiredAt: /Z$/ }), dropped: [] });
+  t.notMatch(rotated.stderr, /keyfunc/, 'a secret is handed over, and nobody fetches it');
+  t.match((await adaJson<object[]>('keys', 'secret', 'logging/eu'))[2], { ...before[0], use: 'verifies' });
+  const now = await ada(['keys', 'rotate', '--now']);
+  t.match(
+    now.stderr,
+    /jose and PyJWT up to 30 seconds, keyfunc 5 minutes, jwx 15/,
+    'it says what that costs',
+  );
+  t.match(now.stderr, /rollcall keys secret AUDIENCE/);
+  t.equal(await find('signs'), next);
+  t.match(await adaJson('keys', 'rotate', '--now'), {
+    made: Array(2).fill({ use: 'next', signsAt: null }),
+    signing: Array(2).fill({ use: 'signs', signsAt: /Z$/ }),
+    retired: Array(2).fill({ use: 'verifies', retiredAt: /Z$/ }),
+    dropped: [],
+  });
   t.match((await ada(['keys', 'list'])).stdout, new RegExp(`^${signing} +ES256 +all +verifies `, 'm'));
   t.equal((await ada(['whoami'])).code, 0, 'a token of before still counts');
 });
@@ -698,7 +727,7 @@ void t.test('a second factor is put on with a code of it, asked for at login, an
 
 /** A link that lies, or one whose data somebody wrote into: real TLS, any text in every answer. */
 async function startLiar(evil: string) {
-  const times = { createdAt: 1, expiresAt: 1e300, retiredAt: Number.MIN_VALUE };
+  const times = { createdAt: 1, expiresAt: 1e300, signsAt: -1e300, retiredAt: Number.MIN_VALUE };
   const thing = {
     ...{
       id: evil,
@@ -718,10 +747,10 @@ async function startLiar(evil: string) {
       secrets: 1,
       enabled: true,
     },
-    ...{ kind: evil, tenant: evil, allows: evil, builtIn: false, secondFactor: false, ...times },
+    ...{ use: evil, kind: evil, tenant: evil, allows: evil, builtIn: false, secondFactor: false, ...times },
   };
   const lists = ['users', 'roles', 'services', 'tokens', 'keys', 'tenants', 'permissions', 'secrets'];
-  const more = { made: [thing], retired: [thing], dropped: [thing], recoveryCodes: [evil] };
+  const more = { made: [thing], signing: [thing], retired: [thing], dropped: [thing], recoveryCodes: [evil] };
   const wrapped = { service: thing, record: thing, token: evil, ...more };
   const asked: string[] = [];
   let isRefusing = false;
@@ -849,6 +878,7 @@ void t.test('dropping the old keys ends every token there is, and a login gets a
   const said = await ada(['keys', 'rotate', '--drop-old']);
   t.match(said.stdout, /^✅ Key \S+ is gone; no token of it counts any more\.$/m);
   t.match(said.stderr, /hint: tokens of before are refused; logins go on, API tokens have to be made anew\n/);
+  t.match(said.stderr, /keyfunc 5 minutes/, 'whoever took the keys has the next one too, so a new one signs');
 
   t.match(await ada(['nodes', 'list', '--json']), { code: 0, stdout: '[]\n', stderr: '' }, 'over gRPC');
   const after = await readLogin('ada');

@@ -232,9 +232,13 @@ void t.test('users, roles, services, tokens, tenants and keys are kept as by the
     ['default', 'north'],
   );
   t.ok((await keys.list()).every(({ retiredAt }) => retiredAt === null));
-  const { made } = await keys.rotate({ audience: 'logging/eu' });
-  t.match(made, [{ algorithm: 'HS256', audience: 'logging/eu', retiredAt: null }]);
-  t.match(await keys.secrets('logging/eu'), [{ kid: made[0]?.kid, secret: /^[\w-]{43}$/ }]);
+  const { signing } = await keys.rotate({ audience: 'logging/eu' });
+  t.match(signing, [{ algorithm: 'HS256', audience: 'logging/eu', use: 'signs', retiredAt: null }]);
+  const secret = /^[\w-]{43}$/;
+  t.match(await keys.secrets('logging/eu'), [
+    { kid: signing[0]?.kid, use: 'signs', secret },
+    { use: 'next', secret },
+  ]);
 });
 
 void t.test('the audit log is listed, exported and vouched for', async t => {

@@ -189,9 +189,18 @@ function addKeys(keys: Command, shell: Shell, acting: Acting): void {
     .description('list the keys, the newest first')
     .action(acting(async (flags: AskFlags) => (await import('./keys.js')).listKeys(shell, flags)));
   addAskFlags(keys.command('rotate'))
-    .description('sign with new keys; the old ones verify until their last token has ended')
+    .description(
+      'sign with the next key, at once or as soon as it has been published for an hour; the old one verifies until its last token has ended',
+    )
     .option('--audience <AUDIENCE>', 'only the key that signs for it')
-    .option('--drop-old', 'trust no old key any more: ends every token signed with one')
+    .option(
+      '--now',
+      'do not wait for the hour: verifiers that have not fetched the key yet refuse tokens for up to 15 minutes',
+    )
+    .option(
+      '--drop-old',
+      'trust no old key any more: ends every token signed with one; the new key signs at once',
+    )
     .action(acting(async (flags: RotateFlags) => (await import('./keys.js')).rotateKeys(shell, flags)));
   addAskFlags(keys.command('secret'))
     .description('show what an audience with a secret (HS256) verifies tokens with')

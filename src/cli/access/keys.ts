@@ -10,6 +10,7 @@ import { momentOrNull, printDone, printJson, printTable } from './showing.js';
 export interface RotateFlags extends AskFlags {
   readonly audience?: string;
   readonly dropOld?: boolean;
+  readonly now?: boolean;
 }
 
 const columns: readonly Column[] = [
@@ -17,8 +18,9 @@ const columns: readonly Column[] = [
   { header: 'Algorithm' },
   { header: 'Audience' },
   { header: 'Use', shade: text => (text === 'signs' ? 'green' : 'dim') },
-  { header: 'Created', least: 20 },
-  { header: 'Retired', least: 20 },
+  { header: 'Published', least: 20 },
+  { header: 'Signs From', least: 20 },
+  { header: 'Until', least: 20 },
 ];
 
 export async function listKeys(shell: Shell, flags: AskFlags): Promise<number> {
@@ -29,40 +31,66 @@ export async function listKeys(shell: Shell, flags: AskFlags): Promise<number> {
 }
 
 /** A key without an audience serves all that have none of their own. */
-function keyRow({ kid, algorithm, audience, createdAt, retiredAt }: TokenKey): Row {
-  const use = retiredAt === null ? 'signs' : 'verifies';
-  const retired = retiredAt === null ? '' : formatMoment(retiredAt);
-  return [kid, algorithm, audience ?? 'all', use, formatMoment(createdAt), retired];
+function keyRow({ kid, algorithm, audience, use, createdAt, signsAt, retiredAt }: TokenKey): Row {
+  const moments = [createdAt, signsAt, retiredAt].map(each => (each === null ? '' : formatMoment(each)));
+  return [kid, algorithm, audience ?? 'all', use, ...moments];
 }
 
-function keyJson({ kid, algorithm, audience, createdAt, retiredAt }: TokenKey): object {
-  const moments = { createdAt: momentOrNull(createdAt), retiredAt: retiredAt && momentOrNull(retiredAt) };
-  return { kid, algorithm, audience, ...moments };
+function keyJson({ kid, algorithm, audience, use, createdAt, signsAt, retiredAt }: TokenKey): object {
+  return {
+    ...{ kid, algorithm, audience, use, createdAt: momentOrNull(createdAt) },
+    signsAt: signsAt === null ? null : momentOrNull(signsAt),
+    retiredAt: retiredAt === null ? null : momentOrNull(retiredAt),
+  };
 }
 
 export async function rotateKeys(shell: Shell, flags: RotateFlags): Promise<number> {
-  const { audience, dropOld, json } = flags;
+  const { audience, dropOld, now, json } = flags;
   const { keys } = await openAccess(shell, flags);
   const rotation = await keys.rotate({
     ...(audience !== undefined && { audience }),
     ...(dropOld && { dropOld }),
+    ...(now && { now }),
   });
   if (json) {
-    const { made, retired, dropped } = rotation;
+    const { made, signing, retired, dropped } = rotation;
     printJson(shell, {
       made: made.map(keyJson),
+      signing: signing.map(keyJson),
       retired: retired.map(keyJson),
       dropped: dropped.map(keyJson),
     });
   } else printRotation(shell, rotation);
+  if (rotation.signing.some(key => key.use === 'signs' && isUnknownToVerifiers(key)))
+    printHint(
+      shell,
+      'verifiers that keep a set of keys refuse new tokens until they fetch it again: jose and PyJWT up to 30 seconds, keyfunc 5 minutes, jwx 15 (docs/verifiers.md)',
+    );
+  if (rotation.signing.some(key => key.use === 'next'))
+    printHint(shell, 'verifiers fetch the key meanwhile; with --now it signs at once, at a cost');
   if (dropOld)
     printHint(shell, 'tokens of before are refused; logins go on, API tokens have to be made anew');
   return exitCodes.done;
 }
 
-function printRotation(shell: Shell, { made, retired, dropped }: KeyRotation): void {
-  for (const key of made) printDone(shell, `Key ${key.kid} signs now${forWhom(key)}.`);
-  for (const key of retired) printDone(shell, `Key ${key.kid} verifies still${forWhom(key)}.`);
+/** Published for so short a time that a verifier may know only the keys of before, ms. */
+const knownAfterMs = 3_600_000;
+
+function isUnknownToVerifiers({ audience, createdAt, signsAt }: TokenKey): boolean {
+  return audience === null && signsAt !== null && signsAt - createdAt < knownAfterMs;
+}
+
+function printRotation(shell: Shell, { made, signing, retired, dropped }: KeyRotation): void {
+  for (const key of signing) {
+    const from = key.use === 'next' ? `from ${formatMoment(key.signsAt ?? 0)} on` : 'now';
+    printDone(shell, `Key ${key.kid} signs ${from}${forWhom(key)}.`);
+  }
+  for (const key of retired) {
+    const what = key.use === 'signs' ? 'signs until then' : 'verifies still';
+    printDone(shell, `Key ${key.kid} ${what}${forWhom(key)}.`);
+  }
+  for (const key of made.filter(each => each.use === 'next'))
+    printDone(shell, `Key ${key.kid} is published as the next${forWhom(key)}.`);
   for (const key of dropped) printDone(shell, `Key ${key.kid} is gone; no token of it counts any more.`);
   if (made.some(key => key.audience !== null))
     printHint(shell, 'hand new secrets to their audiences: rollcall keys secret AUDIENCE');
@@ -72,19 +100,19 @@ function forWhom({ algorithm, audience }: TokenKey): string {
   return audience === null ? ` with ${algorithm}` : ` for ${audience}`;
 }
 
-const secretColumns: readonly Column[] = [{ header: 'Key' }, { header: 'Secret' }];
+const secretColumns: readonly Column[] = [{ header: 'Key' }, { header: 'Use' }, { header: 'Secret' }];
 
-/** What an audience with secrets of its own verifies tokens with, the newest first. */
+/** What an audience with secrets of its own verifies tokens with: the one that signs first, then the next. */
 export async function showSecrets(shell: Shell, audience: string, flags: AskFlags): Promise<number> {
   const { keys } = await openAccess(shell, flags);
   const secrets = await keys.secrets(audience);
   if (flags.json) {
     printJson(
       shell,
-      secrets.map(({ kid, secret }) => ({ kid, secret })),
+      secrets.map(({ kid, use, secret }) => ({ kid, use, secret })),
     );
   } else {
-    const rows = secrets.map(({ kid, secret }) => [kid, secret]);
+    const rows = secrets.map(({ kid, use, secret }) => [kid, use, secret]);
     printTable(shell, secretColumns, rows);
   }
   printHint(shell, 'who has a secret can make tokens for that audience: hand it to nobody else');

@@ -33,8 +33,11 @@ export interface TokenKeyRecord {
   readonly algorithm: TokenAlgorithm;
   /** Of a secret alone. */
   readonly audience: string | null;
+  /** Since when it is published, or handed out where it is a secret. */
   readonly createdAt: number;
-  /** Since when it only verifies. */
+  /** From when it signs; null while it waits and nothing was decided. */
+  readonly signsAt: number | null;
+  /** From when it only verifies: when the one after it signs. */
   readonly retiredAt: number | null;
   /** Private. */
   readonly jwk: JsonWebKey;
@@ -52,12 +55,14 @@ const generate = promisify(generateKeyPair);
 export interface NewKey {
   readonly algorithm: TokenAlgorithm;
   readonly audience: string | null;
+  readonly signsAt: number | null;
   readonly now: number;
   readonly random: Random;
 }
 
-export async function makeTokenKey({ algorithm, audience, now, random }: NewKey): Promise<TokenKey> {
-  const times = { createdAt: now, retiredAt: null };
+export async function makeTokenKey(wanted: NewKey): Promise<TokenKey> {
+  const { algorithm, audience, signsAt, now, random } = wanted;
+  const times = { createdAt: now, signsAt, retiredAt: null };
   if (algorithm === 'HS256') {
     const jwk = { kty: 'oct', k: random(leastSecretBytes).toString('base64url') };
     return openTokenKey({ kid: random(16).toString('hex'), algorithm, audience, ...times, jwk });
@@ -123,8 +128,9 @@ function worksTogether(signing: KeyObject, { kty, crv, x, y, n, e }: JsonWebKey)
 }
 
 /** The record without what was opened from it. */
-export function recordOf({ kid, algorithm, audience, createdAt, retiredAt, jwk }: TokenKey): TokenKeyRecord {
-  return { kid, algorithm, audience, createdAt, retiredAt, jwk };
+export function recordOf(key: TokenKey): TokenKeyRecord {
+  const { kid, algorithm, audience, createdAt, signsAt, retiredAt, jwk } = key;
+  return { kid, algorithm, audience, createdAt, signsAt, retiredAt, jwk };
 }
 
 const kidPattern = /^[A-Za-z0-9_-]{1,128}$/;
@@ -132,14 +138,15 @@ const kidPattern = /^[A-Za-z0-9_-]{1,128}$/;
 /** Takes one entry of the file apart; CONFIG_INVALID. */
 export function readKeyRecord(entry: unknown): TokenKeyRecord {
   if (!isJsonObject(entry)) throw unfit('?', 'it is damaged');
-  const { kid, algorithm, audience, createdAt, retiredAt, jwk } = entry;
+  // A key of before any waited signed from the moment it was made.
+  const { kid, algorithm, audience, createdAt, signsAt = createdAt, retiredAt, jwk } = entry;
   if (typeof kid !== 'string' || !kidPattern.test(kid)) throw unfit(String(kid), 'that is no kid');
   if (!isTokenAlgorithm(algorithm)) throw unfit(kid, 'its algorithm is not known');
   if (!isAudience(audience) || (audience === null) === (algorithm === 'HS256'))
     throw unfit(kid, 'a secret has one audience, and no other key has any');
-  if (!isTime(createdAt) || !(retiredAt === null || isTime(retiredAt)) || !isJsonObject(jwk))
+  if (!isTime(createdAt) || !isTimeOrNull(signsAt) || !isTimeOrNull(retiredAt) || !isJsonObject(jwk))
     throw unfit(kid, 'it is damaged');
-  return { kid, algorithm, audience, createdAt, retiredAt, jwk: jwk };
+  return { kid, algorithm, audience, createdAt, signsAt, retiredAt, jwk };
 }
 
 function isAudience(value: unknown): value is string | null {
@@ -148,6 +155,10 @@ function isAudience(value: unknown): value is string | null {
 
 function isTime(value: unknown): value is number {
   return typeof value === 'number' && Number.isFinite(value);
+}
+
+function isTimeOrNull(value: unknown): value is number | null {
+  return value === null || isTime(value);
 }
 
 export function unfit(kid: string, what: string, cause?: unknown): RollcallError {

@@ -1,8 +1,9 @@
 /**
  * The keys that sign tokens and how they change. One key signs for each algorithm, and one secret for each audience
- * that has HS256. A new key signs at once; the one before it verifies, and stays published, until the longest token it
- * signed has ended. What is in memory is what is on the disk: a key signs only after it was written, and after the audit
- * log told of it (token-key-vault.ts).
+ * that has HS256. Beside each that signs, the next one waits, published: verifiers keep a set of keys for minutes, and
+ * would refuse a key that signs in the second in which it is published. The one before verifies, and stays published,
+ * until the longest token it signed has ended. What is in memory is what is on the disk: a key signs only after it was
+ * written, and after the audit log told of it (token-key-vault.ts).
  *
  * Whether somebody may rotate is for others.
  */
@@ -23,13 +24,18 @@ import { checkAudience } from './service-settings.js';
 import {
   algorithmOf,
   inUse,
-  isCurrentOf,
   isOfScope,
   kids,
   planRotation,
   publicOf,
   scopeOf,
+  scopesOf,
+  signerOf,
+  startOf,
   toInfo,
+  type AudienceSecret,
+  type Rotation,
+  type RotationRules,
   type Scope,
   type TokenAlgorithms,
   type TokenKeyInfo,
@@ -37,7 +43,7 @@ import {
 import { makeTokenKey, type TokenKey } from './token-key.js';
 import { openTokenKeyVault, type KeyChange } from './token-key-vault.js';
 
-export type { TokenAlgorithms, TokenKeyInfo } from './token-key-set.js';
+export type { AudienceSecret, Rotation, TokenAlgorithms, TokenKeyInfo } from './token-key-set.js';
 
 export interface SigningKey {
   readonly kid: string;
@@ -45,27 +51,16 @@ export interface SigningKey {
   readonly key: TokenKey['signing'];
 }
 
-/** For the operator to hand to the audience; the newest, which signs, first. */
-export interface AudienceSecret {
-  readonly kid: string;
-  /** Base64url. */
-  readonly secret: string;
-}
-
-export interface Rotation {
-  /** They sign now. */
-  readonly made: readonly TokenKeyInfo[];
-  /** They verify still. */
-  readonly retired: readonly TokenKeyInfo[];
-  /** They do nothing any more. */
-  readonly dropped: readonly TokenKeyInfo[];
-}
-
 export interface RotateOptions {
   /** Only the key that signs for it; undefined for all. A key of ES256 or RS256 is shared with other audiences. */
   readonly audience?: string | undefined;
-  /** The keys before are not trusted any more, from now on: every token signed with them is refused. */
+  /**
+   * The keys before, the waiting one among them, are not trusted any more, from now on: every token signed with them is
+   * refused. The new key signs at once.
+   */
   readonly dropOld?: boolean | undefined;
+  /** The next key signs at once, however short it has been published: verifiers that have not fetched it refuse its tokens. */
+  readonly now?: boolean | undefined;
 }
 
 /** Who has the keys changed. */
@@ -114,7 +109,13 @@ export interface TokenKeysOptions {
 }
 
 export const tokenKeyFileName = 'token-keys.json';
-const ninetyDaysMs = 90 * 86_400_000;
+const dayMs = 86_400_000;
+const ninetyDaysMs = 90 * dayMs;
+/**
+ * From being published to signing, ms. An hour is what the most patient verifier keeps a set of keys for
+ * (docs/verifiers.md); a rotation that nobody waits for has time.
+ */
+const publishedForMs = { byHand: 3_600_000, byItself: dayMs };
 const checkEveryMs = 3_600_000;
 /** Tokens are taken a little after their end, by clocks that are behind, ms. */
 const graceMs = 60_000;
@@ -133,56 +134,78 @@ export async function openTokenKeys(options: TokenKeysOptions): Promise<TokenKey
     retiredAt !== null && retiredAt + longestLifetimeMs + graceMs < clock.now();
   const isAskedFor = ({ algorithm, audience }: Scope): boolean =>
     audience === null ? inUse(algorithms).has(algorithm) : algorithmFor(audience) === 'HS256';
-  const make = ({ algorithm, audience }: Scope): Promise<TokenKey> =>
-    makeTokenKey({ algorithm, audience, now: clock.now(), random });
+  const make = (wanted: Scope & Pick<TokenKey, 'signsAt'>): Promise<TokenKey> =>
+    makeTokenKey({ ...wanted, now: clock.now(), random });
+  const currentOf = (scope: Scope): TokenKey | undefined => signerOf(vault.keys, scope, clock.now());
 
-  /** The key that signs for a scope, made when there is none. */
+  /** The key that signs for a scope, made when there is none, with the one that is to follow it. */
   async function currentKey(scope: Scope, asker = byLink): Promise<TokenKey> {
-    const wanted = isCurrentOf(scope);
     return (
-      vault.keys.find(wanted) ??
+      currentOf(scope) ??
       (await vault.change(async keys => {
-        const current = keys.find(wanted);
-        const made = current ?? (await make(scope));
-        const rotation = { made: [toInfo(made)], retired: [], dropped: [] };
-        return { keys: current ? keys : [made, ...keys], result: made, ...toldOf(rotation, {}, asker) };
+        const now = clock.now();
+        const current = signerOf(keys, scope, now);
+        if (current) return { keys, result: current, ...toldOf(nothingChanged, {}, asker) };
+        const [next, first] = [
+          await make({ ...scope, signsAt: null }),
+          await make({ ...scope, signsAt: now }),
+        ];
+        const after = [next, first, ...keys];
+        const infos = after.slice(0, 2).map(key => toInfo(key, after, now));
+        const rotation = { ...nothingChanged, made: infos, signing: infos.slice(1) };
+        return { keys: after, result: first, ...toldOf(rotation, {}, asker) };
       }))
     );
   }
 
   function rotateScopes(
-    chosen: (key: TokenKey) => boolean,
-    wanted: RotateOptions = {},
+    isChosen: RotationRules['isChosen'],
+    wanted: RotateOptions & { readonly publishedForMs: number },
     asker = byLink,
   ): Promise<Rotation> {
     return vault.change(async keys => {
       const { dropOld = false } = wanted;
-      const plan = planRotation(keys, { chosen, dropOld, isOver, isAskedFor });
-      const made = await Promise.all(plan.followed.map(make));
-      const retired = plan.retiring.map(key => ({ ...key, retiredAt: clock.now() }));
-      const { dropped, rest } = plan;
-      const isSame = made.length + retired.length + dropped.length === 0;
-      const result = { made: made.map(toInfo), retired: retired.map(toInfo), dropped: dropped.map(toInfo) };
-      const after = isSame ? keys : [...made, ...retired, ...rest];
+      const now = clock.now();
+      const rules = { now, isChosen, publishedForMs: wanted.publishedForMs, dropOld, isOver, isAskedFor };
+      const plan = planRotation(keys, rules);
+      const made = await Promise.all(plan.wanted.map(make));
+      const after = made.length === 0 ? plan.keys : [...made, ...plan.keys];
+      const infos = (list: readonly TokenKey[]): readonly TokenKeyInfo[] =>
+        list.map(key => toInfo(key, after, now));
+      const result = {
+        made: infos(made),
+        signing: infos([...plan.signing, ...made.filter(key => key.signsAt !== null)]),
+        retired: infos(plan.retired),
+        dropped: infos(plan.dropped),
+      };
       return { keys: after, result, ...toldOf(result, wanted, asker) };
     });
   }
 
-  const age = ({ createdAt }: TokenKey): number => clock.now() - createdAt;
   /** A secret that others verify with has to be handed to them, so that only a person can rotate it. */
   const needsPerson = ({ audience }: Scope): boolean => audience !== null && audience !== ownAudience;
+  const isOld = (signer: TokenKey): boolean => clock.now() - startOf(signer) >= rotateAfterMs;
 
   async function keepUp(): Promise<void> {
-    const isDue = (key: TokenKey): boolean => age(key) >= rotateAfterMs && !needsPerson(key);
     await vault.tidy();
-    const { made, retired, dropped } = await rotateScopes(key => isDue(key) || !isAskedFor(key));
-    if (made.length + retired.length + dropped.length > 0)
-      log.info({ made: kids(made), retired: kids(retired), dropped: kids(dropped) }, 'token keys changed');
-    const waiting = vault.keys.filter(
-      key => key.retiredAt === null && needsPerson(key) && age(key) >= rotateAfterMs,
+    const { made, signing, retired, dropped } = await rotateScopes(
+      (scope, signer) => !isAskedFor(scope) || (signer !== undefined && isOld(signer) && !needsPerson(scope)),
+      { publishedForMs: publishedForMs.byItself },
     );
-    for (const { kid, audience } of waiting)
-      log.warn({ kid, audience }, 'a token secret is due for rotation');
+    if (made.length + retired.length + dropped.length > 0) {
+      const changed = {
+        made: kids(made),
+        signing: kids(signing),
+        retired: kids(retired),
+        dropped: kids(dropped),
+      };
+      log.info(changed, 'token keys changed');
+    }
+    for (const scope of scopesOf(vault.keys).filter(needsPerson)) {
+      const signer = currentOf(scope);
+      if (signer && isOld(signer))
+        log.warn({ kid: signer.kid, audience: scope.audience }, 'a token secret is due for rotation');
+    }
   }
 
   await keepUp();
@@ -212,21 +235,26 @@ export async function openTokenKeys(options: TokenKeysOptions): Promise<TokenKey
       checkAudience(audience);
       if (audience === ownAudience || algorithmFor(audience) !== 'HS256') throw noSecret();
       await currentKey({ algorithm: 'HS256', audience });
-      return vault.keys
-        .filter(key => key.audience === audience && !isOver(key))
-        .map(({ kid, jwk }) => ({ kid, secret: String(jwk.k) }));
+      const keys = vault.keys.filter(key => key.audience === audience && !isOver(key));
+      const secrets = keys.map(key => {
+        const { kid, use } = toInfo(key, keys, clock.now());
+        return { kid, use, secret: String(key.jwk.k) };
+      });
+      return ['signs', 'next', 'verifies'].flatMap(use => secrets.filter(each => each.use === use));
     },
     async rotate(wanted = {}, asker = byLink) {
-      const { audience } = wanted;
-      if (audience === undefined) return rotateScopes(() => true, wanted, asker);
+      const { audience, now = false } = wanted;
+      const rules = { ...wanted, publishedForMs: now ? 0 : publishedForMs.byHand };
+      if (audience === undefined) return rotateScopes(() => true, rules, asker);
       checkAudience(audience);
       const scope = scopeOf(algorithmFor(audience), audience);
-      const rotation = await rotateScopes(key => isOfScope(key, scope), wanted, asker);
-      if (rotation.made.length > 0) return rotation;
+      const rotation = await rotateScopes(each => isOfScope(each, scope), rules, asker);
+      if (rotation.signing.length > 0) return rotation;
       // It had none yet.
-      return { ...rotation, made: [toInfo(await currentKey(scope, asker))] };
+      const first = [toInfo(await currentKey(scope, asker), vault.keys, clock.now())];
+      return { ...rotation, made: [...rotation.made, ...first], signing: first };
     },
-    list: () => vault.keys.map(toInfo),
+    list: () => vault.keys.map(key => toInfo(key, vault.keys, clock.now())),
     watch: listener => vault.watch(listener),
     async close() {
       timer.cancel();
@@ -237,15 +265,21 @@ export async function openTokenKeys(options: TokenKeysOptions): Promise<TokenKey
   };
 }
 
-/** What the audit log says of a change: by their names which keys came, stay to verify, and went. */
+const nothingChanged: Rotation = { made: [], signing: [], retired: [], dropped: [] };
+
+/** What the audit log says of a change: by their names which keys came, sign from when, stay to verify, and went. */
 function toldOf(
-  { made, retired, dropped }: Rotation,
+  { made, signing, retired, dropped }: Rotation,
   { audience = '', dropOld = false }: RotateOptions,
   { by, grounds }: KeyAsker,
 ): Pick<KeyChange<unknown>, 'event' | 'grounds'> {
   const names = (keys: readonly TokenKeyInfo[]): string => kids(keys).join(' ');
-  const changed = { made: names(made), retired: names(retired), dropped: names(dropped) };
-  const detail = { audience, dropOld, ...changed };
+  const from = Math.max(0, ...signing.map(({ signsAt }) => signsAt ?? 0));
+  const detail = {
+    ...{ audience, dropOld, made: names(made), signing: names(signing) },
+    ...{ signsFrom: from === 0 ? '' : new Date(from).toISOString() },
+    ...{ retired: names(retired), dropped: names(dropped) },
+  };
   return { event: { type: 'keys.rotated', by, detail }, grounds };
 }
 

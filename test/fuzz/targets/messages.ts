@@ -224,7 +224,7 @@ const administrationRequests: readonly Kind[] = [
     settings: { enabled: true, scopes: { texts: [] }, tokenLifetimeMs: (1n << 64n) - 1n },
     endTokens: true,
   }),
-  kind<RotateKeysRequest>(RotateKeysRequest, { audience: '', dropOld: true }),
+  kind<RotateKeysRequest>(RotateKeysRequest, { audience: '', dropOld: true, now: false }),
   kind<ListAuditEventsRequest>(ListAuditEventsRequest, {
     ...{ limit: 4_294_967_295, from: (1n << 64n) - 1n, sinceMs: -1n, untilMs: 0n, newestFirst: true },
     ...{ typePrefix: 'node.', subject: 'x', by: 'é' },

@@ -69,6 +69,10 @@ interface KeyFile {
   keys: Record<string, unknown>[];
 }
 
+const signers = (keys: TokenKeys) => keys.list().filter(({ use }) => use === 'signs');
+const waiting = (keys: TokenKeys) => keys.list().filter(({ use }) => use === 'next');
+const hourMs = 3_600_000;
+
 const readKeys = async (file: string): Promise<KeyFile> =>
   JSON.parse(await readFile(file, 'utf8')) as KeyFile;
 const only = <T>(list: readonly T[]): T => {
@@ -77,16 +81,21 @@ const only = <T>(list: readonly T[]): T => {
 };
 
 void t.test('the first start makes a key, a secret and a file for the owner alone', async t => {
-  const { keys, file } = await open(t);
+  const { keys, file, clock } = await open(t);
   t.equal((await stat(file)).mode & 0o777, 0o600);
   t.equal(keys.refreshSecret.length, 32);
   const { kid, algorithm } = await keys.signingKey('rollcall');
   t.equal(algorithm, 'ES256');
+  const [next, first] = keys.list();
+  const both = { algorithm: 'ES256', audience: null, createdAt: clock.now(), retiredAt: null };
+  t.same(first, { ...both, kid, use: 'signs', signsAt: clock.now() });
+  t.same(next, { ...both, kid: next?.kid, use: 'next', signsAt: null });
+  const published = keys.jwks().keys[1] ?? { kid: '' };
   t.same(
-    keys.list().map(key => ({ ...key, createdAt: 0 })),
-    [{ kid, algorithm: 'ES256', audience: null, createdAt: 0, retiredAt: null }],
+    keys.jwks().keys.map(key => key.kid),
+    [next?.kid, kid],
+    'the next one is published with the first',
   );
-  const published = only(keys.jwks().keys);
   t.equal(published.kid, await calculateJwkThumbprint(published as JWK), 'its name is its thumbprint');
   t.same(Object.keys(published).sort(), ['alg', 'crv', 'kid', 'kty', 'use', 'x', 'y']);
   t.equal((await keys.signingKey('another')).kid, kid, 'it serves every audience');
@@ -120,8 +129,14 @@ void t.test('RS256 keys have 3072 bits, and HS256 has a secret for each audience
   const rsa = await keys.signingKey('old');
   t.equal(rsa.algorithm, 'RS256');
   t.equal(Buffer.from(keys.jwks().keys.find(key => key.kid === rsa.kid)?.n ?? '', 'base64url').length, 384);
-  const studio = only(await keys.secretOf('studio'));
-  const logging = only(await keys.secretOf('logging'));
+  const [studio, nextStudio] = await keys.secretOf('studio');
+  const [logging] = await keys.secretOf('logging');
+  if (!studio || !logging) throw new Error('each has a secret');
+  t.same(
+    [studio.use, nextStudio?.use],
+    ['signs', 'next'],
+    'an audience gets the next secret before it signs',
+  );
   t.not(studio.secret, logging.secret);
   t.equal(Buffer.from(studio.secret, 'base64url').length, 32);
   t.equal((await keys.signingKey('studio')).kid, studio.kid);
@@ -148,7 +163,7 @@ void t.test('the secret of the link’s own audience never leaves it', async t =
     await t.rejects(keys.secretOf(none), { code: 'REQUEST_INVALID' }, 'nor is one made for what is none');
     await t.rejects(keys.rotate({ audience: none }), { code: 'REQUEST_INVALID' });
   }
-  t.equal(keys.list().length, 1);
+  t.equal(keys.list().length, 2);
   t.same(keys.jwks(), { keys: [] });
 });
 
@@ -157,18 +172,64 @@ void t.test('an audience may be called as it likes', async t => {
   for (const name of ['constructor', '__proto__', 'toString']) t.equal(keys.algorithmFor(name), 'ES256');
 });
 
-void t.test('a new key signs at once, the old one verifies until the longest token has ended', async t => {
+void t.test('a key signs only after it has been published for an hour', async t => {
+  const { keys, clock } = await open(t);
+  const first = only(signers(keys)).kid;
+  const next = only(waiting(keys)).kid;
+  clock.advance(hourMs / 2);
+  const { made, signing, retired } = await keys.rotate();
+  const from = clock.now() + hourMs / 2;
+  t.match(signing, [{ kid: next, use: 'next', signsAt: from }]);
+  t.match(retired, [{ kid: first, use: 'signs', retiredAt: from }]);
+  t.match(made, [{ use: 'next', signsAt: null }], 'one waits beyond that');
+  const again = await keys.rotate();
+  t.match(again, { made: [], signing: [{ kid: next, signsAt: from }], retired: [] }, 'it is under way');
+  clock.advance(hourMs / 2 - 1);
+  t.equal((await keys.signingKey('rollcall')).kid, first);
+  clock.advance(1);
+  t.equal((await keys.signingKey('rollcall')).kid, next);
+  t.match(
+    keys.list().map(({ use }) => use),
+    ['next', 'signs', 'verifies'],
+  );
+  clock.step(-hourMs);
+  t.equal((await keys.signingKey('rollcall')).kid, first, 'a clock that is set back undoes it');
+  t.ok(keys.verifyingKey('rollcall', next, 'ES256'), 'and what was signed meanwhile verifies');
+  clock.step(-10 * dayMs);
+  t.equal((await keys.signingKey('rollcall')).kid, first, 'even to before there were any keys');
+});
+
+void t.test('a rotation that cannot wait has the key sign that waits the longest', async t => {
+  const { keys, clock, folder } = await open(t);
+  const first = only(signers(keys)).kid;
+  const next = only(waiting(keys)).kid;
+  await keys.rotate();
+  clock.advance(1_000);
+  const { made, signing, retired } = await keys.rotate({ now: true });
+  t.match(signing, [{ kid: next, use: 'signs', signsAt: clock.now() }]);
+  t.match(retired, [{ kid: first, use: 'verifies', retiredAt: clock.now() }]);
+  t.same(made, [], 'the rotation before has made the next one');
+  t.equal((await keys.signingKey('rollcall')).kid, next);
+  await keys.close();
+  const again = await open(t, { folder, clock });
+  t.same(again.keys.list(), keys.list(), 'a restart knows the same');
+});
+
+void t.test('a rotated key verifies until the longest token has ended', async t => {
   const { keys, clock } = await open(t);
   const old = await keys.signingKey('rollcall');
-  const { made, retired, dropped } = await keys.rotate();
+  clock.advance(hourMs);
+  const next = only(waiting(keys)).kid;
+  const { made, signing, retired, dropped } = await keys.rotate();
   t.same([made.length, retired.map(key => key.kid), dropped.length], [1, [old.kid], 0]);
   const now = await keys.signingKey('rollcall');
-  t.equal(now.kid, only(made).kid);
-  t.not(now.kid, old.kid);
+  t.match(signing, [{ kid: next, use: 'signs' }]);
+  t.equal(now.kid, next, 'what was published an hour ago signs at once');
+  const after = only(made).kid;
   t.same(
     keys.jwks().keys.map(key => key.kid),
-    [now.kid, old.kid],
-    'both are published',
+    [after, now.kid, old.kid],
+    'all are published',
   );
   clock.advance(dayMs);
   t.ok(keys.verifyingKey('rollcall', old.kid, 'ES256'), 'at the end of its longest token');
@@ -179,13 +240,13 @@ void t.test('a new key signs at once, the old one verifies until the longest tok
   );
   t.same(
     keys.jwks().keys.map(key => key.kid),
-    [now.kid],
+    [after, now.kid],
   );
   clock.advance(3_600_000);
   await keys.close();
   t.same(
     keys.list().map(key => key.kid),
-    [now.kid],
+    [after, now.kid],
     'and it is dropped',
   );
 });
@@ -193,11 +254,17 @@ void t.test('a new key signs at once, the old one verifies until the longest tok
 void t.test('after a leak the old keys are gone at once', async t => {
   const { keys, file } = await open(t);
   await keys.rotate();
+  await keys.rotate({ now: true });
+  await keys.rotate();
   const leaked = keys.list().map(key => key.kid);
-  const { retired, dropped } = await keys.rotate({ dropOld: true });
-  t.same([retired.length, dropped.length], [0, 2], 'the retired one too');
+  t.equal(leaked.length, 4, 'one that verifies, one that signs, one with a date and one that waits');
+  const { made, signing, retired, dropped } = await keys.rotate({ dropOld: true });
+  t.same([retired.length, dropped.length], [0, 4], 'whoever took the file has those that wait as well');
+  t.match(made, [{ use: 'next' }, { use: 'signs' }]);
+  t.match(signing, [{ kid: made[1]?.kid, use: 'signs' }], 'a new one signs at once');
+  t.equal((await keys.signingKey('rollcall')).kid, made[1]?.kid);
   for (const kid of leaked) t.notOk(keys.verifyingKey('rollcall', kid, 'ES256'));
-  t.equal(keys.jwks().keys.length, 1);
+  t.equal(keys.jwks().keys.length, 2);
   const onDisk = await readFile(file, 'utf8');
   t.notOk(
     leaked.some(kid => onDisk.includes(kid)),
@@ -213,26 +280,27 @@ void t.test('rotating for one audience leaves the secrets of others alone', asyn
     await keys.signingKey('studio'),
     await keys.signingKey('logging'),
   ];
-  await keys.rotate({ audience: 'studio' });
+  await keys.rotate({ audience: 'studio', now: true });
   t.equal((await keys.signingKey('rollcall')).kid, rollcall.kid);
   t.equal((await keys.signingKey('logging')).kid, logging.kid);
   t.not((await keys.signingKey('studio')).kid, studio.kid);
   const secrets = await keys.secretOf('studio');
-  t.same(
-    secrets.map(each => each.kid),
-    [(await keys.signingKey('studio')).kid, studio.kid],
-    'the newest first',
-  );
-  await keys.rotate();
+  t.match(secrets, [
+    { kid: (await keys.signingKey('studio')).kid, use: 'signs' },
+    { use: 'next' },
+    { kid: studio.kid, use: 'verifies' },
+  ]);
+  await keys.rotate({ now: true });
   t.not((await keys.signingKey('logging')).kid, logging.kid, 'without an audience all rotate');
-  const { made } = await keys.rotate({ audience: 'never-seen' });
-  t.equal(only(made).algorithm, 'ES256');
+  const { signing } = await keys.rotate({ audience: 'never-seen' });
+  t.equal(only(signing).algorithm, 'ES256');
 });
 
 void t.test('an audience that has no secret yet gets its first one by rotating', async t => {
   const { keys } = await open(t, { algorithms: { usual: 'ES256', byAudience: { studio: 'HS256' } } });
-  const { made, retired } = await keys.rotate({ audience: 'studio' });
+  const { made, signing, retired } = await keys.rotate({ audience: 'studio' });
   t.same([only(made).audience, retired.length], ['studio', 0]);
+  t.match(signing, [{ audience: 'studio', use: 'signs' }], 'nobody has another');
 });
 
 void t.test(
@@ -244,6 +312,7 @@ void t.test(
     const kidsOf = async (keys: TokenKeys): Promise<string[]> =>
       Promise.all(['any', 'rollcall', 'studio'].map(async each => (await keys.signingKey(each)).kid));
     const before = await kidsOf(first);
+    const next = first.list().find(key => key.use === 'next' && key.algorithm === 'ES256')?.kid;
     clock.step(90 * dayMs - 7_200_000);
     clock.advance(3_600_000);
     await first.close();
@@ -252,13 +321,13 @@ void t.test(
     clock.advance(3_600_000);
     await keys.close();
     const after = await kidsOf(keys);
-    t.not(after[0], before[0]);
+    t.equal(after[0], next, 'the key that waited signs');
     t.not(after[1], before[1]);
     t.equal(after[2], before[2]);
     t.match(logged.join(''), /token keys changed/);
     t.match(logged.join(''), /a token secret is due for rotation/);
     t.notOk(
-      logged.some(line => line.includes(String(keys.jwks().keys[0]?.x))),
+      keys.jwks().keys.some(({ x }) => logged.join('').includes(String(x))),
       'of keys only names are logged',
     );
     clock.step(120 * dayMs);
@@ -282,13 +351,15 @@ void t.test('parallel rotations take turns, and parallel first needs make one ke
   const { keys, file } = await open(t, { algorithms: { usual: 'ES256', byAudience: { studio: 'HS256' } } });
   const needed = await Promise.all(Array.from({ length: 20 }, () => keys.signingKey('studio')));
   t.equal(new Set(needed.map(({ kid }) => kid)).size, 1);
-  const rotations = await Promise.all(Array.from({ length: 8 }, () => keys.rotate({ audience: 'rollcall' })));
-  const made = rotations.map(rotation => only(rotation.made).kid);
-  t.equal(new Set(made).size, 8);
-  t.equal((await keys.signingKey('rollcall')).kid, made.at(-1), 'the last one signs');
+  const rotations = await Promise.all(
+    Array.from({ length: 8 }, () => keys.rotate({ audience: 'rollcall', now: true })),
+  );
+  const signing = rotations.map(rotation => only(rotation.signing).kid);
+  t.equal(new Set(signing).size, 8);
+  t.equal((await keys.signingKey('rollcall')).kid, signing.at(-1), 'the last one signs');
   const shared = keys.list().filter(key => key.audience === null);
-  t.equal(shared.filter(key => key.retiredAt === null).length, 1, 'one key signs');
-  t.equal(shared.length, 9, 'none is lost');
+  t.equal(shared.filter(key => key.use === 'signs').length, 1, 'one key signs');
+  t.equal(shared.length, 10, 'none is lost');
   t.same(
     (await readKeys(file)).keys.map(key => key['kid']),
     keys.list().map(key => key.kid),
@@ -326,9 +397,13 @@ void t.test('what configuration asks for no more signs no more', async t => {
   t.equal((await keys.signingKey('rollcall')).algorithm, 'RS256');
   const retired = keys.list().filter(key => key.retiredAt !== null);
   t.same(new Set(retired.map(key => key.kid)), new Set([es.kid, secret.kid]));
+  t.equal(keys.list().length, 4, 'and those that waited to follow them are gone');
   clock.advance(dayMs + 7_200_000);
   await keys.close();
-  t.equal(only(keys.list()).algorithm, 'RS256');
+  t.same(
+    keys.list().map(({ algorithm }) => algorithm),
+    ['RS256', 'RS256'],
+  );
 });
 
 void t.test('a file that others can read is refused', async t => {
@@ -345,7 +420,7 @@ void t.test('a file that is no good is refused, with the kid and without a secre
   await keys.close();
   const good = await readFile(file, 'utf8');
   const kidOf = (algorithm: string): string =>
-    keys.list().find(key => key.algorithm === algorithm)?.kid ?? '';
+    signers(keys).find(key => key.algorithm === algorithm)?.kid ?? '';
   const other = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey.export({ format: 'jwk' });
   const p384 = generateKeyPairSync('ec', { namedCurve: 'P-384' }).privateKey.export({ format: 'jwk' });
   const small = generateKeyPairSync('rsa', { modulusLength: 1024 }).privateKey.export({ format: 'jwk' });
@@ -380,6 +455,7 @@ void t.test('a file that is no good is refused, with the kid and without a secre
     ['no algorithm', 'ES256', key => (key['algorithm'] = 'none')],
     ['a date that is text', 'ES256', key => (key['createdAt'] = 'now')],
     ['a retirement without a date', 'ES256', key => delete key['retiredAt']],
+    ['a beginning that is text', 'ES256', key => (key['signsAt'] = 'soon')],
     ['no key', 'ES256', key => delete key['jwk']],
   ];
   const secretPart = String(
@@ -387,7 +463,7 @@ void t.test('a file that is no good is refused, with the kid and without a secre
   );
   for (const [title, algorithm, edit] of edits) {
     const changed = JSON.parse(good) as KeyFile;
-    const key = changed.keys.find(each => each['algorithm'] === algorithm) ?? {};
+    const key = changed.keys.find(each => each['kid'] === kidOf(algorithm)) ?? {};
     edit(key, changed);
     const kid = String(key['kid']);
     const error = await refusal(file, folder, JSON.stringify(changed), algorithms);
@@ -422,7 +498,7 @@ void t.test('a file that is no good is refused, with the kid and without a secre
     );
   }
   await writeFile(file, good);
-  t.equal((await open(t, { folder, algorithms })).keys.list().length, 3, 'and the file as it was is taken');
+  t.equal((await open(t, { folder, algorithms })).keys.list().length, 6, 'and the file as it was is taken');
 
   async function refusal(
     path: string,
@@ -446,27 +522,36 @@ const typesIn = async (store: Store): Promise<object[]> =>
 void t.test('every change of keys is told in the audit log, by a person or by the link', async t => {
   const algorithms = { usual: 'ES256', byAudience: { studio: 'HS256' } } as const;
   const { keys, store, clock, folder } = await open(t, { algorithms });
-  const first = only(keys.list()).kid;
+  const [next, first] = keys.list().map(({ kid }) => kid);
   const { kid: secret } = await keys.signingKey('studio');
   const ann = { kind: 'user', id: 'user:1', name: 'ann', address: '192.0.2.1' } as const;
   const { made } = await keys.rotate({ audience: 'rollcall', dropOld: true }, { by: ann });
+  const dropped = clock.now();
+  clock.step(dayMs);
+  await keys.rotate({ audience: 'rollcall' }, { by: ann });
   clock.step(90 * dayMs);
   await keys.close();
   const again = await open(t, { algorithms, folder, clock });
   const [link, user] = [{ kind: 'link' }, { kind: 'user', name: 'ann' }];
-  const second = only(made).kid;
-  const third = (await again.keys.signingKey('rollcall')).kid;
+  const [third, second] = made.map(({ kid }) => kid);
+  const fourth = (await again.keys.signingKey('rollcall')).kid;
+  const iso = (at: number): string => new Date(at).toISOString();
+  const none = { retired: '', dropped: '' };
   t.match(await typesIn(store), [
-    { type: 'keys.rotated', by: link, detail: { made: first, retired: '', dropped: '' } },
-    { type: 'keys.rotated', by: link, detail: { made: secret } },
+    { type: 'keys.rotated', by: link, detail: { made: `${next} ${first}`, signing: first, ...none } },
+    { type: 'keys.rotated', by: link, detail: { signing: secret } },
     {
       type: 'keys.rotated',
       by: user,
-      detail: { audience: 'rollcall', dropOld: true, made: second, dropped: first },
+      detail: {
+        ...{ audience: 'rollcall', dropOld: true, made: `${third} ${second}`, signing: second },
+        ...{ signsFrom: iso(dropped), dropped: `${next} ${first}` },
+      },
     },
-    { type: 'keys.rotated', by: link, detail: { made: third, retired: second } },
+    { type: 'keys.rotated', by: user, detail: { signing: third, retired: second, dropped: '' } },
+    { type: 'keys.rotated', by: link, detail: { signing: fourth, retired: third } },
   ]);
-  t.equal((await typesIn(store)).length, 4);
+  t.equal((await typesIn(store)).length, 5);
 });
 
 void t.test('on a full store keys do not change, nor does it say that they did', async t => {
@@ -484,9 +569,9 @@ void t.test('on a full store keys do not change, nor does it say that they did',
     const again = await open(t, { store: disk.store, folder, clock });
     // What was written after all counts, and is told of; what was not is gone.
     const told = (await typesIn(disk.store)).length;
-    t.same([told, again.keys.list().length], kept ? [2, 1] : [1, 1], `kept: ${String(kept)}`);
+    t.same([told, again.keys.list().length], kept ? [2, 2] : [1, 2], `kept: ${String(kept)}`);
     t.equal((await again.keys.signingKey('rollcall')).kid === kid, !kept);
-    t.equal(before.length, 1);
+    t.equal(before.length, 2);
   }
 });
 
@@ -496,12 +581,12 @@ void t.test('a change whose commit failed is looked up before the next one', asy
     const { keys, file } = await open(t, { store: disk.store });
     const first = (await keys.signingKey('rollcall')).kid;
     disk.failWrites(new Error('gone'), { kept });
-    await t.rejects(keys.rotate(), { code: 'STORE_UNAVAILABLE' });
+    await t.rejects(keys.rotate({ now: true }), { code: 'STORE_UNAVAILABLE' });
     disk.failWrites(undefined);
-    const { retired } = await keys.rotate();
+    const { retired } = await keys.rotate({ now: true });
     t.equal(only(retired).kid === first, !kept, `kept: ${String(kept)}`);
-    t.equal(keys.list().length, kept ? 3 : 2);
-    t.equal((await typesIn(disk.store)).length, keys.list().length, 'as many events as keys were made');
+    t.equal(keys.list().length, kept ? 4 : 3);
+    t.equal((await typesIn(disk.store)).length, keys.list().length - 1, 'an event for each that ever signed');
     t.notOk('next' in (await readKeys(file)));
   }
 });
@@ -519,7 +604,7 @@ void t.test(
     const dead = await open(t, { store: pausing.store, folder: await copyOf(t, staged), clock });
     t.equal((await dead.keys.signingKey('rollcall')).kid, first, 'before the commit: the old ones');
     paused.resume();
-    const second = only((await rotating).made).kid;
+    const second = only((await rotating).signing).kid;
     const late = await open(t, { store: pausing.store, folder: await copyOf(t, staged), clock });
     t.equal((await late.keys.signingKey('rollcall')).kid, second, 'after it: the new ones');
     t.notOk(
@@ -560,7 +645,7 @@ void t.test(
     const staged = await readFile(file, 'utf8');
     await rm(folder, { recursive: true });
     paused.resume();
-    t.equal((await rotating).made.length, 1);
+    t.equal((await rotating).made.length, 2);
     t.notOk(keys.verifyingKey('rollcall', first, 'ES256'));
     t.match(logged.join(''), /the file of token keys could not be tidied/);
     await mkdir(folder);
@@ -571,17 +656,32 @@ void t.test(
   },
 );
 
-void t.test('a file of before there were generations is taken, with a store that knows of none', async t => {
-  const { keys, folder, file, clock } = await open(t);
-  const list = keys.list();
+void t.test('a file of before any key waited, or had a number, is taken and gets its next key', async t => {
+  const algorithms = { usual: 'ES256', byAudience: { studio: 'HS256' } } as const;
+  const { keys, folder, file, clock } = await open(t, { algorithms });
+  const { kid: secret } = await keys.signingKey('studio');
+  const { kid } = await keys.signingKey('rollcall');
   await keys.close();
   const { version, refreshSecret, keys: records } = await readKeys(file);
-  await writeFile(file, JSON.stringify({ version, refreshSecret, keys: records }));
-  const again = await open(t, { folder, clock, store: createMemoryStore() });
-  t.same(again.keys.list(), list);
+  const older = records.filter(({ signsAt }) => signsAt !== null).map(({ signsAt: _, ...record }) => record);
+  await writeFile(file, JSON.stringify({ version, refreshSecret, keys: older }));
+  clock.step(100 * dayMs);
+  const again = await open(t, { folder, clock, store: createMemoryStore(), algorithms });
   t.same(again.keys.refreshSecret.toString('base64url'), refreshSecret);
-  t.equal((await again.keys.rotate()).retired.length, 1);
+  t.same(
+    [(await again.keys.signingKey('rollcall')).kid, (await again.keys.signingKey('studio')).kid],
+    [kid, secret],
+    'a key that is due waits for its follower to have been published for a day',
+  );
+  t.match(new Set(again.keys.list().map(({ use }) => use)), new Set(['next', 'signs']));
+  t.equal(waiting(again.keys).length, 3, 'one of them with a date');
   t.notMatch(again.logged.join(''), /not of the same moment/);
+  clock.advance(dayMs - hourMs);
+  t.equal((await again.keys.signingKey('rollcall')).kid, kid);
+  clock.advance(2 * hourMs);
+  await again.keys.close();
+  t.not((await again.keys.signingKey('rollcall')).kid, kid, 'a day later that signs');
+  t.match(signers(again.keys).find(each => each.audience === 'studio')?.kid, secret);
 });
 
 void t.test('a file and a store of different moments are told of, and the file counts', async t => {
@@ -591,10 +691,10 @@ void t.test('a file and a store of different moments are told of, and the file c
   const restored = await open(t, { folder, clock, store: createMemoryStore() });
   t.match(restored.logged.join(''), /the token keys and the store are not of the same moment/);
   t.same(restored.keys.list(), keys.list());
-  t.equal((await restored.keys.rotate()).retired.length, 1);
+  t.equal((await restored.keys.rotate({ now: true })).retired.length, 1);
   await restored.keys.close();
   await rm(join(folder, tokenKeyFileName));
   const fresh = await open(t, { folder, clock, store });
-  t.equal(fresh.keys.list().length, 1, 'a file that was moved away for new keys');
+  t.equal(fresh.keys.list().length, 2, 'a file that was moved away for new keys');
   t.notMatch(fresh.logged.join(''), /not of the same moment/);
 });

@@ -135,15 +135,25 @@ void t.test('every method, once by somebody who may', async t => {
   });
 
   const { secrets } = await call('getAudienceSecret', { audience: 'studio' });
-  t.match(secrets, [{ kid: /./, secret: /^[\w-]{43}$/ }]);
-  const rotation = await call('rotateKeys', { audience: 'studio', dropOld: false });
-  t.match(rotation, { made: [{ audience: 'studio', retiredAtMs: 0n }], retired: [{ kid: secrets[0]?.kid }] });
+  const secret = /^[\w-]{43}$/;
+  t.match(secrets, [
+    { kid: /./, secret, use: 'signs' },
+    { kid: /./, secret, use: 'next' },
+  ]);
+  const rotation = await call('rotateKeys', { audience: 'studio', dropOld: false, now: true });
+  t.match(rotation, {
+    made: [{ audience: 'studio', use: 'next', signsAtMs: 0n, retiredAtMs: 0n }],
+    signing: [{ kid: secrets[1]?.kid, use: 'signs' }],
+    retired: [{ kid: secrets[0]?.kid, use: 'verifies' }],
+  });
   t.equal(rotation.dropped.length, 0);
   const { keys } = await call('listKeys', {});
-  t.same(keys.map(({ algorithm, audience }) => [algorithm, audience]).sort(), [
-    ['ES256', ''],
-    ['HS256', 'studio'],
-    ['HS256', 'studio'],
+  t.same(keys.map(({ algorithm, audience, use }) => [algorithm, audience, use].join(' ')).sort(), [
+    'ES256  next',
+    'ES256  signs',
+    'HS256 studio next',
+    'HS256 studio signs',
+    'HS256 studio verifies',
   ]);
 
   const first = await call('listAuditEvents', eventsOf({ limit: 3 }));

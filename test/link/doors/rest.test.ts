@@ -183,7 +183,8 @@ void t.test('requests for a token that are wrong in themselves', async t => {
     status: 200,
     json: { issuer: access.issuer(), token_endpoint: `${access.issuer()}/auth/token` },
   });
-  const { json } = await ask('GET /.well-known/jwks.json');
+  const { json, headers } = await ask('GET /.well-known/jwks.json');
+  t.equal(headers['cache-control'], 'public, max-age=300');
   t.match(json, { keys: [{ kty: 'EC', crv: 'P-256', alg: 'ES256' }] });
   t.notMatch(JSON.stringify(json), /"(d|k|p|q|dp|dq|qi)":/, 'public keys alone');
 });

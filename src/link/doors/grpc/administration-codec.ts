@@ -83,12 +83,15 @@ export function toTenant({ name, createdAt }: Tenant): wire.Tenant {
   return { name, createdAtMs: BigInt(createdAt) };
 }
 
-export function toTokenKey({ kid, algorithm, audience, createdAt, retiredAt }: TokenKeyInfo): wire.TokenKey {
+export function toTokenKey(key: TokenKeyInfo): wire.TokenKey {
+  const { kid, algorithm, audience, use, createdAt, signsAt, retiredAt } = key;
   return {
     kid,
     algorithm,
     audience: audience ?? '',
+    use,
     createdAtMs: BigInt(createdAt),
+    signsAtMs: BigInt(signsAt ?? 0),
     retiredAtMs: BigInt(retiredAt ?? 0),
   };
 }

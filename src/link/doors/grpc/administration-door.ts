@@ -117,9 +117,10 @@ export function createAdministrationDoor(options: AdministrationDoorOptions): Ad
 
     listKeys: unary(() => ({ keys: administration.listKeys().map(toTokenKey) })),
     rotateKeys: unary(async (request, by) => {
-      const { made, retired, dropped } = await administration.rotateKeys(by, request);
+      const { made, signing, retired, dropped } = await administration.rotateKeys(by, request);
       return {
         made: made.map(toTokenKey),
+        signing: signing.map(toTokenKey),
         retired: retired.map(toTokenKey),
         dropped: dropped.map(toTokenKey),
       };

@@ -1,5 +1,6 @@
 /** /v1/users, roles, services, tokens, keys, tenants: thin translations of src/link/administration.ts. */
 import type { ServiceSettings } from '../../access/services.js';
+import type { RotateOptions } from '../../access/token-keys.js';
 import type { Administration, UserRequest } from '../../administration.js';
 import type { RouteName } from '../access-table.js';
 import { known } from './auth-routes.js';
@@ -133,9 +134,8 @@ export function adminRoutes(administration: Administration): Record<AdminRoute, 
 
     'GET /v1/keys': { answer: () => ({ keys: administration.listKeys() }) },
     'POST /v1/keys/rotate': {
-      schema: { body: objectOf({}, { audience: text(200), dropOld: flag }) },
-      answer: exchange =>
-        administration.rotateKeys(by(exchange), exchange.body as { audience?: string; dropOld?: boolean }),
+      schema: { body: objectOf({}, { audience: text(200), dropOld: flag, now: flag }) },
+      answer: exchange => administration.rotateKeys(by(exchange), exchange.body as RotateOptions),
     },
     'GET /v1/keys/:audience/secret': {
       answer: async exchange => ({

@@ -22,7 +22,13 @@ export interface AuthRouteOptions {
 export function authRoutes({ access, administration }: AuthRouteOptions): Record<AuthRoute, Route> {
   const { account } = access;
   return {
-    'GET /.well-known/jwks.json': { answer: () => access.keys.jwks() },
+    'GET /.well-known/jwks.json': {
+      answer({ reply }) {
+        // A key is published an hour before it signs: longer than this, and than verifiers keep what they fetched.
+        void reply.header('cache-control', 'public, max-age=300');
+        return access.keys.jwks();
+      },
+    },
     'GET /.well-known/oauth-authorization-server': { answer: () => metadataOf(access) },
 
     'POST /auth/setup': {

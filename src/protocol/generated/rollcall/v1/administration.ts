@@ -286,8 +286,12 @@ export interface TokenKey {
   /** Of a secret (HS256) alone; empty for a key that serves every audience of its algorithm. */
   audience: string;
   createdAtMs: bigint;
-  /** Since when it only verifies; 0 while it signs. */
+  /** From when it only verifies; 0 while nothing is to follow it. */
   retiredAtMs: bigint;
+  /** "next" (published, waiting), "signs" or "verifies". */
+  use: string;
+  /** From when it signs; 0 while it waits and nothing was decided. */
+  signsAtMs: bigint;
 }
 
 export interface ListKeysRequest {
@@ -303,24 +307,31 @@ export interface RotateKeysRequest {
   audience?:
     | string
     | undefined;
-  /** Refuse every token of the keys before, from now on. */
+  /** Refuse every token of the keys before, from now on; the new key signs at once. */
   dropOld: boolean;
+  /**
+   * Sign with the next key at once, although verifiers may not have fetched it yet. Left out, it signs once it has been
+   * published for an hour.
+   */
+  now: boolean;
 }
 
 export interface RotateKeysResponse {
-  /** They sign now. */
+  /** New: they wait, but for those that had to sign at once. */
   made: TokenKey[];
-  /** They verify still. */
+  /** They only verify, from retired_at_ms on. */
   retired: TokenKey[];
   /** They do nothing any more. */
   dropped: TokenKey[];
+  /** They sign from signs_at_ms on, which is now or soon. */
+  signing: TokenKey[];
 }
 
 export interface GetAudienceSecretRequest {
   audience: string;
 }
 
-/** To be handed to the audience. Newest first; that one signs. */
+/** To be handed to the audience: the one that signs first, then the next. */
 export interface GetAudienceSecretResponse {
   secrets: AudienceSecret[];
 }
@@ -329,6 +340,8 @@ export interface AudienceSecret {
   kid: string;
   /** Base64url. */
   secret: string;
+  /** "signs", "next" or "verifies". */
+  use: string;
 }
 
 export interface ListAuditEventsRequest {
@@ -2816,7 +2829,7 @@ export const CreateTenantRequest: MessageFns<CreateTenantRequest> = {
 };
 
 function createBaseTokenKey(): TokenKey {
-  return { kid: "", algorithm: "", audience: "", createdAtMs: 0n, retiredAtMs: 0n };
+  return { kid: "", algorithm: "", audience: "", createdAtMs: 0n, retiredAtMs: 0n, use: "", signsAtMs: 0n };
 }
 
 export const TokenKey: MessageFns<TokenKey> = {
@@ -2841,6 +2854,15 @@ export const TokenKey: MessageFns<TokenKey> = {
         throw new globalThis.Error("value provided for field message.retiredAtMs of type int64 too large");
       }
       writer.uint32(40).int64(message.retiredAtMs);
+    }
+    if (message.use !== "") {
+      writer.uint32(50).string(message.use);
+    }
+    if (message.signsAtMs !== 0n) {
+      if (BigInt.asIntN(64, message.signsAtMs) !== message.signsAtMs) {
+        throw new globalThis.Error("value provided for field message.signsAtMs of type int64 too large");
+      }
+      writer.uint32(56).int64(message.signsAtMs);
     }
     return writer;
   },
@@ -2896,6 +2918,22 @@ export const TokenKey: MessageFns<TokenKey> = {
             }
 
             message.retiredAtMs = reader.int64() as bigint;
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.use = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.signsAtMs = reader.int64() as bigint;
             continue;
           }
         }
@@ -2993,7 +3031,7 @@ export const ListKeysResponse: MessageFns<ListKeysResponse> = {
 };
 
 function createBaseRotateKeysRequest(): RotateKeysRequest {
-  return { audience: undefined, dropOld: false };
+  return { audience: undefined, dropOld: false, now: false };
 }
 
 export const RotateKeysRequest: MessageFns<RotateKeysRequest> = {
@@ -3003,6 +3041,9 @@ export const RotateKeysRequest: MessageFns<RotateKeysRequest> = {
     }
     if (message.dropOld !== false) {
       writer.uint32(16).bool(message.dropOld);
+    }
+    if (message.now !== false) {
+      writer.uint32(24).bool(message.now);
     }
     return writer;
   },
@@ -3036,6 +3077,14 @@ export const RotateKeysRequest: MessageFns<RotateKeysRequest> = {
             message.dropOld = reader.bool();
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.now = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3050,7 +3099,7 @@ export const RotateKeysRequest: MessageFns<RotateKeysRequest> = {
 };
 
 function createBaseRotateKeysResponse(): RotateKeysResponse {
-  return { made: [], retired: [], dropped: [] };
+  return { made: [], retired: [], dropped: [], signing: [] };
 }
 
 export const RotateKeysResponse: MessageFns<RotateKeysResponse> = {
@@ -3063,6 +3112,9 @@ export const RotateKeysResponse: MessageFns<RotateKeysResponse> = {
     }
     for (const v of message.dropped) {
       TokenKey.encode(v!, writer.uint32(26).fork()).join();
+    }
+    for (const v of message.signing) {
+      TokenKey.encode(v!, writer.uint32(34).fork()).join();
     }
     return writer;
   },
@@ -3102,6 +3154,14 @@ export const RotateKeysResponse: MessageFns<RotateKeysResponse> = {
             }
 
             message.dropped.push(TokenKey.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.signing.push(TokenKey.decode(reader, reader.uint32()));
             continue;
           }
         }
@@ -3210,7 +3270,7 @@ export const GetAudienceSecretResponse: MessageFns<GetAudienceSecretResponse> = 
 };
 
 function createBaseAudienceSecret(): AudienceSecret {
-  return { kid: "", secret: "" };
+  return { kid: "", secret: "", use: "" };
 }
 
 export const AudienceSecret: MessageFns<AudienceSecret> = {
@@ -3220,6 +3280,9 @@ export const AudienceSecret: MessageFns<AudienceSecret> = {
     }
     if (message.secret !== "") {
       writer.uint32(18).string(message.secret);
+    }
+    if (message.use !== "") {
+      writer.uint32(26).string(message.use);
     }
     return writer;
   },
@@ -3251,6 +3314,14 @@ export const AudienceSecret: MessageFns<AudienceSecret> = {
             }
 
             message.secret = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.use = reader.string();
             continue;
           }
         }
