@@ -1,7 +1,8 @@
 /**
  * The public keys of an issuer, fetched when they are first needed and then kept: asked for again when they have grown
  * old, so that a key which was withdrawn is forgotten, and when a token names one that is not there, though not more
- * often than the cool-down allows, so that made-up names do not become requests. When the issuer is away, what was
+ * often than the cool-down allows, so that made-up names do not become requests: such a token waits until the issuer may
+ * be asked, since a good one may be signed with a key that is newer than what is held. When the issuer is away, what was
  * fetched goes on to serve.
  */
 import type { Clock } from '../base/clock.js';
@@ -11,14 +12,19 @@ import type { VerifyingKey } from './check-token.js';
 import { parseJwks, type JwksKey } from './jwks.js';
 
 export interface IssuerKeys {
-  /** LINK_UNREACHABLE as long as there was never an answer. */
+  /**
+   * LINK_UNREACHABLE as long as there was never an answer, and for an unknown key while the issuer is away or too many
+   * wait for one.
+   */
   readonly findKeys: (kid: string, algorithm: TokenAlgorithm) => Promise<readonly VerifyingKey[]>;
 }
 
 /** Keys older than this are asked for again, ms. */
 export const freshMs = 10 * 60_000;
-/** Between two requests, ms. A new key signs at once, so this is how long it can stay unknown under attack. */
+/** Between two requests, ms; no token waits longer, but for the request itself. */
 export const coolDownMs = 5_000;
+/** Tokens that wait for an unknown key, at once. */
+export const maxWaiting = 1_000;
 
 export interface IssuerKeysOptions {
   readonly fetch: () => Promise<Buffer>;
@@ -31,8 +37,11 @@ export function createIssuerKeys({ fetch, clock }: IssuerKeysOptions): IssuerKey
   let triedAt = -Infinity;
   let failure: unknown;
   let trying: Promise<void> | undefined;
+  let waiting = 0;
+  let requests = 0;
 
   async function load(): Promise<void> {
+    requests += 1;
     triedAt = clock.elapsed();
     try {
       keys = parseJwks(await fetch());
@@ -59,11 +68,30 @@ export function createIssuerKeys({ fetch, clock }: IssuerKeysOptions): IssuerKey
     if (!isAway) await refreshed;
   }
 
+  /** Waits until the issuer may be asked again. */
+  async function coolDown(): Promise<void> {
+    const leftMs = coolDownMs - (clock.elapsed() - triedAt);
+    if (trying !== undefined || leftMs <= 0) return;
+    if (failure !== undefined || waiting >= maxWaiting) throw noKeys(failure);
+    waiting += 1;
+    await new Promise<void>(resolve => clock.after(leftMs, resolve));
+    waiting -= 1;
+  }
+
+  /** Only a request that began after the token came says that there is no such key. */
+  async function refreshFor(kid: string, requestsBefore: number): Promise<void> {
+    while (!keys?.has(kid) && requests === requestsBefore) {
+      await coolDown();
+      await refresh();
+    }
+  }
+
   return {
     async findKeys(kid, algorithm) {
+      const requestsBefore = requests;
       await refreshOld();
-      if (!keys?.has(kid)) await refresh();
-      if (!keys) throw noKeys(failure);
+      await refreshFor(kid, requestsBefore);
+      if (!keys || (failure !== undefined && !keys.has(kid))) throw noKeys(failure);
       const found = keys.get(kid);
       return found?.algorithm === algorithm ? [found.key] : [];
     },
