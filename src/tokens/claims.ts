@@ -18,6 +18,8 @@ export interface TokenClaims {
   readonly scope?: string | undefined;
   /** `jti` */
   readonly tokenId: string;
+  /** The program it was issued to (`client_id`); undefined in tokens of older links. */
+  readonly client?: string | undefined;
   /** The login it came from (`sid`). */
   readonly session?: string | undefined;
   /** SHA-256 of the certificate that its holder must show, base64url (RFC 8705 §3.1). */
@@ -40,6 +42,7 @@ export function encodeClaims(claims: TokenClaims): Buffer {
     nbf: toSeconds(claims.notBefore),
     exp: toSeconds(claims.expiresAt),
     jti: claims.tokenId,
+    client_id: claims.client,
     tenant_id: claims.tenant,
     roles: claims.roles,
     scope: claims.scope,
@@ -60,6 +63,7 @@ export function readClaims(payload: unknown): TokenClaims {
     roles: readRoles(payload['roles']),
     scope: findText(payload, 'scope', mostScope),
     tokenId: wantText(payload, 'jti'),
+    client: findText(payload, 'client_id'),
     session: findText(payload, 'sid'),
     confirmation: readConfirmation(payload['cnf']),
     issuedAt: wantTime(payload, 'iat'),

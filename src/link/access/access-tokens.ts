@@ -27,6 +27,8 @@ export interface NewToken {
   /** One that is known: an audience with HS256 gets a secret of its own, which is kept. */
   readonly audience: string;
   readonly tenant: string;
+  /** The program it is issued to (RFC 9068 §2.2); defaults to the subject, where nobody stands behind a program. */
+  readonly client?: string | undefined;
   readonly roles: readonly string[];
   /** Separated by spaces; undefined for everything the roles give. */
   readonly scope?: string | undefined;
@@ -71,6 +73,8 @@ interface Verified extends SignedClaims {
   readonly key: VerifyingKey;
 }
 
+/** Many verifiers allow for no difference of clocks: one that is behind must not find a fresh token too early, ms. */
+const validBeforeMs = 60_000;
 /** Tokens whose signature need not be verified again. */
 const verifiedKept = 10_000;
 
@@ -128,14 +132,11 @@ export function createAccessTokens({
 }
 
 function claimsOf(wanted: NewToken, issuer: string, clock: Clock, random: Random): TokenClaims {
-  const { lifetimeMs, tokenId = random(16).toString('hex'), ...claims } = wanted;
+  const { lifetimeMs, tokenId = random(16).toString('hex'), client = wanted.subject, ...claims } = wanted;
   const now = clock.now();
-  const times = {
-    issuedAt: wanted.issuedAt ?? now,
-    notBefore: now,
-    expiresAt: now + lifetimeMs,
-  };
-  return { ...claims, ...times, issuer, tokenId };
+  const issuedAt = wanted.issuedAt ?? now;
+  const times = { issuedAt, notBefore: issuedAt - validBeforeMs, expiresAt: now + lifetimeMs };
+  return { ...claims, ...times, issuer, client, tokenId };
 }
 
 /** Our own payload as a verifier will read it: what it would refuse is not signed. */

@@ -99,7 +99,8 @@ export function createApiTokens(options: ApiTokensOptions): ApiTokens {
         if (!Number.isSafeInteger(lifetimeMs) || lifetimeMs < 60_000 || lifetimeMs > longestApiTokenMs)
           throw new RollcallError('REQUEST_INVALID', 'an API token lasts a minute to 366 days');
         const { tenant, id: subject } = holder;
-        const signed = await tokens.sign({ subject, audience, tenant, roles: wanted, lifetimeMs });
+        const client = `api-token:${name}`;
+        const signed = await tokens.sign({ subject, audience, tenant, client, roles: wanted, lifetimeMs });
         const record: ApiToken = {
           id: signed.tokenId,
           name,

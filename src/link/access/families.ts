@@ -36,6 +36,7 @@ export interface NewFamily {
   readonly tenant: string;
   readonly holder: string;
   readonly audience: string;
+  readonly client?: string | undefined;
   readonly scope?: string | undefined;
   /** Milliseconds since 1970; defaults to now. */
   readonly createdAt?: number | undefined;

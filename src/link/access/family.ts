@@ -12,6 +12,8 @@ export interface Family {
   readonly holder: string;
   /** What its access tokens are for. */
   readonly audience: string;
+  /** The program that logged in; undefined in sessions from before this was kept, and for nodes. */
+  readonly client?: string | undefined;
   /** What the holder asked for; undefined for everything. */
   readonly scope?: string | undefined;
   readonly createdAt: number;

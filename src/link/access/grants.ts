@@ -91,7 +91,7 @@ export function createGrants(options: GrantOptions): GrantTokens {
         // A login in the very millisecond in which those before it ended.
         const createdAt = Math.max(clock.now(), validAfter, await cutoffs.read(reads, home));
         return sessionTokens.begin(
-          { tenant: home, holder, roles, scope, createdAt },
+          { tenant: home, holder, client: program, roles, scope, createdAt },
           {
             type: 'login',
             subject: holder,

@@ -43,6 +43,7 @@ export function createSessionTokens(options: SessionTokenOptions): SessionTokens
       roles,
       scope,
       audience: family.audience,
+      client: family.client,
       tenant: family.tenant,
       session: family.id,
       lifetimeMs: accessLifetimeMs,

@@ -76,6 +76,7 @@ void t.test('a token says what it was asked to, as RFC 9068 writes it', async t 
   const { tokens, keys, clock } = await setUp(t);
   const signed = await tokens.sign({
     ...wanted,
+    client: 'rollcall-cli',
     scope: 'nodes:read runs:read',
     session: 'f'.repeat(32),
     confirmation: 'A'.repeat(43),
@@ -88,9 +89,10 @@ void t.test('a token says what it was asked to, as RFC 9068 writes it', async t 
     sub: wanted.subject,
     aud: 'rollcall',
     iat: second,
-    nbf: second,
+    nbf: second - 60,
     exp: second + 900,
     jti: signed.tokenId,
+    client_id: 'rollcall-cli',
     tenant_id: 'default',
     roles: ['operator'],
     scope: 'nodes:read runs:read',
@@ -106,14 +108,16 @@ void t.test('a token says what it was asked to, as RFC 9068 writes it', async t 
     roles: ['operator'],
     scope: 'nodes:read runs:read',
     tokenId: signed.tokenId,
+    client: 'rollcall-cli',
     session: 'f'.repeat(32),
     confirmation: 'A'.repeat(43),
     issuedAt: signed.issuedAt,
-    notBefore: second * 1000,
+    notBefore: (second - 60) * 1000,
     expiresAt: signed.expiresAt,
   });
   const plain = partOf((await tokens.sign({ ...wanted, tokenId: 'mine' })).token, 1);
   t.equal(plain['jti'], 'mine');
+  t.equal(plain['client_id'], wanted.subject, 'nobody but the subject itself asked');
   t.notOk('scope' in plain || 'sid' in plain || 'cnf' in plain, 'what was not asked for is not there');
 });
 

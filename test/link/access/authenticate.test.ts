@@ -19,6 +19,9 @@ async function start(test: Test, store?: Store) {
   return { ...rig, id, accessToken };
 }
 
+const claimsOf = (token: string): object =>
+  JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString()) as object;
+
 /** A service with a token, and what it got it with. */
 async function withService({ access, grant }: AccessRig) {
   const { id } = await access.services.create('default', 'nightly', { roles: ['viewer'] }, linkParty);
@@ -107,6 +110,50 @@ void t.test('a token may do what its scope, its roles and the roles of its holde
   );
   test.match(administration.describe(await principalOf(accessToken)), { roles: ['operator'] });
 });
+
+void t.test('every token names the program that it was issued to', async test => {
+  const rig = await openAccessRig(test);
+  const { access, login, grant } = rig;
+  await rig.withPassword('ann', ['operator']);
+  const { accessToken, refreshToken = '' } = await login('ann');
+  test.match(claimsOf(accessToken), { client_id: 'rollcall-cli' });
+  const refreshed = await grant({ grant_type: 'refresh_token', refresh_token: refreshToken });
+  test.match(claimsOf(refreshed.accessToken), { client_id: 'rollcall-cli' });
+  const dashboard = await login('ann', { client_id: 'rollcall-dashboard' });
+  test.match(claimsOf(dashboard.accessToken), { client_id: 'rollcall-dashboard' });
+  const service = await withService(rig);
+  test.match(claimsOf(service.token), { client_id: service.id }, 'a service is its own program');
+  const ann = await rig.principalOf(accessToken);
+  const program = await access.apiTokens.issue(ann, {
+    name: 'studio',
+    roles: ['viewer'],
+    lifetimeMs: 60_000,
+  });
+  test.match(claimsOf(program.token), { client_id: 'api-token:studio', sub: ann.id });
+  await rig.putNode('7');
+  const node = await access.issueNodeTokens({ tenant: 'default', id: 7n }, rig.chief);
+  test.match(claimsOf(node.accessToken), { client_id: 'node:7' });
+});
+
+void t.test(
+  'a session from before its program was kept goes on, and its tokens name the user',
+  async test => {
+    const rig = await openAccessRig(test);
+    await rig.withPassword('ann', ['operator']);
+    const { accessToken, refreshToken = '' } = await rig.login('ann');
+    const { session = '', id } = await rig.principalOf(accessToken);
+    const key = `t/default/family/${session}`;
+    const { store } = rig.pausing;
+    const record = JSON.parse(Buffer.from((await store.get(key)) ?? '').toString()) as Record<
+      string,
+      unknown
+    >;
+    delete record['client'];
+    await store.commit([{ type: 'put', key, value: Buffer.from(JSON.stringify(record)) }]);
+    const refreshed = await rig.grant({ grant_type: 'refresh_token', refresh_token: refreshToken });
+    test.match(claimsOf(refreshed.accessToken), { client_id: id, sid: session });
+  },
+);
 
 void t.test('a token that is bound to a certificate stands for nobody without it', async test => {
   const rig = await openAccessRig(test);
