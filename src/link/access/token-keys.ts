@@ -79,6 +79,8 @@ export interface TokenKeys {
   verifyingKey(audience: string, kid: string, algorithm: TokenAlgorithm): VerifyingKey | undefined;
   /** Public keys alone. */
   jwks(): Jwks;
+  /** What they are for. */
+  publicAlgorithms(): readonly TokenAlgorithm[];
   /** REQUEST_INVALID for what can be no audience, for one without secrets, and for the link's own. */
   secretOf(audience: string): Promise<readonly AudienceSecret[]>;
   /** Durable when it resolves, with its event. REQUEST_INVALID for what can be no audience. */
@@ -231,6 +233,7 @@ export async function openTokenKeys(options: TokenKeysOptions): Promise<TokenKey
       return fits && !isOver(key) ? key.verifying : undefined;
     },
     jwks: () => ({ keys: vault.keys.filter(key => !isOver(key)).flatMap(publicOf) }),
+    publicAlgorithms: () => [...inUse(algorithms)].filter(each => each !== 'HS256'),
     async secretOf(audience) {
       checkAudience(audience);
       if (audience === ownAudience || algorithmFor(audience) !== 'HS256') throw noSecret();

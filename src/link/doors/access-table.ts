@@ -51,6 +51,7 @@ export const routeRules = {
   'GET /metrics': { access: 'metrics:read', rate: 'read' },
   'GET /.well-known/jwks.json': { access: 'open', rate: 'public' },
   'GET /.well-known/oauth-authorization-server': { access: 'open', rate: 'public' },
+  'GET /.well-known/openid-configuration': { access: 'open', rate: 'public' },
   'POST /auth/setup': { access: 'open', rate: 'login' },
   'POST /auth/token': { access: 'open', rate: 'login' },
   'POST /auth/revoke': { access: 'open', rate: 'login' },

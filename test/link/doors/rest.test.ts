@@ -5,6 +5,7 @@ import { decodeJwt, SignJWT } from 'jose';
 import type { AuditEntry } from '../../../src/audit-log/entry.js';
 import { formatParty } from '../../../src/audit-log/party.js';
 import { systemRandom } from '../../../src/base/random.js';
+import { permissionNames } from '../../../src/link/access/permissions.js';
 import { makeDevelopmentCertificates } from '../../../src/link/authority/development.js';
 import { openCutoffs } from '../../../src/link/access/cutoffs.js';
 import { createAudit } from '../../../src/link/audit/audit.js';
@@ -182,6 +183,15 @@ void t.test('requests for a token that are wrong in themselves', async t => {
   t.match(await ask('GET /.well-known/oauth-authorization-server'), {
     status: 200,
     json: { issuer: access.issuer(), token_endpoint: `${access.issuer()}/auth/token` },
+  });
+  t.match(await ask('GET /.well-known/openid-configuration'), {
+    status: 200,
+    json: {
+      issuer: access.issuer(),
+      jwks_uri: `${access.issuer()}/.well-known/jwks.json`,
+      id_token_signing_alg_values_supported: ['ES256'],
+      scopes_supported: permissionNames,
+    },
   });
   const { json, headers } = await ask('GET /.well-known/jwks.json');
   t.equal(headers['cache-control'], 'public, max-age=300');

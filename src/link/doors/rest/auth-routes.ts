@@ -4,6 +4,7 @@ import { RollcallError } from '../../../base/errors.js';
 import { statusTable } from '../../../protocol/status.js';
 import type { Access } from '../../access/access.js';
 import { grantErrorOf } from '../../access/grant-errors.js';
+import { permissionNames } from '../../access/permissions.js';
 import type { TokenParameters } from '../../access/grants.js';
 import type { Principal } from '../../access/principal.js';
 import type { Administration } from '../../administration.js';
@@ -30,6 +31,7 @@ export function authRoutes({ access, administration }: AuthRouteOptions): Record
       },
     },
     'GET /.well-known/oauth-authorization-server': { answer: () => metadataOf(access) },
+    'GET /.well-known/openid-configuration': { answer: () => openIdMetadataOf(access) },
 
     'POST /auth/setup': {
       schema: { body: objectOf({ code: text(100), username: text(63), password: text(256) }) },
@@ -140,5 +142,18 @@ function metadataOf({ issuer }: Access): object {
     ],
     token_endpoint_auth_signing_alg_values_supported: ['ES256', 'ES384', 'RS256', 'PS256', 'EdDSA'],
     tls_client_certificate_bound_access_tokens: true,
+    scopes_supported: permissionNames,
+  };
+}
+
+/**
+ * The link is no OpenID provider and makes no ID tokens. Clients look for the keys of access tokens under this name
+ * (go-oidc, get-jwks, Spring), and learn the algorithms of those from what is meant for ID tokens.
+ */
+function openIdMetadataOf(access: Access): object {
+  return {
+    ...metadataOf(access),
+    subject_types_supported: ['public'],
+    id_token_signing_alg_values_supported: access.keys.publicAlgorithms(),
   };
 }
