@@ -14,8 +14,10 @@ export interface TokenClaims {
   readonly audience: string;
   readonly tenant: string;
   readonly roles: readonly string[];
-  /** What the token is cut down to, separated by spaces; undefined for everything its roles give. */
+  /** What the token is good for, separated by spaces: permissions at the link, scopes of a service elsewhere. */
   readonly scope?: string | undefined;
+  /** `roles` when nobody asked for a scope: the link then goes by what the roles give at each request. */
+  readonly scopeFrom?: 'roles' | undefined;
   /** `jti` */
   readonly tokenId: string;
   /** The program it was issued to (`client_id`); undefined in tokens of older links. */
@@ -46,6 +48,7 @@ export function encodeClaims(claims: TokenClaims): Buffer {
     tenant_id: claims.tenant,
     roles: claims.roles,
     scope: claims.scope,
+    scope_from: claims.scopeFrom,
     sid: claims.session,
     cnf: claims.confirmation === undefined ? undefined : { 'x5t#S256': claims.confirmation },
   };
@@ -62,6 +65,7 @@ export function readClaims(payload: unknown): TokenClaims {
     tenant: wantText(payload, 'tenant_id'),
     roles: readRoles(payload['roles']),
     scope: findText(payload, 'scope', mostScope),
+    scopeFrom: readScopeFrom(payload['scope_from']),
     tokenId: wantText(payload, 'jti'),
     client: findText(payload, 'client_id'),
     session: findText(payload, 'sid'),
@@ -142,6 +146,12 @@ function readAudience(value: unknown): string {
   const [only, ...others] = list;
   if (isText(only) && others.length === 0) return only;
   throw tokenRefused('aud is missing or not exactly one');
+}
+
+/** Any other value is no reason to narrow less. */
+function readScopeFrom(value: unknown): 'roles' | undefined {
+  if (value === undefined || value === 'roles') return value;
+  throw tokenRefused('scope_from is none of ours');
 }
 
 function readRoles(value: unknown = []): readonly string[] {

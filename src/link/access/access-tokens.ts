@@ -30,8 +30,10 @@ export interface NewToken {
   /** The program it is issued to (RFC 9068 §2.2); defaults to the subject, where nobody stands behind a program. */
   readonly client?: string | undefined;
   readonly roles: readonly string[];
-  /** Separated by spaces; undefined for everything the roles give. */
+  /** Separated by spaces. */
   readonly scope?: string | undefined;
+  /** `roles` when nobody asked for that scope (token-scope.ts). */
+  readonly scopeFrom?: 'roles' | undefined;
   /** At least a second, at most 400 days, ms. */
   readonly lifetimeMs: number;
   /** 32 random hex digits unless told. */
@@ -47,6 +49,7 @@ export interface NewToken {
 export interface SignedToken {
   readonly token: string;
   readonly tokenId: string;
+  readonly scope?: string | undefined;
   /** As in the token: whole seconds, in milliseconds since 1970. */
   readonly issuedAt: number;
   readonly expiresAt: number;
@@ -116,7 +119,7 @@ export function createAccessTokens({
       const header = { alg: algorithm, typ: accessTokenType, kid };
       const token = await new CompactSign(payload).setProtectedHeader(header).sign(key);
       if (token.length > mostTokenBytes) throw unfit('it is too long');
-      return { token, tokenId, issuedAt, expiresAt };
+      return { token, tokenId, scope: wanted.scope, issuedAt, expiresAt };
     },
     async verify(token, audience) {
       const claims = await claimsOfSigned(token, audience);

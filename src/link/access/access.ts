@@ -134,7 +134,7 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
     opened => opened.close(),
   );
   const tokens = createAccessTokens({ keys, issuer, clock, random });
-  const sessionTokens = createSessionTokens({ audit, families, tokens, audience });
+  const sessionTokens = createSessionTokens({ audit, families, tokens, roles, audience });
   const apiTokens = createApiTokens({ store, audit, clock, tokens, roles, denied, audience });
   const passwords = createPasswords(random, options.passwordCost);
   const setup = await openSetup({ folder, random, users, passwords });
@@ -146,7 +146,7 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
   const signIn = createSignIn({ store, audit, users, passwords, attempt, clock });
   const assertionAudiences = (): string[] => [issuer(), `${issuer()}/auth/token`];
   const recognition = { store, services, denied, attempt, clock, assertionAudiences };
-  const shared = { users, families, cutoffs, tokens, audience, findNodeName, findParty, alerts };
+  const shared = { users, roles, families, cutoffs, tokens, audience, findNodeName, findParty, alerts };
 
   async function revokeAccessToken(token: string, origin: Origin): Promise<void> {
     const { tenant, subject, session, tokenId, expiresAt } = await tokens.verify(token, audience);
@@ -163,7 +163,7 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
   }
 
   return {
-    authenticate: createAuthenticate({ ...shared, services, roles, apiTokens, denied }),
+    authenticate: createAuthenticate({ ...shared, services, apiTokens, denied }),
     watchRights: listener => watchRights({ store, keys }, listener),
     grantTokens: createGrants({ ...shared, audit, refusals, clock, sessionTokens, signIn, recognition }),
     setUp: (code, name, password, origin) =>
@@ -185,6 +185,7 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
         return sessionTokens.begin(
           { tenant, holder: `node:${id}`, roles: [], createdAt },
           { type: 'node.tokens-issued', subject: `${id}`, by: actorOf(principal) },
+          reads,
         );
       });
       return { accessToken: signed.token, refreshToken };

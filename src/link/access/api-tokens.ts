@@ -13,6 +13,7 @@ import { notFound, parseAccessName } from './names.js';
 import { actorOf, notAllowed, type Principal } from './principal.js';
 import { decide, listRecords, putRecord, readRecord } from './records.js';
 import type { Roles } from './roles.js';
+import { scopeOfToken } from './token-scope.js';
 
 export interface ApiToken {
   /** `jti`. */
@@ -100,7 +101,12 @@ export function createApiTokens(options: ApiTokensOptions): ApiTokens {
           throw new RollcallError('REQUEST_INVALID', 'an API token lasts a minute to 366 days');
         const { tenant, id: subject } = holder;
         const client = `api-token:${name}`;
-        const signed = await tokens.sign({ subject, audience, tenant, client, roles: wanted, lifetimeMs });
+        const scope = await scopeOfToken(roles, { tenant, roles: wanted }, reads);
+        const signed = await tokens.sign({
+          ...{ subject, audience, tenant, client, roles: wanted },
+          ...scope,
+          lifetimeMs,
+        });
         const record: ApiToken = {
           id: signed.tokenId,
           name,

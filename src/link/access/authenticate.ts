@@ -19,6 +19,7 @@ import type { Origin, Principal, PrincipalKind } from './principal.js';
 import { ofAccount } from './refused-account.js';
 import type { Roles } from './roles.js';
 import type { Services } from './services.js';
+import { narrowingOf } from './token-scope.js';
 import type { Users } from './users.js';
 
 export interface Credentials {
@@ -98,8 +99,8 @@ export function createAuthenticate(options: AuthenticateOptions): Authenticate {
     const said = isDeepStrictEqual(claims.roles, holder.roles)
       ? held
       : await roles.permissionsOf(claims.tenant, claims.roles, reads);
-    const scope = claims.scope?.split(' ');
-    return new Set([...said].filter(each => held.has(each) && (scope?.includes(each) ?? true)));
+    const narrowing = narrowingOf(claims);
+    return new Set([...said].filter(each => held.has(each) && (narrowing?.includes(each) ?? true)));
   }
 
   /**

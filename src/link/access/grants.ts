@@ -8,7 +8,7 @@ import { defaultTenant } from '../../protocol/limits.js';
 import type { Audit, AuditEvent } from '../audit/audit.js';
 import type { Known, RefusalCounter } from '../audit/refusals.js';
 import type { Reads } from '../../store/store.js';
-import type { AccessTokens } from './access-tokens.js';
+import type { AccessTokens, SignedToken } from './access-tokens.js';
 import type { Alerts } from './alerts.js';
 import type { Cutoffs } from './cutoffs.js';
 import { refreshRefused, type Families } from './families.js';
@@ -21,6 +21,8 @@ import type { SessionTokens } from './session-tokens.js';
 import type { SignIn } from './sign-in.js';
 import { grantErrorOf, grantRefused } from './grant-errors.js';
 import type { FindParty } from './holders.js';
+import type { Roles } from './roles.js';
+import { scopeOfToken } from './token-scope.js';
 import type { Users } from './users.js';
 
 /** Of the form or JSON body, each once. */
@@ -51,6 +53,7 @@ export interface GrantOptions {
   readonly audit: Audit;
   readonly clock: Clock;
   readonly users: Users;
+  readonly roles: Pick<Roles, 'permissionsOf'>;
   readonly families: Families;
   readonly cutoffs: Pick<Cutoffs, 'read'>;
   readonly tokens: AccessTokens;
@@ -90,18 +93,21 @@ export function createGrants(options: GrantOptions): GrantTokens {
         const detail = { userAgent: origin.userAgent };
         // A login in the very millisecond in which those before it ended.
         const createdAt = Math.max(clock.now(), validAfter, await cutoffs.read(reads, home));
-        return sessionTokens.begin(
-          { tenant: home, holder, client: program, roles, scope, createdAt },
-          {
-            type: 'login',
-            subject: holder,
-            by: actorFrom({ kind: 'user', id: holder, name }, origin),
-            detail,
-          },
+        return countRefused(origin, { tenant: home, holder }, () =>
+          sessionTokens.begin(
+            { tenant: home, holder, client: program, roles, scope, createdAt },
+            {
+              type: 'login',
+              subject: holder,
+              by: actorFrom({ kind: 'user', id: holder, name }, origin),
+              detail,
+            },
+            reads,
+          ),
         );
       },
     );
-    return answer(signed, refreshToken, scope);
+    return answer(signed, refreshToken);
   }
 
   async function refresh({ parameters, origin }: TokenRequest): Promise<TokenAnswer> {
@@ -109,18 +115,17 @@ export function createGrants(options: GrantOptions): GrantTokens {
     if (presented === undefined) throw grantRefused('invalid_request', 'refresh_token is needed');
     requireScope(scope);
     const refreshed = await families.refresh(presented, origin, async (family, reads) => {
-      const narrowed = await countRefused(origin, family, () => narrow(family.scope, scope));
+      const asked = await countRefused(origin, family, () => narrow(family.scope, scope));
       const roles = await findRoles(family, reads);
       if (!roles) throw refreshRefused();
-      return { narrowed, signed: await sessionTokens.sign(family, roles, narrowed) };
+      return countRefused(origin, family, () => sessionTokens.sign(family, { roles, asked }, reads));
     });
     if (refreshed.outcome === 'reused') {
       const { holder: subject, id } = refreshed.family;
       alerts.raise('security.refresh-reused', { subject, session: id, address: origin.address });
     }
     if (refreshed.outcome === 'reused' || refreshed.outcome === 'unknown') throw refreshRefused();
-    const { signed, narrowed } = refreshed.used;
-    return answer(signed, refreshed.token, narrowed);
+    return answer(refreshed.used, refreshed.token);
   }
 
   /** Of a holder who is still there, enabled, and was not told to end the sessions since. */
@@ -145,23 +150,28 @@ export function createGrants(options: GrantOptions): GrantTokens {
       const wish = (): ReturnType<typeof readWish> => readWish(known, parameters, options.audience);
       const { audience, scope } = await countRefused(origin, { tenant, holder: id }, wish);
       const isLink = audience === options.audience;
+      const wished = isLink
+        ? await countRefused(origin, { tenant, holder: id }, () =>
+            scopeOfToken(options.roles, { tenant, roles, asked: scope }, reads),
+          )
+        : { scope };
       const countsFrom = Math.max(known.validAfter, await cutoffs.read(reads, tenant));
       const signed = await tokens.sign({
         subject: id,
         audience,
         tenant,
         roles: isLink ? roles : [],
-        scope,
+        ...wished,
         lifetimeMs: known.tokenLifetimeMs,
         issuedAt: isLink ? notOlderThan(countsFrom, clock.now()) : undefined,
         confirmation,
       });
-      const detail = { name, audience, scope: scope ?? '', tokenId: signed.tokenId, method: by };
+      const detail = { name, audience, scope: signed.scope ?? '', tokenId: signed.tokenId, method: by };
       const actor = actorFrom({ kind: 'service', id, name }, origin);
       const event: AuditEvent = { type: 'token.granted', subject: id, by: actor, detail };
       return {
         changes: [audit.auditChange(tenant, event)],
-        result: answer(signed, undefined, scope),
+        result: answer(signed, undefined),
       };
     });
   }
@@ -170,10 +180,10 @@ export function createGrants(options: GrantOptions): GrantTokens {
   async function countRefused<T>(
     { address }: Origin,
     { tenant, holder }: { readonly tenant: string; readonly holder: string },
-    wish: () => T,
+    wish: () => T | Promise<T>,
   ): Promise<T> {
     try {
-      return wish();
+      return await wish();
     } catch (error) {
       if (isRollcallError(error, 'REQUEST_INVALID')) {
         const who: Known = { tenant, ...(await findParty(tenant, holder)) };
@@ -184,9 +194,8 @@ export function createGrants(options: GrantOptions): GrantTokens {
   }
 
   function answer(
-    { token, issuedAt, expiresAt }: { token: string; issuedAt: number; expiresAt: number },
+    { token, scope, issuedAt, expiresAt }: SignedToken,
     refreshToken: string | undefined,
-    scope: string | undefined,
   ): TokenAnswer {
     const expiresInSeconds = Math.floor((expiresAt - issuedAt) / 1000);
     return { accessToken: token, expiresInSeconds, refreshToken, scope };

@@ -3,11 +3,14 @@
  * begins in one commit with the event that tells of it: it is whole, or has not been. What is handed out is made before
  * that commit, so that nothing is stored of a session whose tokens could not be made.
  */
+import type { Reads } from '../../store/store.js';
 import type { Audit, AuditEvent } from '../audit/audit.js';
 import type { AccessTokens, SignedToken } from './access-tokens.js';
 import type { Families, NewFamily } from './families.js';
 import type { Family } from './family.js';
 import type { Decision } from './records.js';
+import type { Roles } from './roles.js';
+import { scopeOfToken } from './token-scope.js';
 
 export interface NewSession {
   readonly signed: SignedToken;
@@ -19,15 +22,21 @@ export interface SessionTokens {
   begin(
     holder: Omit<NewFamily, 'audience'> & { readonly roles: readonly string[] },
     event: AuditEvent,
+    reads: Reads,
   ): Promise<Decision<NewSession>>;
-  /** An access token of a session that has begun, with no more scope than it was granted. */
-  sign(family: Family, roles: readonly string[], scope: string | undefined): Promise<SignedToken>;
+  /** An access token of a session that has begun, with no more scope than was asked for and the roles give. */
+  sign(
+    family: Family,
+    wanted: { readonly roles: readonly string[]; readonly asked: string | undefined },
+    reads: Reads,
+  ): Promise<SignedToken>;
 }
 
 export interface SessionTokenOptions {
   readonly audit: Audit;
   readonly families: Families;
   readonly tokens: AccessTokens;
+  readonly roles: Pick<Roles, 'permissionsOf'>;
   /** The link, as `aud`. */
   readonly audience: string;
 }
@@ -37,11 +46,11 @@ const accessLifetimeMs = 15 * 60_000;
 export function createSessionTokens(options: SessionTokenOptions): SessionTokens {
   const { audit, families, tokens, audience } = options;
 
-  const sign: SessionTokens['sign'] = (family, roles, scope) =>
+  const sign: SessionTokens['sign'] = async (family, { roles, asked }, reads) =>
     tokens.sign({
       subject: family.holder,
       roles,
-      scope,
+      ...(await scopeOfToken(options.roles, { tenant: family.tenant, roles, asked }, reads)),
       audience: family.audience,
       client: family.client,
       tenant: family.tenant,
@@ -50,9 +59,9 @@ export function createSessionTokens(options: SessionTokenOptions): SessionTokens
     });
 
   return {
-    async begin({ roles, ...wanted }, event) {
+    async begin({ roles, ...wanted }, event, reads) {
       const { family, token, changes } = families.begin({ ...wanted, audience });
-      const signed = await sign(family, roles, family.scope);
+      const signed = await sign(family, { roles, asked: family.scope }, reads);
       const detail = { session: family.id, ...event.detail };
       return {
         changes: [...changes, audit.auditChange(family.tenant, { ...event, detail })],

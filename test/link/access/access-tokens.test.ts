@@ -244,6 +244,7 @@ void t.test('what no verifier would take is not signed', async t => {
     { subject: 'user:\n' },
     { tenant: '' },
     { scope: '' },
+    { scopeFrom: 'elsewhere' as 'roles' },
     { roles: Array.from({ length: 101 }, () => 'r') },
     { roles: Array.from({ length: 100 }, (_, index) => `${index}`.padEnd(80, 'r')) },
     { confirmation: 'short' },

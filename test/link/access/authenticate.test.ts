@@ -111,6 +111,54 @@ void t.test('a token may do what its scope, its roles and the roles of its holde
   test.match(administration.describe(await principalOf(accessToken)), { roles: ['operator'] });
 });
 
+void t.test('a token says what its holder may do, whether or not a scope was asked for', async test => {
+  const rig = await openAccessRig(test);
+  const { access, login, grant, principalOf } = rig;
+  const mayRead = ['nodes:read'] as const;
+  await access.roles.define('default', { name: 'reader', permissions: mayRead }, linkParty);
+  await rig.withPassword('ann', ['reader', 'viewer']);
+  const all = await login('ann');
+  test.match(claimsOf(all.accessToken), { scope: 'nodes:read runs:read metrics:read', scope_from: 'roles' });
+  test.equal(all.scope, 'nodes:read runs:read metrics:read', 'the answer says it as well');
+  const cut = await login('ann', { scope: 'nodes:revoke runs:read logs:write' });
+  test.equal(cut.scope, 'runs:read', 'never more than the roles give, whatever was asked for');
+  test.match(claimsOf(cut.accessToken), { scope: 'runs:read', scope_from: undefined });
+  test.same(
+    [...(await principalOf(cut.accessToken)).permissions],
+    ['runs:read'],
+    'which narrows at the link',
+  );
+  const ask = (scope: string) =>
+    grant({ grant_type: 'refresh_token', refresh_token: all.refreshToken ?? '', scope });
+  await test.rejects(ask('nodes:revoke'), { message: 'the roles give nothing of that scope' });
+  const less = await ask('nodes:read');
+  test.match(claimsOf(less.accessToken), { scope: 'nodes:read', scope_from: undefined }, 'of one token');
+  await test.rejects(login('ann', { scope: 'users:manage' }), { code: 'REQUEST_INVALID' });
+
+  const { token } = await access.apiTokens.issue(await principalOf(all.accessToken), {
+    ...{ name: 'studio', roles: ['reader'], lifetimeMs: 60_000 },
+  });
+  test.match(claimsOf(token), { scope: 'nodes:read', scope_from: 'roles' });
+  const service = await withService(rig);
+  test.match(claimsOf(service.token), { scope: 'nodes:read runs:read metrics:read', scope_from: 'roles' });
+  const asked = await grant({ ...service.asked, scope: 'runs:read users:manage' });
+  test.match(
+    claimsOf(asked.accessToken),
+    { scope: 'runs:read' },
+    'a service gets no more than its roles give',
+  );
+  await test.rejects(grant({ ...service.asked, scope: 'users:manage' }), { code: 'REQUEST_INVALID' });
+
+  const may = async (): Promise<string[]> => [...(await principalOf(all.accessToken)).permissions].sort();
+  await access.roles.define('default', { name: 'reader', permissions: ['nodes:revoke'] }, linkParty);
+  test.same(
+    await may(),
+    ['metrics:read', 'nodes:read', 'nodes:revoke', 'runs:read'],
+    'a scope that nobody asked for does not narrow at the link: rights are looked up anew',
+  );
+  test.match(await principalOf(token), { permissions: new Set(['nodes:revoke']) });
+});
+
 void t.test('every token names the program that it was issued to', async test => {
   const rig = await openAccessRig(test);
   const { access, login, grant } = rig;

@@ -654,7 +654,7 @@ void t.test(
     const as = { token: site.token };
     const { users, passwords } = site.link.access;
     const passwordHash = await passwords.hash(password);
-    const bob = { name: 'bob', roles: [], passwordHash };
+    const bob = { name: 'bob', roles: ['viewer'], passwordHash };
     const { id } = await users.create('default', bob, { type: 'user.created', by: userParty('test') });
     const settings = { audiences: ['studio'], scopes: ['read'] };
     const service = await askSite('POST /v1/services', { ...as, json: { name: 'ingest', ...settings } });
