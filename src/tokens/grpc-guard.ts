@@ -1,6 +1,6 @@
 /**
  * The verifier before the methods of another program's gRPC server: reads `authorization` from the metadata, remembers
- * the claims for the handler, or ends the call with UNAUTHENTICATED before the handler hears of it.
+ * the claims for the handler, or ends the call with UNAUTHENTICATED or PERMISSION_DENIED before the handler hears of it.
  */
 import { createRequire } from 'node:module';
 import type * as Grpc from '@grpc/grpc-js';
@@ -11,8 +11,12 @@ import type { VerifyBearer } from './http-guard.js';
 import { tokenMissing } from './refusals.js';
 
 export interface GrpcGuardOptions {
-  /** Paths of methods that need no token, exactly, such as `/grpc.health.v1.Health/Check`. */
+  /** Paths of methods that need no token, exactly, such as `/grpc.health.v1.Health/Check`. One that comes is not looked at. */
   readonly public?: readonly string[];
+  /** Paths of methods that need no token, but know the caller when a good one comes, and refuse a bad one. */
+  readonly optional?: readonly string[];
+  /** Judges the caller of a method that is not public, by requirePermission and its like: what it throws is the answer. */
+  readonly require?: (caller: TokenClaims | undefined, path: string) => unknown;
 }
 
 /** The claims of each call, by its metadata: the handler is given the very same object. */
@@ -21,23 +25,29 @@ export type ClaimsByMetadata = WeakMap<object, TokenClaims>;
 export function grpcGuard(
   verify: VerifyBearer,
   claimsByMetadata: ClaimsByMetadata,
-  { public: publicPaths = [] }: GrpcGuardOptions,
+  { public: publicPaths = [], optional = [], require }: GrpcGuardOptions,
 ): Grpc.ServerInterceptor {
-  // Loaded here: programs without gRPC need not wait for it.
-  const { ServerInterceptingCall, status } = createRequire(import.meta.url)('@grpc/grpc-js') as typeof Grpc;
+  const { ServerInterceptingCall } = loadGrpc();
 
-  async function admit(metadata: Grpc.Metadata, call: Grpc.ServerInterceptingCallInterface): Promise<void> {
+  async function callerOf(
+    metadata: Grpc.Metadata,
+    call: Grpc.ServerInterceptingCallInterface,
+    path: string,
+  ): Promise<TokenClaims | undefined> {
     const [authorization, ...others] = metadata.get('authorization');
+    if (authorization === undefined && optional.includes(path)) return undefined;
     if (typeof authorization !== 'string' || others.length > 0) throw tokenMissing();
-    const certificate = call.getAuthContext().sslPeerCertificate?.raw;
-    claimsByMetadata.set(metadata, await verify(getBearer(authorization), certificate));
+    return verify(getBearer(authorization), call.getAuthContext().sslPeerCertificate?.raw);
   }
 
-  function statusOf(error: unknown): { code: Grpc.status; details: string } {
-    if (!(error instanceof RollcallError))
-      return { code: status.INTERNAL, details: 'something went wrong on this side' };
-    const code = error.code === 'TOKEN_REFUSED' ? status.UNAUTHENTICATED : status.UNAVAILABLE;
-    return { code, details: error.message };
+  async function admit(
+    metadata: Grpc.Metadata,
+    call: Grpc.ServerInterceptingCallInterface,
+    path: string,
+  ): Promise<void> {
+    const caller = await callerOf(metadata, call, path);
+    if (caller) claimsByMetadata.set(metadata, caller);
+    await require?.(caller, path);
   }
 
   return (method, call) =>
@@ -47,11 +57,30 @@ export function grpcGuard(
           onReceiveMetadata(metadata, goOn) {
             if (publicPaths.includes(method.path)) goOn(metadata);
             else
-              admit(metadata, call).then(
+              admit(metadata, call, method.path).then(
                 () => goOn(metadata),
-                (error: unknown) => call.sendStatus(statusOf(error)),
+                (error: unknown) => call.sendStatus(toGrpcStatus(error)),
               );
           },
         }),
     });
+}
+
+/** What a handler ends its call with, for an error of `require…` that it caught: `callback(toGrpcStatus(error))`. */
+export function toGrpcStatus(error: unknown): { code: Grpc.status; details: string } {
+  const { status } = loadGrpc();
+  const codes: Readonly<Partial<Record<string, Grpc.status>>> = {
+    TOKEN_REFUSED: status.UNAUTHENTICATED,
+    NOT_ALLOWED: status.PERMISSION_DENIED,
+    LINK_UNREACHABLE: status.UNAVAILABLE,
+  };
+  const code = error instanceof RollcallError ? codes[error.code] : undefined;
+  return error instanceof RollcallError && code !== undefined
+    ? { code, details: error.message }
+    : { code: status.INTERNAL, details: 'something went wrong on this side' };
+}
+
+/** When it is needed: programs without gRPC need not wait for it. */
+function loadGrpc(): typeof Grpc {
+  return createRequire(import.meta.url)('@grpc/grpc-js') as typeof Grpc;
 }

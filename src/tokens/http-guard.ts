@@ -1,7 +1,7 @@
 /**
  * The verifier before the routes of another program: reads `authorization`, puts the claims where handlers find them,
- * or answers 401 with a problem document (RFC 9457) and `WWW-Authenticate` (RFC 6750 §3). Frameworks are known by
- * their shape alone.
+ * or answers 401 or 403 with a problem document (RFC 9457) and `WWW-Authenticate` (RFC 6750 §3). Frameworks are known
+ * by their shape alone.
  */
 import { RollcallError } from '../base/errors.js';
 import { findBearer, getBearer } from './bearer.js';
@@ -13,9 +13,21 @@ export interface GuardedRequest {
   readonly socket?: unknown;
 }
 
+export interface GuardOptions {
+  /** Lets in a request without `authorization`, for which there is no principal. A bad token is refused all the same. */
+  readonly optional?: boolean;
+  /** Judges the caller that came in, by requirePermission and its like: what it throws is the answer. */
+  readonly require?: (caller: TokenClaims | undefined) => unknown;
+}
+
 /** What handlers find on a request that came through. */
 export interface WithPrincipal {
   principal: TokenClaims;
+}
+
+/** The same where authentication is optional. */
+export interface WithOptionalPrincipal {
+  principal?: TokenClaims | undefined;
 }
 
 /** What fastify's reply has. */
@@ -42,10 +54,10 @@ export type ExpressGuard = (
 /** Verifies a token that came with this certificate (DER), if any. */
 export type VerifyBearer = (token: string, certificate: Buffer | undefined) => Promise<TokenClaims>;
 
-export function fastifyGuard(verify: VerifyBearer): FastifyGuard {
+export function fastifyGuard(verify: VerifyBearer, options: GuardOptions): FastifyGuard {
   return async (request, reply) => {
     try {
-      await admit(request, verify);
+      await admit(request, verify, options);
       return undefined;
     } catch (error) {
       const { status, headers, body } = answerTo(error, request);
@@ -57,9 +69,9 @@ export function fastifyGuard(verify: VerifyBearer): FastifyGuard {
   };
 }
 
-export function expressGuard(verify: VerifyBearer): ExpressGuard {
+export function expressGuard(verify: VerifyBearer, options: GuardOptions): ExpressGuard {
   return (request, response, next) => {
-    admit(request, verify).then(
+    admit(request, verify, options).then(
       () => next(),
       (error: unknown) => {
         const { status, headers, body } = answerTo(error, request);
@@ -71,9 +83,12 @@ export function expressGuard(verify: VerifyBearer): ExpressGuard {
   };
 }
 
-async function admit(request: GuardedRequest, verify: VerifyBearer): Promise<void> {
-  const claims = await verify(getBearer(request.headers.authorization), certificateOf(request.socket));
-  (request as GuardedRequest & WithPrincipal).principal = claims;
+async function admit(request: GuardedRequest, verify: VerifyBearer, options: GuardOptions): Promise<void> {
+  const { authorization } = request.headers;
+  const isNobody = options.optional === true && authorization === undefined;
+  const caller = isNobody ? undefined : await verify(getBearer(authorization), certificateOf(request.socket));
+  (request as GuardedRequest & WithOptionalPrincipal).principal = caller;
+  await options.require?.(caller);
 }
 
 interface Answer {
@@ -85,7 +100,12 @@ interface Answer {
 function answerTo(error: unknown, { headers }: GuardedRequest): Answer {
   if (!(error instanceof RollcallError))
     return problem(500, new RollcallError('INTERNAL', 'something went wrong on this side'));
-  if (error.code !== 'TOKEN_REFUSED') return problem(503, error, { 'retry-after': '5' });
+  if (error.code === 'LINK_UNREACHABLE') return problem(503, error, { 'retry-after': '5' });
+  if (error.code === 'NOT_ALLOWED') {
+    const said = `Bearer error="insufficient_scope", error_description="${error.message}"`;
+    return problem(403, error, { 'www-authenticate': said });
+  }
+  if (error.code !== 'TOKEN_REFUSED') return problem(500, error);
   // RFC 6750 §3.1: a request without a token is told the scheme and no error.
   const challenge =
     findBearer(headers.authorization) === undefined

@@ -8,7 +8,9 @@
  * new Server({ interceptors: [verifier.grpc()] });           // verifier.claimsOf(call), or UNAUTHENTICATED
  * ```
  *
- * What it cannot know is whether the link has revoked a token meanwhile: that shows at the token's end, minutes later.
+ * What a caller may do is asked by `requirePermission`, `requireRole` and `requireOwner` (require.ts), in the guard or in
+ * the handler. What it cannot know is whether the link has revoked a token meanwhile: that shows at the token's end,
+ * minutes later.
  */
 import type { ServerInterceptor } from '@grpc/grpc-js';
 import { systemClock, type Clock } from '../base/clock.js';
@@ -18,7 +20,13 @@ import { checkToken, type TokenCheck } from './check-token.js';
 import type { TokenClaims } from './claims.js';
 import { fetchDocument } from './fetch-document.js';
 import { grpcGuard, type ClaimsByMetadata, type GrpcGuardOptions } from './grpc-guard.js';
-import { expressGuard, fastifyGuard, type ExpressGuard, type FastifyGuard } from './http-guard.js';
+import {
+  expressGuard,
+  fastifyGuard,
+  type ExpressGuard,
+  type FastifyGuard,
+  type GuardOptions,
+} from './http-guard.js';
 import { createIssuerKeys } from './issuer-keys.js';
 import { tokenRefused } from './refusals.js';
 import { decodeBase64url } from './strict-json.js';
@@ -26,8 +34,15 @@ import { isHolder } from './thumbprint.js';
 
 export type { TokenAlgorithm } from './algorithms.js';
 export type { TokenClaims } from './claims.js';
-export type { ExpressGuard, FastifyGuard, WithPrincipal } from './http-guard.js';
-export type { GrpcGuardOptions } from './grpc-guard.js';
+export type {
+  ExpressGuard,
+  FastifyGuard,
+  GuardOptions,
+  WithOptionalPrincipal,
+  WithPrincipal,
+} from './http-guard.js';
+export { toGrpcStatus, type GrpcGuardOptions } from './grpc-guard.js';
+export { requireOwner, requirePermission, requireRole, type Caller } from './require.js';
 export { RollcallError } from '../base/errors.js';
 
 /** As the link's operator handed it over: base64url of 32 bytes or more. Without a kid it is tried for every token. */
@@ -54,17 +69,18 @@ export interface VerifierOptions {
 
 export interface TokenVerifier {
   /**
-   * TOKEN_REFUSED for a token that is not good here and now; LINK_UNREACHABLE when there are no keys yet and the link
-   * is away. A token that is bound to a certificate is refused without that certificate (DER).
+   * TOKEN_REFUSED for a token that is not good here and now; LINK_UNREACHABLE when the link is away and its key is not
+   * known. A token whose key is not known waits for up to five seconds. One that is bound to a certificate is refused
+   * without that certificate (DER).
    */
   readonly verify: (token: string, certificate?: Buffer) => Promise<TokenClaims>;
   /** A hook: `fastify.addHook('onRequest', verifier.fastify())`, or the `onRequest` of a route. */
-  fastify(): FastifyGuard;
+  fastify(options?: GuardOptions): FastifyGuard;
   /** Middleware, for express and whatever has its shape. */
-  express(): ExpressGuard;
+  express(options?: GuardOptions): ExpressGuard;
   /** An interceptor for a server of @grpc/grpc-js. */
   grpc(options?: GrpcGuardOptions): ServerInterceptor;
-  /** In a gRPC handler: what came with the call; undefined for a public method. */
+  /** In a gRPC handler: what came with the call; undefined for a public method, and where no token came. */
   claimsOf(call: { readonly metadata: object }): TokenClaims | undefined;
 }
 
@@ -81,8 +97,8 @@ export function createTokenVerifier(options: VerifierOptions): TokenVerifier {
 
   return {
     verify,
-    fastify: () => fastifyGuard(verify),
-    express: () => expressGuard(verify),
+    fastify: (guardOptions = {}) => fastifyGuard(verify, guardOptions),
+    express: (guardOptions = {}) => expressGuard(verify, guardOptions),
     grpc: (grpcOptions = {}) => grpcGuard(verify, claimsByMetadata, grpcOptions),
     claimsOf: ({ metadata }) => claimsByMetadata.get(metadata),
   };

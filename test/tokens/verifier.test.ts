@@ -24,9 +24,15 @@ import { makeDevelopmentCertificates } from '../../src/link/authority/developmen
 import { coolDownMs, freshMs, maxWaiting } from '../../src/tokens/issuer-keys.js';
 import {
   createTokenVerifier,
+  requireOwner,
+  requirePermission,
+  requireRole,
+  toGrpcStatus,
+  type GrpcGuardOptions,
   type RollcallError,
   type TokenClaims,
   type VerifierOptions,
+  type WithOptionalPrincipal,
   type WithPrincipal,
 } from '../../src/tokens/verifier.js';
 import { createManualClock } from '../harness/manual-clock.js';
@@ -452,6 +458,65 @@ void t.test('one line guards a fastify program', async t => {
   t.equal(calls, 2, 'the handler never hears of what was refused');
 });
 
+void t.test('a public route knows the caller when a good token comes, and refuses a bad one', async t => {
+  const issuer = await startIssuer(t);
+  const { verifier, sign } = issuer;
+  const app = fastify({ https: tls });
+  t.teardown(() => app.close());
+  const optional = { onRequest: verifier().fastify({ optional: true }) };
+  const whoAsks = (request: object): string | undefined =>
+    (request as WithOptionalPrincipal).principal?.subject;
+  app.get('/', optional, request => Promise.resolve(whoAsks(request) ?? 'nobody'));
+  const writers = verifier().fastify({ require: caller => requirePermission(caller, 'logs:write') });
+  app.get('/write', { onRequest: writers }, () => Promise.resolve('written'));
+  app.get('/own', optional, request => {
+    requireOwner((request as WithOptionalPrincipal).principal, wanted.subject);
+    return Promise.resolve('own');
+  });
+  await app.listen({ port: 0, host: '127.0.0.1' });
+  const { port } = app.server.address() as AddressInfo;
+  const get = (path: string, token?: string): Promise<Reply> =>
+    ask(port, token === undefined ? undefined : `Bearer ${token}`, { path });
+
+  t.match(await get('/'), { status: 200, body: 'nobody' });
+  t.match(await get('/', await sign()), { status: 200, body: wanted.subject });
+  t.match(await get('/', await sign({ audience: 'another' })), { status: 401, body: /not valid here/ });
+  for (const header of ['', 'Bearer', 'Basic eDp5'])
+    t.match(await ask(port, header), { status: 401 }, header);
+
+  t.match(await get('/write', await sign()), { status: 200, body: 'written' });
+  const refused = await get('/write', await sign({ scope: 'logs:read logs:write:all' }));
+  t.match(refused, { status: 403, body: /not allowed: this needs logs:write"/ });
+  t.equal(
+    refused.headers['www-authenticate'],
+    'Bearer error="insufficient_scope", error_description="not allowed: this needs logs:write"',
+  );
+  t.match(await get('/write', await sign({ scope: undefined })), { status: 403 }, 'no scope allows nothing');
+  t.match(await get('/write'), { status: 401 });
+  t.match(await get('/own', await sign()), { status: 200, body: 'own' });
+  t.match(await get('/own', await sign({ subject: 'user:another' })), { status: 403 }, 'thrown in a handler');
+  t.match(await get('/own'), { status: 401 });
+});
+
+void t.test('what a caller may do is asked by permission, by role, and by owner', async t => {
+  const { verifier, sign } = await startIssuer(t);
+  const caller = await verifier().verify(await sign({ roles: ['writer', 'auditor'] }));
+  const notAllowed = { code: 'NOT_ALLOWED', statusCode: 403 };
+  t.equal(requirePermission(caller, 'logs:write'), caller);
+  t.throws(() => requirePermission(caller, 'logs'), notAllowed, 'a part of one is another');
+  t.throws(() => requirePermission({ ...caller, scope: undefined }, ''), notAllowed);
+  t.equal(requireRole(caller, 'auditor'), caller);
+  t.throws(() => requireRole(caller, 'admin'), { ...notAllowed, message: /needs the role admin/ });
+  t.equal(requireOwner(caller, caller.subject), caller);
+  t.equal(requireOwner(caller, 'user:another', 'logs:write'), caller, 'or by the permission over all');
+  t.throws(() => requireOwner(caller, 'user:another', 'logs:erase'), notAllowed);
+  t.throws(() => requireOwner(caller, 'user:another'), notAllowed);
+  const missing = { code: 'TOKEN_REFUSED', statusCode: 401, message: 'a token is missing' };
+  t.throws(() => requirePermission(undefined, 'logs:write'), missing);
+  t.throws(() => requireRole(undefined, 'writer'), missing);
+  t.throws(() => requireOwner(undefined, 'user:another'), missing);
+});
+
 void t.test('one line guards an express program, and whatever has its shape', async t => {
   const issuer = await startIssuer(t);
   const guard = issuer.verifier().express();
@@ -530,11 +595,30 @@ void t.test('one line guards a gRPC program', async t => {
     answer(null, Buffer.from(claims?.subject ?? 'nobody'));
   };
   const publicPath = '/test.Log/Check';
+  const optionalPath = '/test.Log/Read';
+  const ownPath = '/test.Log/Erase';
+  const erase: handleUnaryCall<Buffer, Buffer> = (call, answer) => {
+    try {
+      requireOwner(mine.claimsOf(call), 'user:another');
+    } catch (error) {
+      answer(toGrpcStatus(error));
+    }
+  };
   const start = async (guard = mine): Promise<Client> => {
-    const server = new Server({ interceptors: [guard.grpc({ public: [publicPath] })] });
+    const options: GrpcGuardOptions = {
+      public: [publicPath],
+      optional: [optionalPath],
+      require: (caller, path) => path === '/test.Log/Write' && requirePermission(caller, 'logs:write'),
+    };
+    const server = new Server({ interceptors: [guard.grpc(options)] });
     server.addService(
-      { Write: method('/test.Log/Write'), Check: method(publicPath) },
-      { Write: whoAmI, Check: whoAmI },
+      {
+        Write: method('/test.Log/Write'),
+        Check: method(publicPath),
+        Read: method(optionalPath),
+        Erase: method(ownPath),
+      },
+      { Write: whoAmI, Check: whoAmI, Read: whoAmI, Erase: erase },
     );
     const identity = { private_key: Buffer.from(tls.key), cert_chain: Buffer.from(tls.cert) };
     const port = await new Promise<number>((resolve, reject) => {
@@ -589,6 +673,15 @@ void t.test('one line guards a gRPC program', async t => {
   t.equal((await call(client, '/test.log/Check', probe)).code, 12);
   t.equal(seen.length, 1, 'the handler never hears of what was refused');
   t.same(await call(client, publicPath, metadataOf()), { code: 0, text: 'nobody' });
+  t.same(await call(client, optionalPath, metadataOf()), { code: 0, text: 'nobody' });
+  t.same(await call(client, optionalPath, metadataOf(`Bearer ${token}`)), { code: 0, text: wanted.subject });
+  t.same(await call(client, optionalPath, metadataOf(`Bearer ${another}`)), refused);
+  t.equal((await call(client, optionalPath, metadataOf(''))).code, 16, 'nor is an empty one nobody');
+  const reader = metadataOf(`Bearer ${await sign({ scope: 'logs:read' })}`);
+  const mayNot = { code: 7, text: 'not allowed: this needs logs:write' };
+  t.same(await call(client, '/test.Log/Write', reader), mayNot);
+  const foreign = { code: 7, text: 'not allowed: this belongs to somebody else' };
+  t.same(await call(client, ownPath, reader), foreign, 'what a handler ends its call with');
   clock.step(1_000_000);
   const expired = { code: 16, text: 'the token has expired' };
   t.same(await call(client, '/test.Log/Write', metadataOf(`Bearer ${token}`)), expired);
