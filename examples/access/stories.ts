@@ -247,7 +247,9 @@ The link was started with \`--token-algorithms ES256,billing=HS256\`.`);
     () => fail('a token for logging must not be taken by billing'),
     (error: unknown) => show('await verifier.verify(tokenForLogging)', String(error)),
   );
-  say('Keys rotate every 90 days, and by command; what was signed before is good until it ends.');
+  say(
+    'Keys rotate every 90 days, and by command. A key signs once it has been published for an hour, so that every verifier has fetched it; what was signed before is good until it ends.',
+  );
   await rollcall('keys', 'rotate');
   await rollcall('keys', 'list');
   await verifier.verify(logging);

@@ -151,7 +151,7 @@ function readAudience(value: unknown): string {
 /** Any other value is no reason to narrow less. */
 function readScopeFrom(value: unknown): 'roles' | undefined {
   if (value === undefined || value === 'roles') return value;
-  throw tokenRefused('scope_from is none of ours');
+  throw tokenRefused('invalid scope_from');
 }
 
 function readRoles(value: unknown = []): readonly string[] {

@@ -878,7 +878,7 @@ void t.test('dropping the old keys ends every token there is, and a login gets a
   const said = await ada(['keys', 'rotate', '--drop-old']);
   t.match(said.stdout, /^✅ Key \S+ is gone; no token of it counts any more\.$/m);
   t.match(said.stderr, /hint: tokens of before are refused; logins go on, API tokens have to be made anew\n/);
-  t.match(said.stderr, /keyfunc 5 minutes/, 'whoever took the keys has the next one too, so a new one signs');
+  t.match(said.stderr, /keyfunc 5 minutes/, 'a thief of the keys has the next one too, so a new one signs');
 
   t.match(await ada(['nodes', 'list', '--json']), { code: 0, stdout: '[]\n', stderr: '' }, 'over gRPC');
   const after = await readLogin('ada');

@@ -259,7 +259,7 @@ void t.test('after a leak the old keys are gone at once', async t => {
   const leaked = keys.list().map(key => key.kid);
   t.equal(leaked.length, 4, 'one that verifies, one that signs, one with a date and one that waits');
   const { made, signing, retired, dropped } = await keys.rotate({ dropOld: true });
-  t.same([retired.length, dropped.length], [0, 4], 'whoever took the file has those that wait as well');
+  t.same([retired.length, dropped.length], [0, 4], 'a thief of the file has those that wait as well');
   t.match(made, [{ use: 'next' }, { use: 'signs' }]);
   t.match(signing, [{ kid: made[1]?.kid, use: 'signs' }], 'a new one signs at once');
   t.equal((await keys.signingKey('rollcall')).kid, made[1]?.kid);
