@@ -15,7 +15,9 @@ import { usageError } from './failure.js';
 import {
   defaultProfile,
   getProfile,
+  isSameAddress,
   parseControlAddress,
+  profilesFor,
   readProfiles,
   type Profile,
   type ProxyChoice,
@@ -43,29 +45,53 @@ const tokenFileBytes = 16 * 1024;
 interface Chosen {
   /** What was saved under it. */
   readonly profile: Profile;
-  /** Whose login counts; undefined where the link was named otherwise. */
+  /** Whose login counts; undefined when no saved profile is for the link that was named. */
   readonly name: string | undefined;
 }
 
 /**
- * The profile that counts. A named one always; the default one only while neither flag nor environment names a link,
- * so that its token is not sent to a link it was not meant for.
+ * The profile that counts: the one that was named, otherwise the one saved for the link that was named, otherwise the
+ * default one. A link that no profile is for gets no profile, so that no token is sent where it was not meant for.
  */
 async function chooseProfile(flags: ControlFlags, environment: Environment): Promise<Chosen> {
-  const name = flags.profile ?? nonEmpty(environment['ROLLCALL_PROFILE']);
-  if (name !== undefined) return { profile: getProfile(await readProfiles(environment), name), name };
-  if (flags.control !== undefined || nonEmpty(environment['ROLLCALL_CONTROL']) !== undefined)
-    return { profile: {}, name: undefined };
-  return { profile: (await readProfiles(environment)).get(defaultProfile) ?? {}, name: defaultProfile };
+  const profiles = await readProfiles(environment);
+  const named = namedProfile(flags, environment);
+  if (named !== undefined) return { profile: getProfile(profiles, named), name: named };
+  const control = namedControl(flags, environment);
+  if (control === undefined) return { profile: profiles.get(defaultProfile) ?? {}, name: defaultProfile };
+  const names = profilesFor(profiles, control);
+  const name = chooseName(names);
+  if (name !== undefined) return { profile: profiles.get(name) ?? {}, name };
+  // Several logins at one link: its roots are known all the same.
+  const roots = profiles.get(names[0] ?? '')?.rootCertificates;
+  return { profile: roots === undefined ? {} : { rootCertificates: roots }, name };
+}
+
+/** Of the profiles for one link: the default one, or the only one. */
+function chooseName(names: readonly string[]): string | undefined {
+  if (names.includes(defaultProfile)) return defaultProfile;
+  return names.length === 1 ? names[0] : undefined;
 }
 
 function nonEmpty(text: string | undefined): string | undefined {
   return text === '' ? undefined : text;
 }
 
-/** The profile that a login is kept under. */
-export function loginProfile(flags: ControlFlags, environment: Environment): string {
-  return flags.profile ?? nonEmpty(environment['ROLLCALL_PROFILE']) ?? defaultProfile;
+function namedProfile(flags: ControlFlags, environment: Environment): string | undefined {
+  return flags.profile ?? nonEmpty(environment['ROLLCALL_PROFILE']);
+}
+
+function namedControl(flags: ControlFlags, environment: Environment): string | undefined {
+  return flags.control ?? nonEmpty(environment['ROLLCALL_CONTROL']);
+}
+
+/** The profile that a login is kept under: chosen as for a question, and the default one for a new link. */
+export async function loginProfile(flags: ControlFlags, environment: Environment): Promise<string> {
+  const named = namedProfile(flags, environment);
+  if (named !== undefined) return named;
+  const control = namedControl(flags, environment);
+  if (control === undefined) return defaultProfile;
+  return chooseName(profilesFor(await readProfiles(environment), control)) ?? defaultProfile;
 }
 
 export interface ResolvedTarget {
@@ -78,15 +104,18 @@ export interface ResolvedTarget {
 /** Flag over environment over profile: the link and the way there, without reading any file but the profiles. */
 export async function resolveTarget(flags: ControlFlags, environment: Environment): Promise<ResolvedTarget> {
   const chosen = await chooseProfile(flags, environment);
-  const control =
-    flags.control ?? nonEmpty(environment['ROLLCALL_CONTROL']) ?? chosen.profile.control ?? defaultControl;
+  const control = namedControl(flags, environment) ?? chosen.profile.control ?? defaultControl;
   const roots =
     flags.rootCertificates ??
     nonEmpty(environment['ROLLCALL_ROOT_CERTIFICATES']) ??
     chosen.profile.rootCertificates;
   if (roots === undefined) {
     throw new RollcallError('CONFIG_INVALID', `nothing says which roots vouch for the link at ${control}`, {
-      hint: 'give --root-certificates FILE, or log in with it once: rollcall login --root-certificates FILE',
+      hint: await orSavedLogin(
+        environment,
+        chosen.name,
+        'give --root-certificates FILE, or log in with it once: rollcall login --root-certificates FILE',
+      ),
     });
   }
   const proxy = resolveProxy(flags, environment, chosen.profile);
@@ -176,7 +205,7 @@ async function findTokens(
   if (given !== undefined) return fixed(parseToken(given, 'ROLLCALL_TOKEN'), 'ROLLCALL_TOKEN');
   const { findLogin, openLogin } = await import('./login-store.js');
   const login = name === undefined ? undefined : await findLogin(environment, name);
-  if (login && name !== undefined && login.control === control) {
+  if (login && name !== undefined && isSameAddress(login.control, control)) {
     const get = await openLogin(environment, name, login, target);
     return { get, refusedHint: refusedHint(`the login of ${login.user}`, target) };
   }
@@ -184,11 +213,24 @@ async function findTokens(
     return fixed(await readToken(resolve(profile.tokenFile)), resolve(profile.tokenFile));
   }
   throw new RollcallError('CONFIG_INVALID', `nobody is logged in to the link at ${control}`, {
-    hint:
-      name === undefined
-        ? 'a login is kept with a profile: leave out --control, or name one with --profile; or give --token-file FILE'
-        : 'log in with rollcall login; or give --token-file FILE or ROLLCALL_TOKEN',
+    hint: await orSavedLogin(
+      environment,
+      name,
+      'log in with rollcall login; or give --token-file FILE or ROLLCALL_TOKEN',
+    ),
   });
+}
+
+/** The hint, after the logins that are there for other links, or of others for this one. */
+async function orSavedLogin(
+  environment: Environment,
+  name: string | undefined,
+  hint: string,
+): Promise<string> {
+  if (name !== undefined) return hint;
+  const profiles = [...(await readProfiles(environment))];
+  const known = profiles.map(([each, { control = defaultControl }]) => `${each} (${control})`).join(', ');
+  return known === '' ? hint : `name a saved login with --profile: ${known}; or ${hint}`;
 }
 
 function refusedHint(origin: string, { addressText }: HttpTarget): string {

@@ -45,7 +45,7 @@ interface Entered {
 
 /** Logs in, and keeps the login and the way to the link under the profile. */
 export async function login(shell: Shell, flags: LoginFlags): Promise<number> {
-  const profile = parseProfileName(loginProfile(flags, shell.environment));
+  const profile = parseProfileName(await loginProfile(flags, shell.environment));
   const profiles = await readProfiles(shell.environment);
   const resolved = profiles.has(profile)
     ? await resolveTarget(flags, shell.environment)
@@ -150,7 +150,7 @@ function nonEmpty(text: string | undefined): string | undefined {
 
 /** Ends the session at the link; what is kept here goes even when the link cannot be asked. */
 export async function logout(shell: Shell, flags: ControlFlags): Promise<number> {
-  const profile = parseProfileName(loginProfile(flags, shell.environment));
+  const profile = parseProfileName(await loginProfile(flags, shell.environment));
   const kept = await findLogin(shell.environment, profile);
   if (!kept) {
     printHint(shell, 'nobody was logged in');

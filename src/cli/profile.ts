@@ -135,6 +135,18 @@ export function withoutProxy(profile: Profile = {}): Profile {
   return Object.fromEntries(Object.entries(profile).filter(([key]) => !proxyKeys.some(each => each === key)));
 }
 
+/** One link as text in two spellings: `LOCALHOST:9093` is `localhost:9093`. */
+export function isSameAddress(one: string, other: string): boolean {
+  return one.toLowerCase() === other.toLowerCase();
+}
+
+/** The names of the profiles saved for this link. */
+export function profilesFor(profiles: Profiles, control: string): string[] {
+  return [...profiles].flatMap(([name, profile]) =>
+    isSameAddress(profile.control ?? '', control) ? [name] : [],
+  );
+}
+
 /** Checks an address as people type it and gives it back. */
 export function parseControlAddress(text: string, where: string): string {
   try {

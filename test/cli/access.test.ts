@@ -837,11 +837,37 @@ void t.test('what a login is kept for goes to its link alone, whatever link is n
   t.equal((await logIn('guest', 'vera', passwords.vera)).code, 0);
   await copyHome('guest', 'guest-before');
   const refused = await at('guest', ['users', 'list'], { environment });
-  t.match(refused, { code: 2, stderr: /nobody is logged in to the link at .*\nhint: a login is kept with/ });
+  t.match(refused, {
+    code: 2,
+    stderr: `error: nobody is logged in to the link at ${other.control}\nhint: name a saved login with --profile: default (${control}); or log in`,
+  });
   const out = await at('guest', ['logout'], { environment: { ROLLCALL_CONTROL: other.control } });
   t.match(out, { code: 0, stderr: '' });
   t.match(await at('guest-before', ['whoami']), { code: 1, stderr: /the token was revoked/ });
   t.same(other.asked, []);
+});
+
+void t.test('a login counts for its link, also when the link is named', async t => {
+  t.match(await logIn('booth', 'vera', passwords.vera, '--profile', 'lab'), { code: 0 });
+  const named = { ROLLCALL_CONTROL: control };
+  t.equal((await at('booth', ['whoami'])).code, 2, 'no link is named, and nobody is logged in by default');
+  t.match(await at('booth', ['whoami'], { environment: named }), { code: 0, stdout: /^Name +vera\n/ });
+  t.match(await at('booth', ['whoami', '--control', control]), { code: 0, stderr: '' });
+  t.match(await at('booth', ['whoami', '--control', control.replace('127.0.0.1', 'localhost')]), {
+    code: 2,
+    stderr: `error: nothing says which roots vouch for the link at localhost:`,
+  });
+
+  t.match(await logIn('booth', 'ada', passwords.ada, '--profile', 'admin'), { code: 0 });
+  t.match(await at('booth', ['whoami', '--control', control]), {
+    code: 2,
+    stderr: `hint: name a saved login with --profile: admin (${control}), lab (${control}); or log in`,
+  });
+  const words = ['login', '--control', control, '--user', 'vera', '--password-file', passwords.vera];
+  t.match(await at('booth', words), { code: 0, stderr: '' }, 'the roots of the link are known');
+  t.match(await at('booth', ['whoami', '--control', control]), { code: 0, stdout: /^Name +vera\n/ });
+  t.match(await at('booth', ['logout', '--control', control]), { code: 0, stdout: /session of vera/ });
+  t.match(await at('booth', ['whoami', '--profile', 'admin']), { code: 0, stdout: /^Name +ada\n/ });
 });
 
 void t.test('a new login ends the session it takes the place of, at the link of that alone', async t => {
