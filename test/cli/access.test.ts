@@ -488,7 +488,10 @@ void t.test('API tokens are told once, written for their owner alone, listed and
   t.same(await adaJson('tokens', 'revoke', first), { revoked: first });
   t.match(await ada(['tokens', 'revoke', first]), { code: 1, stderr: 'error: there is no such API token\n' });
   for (const wrong of [[], [first, '--before', '2h']])
-    t.match(await ada(['tokens', 'revoke', ...wrong]), { code: 2, stderr: /one of an ID and --before WHEN/ });
+    t.match(await ada(['tokens', 'revoke', ...wrong]), {
+      code: 2,
+      stderr: /expected one of an ID and --before WHEN/,
+    });
   t.match(await ada(['tokens', 'revoke', '--before', 'soon']), {
     code: 2,
     stderr: /--before wants a moment/,
@@ -496,7 +499,11 @@ void t.test('API tokens are told once, written for their owner alone, listed and
   t.match(await ada(['tokens', 'revoke', '--before', '2999-01-01']), { code: 1, stderr: /from before now/ });
   t.match(await ada(['tokens', 'revoke', '--before', '30d']), {
     code: 0,
-    stdout: /^✅ Every token and session/,
+    stdout: /^✅ Every token and session .*; those made since are kept\.\n$/,
+  });
+  t.match(await ada(['tokens', 'revoke', '--since', '2h']), {
+    code: 2,
+    stderr: /made long before\nhint: after a theft end everything there is: .* --before now\n$/,
   });
   t.equal((await adaJson<unknown[]>('tokens', 'list')).length, 2, 'those of today are there still');
 
@@ -958,4 +965,15 @@ void t.test('a login whose session has ended is told so, once it is refused', as
     stderr: /^error: the token was revoked\nhint: the token came from the login of vera; log in again/,
   });
   t.same(await readLogin('kiosk'), before);
+});
+
+void t.test('after a theft, tokens revoke --before now ends every token and session there is', async t => {
+  t.equal((await logIn('stolen', 'ada', passwords.ada)).code, 0);
+  t.match(await ada(['tokens', 'revoke', '--before', 'now']), {
+    code: 0,
+    stdout: /^✅ Every token and session/,
+  });
+  for (const where of ['ada', 'stolen'])
+    t.match(await at(where, ['whoami']), { code: 1, stderr: /^error: the token was revoked\n/ });
+  t.equal((await logIn('ada', 'ada', passwords.ada)).code, 0, 'a login made since counts');
 });

@@ -194,6 +194,7 @@ void t.test('list passes on what was asked, page by page', async t => {
     t.match(refused.stderr, /^error: --/);
   }
   t.equal(parseWhen('--since', '2026-01-15T12:00:00+01:00', 0), noon - 3_600_000);
+  t.equal(parseWhen('--before', 'now', noon), noon);
 });
 
 void t.test('list as JSON, on a terminal, and with nothing to show', async t => {

@@ -2,7 +2,7 @@
  * The trees of `rollcall users|roles|services|tokens|keys|tenants …`: what can be typed. What each does is imported
  * when it is asked for.
  */
-import type { Command } from 'commander';
+import { Option, type Command } from 'commander';
 import { addAskFlags, collect, type Acting } from '../nodes/command.js';
 import type { Shell } from '../shell.js';
 import type { PasswordFlags, SecondFactorFlags } from './account.js';
@@ -175,8 +175,9 @@ function addTokens(tokens: Command, shell: Shell, acting: Acting): void {
     .argument('[id]', 'as rollcall tokens list shows it')
     .option(
       '--before <WHEN>',
-      'all tokens and sessions of the tenant from before WHEN: 2h, 2026-01-15T12:00:00Z',
+      'all tokens and sessions of the tenant from before WHEN, and keep those made since: now, 2h, 2026-01-15T12:00:00Z',
     )
+    .addOption(new Option('--since <WHEN>').hideHelp())
     .action(
       acting(async (id: string | undefined, flags: RevokeFlags) => {
         return (await import('./tokens.js')).revokeTokens(shell, id, flags);

@@ -134,6 +134,7 @@ function tokenJson({ id, name, holder, holderName, roles, createdAt, expiresAt }
 
 export interface RevokeFlags extends AskFlags {
   readonly before?: string;
+  readonly since?: string;
 }
 
 /** One, or all from before a moment. */
@@ -142,10 +143,16 @@ export async function revokeTokens(
   id: string | undefined,
   flags: RevokeFlags,
 ): Promise<number> {
+  if (flags.since !== undefined) {
+    throw usageError(
+      'a token that was stolen since then may have been made long before',
+      'after a theft end everything there is: rollcall tokens revoke --before now',
+    );
+  }
   const before = parseWhen('--before', flags.before, shell.now());
   if (id !== undefined && before === undefined) return revokeToken(shell, id, flags);
   if (id === undefined && before !== undefined) return endTokens(shell, before, flags);
-  throw usageError('one of an ID and --before WHEN is wanted', 'rollcall tokens list shows the IDs');
+  throw usageError('expected one of an ID and --before WHEN', 'rollcall tokens list shows the IDs');
 }
 
 async function endTokens(shell: Shell, before: number, flags: AskFlags): Promise<number> {
@@ -156,7 +163,7 @@ async function endTokens(shell: Shell, before: number, flags: AskFlags): Promise
   else
     printDone(
       shell,
-      `Every token and session from before ${moment} has ended, of users, services and nodes.`,
+      `Every token and session from before ${moment} has ended, of users, services and nodes; those made since are kept.`,
     );
   return exitCodes.done;
 }
