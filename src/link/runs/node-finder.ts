@@ -17,8 +17,15 @@ export interface NodeWish {
   readonly timeoutMs: number;
 }
 
-/** Resolves when there are enough; DEADLINE_EXCEEDED when there are not in time. */
-export type FindNodes = (wish: NodeWish, signal: AbortSignal) => Promise<FoundNode[]>;
+/**
+ * Resolves when there are enough; DEADLINE_EXCEEDED when there are not in time. Until then `onWaiting` hears how many fit,
+ * at first and each minute.
+ */
+export type FindNodes = (
+  wish: NodeWish,
+  signal: AbortSignal,
+  onWaiting?: (count: number) => void,
+) => Promise<FoundNode[]>;
 
 export interface NodeFinderOptions {
   readonly registry: Pick<Registry, 'listNodes' | 'watchNodes'>;
@@ -36,6 +43,8 @@ const pageCharacters = 256 * 1024;
 const settleMs = 20;
 /** The index is dropped when nobody has searched for so long, ms. */
 const idleMs = 60_000;
+/** How often somebody who waits hears how many there are, ms. */
+export const waitingEveryMs = 60_000;
 
 interface Online extends Omit<FoundNode, 'id'> {
   readonly id: bigint;
@@ -68,12 +77,12 @@ export class NodeFinder {
     this.#options = options;
   }
 
-  readonly find: FindNodes = async (wish, signal) => {
+  readonly find: FindNodes = async (wish, signal, onWaiting) => {
     this.#users += 1;
     this.#idle?.cancel();
     try {
       await (this.#making ??= this.#make());
-      return await this.#wait(wish, signal);
+      return await this.#wait(wish, signal, onWaiting);
     } finally {
       this.#users -= 1;
       if (this.#users === 0) this.#idle = this.#options.clock.after(idleMs, () => this.close());
@@ -122,7 +131,11 @@ export class NodeFinder {
     }
   }
 
-  async #wait(wish: NodeWish, signal: AbortSignal): Promise<FoundNode[]> {
+  async #wait(
+    wish: NodeWish,
+    signal: AbortSignal,
+    onWaiting?: (count: number) => void,
+  ): Promise<FoundNode[]> {
     const { clock } = this.#options;
     const search: Search = { wish, count: this.#count(wish), wake: () => undefined };
     const wake = (): void => search.wake();
@@ -130,10 +143,16 @@ export class NodeFinder {
     const late = wish.timeoutMs <= maxWaitMs ? clock.after(wish.timeoutMs, wake) : undefined;
     signal.addEventListener('abort', wake);
     this.#searches.add(search);
+    let telling: Timer | undefined;
+    const tell = (): void => {
+      onWaiting?.(search.count);
+      telling = clock.after(waitingEveryMs, tell);
+    };
     try {
       while (search.count < wish.min) {
         if (clock.elapsed() >= lateAt) throw tooFew(search.count, wish.min);
         signal.throwIfAborted();
+        if (!telling) tell();
         await new Promise<void>(resolve => (search.wake = resolve));
         if (search.count >= wish.min) await new Promise<void>(resolve => void clock.after(settleMs, resolve));
       }
@@ -141,6 +160,7 @@ export class NodeFinder {
     } finally {
       this.#searches.delete(search);
       late?.cancel();
+      telling?.cancel();
       signal.removeEventListener('abort', wake);
     }
   }

@@ -13,9 +13,9 @@ import type { MessageErrorCode } from '../../app/message-error.js';
 import { limits } from '../../protocol/limits.js';
 import { cleanText } from '../audit/clean-text.js';
 import type { Content, Question } from './message-record.js';
-import { pagesOf, type FindNodes, type FoundNode } from './node-finder.js';
+import { pagesOf, waitingEveryMs, type FindNodes, type FoundNode, type NodeWish } from './node-finder.js';
 import { isPassing, untilStored } from './passing-failure.js';
-import type { RunLog } from './run-log.js';
+import { linkLine, type RunLog } from './run-log.js';
 import type { RunMessages } from './run-messages.js';
 import type { RunRecord } from './run-record.js';
 import { readNodesRequest, readSend, wantCount, wantText, type SentMessage } from './server-frames.js';
@@ -62,6 +62,8 @@ const nodesPerPauseMs = 100;
 const mostUnanswered = 200_000;
 const mostResultBytes = 64 * 1024;
 const longestFailure = 4_096;
+/** Of the labels in a line about waiting. */
+const longestLabels = 200;
 /** Objects that were written last are kept though no message speaks of them yet. */
 const leases = 4;
 
@@ -80,6 +82,7 @@ export function createServerHalf(options: ServerHalfOptions): ServerHalf {
   let isPumping = false;
   let isCrowded = false;
   let searches = 0;
+  let tellWaitingFrom = 0;
   let isReady = record.status === 'running';
   let readying: Promise<void> = Promise.resolve();
   let isOver = false;
@@ -173,13 +176,25 @@ export function createServerHalf(options: ServerHalfOptions): ServerHalf {
     }
     searches += 1;
     try {
-      const nodes = await whileOpen(() => options.findNodes(wish, ending.signal));
+      const nodes = await whileOpen(() =>
+        options.findNodes(wish, ending.signal, count => tellWaiting(wish, count)),
+      );
       await inTurn('nodes', () => sendNodes(request, nodes));
     } catch (error) {
       if (!ending.signal.aborted) say('nodes', { request, error: toRollcallError(error).message });
     } finally {
       searches -= 1;
     }
+  }
+
+  /** A line of the link in the log of the run, however many searches wait: the log has room for others too. */
+  function tellWaiting({ min, labels }: NodeWish, count: number): void {
+    if (clock.elapsed() < tellWaitingFrom) return;
+    // A timer may be a little early.
+    tellWaitingFrom = clock.elapsed() + waitingEveryMs - 1_000;
+    const fitting = Object.entries(labels).map(([name, value]) => ` ${name}=${value}`);
+    const wanted = `${min} ${min === 1 ? 'node' : 'nodes'}${fitting.join('').slice(0, longestLabels)}`;
+    track(log.append('link', [linkLine(clock, `waiting for ${wanted} (${count} online)`)]));
   }
 
   /** One answer after the other, and slower the longer they are: asking costs little, and answering does not. */

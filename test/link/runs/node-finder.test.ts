@@ -26,7 +26,11 @@ interface Rig {
   /** Registers a node, which is online when it resolves. */
   readonly online: (labels?: Record<string, string>) => Promise<bigint>;
   readonly leave: (id: bigint) => Promise<void>;
-  readonly find: (wish: Partial<NodeWish>, signal?: AbortSignal) => Promise<string[]>;
+  readonly find: (
+    wish: Partial<NodeWish>,
+    signal?: AbortSignal,
+    onWaiting?: (count: number) => void,
+  ) => Promise<string[]>;
 }
 
 function openRig(t: Test): Rig {
@@ -79,8 +83,9 @@ function openRig(t: Test): Rig {
       return id;
     },
     leave: id => registry.closeSession(tenant, id, 1n, { reason: 'gone' }).then(() => undefined),
-    async find(wish, signal = new AbortController().signal) {
-      const found = await finder.find({ min: 1, labels: {}, timeoutMs: Infinity, ...wish }, signal);
+    async find(wish, signal = new AbortController().signal, onWaiting) {
+      const whole = { min: 1, labels: {}, timeoutMs: Infinity, ...wish };
+      const found = await finder.find(whole, signal, onWaiting);
       return found.map(({ id }) => id);
     },
   };
@@ -147,6 +152,30 @@ void t.test('a search ends when its time is over, or nobody wants it', async t =
   await turn();
   clock.advance(20);
   t.same(await coming, inOrder([id, third]), 'one that left again does not count');
+});
+
+void t.test('a search that waits hears how many nodes fit, at first and each minute', async t => {
+  const { online, find, clock } = openRig(t);
+  await online({ site: 'tokyo' });
+  const heard: number[] = [];
+  const hear = (count: number): void => void heard.push(count);
+  await find({ min: 1 }, undefined, hear);
+  t.same(heard, [], 'a search that does not wait hears nothing');
+  const searching = find({ min: 2, labels: { site: 'berlin' } }, undefined, hear);
+  await turn();
+  t.same(heard, [0]);
+  await online({ site: 'berlin' });
+  await turn();
+  clock.advance(59_999);
+  t.same(heard, [0]);
+  clock.advance(1);
+  t.same(heard, [0, 1]);
+  await online({ site: 'berlin' });
+  await turn();
+  clock.advance(20);
+  t.equal((await searching).length, 2);
+  clock.advance(120_000);
+  t.same(heard, [0, 1], 'nothing more once it was found');
 });
 
 void t.test('a node that comes or goes while the index is made is neither lost nor found twice', async t => {

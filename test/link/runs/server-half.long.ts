@@ -139,8 +139,9 @@ void t.test('answers are given no faster than they are taken, whatever else is s
 
 void t.test('searches for nodes are bounded', async t => {
   const { site, supervisor } = await openBench(t);
-  const { half } = await site.running(supervisor);
-  for (let request = 1; request <= 70; request++) half.say('nodes', { request, min: 5 });
+  const { run, half } = await site.running(supervisor);
+  const labels = { site: 'berlin' };
+  for (let request = 1; request <= 70; request++) half.say('nodes', { request, min: 5, labels });
   const refused = [];
   for (let count = 0; count < 6; count++) refused.push((await half.hear('nodes')).value);
   t.same(
@@ -150,6 +151,12 @@ void t.test('searches for nodes are bounded', async t => {
   t.match(refused[0], { error: /at most 64/ });
   half.say('finished', {});
   await half.hear('over');
+  await site.finished(run);
+  t.same(
+    (await site.log(run)).filter(({ text }) => text.startsWith('waiting')).map(({ text }) => text),
+    ['waiting for 5 nodes site=berlin (0 online)'],
+    'one line tells of all that wait',
+  );
 });
 
 void t.test('what nodes say of their progress does not pile up before a half that does not read', async t => {
