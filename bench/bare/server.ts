@@ -209,7 +209,7 @@ const control: Pick<ControlServer, 'listNodes' | 'getNode' | 'revokeNode'> = {
   revokeNode({ request }, callback) {
     const call = sessions.get(request.node);
     call?.emit('error', { code: 7, details: 'revoked' });
-    callback(null, { node: nodes[0], sessionsEnded: call ? 1 : 0, closedAfterUs: 0n });
+    callback(null, { node: nodes[0], sessionsEnded: call ? 1 : 0, closedAfterUs: 0n, alreadyRevoked: false });
   },
 };
 

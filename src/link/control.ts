@@ -34,6 +34,8 @@ export interface Revocation {
   readonly sessionsEnded: number;
   /** From the durable commit to the last socket closed, ms. */
   readonly closedAfterMs: number;
+  /** It was revoked before this was asked. */
+  readonly alreadyRevoked: boolean;
 }
 
 export interface ControlOptions {
@@ -58,11 +60,17 @@ export function createControl({ registry, sessions, enrollments, clock, ownKeys 
     if (!may(principal, 'nodes:read') && !may(principal, 'nodes:register')) throw notAllowed('nodes:read');
   }
 
-  /** Without the permission only one's own nodes are there. */
-  async function getNode(principal: Principal, reference: string, seeing: Permission): Promise<NodeRecord> {
-    const find = registry.resolveNode(principal.tenant, reference);
-    if (may(principal, seeing)) return find;
-    const node = await find.catch((error: unknown) => {
+  /** Without the permission only one's own nodes are there, and a beginning would tell of others. */
+  async function getNode(
+    principal: Principal,
+    reference: string,
+    seeing: Permission,
+    isWhole = false,
+  ): Promise<NodeRecord> {
+    const { tenant } = principal;
+    if (may(principal, seeing) && !isWhole) return registry.resolveNodeByPrefix(tenant, reference);
+    if (may(principal, seeing)) return registry.resolveNode(tenant, reference);
+    const node = await registry.resolveNode(tenant, reference).catch((error: unknown) => {
       if (isRollcallError(error, 'NODE_NOT_FOUND')) return undefined;
       throw error;
     });
@@ -75,9 +83,10 @@ export function createControl({ registry, sessions, enrollments, clock, ownKeys 
   async function findTarget(
     principal: Principal,
     reference: string,
-  ): Promise<Pick<NodeRecord, 'id'> & { readonly fingerprint?: string }> {
+  ): Promise<Pick<NodeRecord, 'id'> & Partial<Pick<NodeRecord, 'fingerprint' | 'status'>>> {
     try {
-      return await getNode(principal, reference, 'nodes:revoke');
+      // Whole: a beginning that is one node's today would cut off another tomorrow.
+      return await getNode(principal, reference, 'nodes:revoke', true);
     } catch (error) {
       const id =
         may(principal, 'nodes:revoke') && isUnreadable(error)
@@ -132,7 +141,7 @@ export function createControl({ registry, sessions, enrollments, clock, ownKeys 
      */
     async revokeNode(principal: Principal, reference: string, comment: string): Promise<Revocation> {
       const { tenant } = principal;
-      const { id, fingerprint } = await findTarget(principal, reference);
+      const { id, fingerprint, status } = await findTarget(principal, reference);
       const committing = registry.revokeNode(tenant, id, { by: actorOf(principal), comment });
       const failure = await committing.then(() => undefined, toRollcallError);
       const start = clock.elapsed();
@@ -146,6 +155,7 @@ export function createControl({ registry, sessions, enrollments, clock, ownKeys 
         node: await committing,
         sessionsEnded: ended[0] + ended[1],
         closedAfterMs: clock.elapsed() - start,
+        alreadyRevoked: status === 'revoked',
       };
     },
 

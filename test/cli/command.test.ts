@@ -63,6 +63,7 @@ void t.test('register says which node a key became, one for each file', async t 
   ]);
   t.match(JSON.parse(json.stdout), [{ id: '16019329408659850376', name: 'n3', status: 'created' }]);
   t.match(server.asked[2]?.request, { name: 'n3', again: true });
+  t.equal(json.stderr, '');
 });
 
 void t.test('register reads every file first, and goes on past a refused key', async t => {
@@ -194,7 +195,14 @@ void t.test('revoke says what it ended and how fast; unregister is the same', as
   const again = await ask(['nodes', 'unregister', 'nobody', '7', '--json']);
   t.equal(again.code, 1);
   t.match(again.stderr, /^error: nobody: there is no node "nobody"/);
-  t.match(JSON.parse(again.stdout), [{ id: '7', status: 'revoked', sessionsEnded: 0, closedAfterMs: 0 }]);
+  t.match(JSON.parse(again.stdout), [
+    { id: '7', status: 'revoked', sessionsEnded: 0, closedAfterMs: 0, alreadyRevoked: true },
+  ]);
+  t.same(await ask(['nodes', 'revoke', '7']), {
+    code: 0,
+    stdout: '✅ Node 7 was revoked already, 2026-01-15 12:00:00Z.\n',
+    stderr: '',
+  });
 });
 
 /** Waits until a line came, without a clock. */

@@ -465,9 +465,12 @@ void t.test('revocation', async t => {
   await t.test('by name, by fingerprint, twice', async t => {
     const key = newKey();
     await test.register(key, { name: 'by-name' });
-    await test.control.revokeNode({ node: 'by-name', comment: '' });
+    await t.rejects(test.control.revokeNode({ node: 'by-nam', comment: '' }), { code: 'NODE_NOT_FOUND' });
+    t.equal(statusName(await test.control.getNode({ node: 'by-nam' })), 'created');
+    const first = await test.control.revokeNode({ node: 'by-name', comment: '' });
+    t.equal(first.alreadyRevoked, false);
     const again = await test.control.revokeNode({ node: key.publicKey.fingerprint, comment: '' });
-    t.equal(again.sessionsEnded, 0);
+    t.match(again, { sessionsEnded: 0, alreadyRevoked: true });
     await t.rejects(test.control.revokeNode({ node: 'nobody', comment: '' }), { code: 'NODE_NOT_FOUND' });
   });
 });

@@ -55,7 +55,7 @@ Examples:
   $ rollcall nodes history press-3
   $ rollcall nodes revoke press-3 --comment "key on a lost laptop"`;
 
-/** Adds `nodes` to the program. A NODE is an id, a name or a fingerprint. */
+/** Adds `nodes` to the program. A NODE is an id, a name or a fingerprint; where nothing is cut off, how it begins is enough. */
 export function addNodesCommand(program: Command, shell: Shell, acting: Acting): void {
   const nodes = program
     .command('nodes')
@@ -68,7 +68,10 @@ export function addNodesCommand(program: Command, shell: Shell, acting: Acting):
     .argument('<file...>', 'public key files: OpenSSH or PEM, P-256 or P-384')
     .option('--name <NAME>', 'a unique name for the node; only with one file')
     .option('--label <NAME=VALUE>', 'a label; may be given more than once', collect)
-    .option('--again', 'register a revoked key again, as a new node')
+    .option(
+      '--again',
+      'register a revoked key again, as a new node, with the name it had unless --name is given',
+    )
     .action(
       acting(async (files: string[], flags: object) => {
         return (await import('./register.js')).registerNodes(shell, files, flags);
@@ -92,7 +95,7 @@ export function addNodesCommand(program: Command, shell: Shell, acting: Acting):
 
   addAskFlags(nodes.command('show'))
     .description('show everything known of a node')
-    .argument('<node>', 'id, name or fingerprint')
+    .argument('<node>', 'id, name or fingerprint, or how one of them begins')
     .action(
       acting(async (node: string, flags: object) => {
         return (await import('./show.js')).showNode(shell, node, flags);
@@ -101,7 +104,7 @@ export function addNodesCommand(program: Command, shell: Shell, acting: Acting):
 
   addAskFlags(nodes.command('revoke').alias('unregister'))
     .description('revoke nodes and cut them off at once')
-    .argument('<node...>', 'ids, names or fingerprints')
+    .argument('<node...>', 'ids, names or fingerprints, whole')
     .option('--comment <TEXT>', 'why; kept in the history')
     .action(
       acting(async (names: string[], flags: object) => {
@@ -111,7 +114,7 @@ export function addNodesCommand(program: Command, shell: Shell, acting: Acting):
 
   addAskFlags(nodes.command('history'))
     .description("show a node's statuses, newest first")
-    .argument('<node>', 'id, name or fingerprint')
+    .argument('<node>', 'id, name or fingerprint, or how one of them begins')
     .option('--limit <N>', 'at most so many')
     .action(
       acting(async (node: string, flags: object) => {
@@ -121,7 +124,7 @@ export function addNodesCommand(program: Command, shell: Shell, acting: Acting):
 
   addAskFlags(nodes.command('config'))
     .description('write a configuration file that a node starts from, with tokens for programs beside it')
-    .argument('<node>', 'id, name or fingerprint')
+    .argument('<node>', 'id, name or fingerprint, or how one of them begins')
     .option('--output <FILE>', 'where to (default: node.yaml)')
     .option('--private-key <PATH>', "where the node's private key is on its machine; it stays there")
     .option('--state-dir <PATH>', 'where the node keeps session key and certificate')

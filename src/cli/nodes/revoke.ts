@@ -2,7 +2,7 @@
 import type { RevokeNodeResponse } from '../../protocol/generated/rollcall/v1/control.js';
 import type { ControlFlags } from '../control-options.js';
 import { exitCodes, reportFailure } from '../failure.js';
-import { formatCount, formatMicroseconds, toJson } from '../format.js';
+import { formatCount, formatMicroseconds, formatMoment, toJson } from '../format.js';
 import type { Shell } from '../shell.js';
 import { plainText } from '../terminal.js';
 import { asking, someWords } from './asking.js';
@@ -36,7 +36,9 @@ export async function revokeNodes(shell: Shell, typed: string[], flags: RevokeFl
   });
 }
 
-function revokedLine(typed: string, { node, sessionsEnded, closedAfterUs }: RevokeNodeResponse): string {
+function revokedLine(typed: string, answer: RevokeNodeResponse): string {
+  const { node, sessionsEnded, closedAfterUs, alreadyRevoked } = answer;
+  if (node && alreadyRevoked) return `✅ Node ${node.id} was revoked already, ${formatMoment(node.sinceMs)}.`;
   const ended =
     sessionsEnded === 0
       ? 'no session was open.'
@@ -44,10 +46,12 @@ function revokedLine(typed: string, { node, sessionsEnded, closedAfterUs }: Revo
   return `✅ Node ${node ? String(node.id) : plainText(typed)} revoked; ${ended}`;
 }
 
-function revokedJson({ node, sessionsEnded, closedAfterUs }: RevokeNodeResponse): Record<string, unknown> {
+function revokedJson(answer: RevokeNodeResponse): Record<string, unknown> {
+  const { node, sessionsEnded, closedAfterUs, alreadyRevoked } = answer;
   return {
     ...(node && nodeJson(node)),
     sessionsEnded,
     closedAfterMs: Number(closedAfterUs) / 1000,
+    alreadyRevoked,
   };
 }

@@ -6,7 +6,7 @@ import { padded, tenantPrefix } from '../../store/keys.js';
 import type { Change, Key } from '../../store/store.js';
 import { encodeNodeRecord, type NodeRecord, type NodeStatusName } from './node-record.js';
 
-const idDigits = 20;
+export const idDigits = 20;
 
 export const nodePrefix = (tenant: string): Key => `${tenantPrefix(tenant)}node/`;
 export const nodeKey = (tenant: string, id: bigint): Key => nodePrefix(tenant) + padded(id, idDigits);

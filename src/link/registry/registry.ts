@@ -27,6 +27,7 @@ import {
   statusPrefix,
 } from './node-keys.js';
 import { listNodes, type NodePage, type NodeQuery } from './node-list.js';
+import { ambiguousNode, findIdsByPrefix } from './node-prefix.js';
 import {
   decodeNodeRecord,
   nodeStatusNames,
@@ -94,6 +95,8 @@ export interface Registry {
   findNodeByFingerprint(tenant: string, fingerprint: string): Promise<NodeRecord | undefined>;
   /** By id in decimal, `SHA256:…` fingerprint, or name; NODE_NOT_FOUND. */
   resolveNode(tenant: string, text: string): Promise<NodeRecord>;
+  /** The same, or the one node of which this is the beginning; REQUEST_INVALID names several. */
+  resolveNodeByPrefix(tenant: string, text: string): Promise<NodeRecord>;
   /** The same without reading the record; the id itself is given as it was said, whether there is such a node or not. */
   findNodeIdByText(tenant: string, text: string): Promise<bigint | undefined>;
   listNodes(tenant: string, query?: NodeQuery): Promise<NodePage>;
@@ -133,6 +136,12 @@ export interface Registry {
   countAllNodes(): Promise<NodeCounts>;
   /** Tries once more to write what waits. The store stays open. */
   close(): Promise<void>;
+}
+
+function unknownNode(text: string): RollcallError {
+  return new RollcallError('NODE_NOT_FOUND', `there is no node "${cleanText(text, 80)}"`, {
+    hint: 'name a node by its id, its name or its SHA256: fingerprint; `rollcall nodes list` shows them',
+  });
 }
 
 const recoverAtOnce = 1000;
@@ -256,9 +265,17 @@ export function createRegistry(options: RegistryOptions): Registry {
     async resolveNode(tenant, text) {
       const record = await findByText(tenant, text);
       if (record) return record;
-      throw new RollcallError('NODE_NOT_FOUND', `there is no node "${cleanText(text, 80)}"`, {
-        hint: 'name a node by its id, its name or its SHA256: fingerprint; `rollcall nodes list` shows them',
-      });
+      throw unknownNode(text);
+    },
+    async resolveNodeByPrefix(tenant, text) {
+      const record = await findByText(tenant, text);
+      if (record) return record;
+      const ids = await findIdsByPrefix(store, tenant, text);
+      const found = await Promise.all(ids.map(id => findNode(tenant, id)));
+      const nodes = found.filter(node => node !== undefined);
+      if (nodes.length > 1) throw ambiguousNode(cleanText(text, 80), nodes);
+      if (nodes[0]) return nodes[0];
+      throw unknownNode(text);
     },
     listNodes: (tenant, query = {}) => listNodes(store, overlay, tenant, query),
     async listHistory(tenant, id, query = {}) {

@@ -211,6 +211,52 @@ void t.test('a revoked key is registered again only deliberately, as a new node'
   test.match(await registry.findNode(tenant, first.id), { status: 'revoked' });
 });
 
+void t.test(
+  'a revoked key that is registered again keeps the name it had, unless another has it',
+  async test => {
+    const { registry } = open(test);
+    const by = userParty('operator');
+    const keys = { one: newKey(), two: newKey() };
+    const again = { tenant, publicKey: keys.one, by, again: true };
+    const first = await registry.registerNode({ ...again, name: 'one' });
+    await registry.revokeNode(tenant, first.id, { by, comment: '' });
+    const second = await registry.registerNode(again);
+    test.equal(second.name, 'one');
+    test.equal((await registry.resolveNode(tenant, 'one')).id, second.id);
+    await registry.revokeNode(tenant, second.id, { by, comment: '' });
+    const third = await registry.registerNode({ ...again, name: 'other' });
+    test.equal(third.name, 'other');
+    await registry.revokeNode(tenant, third.id, { by, comment: '' });
+    await registry.registerNode({ tenant, publicKey: keys.two, name: 'other', by });
+    test.equal((await registry.registerNode(again)).name, '', 'another node has the name by now');
+  },
+);
+
+void t.test('the beginning of an id, a name or a fingerprint finds the one node that has it', async test => {
+  const { registry } = open(test);
+  const one = await register(registry, 'press-31');
+  const two = await register(registry, 'press-32');
+  const three = await register(registry, 'mill');
+  const find = (text: string) => registry.resolveNodeByPrefix(tenant, text);
+  for (const node of [one, two, three]) {
+    test.same(await find(`${node.id}`), node);
+    test.same(await find(`${node.id}`.slice(0, -1)), node);
+    test.same(await find(node.fingerprint.slice(0, 30)), node);
+  }
+  test.same(await find('m'), three);
+  test.same(await find('press-31'), one);
+  await test.rejects(find('press-'), {
+    code: 'REQUEST_INVALID',
+    message: 'several nodes begin with "press-"',
+    hint: new RegExp(`^type more of the one you mean: .*${one.id} \\(press-31\\)`),
+  });
+  const named = await register(registry, 'press');
+  test.same(await find('press'), named, 'a whole name counts before a beginning');
+  for (const text of ['', 'ress', 'SHA256:x', 'ä', '0', '00', `${one.id}0`, 'x'.repeat(9999)])
+    await test.rejects(find(text), { code: 'NODE_NOT_FOUND' }, text);
+  await test.rejects(registry.resolveNodeByPrefix('other', 'm'), { code: 'NODE_NOT_FOUND' });
+});
+
 void t.test('a name is one node’s, and free once that is revoked', async test => {
   const { registry } = open(test);
   const first = await register(registry, 'one');

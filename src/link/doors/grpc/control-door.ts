@@ -43,12 +43,8 @@ export function createControlDoor({ control, door, clock, log }: ControlDoorOpti
       return { transitions: page.transitions.map(toTransition), nextPageToken: page.nextPageToken };
     }),
     revokeNode: unary(async ({ node, comment }, principal) => {
-      const {
-        node: record,
-        sessionsEnded,
-        closedAfterMs,
-      } = await control.revokeNode(principal, node, comment);
-      return { node: toNode(record), sessionsEnded, closedAfterUs: BigInt(Math.round(closedAfterMs * 1000)) };
+      const { node: record, closedAfterMs, ...ended } = await control.revokeNode(principal, node, comment);
+      return { node: toNode(record), ...ended, closedAfterUs: BigInt(Math.round(closedAfterMs * 1000)) };
     }),
     watchNodes(call) {
       try {

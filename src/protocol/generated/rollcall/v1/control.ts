@@ -122,6 +122,8 @@ export interface RevokeNodeResponse {
   sessionsEnded: number;
   /** From the durable commit to the last socket closed, microseconds. */
   closedAfterUs: bigint;
+  /** It was revoked before this was asked; since_ms of the node says when. */
+  alreadyRevoked: boolean;
 }
 
 export interface ListNodeHistoryRequest {
@@ -893,7 +895,7 @@ export const RevokeNodeRequest: MessageFns<RevokeNodeRequest> = {
 };
 
 function createBaseRevokeNodeResponse(): RevokeNodeResponse {
-  return { node: undefined, sessionsEnded: 0, closedAfterUs: 0n };
+  return { node: undefined, sessionsEnded: 0, closedAfterUs: 0n, alreadyRevoked: false };
 }
 
 export const RevokeNodeResponse: MessageFns<RevokeNodeResponse> = {
@@ -909,6 +911,9 @@ export const RevokeNodeResponse: MessageFns<RevokeNodeResponse> = {
         throw new globalThis.Error("value provided for field message.closedAfterUs of type uint64 too large");
       }
       writer.uint32(24).uint64(message.closedAfterUs);
+    }
+    if (message.alreadyRevoked !== false) {
+      writer.uint32(32).bool(message.alreadyRevoked);
     }
     return writer;
   },
@@ -948,6 +953,14 @@ export const RevokeNodeResponse: MessageFns<RevokeNodeResponse> = {
             }
 
             message.closedAfterUs = reader.uint64() as bigint;
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.alreadyRevoked = reader.bool();
             continue;
           }
         }
