@@ -5,7 +5,8 @@ import type { Node } from '../../protocol/generated/rollcall/v1/control.js';
 import type { ControlFlags } from '../control-options.js';
 import { exitCodes, reportFailure, usageError } from '../failure.js';
 import { toJson } from '../format.js';
-import { paintOf, type Shell } from '../shell.js';
+import { paintOf, printHint, type Shell } from '../shell.js';
+import { plainText } from '../terminal.js';
 import { parseLabels } from './arguments.js';
 import { asking, someWords } from './asking.js';
 import { nodeJson } from './node-view.js';
@@ -50,6 +51,8 @@ export async function registerNodes(shell: Shell, typed: string[], flags: Regist
         progress.clear();
         nodes.push(node);
         if (!flags.json) printRegistered(shell, node);
+        if (flags.again && flags.name === undefined && node.name !== '')
+          printHint(shell, `it keeps the name ${plainText(node.name)}; --name gives it another`);
       } catch (error) {
         progress.clear();
         code = reportFailure(shell, error, files.length > 1 ? file.path : undefined);

@@ -16,7 +16,7 @@ import { changesOf, isStoreFailure } from './transitions.js';
 export interface RegistrationRequest {
   readonly tenant: string;
   readonly publicKey: PublicKey;
-  /** Empty or absent for none. */
+  /** Empty or absent for none, or with `again` for the one that the key had. */
   readonly name?: string | undefined;
   readonly labels?: Readonly<Record<string, string>> | undefined;
   /** Register a revoked key again, as a new node. */
@@ -52,6 +52,23 @@ function alreadyRegistered({ id, name, status }: NodeRecord): RollcallError {
       });
 }
 
+/** What the commit expects to be as it was found. */
+interface Found {
+  readonly node: NodeRecord | undefined;
+  readonly expectations: readonly Expectation[];
+}
+
+interface Held {
+  /** The revoked node that had this key. */
+  readonly before: NodeRecord | undefined;
+  readonly expectations: readonly Expectation[];
+}
+
+interface Kept {
+  readonly name: string;
+  readonly expectations: readonly Expectation[];
+}
+
 export function createRegistration(options: RegistrationOptions) {
   const { store, audit, clock, random, writeWaiting, onDoubt } = options;
 
@@ -70,28 +87,46 @@ export function createRegistration(options: RegistrationOptions) {
   }
 
   /** The key must be free, or its node revoked and `again` said; gives what must stay so until the commit. */
-  async function checkKey({ tenant, publicKey, again }: RegistrationRequest): Promise<Expectation[]> {
+  async function checkKey({ tenant, publicKey, again }: RegistrationRequest): Promise<Held> {
     const key = fingerprintKey(tenant, publicKey.fingerprint);
     const { node, value } = await findHolder(tenant, key);
     if (node && (node.status !== 'revoked' || !again)) throw alreadyRegistered(node);
-    return [{ key, value }];
+    return { before: node, expectations: [{ key, value }] };
   }
 
-  async function checkNameIsFree(tenant: string, name: string): Promise<Expectation[]> {
-    if (name === '') return [];
-    const key = nameKey(tenant, name);
-    const holder = await findHolder(tenant, key);
+  async function checkNameIsFree(tenant: string, name: string): Promise<readonly Expectation[]> {
+    const { node, expectations } = await findName(tenant, name);
     // A revoked node stays one, so that only the index must not change until the commit.
-    if (!holder.node || holder.node.status === 'revoked') return [{ key, value: holder.value }];
-    throw new RollcallError('NODE_NAME_TAKEN', `the name ${name} is taken by node ${holder.node.id}`, {
+    if (!node || node.status === 'revoked') return expectations;
+    throw new RollcallError('NODE_NAME_TAKEN', `the name ${name} is taken by node ${node.id}`, {
       hint: 'choose another name; revoking that node would free it',
     });
   }
 
+  async function findName(tenant: string, name: string): Promise<Found> {
+    if (name === '') return { node: undefined, expectations: [] };
+    const key = nameKey(tenant, name);
+    const { node, value } = await findHolder(tenant, key);
+    return { node, expectations: [{ key, value }] };
+  }
+
+  /** A key that comes again keeps the name it had, unless another node has taken it meanwhile. */
+  async function keepName(tenant: string, before: NodeRecord | undefined): Promise<Kept> {
+    const name = before?.name ?? '';
+    const { node, expectations } = await findName(tenant, name);
+    return node?.id === before?.id ? { name, expectations } : { name: '', expectations };
+  }
+
   async function register(request: RegistrationRequest): Promise<NodeRecord> {
-    const { tenant, publicKey, name = '', labels = {}, owner = '', by } = request;
+    const { tenant, publicKey, labels = {}, owner = '', by } = request;
     const { spki, fingerprint } = publicKey;
-    const expectations = [...(await checkKey(request)), ...(await checkNameIsFree(tenant, name))];
+    const held = await checkKey(request);
+    const given = request.name ?? '';
+    const { name, expectations: ofName } =
+      given === ''
+        ? await keepName(tenant, held.before)
+        : { name: given, expectations: await checkNameIsFree(tenant, given) };
+    const expectations = [...held.expectations, ...ofName];
     const id = randomNodeId(random);
     const fields = { id, tenant, name, owner, labels: { ...labels }, spki: Buffer.from(spki), fingerprint };
     const { record, history, audit: events } = registeredNode({ ...fields, registeredAt: clock.now() }, by);

@@ -232,6 +232,27 @@ void t.test(
   },
 );
 
+void t.test(
+  'a revoked key that is registered again keeps the name it had, unless another has it',
+  async test => {
+    const { registry } = open(test);
+    const by = userParty('operator');
+    const keys = { one: newKey(), two: newKey() };
+    const again = { tenant, publicKey: keys.one, by, again: true };
+    const first = await registry.registerNode({ ...again, name: 'one' });
+    await registry.revokeNode(tenant, first.id, { by, comment: '' });
+    const second = await registry.registerNode(again);
+    test.equal(second.name, 'one');
+    test.equal((await registry.resolveNode(tenant, 'one')).id, second.id);
+    await registry.revokeNode(tenant, second.id, { by, comment: '' });
+    const third = await registry.registerNode({ ...again, name: 'other' });
+    test.equal(third.name, 'other');
+    await registry.revokeNode(tenant, third.id, { by, comment: '' });
+    await registry.registerNode({ tenant, publicKey: keys.two, name: 'other', by });
+    test.equal((await registry.registerNode(again)).name, '', 'another node has the name by now');
+  },
+);
+
 void t.test('the beginning of an id, a name or a fingerprint finds the one node that has it', async test => {
   const { registry } = open(test);
   const one = await register(registry, 'press-31');
