@@ -28,7 +28,8 @@ Exit codes: 0 done, 1 refused, or the run failed, 2 usage, 3 cannot reach the li
 node), 5 the run was stopped (rollcall run --stream).`;
 
 /** Runs what was typed after `rollcall`; gives the exit code and never throws. */
-export async function runCommand(words: readonly string[], shell: Shell): Promise<number> {
+export async function runCommand(typed: readonly string[], shell: Shell): Promise<number> {
+  const words = meantWords(typed);
   let code: number = exitCodes.done;
   const acting: Acting =
     act =>
@@ -44,6 +45,24 @@ export async function runCommand(words: readonly string[], shell: Shell): Promis
       ? endOfParsing(shell, error, placeOf(program, words))
       : reportFailure(shell, error);
   }
+}
+
+/** What stands first may be said as other commands have it: `help nodes`, `version`, `--json nodes list`, `ls`. */
+function meantWords(typed: readonly string[]): readonly string[] {
+  const at = typed.findIndex(word => word !== '--json');
+  const [first = '', ...rest] = typed.slice(Math.max(at, 0));
+  // An option stands after the command that it belongs to.
+  if (at > 0) return meantWords([first, ...rest, '--json']);
+  if (first === 'help') return [...rest, '--help'];
+  if (first === 'version' && rest.length === 0) return ['--version'];
+  if (['status', 'list', 'ls'].includes(first)) return ['nodes', 'list', ...rest];
+  const [second = ''] = rest;
+  if (second === '--json') return [first, ...rest.slice(1), '--json'];
+  // What follows run is a folder.
+  if (first === 'run') return typed;
+  if (second === 'help') return [first, ...rest.slice(1), '--help'];
+  if (second === 'ls') return [first, 'list', ...rest.slice(1)];
+  return typed;
 }
 
 /** The command that was meant, as far as it can be told: `rollcall nodes list`. */
@@ -105,7 +124,7 @@ function createProgram(shell: Shell, acting: Acting, typed?: string): Command {
   addAccessCommands(program, shell, acting, typed);
   addAppCommand(program, shell, acting);
   addProfileCommand(program, shell, acting);
-  addSupernodeAnswer(program);
+  addFlowerAnswers(program);
   return program;
 }
 
@@ -184,23 +203,41 @@ function addProfileCommand(program: Command, shell: Shell, acting: Acting): void
     );
 }
 
-const flowerAnswers: Partial<Record<string, string>> = {
-  register: 'use rollcall nodes register KEY…',
-  list: 'use rollcall nodes list',
-  ls: 'use rollcall nodes list',
-  unregister: 'use rollcall nodes revoke NODE…',
+/** What people coming from Flower type, and what it is here: by command, and by the word after it. */
+const flowerAnswers: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  supernode: {
+    register: 'use rollcall nodes register KEY…',
+    list: 'use rollcall nodes list',
+    ls: 'use rollcall nodes list',
+    unregister: 'use rollcall nodes revoke NODE…',
+    '': 'use rollcall node to run one, and rollcall nodes register, list or revoke',
+  },
+  'flower-supernode': { '': 'use rollcall node' },
+  superlink: { '': 'use rollcall link' },
+  'flower-superlink': { '': 'use rollcall link' },
+  superexec: { '': 'use rollcall app-host' },
+  'flower-superexec': { '': 'use rollcall app-host' },
+  federation: { '': 'a link holds one fleet for each tenant: rollcall nodes list, rollcall tenants list' },
+  new: { '': 'an app is a folder: copy examples/hello; docs/apps.md says what is in it' },
+  build: { '': 'use rollcall app pack DIR; rollcall run DIR packs by itself' },
+  install: {
+    '': 'nothing is installed on nodes: rollcall run DIR sends the app to those that trust its signer',
+  },
+  log: { '': 'use rollcall runs logs RUN' },
+  stop: { '': 'use rollcall runs stop RUN' },
 };
 
-/** People coming from Flower look for `supernode`; they are told what it is called here. */
-function addSupernodeAnswer(program: Command): void {
-  program
-    .command('supernode', { hidden: true })
-    .helpOption(false)
-    .allowUnknownOption()
-    .passThroughOptions()
-    .argument('[words...]')
-    .action((words: string[]) => {
-      const answer = flowerAnswers[words[0] ?? ''] ?? 'use rollcall nodes register, list or revoke';
-      throw usageError('rollcall has no "supernode" command', answer);
-    });
+/** They are told what it is called here. */
+function addFlowerAnswers(program: Command): void {
+  for (const [name, answers] of Object.entries(flowerAnswers)) {
+    program
+      .command(name, { hidden: true })
+      .helpOption(false)
+      .allowUnknownOption()
+      .passThroughOptions()
+      .argument('[words...]')
+      .action(([word = '']: string[]) => {
+        throw usageError(`rollcall has no "${name}" command`, answers[word] ?? answers['']);
+      });
+  }
 }

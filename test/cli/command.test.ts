@@ -267,7 +267,7 @@ void t.test('what Flower users type is understood or answered', async t => {
     [['register', 'key.pub', '.'], 'use rollcall nodes register KEY…'],
     [['list', '--verbose'], 'use rollcall nodes list'],
     [['unregister', '7'], 'use rollcall nodes revoke NODE…'],
-    [[], 'use rollcall nodes register, list or revoke'],
+    [[], 'use rollcall node to run one, and rollcall nodes register, list or revoke'],
   ] as const) {
     t.same(await run(['supernode', ...words]), {
       code: 2,
@@ -275,6 +275,77 @@ void t.test('what Flower users type is understood or answered', async t => {
       stderr: `error: rollcall has no "supernode" command\nhint: ${hint}\n`,
     });
   }
+});
+
+void t.test('each word that Flower has for a command is answered with what it is called here', async t => {
+  for (const [words, hint] of [
+    [['superlink', '--insecure'], 'use rollcall link'],
+    [['flower-superlink'], 'use rollcall link'],
+    [['flower-supernode', '--help'], 'use rollcall node'],
+    [['superexec'], 'use rollcall app-host'],
+    [
+      ['federation', 'list'],
+      'a link holds one fleet for each tenant: rollcall nodes list, rollcall tenants list',
+    ],
+    [['new'], 'an app is a folder: copy examples/hello; docs/apps.md says what is in it'],
+    [['build'], 'use rollcall app pack DIR; rollcall run DIR packs by itself'],
+    [['log', '7'], 'use rollcall runs logs RUN'],
+    [['stop', '7'], 'use rollcall runs stop RUN'],
+  ] as const) {
+    t.same(await run(words), {
+      code: 2,
+      stdout: '',
+      stderr: `error: rollcall has no "${words[0]}" command\nhint: ${hint}\n`,
+    });
+  }
+});
+
+void t.test('what other commands take first or call otherwise is understood', async t => {
+  server.nodes.push(online());
+  const list = await ask(['nodes', 'list'], { now: noon });
+  t.match(list.stdout, '16019329408659850374');
+  for (const words of [['status'], ['list'], ['ls'], ['nodes', 'ls']])
+    t.same(await ask(words, { now: noon }), list, words.join(' '));
+  const json = await ask(['nodes', 'list', '--json']);
+  for (const words of [
+    ['--json', 'nodes', 'list'],
+    ['nodes', '--json', 'list'],
+    ['--json', 'ls'],
+  ])
+    t.same(await ask(words), json, words.join(' '));
+  t.same(await run(['version']), await run(['--version']));
+  t.same(await run(['help']), await run(['--help']));
+  for (const [words, same] of [
+    [
+      ['help', 'nodes'],
+      ['nodes', '--help'],
+    ],
+    [
+      ['help', 'nodes', 'list'],
+      ['nodes', 'list', '--help'],
+    ],
+    [
+      ['nodes', 'help'],
+      ['nodes', '--help'],
+    ],
+    [
+      ['nodes', 'help', 'list'],
+      ['nodes', 'list', '--help'],
+    ],
+    [
+      ['help', 'link'],
+      ['link', '--help'],
+    ],
+    [
+      ['help', 'users'],
+      ['users', '--help'],
+    ],
+  ] as const) {
+    const helped = await run(words);
+    t.equal(helped.code, 0);
+    t.same(helped, await run(same), words.join(' '));
+  }
+  t.match(await run(['run', 'ls', '--app-key', '/nonexistent/key']), { code: 2, stderr: /folder|ls/ });
 });
 
 void t.test('mistakes in what was typed are usage, with a hint, and reach no link', async t => {

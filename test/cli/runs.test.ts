@@ -166,7 +166,7 @@ void t.test('what is wrong on this side is found before anything is sent', async
     [['run', app, '--tenant', 'ward'], /^error: .* belongs to the tenant default, not to ward\nhint: /],
     [['runs', 'show', '12ab'], /^error: "12ab" is no id of a run\nhint: rollcall runs list/],
     [['runs', 'show', '18446744073709551616'], /is no id of a run/],
-    [['runs', 'stop', 'latest'], /is no id of a run/],
+    [['runs', 'stop', 'newest'], /is no id of a run/],
     [
       ['runs', 'list', '--status', 'over'],
       /^error: there is no status "over" of runs\nhint: there are: pending/,
@@ -490,7 +490,7 @@ Result      {
     code: 0,
     stdout: `✅ Run ${over.id} was over already: failed.\n`,
   });
-  t.match(await on(['runs', 'stop', `${going.id}`]), { code: 0, stdout: `✅ Run ${going.id} is stopped.\n` });
+  t.match(await on(['runs', 'stop', 'latest']), { code: 0, stdout: `✅ Run ${going.id} is stopped.\n` });
   t.match(JSON.parse((await on(['runs', 'stop', `${going.id}`, '--json'])).stdout), { outcome: 'stopped' });
   t.match(await on(['runs', 'stop', '4711']), { code: 1, stderr: /^error: there is no such run/ });
 });

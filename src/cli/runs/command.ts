@@ -79,7 +79,7 @@ export function addRunCommands(program: Command, shell: Shell, acting: Acting): 
 
   addAskFlags(runs.command('stop'))
     .description('stop a run')
-    .argument('<run>', 'id of the run')
+    .argument(...runArgument)
     .action(
       acting(async (run: string, flags: object) => (await import('./stop.js')).stopRun(shell, run, flags)),
     );
