@@ -6,7 +6,7 @@ import type { AskAudit } from './audit-control.js';
 import type { ControlFlags } from './control-options.js';
 import { formatLabels, formatMoment, formatRfc3339, toJson } from './format.js';
 import { parseLimit } from './nodes/arguments.js';
-import { isSeen, paintOf, printHint, type Shell } from './shell.js';
+import { printHint, printLeftOut, tableStyleOf, type Shell } from './shell.js';
 import { createTable, type Column, type Row, type Table } from './table.js';
 import { plainText, type Shade } from './terminal.js';
 import { parseWhen } from './moment.js';
@@ -78,16 +78,16 @@ const outcomeShades: Partial<Record<string, Shade>> = { refused: 'yellow', faile
 const columns: readonly Column[] = [
   { header: 'Entry', least: 5, roomy: 7 },
   { header: 'When', least: 20 },
-  { header: 'Event', roomy: 20 },
+  { header: 'Event', roomy: 20, clipTo: 14 },
   { header: 'Outcome', least: 7, shade: text => outcomeShades[text] },
-  { header: 'By', roomy: 16 },
-  { header: 'Subject', roomy: 20 },
+  { header: 'By', roomy: 16, clipTo: 8 },
+  { header: 'Subject', roomy: 20, clipTo: 10, dropRank: 4 },
 ];
 const wideColumns: readonly Column[] = [
   ...columns,
-  { header: 'Address', roomy: 15 },
-  { header: 'Request', roomy: 16 },
-  { header: 'Detail' },
+  { header: 'Address', roomy: 15, dropRank: 2 },
+  { header: 'Request', roomy: 16, dropRank: 1 },
+  { header: 'Detail', clipTo: 12, dropRank: 3 },
 ];
 
 function entryRow(entry: AuditEntry): Row {
@@ -128,8 +128,7 @@ interface Listing {
 function tableListing(shell: Shell, wide: boolean): Listing {
   let table: Table | undefined;
   const begin = (rows: readonly Row[]): Table => {
-    const style = { box: isSeen(shell), paint: paintOf(shell) };
-    const begun = createTable(wide ? wideColumns : columns, rows, style, false);
+    const begun = createTable(wide ? wideColumns : columns, rows, tableStyleOf(shell), false);
     shell.stdout.write(begun.head());
     return begun;
   };
@@ -143,6 +142,7 @@ function tableListing(shell: Shell, wide: boolean): Listing {
     end() {
       table ??= begin([]);
       shell.stdout.write(table.foot());
+      printLeftOut(shell, table);
     },
   };
 }

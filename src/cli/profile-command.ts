@@ -15,9 +15,10 @@ import {
   type Profile,
   type ProxyChoice,
 } from './profile.js';
-import { isSeen, paintOf, printHint, type Shell } from './shell.js';
+import { printTable } from './access/showing.js';
+import { paintOf, printHint, type Shell } from './shell.js';
 import { loginPath } from './login-store.js';
-import { formatTable, type Column } from './table.js';
+import type { Column } from './table.js';
 
 export interface JsonFlag {
   readonly json?: boolean;
@@ -68,8 +69,8 @@ async function exists(path: string): Promise<boolean> {
 const columns: readonly Column[] = [
   { header: 'Profile' },
   { header: 'Control' },
-  { header: 'Root Certificates' },
-  { header: 'Token File' },
+  { header: 'Root Certificates', clipTo: 17 },
+  { header: 'Token File', clipTo: 12, dropRank: 1 },
 ];
 
 export async function listProfiles(shell: Shell, { json }: JsonFlag): Promise<number> {
@@ -86,7 +87,7 @@ export async function listProfiles(shell: Shell, { json }: JsonFlag): Promise<nu
   const rows = profiles.map(([name, { control = '', rootCertificates = '', tokenFile = '' }]) => {
     return [name, control, rootCertificates, tokenFile];
   });
-  shell.stdout.write(formatTable(columns, rows, { box: isSeen(shell), paint: paintOf(shell) }));
+  printTable(shell, columns, rows);
   if (rows.length === 0)
     printHint(shell, 'no profile is saved; save one with rollcall profile save default …');
   return exitCodes.done;

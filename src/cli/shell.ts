@@ -1,5 +1,9 @@
 /** What a command has around it: streams, environment, the clock, and a way to hear Ctrl-C. Given in, so that tests may bring their own. */
+import type { Table, TableStyle } from './table.js';
 import { isTerminal, paintFor, type Environment, type Output, type Paint } from './terminal.js';
+
+/** How wide a terminal is that does not say it. */
+const defaultColumns = 80;
 
 export interface Shell {
   readonly stdout: Output;
@@ -19,6 +23,19 @@ export function paintOf(shell: Shell): Paint {
 /** True when a person reads standard output. */
 export function isSeen(shell: Shell): boolean {
   return isTerminal(shell.stdout, shell.environment);
+}
+
+/** How a table is drawn on standard output. */
+export function tableStyleOf(shell: Shell): TableStyle {
+  const box = isSeen(shell);
+  const { columns = 0 } = shell.stdout;
+  return { box, paint: paintOf(shell), maxWidth: box ? columns || defaultColumns : undefined };
+}
+
+/** Says what of a table the terminal was too narrow for. */
+export function printLeftOut(shell: Shell, { leftOut }: Pick<Table, 'leftOut'>): void {
+  if (leftOut.length > 0)
+    printHint(shell, `the terminal is too narrow for: ${leftOut.join(', ')}; --json has everything`);
 }
 
 /** Something worth knowing that is not the answer, on standard error. */

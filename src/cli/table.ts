@@ -1,19 +1,23 @@
 /**
  * Tables. On a terminal a heavy box around the head and a light one around the body, as Python's rich draws its
- * HEAVY_HEAD; elsewhere plain columns two spaces apart, where an empty cell is `-`, so that `awk -F '  +'` works.
- * Widths are decided once, from the first rows, so that a table of any length can be written as it comes; a later
- * cell that is wider pushes its own row and hides nothing.
+ * HEAVY_HEAD, never wider than the terminal; elsewhere plain columns two spaces apart, where an empty cell is `-`, so
+ * that `awk -F '  +'` works. Widths are decided once, from the first rows, so that a table of any length can be written
+ * as it comes; a later cell that is wider pushes its own row as far as there is room.
  */
-import { displayWidth, plainText, type Paint, type Shade } from './terminal.js';
+import { clipText, displayWidth, plainText, type Paint, type Shade } from './terminal.js';
 
 export interface Column {
   readonly header: string;
-  /** The narrowest the column gets. */
+  /** The narrowest the column gets, but for `clipTo`. */
   readonly least?: number;
-  /** The width to keep free while not all rows are known. */
+  /** The width to keep free while not all rows are known, where there is room. */
   readonly roomy?: number;
   /** The colour of a cell, by its text. */
   readonly shade?: (text: string) => Shade | undefined;
+  /** Too wide for the terminal, its texts are cut to no less than this. Without it they are shown whole. */
+  readonly clipTo?: number;
+  /** Too wide for the terminal, the column with the lowest rank is left out first. Without one it stays. */
+  readonly dropRank?: number;
 }
 
 export type Row = readonly string[];
@@ -21,6 +25,8 @@ export type Row = readonly string[];
 export interface TableStyle {
   readonly box: boolean;
   readonly paint: Paint;
+  /** Columns of the terminal; unbounded without it. */
+  readonly maxWidth?: number | undefined;
 }
 
 /** The parts of a table, each ending with a line break or empty. */
@@ -28,16 +34,75 @@ export interface Table {
   head(): string;
   rows(rows: readonly Row[]): string;
   foot(): string;
+  /** Headers of the columns that the terminal is too narrow for. */
+  readonly leftOut: readonly string[];
 }
 
-/** How wide each column is. `complete` says that `rows` are all there will be. */
-function columnWidths(columns: readonly Column[], rows: readonly Row[], complete = true): number[] {
-  return columns.map((column, index) => {
-    let widest = Math.max(displayWidth(column.header), column.least ?? 0);
-    if (!complete) widest = Math.max(widest, column.roomy ?? 0);
-    for (const row of rows) widest = Math.max(widest, displayWidth(row[index] ?? ''));
-    return widest;
-  });
+/** A column that is shown: where its cells are in a row, and how wide it is. */
+interface Place {
+  readonly column: Column;
+  readonly index: number;
+  readonly width: number;
+}
+
+/** What a box adds to each cell: a rule and a space on both sides. */
+const cellFrame = 3;
+
+function boxWidth(widths: readonly number[]): number {
+  return widths.reduce((sum, width) => sum + width + cellFrame, 1);
+}
+
+/** As wide as the widest of these cells; while more rows are to come, as its usual ones. */
+function naturalWidth(column: Column, index: number, rows: readonly Row[], complete: boolean): number {
+  let widest = Math.max(displayWidth(column.header), column.least ?? 0);
+  if (!complete) widest = Math.max(widest, column.roomy ?? 0);
+  for (const row of rows) widest = Math.max(widest, displayWidth(row[index] ?? ''));
+  return widest;
+}
+
+/** Leaves out and narrows columns until the box fits. What must stay whole may still be wider than the terminal. */
+function fitPlaces(
+  columns: readonly Column[],
+  rows: readonly Row[],
+  { maxWidth }: TableStyle,
+  complete: boolean,
+): Place[] {
+  const placed = (isComplete: boolean): Place[] =>
+    columns.map((column, index) => {
+      return { column, index, width: naturalWidth(column, index, rows, isComplete) };
+    });
+  const wanted = placed(complete);
+  if (maxWidth === undefined || boxWidth(wanted.map(({ width }) => width)) <= maxWidth) return wanted;
+  for (let places = placed(true); ;) {
+    const fitted = narrow(places, boxWidth(places.map(({ width }) => width)) - maxWidth);
+    const leaving = fitted ? undefined : firstToLeave(places);
+    if (!leaving) return fitted ?? places.map(place => ({ ...place, width: narrowest(place) }));
+    places = places.filter(place => place !== leaving);
+  }
+}
+
+function narrowest({ column: { clipTo }, width }: Place): number {
+  return Math.min(width, clipTo ?? width);
+}
+
+/** Takes `excess` from the columns that may be cut, always from the widest; undefined when that is not enough. */
+function narrow(places: readonly Place[], excess: number): Place[] | undefined {
+  const widths = places.map(({ width }) => width);
+  for (let left = excess; left > 0; left -= 1) {
+    const cuttable = places.map((place, at) =>
+      (widths[at] ?? 0) > narrowest(place) ? (widths[at] ?? 0) : 0,
+    );
+    const widest = Math.max(...cuttable);
+    if (widest === 0) return undefined;
+    widths[cuttable.indexOf(widest)] = widest - 1;
+  }
+  return places.map((place, at) => ({ ...place, width: widths[at] ?? 0 }));
+}
+
+function firstToLeave(places: readonly Place[]): Place | undefined {
+  const rankOf = ({ column: { dropRank = Infinity } }: Place): number => dropRank;
+  const rank = Math.min(...places.map(rankOf));
+  return rank === Infinity ? undefined : places.find(place => rankOf(place) === rank);
 }
 
 function padEnd(text: string, width: number): string {
@@ -53,12 +118,12 @@ function center(text: string, width: number): string {
 export function createTable(
   columns: readonly Column[],
   sample: readonly Row[],
-  { box, paint }: TableStyle,
+  style: TableStyle,
   complete = true,
 ): Table {
-  const clean = cleanRows(columns, sample, box);
-  const widths = columnWidths(columns, clean, complete);
-  return box ? boxTable(columns, widths, paint) : plainTable(columns, widths);
+  const rows = cleanRows(sample, style.box);
+  const places = fitPlaces(columns, rows, style, complete);
+  return style.box ? boxTable(columns, places, style) : plainTable(places);
 }
 
 /** The whole table as one text. */
@@ -67,47 +132,63 @@ export function formatTable(columns: readonly Column[], rows: readonly Row[], st
   return table.head() + table.rows(rows) + table.foot();
 }
 
-function cleanRows(columns: readonly Column[], rows: readonly Row[], box: boolean): string[][] {
+function cleanRows(rows: readonly Row[], box: boolean): string[][] {
   return rows.map(row =>
-    columns.map((_column, index) => {
-      const text = plainText(row[index] ?? '');
+    row.map(cell => {
+      const text = plainText(cell);
       return text === '' && !box ? '-' : text;
     }),
   );
 }
 
-function boxTable(columns: readonly Column[], widths: readonly number[], paint: Paint): Table {
+function boxTable(
+  columns: readonly Column[],
+  places: readonly Place[],
+  { paint, maxWidth }: TableStyle,
+): Table {
   const rule = (left: string, bar: string, cross: string, right: string) =>
-    left + widths.map(width => bar.repeat(width + 2)).join(cross) + right + '\n';
-  const headers = columns.map((column, index) => ` ${center(column.header, widths[index] ?? 0)} `);
+    left + places.map(({ width }) => bar.repeat(width + 2)).join(cross) + right + '\n';
+  const headers = places.map(({ column, width }) => ` ${center(clipText(column.header, width), width)} `);
+
+  function line(row: readonly string[]): string {
+    const texts = places.map(({ index }) => row[index] ?? '');
+    const widths = places.map(({ width }, at) => Math.max(width, displayWidth(texts[at] ?? '')));
+    const isTooWide = maxWidth !== undefined && boxWidth(widths) > maxWidth;
+    const cells = places.map(({ column, width }, at) => {
+      const whole = texts[at] ?? '';
+      const text = isTooWide && column.clipTo !== undefined ? clipText(whole, width) : whole;
+      // The colour goes by what the cell says, not by what of it is seen.
+      return ` ${paint(column.shade?.(whole), text)}${' '.repeat(Math.max(0, width - displayWidth(text)))} `;
+    });
+    return `│${cells.join('│')}│\n`;
+  }
+
   return {
     head: () =>
       rule('┏', '━', '┳', '┓') +
       `┃${headers.map(header => paint('bold', header)).join('┃')}┃\n` +
       rule('┡', '━', '╇', '┩'),
-    rows: rows =>
-      cleanRows(columns, rows, true)
-        .map(row => {
-          const cells = row.map((text, index) => {
-            const space = ' '.repeat(Math.max(0, (widths[index] ?? 0) - displayWidth(text)));
-            return ` ${paint(columns[index]?.shade?.(text), text)}${space} `;
-          });
-          return `│${cells.join('│')}│\n`;
-        })
-        .join(''),
+    rows: rows => cleanRows(rows, true).map(line).join(''),
     foot: () => rule('└', '─', '┴', '┘'),
+    leftOut: columns
+      .filter(column => !places.some(place => place.column === column))
+      .map(({ header }) => header),
   };
 }
 
-function plainTable(columns: readonly Column[], widths: readonly number[]): Table {
-  const line = (cells: readonly string[]) =>
-    cells
-      .map((text, index) => padEnd(text, widths[index] ?? 0))
+function plainTable(places: readonly Place[]): Table {
+  const line = (cellOf: (place: Place) => string) =>
+    places
+      .map(place => padEnd(cellOf(place), place.width))
       .join('  ')
       .trimEnd() + '\n';
   return {
-    head: () => line(columns.map(column => column.header)),
-    rows: rows => cleanRows(columns, rows, false).map(line).join(''),
+    head: () => line(({ column }) => column.header),
+    rows: rows =>
+      cleanRows(rows, false)
+        .map(row => line(({ index }) => row[index] ?? '-'))
+        .join(''),
     foot: () => '',
+    leftOut: [],
   };
 }

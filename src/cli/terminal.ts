@@ -4,7 +4,12 @@
  */
 
 /** A stream that may be a terminal; process.stdout and process.stderr are. */
-export type Output = NodeJS.WritableStream & { readonly isTTY?: boolean };
+export type Output = NodeJS.WritableStream & {
+  readonly isTTY?: boolean;
+  /** Of a terminal, how wide and how high it is; 0 where that is not known. */
+  readonly columns?: number;
+  readonly rows?: number;
+};
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -64,4 +69,17 @@ export function displayWidth(text: string): number {
   let width = 0;
   for (const character of text) width += characterWidth(character);
   return width;
+}
+
+/** The text, or as much of its beginning as fits with `…` after it. */
+export function clipText(text: string, width: number): string {
+  if (displayWidth(text) <= width) return text;
+  let clipped = '';
+  let left = width - 1;
+  for (const character of text) {
+    left -= characterWidth(character);
+    if (left < 0) break;
+    clipped += character;
+  }
+  return `${clipped.trimEnd()}…`;
 }

@@ -102,6 +102,35 @@ void t.test('tables line up whatever is in them', t => {
   t.end();
 });
 
+void t.test('a table on a terminal is never wider than the terminal', t => {
+  const columns = [
+    { header: 'ID' },
+    { header: 'Name', clipTo: 5 },
+    { header: 'Owner', dropRank: 2 },
+    { header: 'Elapsed', dropRank: 1 },
+  ];
+  const rows = [['16019329408659850374', '日本語の長い名前', 'ada', '00:00:01']];
+  const widthOf = (text: string) => Math.max(...text.split('\n').map(displayWidth));
+  const whole = widthOf(formatTable(columns, rows, boxed));
+  for (let maxWidth = 34; maxWidth <= whole; maxWidth += 1) {
+    const table = createTable(columns, rows, { ...boxed, maxWidth });
+    const text = table.head() + table.rows(rows) + table.foot();
+    t.ok(widthOf(text) <= maxWidth, `${maxWidth}: ${widthOf(text)}`);
+    t.match(text, '16019329408659850374', 'an id is never cut');
+    const left = maxWidth < 38 + 3 ? ['Owner', 'Elapsed'] : ['Elapsed'];
+    if (table.leftOut.length > 0) t.same(table.leftOut, left.slice(-table.leftOut.length), `${maxWidth}`);
+  }
+  t.same(createTable(columns, rows, { ...boxed, maxWidth: 34 }).leftOut, ['Owner', 'Elapsed']);
+  t.match(createTable(columns, rows, { ...boxed, maxWidth: 34 }).rows(rows), /│ 日本語… │/);
+  t.match(formatTable(columns, rows, { ...boxed, maxWidth: whole - 1 }), /│ 日本語の長い名… │ ada/);
+  t.equal(formatTable(columns, rows, { ...boxed, maxWidth: whole }), formatTable(columns, rows, boxed));
+  const narrow = formatTable([{ header: 'ID' }], [['16019329408659850374']], { ...boxed, maxWidth: 10 });
+  t.match(narrow, '16019329408659850374', 'what must stay whole is wider than a terminal of 10 columns');
+  const later = createTable(columns, [['1', 'a', 'b', 'c']], { ...boxed, maxWidth: 50 }, false);
+  t.ok(widthOf(later.rows(rows)) <= 50, 'a later, wider row is cut too');
+  t.end();
+});
+
 void t.test('a table that comes in parts keeps its widths, leaves room, and cuts nothing off', t => {
   const columns = [{ header: 'Status', roomy: 11 }, { header: 'Name' }];
   const first = [['online', 'a']];

@@ -15,12 +15,12 @@ export interface RotateFlags extends AskFlags {
 
 const columns: readonly Column[] = [
   { header: 'Key' },
-  { header: 'Algorithm' },
-  { header: 'Audience' },
+  { header: 'Algorithm', dropRank: 3 },
+  { header: 'Audience', clipTo: 8 },
   { header: 'Use', shade: text => (text === 'signs' ? 'green' : 'dim') },
-  { header: 'Published', least: 20 },
-  { header: 'Signs From', least: 20 },
-  { header: 'Until', least: 20 },
+  { header: 'Published', least: 20, dropRank: 1 },
+  { header: 'Signs From', least: 20, dropRank: 4 },
+  { header: 'Until', least: 20, dropRank: 2 },
 ];
 
 export async function listKeys(shell: Shell, flags: AskFlags): Promise<number> {

@@ -26,7 +26,7 @@ function printMatrix(shell: Shell, { roles, permissions }: RoleMatrix, wide: boo
   const columns: Column[] = [
     { header: 'Permission' },
     ...roles.map(({ name }) => ({ header: plainText(name), shade })),
-    ...(wide ? [{ header: 'Allows To' }] : []),
+    ...(wide ? [{ header: 'Allows To', clipTo: 12, dropRank: 1 }] : []),
   ];
   const rows = permissions.map(({ name, allows }) => {
     const marks = roles.map(role => (holds(role, name) ? held : ''));

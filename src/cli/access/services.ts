@@ -31,12 +31,12 @@ export interface ServiceChangeFlags extends AskFlags, ServiceFlags {
 const columns: readonly Column[] = [
   { header: 'Service' },
   { header: 'Status', shade: enabledShade },
-  { header: 'Roles' },
-  { header: 'Audiences' },
-  { header: 'Scopes' },
-  { header: 'Addresses' },
-  { header: 'Tokens Last' },
-  { header: 'Comes With' },
+  { header: 'Roles', clipTo: 8, dropRank: 5 },
+  { header: 'Audiences', clipTo: 10, dropRank: 6 },
+  { header: 'Scopes', clipTo: 8, dropRank: 4 },
+  { header: 'Addresses', dropRank: 2 },
+  { header: 'Tokens Last', dropRank: 1 },
+  { header: 'Comes With', dropRank: 3 },
   { header: 'ID' },
 ];
 

@@ -1,7 +1,7 @@
 /** How the commands about access print: tables, JSON, and what was done. Text from others cannot move the cursor. */
 import { formatRfc3339, toJson } from '../format.js';
-import { isSeen, paintOf, type Shell } from '../shell.js';
-import { formatTable, type Column, type Row } from '../table.js';
+import { paintOf, printLeftOut, tableStyleOf, type Shell } from '../shell.js';
+import { createTable, type Column, type Row } from '../table.js';
 import { plainText, type Shade } from '../terminal.js';
 
 export function printJson(shell: Shell, value: unknown): void {
@@ -9,7 +9,9 @@ export function printJson(shell: Shell, value: unknown): void {
 }
 
 export function printTable(shell: Shell, columns: readonly Column[], rows: readonly Row[]): void {
-  shell.stdout.write(formatTable(columns, rows, { box: isSeen(shell), paint: paintOf(shell) }));
+  const table = createTable(columns, rows, tableStyleOf(shell));
+  shell.stdout.write(table.head() + table.rows(rows) + table.foot());
+  printLeftOut(shell, table);
 }
 
 /** One sentence about what is now so. */

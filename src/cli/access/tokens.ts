@@ -106,11 +106,11 @@ const reasons: Partial<Record<string, string>> = {
 };
 
 const columns: readonly Column[] = [
-  { header: 'Token' },
-  { header: 'Holder' },
-  { header: 'Roles' },
-  { header: 'Created', least: 20 },
-  { header: 'Ends', least: 20 },
+  { header: 'Token', clipTo: 12 },
+  { header: 'Holder', clipTo: 8, dropRank: 2 },
+  { header: 'Roles', clipTo: 8, dropRank: 3 },
+  { header: 'Created', least: 20, dropRank: 1 },
+  { header: 'Ends', least: 20, dropRank: 4 },
   { header: 'ID' },
 ];
 

@@ -22,11 +22,11 @@ export interface UserChangeFlags extends AskFlags, EnableFlags {
 
 const columns: readonly Column[] = [
   { header: 'User' },
-  { header: 'Roles' },
+  { header: 'Roles', clipTo: 10 },
   { header: 'Status', shade: enabledShade },
-  { header: 'Second Factor' },
-  { header: 'Created', least: 20 },
-  { header: 'ID' },
+  { header: 'Second Factor', dropRank: 3 },
+  { header: 'Created', least: 20, dropRank: 2 },
+  { header: 'ID', dropRank: 1 },
 ];
 
 export async function listUsers(shell: Shell, flags: AskFlags): Promise<number> {

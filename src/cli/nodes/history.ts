@@ -2,9 +2,10 @@
 import type { Transition } from '../../protocol/generated/rollcall/v1/control.js';
 import { statusName } from '../../control-client/node-status.js';
 import type { ControlFlags } from '../control-options.js';
-import { formatMoment, toJson } from '../format.js';
-import { isSeen, paintOf, type Shell } from '../shell.js';
-import { formatTable, type Column, type Row } from '../table.js';
+import { printJson, printTable } from '../access/showing.js';
+import { formatMoment } from '../format.js';
+import type { Shell } from '../shell.js';
+import type { Column, Row } from '../table.js';
 import { pageSize, parseLimit } from './arguments.js';
 import { asking, pages } from './asking.js';
 import { statusShade, transitionJson } from './node-view.js';
@@ -17,9 +18,9 @@ export interface HistoryFlags extends ControlFlags {
 const columns: readonly Column[] = [
   { header: 'When', least: 20 },
   { header: 'Status', least: 7, shade: statusShade },
-  { header: 'Reason' },
-  { header: 'Address' },
-  { header: 'Detail' },
+  { header: 'Reason', clipTo: 10 },
+  { header: 'Address', dropRank: 1 },
+  { header: 'Detail', clipTo: 10, dropRank: 2 },
 ];
 
 /** A node's history is bounded by the link's retention, so it is shown whole. */
@@ -37,10 +38,8 @@ export async function showHistory(shell: Shell, node: string, flags: HistoryFlag
     );
     for await (const { items } of listed) transitions.push(...items);
     progress.clear();
-    const text = flags.json
-      ? `${toJson(transitions.map(transitionJson), 2)}\n`
-      : formatTable(columns, transitions.map(transitionRow), { box: isSeen(shell), paint: paintOf(shell) });
-    shell.stdout.write(text);
+    if (flags.json) printJson(shell, transitions.map(transitionJson));
+    else printTable(shell, columns, transitions.map(transitionRow));
     return undefined;
   });
 }

@@ -2,7 +2,7 @@
 import type { Node } from '../../protocol/generated/rollcall/v1/control.js';
 import type { ControlFlags } from '../control-options.js';
 import { formatCount, toJson } from '../format.js';
-import { isSeen, paintOf, printHint, type Shell } from '../shell.js';
+import { isSeen, printHint, printLeftOut, tableStyleOf, type Shell } from '../shell.js';
 import { createTable, type Table } from '../table.js';
 import { pageSize, parseLabels, parseLimit, parseStatuses } from './arguments.js';
 import { asking, meantWords, pages } from './asking.js';
@@ -72,10 +72,11 @@ function tableListing(shell: Shell, wide: boolean): Listing {
     add(nodes, isLast) {
       const rows = nodes.map(node => nodeRow(node, nowMs, wide));
       if (!table) {
-        table = createTable(columns, rows, { box: isSeen(shell), paint: paintOf(shell) }, isLast);
+        table = createTable(columns, rows, tableStyleOf(shell), isLast);
         shell.stdout.write(table.head());
       }
       shell.stdout.write(table.rows(rows) + (isLast ? table.foot() : ''));
+      if (isLast) printLeftOut(shell, table);
     },
   };
 }

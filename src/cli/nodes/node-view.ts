@@ -20,18 +20,18 @@ export function statusShade(name: string): Shade | undefined {
 
 const columns: readonly Column[] = [
   { header: 'Node ID', least: 20 },
-  { header: 'Owner', least: 6 },
+  { header: 'Owner', least: 6, clipTo: 6, dropRank: 2 },
   { header: 'Status', least: 7, roomy: 11, shade: statusShade },
-  { header: 'Elapsed', least: 8, roomy: 12 },
-  { header: 'Status Changed @', least: 20 },
+  { header: 'Elapsed', least: 8, roomy: 12, dropRank: 1 },
+  { header: 'Status Changed @', least: 20, dropRank: 4 },
 ];
 
 const wideColumns: readonly Column[] = [
   ...columns,
-  { header: 'Name', roomy: 24 },
-  { header: 'Reason', roomy: 20 },
-  { header: 'Address', roomy: 21 },
-  { header: 'Labels' },
+  { header: 'Name', roomy: 24, clipTo: 8 },
+  { header: 'Reason', roomy: 20, clipTo: 10 },
+  { header: 'Address', roomy: 21, dropRank: 3 },
+  { header: 'Labels', clipTo: 8, dropRank: 5 },
 ];
 
 export function nodeColumns(wide: boolean): readonly Column[] {

@@ -3,7 +3,7 @@ import type { Run } from '../../protocol/generated/rollcall/v1/runs.js';
 import { formatCount, toJson } from '../format.js';
 import { parseLimit } from '../nodes/arguments.js';
 import { pages } from '../nodes/asking.js';
-import { isSeen, paintOf, printHint, type Shell } from '../shell.js';
+import { isSeen, printHint, printLeftOut, tableStyleOf, type Shell } from '../shell.js';
 import { createTable, type Table } from '../table.js';
 import { parseRunStatuses } from './arguments.js';
 import { askingRuns, type AskFlags } from './asking.js';
@@ -48,10 +48,11 @@ function tableListing(shell: Shell): Listing {
   return (runs, isLast) => {
     const rows = runs.map(run => runRow(run, nowMs));
     if (!table) {
-      table = createTable(runColumns, rows, { box: isSeen(shell), paint: paintOf(shell) }, isLast);
+      table = createTable(runColumns, rows, tableStyleOf(shell), isLast);
       shell.stdout.write(table.head());
     }
     shell.stdout.write(table.rows(rows) + (isLast ? table.foot() : ''));
+    if (isLast) printLeftOut(shell, table);
   };
 }
 

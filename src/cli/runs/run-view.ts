@@ -35,12 +35,12 @@ export function outcomeCode(run: Run): number {
 
 export const runColumns: readonly Column[] = [
   { header: 'Run ID', least: 20 },
-  { header: 'App', roomy: 20 },
+  { header: 'App', roomy: 20, clipTo: 10 },
   { header: 'Status', least: 9, shade: runShade },
-  { header: 'Started By', roomy: 12 },
-  { header: 'Started @', least: 20 },
-  { header: 'Elapsed', least: 8, roomy: 12 },
-  { header: 'Nodes', roomy: 5 },
+  { header: 'Started By', roomy: 12, clipTo: 10, dropRank: 2 },
+  { header: 'Started @', least: 20, dropRank: 4 },
+  { header: 'Elapsed', least: 8, roomy: 12, dropRank: 3 },
+  { header: 'Nodes', roomy: 5, dropRank: 1 },
   { header: 'Messages', roomy: 12 },
 ];
 
