@@ -86,7 +86,7 @@ async function demo(stage: Stage): Promise<void> {
   const { code, after } = await gone;
   check(code === 4, `the revoked agent ends with exit code 4 (got ${String(code)})`);
   say(`oslo's process ended with exit code 4, ${after} after the command was typed (its start-up included).`);
-  await operator('list', '--wide');
+  await operator('list', '--wide', '--all');
 
   heading('Restart the link', 'What was acknowledged is on the disk.');
   await stage.stop(first.running, 'SIGTERM');

@@ -142,7 +142,7 @@ function createStage(folder: string, running: Set<Running>): { stage: Stage; ste
     return text;
   }
 
-  const list = async (): Promise<NodeView[]> => JSON.parse(await ask('nodes', 'list')) as NodeView[];
+  const list = async (): Promise<NodeView[]> => JSON.parse(await ask('nodes', 'list', '--all')) as NodeView[];
 
   const stage: Stage = {
     ...{ inFolder, say, whisper, rollcall, ask, list },

@@ -1,4 +1,5 @@
 /** What a command has around it: streams, environment, the clock, and a way to hear Ctrl-C. Given in, so that tests may bring their own. */
+import type { Pager } from './pager.js';
 import type { Table, TableStyle } from './table.js';
 import { isTerminal, paintFor, type Environment, type Output, type Paint } from './terminal.js';
 
@@ -9,6 +10,8 @@ export interface Shell {
   readonly stdout: Output;
   readonly stderr: Output;
   readonly environment: Environment;
+  /** Where a listing goes that is longer than the terminal is high; undefined for straight onto it. */
+  openPager?(): Promise<Pager | undefined>;
   /** Milliseconds since 1970. */
   now(): number;
   /** Calls at the first Ctrl-C or SIGTERM; the function given back stops listening. */
@@ -51,6 +54,7 @@ export function systemShell(): Shell {
     stdout: process.stdout,
     stderr: process.stderr,
     environment: process.env,
+    openPager: async () => (await import('./pager.js')).openPager(process.env),
     now: () => Date.now(),
     onInterrupt(listener) {
       for (const signal of interrupts) process.once(signal, listener);

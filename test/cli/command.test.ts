@@ -102,21 +102,21 @@ void t.test('list, piped: plain columns, no escape codes', async t => {
   const said = await ask(['nodes', 'list'], { now: noon });
   t.same(said, {
     code: 0,
-    stdout: `Node ID               Owner   Status   Elapsed   Status Changed @
-16019329408659850374  <none>  online   00:01:01  2026-01-15 11:58:59Z
-7                     <none>  created  -         N/A
+    stdout: `Node ID               Name     Owner   Status   Elapsed   Status Changed @
+16019329408659850374  press-3  <none>  online   00:01:01  2026-01-15 11:58:59Z
+7                     -        <none>  created  -         N/A
 `,
     stderr: '',
   });
   const wide = await ask(['nodes', 'list', '--wide', '--status', 'online'], { now: noon });
-  t.match(wide.stdout, /Name +Reason +Address +Labels\n.*press-3 +connected +- +-\n$/);
+  t.match(wide.stdout, /Reason +Address +Labels\n.*press-3 .*connected +- +-\n$/);
   t.match(server.asked[1]?.request, { statuses: [NodeStatus.NODE_STATUS_ONLINE] });
 });
 
 void t.test('list, on a terminal: the box, the status in colour, and no colour with NO_COLOR', async t => {
   server.nodes.push(online());
   const said = await ask(['nodes', 'list'], { isTTY: true, now: noon });
-  t.match(said.stdout, /^┏━{22}┳━{8}┳━{9}┳━{10}┳━{22}┓\n/);
+  t.match(said.stdout, /^┏━{22}┳━{9}┳━{8}┳━{9}┳━{10}┳━{22}┓\n/);
   t.match(said.stdout, '│ \x1b[32monline\x1b[0m  │');
   const colourless = await ask(['nodes', 'list'], { isTTY: true, environment: { NO_COLOR: '1' } });
   t.match(colourless.stdout, '│ online  │');
@@ -138,7 +138,64 @@ void t.test('an empty list is a list, and says what to do next', async t => {
   const said = await ask(['nodes', 'list']);
   t.match(said, { code: 0, stdout: /^Node ID .*\n$/, stderr: /^hint: no node is registered yet/ });
   t.same(await ask(['nodes', 'list', '--json']), { code: 0, stdout: '[]\n', stderr: '' });
-  t.match((await ask(['nodes', 'list', '--text', 'x'])).stderr, 'hint: no node is like that');
+  t.match((await ask(['nodes', 'list', '--text', 'x'])).stderr, 'hint: no node matches');
+  server.nodes.push(makeNode({ status: NodeStatus.NODE_STATUS_REVOKED }));
+  t.match(await ask(['nodes', 'list']), {
+    stdout: /^Node ID .*\n$/,
+    stderr: 'hint: revoked nodes are hidden; --all shows them\n',
+  });
+});
+
+void t.test('revoked nodes are listed only when they are asked for', async t => {
+  server.nodes.push(
+    online(),
+    makeNode({ id: 7n, status: NodeStatus.NODE_STATUS_REVOKED }),
+    makeNode({ id: 8n }),
+  );
+  const idsOf = async (...words: string[]) => {
+    const { stdout } = await ask(['nodes', 'list', '--json', ...words]);
+    return (JSON.parse(stdout) as { id: string }[]).map(({ id }) => id);
+  };
+  t.same(await idsOf(), ['16019329408659850374', '8']);
+  t.same(await idsOf('--all'), ['16019329408659850374', '7', '8']);
+  t.same(await idsOf('--status', 'revoked'), ['7']);
+  t.match(
+    (await ask(['nodes', 'list'], { isTTY: true, environment: { NO_COLOR: '1' } })).stdout,
+    /┘\n2 nodes: 1 online, 1 created\nrevoked nodes are hidden; --all shows them\n$/,
+  );
+  const all = await ask(['nodes', 'list', '--all'], { isTTY: true, environment: { NO_COLOR: '1' } });
+  t.match(all.stdout, /┘\n3 nodes: 1 online, 1 revoked, 1 created\n$/);
+  const some = await ask(['nodes', 'list', '--limit', '1'], { isTTY: true, environment: { NO_COLOR: '1' } });
+  t.match(some.stdout, /┘\nthe first one node: 1 online\n/);
+});
+
+void t.test('a list that is longer than the terminal is high goes through the pager', async t => {
+  for (let id = 1n; id <= 2_500n; id += 1n) server.nodes.push(makeNode({ id }));
+  const read: string[] = [];
+  let pages = Infinity;
+  const openPager = () =>
+    Promise.resolve({
+      write: (text: string) => Promise.resolve(read.push(text) < pages),
+      end: () => Promise.resolve(),
+    });
+  const said = await ask(['nodes', 'list'], { isTTY: true, openPager });
+  t.equal(said.stdout, '');
+  t.equal(read.join('').split('\n').length, 2_500 + 4 + 2);
+  t.match(read.at(-1), '2500 nodes: 2500 created');
+  read.length = 0;
+  pages = 1;
+  server.asked.length = 0;
+  t.match(await ask(['nodes', 'list'], { isTTY: true, openPager }), { code: 0, stdout: '' });
+  t.equal(
+    server.asked.filter(({ method }) => method === 'listNodes').length,
+    2,
+    'no page more once nobody reads',
+  );
+  read.length = 0;
+  server.nodes.length = 5;
+  t.match((await ask(['nodes', 'list'], { isTTY: true, openPager })).stdout, '5 nodes: 5 created');
+  t.match((await ask(['nodes', 'list', '--json'], { openPager })).stdout, /^\[\n/);
+  t.same(read, [], 'a short one and JSON do not');
 });
 
 void t.test('show and history tell all of a node', async t => {

@@ -34,6 +34,7 @@ void t.test('the list of nodes on a terminal is the table people know, to the ch
   const nodes = [
     makeNode({
       id: 16019329408659850374n,
+      name: 'press-3',
       status: NodeStatus.NODE_STATUS_ONLINE,
       sinceMs: BigInt(noon - 3_723_000),
     }),
@@ -49,13 +50,13 @@ void t.test('the list of nodes on a terminal is the table people know, to the ch
   t.equal(
     formatTable(nodeColumns(false), rows, boxed),
     `
-┏━━━━━━━━━━━━━━━━━━━━━━┳━━━━━━━━┳━━━━━━━━━┳━━━━━━━━━━┳━━━━━━━━━━━━━━━━━━━━━━┓
-┃       Node ID        ┃ Owner  ┃ Status  ┃ Elapsed  ┃   Status Changed @   ┃
-┡━━━━━━━━━━━━━━━━━━━━━━╇━━━━━━━━╇━━━━━━━━━╇━━━━━━━━━━╇━━━━━━━━━━━━━━━━━━━━━━┩
-│ 16019329408659850374 │ <none> │ online  │ 01:02:03 │ 2026-01-15 10:57:57Z │
-│ 8392976743692794070  │ <none> │ created │          │ N/A                  │
-│ 42                   │ ada    │ offline │ 00:01:00 │ 2026-01-15 11:59:00Z │
-└──────────────────────┴────────┴─────────┴──────────┴──────────────────────┘
+┏━━━━━━━━━━━━━━━━━━━━━━┳━━━━━━━━━┳━━━━━━━━┳━━━━━━━━━┳━━━━━━━━━━┳━━━━━━━━━━━━━━━━━━━━━━┓
+┃       Node ID        ┃  Name   ┃ Owner  ┃ Status  ┃ Elapsed  ┃   Status Changed @   ┃
+┡━━━━━━━━━━━━━━━━━━━━━━╇━━━━━━━━━╇━━━━━━━━╇━━━━━━━━━╇━━━━━━━━━━╇━━━━━━━━━━━━━━━━━━━━━━┩
+│ 16019329408659850374 │ press-3 │ <none> │ online  │ 01:02:03 │ 2026-01-15 10:57:57Z │
+│ 8392976743692794070  │         │ <none> │ created │          │ N/A                  │
+│ 42                   │         │ ada    │ offline │ 00:01:00 │ 2026-01-15 11:59:00Z │
+└──────────────────────┴─────────┴────────┴─────────┴──────────┴──────────────────────┘
 `.slice(1),
   );
   t.end();
@@ -74,11 +75,11 @@ void t.test('piped, columns stand two spaces apart and no cell is empty', t => {
   );
   t.same(lines[1]?.split(/ {2,}/), [
     '1',
+    '-',
     '<none>',
     'created',
     '-',
     'N/A',
-    '-',
     'registered',
     '-',
     'site=x y',

@@ -79,14 +79,15 @@ export function addNodesCommand(program: Command, shell: Shell, acting: Acting):
     );
 
   addAskFlags(nodes.command('list'))
-    .description('list nodes with their status')
+    .description('list nodes with their status, but for revoked ones')
     .argument('[federation...]')
     .usage('[options]')
+    .option('--all', 'revoked nodes too')
     .option('--status <STATUS>', 'only nodes with this status; may be given more than once', collect)
     .option('--label <NAME=VALUE>', 'only nodes with this label; may be given more than once', collect)
     .option('--text <TEXT>', 'only nodes with this in their name, id, fingerprint or labels')
     .option('--limit <N>', 'at most so many')
-    .option('--wide', 'with name, reason, address and labels')
+    .option('--wide', 'with reason, address and labels')
     .action(
       acting(async (words: string[], flags: object) => {
         return (await import('./list.js')).listNodes(shell, words, flags);

@@ -1,18 +1,22 @@
-/** `rollcall nodes list`: every node, or those asked for, page by page, so that a large fleet is shown as it comes. */
-import type { Node } from '../../protocol/generated/rollcall/v1/control.js';
+/** `rollcall nodes list`: the nodes that may come, or those asked for, page by page, so that a large fleet is shown as it comes. */
+import { statusName } from '../../control-client/node-status.js';
+import type { Nodes } from '../../control-client/nodes.js';
+import { NodeStatus, type Node } from '../../protocol/generated/rollcall/v1/control.js';
 import type { ControlFlags } from '../control-options.js';
+import { usageError } from '../failure.js';
 import { formatCount, toJson } from '../format.js';
-import { isSeen, printHint, printLeftOut, tableStyleOf, type Shell } from '../shell.js';
+import type { Pager } from '../pager.js';
+import { isSeen, paintOf, printHint, printLeftOut, tableStyleOf, type Shell } from '../shell.js';
 import { createTable, type Table } from '../table.js';
 import { pageSize, parseLabels, parseLimit, parseStatuses } from './arguments.js';
 import { asking, meantWords, pages } from './asking.js';
-import { nodeColumns, nodeJson, nodeRow } from './node-view.js';
-import { usageError } from '../failure.js';
+import { allButRevoked, nodeColumns, nodeJson, nodeRow } from './node-view.js';
 
 export interface ListFlags extends ControlFlags {
   readonly status?: readonly string[];
   readonly label?: readonly string[];
   readonly text?: string;
+  readonly all?: boolean;
   readonly wide?: boolean;
   readonly json?: boolean;
   readonly limit?: string;
@@ -20,22 +24,28 @@ export interface ListFlags extends ControlFlags {
 
 /** Writes a listing as its pages come. */
 interface Listing {
-  add(nodes: readonly Node[], isLast: boolean): void;
+  /** False once nobody reads on. */
+  add(nodes: readonly Node[], isLast: boolean): Promise<boolean>;
+  /** After the last page; `notes` are for a person. */
+  end(notes: readonly string[]): Promise<void>;
 }
 
 export async function listNodes(shell: Shell, typed: string[], flags: ListFlags): Promise<number> {
   const [extra] = meantWords(shell, typed);
   if (extra !== undefined)
     throw usageError(`nodes list takes no "${extra}"`, `to search, use --text ${extra}`);
+  const limit = parseLimit(flags.limit);
+  const asked = parseStatuses(flags.status);
+  const hidesRevoked = asked.length === 0 && !flags.all;
   const filter = {
-    statuses: parseStatuses(flags.status),
+    statuses: hidesRevoked ? allButRevoked : asked,
     labels: parseLabels(flags.label),
     text: flags.text ?? '',
   };
-  const limit = parseLimit(flags.limit);
   const listing = flags.json ? jsonListing(shell) : tableListing(shell, flags.wide ?? false);
 
   return asking(shell, flags, async (known, progress) => {
+    const counts = new Map<string, number>();
     let count = 0;
     const listed = pages(
       limit,
@@ -47,20 +57,46 @@ export async function listNodes(shell: Shell, typed: string[], flags: ListFlags)
     );
     for await (const { items, isLast } of listed) {
       progress.clear();
-      listing.add(items, isLast);
+      for (const node of items) {
+        const status = statusName(node.status);
+        counts.set(status, (counts.get(status) ?? 0) + 1);
+      }
       count += items.length;
+      if (!(await listing.add(items, isLast))) break;
       // Where the rows themselves go by, they are the progress.
       if (!isLast && !isSeen(shell)) progress.say(`${formatCount(count, 'node')} so far`);
     }
-    const isFiltered = filter.statuses.length > 0 || flags.label !== undefined || filter.text !== '';
-    if (count === 0 && !flags.json) printHint(shell, emptyHint(isFiltered));
+    const isHiding = !flags.json && hidesRevoked && (count === 0 || isSeen(shell));
+    const hidden =
+      isHiding && (await hasRevoked(known, filter)) ? ['revoked nodes are hidden; --all shows them'] : [];
+    await listing.end(count === 0 ? hidden : [totalLine(counts, count, count === limit), ...hidden]);
+    const isFiltered = asked.length > 0 || flags.label !== undefined || filter.text !== '';
+    if (count === 0 && !flags.json) printHint(shell, hidden[0] ?? emptyHint(isFiltered));
     return undefined;
   });
 }
 
+async function hasRevoked(
+  known: Nodes,
+  filter: { labels: Record<string, string>; text: string },
+): Promise<boolean> {
+  const { nodes } = await known.listPage({
+    ...filter,
+    statuses: [NodeStatus.NODE_STATUS_REVOKED],
+    pageSize: 1,
+  });
+  return nodes.length > 0;
+}
+
+/** `3 nodes: 2 online, 1 offline`. */
+function totalLine(counts: ReadonlyMap<string, number>, count: number, isCut: boolean): string {
+  const parts = [...counts].map(([status, each]) => `${each} ${status}`);
+  return `${isCut ? 'the first ' : ''}${formatCount(count, 'node')}: ${parts.join(', ')}`;
+}
+
 function emptyHint(isFiltered: boolean): string {
   return isFiltered
-    ? 'no node is like that'
+    ? 'no node matches'
     : 'no node is registered yet; register one with rollcall nodes register KEY.pub';
 }
 
@@ -68,15 +104,32 @@ function tableListing(shell: Shell, wide: boolean): Listing {
   const nowMs = shell.now();
   const columns = nodeColumns(wide);
   let table: Table | undefined;
+  let pager: Pager | undefined;
+
+  async function write(text: string): Promise<boolean> {
+    if (pager) return pager.write(text);
+    shell.stdout.write(text);
+    return true;
+  }
+
   return {
-    add(nodes, isLast) {
+    async add(nodes, isLast) {
       const rows = nodes.map(node => nodeRow(node, nowMs, wide));
+      let head = '';
       if (!table) {
         table = createTable(columns, rows, tableStyleOf(shell), isLast);
-        shell.stdout.write(table.head());
+        head = table.head();
+        // With the frame of the table and the lines below it.
+        const { rows: height = Infinity } = shell.stdout;
+        if (isSeen(shell) && (!isLast || rows.length + 7 > height)) pager = await shell.openPager?.();
       }
-      shell.stdout.write(table.rows(rows) + (isLast ? table.foot() : ''));
-      if (isLast) printLeftOut(shell, table);
+      return write(head + table.rows(rows) + (isLast ? table.foot() : ''));
+    },
+    async end(notes) {
+      const paint = paintOf(shell);
+      if (isSeen(shell)) await write(notes.map(note => `${paint('dim', note)}\n`).join(''));
+      await pager?.end();
+      if (table) printLeftOut(shell, table);
     },
   };
 }
@@ -91,6 +144,8 @@ function jsonListing(shell: Shell): Listing {
         separator = ',\n';
       }
       if (isLast) shell.stdout.write(separator === '[\n' ? '[]\n' : '\n]\n');
+      return Promise.resolve(true);
     },
+    end: () => Promise.resolve(),
   };
 }

@@ -1,6 +1,6 @@
 /** A node as the command shows it: the words for its status, its table cells, its JSON. Pure. */
 import { statusName } from '../../control-client/node-status.js';
-import type { Node, Transition } from '../../protocol/generated/rollcall/v1/control.js';
+import { NodeStatus, type Node, type Transition } from '../../protocol/generated/rollcall/v1/control.js';
 import { formatElapsed, formatLabels, formatMoment, formatRfc3339 } from '../format.js';
 import type { Column, Row } from '../table.js';
 import type { Shade } from '../terminal.js';
@@ -18,8 +18,18 @@ export function statusShade(name: string): Shade | undefined {
   return statusShades[name];
 }
 
+/** What is asked for where nobody asks for revoked ones. */
+export const allButRevoked: readonly NodeStatus[] = [
+  NodeStatus.NODE_STATUS_PENDING,
+  NodeStatus.NODE_STATUS_CREATED,
+  NodeStatus.NODE_STATUS_ONLINE,
+  NodeStatus.NODE_STATUS_OFFLINE,
+  NodeStatus.NODE_STATUS_QUARANTINED,
+];
+
 const columns: readonly Column[] = [
   { header: 'Node ID', least: 20 },
+  { header: 'Name', roomy: 24, clipTo: 8 },
   { header: 'Owner', least: 6, clipTo: 6, dropRank: 2 },
   { header: 'Status', least: 7, roomy: 11, shade: statusShade },
   { header: 'Elapsed', least: 8, roomy: 12, dropRank: 1 },
@@ -28,7 +38,6 @@ const columns: readonly Column[] = [
 
 const wideColumns: readonly Column[] = [
   ...columns,
-  { header: 'Name', roomy: 24, clipTo: 8 },
   { header: 'Reason', roomy: 20, clipTo: 10 },
   { header: 'Address', roomy: 21, dropRank: 3 },
   { header: 'Labels', clipTo: 8, dropRank: 5 },
@@ -43,12 +52,13 @@ export function nodeRow(node: Node, nowMs: number, wide: boolean): Row {
   const isSeen = statusName(node.status) !== 'created';
   const row = [
     String(node.id),
+    node.name,
     node.owner === '' ? '<none>' : node.owner,
     statusName(node.status),
     isSeen ? formatElapsed(nowMs - Number(node.sinceMs)) : '',
     isSeen ? formatMoment(node.sinceMs) : 'N/A',
   ];
-  return wide ? [...row, node.name, node.reason, node.address, formatLabels(node.labels)] : row;
+  return wide ? [...row, node.reason, node.address, formatLabels(node.labels)] : row;
 }
 
 /** What is not known is null; the keys are always the same. */
