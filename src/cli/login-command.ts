@@ -3,6 +3,7 @@ import { isRollcallError } from '../base/errors.js';
 import { askHttp, createAsk } from '../control-client/control-http.js';
 import type { HttpTarget } from '../control-client/http-target.js';
 import { askMe } from '../control-client/own-account.js';
+import { askNewPassword, askOwnPassword, maxTries } from './access/passwords.js';
 import {
   loginProfile,
   openControlSettings,
@@ -52,13 +53,13 @@ export async function login(shell: Shell, flags: LoginFlags): Promise<number> {
     : await resolveNewTarget(flags, shell);
   const { control, rootCertificates, proxy } = resolved;
   const target = await openTarget(resolved, shell.environment);
-  const code = flags.setup
-    ? await askSecret(shell, 'setup code', flags.setupCodeFile, 'give --setup-code-file FILE')
-    : '';
+  const code = flags.setup ? await askSetupCode(shell, flags) : '';
   const user = flags.user ?? (await ask(shell, 'user', 'give --user NAME'));
   const passwordFile = flags.passwordFile ?? nonEmpty(shell.environment['ROLLCALL_PASSWORD_FILE']);
-  const password = await askSecret(shell, 'password', passwordFile, 'give --password-file FILE');
-  if (flags.setup) await setUp(target, code, { user, password });
+  const password = flags.setup
+    ? await askNewPassword(shell, passwordFile)
+    : await askOwnPassword(shell, passwordFile);
+  if (flags.setup) await setUp(shell, target, code, { user, password }, flags);
   const answer = await enter(shell, target, { user, password }, flags);
   // One that cannot be read is replaced like any other.
   const before = await findLogin(shell.environment, profile).catch(() => undefined);
@@ -109,8 +110,30 @@ function resolveNewTarget({ profile: _, ...flags }: LoginFlags, { environment }:
   return resolveTarget(flags, { ...environment, ROLLCALL_PROFILE: undefined });
 }
 
-async function setUp(target: HttpTarget, code: string, { user, password }: Entered): Promise<void> {
-  await askHttp(target, { method: 'POST', path: '/auth/setup', body: { code, username: user, password } });
+function askSetupCode(shell: Shell, { setupCodeFile }: LoginFlags): Promise<string> {
+  return askSecret(shell, 'setup code', setupCodeFile, 'give --setup-code-file FILE');
+}
+
+/** A code that was mistyped is asked for again; what else was typed is kept. */
+async function setUp(
+  shell: Shell,
+  target: HttpTarget,
+  typed: string,
+  { user, password }: Entered,
+  flags: LoginFlags,
+): Promise<void> {
+  for (let code = typed, tries = 1; ; tries += 1) {
+    try {
+      const body = { code, username: user, password };
+      await askHttp(target, { method: 'POST', path: '/auth/setup', body });
+      return;
+    } catch (error) {
+      const isMistyped = isRollcallError(error, 'LOGIN_REFUSED') && flags.setupCodeFile === undefined;
+      if (!isMistyped || tries === maxTries) throw error;
+      printHint(shell, `${error.message}; ${error.hint ?? 'try again'}`);
+      code = await askSetupCode(shell, flags);
+    }
+  }
 }
 
 /** Asks for the code of the second factor only when the link wants one. */

@@ -5,15 +5,20 @@ import { readSecretFile } from '../base/secret-file.js';
 import { usageError } from './failure.js';
 import type { Shell } from './shell.js';
 
-/** `instead` says how to give it where nobody can be asked. */
+/** Throws where nobody can be asked; `instead` says how to give it there. */
+export function requirePerson(shell: Shell, question: string, instead: string): void {
+  if (!process.stdin.isTTY || shell.stderr.isTTY !== true)
+    throw usageError(`cannot ask for the ${question} here`, instead);
+}
+
+/** What somebody types at the terminal. */
 export async function ask(
   shell: Shell,
   question: string,
   instead: string,
   isSecret = false,
 ): Promise<string> {
-  if (!process.stdin.isTTY || shell.stderr.isTTY !== true)
-    throw usageError(`cannot ask for the ${question} here`, instead);
+  requirePerson(shell, question, instead);
   shell.stderr.write(`${question}: `);
   const silent = new Writable({ write: (_, __, done) => done() });
   const lines = createInterface({

@@ -159,22 +159,34 @@ void t.test('the first admin comes in by the setup code, once', async t => {
   t.match(refused, { code: 1, stdout: '', stderr: /^error: the setup code is not valid\nhint: it is in/ });
   await t.rejects(stat(home('ada')), 'nothing is kept of a login that was refused');
   const unfit = await logIn('ada', 'ada', passwords.short, ...setup);
-  t.match(unfit, { code: 1, stderr: /^error: a password wants 15 to 256 characters/ });
+  t.match(unfit, { code: 1, stderr: /^error: a password has 15 to 256 characters/ });
 
-  t.same(await logIn('ada', 'ada', passwords.ada, ...setup), {
-    code: 0,
-    stdout: `✅ Logged in to ${control} as ada, the first admin.\n`,
-    stderr: '',
+  const right = 'correct horse battery';
+  const typed: Record<string, string[]> = {
+    'setup code': ['AAAAA-AAAAA-AAAAA-AAAAA-AAAAA', (await readFile(code, 'utf8')).trim()],
+    user: ['ada'],
+    'new password': ['too short', right, right],
+    'new password again': [`${right} `, right],
+  };
+  const told: string[] = [];
+  const said = await attended(['login', ...here, '--setup'], (question, shown) => {
+    if (question === 'new password') told.push(shown);
+    return typed[question]?.shift() ?? 'asked too often';
   });
+  t.match(said, { code: 0, stdout: `✅ Logged in to ${control} as ada, the first admin.\n` });
+  t.match(told[0], /hint: a password has 15 to 256 characters/, 'the rule is told before it is asked for');
+  t.match(told[2], /hint: the two were not the same; try again\n/);
+  t.match(said.stderr, /hint: the setup code is not valid; it is in the file setup-code/);
+  t.same(Object.values(typed).flat(), [], 'each was asked for once more, and nothing else');
   for (const name of ['login-default.json', 'profiles.json'])
     t.equal((await stat(join(home('ada'), name))).mode & 0o777, 0o600, name);
   await t.rejects(stat(code), 'the code is gone');
   const kept = await secretFile('kept-code', 'AAAAA-AAAAA-AAAAA-AAAAA-AAAAA\n');
   t.equal((await logIn('eve', 'eve', passwords.ada, '--setup', '--setup-code-file', kept)).code, 1);
 
-  const said = await ada(['whoami']);
-  t.match(said, { code: 0, stderr: '' });
-  t.match(said.stdout, /^Name {8}ada\nKind {8}user\nTenant {6}default\nRoles {7}admin\nMay {9}audit:read, /);
+  const who = await ada(['whoami']);
+  t.match(who, { code: 0, stderr: '' });
+  t.match(who.stdout, /^Name {8}ada\nKind {8}user\nTenant {6}default\nRoles {7}admin\nMay {9}audit:read, /);
   t.match(await adaJson('whoami'), { name: 'ada', kind: 'user', roles: ['admin'], tenant: 'default' });
 });
 

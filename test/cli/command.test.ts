@@ -166,7 +166,7 @@ void t.test('revoked nodes are listed only when they are asked for', async t => 
   const all = await ask(['nodes', 'list', '--all'], { isTTY: true, environment: { NO_COLOR: '1' } });
   t.match(all.stdout, /┘\n3 nodes: 1 online, 1 revoked, 1 created\n$/);
   const some = await ask(['nodes', 'list', '--limit', '1'], { isTTY: true, environment: { NO_COLOR: '1' } });
-  t.match(some.stdout, /┘\nthe first one node: 1 online\n/);
+  t.match(some.stdout, /┘\nthe first 1: 1 online\n/);
 });
 
 void t.test('a list that is longer than the terminal is high goes through the pager', async t => {

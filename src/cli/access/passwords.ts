@@ -1,16 +1,30 @@
 /** Passwords for others and new ones: from a file, or typed twice; never from the command line. */
+import { isFitPassword, passwordRule } from '../../base/password-rule.js';
 import { usageError } from '../failure.js';
-import { ask, askSecret } from '../prompt.js';
-import type { Shell } from '../shell.js';
+import { ask, askSecret, requirePerson } from '../prompt.js';
+import { printHint, type Shell } from '../shell.js';
 
 const instead = 'give --password-file FILE';
+/** As sudo has it. */
+export const maxTries = 3;
 
-/** A password to be set. What is typed is typed twice, for nobody sees it. */
+/**
+ * A password to be set. The rule is told first, and what is typed is typed twice, for nobody sees it; what is unfit or
+ * not the same is asked for again, and nothing else.
+ */
 export async function askNewPassword(shell: Shell, file: string | undefined): Promise<string> {
   if (file !== undefined) return askSecret(shell, 'new password', file, instead);
-  const typed = await ask(shell, 'new password', instead, true);
-  if ((await ask(shell, 'new password again', instead, true)) === typed) return typed;
-  throw usageError('the two were not the same', 'nothing was changed; try again');
+  requirePerson(shell, 'new password', instead);
+  printHint(shell, `${passwordRule}; a few words in a row are easy to remember and hard to guess`);
+  for (let tries = 1; ; tries += 1) {
+    const typed = await ask(shell, 'new password', instead, true);
+    const problem = isFitPassword(typed)
+      ? (await ask(shell, 'new password again', instead, true)) !== typed && 'the two were not the same'
+      : passwordRule;
+    if (problem === false) return typed;
+    if (tries === maxTries) throw usageError(problem, 'nothing was changed; try again');
+    printHint(shell, `${problem}; try again`);
+  }
 }
 
 /** The password that one has. `flag` names the file that may hold it. */

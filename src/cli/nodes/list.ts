@@ -91,7 +91,7 @@ async function hasRevoked(
 /** `3 nodes: 2 online, 1 offline`. */
 function totalLine(counts: ReadonlyMap<string, number>, count: number, isCut: boolean): string {
   const parts = [...counts].map(([status, each]) => `${each} ${status}`);
-  return `${isCut ? 'the first ' : ''}${formatCount(count, 'node')}: ${parts.join(', ')}`;
+  return `${isCut ? `the first ${count}` : formatCount(count, 'node')}: ${parts.join(', ')}`;
 }
 
 function emptyHint(isFiltered: boolean): string {

@@ -5,6 +5,7 @@
  */
 import { scrypt, timingSafeEqual, type ScryptOptions } from 'node:crypto';
 import { RollcallError } from '../../base/errors.js';
+import { isFitPassword, isPlainPassword, maxPasswordLength, passwordRule } from '../../base/password-rule.js';
 import type { Random } from '../../base/random.js';
 import { HashQueue, type HashAsker } from './hash-queue.js';
 
@@ -33,9 +34,6 @@ const saltBytes = 16;
 const hashBytes = 32;
 /** What nobody from outside asked for at this moment. */
 const ownWork: HashAsker = { party: 'link', isKnown: true };
-/** NIST SP 800-63B-4 §3.1.1: at least 15 when it is the only factor; the upper bound keeps the work bounded. */
-const shortest = 15;
-const longest = 256;
 
 export function createPasswords(random: Random, cost: PasswordCost = currentCost): Passwords {
   const queue = new HashQueue();
@@ -49,9 +47,9 @@ export function createPasswords(random: Random, cost: PasswordCost = currentCost
     },
     async matches(password, hash, asker) {
       const { cost: made, salt, wanted } = read(hash ?? nobody);
-      const found = await queue.run(asker, () => derive(password.slice(0, longest), salt, made));
+      const found = await queue.run(asker, () => derive(password.slice(0, maxPasswordLength), salt, made));
       const isRight = timingSafeEqual(found, wanted) && hash !== undefined;
-      return isRight && password.length <= longest && isPlain(password);
+      return isRight && password.length <= maxPasswordLength && isPlainPassword(password);
     },
     isDated(hash) {
       const { cost: made } = read(hash);
@@ -61,21 +59,10 @@ export function createPasswords(random: Random, cost: PasswordCost = currentCost
 }
 
 function requireFit(password: string): void {
-  // As it is hashed: a letter and its accent typed apart are one character.
-  const length = Array.from(password.normalize('NFC')).length;
-  if (isPlain(password) && length >= shortest && password.length <= longest) return;
-  throw new RollcallError(
-    'PASSWORD_UNFIT',
-    `a password wants ${shortest} to ${longest} characters that can be typed`,
-    {
-      hint: 'a few words in a row are easy to remember and hard to guess',
-    },
-  );
-}
-
-/** No control characters (RFC 8265 §4.2.1); to scrypt, whose HMAC pads its key with zeros, a last NUL is nothing. */
-function isPlain(password: string): boolean {
-  return !/\p{Cc}/u.test(password);
+  if (isFitPassword(password)) return;
+  throw new RollcallError('PASSWORD_UNFIT', passwordRule, {
+    hint: 'a few words in a row are easy to remember and hard to guess',
+  });
 }
 
 /** The same password typed on different keyboards is the same text (RFC 8265 §4.2). */

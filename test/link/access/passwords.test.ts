@@ -83,7 +83,7 @@ void t.test('a password is 15 to 256 characters as people see them', async test 
     const error = await passwords.hash(password).catch((each: unknown) => each);
     test.match(error, {
       code: 'PASSWORD_UNFIT',
-      message: 'a password wants 15 to 256 characters that can be typed',
+      message: 'a password has 15 to 256 characters that can be typed',
     });
   }
   const hash = await passwords.hash('x'.repeat(256));
