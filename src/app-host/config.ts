@@ -1,6 +1,6 @@
 /** The settings of the app host: one schema for flags, environment (`ROLLCALL_APP_HOST_*`) and file. */
 import { RollcallError } from '../base/errors.js';
-import { logLevels, type LogLevel } from '../base/log.js';
+import { logFormatSetting, logLevels, type LogLevel } from '../base/log.js';
 import { as, type Setting, type Settings, type ValuesOf } from '../base/settings.js';
 
 export const environmentPrefix = 'ROLLCALL_APP_HOST_';
@@ -33,6 +33,7 @@ export const appHostSettings = {
     default: 'info',
     parse: as.oneOf(logLevels),
   } as Setting<LogLevel>,
+  'log-format': logFormatSetting,
 } satisfies Settings;
 
 export type AppHostSettings = ValuesOf<typeof appHostSettings>;

@@ -26,7 +26,11 @@ export async function runAppHost({ flags, environment, stderr }: AppHostRun): Pr
     const settings = await readAppHostSettings(flags, environment);
     const socketPath = settings.socket;
     const hostKey = await readHostKey(settings.key);
-    const log = createLog({ level: settings['log-level'], name: 'rollcall-app-host' });
+    const log = createLog({
+      level: settings['log-level'],
+      format: settings['log-format'],
+      name: 'rollcall-app-host',
+    });
     log.info({ socketPath, version }, 'app host starts');
     if (settings['allow-root'] && isRoot()) log.warn({}, 'apps run as root here');
     if (settings.key !== '-')

@@ -2,10 +2,24 @@
  * The one logger file. Structured lines by pino; what could be a secret is redacted by path as a second line of
  * defence, the first being that nobody passes one.
  */
+import { isatty } from 'node:tty';
 import { pino, type DestinationStream } from 'pino';
+import { formatLogLine } from './log-text.js';
+import { as, type Setting } from './settings.js';
 
 export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'silent'] as const;
 export type LogLevel = (typeof logLevels)[number];
+
+/** `auto` is text on a terminal and JSON elsewhere. */
+export const logFormats = ['auto', 'text', 'json'] as const;
+export type LogFormat = (typeof logFormats)[number];
+
+export const logFormatSetting: Setting<LogFormat> = {
+  value: 'FORMAT',
+  description: 'text for people, json for machines; auto: text on a terminal',
+  default: 'auto',
+  parse: as.oneOf(logFormats),
+};
 
 type Fields = Record<string, unknown>;
 
@@ -39,11 +53,17 @@ export interface LogOptions {
   readonly level: LogLevel;
   /** The `name` field of every line. */
   readonly name: string;
+  /** JSON unless told. */
+  readonly format?: LogFormat;
   /** Where lines go; standard error unless told. */
   readonly destination?: DestinationStream;
 }
 
-export function createLog({ level, name, destination }: LogOptions): Log {
+const standardError = 2;
+
+export function createLog({ level, name, format = 'json', destination }: LogOptions): Log {
+  const lines = destination ?? pino.destination({ fd: standardError, sync: true });
+  const isText = format === 'text' || (format === 'auto' && isatty(standardError));
   return pino(
     {
       name,
@@ -57,6 +77,6 @@ export function createLog({ level, name, destination }: LogOptions): Log {
       serializers: { err: pino.stdSerializers.err, cause: pino.stdSerializers.err },
       base: { name, pid: process.pid },
     },
-    destination ?? pino.destination({ fd: 2, sync: true }),
+    isText ? { write: line => lines.write(formatLogLine(line)) } : lines,
   );
 }

@@ -1,6 +1,6 @@
 /** The link's settings: one schema for flags, environment (`ROLLCALL_LINK_*`) and file. */
 import { as, type Setting, type Settings, type ValuesOf } from '../base/settings.js';
-import { logLevels } from '../base/log.js';
+import { logFormatSetting, logLevels } from '../base/log.js';
 import { isTokenAlgorithm, tokenAlgorithms, type TokenAlgorithm } from '../tokens/algorithms.js';
 import { defaultTenant } from '../protocol/limits.js';
 import type { TokenAlgorithms } from './access/token-keys.js';
@@ -175,6 +175,7 @@ export const linkSettings = {
     default: 'info',
     parse: as.oneOf(logLevels),
   } as Setting<(typeof logLevels)[number]>,
+  'log-format': logFormatSetting,
   'enable-supernode-auth': {
     description: 'accepted: nodes are always authenticated',
     default: true,

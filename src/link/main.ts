@@ -27,7 +27,11 @@ export async function runLink({ flags, environment, stdout }: LinkRun): Promise<
     stdout.write('the configuration is good\n');
     return 0;
   }
-  const log = createLog({ level: config['log-level'], name: 'rollcall-link' });
+  const log = createLog({
+    level: config['log-level'],
+    format: config['log-format'],
+    name: 'rollcall-link',
+  });
   await makeSecretFolder(config['data-dir']);
   const store = await openLevelStore(storeFolder(config['data-dir']));
   const link = createLink({ config, store, clock: systemClock, random: systemRandom, log });

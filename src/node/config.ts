@@ -1,6 +1,6 @@
 /** The agent's settings: one schema for flags, environment (`ROLLCALL_NODE_*`) and file. */
 import { RollcallError } from '../base/errors.js';
-import { logLevels, type LogLevel } from '../base/log.js';
+import { logFormatSetting, logLevels, type LogLevel } from '../base/log.js';
 import { parseProxy, type ProxySetting } from '../base/proxy.js';
 import { as, type Address, type Setting, type Settings, type ValuesOf } from '../base/settings.js';
 import { defaultTenant } from '../protocol/limits.js';
@@ -124,6 +124,7 @@ export const nodeSettings = {
     default: 'info',
     parse: as.oneOf(logLevels),
   } as Setting<LogLevel>,
+  'log-format': logFormatSetting,
   insecure: { description: 'refused: there is no link without TLS', default: false, parse: neverInsecure },
 } satisfies Settings;
 

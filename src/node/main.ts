@@ -93,7 +93,11 @@ async function prepare(
     findRoute(settings, environment),
   ]);
   const privateKey = await loadNodeKey(settings, environment);
-  const log = createLog({ level: settings['log-level'], name: 'rollcall-node' });
+  const log = createLog({
+    level: settings['log-level'],
+    format: settings['log-format'],
+    name: 'rollcall-node',
+  });
   const { fingerprint } = privateKey.publicKey;
   log.info(
     { link: formatAddress(link), proxy: route.proxy?.url, tenant, fingerprint, stateDir, version },
