@@ -31,9 +31,10 @@ function textOf(value: unknown): string {
 
 /** An error by what it says; quoted where it would not end at a space. */
 function formatValue(value: unknown): string {
+  const isText = typeof value === 'string' || isError(value);
   const said = isError(value) ? value.message : textOf(value);
   const text = visibleText(said, maxValueLength) + (said.length > maxValueLength ? '…' : '');
-  return /^[^\s"=]+$/.test(text) ? text : JSON.stringify(text);
+  return !isText || /^[^\s"=]+$/.test(text) ? text : JSON.stringify(text);
 }
 
 function isError(value: unknown): value is { readonly message: string } {

@@ -115,6 +115,14 @@ function createProgram(shell: Shell, acting: Acting, typed?: string): Command {
     'app-host',
     'run an app host: apps of a link or an agent, as another user',
   );
+  addMaker(
+    program,
+    shell,
+    acting,
+    'certs',
+    'make a certificate authority and a server certificate, for development',
+  );
+  addMaker(program, shell, acting, 'keygen', 'make key pairs for nodes, for development');
   addLoginCommands(program, shell, acting);
   addNodesCommand(program, shell, acting);
   addRunCommands(program, shell, acting);
@@ -142,6 +150,35 @@ function addDaemon(program: Command, shell: Shell, acting: Acting, name: DaemonN
       acting(async (flags: string[]) => {
         return (await import('./daemon.js')).runDaemon(shell, program, name, flags);
       }),
+    );
+}
+
+/** What it takes is told by the module that does it. */
+function addMaker(
+  program: Command,
+  { stdout, stderr }: Shell,
+  acting: Acting,
+  name: 'certs' | 'keygen',
+  summary: string,
+): void {
+  const output = {
+    print: (text: string) => void stdout.write(text),
+    complain: (text: string) => void stderr.write(text),
+  };
+  program
+    .command(name)
+    .description(summary)
+    .usage('[options]')
+    .helpOption(false)
+    .allowUnknownOption()
+    .passThroughOptions()
+    .argument('[words...]')
+    .action(
+      acting(async (words: string[]) =>
+        name === 'certs'
+          ? (await import('./certs.js')).generateCertificates(words, output)
+          : (await import('./keygen.js')).generateKeys(words, output),
+      ),
     );
 }
 

@@ -221,9 +221,7 @@ function alwaysOn(raw: unknown): boolean {
 
 function neverOff(raw: unknown): boolean {
   if (!as.flag(raw)) return false;
-  throw new Error(
-    'there is no insecure mode: for development make certificates with "npm run generate-certs"',
-  );
+  throw new Error('there is no insecure mode: for development make certificates with "rollcall certs"');
 }
 
 export type LinkConfig = ValuesOf<typeof linkSettings>;
@@ -239,7 +237,7 @@ export interface UsableLinkConfig extends LinkConfig {
 export function findLinkProblems(config: LinkConfig): string[] {
   const problems = (['ssl-ca-certfile', 'ssl-certfile', 'ssl-keyfile'] as const)
     .filter(name => config[name] === undefined)
-    .map(name => `--${name} is needed (for development: npm run generate-certs)`);
+    .map(name => `--${name} is needed (for development: rollcall certs)`);
   if ((config['authority-certfile'] === undefined) !== (config['authority-keyfile'] === undefined)) {
     problems.push('--authority-certfile and --authority-keyfile go together');
   }

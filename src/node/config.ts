@@ -175,9 +175,7 @@ function parseTenant(raw: unknown): string {
 
 function neverInsecure(raw: unknown): boolean {
   if (!as.flag(raw)) return false;
-  throw new Error(
-    'there is no insecure mode: for development make certificates with "npm run generate-certs"',
-  );
+  throw new Error('there is no insecure mode: for development make certificates with "rollcall certs"');
 }
 
 export type NodeSettings = ValuesOf<typeof nodeSettings>;

@@ -22,6 +22,7 @@ void t.test('a line for people has moment, level, message and fields, and nothin
     line,
     /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ {2}info {3}node agent starts {2}link=localhost:9092 reason="closed by node" count=3\n$/,
   );
+  t.match(lineOf('text', { at: { host: '::', port: 1 } }, 'ready'), / {2}at=\{"host":"::","port":1\}\n$/);
   t.match(lineOf('text', {}, 'ready'), /Z {2}info {3}ready\n$/);
   const evil = lineOf('text', { name2: '\x1b[2J\nx', err: new Error('it \x07 broke') }, 'a\x1b[31m\nb');
   t.equal(evil.split('\n').length, 2, 'one line');

@@ -446,6 +446,12 @@ void t.test('help and version are answers, with examples', async t => {
   t.match(help, { code: 0, stderr: '' });
   t.match(help.stdout, /--data-dir <DIR> +registry/);
   t.match(help.stdout, 'ROLLCALL_LINK_LOG_LEVEL');
+  t.match(help.stdout, /--log-format <FORMAT> .*default: auto/s);
+  for (const name of ['certs', 'keygen']) {
+    const made = await run([name, '--help']);
+    t.match(made, { code: 0, stderr: '', stdout: new RegExp(`^usage: rollcall ${name} `) });
+    t.match(await run([name, '--zzz']), { code: 2, stdout: '', stderr: /^error: .*zzz/ });
+  }
   t.match(help.stdout, 'default: 0.0.0.0:9092');
   t.notMatch((await run(['--help'])).stdout, 'supernode');
 });

@@ -15,7 +15,7 @@ import {
 import { formatOpensshPrivate, formatOpensshPublic } from '../../src/identity/openssh.js';
 import { createPassphraseSource } from '../../src/identity/passphrase.js';
 import { generatePrivateKey, toPkcs8Pem, toSpkiPem } from '../../src/identity/private-key.js';
-import { main as generateKeys } from '../../scripts/generate-keys.js';
+import { generateKeys } from '../../src/cli/keygen.js';
 
 interface Accepted {
   readonly name: string;
@@ -439,15 +439,11 @@ void t.test('we read the keys openssl writes today', withBoth, async t => {
 
 async function runScript(...args: readonly string[]) {
   const output = { out: '', err: '' };
-  const { log, error } = console;
-  console.log = (line: string) => void (output.out += `${line}\n`);
-  console.error = (line: string) => void (output.err += `${line}\n`);
-  try {
-    const code = await generateKeys(args);
-    return { code, ...output };
-  } finally {
-    Object.assign(console, { log, error });
-  }
+  const code = await generateKeys(args, {
+    print: text => void (output.out += text),
+    complain: text => void (output.err += text),
+  });
+  return { code, ...output };
 }
 
 void t.test('generate-keys writes pairs that are read back, private ones for their owner alone', async t => {

@@ -6,7 +6,7 @@ import { connect, createServer } from 'node:tls';
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import t from 'tap';
-import { generateCertificates } from '../../scripts/generate-certs.js';
+import { generateCertificates } from '../../src/cli/certs.js';
 import { fromPem } from '../../src/base/pem.js';
 import { systemRandom } from '../../src/base/random.js';
 import { makeDevelopmentCertificates, parseHost } from '../../src/link/authority/development.js';

@@ -44,7 +44,7 @@ export async function loadServerIdentity(files: ServerIdentityFiles, now: number
   const expiresAt = Date.parse(leaf.validTo);
   if (expiresAt <= now) {
     throw new RollcallError('CONFIG_INVALID', `${files.certificateFile} expired on ${leaf.validTo}`, {
-      hint: 'get a new one; for development: npm run generate-certs -- --force',
+      hint: 'get a new one; for development: rollcall certs --force',
     });
   }
   if (!leadsTo(leaf, chain.slice(1), anchors)) {
