@@ -109,8 +109,8 @@ function report({ hosts, days, folder }: Wishes): string {
 
 Next, make keys for two nodes and start the link:
 
-  npm run generate-keys -- 2
-  npm start -- --ssl-ca-certfile ${at('ca.crt')} --ssl-certfile ${at('server.pem')} --ssl-keyfile ${at('server.key')}
+  rollcall keygen 2
+  rollcall link --ssl-ca-certfile ${at('ca.crt')} --ssl-certfile ${at('server.pem')} --ssl-keyfile ${at('server.key')}
 `;
 }
 

@@ -144,6 +144,7 @@ void t.test('an empty list is a list, and says what to do next', async t => {
     stdout: /^Node ID .*\n$/,
     stderr: 'hint: revoked nodes are hidden; --all shows them\n',
   });
+  t.notMatch((await ask(['nodes', 'list'], { isTTY: true })).stdout, 'hidden', 'that is said once');
 });
 
 void t.test('revoked nodes are listed only when they are asked for', async t => {

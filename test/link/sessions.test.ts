@@ -465,7 +465,10 @@ void t.test('revocation', async t => {
   await t.test('by name, by fingerprint, twice', async t => {
     const key = newKey();
     await test.register(key, { name: 'by-name' });
-    await t.rejects(test.control.revokeNode({ node: 'by-nam', comment: '' }), { code: 'NODE_NOT_FOUND' });
+    await t.rejects(test.control.revokeNode({ node: 'by-nam', comment: '' }), {
+      code: 'NODE_NOT_FOUND',
+      hint: /whole id, name or/,
+    });
     t.equal(statusName(await test.control.getNode({ node: 'by-nam' })), 'created');
     const first = await test.control.revokeNode({ node: 'by-name', comment: '' });
     t.equal(first.alreadyRevoked, false);

@@ -69,7 +69,7 @@ export async function listNodes(shell: Shell, typed: string[], flags: ListFlags)
     const isHiding = !flags.json && hidesRevoked && (count === 0 || isSeen(shell));
     const hidden =
       isHiding && (await hasRevoked(known, filter)) ? ['revoked nodes are hidden; --all shows them'] : [];
-    await listing.end(count === 0 ? hidden : [totalLine(counts, count, count === limit), ...hidden]);
+    await listing.end(count === 0 ? [] : [totalLine(counts, count, count === limit), ...hidden]);
     const isFiltered = asked.length > 0 || flags.label !== undefined || filter.text !== '';
     if (count === 0 && !flags.json) printHint(shell, hidden[0] ?? emptyHint(isFiltered));
     return undefined;

@@ -138,9 +138,9 @@ export interface Registry {
   close(): Promise<void>;
 }
 
-function unknownNode(text: string): RollcallError {
+function unknownNode(text: string, how: string): RollcallError {
   return new RollcallError('NODE_NOT_FOUND', `there is no node "${cleanText(text, 80)}"`, {
-    hint: 'name a node by its id, its name or its SHA256: fingerprint; `rollcall nodes list` shows them',
+    hint: `${how}; \`rollcall nodes list\` shows them`,
   });
 }
 
@@ -265,7 +265,7 @@ export function createRegistry(options: RegistryOptions): Registry {
     async resolveNode(tenant, text) {
       const record = await findByText(tenant, text);
       if (record) return record;
-      throw unknownNode(text);
+      throw unknownNode(text, 'name a node by its whole id, name or SHA256: fingerprint');
     },
     async resolveNodeByPrefix(tenant, text) {
       const record = await findByText(tenant, text);
@@ -275,7 +275,7 @@ export function createRegistry(options: RegistryOptions): Registry {
       const nodes = found.filter(node => node !== undefined);
       if (nodes.length > 1) throw ambiguousNode(cleanText(text, 80), nodes);
       if (nodes[0]) return nodes[0];
-      throw unknownNode(text);
+      throw unknownNode(text, 'name a node by its id, its name or its SHA256: fingerprint');
     },
     listNodes: (tenant, query = {}) => listNodes(store, overlay, tenant, query),
     async listHistory(tenant, id, query = {}) {
