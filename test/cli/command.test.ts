@@ -196,7 +196,10 @@ void t.test('a list that is longer than the terminal is high goes through the pa
   server.nodes.length = 5;
   t.match((await ask(['nodes', 'list'], { isTTY: true, openPager })).stdout, '5 nodes: 5 created');
   t.match((await ask(['nodes', 'list', '--json'], { openPager })).stdout, /^\[\n/);
-  t.same(read, [], 'a short one and JSON do not');
+  const unknown = Object.assign(new Kept(true), { rows: 0 });
+  await ask(['nodes', 'list'], { isTTY: true, stdout: unknown, openPager });
+  t.match(unknown.text, '5 nodes: 5 created');
+  t.same(read, [], 'a short one, JSON, and one on a terminal of unknown height do not');
 });
 
 void t.test('show and history tell all of a node', async t => {

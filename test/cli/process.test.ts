@@ -34,7 +34,7 @@ void t.test('exit codes and output of a process; by IP address no warning is pri
     ended(start(['nodes', 'list', ...server.flags, '--control', '127.0.0.1:1'])),
     ended(start(['nodes', 'show', 'nobody', ...server.flags])),
   ]);
-  t.match(listed, { code: 0, stdout: /16019329408659850374 {2}<none> {2}online/, stderr: '' });
+  t.match(listed, { code: 0, stdout: /16019329408659850374 {2}- {5}<none> {2}online/, stderr: '' });
   t.notMatch(listed.stdout, '\x1b');
   t.match(usage, { code: 2, stdout: '', stderr: /^error: .*\nhint: .*\n$/ });
   t.match(unreachable, { code: 3, stdout: '', stderr: /^error: .*\nhint: .*\n$/ });
@@ -66,7 +66,7 @@ void t.test(
       through(secure, [...roots, '--control', '127.0.0.1:1']),
     ]);
     for (const said of [byHttp, byHttps])
-      t.match(said, { code: 0, stdout: /16019329408659850374 {2}<none> {2}online/, stderr: '' });
+      t.match(said, { code: 0, stdout: /16019329408659850374 {2}- {5}<none> {2}online/, stderr: '' });
     t.match(gone, {
       code: 3,
       stderr: /^error: the proxy https:.* cannot reach 127\.0\.0\.1:1: 503 .*\nhint: /,

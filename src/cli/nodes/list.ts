@@ -120,7 +120,7 @@ function tableListing(shell: Shell, wide: boolean): Listing {
         table = createTable(columns, rows, tableStyleOf(shell), isLast);
         head = table.head();
         // With the frame of the table and the lines below it.
-        const { rows: height = Infinity } = shell.stdout;
+        const height = shell.stdout.rows || Infinity;
         if (isSeen(shell) && (!isLast || rows.length + 7 > height)) pager = await shell.openPager?.();
       }
       return write(head + table.rows(rows) + (isLast ? table.foot() : ''));
