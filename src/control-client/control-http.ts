@@ -1,11 +1,11 @@
 /** Asks the link over HTTP: TLS 1.3, verified against the given roots and the host that was named. */
-import { isIP } from 'node:net';
 import type { IncomingMessage } from 'node:http';
 import { request, type RequestOptions } from 'node:https';
 import { createInterface } from 'node:readline';
-import { checkServerIdentity, connect, type ConnectionOptions } from 'node:tls';
+import { connect, type ConnectionOptions } from 'node:tls';
 import { openTunnel, type TunnelRequest } from '../base/tunnel.js';
 import { errorCodes, RollcallError, systemErrorCode } from '../base/errors.js';
+import { trustServer } from '../identity/server-trust.js';
 import { diagnose } from './diagnosis.js';
 import type { HttpTarget } from './http-target.js';
 import { StatedByLink } from './stated-by-link.js';
@@ -112,7 +112,7 @@ function begin(
   { method, path, token, body, form, withinMs = answerWithinMs }: HttpQuestion,
 ): Promise<IncomingMessage> {
   const { address } = target;
-  const tls = tlsOptions(target);
+  const tls = trustServer(address.host, target.roots);
   const tunnel = tunnelTo(target, withinMs);
   const content = contentOf(body, form);
   return new Promise((resolve, reject) => {
@@ -136,16 +136,6 @@ function begin(
     asked.on('error', reject);
     asked.end(content?.bytes);
   });
-}
-
-function tlsOptions({ address, roots }: HttpTarget): ConnectionOptions {
-  return {
-    ca: roots,
-    minVersion: 'TLSv1.3',
-    // RFC 6066 §3 allows no IP as the server name.
-    ...(isIP(address.host) === 0 && { servername: address.host }),
-    checkServerIdentity: (_, certificate) => checkServerIdentity(address.host, certificate),
-  };
 }
 
 /** For a request without an agent: that would see to the time limit itself. */

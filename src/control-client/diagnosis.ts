@@ -2,11 +2,11 @@
  * Why a link cannot be reached. gRPC folds every failure of a connection into one sentence; this tries once more with
  * bare TLS, which names the reason by a code, and turns it into what is wrong and what to do. It sends nothing.
  */
-import { isIP } from 'node:net';
 import { connect, type ConnectionOptions, type TLSSocket } from 'node:tls';
 import { isRollcallError, RollcallError, systemErrorCode, type ErrorCode } from '../base/errors.js';
 import { withRouteHint } from '../base/proxy.js';
 import { openTunnel } from '../base/tunnel.js';
+import { trustServer } from '../identity/server-trust.js';
 import type { HttpTarget } from './http-target.js';
 import { tunnelTo } from './tunnel.js';
 
@@ -43,10 +43,8 @@ async function probe(target: HttpTarget): Promise<Failure | undefined> {
 function probeTls({ address, roots }: HttpTarget, way: ConnectionOptions): Promise<Failure | undefined> {
   const options: ConnectionOptions = {
     ...way,
-    ca: roots,
-    minVersion: 'TLSv1.3',
+    ...trustServer(address.host, roots),
     ALPNProtocols: ['h2'],
-    ...(isIP(address.host) === 0 && { servername: address.host }),
   };
   return new Promise(resolve => {
     const timedOut = Object.assign(new Error('no answer'), { code: 'ETIMEDOUT' });

@@ -3,7 +3,7 @@
  * token in every call. Every failure comes out as one error that says what to do.
  */
 import { isIP } from 'node:net';
-import { checkServerIdentity, createSecureContext } from 'node:tls';
+import { createSecureContext } from 'node:tls';
 import {
   credentials,
   Metadata,
@@ -16,6 +16,7 @@ import {
 import { formatAddress } from '../base/settings.js';
 import { tunnelOver } from '../base/tunnel.js';
 import { TunnelCredentials } from '../protocol/tunnel-credentials.js';
+import { trustServer } from '../identity/server-trust.js';
 import { answerWithinMs, explain } from './grpc-failure.js';
 import type { HttpTarget } from './http-target.js';
 import { withToken, type TokenSource } from './tokens.js';
@@ -77,11 +78,10 @@ export function bearer(token: string): Metadata {
 }
 
 function secureCredentials({ address, roots }: HttpTarget): ChannelCredentials {
-  const context = createSecureContext({ ca: roots, minVersion: 'TLSv1.3' });
-  return credentials.createFromSecureContext(context, {
-    // Checked against the host that was named: for an IP another server name is sent (see channelOptions).
-    checkServerIdentity: (_sent, certificate) => checkServerIdentity(address.host, certificate),
-  });
+  const trust = trustServer(address.host, roots);
+  // Checked against the host that was named: for an IP another server name is sent (see channelOptions).
+  const { checkServerIdentity } = trust;
+  return credentials.createFromSecureContext(createSecureContext(trust), { checkServerIdentity });
 }
 
 function channelOptions({ address, route }: HttpTarget): ChannelOptions {

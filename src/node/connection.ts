@@ -12,6 +12,7 @@ import type { Clock } from '../base/clock.js';
 import { isRollcallError, RollcallError } from '../base/errors.js';
 import { withRouteHint, type Route } from '../base/proxy.js';
 import { formatAddress, type Address } from '../base/settings.js';
+import { trustServer } from '../identity/server-trust.js';
 import { EnrollmentClient } from '../protocol/generated/rollcall/v1/enrollment.js';
 import { LinkClient, ObjectsClient } from '../protocol/generated/rollcall/v1/link.js';
 import { limits } from '../protocol/limits.js';
@@ -87,20 +88,14 @@ async function openToAny(
 }
 
 function tlsOptions({ address, serverRoots, certificate }: ConnectionRequest): ConnectionOptions {
-  const { host } = address;
+  // A root may have been accepted because another one signed it: then it is no self-signed end of a chain.
+  const trust = trustServer(address.host, serverRoots);
   return {
+    ...trust,
     secureContext: createSecureContext({
-      ca: [...serverRoots],
+      ...trust,
       ...(certificate && { cert: certificate.chain, key: certificate.key }),
-      minVersion: 'TLSv1.3',
-      maxVersion: 'TLSv1.3',
-      // A root may have been accepted because another one signed it: then it is no self-signed end of a chain.
-      allowPartialTrustChain: true,
     }),
-    // The certificate must be for `host`. A name is also sent as SNI; an IP address must not be (RFC 6066 §3).
-    host,
-    ...(isIP(host) === 0 && { servername: host }),
-    rejectUnauthorized: true,
     ALPNProtocols: ['h2'],
   };
 }

@@ -6,6 +6,7 @@ import type { IncomingMessage } from 'node:http';
 import { get, type RequestOptions } from 'node:https';
 import type { ConnectionOptions } from 'node:tls';
 import type { Clock } from '../base/clock.js';
+import { trustRoots } from '../identity/server-trust.js';
 
 export interface FetchOptions {
   readonly url: URL;
@@ -30,7 +31,7 @@ export function fetchDocument({
     agent: false,
     ALPNProtocols: ['http/1.1'],
     headers: { accept: 'application/json' },
-    ...(rootCertificates !== undefined && { ca: rootCertificates }),
+    ...(rootCertificates !== undefined && trustRoots(rootCertificates)),
   };
   return new Promise((resolve, reject) => {
     const request = get(url, options, response => {

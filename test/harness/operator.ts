@@ -4,10 +4,12 @@
  */
 import { existsSync } from 'node:fs';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { createSecureContext } from 'node:tls';
 import { Metadata, credentials } from '@grpc/grpc-js';
 import { systemClock } from '../../src/base/clock.js';
 import { createLog } from '../../src/base/log.js';
 import { systemRandom } from '../../src/base/random.js';
+import { trustServer } from '../../src/identity/server-trust.js';
 import { openAccess, type Access } from '../../src/link/access/access.js';
 import { permissionNames } from '../../src/link/access/permissions.js';
 import type { Principal } from '../../src/link/access/principal.js';
@@ -114,7 +116,8 @@ export function asLoggedIn({ id, name, tenant, roles, validAfter }: User): Princ
 /** `control` is host:port. */
 export function connectOperator(control: string, token: string, ca: string): ControlCalls {
   const port = control.slice(control.lastIndexOf(':'));
-  const client = new ControlClient(`localhost${port}`, credentials.createSsl(Buffer.from(ca)));
+  const context = createSecureContext(trustServer('localhost', ca));
+  const client = new ControlClient(`localhost${port}`, credentials.createFromSecureContext(context));
   const metadata = new Metadata();
   metadata.set('authorization', `Bearer ${token}`);
   return controlCalls(client, metadata);

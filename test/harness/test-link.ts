@@ -21,6 +21,7 @@ import type { Node } from '../../src/protocol/generated/rollcall/v1/control.js';
 import { defaultTenant } from '../../src/protocol/limits.js';
 import { untilStatus, type ControlCalls } from './control-calls.js';
 import { connectOperator, issueOperatorToken } from './operator.js';
+import type { ServerFiles } from './server-chains.js';
 
 type TapTest = Pick<Test, 'teardown'>;
 
@@ -30,6 +31,8 @@ export interface TestLinkOptions {
   readonly folder?: string;
   readonly settings?: Readonly<Record<string, unknown>>;
   readonly log?: Log;
+  /** Instead of development certificates. */
+  readonly server?: ServerFiles;
 }
 
 export interface TestLink {
@@ -75,16 +78,27 @@ export async function writeCertificates(folder: string): Promise<{ ca: string }>
     now: Date.now(),
     random: systemRandom,
   });
-  await writeFile(join(folder, 'ca.crt'), made.ca.certificate);
-  await writeFile(join(folder, 'server.pem'), made.server.certificate);
-  await writeFile(join(folder, 'server.key'), made.server.key, { mode: 0o600 });
-  return { ca: made.ca.certificate };
+  const { ca, server } = made;
+  await writeServerFiles(folder, { ...server, roots: ca.certificate });
+  return { ca: ca.certificate };
+}
+
+/** Where a test link has them. */
+export async function writeServerFiles(
+  folder: string,
+  { certificate, key, roots }: ServerFiles,
+): Promise<void> {
+  await writeFile(join(folder, 'ca.crt'), roots);
+  await writeFile(join(folder, 'server.pem'), certificate);
+  await writeFile(join(folder, 'server.key'), key, { mode: 0o600 });
 }
 
 export async function startTestLink(t: TapTest, options: TestLinkOptions = {}): Promise<TestLink> {
   const folder = options.folder ?? (await makeFolder(t));
   const clock = options.clock ?? systemClock;
-  const { ca } = await writeCertificates(folder);
+  const { server } = options;
+  if (server) await writeServerFiles(folder, server);
+  const ca = server ? server.roots : (await writeCertificates(folder)).ca;
   const logged: string[] = [];
   const log =
     options.log ??
