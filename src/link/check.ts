@@ -8,31 +8,39 @@ import { readSecretFile, unlessMissing } from '../base/secret-file.js';
 import { setupCodeFile } from './access/setup.js';
 import { tokenKeyFileName } from './access/token-keys.js';
 import { openAuthority } from './authority/authority.js';
-import type { UsableLinkConfig } from './config.js';
+import { serverSettings, type UsableLinkConfig } from './config.js';
 import { loadServerIdentity } from './doors/tls/server-identity.js';
 
-/** Throws one CONFIG_INVALID that lists every problem, one a line. Writes nothing. */
-export async function checkLink(config: UsableLinkConfig, clock: Clock, random: Random): Promise<void> {
-  const checks = await Promise.allSettled([
-    checkIdentity(config, clock),
+export interface CheckOptions {
+  readonly clock: Clock;
+  readonly random: Random;
+  /** What the environment holds for it. */
+  readonly keyPassphrase?: string | undefined;
+}
+
+/** Throws one CONFIG_INVALID that lists every problem, one a line; gives warnings, a sentence each. Writes nothing. */
+export async function checkLink(
+  config: UsableLinkConfig,
+  { clock, random, keyPassphrase }: CheckOptions,
+): Promise<readonly string[]> {
+  const [identity, ...others] = await Promise.allSettled([
+    loadServerIdentity({ ...serverSettings(config, keyPassphrase), now: clock.now() }),
     checkAuthority(config, clock, random),
     checkFolder(resolve(config['data-dir'])),
     checkSecret(join(config['data-dir'], 'authority.key'), 'authority key'),
     checkSecret(join(config['data-dir'], tokenKeyFileName), 'file of token keys'),
     checkSecret(join(config['data-dir'], setupCodeFile), 'setup code'),
   ]);
-  const problems = checks.flatMap(check => (check.status === 'rejected' ? [describe(check.reason)] : []));
+  const problems = [identity, ...others].flatMap(check =>
+    check.status === 'rejected' ? [describe(check.reason)] : [],
+  );
   if (problems.length > 0) throw new RollcallError('CONFIG_INVALID', problems.join('\n'));
+  return identity.status === 'fulfilled' ? identity.value.warnings : [];
 }
 
 function describe(reason: unknown): string {
   const { message, hint } = toRollcallError(reason);
   return hint === undefined ? message : `${message} (${hint})`;
-}
-
-async function checkIdentity(config: UsableLinkConfig, clock: Clock): Promise<void> {
-  const { 'ssl-certfile': certificateFile, 'ssl-keyfile': keyFile, 'ssl-ca-certfile': rootsFile } = config;
-  await loadServerIdentity({ certificateFile, keyFile, rootsFile }, clock.now());
 }
 
 /** The link's own authority is made at the first start; one that was given must be there. */

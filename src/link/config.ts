@@ -6,6 +6,7 @@ import { defaultTenant } from '../protocol/limits.js';
 import type { TokenAlgorithms } from './access/token-keys.js';
 import type { Isolation } from '../app-host/hosting.js';
 import { minFreeDiskSetting, objectSpaceSetting } from '../objects/settings.js';
+import { createPassphraseSource } from '../identity/passphrase.js';
 import { parseTrustDomain } from '../identity/spiffe.js';
 
 const second = 1_000;
@@ -18,6 +19,9 @@ const file = (description: string, aliases?: readonly string[]): Setting<string 
   ...(aliases && { aliases }),
 });
 
+/** Only in the environment: everyone on a machine can read arguments. */
+export const keyPassphraseVariable = 'ROLLCALL_LINK_SSL_KEYFILE_PASSPHRASE';
+
 export const isolations = ['process', 'subprocess'] as const;
 export const bindingTypes = ['tls-exporter', 'tls-server-end-point'] as const;
 
@@ -29,10 +33,13 @@ export const linkSettings = {
     parse: as.flag,
   },
   'ssl-ca-certfile': file(
-    'server roots, PEM: what nodes trust to recognise this link; handed out, authenticates nobody',
+    'CA certificates, PEM, that nodes verify this link by; those of its own chain are sent to nodes, none of them verifies clients',
   ),
   'ssl-certfile': file("the link's certificate chain, PEM, its own first"),
   'ssl-keyfile': file('the private key of that certificate, PEM, 0600'),
+  'ssl-keyfile-passphrase-file': file(
+    `its passphrase, when it is encrypted; 0600 (or ${keyPassphraseVariable})`,
+  ),
   'data-dir': {
     value: 'DIR',
     description: 'registry, authority, keys of tokens',
@@ -242,6 +249,22 @@ export function findLinkProblems(config: LinkConfig): string[] {
     problems.push('--authority-certfile and --authority-keyfile go together');
   }
   return problems;
+}
+
+/** The link's own certificate: where it is, what opens its key, and the hosts that nodes are sent to. */
+export function serverSettings(config: UsableLinkConfig, keyPassphrase?: string) {
+  return {
+    files: {
+      certificateFile: config['ssl-certfile'],
+      keyFile: config['ssl-keyfile'],
+      rootsFile: config['ssl-ca-certfile'],
+    },
+    hosts: config['link-addresses'].map(address => address.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1')),
+    passphrase: createPassphraseSource({
+      file: config['ssl-keyfile-passphrase-file'],
+      environment: keyPassphrase,
+    }),
+  };
 }
 
 /** True of a configuration without those problems. */

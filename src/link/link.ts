@@ -26,7 +26,7 @@ import { checkLogs } from './audit/log-check.js';
 import { Refusals } from './audit/refusals.js';
 import { Retention } from './audit/retention.js';
 import { openAuthority } from './authority/authority.js';
-import type { UsableLinkConfig } from './config.js';
+import { serverSettings, type UsableLinkConfig } from './config.js';
 import { createControl } from './control.js';
 import { LinkEvents } from './audit/link-events.js';
 import { openControlPort } from './doors/control-port.js';
@@ -52,6 +52,8 @@ export interface LinkOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
+  /** Of the server key, when it is encrypted and the settings name no file with its passphrase. Secret. */
+  readonly keyPassphrase?: string | undefined;
 }
 
 export interface LinkAddresses {
@@ -74,7 +76,8 @@ export interface Link {
   readonly trustDomain: string;
 }
 
-export function createLink({ config, store: givenStore, clock, random, log }: LinkOptions): Link {
+export function createLink(options: LinkOptions): Link {
+  const { config, store: givenStore, clock, random, log } = options;
   const lifecycle = createLifecycle();
   let running: Awaited<ReturnType<typeof open>> | undefined;
 
@@ -313,13 +316,11 @@ export function createLink({ config, store: givenStore, clock, random, log }: Li
     };
   }
 
-  function loadIdentity(): Promise<ServerIdentity> {
-    const files = {
-      certificateFile: config['ssl-certfile'],
-      keyFile: config['ssl-keyfile'],
-      rootsFile: config['ssl-ca-certfile'],
-    };
-    return loadServerIdentity(files, clock.now());
+  async function loadIdentity(): Promise<ServerIdentity> {
+    const settings = serverSettings(config, options.keyPassphrase);
+    const loaded = await loadServerIdentity({ ...settings, now: clock.now() });
+    for (const warning of loaded.warnings) log.warn({}, warning);
+    return loaded;
   }
 
   const started = () => {

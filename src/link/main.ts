@@ -7,7 +7,13 @@ import { systemRandom } from '../base/random.js';
 import { makeSecretFolder } from '../base/secret-file.js';
 import { readSettings } from '../base/settings.js';
 import { checkLink } from './check.js';
-import { findLinkProblems, isUsable, linkSettings, type UsableLinkConfig } from './config.js';
+import {
+  findLinkProblems,
+  isUsable,
+  keyPassphraseVariable,
+  linkSettings,
+  type UsableLinkConfig,
+} from './config.js';
 import { createLink, storeFolder, type Link } from './link.js';
 import { openLevelStore } from '../store/level.js';
 
@@ -20,10 +26,16 @@ export interface LinkRun {
 }
 
 /** Runs until a signal says stop; gives the exit code. Configuration problems are thrown as CONFIG_INVALID. */
-export async function runLink({ flags, environment, stdout }: LinkRun): Promise<number> {
+export async function runLink({ flags, environment, stdout, stderr }: LinkRun): Promise<number> {
   const config = await readLinkConfig(flags, environment);
+  const outside = {
+    clock: systemClock,
+    random: systemRandom,
+    keyPassphrase: environment[keyPassphraseVariable],
+  };
   if (config['check-config']) {
-    await checkLink(config, systemClock, systemRandom);
+    const warnings = await checkLink(config, outside);
+    for (const warning of warnings) stderr.write(`warning: ${warning}\n`);
     stdout.write('the configuration is good\n');
     return 0;
   }
@@ -34,7 +46,7 @@ export async function runLink({ flags, environment, stdout }: LinkRun): Promise<
   });
   await makeSecretFolder(config['data-dir']);
   const store = await openLevelStore(storeFolder(config['data-dir']));
-  const link = createLink({ config, store, clock: systemClock, random: systemRandom, log });
+  const link = createLink({ config, store, log, ...outside });
   await link.start();
   tellSetupCode(link, stdout);
   return untilStopped(link, log);
@@ -65,7 +77,7 @@ async function readLinkConfig(
     linkSettings,
     {
       flags,
-      environment,
+      environment: withoutPassphrase(environment),
       environmentPrefix,
       file,
       filePath,
@@ -74,6 +86,11 @@ async function readLinkConfig(
   );
   if (!isUsable(config)) throw new Error('unreachable: readSettings has told every problem');
   return config;
+}
+
+/** It is read where the key is; as a setting it could come from an argument. */
+function withoutPassphrase(environment: LinkRun['environment']): LinkRun['environment'] {
+  return Object.fromEntries(Object.entries(environment).filter(([name]) => name !== keyPassphraseVariable));
 }
 
 /** SIGTERM and SIGINT drain; a second one quits at once. SIGHUP reads the certificates again. */

@@ -4,6 +4,7 @@
  * holder of a root the node was given has not signed. What was given on the command line is never dropped.
  */
 import { X509Certificate } from 'node:crypto';
+import { limits } from '../protocol/limits.js';
 
 export interface RootsDecision {
   /** PEM of every pushed root that was accepted, in the order of the bundle, each once; without the given ones. */
@@ -12,13 +13,9 @@ export interface RootsDecision {
   readonly refused: number;
 }
 
-/** A bundle has a handful of roots; more than this, or a larger one, is not looked at. */
-export const maxPushedRoots = 32;
-const maxRootBytes = 16 * 1024;
-
 /**
  * `given` (PEM) come from the command line and are always trusted; `held` (PEM) were accepted before; `pushed` (DER)
- * is the new bundle, which replaces `held`.
+ * is the new bundle, which replaces `held`. Of a bundle beyond what a link may hand out, the rest is not looked at.
  */
 export function acceptServerRoots(
   given: readonly string[],
@@ -27,8 +24,8 @@ export function acceptServerRoots(
 ): RootsDecision {
   const trusted = [...given, ...held].map(pem => new X509Certificate(pem));
   const accepted = new Map<string, string>();
-  let refused = Math.max(0, pushed.length - maxPushedRoots);
-  for (const der of pushed.slice(0, maxPushedRoots)) {
+  let refused = Math.max(0, pushed.length - limits.serverRoots);
+  for (const der of pushed.slice(0, limits.serverRoots)) {
     const root = readRoot(der);
     if (!root || !isTrusted(root, trusted)) refused += 1;
     else if (!isAmong(root, given)) accepted.set(root.fingerprint256, root.toString());
@@ -37,7 +34,7 @@ export function acceptServerRoots(
 }
 
 function readRoot(der: Uint8Array): X509Certificate | undefined {
-  if (der.length > maxRootBytes) return undefined;
+  if (der.length > limits.serverRootBytes) return undefined;
   try {
     const root = new X509Certificate(der);
     // Bytes after the certificate would be dropped in silence.

@@ -10,6 +10,11 @@ export const limits = {
   contentBytes: 64 * 1024,
   /** The largest piece of an object or of an app in one message. */
   pieceBytes: 60 * 1024,
+  /** Roots in the bundle that a link hands out, and the largest of them, bytes. */
+  serverRoots: 32,
+  serverRootBytes: 16 * 1024,
+  /** All of them, bytes: they travel in one message with the certificate of the node. */
+  trustBundleBytes: 48 * 1024,
   /** Lines of a log in one frame of a node. */
   logLinesPerFrame: 1_024,
   /** Streams at once on one connection: an enrollment, and a session that is opened. */

@@ -93,6 +93,12 @@ export function toGrpcStatus(thrown: unknown): GrpcStatus {
  * LINK_UNREACHABLE, DEADLINE_EXCEEDED itself, everything else INTERNAL.
  */
 export function fromGrpcStatus(status: Partial<GrpcStatus> & { message?: string }): RollcallError {
+  if (isTooLarge(status)) {
+    // The same status as that of a busy peer, but no waiting will help.
+    return new RollcallError('PROTOCOL_INVALID', `a message was too large: ${status.details ?? ''}`, {
+      cause: status,
+    });
+  }
   const said = status.metadata?.get(codeTrailer)[0];
   const hint = status.metadata?.get(hintTrailer)[0];
   const code = errorCodes.find(each => each === said) ?? codeOfStatus(status.code);
@@ -107,6 +113,12 @@ function codeOfStatus(code: Status | undefined): ErrorCode {
   if (code === Status.DEADLINE_EXCEEDED) return 'DEADLINE_EXCEEDED';
   if (code === Status.RESOURCE_EXHAUSTED) return 'LINK_BUSY';
   return 'INTERNAL';
+}
+
+/** In the words of the gRPC library, at either end. */
+function isTooLarge(status: Partial<GrpcStatus>): boolean {
+  const { code, details = '' } = status;
+  return code === Status.RESOURCE_EXHAUSTED && !hasStatedCode(status) && details.includes('larger than');
 }
 
 /** True when the peer itself stated a code, rather than the transport failing. */

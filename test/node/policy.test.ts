@@ -17,7 +17,8 @@ import {
   pauseAfter,
   type Setback,
 } from '../../src/node/backoff.js';
-import { acceptServerRoots, maxPushedRoots } from '../../src/node/server-roots.js';
+import { limits } from '../../src/protocol/limits.js';
+import { acceptServerRoots } from '../../src/node/server-roots.js';
 import { renewalDelay } from '../../src/node/steps.js';
 
 /** Chance that falls on the given part of its range. */
@@ -208,7 +209,7 @@ void t.test('garbage in a bundle is refused and the rest taken', t => {
     accepted: [next.pem],
     refused: pushed.length + 1,
   });
-  const many = Array.from({ length: maxPushedRoots + 3 }, () => given.der);
+  const many = Array.from({ length: limits.serverRoots + 3 }, () => given.der);
   t.same(acceptServerRoots([given.pem], [], many), { accepted: [], refused: 3 });
   t.end();
 });

@@ -1,12 +1,19 @@
 /** The certificate and the roots of a link, as sites have them: what it starts with, hands out and refuses. */
+import { createPrivateKey, X509Certificate } from 'node:crypto';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import t from 'tap';
 import { systemClock } from '../../../src/base/clock.js';
 import { formatAddress } from '../../../src/base/settings.js';
 import { ControlClient } from '../../../src/control-client/control-client.js';
 import { diagnose } from '../../../src/control-client/diagnosis.js';
+import { isRollcallError, toRollcallError } from '../../../src/base/errors.js';
+import { loadServerIdentity } from '../../../src/link/doors/tls/server-identity.js';
+import { runLink } from '../../../src/link/main.js';
+import { limits } from '../../../src/protocol/limits.js';
 import { fetchDocument } from '../../../src/tokens/fetch-document.js';
-import { makeAuthority, makeServer } from '../../harness/server-chains.js';
-import { newKey, startTestLink } from '../../harness/test-link.js';
+import { dayMs, makeAuthority, makeServer, type ServerFiles } from '../../harness/server-chains.js';
+import { makeFolder, newKey, startTestLink, writeServerFiles } from '../../harness/test-link.js';
 
 void t.test('link, node and command all take an intermediate authority as their root', async t => {
   const root = makeAuthority('site root');
@@ -29,4 +36,270 @@ void t.test('link, node and command all take an intermediate authority as their 
   const names = { address: '--control', roots: '--root-certificates' };
   const diagnosis = await diagnose({ ...target, roots: Buffer.from(server.roots), names }, 'silence');
   t.match(diagnosis.message, /did not answer: silence/, 'nobody is suspected to be in between');
+});
+
+void t.test('of a file of three hundred roots, nodes are sent the one of the link', async t => {
+  const root = makeAuthority('site root');
+  const strangers = Array.from({ length: 300 }, (_, number) => makeAuthority(`public root ${number}`).pem);
+  const roots = [...strangers.slice(0, 150), root.pem, ...strangers.slice(150)].join('');
+  const test = await startTestLink(t, { server: { ...makeServer(root), roots } });
+  const key = newKey();
+  const { id } = await test.register(key);
+  const enrollment = await test.enroll(key);
+  t.strictSame(
+    enrollment.serverRoots?.map(der => new X509Certificate(der).subject),
+    ['CN=site root'],
+    'the node enrolls',
+  );
+  const address = formatAddress(test.link.addresses.control);
+  const client = new ControlClient({ address, rootCertificates: roots, token: test.token });
+  t.teardown(() => client.close());
+  t.equal(
+    (await client.nodes.config(`${id}`)).serverRoots,
+    root.pem,
+    'and no other goes into its configuration',
+  );
+  t.match(test.logged.join(''), /300 of 301 certificates are not handed out to nodes/);
+});
+
+/** What loadServerIdentity makes of these files. */
+async function judge(
+  t: { teardown(call: () => unknown): void },
+  server: ServerFiles,
+  options: { now?: number; hosts?: readonly string[]; passphrase?: () => Promise<string> } = {},
+) {
+  const folder = await makeFolder(t);
+  await writeServerFiles(folder, server);
+  const file = (name: string) => join(folder, name);
+  const within = (text: string) => text.replaceAll(`${folder}/`, '');
+  const files = {
+    certificateFile: file('server.pem'),
+    keyFile: file('server.key'),
+    rootsFile: file('ca.crt'),
+  };
+  try {
+    const judged = await loadServerIdentity({ files, now: Date.now(), hosts: [], ...options });
+    return {
+      roots: judged.roots.map(der => new X509Certificate(der).subject),
+      warnings: judged.warnings.map(within),
+    };
+  } catch (error) {
+    if (!isRollcallError(error)) throw error;
+    const { code, message, hint } = error;
+    return { code, problem: within(message), hint };
+  }
+}
+
+void t.test('a root that is signed by the one of the link is handed out beside it', async t => {
+  const [old, stranger] = [makeAuthority('old root'), makeAuthority('stranger')];
+  const alone = makeAuthority('next root');
+  const next = makeAuthority('next root', old, {}, alone);
+  const later = makeAuthority('later root', alone);
+  const roots = [stranger, next, old, later, old].map(({ pem }) => pem).join('');
+  const all = ['CN=next root', 'CN=old root', 'CN=later root'];
+  t.match(await judge(t, { ...makeServer(old), roots }), { roots: all }, 'before the move to it');
+  t.match(await judge(t, { ...makeServer(alone), roots }), { roots: all }, 'and after it');
+});
+
+void t.test('more roots than a node takes are refused at the start', async t => {
+  const root = makeAuthority('site root');
+  const many = Array.from(
+    { length: limits.serverRoots },
+    (_, number) => makeAuthority(`next ${number}`, root).pem,
+  );
+  t.match(await judge(t, { ...makeServer(root), roots: [root.pem, ...many].join('') }), {
+    code: 'CONFIG_INVALID',
+    problem: 'ca.crt: at most 32 roots can be handed out, found 33 that belong to the link',
+  });
+  const large = Array.from({ length: 100 }, (_, number) => ({ dns: `${'x'.repeat(60)}.n${number}.example` }));
+  const heavy = Array.from(
+    { length: 8 },
+    (_, number) => makeAuthority(`next ${number}`, root, { alternativeNames: large }).pem,
+  );
+  t.match(await judge(t, { ...makeServer(root), roots: [root.pem, ...heavy].join('') }), {
+    problem:
+      /^ca.crt: at most 16384 bytes a root and 49152 bytes of roots can be handed out, found \d+ and \d+$/,
+  });
+});
+
+void t.test('a chain that nodes would refuse is refused by the link, with what is wrong', async t => {
+  const root = makeAuthority('site root');
+  const roots = root.pem;
+  const middle = makeAuthority('middle', root);
+  const ended = { notBefore: Date.now() - 2 * dayMs, notAfter: Date.now() - dayMs };
+  const early = { notBefore: Date.now() + dayMs, notAfter: Date.now() + 2 * dayMs };
+  const behind = (changes: object) => {
+    const authority = makeAuthority('middle', root, changes);
+    return { ...makeServer(authority, {}, [authority]), roots };
+  };
+  const narrow = makeAuthority('narrow root', undefined, { ca: { pathLength: 0 } });
+  const below = makeAuthority('middle', narrow);
+  const past = makeAuthority('past root', undefined, ended);
+  const pair = makeServer(middle);
+  const cases: readonly (readonly [string, ServerFiles, RegExp])[] = [
+    ['good', { ...makeServer(middle, {}, [middle]), roots }, /^$/],
+    [
+      'purpose',
+      { ...makeServer(root, { extendedKeyUsage: ['clientAuth'] }), roots },
+      /^server\.pem is not for servers: its extended key usage lacks serverAuth$/,
+    ],
+    [
+      'key usage',
+      { ...makeServer(root, { keyUsage: ['cRLSign'] }), roots },
+      /^server\.pem: nodes would refuse it \(INVALID_PURPOSE\)$/,
+    ],
+    [
+      'purpose above',
+      behind({ extendedKeyUsage: ['clientAuth'] }),
+      /^the issuer "CN=middle" in server\.pem is not for servers/,
+    ],
+    [
+      'no authority',
+      behind({ ca: undefined }),
+      /^the issuer "CN=middle" in server\.pem is not a certificate authority$/,
+    ],
+    [
+      'may not sign',
+      behind({ keyUsage: ['cRLSign'] }),
+      /^the issuer "CN=middle" in server\.pem is not a certificate authority$/,
+    ],
+    [
+      'path length',
+      { ...makeServer(below, {}, [below]), roots: narrow.pem },
+      /nodes would refuse it \(PATH_LENGTH_EXCEEDED\)$/,
+    ],
+    ['expired', { ...makeServer(root, ended), roots }, /^server\.pem expired on /],
+    ['expired above', behind(ended), /^the issuer "CN=middle" in server\.pem expired on /],
+    [
+      'expired root',
+      { ...makeServer(past), roots: past.pem },
+      /^the issuer "CN=past root" in ca\.crt expired on /,
+    ],
+    ['not yet valid', { ...makeServer(root, early), roots }, /^server\.pem is not valid before /],
+    ['not yet valid above', behind(early), /^the issuer "CN=middle" in server\.pem is not valid before /],
+    [
+      'issuer left out',
+      { ...makeServer(middle), roots },
+      /^server\.pem was not issued by a root in ca\.crt$/,
+    ],
+    [
+      'issuer first',
+      { ...pair, certificate: middle.pem + pair.certificate, roots },
+      /^server\.pem: the certificate of server\.key is number 2, and must come first$/,
+    ],
+    [
+      'other key',
+      { ...makeServer(root), key: pair.key, roots },
+      /^server\.key is not the key of server\.pem$/,
+    ],
+    [
+      'damaged',
+      {
+        ...makeServer(root),
+        roots: `${roots}-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n`,
+      },
+      /^ca\.crt: certificate 2 of the file is damaged$/,
+    ],
+    [
+      'all at once',
+      { certificate: 'no', key: 'no', roots: 'no' },
+      /^the certificate file server\.pem holds no PEM block.*\nserver\.key is not a private key in PEM\nthe certificate file ca\.crt holds no PEM block/,
+    ],
+  ];
+  for (const [title, server, problem] of cases) {
+    const { problem: found = '' } = await judge(t, server);
+    t.match(found, problem, title);
+  }
+  const again = makeAuthority('middle', root, ended, middle);
+  t.match(
+    await judge(t, { ...makeServer(middle, {}, [again, middle]), roots }),
+    { warnings: [] },
+    'one good way is enough',
+  );
+});
+
+void t.test('a certificate must be for the hosts that nodes are sent to', async t => {
+  const root = makeAuthority('site root');
+  const server = { ...makeServer(root), roots: root.pem };
+  t.match(await judge(t, server, { hosts: ['localhost', '127.0.0.1'] }), { warnings: [] });
+  t.match(await judge(t, server, { hosts: ['localhost', 'link.example.org', '192.0.2.1'] }), {
+    problem:
+      /^server.pem is not for link.example.org, where --link-addresses sends nodes \(it is for DNS:localhost, IP Address:127.0.0.1; use.*\nserver.pem is not for 192.0.2.1/,
+  });
+  t.match(await judge(t, { ...makeServer(root, { alternativeNames: [] }), roots: root.pem }), {
+    warnings: [/^server.pem has no subject alternative name/],
+  });
+  const settings = { 'link-addresses': 'link.example.org:9092' };
+  await t.rejects(startTestLink(t, { server, settings }), {
+    code: 'CONFIG_INVALID',
+    message: /not for link.example.org/,
+  });
+});
+
+void t.test('an encrypted server key is opened by its passphrase', async t => {
+  const root = makeAuthority('site root');
+  const pair = { ...makeServer(root), roots: root.pem };
+  const key = createPrivateKey(pair.key);
+  const passphrase = () => Promise.resolve('open sesame');
+  for (const type of ['pkcs8', 'sec1'] as const) {
+    const text = key.export({ type, format: 'pem', cipher: 'aes-256-cbc', passphrase: 'open sesame' });
+    const server = { ...pair, key: text.toString() };
+    t.match(await judge(t, server, { passphrase }), { warnings: [] }, type);
+    t.match(await judge(t, server, { passphrase: () => Promise.resolve('wrong') }), {
+      code: 'KEY_PASSPHRASE',
+      problem: 'the passphrase does not open server.key',
+    });
+    t.match(await judge(t, server), {
+      code: 'KEY_PASSPHRASE',
+      problem: 'server.key is encrypted, and there is no passphrase for it',
+      hint: /--ssl-keyfile-passphrase-file/,
+    });
+  }
+});
+
+void t.test('--check-config judges as the start does, and says what may not be meant', async t => {
+  const root = makeAuthority('site root');
+  const folder = await makeFolder(t);
+  const at = (name: string) => join(folder, name);
+  const flags = {
+    'check-config': 'true',
+    'data-dir': at('data'),
+    'ssl-certfile': at('server.pem'),
+    'ssl-keyfile': at('server.key'),
+    'ssl-ca-certfile': at('ca.crt'),
+  };
+  const check = async (more: Record<string, string> = {}, environment: Record<string, string> = {}) => {
+    const said: string[] = [];
+    const write = (text: string) => said.push(text.replaceAll(`${folder}/`, ''));
+    const output = { stdout: { write }, stderr: { write } };
+    try {
+      await runLink({ flags: { ...flags, ...more }, environment, ...output });
+    } catch (error) {
+      write(toRollcallError(error).message);
+    }
+    return said.join('');
+  };
+  const client = makeServer(root, { extendedKeyUsage: ['clientAuth'] });
+  await writeServerFiles(folder, { ...client, roots: root.pem });
+  t.match(await check(), /^server\.pem is not for servers/);
+
+  const pair = makeServer(root);
+  const cipher = { cipher: 'aes-256-cbc', passphrase: 'open sesame' };
+  const key = createPrivateKey(pair.key)
+    .export({ type: 'pkcs8', format: 'pem', ...cipher })
+    .toString();
+  const roots = root.pem + makeAuthority('public root').pem;
+  await writeServerFiles(folder, { certificate: pair.certificate, key, roots });
+  t.match(await check(), /^server\.key is encrypted, and there is no passphrase for it/);
+  const good = /^warning: ca\.crt: 1 of 2 certificates are not handed out.*\nthe configuration is good\n$/;
+  t.match(await check({}, { ROLLCALL_LINK_SSL_KEYFILE_PASSPHRASE: 'open sesame' }), good);
+  await writeFile(at('passphrase'), 'open sesame\n', { mode: 0o600 });
+  const passphrase = { 'ssl-keyfile-passphrase-file': at('passphrase') };
+  t.match(await check(passphrase), good);
+  const test = await startTestLink(t, {
+    folder,
+    server: { certificate: pair.certificate, key, roots },
+    settings: passphrase,
+  });
+  await (await test.connect()).close();
 });

@@ -10,7 +10,6 @@
  * oldest such connection of the same crowd makes room once it is stale, so that held sockets do not shut honest peers
  * out; otherwise the new one is refused.
  */
-import { constants } from 'node:crypto';
 import { createServer, type Server, type Socket } from 'node:net';
 import { createServer as createTlsServer, type SecureContextOptions, type TLSSocket } from 'node:tls';
 import { RollcallError, systemErrorCode } from '../../../base/errors.js';
@@ -20,6 +19,7 @@ import type { Log } from '../../../base/log.js';
 import { Connection, fourTupleOf } from './connection.js';
 import { createCrowd, type Caps } from './crowd.js';
 import { capsWithin, descriptorLimit } from './descriptors.js';
+import { secure } from './server-context.js';
 
 export interface Deadlines {
   /** From accept to the end of the handshake, ms. */
@@ -181,18 +181,6 @@ function usableCaps({ caps, log }: ListenerOptions): Caps {
   if (usable !== caps)
     log.warn({ limit, caps, usable }, 'the limit of open files is low: fewer connections without a session');
   return usable;
-}
-
-/** What every context of ours has: TLS 1.3 and no session tickets (a resumed session carries no certificate). */
-function secure(context: SecureContextOptions): SecureContextOptions {
-  return {
-    ...context,
-    minVersion: 'TLSv1.3',
-    secureOptions: constants.SSL_OP_NO_TICKET,
-    ecdhCurve: 'X25519:P-256:P-384',
-    sigalgs:
-      'ecdsa_secp256r1_sha256:ecdsa_secp384r1_sha384:ed25519:rsa_pss_rsae_sha256:rsa_pss_rsae_sha384:rsa_pss_rsae_sha512',
-  };
 }
 
 function cannotListen(address: Address, error: Error): RollcallError {

@@ -1,20 +1,19 @@
 /**
  * What the link shows of itself: its certificate and key, and the server roots it hands out so that nodes can
- * recognise it. Read whole and checked before use, so that a bad file never replaces a good one.
+ * recognise it. Judged whole, as a node will judge it, before anything of it is used: a bad file never replaces a good
+ * one, and a configuration that is called good is one that nodes accept.
  */
-import { createHash, createPrivateKey, X509Certificate, type KeyObject } from 'node:crypto';
+import type { KeyObject, X509Certificate } from 'node:crypto';
 import { RollcallError, toRollcallError } from '../../../base/errors.js';
-import { fromPem } from '../../../base/pem.js';
-import { readSecretFile, readSmallFile } from '../../../base/secret-file.js';
-
-export interface ServerIdentityFiles {
-  readonly certificateFile: string;
-  readonly keyFile: string;
-  readonly rootsFile: string;
-}
+import { visibleText } from '../../../base/visible-text.js';
+import { certificateFingerprint } from '../../../identity/certificate.js';
+import { limits } from '../../../protocol/limits.js';
+import { rehearse } from './rehearsal.js';
+import { findHandedOut, findPath } from './server-chain.js';
+import { readServerFiles, type ServerFilePaths, type ServerFiles } from './server-files.js';
 
 export interface ServerIdentity {
-  /** PEM, for the TLS context. */
+  /** PEM, for the TLS context; the key is not encrypted. */
   readonly certificate: string;
   readonly key: string;
   /** DER, for the trust bundle. */
@@ -23,96 +22,248 @@ export interface ServerIdentity {
   readonly publicKeys: readonly Buffer[];
   /** SHA-256 of the DER of the certificate, hex. */
   readonly fingerprint: string;
-  /** ms since 1970. */
+  /** When nodes begin to refuse it, ms since 1970: the first end in the chain. */
   readonly expiresAt: number;
+  /** From the first moment of the certificate to its last, ms. */
+  readonly lifeMs: number;
+  /** What is accepted, and yet may not be what was meant; a sentence each. */
+  readonly warnings: readonly string[];
 }
 
-export async function loadServerIdentity(files: ServerIdentityFiles, now: number): Promise<ServerIdentity> {
-  const [certificate, key, rootsText] = await readAll([
-    readSmallFile(files.certificateFile, 'server certificate'),
-    readSecretFile(files.keyFile, 'server key'),
-    readSmallFile(files.rootsFile, 'server roots'),
+export interface JudgingOptions {
+  readonly files: ServerFilePaths;
+  /** Opens an encrypted key. */
+  readonly passphrase?: (() => Promise<string>) | undefined;
+  /** The hosts that nodes are told to connect to. */
+  readonly hosts: readonly string[];
+  /** Milliseconds since 1970. */
+  readonly now: number;
+}
+
+/** Reads and judges; throws one error that lists every problem found. */
+export async function loadServerIdentity(options: JudgingOptions): Promise<ServerIdentity> {
+  return judgeServerFiles(await readServerFiles(options.files, options.passphrase), options);
+}
+
+interface Parts {
+  readonly chain: readonly X509Certificate[];
+  readonly anchors: readonly X509Certificate[];
+  readonly key: KeyObject;
+}
+
+export async function judgeServerFiles(read: ServerFiles, options: JudgingOptions): Promise<ServerIdentity> {
+  const { files, now } = options;
+  const parts = await takeApart(read);
+  const [leaf, ...intermediates] = orderedChain(parts, files);
+  const path = findPath(leaf, intermediates, parts.anchors, now);
+  if (!path) throw unrelated(files);
+  const handedOut = findHandedOut(leaf, intermediates, parts.anchors);
+  throwAll([...findDateProblems(path, files, now), ...findBundleProblems(handedOut, files)]);
+  const identity = {
+    certificate: parts.chain.map(each => each.toString()).join(''),
+    key: parts.key.export({ type: 'pkcs8', format: 'pem' }).toString(),
+    roots: handedOut.map(({ raw }) => raw),
+  };
+  const roots = handedOut.map(each => each.toString());
+  const { refused, notFor } = await rehearse(
+    { cert: identity.certificate, key: identity.key },
+    roots,
+    options.hosts,
+  );
+  throwAll([
+    ...(refused === undefined || isAboutDates(refused) ? [] : [describeRefusal(refused, path, files)]),
+    ...notFor.map(host => describeWrongName(host, leaf, files)),
   ]);
-  const roots = fromPem(rootsText, files.rootsFile);
-  const chain = fromPem(certificate, files.certificateFile).map(der => new X509Certificate(der));
-  const anchors = roots.map(der => new X509Certificate(der));
-  const [leaf] = chain;
-  if (!leaf) throw new RollcallError('CONFIG_INVALID', `${files.certificateFile} holds no certificate`);
-  if (!leaf.checkPrivateKey(readKey(key, files.keyFile))) {
-    throw new RollcallError('CONFIG_INVALID', `${files.keyFile} is not the key of ${files.certificateFile}`);
+  return {
+    ...identity,
+    publicKeys: [leaf, ...handedOut].map(each => each.publicKey.export({ type: 'spki', format: 'der' })),
+    fingerprint: certificateFingerprint(leaf.raw),
+    expiresAt: Math.min(...path.map(({ validTo }) => Date.parse(validTo))),
+    lifeMs: Date.parse(leaf.validTo) - Date.parse(leaf.validFrom),
+    warnings: findWarnings(leaf, handedOut, parts.anchors, files),
+  };
+}
+
+/** All parts, or every problem at once. */
+async function takeApart({ chain, anchors, key }: ServerFiles): Promise<Parts> {
+  const problems: RollcallError[] = [];
+  const attempt = async <T>(read: () => T): Promise<Awaited<T> | undefined> => {
+    try {
+      return await read();
+    } catch (error) {
+      problems.push(toRollcallError(error));
+      return undefined;
+    }
+  };
+  const parts = { chain: await attempt(chain), key: await attempt(key), anchors: await attempt(anchors) };
+  throwAll(problems);
+  return parts as Parts;
+}
+
+/** One error for all: with several, each line carries its own hint. */
+function throwAll(problems: readonly RollcallError[]): void {
+  const [first] = problems;
+  if (!first) return;
+  if (problems.length === 1) throw first;
+  const lines = problems.map(({ message, hint }) => (hint === undefined ? message : `${message} (${hint})`));
+  throw new RollcallError(first.code, lines.join('\n'), { cause: first.cause });
+}
+
+function invalid(message: string, hint: string): RollcallError {
+  return new RollcallError('CONFIG_INVALID', message, { hint });
+}
+
+/** The certificate of the key must come first: TLS sends the file as it is (RFC 8446 §4.4.2). */
+function orderedChain(
+  { chain, key }: Parts,
+  { certificateFile, keyFile }: ServerFilePaths,
+): readonly [X509Certificate, ...X509Certificate[]] {
+  const [leaf, ...rest] = chain;
+  if (leaf?.checkPrivateKey(key)) return [leaf, ...rest];
+  const position = rest.findIndex(each => each.checkPrivateKey(key)) + 2;
+  throw position > 1
+    ? invalid(
+        `${certificateFile}: the certificate of ${keyFile} is number ${position}, and must come first`,
+        'put it before the certificates of its issuers',
+      )
+    : invalid(
+        `${keyFile} is not the key of ${certificateFile}`,
+        'give the certificate and the key that were made together',
+      );
+}
+
+function unrelated({ certificateFile, rootsFile }: ServerFilePaths): RollcallError {
+  return invalid(
+    `${certificateFile} was not issued by a root in ${rootsFile}`,
+    'nodes that trust these roots could not recognise the link; give the CA that issued the certificate, and put intermediate certificates behind that of the link',
+  );
+}
+
+function nameOf({ subject }: X509Certificate): string {
+  return `"${visibleText((subject as string | undefined)?.replaceAll('\n', ', ') ?? '')}"`;
+}
+
+/** What a member of the path is called in messages. */
+function describeMember(path: readonly X509Certificate[], position: number, files: ServerFilePaths): string {
+  const member = path[position];
+  if (position === 0 || !member) return files.certificateFile;
+  const file = position === path.length - 1 ? files.rootsFile : files.certificateFile;
+  return `the issuer ${nameOf(member)} in ${file}`;
+}
+
+function findDateProblems(
+  path: readonly X509Certificate[],
+  files: ServerFilePaths,
+  now: number,
+): RollcallError[] {
+  return path.flatMap((each, position) => {
+    const member = describeMember(path, position, files);
+    if (Date.parse(each.validTo) <= now) {
+      const hint = 'get a new one; for development: rollcall certs --force';
+      return [invalid(`${member} expired on ${each.validTo}`, hint)];
+    }
+    if (now < Date.parse(each.validFrom)) {
+      const hint = `this machine's clock says ${new Date(now).toUTCString()}; is it right?`;
+      return [invalid(`${member} is not valid before ${each.validFrom}`, hint)];
+    }
+    return [];
+  });
+}
+
+/** A node takes no larger bundle, and would find out by refusing it. */
+function findBundleProblems(
+  handedOut: readonly X509Certificate[],
+  { rootsFile }: ServerFilePaths,
+): RollcallError[] {
+  const hint = 'keep the roots that nodes need: the one of the link, and the next one';
+  const sizes = handedOut.map(({ raw }) => raw.length);
+  const bytes = sizes.reduce((sum, size) => sum + size, 0);
+  if (handedOut.length > limits.serverRoots) {
+    return [
+      invalid(
+        `${rootsFile}: at most ${limits.serverRoots} roots can be handed out, found ${handedOut.length} that belong to the link`,
+        hint,
+      ),
+    ];
   }
-  const expiresAt = Date.parse(leaf.validTo);
-  if (expiresAt <= now) {
-    throw new RollcallError('CONFIG_INVALID', `${files.certificateFile} expired on ${leaf.validTo}`, {
-      hint: 'get a new one; for development: rollcall certs --force',
-    });
-  }
-  if (!leadsTo(leaf, chain.slice(1), anchors)) {
-    throw new RollcallError(
-      'CONFIG_INVALID',
-      `${files.certificateFile} was not issued by a root in ${files.rootsFile}`,
-      {
-        hint: 'nodes that trust these roots could not recognise the link; give the CA that issued the certificate',
-      },
+  if (Math.max(...sizes) <= limits.serverRootBytes && bytes <= limits.trustBundleBytes) return [];
+  return [
+    invalid(
+      `${rootsFile}: at most ${limits.serverRootBytes} bytes a root and ${limits.trustBundleBytes} bytes of roots can be handed out, found ${Math.max(...sizes)} and ${bytes}`,
+      hint,
+    ),
+  ];
+}
+
+/** They were judged by the clock that was passed in. */
+function isAboutDates(refused: string): boolean {
+  return refused === 'CERT_HAS_EXPIRED' || refused === 'CERT_NOT_YET_VALID';
+}
+
+const serverAuth = '1.3.6.1.5.5.7.3.1';
+
+/** What is wrong with the path by the reason a node would give; the member at fault is named where it can be found. */
+function describeRefusal(
+  refused: string,
+  path: readonly X509Certificate[],
+  files: ServerFilePaths,
+): RollcallError {
+  // What Node.js calls keyUsage is the extended key usage.
+  const elsewhere = path.findIndex(each => {
+    const uses = each.keyUsage as readonly string[] | undefined;
+    return uses !== undefined && !uses.includes(serverAuth);
+  });
+  if (elsewhere !== -1) {
+    return invalid(
+      `${describeMember(path, elsewhere, files)} is not for servers: its extended key usage lacks serverAuth`,
+      'have the certificate issued for servers (extendedKeyUsage = serverAuth)',
     );
   }
-  return {
-    certificate,
-    key,
-    roots,
-    publicKeys: [leaf, ...anchors].map(({ publicKey }) => publicKey.export({ type: 'spki', format: 'der' })),
-    fingerprint: createHash('sha256').update(leaf.raw).digest('hex'),
-    expiresAt,
-  };
+  const mayNotSign = path.findIndex((each, position) => position > 0 && !each.ca);
+  if (mayNotSign !== -1) {
+    return invalid(
+      `${describeMember(path, mayNotSign, files)} is not a certificate authority`,
+      'it needs basicConstraints CA:TRUE and, if it states a key usage, keyCertSign',
+    );
+  }
+  const hint = reasons[refused] ?? 'have the certificate issued anew; openssl verify says more';
+  return invalid(`${files.certificateFile}: nodes would refuse it (${visibleText(refused, 80)})`, hint);
 }
 
-/** The texts of all three, or every problem at once. */
-async function readAll<T extends readonly Promise<Buffer>[]>(
-  reading: readonly [...T],
-): Promise<{ [K in keyof T]: string }> {
-  const results = await Promise.allSettled(reading);
-  const failures = results.flatMap(each =>
-    each.status === 'rejected' ? [toRollcallError(each.reason)] : [],
+const reasons: Readonly<Partial<Record<string, string>>> = {
+  INVALID_PURPOSE: 'its key usage must include digitalSignature',
+  PATH_LENGTH_EXCEEDED: 'an authority above it allows fewer authorities below (pathlen)',
+  CERT_SIGNATURE_FAILURE: 'a signature in the chain does not hold: copy the files again, whole',
+  ERR_SSL_NO_SUITABLE_SIGNATURE_ALGORITHM:
+    'use a key on P-256 or P-384, an Ed25519 key, or an RSA key of 2048 bits or more',
+  ERR_SSL_EE_KEY_TOO_SMALL: 'use a key on P-256 or P-384, or an RSA key of 2048 bits or more',
+};
+
+function describeWrongName(host: string, leaf: X509Certificate, files: ServerFilePaths): RollcallError {
+  const names = leaf.subjectAltName;
+  return invalid(
+    `${files.certificateFile} is not for ${host}, where --link-addresses sends nodes`,
+    `it is for ${visibleText(names ?? 'no name at all', 400)}; use one of its names, or have it issued for ${host}`,
   );
-  const [first] = failures;
-  if (first) {
-    const { code, hint } = first;
-    throw new RollcallError(code, failures.map(({ message }) => message).join('\n'), {
-      hint,
-      cause: first.cause,
-    });
-  }
-  return results.map(each => (each.status === 'fulfilled' ? each.value.toString('utf8') : '')) as {
-    [K in keyof T]: string;
-  };
 }
 
-function readKey(pem: string, path: string): KeyObject {
-  try {
-    return createPrivateKey(pem);
-  } catch (error) {
-    throw new RollcallError('CONFIG_INVALID', `${path} is not an unencrypted private key in PEM`, {
-      cause: error,
-    });
-  }
-}
-
-/** True when issuers lead from the certificate to an anchor, through the intermediates given. */
-function leadsTo(
-  certificate: X509Certificate,
-  intermediates: readonly X509Certificate[],
+function findWarnings(
+  leaf: X509Certificate,
+  handedOut: readonly X509Certificate[],
   anchors: readonly X509Certificate[],
-): boolean {
-  const isIssuer = (issuer: X509Certificate): boolean =>
-    certificate.checkIssued(issuer) && certificate.verify(issuer.publicKey);
-  if (anchors.some(anchor => anchor.raw.equals(certificate.raw) || isIssuer(anchor))) return true;
-  const next = intermediates.find(isIssuer);
-  return (
-    next !== undefined &&
-    leadsTo(
-      next,
-      intermediates.filter(each => each !== next),
-      anchors,
-    )
-  );
+  { certificateFile, rootsFile }: ServerFilePaths,
+): string[] {
+  const warnings: string[] = [];
+  if (leaf.subjectAltName === undefined) {
+    warnings.push(
+      `${certificateFile} has no subject alternative name; many programs refuse a certificate that has only a common name`,
+    );
+  }
+  const left = anchors.length - handedOut.length;
+  if (left > 0) {
+    warnings.push(
+      `${rootsFile}: ${left} of ${anchors.length} certificates are not handed out to nodes: the certificate of the link does not lead to them, and no root of it has signed them`,
+    );
+  }
+  return warnings;
 }
