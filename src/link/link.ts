@@ -31,7 +31,8 @@ import { createControl } from './control.js';
 import { LinkEvents } from './audit/link-events.js';
 import { openControlPort } from './doors/control-port.js';
 import { openNodePort } from './doors/node-port.js';
-import { loadServerIdentity, type ServerIdentity } from './doors/tls/server-identity.js';
+import { ServerCertificates } from './doors/tls/server-certificates.js';
+import type { ServerIdentity } from './doors/tls/server-identity.js';
 import { createEnrollments } from './enrollment/enrollments.js';
 import { createMetrics } from './metrics.js';
 import { createRegistry, type Registry } from './registry/registry.js';
@@ -64,7 +65,7 @@ export interface LinkAddresses {
 export interface Link {
   /** Resolves when both ports take connections. A failed start undoes what it opened. */
   start(): Promise<void>;
-  /** Reads the certificate files again; live sessions stay. A bad file keeps the old ones and throws. */
+  /** Reads the certificate files again, as happens by itself once they have changed; live sessions stay. A bad file keeps the old ones and throws. */
   reload(): Promise<void>;
   /** Takes no new connections, tells every node, ends every session. */
   drain(): Promise<void>;
@@ -100,7 +101,11 @@ export function createLink(options: LinkOptions): Link {
       random,
       certificateLifetimeMs: config['certificate-lifetime'],
     });
-    let identity = await loadIdentity();
+    const certificates = await ServerCertificates.open({
+      ...serverSettings(config, options.keyPassphrase),
+      clock,
+      log,
+    });
 
     const audit = createAudit({ clock });
     const registry = createRegistry({ store, audit, clock, random, log });
@@ -141,7 +146,11 @@ export function createLink(options: LinkOptions): Link {
       counter => counter.close(),
     );
 
-    const trustBundle = (): TrustBundle => ({ serverRoots: [...identity.roots] });
+    const nodeContext = (identity: ServerIdentity) => ({
+      ...contextOf(identity),
+      ca: authority.certificates.map(each => each.toString()),
+    });
+    const trustBundle = (): TrustBundle => ({ serverRoots: [...certificates.identity.roots] });
     const shared = { registry, trustDomain, clock, random, log, metrics };
     // They need the sessions, and the sessions tell them.
     const later: { runs?: OpenRuns } = {};
@@ -170,7 +179,7 @@ export function createLink(options: LinkOptions): Link {
     const issuerKeys = authority.certificates.map(each =>
       each.publicKey.export({ type: 'spki', format: 'der' }),
     );
-    const ownKeys = (): readonly Buffer[] => [...issuerKeys, ...identity.publicKeys];
+    const ownKeys = (): readonly Buffer[] => [...issuerKeys, ...certificates.identity.publicKeys];
     const control = createControl({ registry, sessions, enrollments, clock, ownKeys });
     // Known once the control port is open, which needs access first.
     let controlAddress = config['control-address'];
@@ -228,6 +237,7 @@ export function createLink(options: LinkOptions): Link {
     await openRuns.recover();
     hosts.open();
     metrics.observe({
+      certificateExpiresAt: () => certificates.identity.expiresAt,
       sessions: () => sessions.count(),
       runs: () => openRuns.count(),
       nodes: async () => ({ ...(await registry.countAllNodes()) }),
@@ -240,7 +250,7 @@ export function createLink(options: LinkOptions): Link {
         openControlPort({
           ...doorOptions,
           address: config['control-address'],
-          context: contextOf(identity),
+          context: contextOf(certificates.identity),
           control,
           runControl: createRunControl({ runs: openRuns }),
           access,
@@ -249,7 +259,7 @@ export function createLink(options: LinkOptions): Link {
           assignment: () => ({
             trustDomain,
             links: addressesFor(config['link-addresses'], nodeAddress).map(address => ({ address })),
-            serverRoots: identity.roots.map(der => toPem(der, 'CERTIFICATE')).join(''),
+            serverRoots: certificates.identity.roots.map(der => toPem(der, 'CERTIFICATE')).join(''),
           }),
           requireAuth: config['require-auth'],
           requestCertificate: config['control-client-certificates'],
@@ -263,7 +273,7 @@ export function createLink(options: LinkOptions): Link {
         openNodePort({
           ...doorOptions,
           address: config['node-address'],
-          context: { ...contextOf(identity), ca: authority.certificates.map(each => each.toString()) },
+          context: nodeContext(certificates.identity),
           sessions,
           enrollments,
           objects: openRuns.objects,
@@ -273,17 +283,18 @@ export function createLink(options: LinkOptions): Link {
 
     nodeAddress = nodePort.address;
 
-    async function reload(): Promise<void> {
-      const fresh = await loadIdentity().catch(async (error: unknown) => {
-        await linkEvents.reloadFailed(toRollcallError(error).code);
-        throw error;
-      });
-      nodePort.reload({ ...contextOf(fresh), ca: authority.certificates.map(each => each.toString()) });
-      controlPort.reload(contextOf(fresh));
-      identity = fresh;
-      sessions.broadcast({ frame: { $case: 'trustBundle', value: trustBundle() } });
-      await linkEvents.reloaded(fresh.fingerprint, fresh.expiresAt);
-    }
+    certificates.watch({
+      use(fresh) {
+        nodePort.reload(nodeContext(fresh));
+        controlPort.reload(contextOf(fresh));
+      },
+      async onReloaded({ fingerprint, expiresAt }) {
+        sessions.broadcast({ frame: { $case: 'trustBundle', value: trustBundle() } });
+        await linkEvents.reloaded(fingerprint, expiresAt);
+      },
+      onFailed: ({ code }) => linkEvents.reloadFailed(code),
+    });
+    lifecycle.onClose(() => certificates.close());
 
     async function drain(): Promise<void> {
       nodePort.stopAccepting();
@@ -311,16 +322,9 @@ export function createLink(options: LinkOptions): Link {
       addresses: { node: nodePort.address, control: controlPort.address },
       access,
       trustDomain,
-      reload,
+      reload: () => certificates.reload(),
       drain,
     };
-  }
-
-  async function loadIdentity(): Promise<ServerIdentity> {
-    const settings = serverSettings(config, options.keyPassphrase);
-    const loaded = await loadServerIdentity({ ...settings, now: clock.now() });
-    for (const warning of loaded.warnings) log.warn({}, warning);
-    return loaded;
   }
 
   const started = () => {

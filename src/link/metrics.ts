@@ -16,6 +16,8 @@ export interface Metrics {
   observe(read: {
     sessions: () => number;
     runs: () => number;
+    /** Milliseconds since 1970. */
+    certificateExpiresAt: () => number;
     nodes: () => Promise<Readonly<Record<string, number>>>;
   }): void;
   /** The exposition text and its content type. */
@@ -78,7 +80,15 @@ export function createMetrics(): Metrics {
     message: outcome => messages.inc({ outcome }),
     alert: event => alerts.inc({ event }),
     refusal: (event, reason) => refusals.inc({ event, reason }),
-    observe({ sessions, runs, nodes }) {
+    observe({ sessions, runs, nodes, certificateExpiresAt }) {
+      new Gauge({
+        name: 'rollcall_server_certificate_expiry_timestamp_seconds',
+        help: 'When the certificate that the link shows expires, seconds since 1970',
+        registers,
+        collect() {
+          this.set(Math.floor(certificateExpiresAt() / 1000));
+        },
+      });
       new Gauge({
         name: 'rollcall_runs_open',
         help: 'Runs that are not over',

@@ -1,19 +1,28 @@
 /** The certificate and the roots of a link, as sites have them: what it starts with, hands out and refuses. */
 import { createPrivateKey, X509Certificate } from 'node:crypto';
-import { writeFile } from 'node:fs/promises';
+import { mkdir, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import t from 'tap';
 import { systemClock } from '../../../src/base/clock.js';
 import { formatAddress } from '../../../src/base/settings.js';
 import { ControlClient } from '../../../src/control-client/control-client.js';
 import { diagnose } from '../../../src/control-client/diagnosis.js';
 import { isRollcallError, toRollcallError } from '../../../src/base/errors.js';
+import { listEvents } from '../../../src/link/audit/events.js';
 import { loadServerIdentity } from '../../../src/link/doors/tls/server-identity.js';
 import { runLink } from '../../../src/link/main.js';
 import { limits } from '../../../src/protocol/limits.js';
 import { fetchDocument } from '../../../src/tokens/fetch-document.js';
+import { createManualClock } from '../../harness/manual-clock.js';
 import { dayMs, makeAuthority, makeServer, type ServerFiles } from '../../harness/server-chains.js';
-import { makeFolder, newKey, startTestLink, writeServerFiles } from '../../harness/test-link.js';
+import {
+  makeFolder,
+  newKey,
+  startTestLink,
+  writeServerFiles,
+  type TestLink,
+} from '../../harness/test-link.js';
 
 void t.test('link, node and command all take an intermediate authority as their root', async t => {
   const root = makeAuthority('site root');
@@ -302,4 +311,118 @@ void t.test('--check-config judges as the start does, and says what may not be m
     settings: passphrase,
   });
   await (await test.connect()).close();
+});
+
+/** Resolves once the link has logged a line with this message. */
+async function says(test: TestLink, message: string): Promise<void> {
+  while (!test.logged.some(line => line.includes(`"msg":"${message}`))) await setImmediate();
+}
+
+const linesOf = (test: TestLink, text: string) => test.logged.filter(line => line.includes(text));
+const watchEveryMs = 10_000;
+
+/** What the node port shows now. */
+async function shown(test: TestLink): Promise<string> {
+  const connection = await test.connect();
+  await connection.close();
+  return connection.peerCertificate.toString();
+}
+
+async function reloads(test: TestLink) {
+  const events = await listEvents(test.store, 'default', { limit: 1000, after: 0 });
+  return events
+    .filter(({ type }) => type === 'link.reloaded')
+    .map(({ outcome = 'done', detail }) => ({ outcome, reason: detail['reason'] }));
+}
+
+void t.test('a renewed certificate is served by itself, also behind a link that is swapped', async t => {
+  const root = makeAuthority('site root');
+  const folder = await makeFolder(t);
+  const versions = ['first', 'second'].map(name => ({ name, ...makeServer(root), roots: root.pem }));
+  for (const version of versions) {
+    await mkdir(join(folder, version.name));
+    await writeServerFiles(join(folder, version.name), version);
+  }
+  await symlink('first', join(folder, 'live'));
+  const clock = createManualClock();
+  const [first, second] = versions;
+  if (!first || !second) throw new Error('two versions');
+  const settings = {
+    'ssl-certfile': join(folder, 'live', 'server.pem'),
+    'ssl-keyfile': join(folder, 'live', 'server.key'),
+  };
+  const test = await startTestLink(t, { clock, folder, server: first, settings });
+  t.equal(await shown(test), first.certificate);
+  // As Kubernetes does with `..data`, and certbot with each file.
+  await symlink('second', join(folder, 'next'));
+  await rename(join(folder, 'next'), join(folder, 'live'));
+  clock.advance(watchEveryMs);
+  await says(test, 'certificates read again');
+  t.equal(await shown(test), second.certificate);
+  t.match(await reloads(test), [{ outcome: 'done' }]);
+  clock.advance(watchEveryMs);
+  await test.link.reload();
+  t.equal(linesOf(test, 'certificates read again').length, 2, 'files that stay the same are left alone');
+});
+
+void t.test(
+  'a certificate without its key leaves the old pair, and is taken when its key is there',
+  async t => {
+    const root = makeAuthority('site root');
+    const [old, fresh] = [makeServer(root), makeServer(root)];
+    const clock = createManualClock();
+    const test = await startTestLink(t, { clock, server: { ...old, roots: root.pem } });
+    const [certificateFile, keyFile] = [join(test.folder, 'server.pem'), join(test.folder, 'server.key')];
+    await writeFile(certificateFile, fresh.certificate);
+    clock.advance(watchEveryMs);
+    await says(test, `the old certificates stay: ${keyFile} is not the key of ${certificateFile}`);
+    t.equal(await shown(test), old.certificate);
+    clock.advance(watchEveryMs);
+    await t.rejects(test.link.reload(), { code: 'CONFIG_INVALID' });
+    t.equal(linesOf(test, 'the old certificates stay').length, 2, 'once, and once more for who asked');
+
+    await rm(keyFile);
+    clock.advance(watchEveryMs);
+    await says(test, 'the old certificates stay: cannot read the server key');
+    await writeFile(keyFile, fresh.key, { mode: 0o600 });
+    clock.advance(watchEveryMs);
+    await says(test, 'certificates read again');
+    t.equal(await shown(test), fresh.certificate);
+    const failed = { outcome: 'failed', reason: 'CONFIG_INVALID' };
+    t.match(await reloads(test), [
+      failed,
+      failed,
+      { outcome: 'failed', reason: 'FILE_UNREADABLE' },
+      { outcome: 'done' },
+    ]);
+  },
+);
+
+void t.test('a certificate that nears its end is told of from a third of its life on', async t => {
+  const root = makeAuthority('site root', undefined, { notAfter: Date.now() + 400 * dayMs });
+  const life = { notBefore: Date.now() - 60 * dayMs, notAfter: Date.now() + 30.5 * dayMs };
+  const clock = createManualClock();
+  const test = await startTestLink(t, { clock, server: { ...makeServer(root, life), roots: root.pem } });
+  const told = () => linesOf(test, 'the certificate of the link expires on').length;
+  t.equal(told(), 0, 'before it');
+  clock.oversleep(dayMs);
+  clock.advance(watchEveryMs);
+  t.equal(told(), 1, 'in the last third');
+  clock.advance(watchEveryMs);
+  t.equal(told(), 1, 'not at every look');
+  clock.oversleep(dayMs);
+  clock.advance(watchEveryMs);
+  t.equal(told(), 2, 'once a day');
+  clock.oversleep(30 * dayMs);
+  clock.advance(watchEveryMs);
+  const expired = linesOf(test, 'the certificate of the link expired on');
+  t.match(expired, [/"level":"error".*nodes and operators refuse the link/]);
+  await writeServerFiles(test.folder, {
+    ...makeServer(root, { notAfter: clock.now() + 90 * dayMs }),
+    roots: root.pem,
+  });
+  clock.advance(watchEveryMs);
+  await says(test, 'certificates read again');
+  clock.advance(watchEveryMs);
+  t.equal(told() + linesOf(test, 'expired on').length, 3, 'no more once it is renewed');
 });

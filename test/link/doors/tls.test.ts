@@ -388,6 +388,7 @@ void t.test('HTTP on the control port', async t => {
     /^rollcall_presence_changes_total\{status="online",reason="connected"\} 1$/m,
     /^rollcall_store_commit_seconds_count [1-9]/m,
     /^nodejs_eventloop_lag_p99_seconds /m,
+    /^rollcall_server_certificate_expiry_timestamp_seconds \d{10}$/m,
   ]) {
     t.match(body, name);
   }
