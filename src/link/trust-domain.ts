@@ -5,7 +5,10 @@ import type { Store } from '../store/store.js';
 
 const key = 'meta/trust-domain';
 
-/** The stored one; at the first start the wanted one, or a random name. */
+/**
+ * The stored one; at the first start the wanted one, or a random name, which is a full host name because the URI in a
+ * certificate wants one (RFC 5280 §4.2.1.6).
+ */
 export async function settleTrustDomain(
   store: Store,
   wanted: string | undefined,
@@ -13,7 +16,7 @@ export async function settleTrustDomain(
 ): Promise<string> {
   const stored = await store.get(key);
   if (stored === undefined) {
-    const chosen = wanted ?? `fleet-${random(4).toString('hex')}`;
+    const chosen = wanted ?? `fleet-${random(4).toString('hex')}.internal`;
     await store.commit([{ type: 'put', key, value: Buffer.from(chosen) }], [{ key, value: undefined }]);
     return chosen;
   }
