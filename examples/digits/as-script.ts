@@ -1,5 +1,5 @@
 /** What the scripts of this example have in common: `--help`, and one line instead of a stack when something is wrong. */
-import { pathToFileURL } from 'node:url';
+import { isMainModule } from '../../scripts/main-module.js';
 
 /** Does the work when this module is the program that was started; ends with 1 when it throws, 2 for odd arguments. */
 export async function runAsScript(
@@ -7,7 +7,7 @@ export async function runAsScript(
   usage: string,
   work: (argv: readonly string[]) => Promise<void>,
 ): Promise<void> {
-  if (moduleUrl !== pathToFileURL(process.argv[1] ?? '').href) return;
+  if (!isMainModule(moduleUrl)) return;
   const argv = process.argv.slice(2);
   if (argv.includes('--help')) {
     process.stdout.write(usage);

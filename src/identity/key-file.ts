@@ -27,8 +27,8 @@ export function readPublicKey(bytes: Uint8Array, path?: string): CommentedPublic
   const wish = publicKeyWish(path);
   const text = parseKeyText(bytes, wish);
   if (text.form === 'ssh-line') {
-    const { blob, comment } = text.line;
-    const key = parseSshBlob(blob, wish);
+    const { type, blob, comment } = text.line;
+    const key = parseSshBlob(blob, wish, type);
     return comment === '' ? key : Object.freeze({ ...key, comment });
   }
   const { label, body } = text.block;

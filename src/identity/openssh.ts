@@ -17,11 +17,14 @@ import { createSshReader, sshMpint, sshString, sshUint32 } from './ssh-wire.js';
 const magic = Buffer.from('openssh-key-v1\0', 'latin1');
 export const opensshPrivateLabel = 'OPENSSH PRIVATE KEY';
 
-/** Reads an SSH public-key blob; KEY_UNSUPPORTED names what else it is. */
-export function parseSshBlob(blob: Buffer, wish: KeyWish): PublicKey {
+/** Reads an SSH public-key blob; KEY_UNSUPPORTED names what else it is. `stated` is the type that stands before it in a line. */
+export function parseSshBlob(blob: Buffer, wish: KeyWish, stated?: string): PublicKey {
   const { type, curveName, point, rest } = readBlob(blob, wish);
   const curve = findCurveBySshType(type);
   if (!curve) throw refuseKey(wish, nameOfSshType(type));
+  if (stated !== undefined && stated !== type) {
+    throw refuseKey(wish, 'an OpenSSH line whose type contradicts its key');
+  }
   if (curveName !== curves[curve].sshName || rest > 0) throw refuseKey(wish, 'a damaged OpenSSH key');
   return publicKeyFromPoint(curve, point, wish);
 }

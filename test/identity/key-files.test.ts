@@ -1,7 +1,7 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { PassThrough } from 'node:stream';
 import t, { type Test } from 'tap';
 import { isRollcallError, type ErrorCode, type RollcallError } from '../../src/base/errors.js';
@@ -175,6 +175,22 @@ void t.test('an OpenSSH line that is cut off or names two curves is damaged', t 
   blob.write('nistp384', blob.lastIndexOf('nistp256'));
   const twoCurves = `ecdsa-sha2-nistp256 ${blob.toString('base64')}`;
   t.match(errorOf(() => readPublicKey(Buffer.from(twoCurves))).message, /holds a damaged OpenSSH key/);
+  t.end();
+});
+
+void t.test('an OpenSSH line whose type contradicts its key is refused', t => {
+  for (const [curve, other] of [
+    ['P-256', 'ecdsa-sha2-nistp384'],
+    ['P-384', 'ecdsa-sha2-nistp256'],
+  ] as const) {
+    const [type = '', ...rest] = textNamed(`OpenSSH public line, ${curve}`).split(' ');
+    t.equal(readPublicKey(Buffer.from([type, ...rest].join(' '))).curve, curve);
+    const error = errorOf(() => readPublicKey(Buffer.from([other, ...rest].join(' '))));
+    t.match(error, {
+      code: 'KEY_UNSUPPORTED',
+      message: /holds an OpenSSH line whose type contradicts its key/,
+    });
+  }
   t.end();
 });
 
@@ -502,4 +518,13 @@ void t.test('generate-keys answers what makes no sense with a line and exit code
   const help = await runScript('--help');
   t.equal(help.code, 0);
   t.match(help.out, /usage:/);
+});
+
+void t.test('generate-keys works through a symlink', t => {
+  const folder = t.testdir({ 'make-keys.ts': t.fixture('symlink', resolve('scripts/generate-keys.ts')) });
+  const command = ['--import=tsx', join(folder, 'make-keys.ts'), '1', '--out', join(folder, 'keys')];
+  const { status, stdout } = spawnSync(process.execPath, command, { encoding: 'utf8' });
+  t.equal(status, 0);
+  t.match(stdout, 'client_credentials_1');
+  t.end();
 });

@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { X509Certificate } from 'node:crypto';
 import { readdirSync, readFileSync, statSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { connect, createServer } from 'node:tls';
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
@@ -116,8 +116,9 @@ void t.test('A folder that cannot be made is an error, not a stack trace', async
 });
 
 void t.test('It runs as a command', t => {
-  const folder = t.testdir();
-  const command = ['--import=tsx', 'scripts/generate-certs.ts', '--out', folder];
+  // Through a symlink, as a command on the path is.
+  const folder = t.testdir({ 'certs.ts': t.fixture('symlink', resolve('scripts/generate-certs.ts')) });
+  const command = ['--import=tsx', join(folder, 'certs.ts'), '--out', join(folder, 'out')];
   const first = spawnSync(process.execPath, command, { encoding: 'utf8' });
   t.equal(first.status, 0, first.stderr);
   t.match(first.stdout, /rollcall keygen 2\n  rollcall link --ssl-ca/);
