@@ -6,6 +6,8 @@ import { chmod, chown, lstat, stat, unlink } from 'node:fs/promises';
 import { createConnection, type Server } from 'node:net';
 import { dirname } from 'node:path';
 import { RollcallError, systemErrorCode } from '../base/errors.js';
+import { isThere } from '../base/secret-file.js';
+import { refusalOf } from '../base/system-error.js';
 
 /** What every system takes; `sun_path` is 104 to 108 bytes long. */
 export const longestSocketPathBytes = 100;
@@ -25,7 +27,7 @@ export async function listenInClosedFolder(server: Server, path: string): Promis
 /** Listens at a path. CONFIG_INVALID when the system refuses it. */
 export async function listen(server: Server, path: string): Promise<void> {
   await new Promise<void>((resolve, reject) => {
-    server.once('error', error => reject(unusable(path, systemErrorCode(error) ?? 'unknown', error)));
+    server.once('error', error => reject(refused(path, error)));
     server.listen(path, resolve);
   });
 }
@@ -43,7 +45,7 @@ function requireShort(path: string): void {
 
 async function requireClosedFolder(folder: string): Promise<{ gid: number }> {
   const found = await stat(folder).catch((error: unknown) => {
-    throw unusable(folder, systemErrorCode(error) ?? 'unknown', error);
+    throw refused(folder, error);
   });
   if (!found.isDirectory()) throw unusable(folder, 'it is no folder');
   if ((found.mode & 0o007) !== 0) {
@@ -60,15 +62,11 @@ async function requireClosedFolder(folder: string): Promise<{ gid: number }> {
 
 /** A socket that nobody answers on is left over from a process that was killed. */
 async function removeStaleSocket(path: string): Promise<void> {
-  const found = await lstat(path).catch((error: unknown) => {
-    if (systemErrorCode(error) === 'ENOENT') return undefined;
-    throw unusable(path, systemErrorCode(error) ?? 'unknown', error);
-  });
-  if (found === undefined) return;
-  if (!found.isSocket()) throw unusable(path, 'it is there, and no socket');
+  if (!(await isThere(path))) return;
+  if (!(await lstat(path)).isSocket()) throw unusable(path, 'it is there, and no socket');
   const answer = await knock(path);
   if (answer === 'connected') throw unusable(path, 'another program answers there');
-  if (answer !== 'ECONNREFUSED') throw unusable(path, answer);
+  if (answer !== 'ECONNREFUSED') throw unusable(path, refusalOf(answer).reason);
   await unlink(path);
 }
 
@@ -83,6 +81,11 @@ function knock(path: string): Promise<string> {
   });
 }
 
-function unusable(path: string, what: string, cause?: unknown): RollcallError {
-  return new RollcallError('CONFIG_INVALID', `cannot use ${path} for app hosts: ${what}`, { cause });
+function refused(path: string, error: unknown): RollcallError {
+  const { reason, hint } = refusalOf(systemErrorCode(error) ?? 'for an unknown reason');
+  return unusable(path, reason, hint, error);
+}
+
+function unusable(path: string, what: string, hint?: string, cause?: unknown): RollcallError {
+  return new RollcallError('CONFIG_INVALID', `cannot use ${path} for app hosts: ${what}`, { hint, cause });
 }

@@ -10,6 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Clock } from '../base/clock.js';
 import { systemErrorCode } from '../base/errors.js';
+import { refusalOf } from '../base/system-error.js';
 import type { Language, RunnerExit, RunnerOrder } from './hosting.js';
 import { readFamily, watchMemory } from './runner-memory.js';
 import { readOutput, type OnOutput } from './runner-output.js';
@@ -49,7 +50,7 @@ export function spawnRunner(
     return follow(startProcess(order, socketPath, around, folder), folder, order, around.clock, onOutput);
   } catch (error) {
     if (folder !== undefined) void removeFolder(folder);
-    const note = `it could not be started: ${systemErrorCode(error) ?? 'unknown'}`;
+    const note = `it could not be started: ${reasonOf(error)}`;
     return { kill: () => undefined, exited: Promise.resolve({ code: null, signal: null, note }) };
   }
 }
@@ -150,10 +151,13 @@ function pause(clock: Clock, ms: number): Promise<void> {
 }
 
 function failureNote(error: Error, language: Language): string {
-  const code = systemErrorCode(error) ?? 'unknown';
-  return language === 'python' && code === 'ENOENT'
+  return language === 'python' && systemErrorCode(error) === 'ENOENT'
     ? 'python3 is not there, which the app is written for'
-    : `it could not be started: ${code}`;
+    : `it could not be started: ${reasonOf(error)}`;
+}
+
+function reasonOf(error: unknown): string {
+  return refusalOf(systemErrorCode(error) ?? 'unknown').reason;
 }
 
 /** The group, and what has left it but still has its parent. */

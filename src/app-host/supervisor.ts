@@ -7,6 +7,7 @@ import { createConnection, type Socket } from 'node:net';
 import type { Clock } from '../base/clock.js';
 import { RollcallError, systemErrorCode, toRollcallError } from '../base/errors.js';
 import type { Log } from '../base/log.js';
+import { refusalOf } from '../base/system-error.js';
 import { visibleText } from '../base/visible-text.js';
 import { createFrameConnection, type Frame, type FrameConnection } from './frames.js';
 import { endNotes } from './hosting-options.js';
@@ -126,7 +127,8 @@ function connect(path: string): Promise<Socket> {
     const socket = createConnection(path);
     const fail = (error: Error): void => {
       const code = systemErrorCode(error) ?? 'unknown';
-      reject(new RollcallError('LINK_UNREACHABLE', `cannot connect to ${path}: ${code}`, { cause: error }));
+      const reason = code === 'ECONNREFUSED' ? 'nothing listens there' : refusalOf(code).reason;
+      reject(new RollcallError('LINK_UNREACHABLE', `cannot connect to ${path}: ${reason}`, { cause: error }));
     };
     socket.once('error', fail);
     socket.once('connect', () => {

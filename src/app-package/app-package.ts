@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto';
 import { constants, type Dirent } from 'node:fs';
 import { open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { RollcallError, systemErrorCode } from '../base/errors.js';
+import { fileError, RollcallError } from '../base/errors.js';
 import { encodeFields } from '../identity/fields.js';
 import { isPathInside, manifestFile, parseAppManifest, type AppManifest } from './app-manifest.js';
 
@@ -138,7 +138,7 @@ async function listFolder(folder: string, below: string): Promise<Dirent[]> {
   try {
     return await readdir(join(folder, below), { withFileTypes: true });
   } catch (error) {
-    throw unreadable(below === '' ? folder : below, error);
+    throw fileError('read', below === '' ? folder : below, error);
   }
 }
 
@@ -156,7 +156,7 @@ async function readFile(path: string, shown: string, mostBytes: number): Promise
       await handle.close();
     }
   } catch (error) {
-    throw error instanceof RollcallError ? error : unreadable(shown, error);
+    throw fileError('read', shown, error);
   }
 }
 
@@ -177,18 +177,5 @@ function tooLarge(bytes: number, path?: string): RollcallError {
   const what = path === undefined ? 'the app is' : `with ${path} the app is`;
   return new RollcallError('REQUEST_INVALID', `${what} too large: ${bytes} bytes are left`, {
     hint: 'big data does not travel with an app: nodes have their own, and messages carry the rest',
-  });
-}
-
-function unreadable(path: string, error: unknown): RollcallError {
-  const reasons: Partial<Record<string, string>> = {
-    ENOENT: 'it is not there',
-    ENOTDIR: 'it is no folder',
-    EACCES: 'permission denied',
-    ELOOP: 'it is a symbolic link',
-  };
-  const code = systemErrorCode(error) ?? '';
-  return new RollcallError('FILE_UNREADABLE', `cannot read ${path}: ${reasons[code] ?? code}`, {
-    cause: error,
   });
 }

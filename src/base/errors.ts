@@ -3,11 +3,13 @@
  * it, says what is wrong and what to do, and never holds a secret. What only the log may see goes into `cause`.
  * How a code travels (gRPC status, HTTP status) is in src/protocol/status.ts.
  */
+import { findFileCall, refusalOf } from './system-error.js';
 
 export const errorCodes = [
   // Configuration and files on this machine.
   'CONFIG_INVALID',
   'FILE_UNREADABLE',
+  'FILE_UNWRITABLE',
   'FILE_PERMISSIONS',
   'FILE_EXISTS',
   // Keys.
@@ -86,11 +88,42 @@ export function isRollcallError(value: unknown, code?: ErrorCode): value is Roll
   return value instanceof RollcallError && (code === undefined || value.code === code);
 }
 
-/** The one conversion from unknown: a RollcallError stays, anything else becomes INTERNAL with itself as the cause. */
+/**
+ * The one conversion from unknown: a RollcallError stays, what the system says of a file is told as that, and anything
+ * else becomes INTERNAL with itself as the cause.
+ */
 export function toRollcallError(value: unknown): RollcallError {
-  return value instanceof RollcallError
-    ? value
-    : new RollcallError('INTERNAL', 'something went wrong on this side', { cause: value });
+  if (value instanceof RollcallError) return value;
+  const call = findFileCall(value);
+  if (call) return fileError(call.doing, call.path, value);
+  return new RollcallError('INTERNAL', 'something went wrong on this side', { cause: value });
+}
+
+/** The refusals that stand in the way of writing alone. */
+const writeRefusals: ReadonlySet<string> = new Set(['EROFS', 'ENOSPC', 'EDQUOT', 'EFBIG', 'EXDEV']);
+
+/**
+ * What the system said when it was asked to do something with a file: `cannot write the token file /x: the disk is full`,
+ * and a hint. `doing` begins with the verb; a RollcallError stays what it is.
+ */
+export function fileError(doing: string, path: string, error: unknown): RollcallError {
+  if (error instanceof RollcallError) return error;
+  const { code, reason, hint } = refusalOf(systemErrorCode(error) ?? 'for an unknown reason');
+  if (code === 'EEXIST')
+    return new RollcallError('FILE_EXISTS', `${path} exists already`, { hint, cause: error });
+  const isReading = /^(read|look|list|open|use)\b/.test(doing) && !writeRefusals.has(code);
+  // What is to be written or made need not be there, but its folder must.
+  const why = code === 'ENOENT' && !isReading ? 'there is no such folder' : reason;
+  return new RollcallError(
+    isReading ? 'FILE_UNREADABLE' : 'FILE_UNWRITABLE',
+    `cannot ${doing} ${path}: ${why}`,
+    { hint, cause: error },
+  );
+}
+
+/** An error of a file on this machine: its message names a path. */
+export function isFileError(value: unknown): value is RollcallError {
+  return value instanceof RollcallError && value.code.startsWith('FILE_');
 }
 
 /** The `code` of a Node.js system error such as ENOENT, or undefined. */

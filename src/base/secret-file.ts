@@ -1,32 +1,20 @@
 /**
  * Files that hold secrets: 0600, refused when others can read them, written so that they are whole and on the disk
- * before anyone relies on them. Also the one place that reads files of unknown size with a limit.
+ * before anyone relies on them. Also the one place that reads files of unknown size with a limit. Every failure names
+ * the file and says what to do.
  */
 import { constants } from 'node:fs';
-import { mkdir, open, rename, rm, type FileHandle } from 'node:fs/promises';
-import { dirname, join, basename } from 'node:path';
+import { lstat, mkdir, open, rename, rm, stat, type FileHandle } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
 import { randomBytes } from 'node:crypto';
-import { isRollcallError, RollcallError, systemErrorCode } from './errors.js';
+import { fileError, isRollcallError, RollcallError, systemErrorCode } from './errors.js';
 
 /** No key, certificate, token or configuration is larger. */
 export const maxFileBytes = 1024 * 1024;
 
-function unreadable(path: string, what: string, error: unknown): RollcallError {
-  const reasons: Partial<Record<string, string>> = {
-    ENOENT: 'there is no such file',
-    EACCES: 'permission denied',
-    EISDIR: 'it is a folder',
-    ENOTDIR: 'part of the path is not a folder',
-  };
-  const code = systemErrorCode(error) ?? '';
-  return new RollcallError('FILE_UNREADABLE', `cannot read the ${what} ${path}: ${reasons[code] ?? code}`, {
-    cause: error,
-  });
-}
-
 async function readWithin(handle: FileHandle, path: string, what: string, limit: number): Promise<Buffer> {
   const stats = await handle.stat();
-  if (stats.isDirectory()) throw Object.assign(new Error('folder'), { code: 'EISDIR' });
+  if (stats.isDirectory()) throw Object.assign(new Error('it is a folder'), { code: 'EISDIR' });
   const chunk = Buffer.alloc(limit + 1);
   let length = 0;
   for (;;) {
@@ -80,25 +68,33 @@ async function withFile<T>(path: string, what: string, use: (handle: FileHandle)
     handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
     return await use(handle);
   } catch (error) {
-    throw error instanceof RollcallError ? error : unreadable(path, what, error);
+    throw fileError(`read the ${what}`, path, error);
   } finally {
     await handle?.close();
   }
 }
 
 export interface WriteOptions {
-  /** 0o600 unless told. */
+  /** Defaults to 0o600. */
   readonly mode?: number;
   /** Replace what is there; otherwise FILE_EXISTS. */
   readonly overwrite?: boolean;
 }
 
-/** Writes a file whole: to a neighbour, fsync, rename, fsync of the folder. 0600 unless told, never overwrites unless told. */
+/** Writes a file whole: to a neighbour, fsync, rename, fsync of the folder. 0600 and a new file by default. */
 export async function writeWholeFile(
   path: string,
   content: string | Uint8Array,
   options: WriteOptions = {},
 ): Promise<void> {
+  try {
+    await writeWhole(path, content, options);
+  } catch (error) {
+    throw fileError('write', path, error);
+  }
+}
+
+async function writeWhole(path: string, content: string | Uint8Array, options: WriteOptions): Promise<void> {
   const folder = dirname(path);
   if (!options.overwrite) await refuseExisting(path);
   const draft = join(folder, `.${basename(path)}.${randomBytes(6).toString('hex')}`);
@@ -112,25 +108,67 @@ export async function writeWholeFile(
     }
     await rename(draft, path);
   } catch (error) {
-    await rm(draft, { force: true });
+    await rm(draft, { force: true }).catch(() => undefined);
     throw error;
   }
   await syncFolder(folder);
 }
 
 async function refuseExisting(path: string): Promise<void> {
-  const handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK).catch((error: unknown) => {
-    if (systemErrorCode(error) === 'ENOENT') return undefined;
-    throw error;
-  });
-  if (!handle) return;
-  await handle.close();
-  throw new RollcallError('FILE_EXISTS', `${path} exists already`);
+  if (await isThere(path)) throw new RollcallError('FILE_EXISTS', `${path} exists already`);
 }
 
-/** Makes a folder for secrets (0700) when it is not there. */
-export async function makeSecretFolder(path: string): Promise<void> {
-  await mkdir(path, { recursive: true, mode: 0o700 });
+/** Whether anything is there, a link that leads nowhere included. Throws where the system does not tell. */
+export async function isThere(path: string): Promise<boolean> {
+  try {
+    await lstat(path);
+    return true;
+  } catch (error) {
+    if (['ENOENT', 'ENOTDIR'].includes(systemErrorCode(error) ?? '')) return false;
+    throw fileError('look at', path, error);
+  }
+}
+
+/** Makes a folder for secrets (0700) when it is not there. `setting` is the flag that names another one. */
+export async function makeSecretFolder(path: string, what = 'folder', setting?: string): Promise<void> {
+  await makeFolder(path, { mode: 0o700, what, setting });
+}
+
+export interface FolderOptions {
+  readonly mode: number;
+  /** `data folder`, for errors. */
+  readonly what: string;
+  /** The flag that names another one. */
+  readonly setting?: string | undefined;
+}
+
+/** Makes a folder, with those above it, when it is not there. */
+export async function makeFolder(path: string, { mode, what, setting }: FolderOptions): Promise<void> {
+  const place = resolve(path);
+  try {
+    await makeFolders(place, mode);
+  } catch (error) {
+    const { code, message, hint } =
+      systemErrorCode(error) === 'EEXIST'
+        ? new RollcallError('FILE_UNWRITABLE', `cannot make the ${what} ${place}: a file is in its place`)
+        : fileError(`make the ${what}`, place, error);
+    const hints = [hint, setting && `${setting} names another one`].filter(each => each !== undefined);
+    throw new RollcallError(code, message, { hint: hints.join('; ') || undefined, cause: error });
+  }
+}
+
+/** One by one: where a file system refuses new folders with ENOENT, as /proc does, Node.js 20 tries for ever by itself. */
+async function makeFolders(path: string, mode: number): Promise<void> {
+  try {
+    await mkdir(path, { mode });
+  } catch (error) {
+    const code = systemErrorCode(error);
+    if (code === 'EEXIST' && (await stat(path)).isDirectory()) return;
+    const parent = dirname(path);
+    if (code !== 'ENOENT' || parent === path || (await isThere(parent))) throw error;
+    await makeFolders(parent, mode);
+    await makeFolders(path, mode);
+  }
 }
 
 async function syncFolder(path: string): Promise<void> {

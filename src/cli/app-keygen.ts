@@ -1,8 +1,7 @@
 /** `rollcall app keygen`: the key an author signs apps with. */
-import { access } from 'node:fs/promises';
 import { resolve, join } from 'node:path';
 import { RollcallError } from '../base/errors.js';
-import { makeSecretFolder, writeWholeFile } from '../base/secret-file.js';
+import { isThere, makeSecretFolder, writeWholeFile } from '../base/secret-file.js';
 import { formatOpensshPrivate, formatOpensshPublic } from '../identity/openssh.js';
 import { generatePrivateKey } from '../identity/private-key.js';
 import { printDone, printFacts, printJson } from './access/showing.js';
@@ -46,11 +45,7 @@ export async function makeAppKey(shell: Shell, { output, json }: AppKeyFlags): P
 }
 
 async function refuseExisting(path: string): Promise<void> {
-  const isThere = await access(path).then(
-    () => true,
-    () => false,
-  );
-  if (!isThere) return;
+  if (!(await isThere(path))) return;
   throw new RollcallError('FILE_EXISTS', `${path} exists already`, {
     hint: 'apps signed with it would not be trusted any more: give another file with --output',
   });

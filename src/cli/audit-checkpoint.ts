@@ -2,10 +2,9 @@
  * `rollcall audit checkpoint [FILE]`: the link's signed word on where its log is now. One that was kept before is held
  * against it, so that a log that was cut or written anew shows at once, and is replaced only by a later one.
  */
-import { access } from 'node:fs/promises';
 import { encodeCheckpoint, findCheckpoint, type Checkpoint } from '../audit-log/checkpoint.js';
 import { RollcallError } from '../base/errors.js';
-import { writeWholeFile } from '../base/secret-file.js';
+import { isThere, writeWholeFile } from '../base/secret-file.js';
 import { readCheckpointFile } from './audit-files.js';
 import type { AskAudit } from './audit-control.js';
 import type { ControlFlags } from './control-options.js';
@@ -34,13 +33,6 @@ export async function keepCheckpoint(
     if (!kept) printHint(shell, 'keep it where the link cannot write');
     return undefined;
   });
-}
-
-async function isThere(path: string): Promise<boolean> {
-  return access(path).then(
-    () => true,
-    () => false,
-  );
 }
 
 /** Throws when the link's word of now does not go with its word of before; the file stays as it is. */

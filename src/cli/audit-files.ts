@@ -6,27 +6,8 @@ import { createReadStream } from 'node:fs';
 import { open, rm } from 'node:fs/promises';
 import { findCheckpoint, type Checkpoint } from '../audit-log/checkpoint.js';
 import { maxLineLength } from '../audit-log/export-line.js';
-import { RollcallError, isRollcallError, systemErrorCode } from '../base/errors.js';
+import { fileError, RollcallError } from '../base/errors.js';
 import { readSmallFile } from '../base/secret-file.js';
-
-const reasons: Partial<Record<string, string>> = {
-  ENOENT: 'there is no such file or folder',
-  EACCES: 'permission denied',
-  EISDIR: 'it is a folder',
-  ENOTDIR: 'part of the path is not a folder',
-  ENOSPC: 'the disk is full',
-};
-
-function fileError(doing: string, path: string, error: unknown): unknown {
-  const code = systemErrorCode(error);
-  if (isRollcallError(error) || code === undefined) return error;
-  if (code === 'EEXIST') {
-    return new RollcallError('FILE_EXISTS', `${path} exists already`, { hint: 'give another name' });
-  }
-  return new RollcallError('FILE_UNREADABLE', `cannot ${doing} ${path}: ${reasons[code] ?? code}`, {
-    cause: error,
-  });
-}
 
 /** The lines of a file, of which none takes more memory than the longest there may be. */
 export async function* readLines(path: string): AsyncGenerator<string> {
@@ -90,7 +71,7 @@ export async function writeLines(path: string, lines: AsyncIterable<string>): Pr
     await handle.appendFile(chunk);
     await handle.sync();
   } catch (error) {
-    await rm(path, { force: true });
+    await rm(path, { force: true }).catch(() => undefined);
     throw fileError('write', path, error);
   } finally {
     await handle.close();

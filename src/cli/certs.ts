@@ -2,12 +2,11 @@
  * Writes a certificate authority and a server certificate for the link, for development: `rollcall certs`.
  * What is in them is made in src/link/authority/development.ts; here are the arguments, the files and the words.
  */
-import { access, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { RollcallError, systemErrorCode } from '../base/errors.js';
+import { RollcallError, systemErrorCode, toRollcallError } from '../base/errors.js';
 import { systemRandom } from '../base/random.js';
-import { writeWholeFile } from '../base/secret-file.js';
+import { isThere, makeFolder, writeWholeFile } from '../base/secret-file.js';
 import { as } from '../base/settings.js';
 import {
   makeDevelopmentCertificates,
@@ -80,11 +79,7 @@ function targetsOf(folder: string, { ca, server }: DevelopmentCertificates): Tar
 async function refuseExisting(targets: readonly Target[]): Promise<void> {
   const found: string[] = [];
   for (const { path } of targets) {
-    const there = await access(path).then(
-      () => true,
-      () => false,
-    );
-    if (there) found.push(path);
+    if (await isThere(path)) found.push(path);
   }
   if (found.length === 0) return;
   throw new RollcallError('FILE_EXISTS', `not written, because there is already: ${found.join(', ')}`, {
@@ -146,17 +141,14 @@ async function writeAll({ hosts, days, folder, force }: Wishes): Promise<void> {
   const made = makeDevelopmentCertificates({ hosts, days, now: Date.now(), random: systemRandom });
   const targets = targetsOf(folder, made);
   if (!force) await refuseExisting(targets);
-  await mkdir(folder, { recursive: true });
+  await makeFolder(folder, { mode: 0o777, what: 'folder of certificates', setting: '--out' });
   await writeTargets(targets);
 }
 
 function complainAbout(error: unknown, { complain }: Output): void {
-  const message = error instanceof Error ? error.message : String(error);
-  const isOurs = error instanceof RollcallError;
-  const hint = isOurs
-    ? error.hint
-    : systemErrorCode(error)?.startsWith('ERR_PARSE_ARGS')
-      ? '--help shows what there is'
-      : undefined;
+  const isUsage = systemErrorCode(error)?.startsWith('ERR_PARSE_ARGS') === true && error instanceof Error;
+  const { message, hint } = isUsage
+    ? { message: error.message, hint: '--help shows what there is' }
+    : toRollcallError(error);
   complain(`error: ${message}\n${hint === undefined ? '' : `hint: ${hint}\n`}`);
 }

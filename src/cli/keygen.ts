@@ -2,12 +2,11 @@
  * Writes key pairs for nodes, for development: `rollcall keygen 5`. The formats are written in src/identity;
  * here are the arguments, the files and the words.
  */
-import { access } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { Output } from './certs.js';
-import { RollcallError, systemErrorCode, toRollcallError } from '../base/errors.js';
-import { makeSecretFolder, writeWholeFile } from '../base/secret-file.js';
+import { RollcallError, toRollcallError } from '../base/errors.js';
+import { isThere, makeSecretFolder, writeWholeFile } from '../base/secret-file.js';
 import { as } from '../base/settings.js';
 import { formatOpensshPrivate, formatOpensshPublic } from '../identity/openssh.js';
 import { generatePrivateKey, toPkcs8Pem, toSpkiPem, type PrivateKey } from '../identity/private-key.js';
@@ -73,11 +72,7 @@ function pathsOf(folder: string, number: number): [string, string] {
 /** All or nothing: no pair is written when any of them is there. */
 async function refuseExisting(paths: readonly string[]): Promise<void> {
   for (const path of paths) {
-    const exists = await access(path).then(
-      () => true,
-      (error: unknown) => systemErrorCode(error) !== 'ENOENT',
-    );
-    if (exists) {
+    if (await isThere(path)) {
       throw new RollcallError('FILE_EXISTS', `${path} is there already, and keys are never overwritten`, {
         hint: 'nothing was written; give another folder with --out, or move the old keys away',
       });
@@ -104,7 +99,7 @@ async function writePair({ curve, format, folder }: Wishes, number: number): Pro
 async function writeKeys(wishes: Wishes, { print }: Output): Promise<void> {
   const numbers = Array.from({ length: wishes.count }, (_, index) => index + 1);
   await refuseExisting(numbers.flatMap(number => pathsOf(wishes.folder, number)));
-  await makeSecretFolder(wishes.folder);
+  await makeSecretFolder(wishes.folder, 'folder of keys', '--out');
   for (const number of numbers) print(await writePair(wishes, number));
   print('register the .pub files with the link; each private file goes to its node and nowhere else\n');
 }
@@ -131,9 +126,8 @@ export async function generateKeys(argv: readonly string[], output: Output): Pro
 }
 
 function reportFailure(error: unknown, { complain }: Output): number {
-  const code = systemErrorCode(error);
-  const known = error instanceof RollcallError || code === undefined ? toRollcallError(error) : undefined;
-  complain(`error: ${known ? known.message : `cannot write the keys: ${code ?? ''}`}\n`);
-  if (known?.hint !== undefined) complain(`hint: ${known.hint}\n`);
+  const { message, hint } = toRollcallError(error);
+  complain(`error: ${message}\n`);
+  if (hint !== undefined) complain(`hint: ${hint}\n`);
   return 1;
 }

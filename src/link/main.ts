@@ -43,7 +43,7 @@ export async function runLink({ flags, environment, stdout, stderr }: LinkRun): 
     format: config['log-format'],
     name: 'rollcall-link',
   });
-  await makeSecretFolder(config['data-dir']);
+  await makeSecretFolder(config['data-dir'], 'data folder', '--data-dir');
   const store = await openLevelStore(storeFolder(config['data-dir']));
   const link = createLink({ config, store, log, ...outside });
   await link.start();

@@ -2,7 +2,7 @@
  * What the agent tells. A condition that lasts is told once, when it begins, and again only when it has changed; its
  * repetitions go to the debug level, so that a node that waits for its link for a week does not fill a disk.
  */
-import type { RollcallError } from '../base/errors.js';
+import { isFileError, type RollcallError } from '../base/errors.js';
 import type { Log } from '../base/log.js';
 
 export interface ConditionLog {
@@ -29,7 +29,8 @@ export function createConditionLog(log: Log): ConditionLog {
       const fields = { code, hint, retryInMs: Math.round(retryInMs) };
       if (!isNew) log.debug({ ...fields, cause }, message);
       // What went wrong on this side is for whoever repairs it.
-      else if (code === 'INTERNAL' || code === 'STORE_UNAVAILABLE') log.error({ ...fields, cause }, message);
+      else if (code === 'INTERNAL' || code === 'STORE_UNAVAILABLE' || isFileError(error))
+        log.error({ ...fields, cause }, message);
       else log.warn(fields, message);
     },
     clear: () => told.clear(),

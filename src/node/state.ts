@@ -9,7 +9,7 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { isRollcallError, RollcallError, systemErrorCode } from '../base/errors.js';
+import { fileError, RollcallError } from '../base/errors.js';
 import type { Random } from '../base/random.js';
 import { makeSecretFolder, readSecretFile, unlessMissing, writeWholeFile } from '../base/secret-file.js';
 import { findNodeId, type NodeId } from '../identity/node-id.js';
@@ -66,11 +66,11 @@ export function createMemoryState(): NodeStore {
 
 /**
  * Opens the folder, 0700 when it has to be made. FILE_PERMISSIONS when others could change what is in it, CONFIG_INVALID
- * when another agent uses it, FILE_UNREADABLE when it cannot be used at all.
+ * when another agent uses it, FILE_UNREADABLE or FILE_UNWRITABLE when it cannot be used at all.
  */
 export async function openStateFolder(folder: string, owner: Owner, random: Random): Promise<NodeStore> {
   const lock = await usingFolder(folder, async () => {
-    await makeSecretFolder(folder);
+    await makeSecretFolder(folder, 'state folder', '--state-dir');
     await refuseSharedFolder(folder);
     const held = await lockStateFolder(folder, random);
     await removeDrafts(folder);
@@ -88,12 +88,7 @@ async function usingFolder<T>(folder: string, use: () => Promise<T>): Promise<T>
   try {
     return await use();
   } catch (error) {
-    if (isRollcallError(error)) throw error;
-    const code = systemErrorCode(error) ?? 'for an unknown reason';
-    throw new RollcallError('FILE_UNREADABLE', `cannot use the state folder ${folder}: ${code}`, {
-      hint: 'it must be a folder this user may write in',
-      cause: error,
-    });
+    throw fileError('use the state folder', folder, error);
   }
 }
 

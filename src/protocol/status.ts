@@ -21,6 +21,7 @@ const conflict: Row = { grpc: Status.ALREADY_EXISTS, http: 409 };
 export const statusTable: Readonly<Record<ErrorCode, Row>> = {
   CONFIG_INVALID: badRequest,
   FILE_UNREADABLE: internal,
+  FILE_UNWRITABLE: internal,
   FILE_PERMISSIONS: internal,
   FILE_EXISTS: internal,
   KEY_UNSUPPORTED: badRequest,

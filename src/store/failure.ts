@@ -1,21 +1,14 @@
 /** What a back-end's error means to callers: the disk is full, or the store cannot be used now. */
-import { RollcallError, systemErrorCode } from '../base/errors.js';
+import { isFileError, RollcallError } from '../base/errors.js';
+import { isDiskFull } from '../base/system-error.js';
 
-// LevelDB gives the system's words, not its code: "IO error: …/000003.log: No space left on device".
-const fullWords = /no space left on device|disk quota exceeded|\bENOSPC\b|\bEDQUOT\b/i;
-
-function isFull(error: unknown): boolean {
-  for (let each = error, depth = 0; each instanceof Error && depth < 5; each = each.cause, depth++) {
-    const code = systemErrorCode(each);
-    if (code === 'ENOSPC' || code === 'EDQUOT' || fullWords.test(each.message)) return true;
-  }
-  return false;
-}
-
-/** STORE_FULL for a full disk or quota, STORE_UNAVAILABLE for the rest; a RollcallError stays what it is. */
+/**
+ * STORE_FULL for a full disk or quota, STORE_UNAVAILABLE for the rest; a RollcallError stays what it is, except that of a
+ * file, whose path is not for callers.
+ */
 export function storeFailure(error: unknown): RollcallError {
-  if (error instanceof RollcallError) return error;
-  if (isFull(error)) {
+  if (error instanceof RollcallError && !isFileError(error)) return error;
+  if (isDiskFull(error)) {
     return new RollcallError('STORE_FULL', 'the disk of the link is full: nothing new can be written', {
       hint: 'free space on the disk that holds the data folder',
       cause: error,

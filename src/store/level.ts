@@ -11,6 +11,7 @@ import { join } from 'node:path';
 import { Level } from 'level';
 import { RollcallError, systemErrorCode } from '../base/errors.js';
 import { makeSecretFolder } from '../base/secret-file.js';
+import { findRefusal, isDiskFull } from '../base/system-error.js';
 import { boundsOf, type Backend, type Operation } from './backend.js';
 import { storeFailure } from './failure.js';
 import type { Entry, Key, Range, Store, Value } from './store.js';
@@ -52,7 +53,17 @@ function openingError(folder: string, error: unknown): RollcallError {
       cause: error,
     });
   }
-  return storeFailure(error);
+  const refusal = findRefusal(error);
+  return refusal
+    ? new RollcallError(
+        isDiskFull(error) ? 'STORE_FULL' : 'STORE_UNAVAILABLE',
+        `cannot open the database ${folder}: ${refusal.reason}`,
+        {
+          hint: refusal.hint,
+          cause: error,
+        },
+      )
+    : storeFailure(error);
 }
 
 /** Throws as the disk does unless there is room to open the database again, or when nothing can be written at all. */

@@ -166,7 +166,10 @@ void t.test('what is no app, or cannot travel, is refused by name', async test =
   test.match(await refusal(async () => packApp(await without('app.json'))), /no app: there is no app.json/);
   test.match(await refusal(async () => packApp(await without('server.js'))), /server.js is not there/);
   test.match(await refusal(async () => packApp(await without('lib/node.js'))), /lib\/node.js is not there/);
-  test.match(await refusal(() => packApp('/nowhere/at/all')), /FILE_UNREADABLE: .*it is not there/);
+  test.match(
+    await refusal(() => packApp('/nowhere/at/all')),
+    /FILE_UNREADABLE: .*there is no such file or folder/,
+  );
   test.match(
     await refused(folder => symlink('/etc/passwd', join(folder, 'lib/more.js'))),
     /lib\/more.js is no plain file/,

@@ -71,6 +71,6 @@ void t.test('pack tells what an app consists of, and what is wrong with one', as
   });
   t.match(await run(['app', 'pack', join(folder, 'nowhere')]), {
     code: 2,
-    stderr: /^error: cannot read .*not there/,
+    stderr: /^error: cannot read .*: there is no such file or folder/,
   });
 });

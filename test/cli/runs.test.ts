@@ -146,7 +146,7 @@ void t.test('what is wrong on this side is found before anything is sent', async
   await writeFile(p384, toPkcs8Pem(newKey('P-384')), { mode: 0o600 });
   const cases: readonly (readonly [readonly string[], RegExp, RunOptions?])[] = [
     [['run', folder], /^error: this folder is no app/],
-    [['run', join(folder, 'nowhere')], /^error: cannot read .*not there/],
+    [['run', join(folder, 'nowhere')], /^error: cannot read .*: there is no such file or folder/],
     [
       ['run', app, '-c', 'colour=red'],
       /^error: the app has no setting "colour"\nhint: it has: greeting=hello/,

@@ -287,6 +287,7 @@ void t.test('every error code has an exit code; what the link states is never us
   t.same(having(2), [
     'CONFIG_INVALID',
     'FILE_UNREADABLE',
+    'FILE_UNWRITABLE',
     'FILE_PERMISSIONS',
     'FILE_EXISTS',
     'KEY_UNSUPPORTED',

@@ -119,12 +119,12 @@ void t.test('a folder that is none is said in one line', async t => {
   const folder = await makeFolder(t);
   await writeFile(join(folder, 'file'), '');
   await t.rejects(open(join(folder, 'file')), {
-    code: 'FILE_UNREADABLE',
-    message: /cannot use the state folder/,
+    code: 'FILE_UNWRITABLE',
+    message: /cannot make the state folder .*: a file is in its place$/,
   });
-  await t.rejects(open(join(folder, 'file', 'below')), { code: 'FILE_UNREADABLE' });
+  await t.rejects(open(join(folder, 'file', 'below')), { code: 'FILE_UNWRITABLE' });
   await symlink(join(folder, 'nowhere'), join(folder, 'dangling'));
-  await t.rejects(open(join(folder, 'dangling')), { code: 'FILE_UNREADABLE' });
+  await t.rejects(open(join(folder, 'dangling')), { code: 'FILE_UNWRITABLE' });
   await mkdir(join(folder, 'odd', 'session.json'), { recursive: true, mode: 0o700 });
   await t.rejects(reopen(join(folder, 'odd')), { code: 'FILE_UNREADABLE' });
   t.same(await readdir(join(folder, 'odd')), ['session.json'], 'the lock was given back');

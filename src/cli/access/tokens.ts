@@ -1,7 +1,6 @@
 /** `rollcall tokens create|list|revoke`: tokens that last, for programs that act for a user. */
-import { access } from 'node:fs/promises';
-import { RollcallError, systemErrorCode } from '../../base/errors.js';
-import { writeWholeFile } from '../../base/secret-file.js';
+import { isRollcallError, RollcallError } from '../../base/errors.js';
+import { isThere, writeWholeFile } from '../../base/secret-file.js';
 import type { ApiTokens } from '../../control-client/administration.js';
 import type { ApiToken, IssuedToken } from '../../control-client/answers.js';
 import { exitCodes, usageError } from '../failure.js';
@@ -67,11 +66,7 @@ function printIssued(shell: Shell, { record, token }: IssuedToken, { json, outpu
 
 /** Found before the token is made. */
 async function requireFree(path: string): Promise<void> {
-  const isThere = await access(path).then(
-    () => true,
-    () => false,
-  );
-  if (isThere) throw fileThere(path);
+  if (await isThere(path)) throw fileThere(path);
 }
 
 function fileThere(path: string): RollcallError {
@@ -84,26 +79,10 @@ async function writeToken(path: string, token: string): Promise<void> {
   try {
     await writeWholeFile(path, `${token}\n`);
   } catch (error) {
-    const code = systemErrorCode(error);
-    if (code === 'FILE_EXISTS') throw fileThere(path);
-    throw new RollcallError(
-      'FILE_UNREADABLE',
-      `cannot write the token to ${path}: ${reasons[code ?? ''] ?? code}`,
-      {
-        hint: 'try again with another --output',
-        cause: error,
-      },
-    );
+    if (isRollcallError(error, 'FILE_EXISTS')) throw fileThere(path);
+    throw error;
   }
 }
-
-const reasons: Partial<Record<string, string>> = {
-  ENOENT: 'there is no such folder',
-  ENOTDIR: 'part of the path is not a folder',
-  EACCES: 'permission denied',
-  EROFS: 'nothing can be written there',
-  ENOSPC: 'the disk is full',
-};
 
 const columns: readonly Column[] = [
   { header: 'Token', clipTo: 12 },

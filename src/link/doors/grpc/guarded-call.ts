@@ -6,13 +6,13 @@ import { status as Status, type Metadata, type ServerInterceptor } from '@grpc/g
 import { constants, type ServerHttp2Stream } from 'node:http2';
 import type { Clock, Timer } from '../../../base/clock.js';
 import { RollcallError } from '../../../base/errors.js';
-import { toGrpcStatus, type GrpcStatus } from '../../../protocol/status.js';
 import type { Principal } from '../../access/principal.js';
 import { methodRules, type Rule } from '../access-table.js';
 import type { Doorkeeper, Entered, Occasion } from '../doorkeeper.js';
 import type { HeldRights, LetGo } from '../held-rights.js';
 import type { Connection } from '../tls/connection.js';
 import type { Listener } from '../tls/listener.js';
+import { statusOf } from './call-end.js';
 import { streamOf } from './stream-gate.js';
 
 type ServerCall = Parameters<ServerInterceptor>[1];
@@ -192,7 +192,7 @@ export class GuardedCall {
 
   #refuse(error: unknown): void {
     this.#connection?.refused();
-    const status: GrpcStatus = toGrpcStatus(error);
+    const status = statusOf(error);
     this.#answer(() => this.#call.sendStatus(status));
   }
 

@@ -3,10 +3,9 @@ import type { sendUnaryData, ServerReadableStream } from '@grpc/grpc-js';
 import type { Clock } from '../../../base/clock.js';
 import { toRollcallError } from '../../../base/errors.js';
 import type { Log } from '../../../base/log.js';
-import { toGrpcStatus } from '../../../protocol/status.js';
 import type { Run, RunsServer, StartRunRequest } from '../../../protocol/generated/rollcall/v1/runs.js';
 import type { RunControl } from '../../run-control.js';
-import { endCall, logFault } from './call-end.js';
+import { endCall, logFault, statusOf } from './call-end.js';
 import type { GrpcDoor } from './grpc-door.js';
 import { streamRunLog, type LogCall } from './run-log-stream.js';
 import { Uploads } from './run-upload.js';
@@ -69,7 +68,7 @@ export function createRunsDoor({ runControl, door, clock, log }: RunsDoorOptions
       run => callback(null, run),
       (error: unknown) => {
         logFault(log, error, what);
-        callback(toGrpcStatus(error));
+        callback(statusOf(error));
       },
     );
   }

@@ -1,9 +1,8 @@
 /** Calls of one request and one answer: who asks is looked up, and what goes wrong is told, in one place for every service. */
 import type { handleUnaryCall } from '@grpc/grpc-js';
 import type { Log } from '../../../base/log.js';
-import { toGrpcStatus } from '../../../protocol/status.js';
 import type { Principal } from '../../access/principal.js';
-import { logFault } from './call-end.js';
+import { logFault, statusOf } from './call-end.js';
 import type { GrpcDoor } from './grpc-door.js';
 
 export type Unary = <Q, A>(
@@ -26,7 +25,7 @@ export function createUnary({ door, log, what }: UnaryOptions): Unary {
         answer => callback(null, answer),
         (error: unknown) => {
           logFault(log, error, what);
-          callback(toGrpcStatus(error));
+          callback(statusOf(error));
         },
       );
   };

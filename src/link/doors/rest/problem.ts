@@ -3,26 +3,23 @@ import type { FastifyReply } from 'fastify';
 import type { RollcallError } from '../../../base/errors.js';
 import type { Log } from '../../../base/log.js';
 import { statusTable } from '../../../protocol/status.js';
-import { logFault } from '../grpc/call-end.js';
+import { logFault, toldOutside } from '../grpc/call-end.js';
 
 /** By the status of its code, unless told another. */
-export function sendProblem(
-  reply: FastifyReply,
-  error: RollcallError,
-  log: Log,
-  status = statusTable[error.code].http,
-): void {
-  logFault(log, error, 'a request');
+export function sendProblem(reply: FastifyReply, thrown: RollcallError, log: Log, status?: number): void {
+  logFault(log, thrown, 'a request');
+  const error = toldOutside(thrown);
+  const { http } = statusTable[error.code];
   sendHeaders(reply, error);
   const document = {
     type: 'about:blank',
-    status,
+    status: status ?? http,
     title: error.message,
     code: error.code,
     detail: error.hint,
   };
   void reply
-    .code(status)
+    .code(status ?? http)
     .type('application/problem+json')
     .send(`${JSON.stringify(document)}\n`);
 }

@@ -12,6 +12,7 @@ import { RollcallError, toRollcallError } from '../../../base/errors.js';
 import type { Log } from '../../../base/log.js';
 import type { Origin, Principal } from '../../access/principal.js';
 import { routeRules, type RouteName } from '../access-table.js';
+import { logFault, toldOutside } from '../grpc/call-end.js';
 import type { Connection } from '../tls/connection.js';
 import { readBodies } from './bodies.js';
 import { sendProblem } from './problem.js';
@@ -145,8 +146,10 @@ export async function openRestDoor(options: RestDoorOptions): Promise<RestDoor> 
       errorHandler(thrown, request, reply) {
         const error = errorOf(thrown);
         doorkeeper.tellRefused(calls.get(request)?.principal, error);
-        if (route.sendError) route.sendError(reply, error);
-        else sendProblem(reply, error, log);
+        if (route.sendError) {
+          logFault(log, error, 'a request');
+          route.sendError(reply, toldOutside(error));
+        } else sendProblem(reply, error, log);
       },
       onRequest: request => callOf(request).admit(routeRules[name]),
       // The body may have been held back: what counts is what its sender may do now.
