@@ -5,9 +5,9 @@
  */
 import { timingSafeEqual } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { RollcallError } from '../base/errors.js';
+import { fileError, RollcallError } from '../base/errors.js';
 import type { Random } from '../base/random.js';
-import { readSecretFile, readSmallFile, unlessMissing, writeWholeFile } from '../base/secret-file.js';
+import { readSecretFile, unlessMissing, writeWholeFile, type Warn } from '../base/secret-file.js';
 import { hashToken } from './token-hash.js';
 
 const keyBytes = 32;
@@ -24,10 +24,18 @@ export async function openHostKey(path: string, random: Random): Promise<string>
 }
 
 /** Reads the key that an app host was given: from a file, or, for `-`, from standard input. */
-export async function readHostKey(source: string): Promise<string> {
+export async function readHostKey(source: string, warn?: Warn): Promise<string> {
   if (source !== '-')
-    return parseHostKey((await readSmallFile(source, what, maxFileBytes)).toString('latin1'), source);
-  return parseHostKey(readFileSync(0).subarray(0, maxFileBytes).toString('latin1'), 'on standard input');
+    return parseHostKey((await readSecretFile(source, what, maxFileBytes, warn)).toString('latin1'), source);
+  return parseHostKey(readInput().subarray(0, maxFileBytes).toString('latin1'), 'on standard input');
+}
+
+function readInput(): Buffer {
+  try {
+    return readFileSync(0);
+  } catch (error) {
+    throw fileError(`read the ${what} from`, 'standard input', error);
+  }
 }
 
 function parseHostKey(text: string, where: string): string {

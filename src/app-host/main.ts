@@ -25,12 +25,12 @@ export async function runAppHost({ flags, environment, stderr }: AppHostRun): Pr
   try {
     const settings = await readAppHostSettings(flags, environment);
     const socketPath = settings.socket;
-    const hostKey = await readHostKey(settings.key);
     const log = createLog({
       level: settings['log-level'],
       format: settings['log-format'],
       name: 'rollcall-app-host',
     });
+    const hostKey = await readHostKey(settings.key, (message, hint) => log.warn({ hint }, message));
     log.info({ socketPath, version }, 'app host starts');
     if (settings['allow-root'] && isRoot()) log.warn({}, 'apps run as root here');
     if (settings.key !== '-')

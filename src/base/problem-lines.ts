@@ -13,6 +13,14 @@ export function printProblems(
   if (hint !== undefined) stderr.write(`hint: ${withoutControls(hint)}\n`);
 }
 
+/** Something that is better mended, where the program goes on. */
+export function printWarning(
+  stderr: { write(text: string): unknown },
+  { message, hint }: { readonly message: string; readonly hint: string },
+): void {
+  stderr.write(`warning: ${withoutControls(message)}\nhint: ${withoutControls(hint)}\n`);
+}
+
 function withoutControls(text: string): string {
   return text.replaceAll(/\p{Cc}/gu, '?');
 }

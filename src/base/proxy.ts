@@ -5,7 +5,7 @@
 import { RollcallError } from './errors.js';
 import { isExempt } from './no-proxy.js';
 import { fromPem } from './pem.js';
-import { readSecretFile, readSmallFile } from './secret-file.js';
+import { readSecretFile, readSmallFile, type Warn } from './secret-file.js';
 import { formatAddress, type Address } from './settings.js';
 
 /** What the options are called where they are given, for messages. */
@@ -137,23 +137,26 @@ function variableThatApplies(environment: RouteOptions['environment'], link: Add
 export interface RouteFiles {
   readonly credentialsFile: string | undefined;
   readonly rootsFile: string | undefined;
+  /** Hears of credentials that a platform has mounted readable by all. */
+  readonly warn?: Warn | undefined;
 }
 
 /** The same with credentials and roots from files; the first is a secret file. */
 export async function loadRoute(
-  { credentialsFile, rootsFile }: RouteFiles,
+  { credentialsFile, rootsFile, warn }: RouteFiles,
   options: Pick<RouteOptions, 'setting' | 'environment' | 'link'>,
 ): Promise<Route> {
   const [credentials, roots] = await Promise.all([
-    credentialsFile === undefined ? undefined : readCredentials(credentialsFile),
+    credentialsFile === undefined ? undefined : readCredentials(credentialsFile, warn),
     rootsFile === undefined ? undefined : readRoots(rootsFile),
   ]);
   return chooseRoute({ ...options, credentials, roots, names: proxyFlagNames });
 }
 
-async function readCredentials(path: string): Promise<string> {
+async function readCredentials(path: string, warn: Warn | undefined): Promise<string> {
   const what = 'file of proxy credentials';
-  return parseProxyCredentials((await readSecretFile(path, what, 4096)).toString('utf8'), `${what} ${path}`);
+  const bytes = await readSecretFile(path, what, 4096, warn);
+  return parseProxyCredentials(bytes.toString('utf8'), `${what} ${path}`);
 }
 
 async function readRoots(path: string): Promise<string> {

@@ -1,16 +1,21 @@
 /**
- * Files that hold secrets: 0600, refused when others can read them, written so that they are whole and on the disk
- * before anyone relies on them. Also the one place that reads files of unknown size with a limit. Every failure names
- * the file and says what to do.
+ * Files that hold secrets: read only when others cannot (src/base/secret-access.ts says who others are), written so that
+ * they are whole and on the disk before anyone relies on them. Also the one place that reads files of unknown size with a
+ * limit. Every failure names the file and says what to do.
  */
 import { constants } from 'node:fs';
-import { lstat, mkdir, open, rename, rm, stat, type FileHandle } from 'node:fs/promises';
+import { lstat, mkdir, open, readlink, rename, rm, stat, type FileHandle } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { randomBytes } from 'node:crypto';
 import { fileError, isRollcallError, RollcallError, systemErrorCode } from './errors.js';
+import { isSecretMount, readMounts } from './mounts.js';
+import { accessHint, formatMode, handOverHint, isForAll, judgeAccess } from './secret-access.js';
 
 /** No key, certificate, token or configuration is larger. */
 export const maxFileBytes = 1024 * 1024;
+
+/** Takes a sentence that the operator should read, and what to do about it. */
+export type Warn = (message: string, hint: string) => void;
 
 async function readWithin(handle: FileHandle, path: string, what: string, limit: number): Promise<Buffer> {
   const stats = await handle.stat();
@@ -35,19 +40,53 @@ export async function readSmallFile(path: string, what: string, limit = maxFileB
   return withFile(path, what, handle => readWithin(handle, path, what, limit));
 }
 
-/** Reads a secret; refuses one that its group or others can read or write (FILE_PERMISSIONS). */
-export async function readSecretFile(path: string, what: string, limit = maxFileBytes): Promise<Buffer> {
-  return withFile(path, what, async handle => {
-    const { mode } = await handle.stat();
-    if ((mode & 0o077) !== 0 && process.platform !== 'win32') {
-      throw new RollcallError(
-        'FILE_PERMISSIONS',
-        `the ${what} ${path} can be read by others (mode ${(mode & 0o777).toString(8).padStart(4, '0')})`,
-        { hint: `chmod 600 ${path}` },
-      );
-    }
-    return readWithin(handle, path, what, limit);
-  });
+/**
+ * Reads a secret; refuses one that others can read or write (FILE_PERMISSIONS). One that a platform has mounted readable
+ * by all is accepted where `warn` hears of it.
+ */
+export async function readSecretFile(
+  path: string,
+  what: string,
+  limit = maxFileBytes,
+  warn?: Warn,
+): Promise<Buffer> {
+  try {
+    return await withFile(path, what, async handle => {
+      await refuseOpenSecret(handle, path, what, warn);
+      return readWithin(handle, path, what, limit);
+    });
+  } catch (error) {
+    if (!isRollcallError(error) || systemErrorCode(error.cause) !== 'EACCES') throw error;
+    const { code, message, hint, cause } = error;
+    throw new RollcallError(code, message, {
+      hint: `${hint}; or ${handOverHint(process.geteuid?.())}`,
+      cause,
+    });
+  }
+}
+
+async function refuseOpenSecret(
+  handle: FileHandle,
+  path: string,
+  what: string,
+  warn: Warn | undefined,
+): Promise<void> {
+  const stats = await handle.stat();
+  const holder = { owner: stats.uid, mode: stats.mode, asker: process.geteuid?.() };
+  const access = judgeAccess(holder);
+  if (access === 'closed' || stats.isDirectory()) return;
+  const verb = (stats.mode & 0o022) === 0 ? 'read' : 'read or changed';
+  const open = `the ${what} ${path} can be ${verb} by others (mode ${formatMode(stats.mode)})`;
+  const isHeard = warn !== undefined || !isForAll(holder);
+  if (access === 'open' || !isHeard || !(await isMounted(handle)))
+    throw new RollcallError('FILE_PERMISSIONS', open, { hint: accessHint(path, holder) });
+  if (isForAll(holder)) warn?.(open, handOverHint(holder.asker));
+}
+
+/** Judged by where the open file is, whatever links led there. */
+async function isMounted(handle: FileHandle): Promise<boolean> {
+  const path = await readlink(`/proc/self/fd/${handle.fd}`).catch(() => undefined);
+  return path !== undefined && isSecretMount(path, await readMounts());
 }
 
 /** What is read from a file, or undefined when there is no such file. */

@@ -3,7 +3,7 @@ import { openAudit, type AuditSource } from '../control-client/audit.js';
 import { openControlSettings, type ControlFlags } from './control-options.js';
 import { exitCodes } from './failure.js';
 import { startProgress, type Progress } from './progress.js';
-import type { Shell } from './shell.js';
+import { warnOn, type Shell } from './shell.js';
 
 /** Asks the link the flags name; what it opened is closed, and the progress gone, however it ends. */
 export type AskAudit = (
@@ -13,7 +13,7 @@ export type AskAudit = (
 ) => Promise<number>;
 
 export const askAudit: AskAudit = async (shell, flags, ask) => {
-  const { target, tokens } = await openControlSettings(flags, shell.environment);
+  const { target, tokens } = await openControlSettings(flags, shell.environment, warnOn(shell));
   const progress = startProgress(shell, `waiting for ${target.addressText}`);
   try {
     return (await ask(openAudit(target, tokens), progress)) ?? exitCodes.done;

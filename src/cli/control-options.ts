@@ -7,7 +7,7 @@ import { resolve } from 'node:path';
 import { as, formatAddress } from '../base/settings.js';
 import { RollcallError } from '../base/errors.js';
 import { loadRoute, parseProxy, type ProxySetting } from '../base/proxy.js';
-import { readSecretFile, readSmallFile } from '../base/secret-file.js';
+import { readSecretFile, readSmallFile, type Warn } from '../base/secret-file.js';
 import { fromPem } from '../base/pem.js';
 import type { HttpTarget } from '../control-client/http-target.js';
 import { parseToken, type TokenSource } from '../control-client/tokens.js';
@@ -150,12 +150,13 @@ function resolveProxy(flags: ControlFlags, environment: Environment, profile: Pr
 export async function openTarget(
   { control, rootCertificates, proxy }: Omit<ResolvedTarget, 'chosen'>,
   environment: Environment,
+  warn?: Warn,
 ): Promise<HttpTarget> {
   const address = as.address(parseControlAddress(control, 'the control address'));
   const roots = await readSmallFile(rootCertificates, 'root certificates');
   fromPem(roots.toString('latin1'), `root certificates ${rootCertificates}`);
   const route = await loadRoute(
-    { credentialsFile: proxy.proxyCredentialsFile, rootsFile: proxy.proxyRootCertificates },
+    { credentialsFile: proxy.proxyCredentialsFile, rootsFile: proxy.proxyRootCertificates, warn },
     { setting: readProxy(proxy.proxy), environment, link: address },
   );
   return {
@@ -181,16 +182,17 @@ export function readProxy(text: string | undefined): ProxySetting | undefined {
 export async function openControlSettings(
   flags: ControlFlags,
   environment: Environment,
+  warn?: Warn,
 ): Promise<ControlSettings> {
   const resolved = await resolveTarget(flags, environment);
-  const target = await openTarget(resolved, environment);
+  const target = await openTarget(resolved, environment, warn);
   const { chosen, control } = resolved;
-  return { target, tokens: await findTokens(flags, environment, chosen, control, target) };
+  return { target, tokens: await findTokens(flags, { environment, warn }, chosen, control, target) };
 }
 
 async function findTokens(
   flags: ControlFlags,
-  environment: Environment,
+  { environment, warn }: { readonly environment: Environment; readonly warn: Warn | undefined },
   { profile, name }: Chosen,
   control: string,
   target: HttpTarget,
@@ -201,7 +203,7 @@ async function findTokens(
   const given = nonEmpty(environment['ROLLCALL_TOKEN']);
   const path =
     flags.tokenFile ?? (given === undefined ? nonEmpty(environment['ROLLCALL_TOKEN_FILE']) : undefined);
-  if (path !== undefined) return fixed(await readToken(resolve(path)), resolve(path));
+  if (path !== undefined) return fixed(await readToken(resolve(path), warn), resolve(path));
   if (given !== undefined) return fixed(parseToken(given, 'ROLLCALL_TOKEN'), 'ROLLCALL_TOKEN');
   const { findLogin, openLogin } = await import('./login-store.js');
   const login = name === undefined ? undefined : await findLogin(environment, name);
@@ -210,7 +212,7 @@ async function findTokens(
     return { get, refusedHint: refusedHint(`the login of ${login.user}`, target) };
   }
   if (profile.tokenFile !== undefined) {
-    return fixed(await readToken(resolve(profile.tokenFile)), resolve(profile.tokenFile));
+    return fixed(await readToken(resolve(profile.tokenFile), warn), resolve(profile.tokenFile));
   }
   throw new RollcallError('CONFIG_INVALID', `nobody is logged in to the link at ${control}`, {
     hint: await orSavedLogin(
@@ -237,7 +239,8 @@ function refusedHint(origin: string, { addressText }: HttpTarget): string {
   return `the token came from ${origin}; log in again with rollcall login, or give one for the link at ${addressText}`;
 }
 
-async function readToken(path: string): Promise<string> {
-  const token = (await readSecretFile(path, 'token file', tokenFileBytes)).toString('latin1').trim();
+async function readToken(path: string, warn: Warn | undefined): Promise<string> {
+  const bytes = await readSecretFile(path, 'token file', tokenFileBytes, warn);
+  const token = bytes.toString('latin1').trim();
   return parseToken(token, `the token file ${path}`);
 }

@@ -26,7 +26,7 @@ import {
 import { parseProfileName, readProfiles, withoutProxy, writeProfiles } from './profile.js';
 import { ask, askSecret } from './prompt.js';
 import { startProgress } from './progress.js';
-import { printHint, type Shell } from './shell.js';
+import { printHint, warnOn, type Shell } from './shell.js';
 import { plainText, type Environment } from './terminal.js';
 
 export interface LoginFlags extends ControlFlags {
@@ -52,7 +52,7 @@ export async function login(shell: Shell, flags: LoginFlags): Promise<number> {
     ? await resolveTarget(flags, shell.environment)
     : await resolveNewTarget(flags, shell);
   const { control, rootCertificates, proxy } = resolved;
-  const target = await openTarget(resolved, shell.environment);
+  const target = await openTarget(resolved, shell.environment, warnOn(shell));
   const code = flags.setup ? await askSetupCode(shell, flags) : '';
   const user = flags.user ?? (await ask(shell, 'user', 'give --user NAME'));
   const passwordFile = flags.passwordFile ?? nonEmpty(shell.environment['ROLLCALL_PASSWORD_FILE']);
@@ -183,7 +183,7 @@ export async function logout(shell: Shell, flags: ControlFlags): Promise<number>
   const isSaved = (await readProfiles(shell.environment)).has(profile);
   const resolved = await resolveTarget(isSaved ? { ...flags, profile } : flags, shell.environment);
   // Whatever link is named now: its tokens go nowhere else.
-  const target = await openTarget({ ...resolved, control: kept.control }, shell.environment);
+  const target = await openTarget({ ...resolved, control: kept.control }, shell.environment, warnOn(shell));
   await endSession(target, kept.refreshToken);
   shell.stdout.write(`✅ Logged out; the session of ${plainText(kept.user)} has ended.\n`);
   return exitCodes.done;
@@ -193,7 +193,7 @@ export async function whoami(
   shell: Shell,
   flags: ControlFlags & { readonly json?: boolean },
 ): Promise<number> {
-  const { target, tokens } = await openControlSettings(flags, shell.environment);
+  const { target, tokens } = await openControlSettings(flags, shell.environment, warnOn(shell));
   const me = await askMe(createAsk(target, tokens));
   if (flags.json) {
     shell.stdout.write(`${toJson(me, 2)}\n`);

@@ -3,7 +3,7 @@ import { createInterface } from 'node:readline';
 import { Writable } from 'node:stream';
 import { readSecretFile } from '../base/secret-file.js';
 import { usageError } from './failure.js';
-import type { Shell } from './shell.js';
+import { warnOn, type Shell } from './shell.js';
 
 /** Throws where nobody can be asked; `instead` says how to give it there. */
 export function requirePerson(shell: Shell, question: string, instead: string): void {
@@ -49,6 +49,7 @@ export async function askSecret(
   instead: string,
 ): Promise<string> {
   if (file === undefined) return ask(shell, question, instead, true);
-  const [line = ''] = (await readSecretFile(file, `${question} file`, 4096)).toString('utf8').split('\n');
+  const bytes = await readSecretFile(file, `${question} file`, 4096, warnOn(shell));
+  const [line = ''] = bytes.toString('utf8').split('\n');
   return line.replace(/\r$/, '');
 }

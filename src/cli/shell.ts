@@ -1,4 +1,6 @@
 /** What a command has around it: streams, environment, the clock, and a way to hear Ctrl-C. Given in, so that tests may bring their own. */
+import { printWarning } from '../base/problem-lines.js';
+import type { Warn } from '../base/secret-file.js';
 import type { Pager } from './pager.js';
 import type { Table, TableStyle } from './table.js';
 import { isTerminal, paintFor, type Environment, type Output, type Paint } from './terminal.js';
@@ -44,6 +46,11 @@ export function printLeftOut(shell: Shell, { leftOut }: Pick<Table, 'leftOut'>):
 /** Something worth knowing that is not the answer, on standard error. */
 export function printHint(shell: Shell, text: string): void {
   shell.stderr.write(`${paintFor(shell.stderr, shell.environment)('dim', 'hint:')} ${text}\n`);
+}
+
+/** Tells of a secret file that others can read. */
+export function warnOn({ stderr }: Shell): Warn {
+  return (message, hint) => printWarning(stderr, { message, hint });
 }
 
 const interrupts = ['SIGINT', 'SIGTERM'] as const;

@@ -4,7 +4,7 @@
  * wanted (KEY_UNSUPPORTED), a missing or wrong passphrase is KEY_PASSPHRASE. The content is never repeated.
  */
 import { isRollcallError } from '../base/errors.js';
-import { readSecretFile, readSmallFile } from '../base/secret-file.js';
+import { readSecretFile, readSmallFile, type Warn } from '../base/secret-file.js';
 import { nameOfLabel, parseKeyText } from './key-text.js';
 import { privateKeyWish, publicKeyWish, refuseKey, type KeyWish } from './key-wish.js';
 import { opensshPrivateLabel, parseOpensshPrivate, parseSshBlob } from './openssh.js';
@@ -87,15 +87,17 @@ export async function loadPublicKeyFile(path: string): Promise<CommentedPublicKe
 
 export interface PrivateKeyFileOptions {
   /** Asked once, and only when the key is encrypted. */
-  readonly passphrase?: () => Promise<string>;
+  readonly passphrase?: (() => Promise<string>) | undefined;
+  /** Hears of a file that a platform has mounted readable by all. */
+  readonly warn?: Warn;
 }
 
 /** Reads a private key file, which must be for its owner alone (FILE_PERMISSIONS). */
 export async function loadPrivateKeyFile(
   path: string,
-  { passphrase }: PrivateKeyFileOptions = {},
+  { passphrase, warn }: PrivateKeyFileOptions = {},
 ): Promise<PrivateKey> {
-  const bytes = await readOwnersFile(path);
+  const bytes = await readOwnersFile(path, warn);
   try {
     return readPrivateKey(bytes, undefined, path);
   } catch (error) {
@@ -104,9 +106,9 @@ export async function loadPrivateKeyFile(
   return readPrivateKey(bytes, await passphrase(), path);
 }
 
-async function readOwnersFile(path: string): Promise<Buffer> {
+async function readOwnersFile(path: string, warn: Warn | undefined): Promise<Buffer> {
   try {
-    return await readSecretFile(path, 'private key', maxKeyFileBytes);
+    return await readSecretFile(path, 'private key', maxKeyFileBytes, warn);
   } catch (error) {
     if (isRollcallError(error, 'FILE_PERMISSIONS')) await refuseWhatIsNotPrivate(path);
     throw error;

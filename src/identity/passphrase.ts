@@ -5,9 +5,11 @@
 import { createInterface } from 'node:readline';
 import { Writable } from 'node:stream';
 import { RollcallError } from '../base/errors.js';
-import { readSecretFile } from '../base/secret-file.js';
+import { readSecretFile, type Warn } from '../base/secret-file.js';
 
 export interface PassphraseSources {
+  /** Hears of a file that a platform has mounted readable by all. */
+  readonly warn?: Warn | undefined;
   /** Path of a file for its owner alone; its first line is the passphrase. */
   readonly file?: string | undefined;
   /** The value of an environment variable, read by the program's entry. */
@@ -25,14 +27,14 @@ export interface PassphraseTerminal {
 
 /** What loadPrivateKeyFile asks when a key is encrypted: the first source there is, or undefined without any. */
 export function createPassphraseSource(sources: PassphraseSources): (() => Promise<string>) | undefined {
-  const { file, environment, terminal } = sources;
-  if (file !== undefined) return () => readPassphraseFile(file);
+  const { file, environment, terminal, warn } = sources;
+  if (file !== undefined) return () => readPassphraseFile(file, warn);
   if (environment !== undefined) return () => Promise.resolve(environment);
   return terminal && (() => askPassphrase(terminal));
 }
 
-async function readPassphraseFile(path: string): Promise<string> {
-  const text = (await readSecretFile(path, 'passphrase file', 4096)).toString('utf8');
+async function readPassphraseFile(path: string, warn: Warn | undefined): Promise<string> {
+  const text = (await readSecretFile(path, 'passphrase file', 4096, warn)).toString('utf8');
   return text.split(/\r?\n/, 1)[0] ?? '';
 }
 

@@ -2,9 +2,9 @@
 import { access, constants, stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import type { Clock } from '../base/clock.js';
-import { RollcallError, systemErrorCode, toRollcallError } from '../base/errors.js';
+import { fileError, RollcallError, systemErrorCode, toRollcallError } from '../base/errors.js';
 import type { Random } from '../base/random.js';
-import { readSecretFile, unlessMissing } from '../base/secret-file.js';
+import { readSecretFile, unlessMissing, type Warn } from '../base/secret-file.js';
 import { setupCodeFile } from './access/setup.js';
 import { tokenKeyFileName } from './access/token-keys.js';
 import { openAuthority } from './authority/authority.js';
@@ -23,9 +23,11 @@ export async function checkLink(
   config: UsableLinkConfig,
   { clock, random, keyPassphrase }: CheckOptions,
 ): Promise<readonly string[]> {
+  const warned: string[] = [];
+  const warn: Warn = (message, hint) => warned.push(`${message} (${hint})`);
   const [identity, ...others] = await Promise.allSettled([
     loadServerIdentity({ ...serverSettings(config, keyPassphrase), now: clock.now() }),
-    checkAuthority(config, clock, random),
+    checkAuthority(config, clock, random, warn),
     checkFolder(resolve(config['data-dir'])),
     checkSecret(join(config['data-dir'], 'authority.key'), 'authority key'),
     checkSecret(join(config['data-dir'], tokenKeyFileName), 'file of token keys'),
@@ -35,7 +37,7 @@ export async function checkLink(
     check.status === 'rejected' ? [describe(check.reason)] : [],
   );
   if (problems.length > 0) throw new RollcallError('CONFIG_INVALID', problems.join('\n'));
-  return identity.status === 'fulfilled' ? identity.value.warnings : [];
+  return [...(identity.status === 'fulfilled' ? identity.value.warnings : []), ...warned];
 }
 
 function describe(reason: unknown): string {
@@ -44,11 +46,16 @@ function describe(reason: unknown): string {
 }
 
 /** The link's own authority is made at the first start; one that was given must be there. */
-async function checkAuthority(config: UsableLinkConfig, clock: Clock, random: Random): Promise<void> {
+async function checkAuthority(
+  config: UsableLinkConfig,
+  clock: Clock,
+  random: Random,
+  warn: Warn,
+): Promise<void> {
   const { 'authority-certfile': certificateFile, 'authority-keyfile': keyFile, 'data-dir': folder } = config;
   if (certificateFile === undefined) return;
   const trustDomain = config['trust-domain'] ?? 'check.invalid';
-  await openAuthority({ folder, certificateFile, keyFile, trustDomain, clock, random });
+  await openAuthority({ folder, certificateFile, keyFile, trustDomain, clock, random, warn });
 }
 
 /** The folder, or the nearest one above it that is there, must be one that can be written to. */
@@ -56,11 +63,10 @@ async function checkFolder(path: string): Promise<void> {
   try {
     if (!(await stat(path)).isDirectory())
       throw new RollcallError('CONFIG_INVALID', `${path} is not a folder`);
-    await access(path, constants.W_OK);
+    await access(path, constants.W_OK | constants.X_OK);
   } catch (error) {
     if (systemErrorCode(error) === 'ENOENT' && dirname(path) !== path) return checkFolder(dirname(path));
-    if (error instanceof RollcallError) throw error;
-    throw new RollcallError('CONFIG_INVALID', `cannot write to ${path}`, { cause: error });
+    throw fileError('write to', path, error);
   }
 }
 

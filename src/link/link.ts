@@ -100,6 +100,7 @@ export function createLink(options: LinkOptions): Link {
       clock,
       random,
       certificateLifetimeMs: config['certificate-lifetime'],
+      warn,
     });
     const certificates = await ServerCertificates.open({
       ...serverSettings(config, options.keyPassphrase),
@@ -325,6 +326,10 @@ export function createLink(options: LinkOptions): Link {
       reload: () => certificates.reload(),
       drain,
     };
+  }
+
+  function warn(message: string, hint: string): void {
+    log.warn({ hint }, message);
   }
 
   const started = () => {

@@ -9,7 +9,7 @@ import { printProblems } from '../base/problem-lines.js';
 import { fromPem, toPem } from '../base/pem.js';
 import { loadRoute, type Route } from '../base/proxy.js';
 import { systemRandom } from '../base/random.js';
-import { readSmallFile } from '../base/secret-file.js';
+import { readSmallFile, type Warn } from '../base/secret-file.js';
 import { formatAddress, readSettings } from '../base/settings.js';
 import { version } from '../base/version.js';
 import { loadPrivateKeyFile } from '../identity/key-file.js';
@@ -86,18 +86,18 @@ async function prepare(
   settings: UsableNodeSettings,
   environment: NodeRun['environment'],
 ): Promise<[Agent, Log]> {
-  const { link, tenant, 'state-dir': stateDir } = settings;
-  const [serverRoots, nodeConfig, route] = await Promise.all([
-    loadServerRoots(settings['root-certificates']),
-    loadNodeConfig(settings['node-config']),
-    findRoute(settings, environment),
-  ]);
-  const privateKey = await loadNodeKey(settings, environment);
   const log = createLog({
     level: settings['log-level'],
     format: settings['log-format'],
     name: 'rollcall-node',
   });
+  const { link, tenant, 'state-dir': stateDir } = settings;
+  const [serverRoots, nodeConfig, route] = await Promise.all([
+    loadServerRoots(settings['root-certificates']),
+    loadNodeConfig(settings['node-config']),
+    findRoute(settings, environment, log),
+  ]);
+  const privateKey = await loadNodeKey(settings, environment, log);
   const { fingerprint } = privateKey.publicKey;
   log.info(
     { link: formatAddress(link), proxy: route.proxy?.url, tenant, fingerprint, stateDir, version },
@@ -108,11 +108,15 @@ async function prepare(
   return [createAgent({ config, privateKey, runs, clock: systemClock, random: systemRandom, log }), log];
 }
 
-function findRoute(settings: UsableNodeSettings, environment: NodeRun['environment']): Promise<Route> {
+function findRoute(
+  settings: UsableNodeSettings,
+  environment: NodeRun['environment'],
+  log: Log,
+): Promise<Route> {
   const { link, proxy: setting } = settings;
   const credentialsFile = settings['proxy-credentials-file'];
   const rootsFile = settings['proxy-root-certificates'];
-  return loadRoute({ credentialsFile, rootsFile }, { setting, environment, link });
+  return loadRoute({ credentialsFile, rootsFile, warn: warnIn(log) }, { setting, environment, link });
 }
 
 /** Unless it was told of an app or a signer, the node refuses every app; that it is asked to run one is told. */
@@ -193,16 +197,26 @@ async function loadNodeConfig(source: NodeConfigSource): Promise<NodeConfig> {
   }
 }
 
-function loadNodeKey(settings: UsableNodeSettings, environment: NodeRun['environment']): Promise<PrivateKey> {
+function warnIn(log: Log): Warn {
+  return (message, hint) => log.warn({ hint }, message);
+}
+
+function loadNodeKey(
+  settings: UsableNodeSettings,
+  environment: NodeRun['environment'],
+  log: Log,
+): Promise<PrivateKey> {
   const path = settings['auth-private-key'];
+  const warn = warnIn(log);
   const passphrase = createPassphraseSource({
+    warn,
     file: settings['auth-private-key-passphrase-file'],
     environment: environment[passphraseVariable],
     terminal: process.stdin.isTTY
       ? { input: process.stdin, output: process.stderr, question: `passphrase of ${path}: ` }
       : undefined,
   });
-  return loadPrivateKeyFile(path, passphrase && { passphrase });
+  return loadPrivateKeyFile(path, { passphrase, warn });
 }
 
 /** The first SIGTERM or SIGINT says good-bye to the link, a second one quits at once. */

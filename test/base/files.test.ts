@@ -1,15 +1,23 @@
-/** What the programs say of files that the system refuses: in process, and as another user. */
+/** What the programs say of files that the system refuses, and which secret files they accept: in process, and as another user. */
 import { spawn } from 'node:child_process';
 import { chmod, chown, copyFile, mkdir, open, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { fileError, toRollcallError } from '../../src/base/errors.js';
-import { makeSecretFolder, readSmallFile, writeWholeFile } from '../../src/base/secret-file.js';
+import { isSecretMount, parseMounts } from '../../src/base/mounts.js';
+import { judgeAccess } from '../../src/base/secret-access.js';
+import {
+  makeSecretFolder,
+  readSecretFile,
+  readSmallFile,
+  writeWholeFile,
+} from '../../src/base/secret-file.js';
 import { statusOf, toldOutside } from '../../src/link/doors/grpc/call-end.js';
 import { openLevelStore } from '../../src/store/level.js';
 import { command, root } from '../../scripts/running.js';
 import { ended, type Said } from '../cli/fixtures/shell.js';
 import { makeFolder } from '../harness/folder.js';
+import { mountSmallDisk } from '../harness/tmpfs.js';
 import { writeCertificates } from '../harness/test-link.js';
 
 const codes = [
@@ -113,6 +121,98 @@ void t.test('a database that cannot be opened says where it is and why', async t
   });
 });
 
+const [self, other] = [1000, 1001];
+
+void t.test('one rule says which secret files are accepted', t => {
+  const verdicts: readonly (readonly [owner: number, mode: number, asker: number, verdict: string])[] = [
+    [self, 0o600, self, 'closed'],
+    [self, 0o400, self, 'closed'],
+    [self, 0o640, self, 'mounted'],
+    [self, 0o620, self, 'open'],
+    [self, 0o602, self, 'open'],
+    [0, 0o400, self, 'closed'],
+    [0, 0o440, self, 'closed'],
+    [0, 0o640, self, 'closed'],
+    [0, 0o660, self, 'open'],
+    [0, 0o444, self, 'mounted'],
+    [0, 0o644, self, 'mounted'],
+    [0, 0o646, self, 'open'],
+    [other, 0o640, self, 'mounted'],
+    [other, 0o660, self, 'open'],
+    [0, 0o600, 0, 'closed'],
+    [0, 0o640, 0, 'mounted'],
+    [0, 0o444, 0, 'mounted'],
+    [other, 0o600, 0, 'closed'],
+  ];
+  for (const [owner, mode, asker, verdict] of verdicts)
+    t.equal(
+      judgeAccess({ owner, mode, asker }),
+      verdict,
+      `mode ${mode.toString(8)} of ${owner}, read by ${asker}`,
+    );
+  t.equal(judgeAccess({ owner: 0, mode: 0o666, asker: undefined }), 'closed', 'no users');
+  t.end();
+});
+
+void t.test("a place where a platform mounts secrets is told from one that is everybody's", t => {
+  const mounts = parseMounts(
+    [
+      '1 0 0:1 / / rw,relatime - overlay overlay rw',
+      '2 1 0:2 / /dev/shm rw,nosuid - tmpfs shm rw',
+      '3 1 0:3 / /tmp rw - tmpfs tmpfs rw',
+      '4 1 0:4 / /run rw - tmpfs tmpfs rw',
+      '5 1 0:5 / /etc/keys\\040of\\040k8s ro,relatime - tmpfs tmpfs rw',
+      '6 1 8:1 /home/x/key /run/secrets/server_key ro,relatime - ext4 /dev/sda1 rw',
+      '7 1 8:1 /home/x/keys /keys ro,relatime shared:1 - ext4 /dev/sda1 rw',
+      '8 1 0:6 / /run/user/1000 rw - tmpfs tmpfs rw',
+      '9 1 0:7 / /run/credentials/link.service ro - ramfs ramfs rw',
+      '10 1 8:2 / /data rw - ext4 /dev/sdb1 rw',
+      '11 1 0:8 / /gone rw - tmpfs tmpfs rw',
+      '12 1 8:2 / /gone rw - ext4 /dev/sdb1 rw',
+    ].join('\n'),
+  );
+  for (const path of [
+    '/etc/keys of k8s/..2026_01/key',
+    '/run/secrets/server_key',
+    '/keys/key',
+    '/run/credentials/link.service/key',
+  ])
+    t.ok(isSecretMount(path, mounts), path);
+  for (const path of [
+    '/key',
+    '/tmp/key',
+    '/dev/shm/key',
+    '/run/key',
+    '/run/user/1000/key',
+    '/data/key',
+    '/keys/below/key',
+    '/gone/key',
+    '/run/secrets/server_key2',
+  ])
+    t.notOk(isSecretMount(path, mounts), path);
+  t.ok(isSecretMount('/run/credentials/agent.service/key', []), 'where systemd may not mount');
+  t.same(parseMounts(''), []);
+  t.end();
+});
+
+void t.test(
+  'a secret that all may read is refused where nobody would hear of it, and in an ordinary place',
+  async t => {
+    const path = join(await makeFolder(t), 'key');
+    await writeFile(path, 'x', { mode: 0o644 });
+    const warnings: string[] = [];
+    await t.rejects(
+      readSecretFile(path, 'server key', 10, message => warnings.push(message)),
+      {
+        code: 'FILE_PERMISSIONS',
+        message: `the server key ${path} can be read by others (mode 0644)`,
+        hint: `chmod 600 ${path}`,
+      },
+    );
+    t.same(warnings, []);
+  },
+);
+
 const nobody = 65_534;
 const isRoot = process.geteuid?.() === 0;
 
@@ -133,6 +233,7 @@ async function canRunAsNobody(): Promise<boolean> {
 }
 
 const cannot = (await canRunAsNobody()) ? false : `another user cannot read ${root}`;
+const needsRoot = isRoot ? cannot : 'only root can make a file of root';
 
 /** A folder that all may enter, and the flags of a link whose certificates lie there. */
 async function prepare(t: Test): Promise<{ folder: string; flags: string[]; key: string }> {
@@ -164,7 +265,7 @@ void t.test(
         `hint: this process runs as user ${uid}: give that user the right to it; --data-dir names another one\n`,
     );
     const checked = await runAsNobody([...flags, '--check-config'], folder);
-    t.match(checked, { code: 2, stderr: `cannot write to ${folder}` });
+    t.match(checked, { code: 2, stderr: `cannot write to ${folder}: permission denied` });
     const node = await runAsNobody(
       [
         'node',
@@ -191,5 +292,55 @@ void t.test(
       stderr: /^error: cannot write .*\/k: permission denied\nhint: this process runs as user/,
     });
     if (!isRoot) await chmod(folder, 0o755);
+  },
+);
+
+void t.test(
+  "root's secret, readable by a group, is accepted by another user",
+  { skip: needsRoot },
+  async t => {
+    const { folder, flags, key } = await prepare(t);
+    const data = join(folder, 'data');
+    await mkdir(data);
+    await chown(data, nobody, nobody);
+    const check = (): Promise<Said> => runAsNobody([...flags, '--data-dir', data, '--check-config'], folder);
+    await chown(key, 0, nobody);
+    for (const mode of [0o440, 0o640]) {
+      await chmod(key, mode);
+      t.same(await check(), { code: 0, stdout: 'the configuration is good\n', stderr: '' }, mode.toString(8));
+    }
+    const handOver =
+      /LoadCredential= of systemd, defaultMode: 0400 .*, mode=0400,uid=65534 of a Docker secret/;
+    await chmod(key, 0o444);
+    const open = await check();
+    t.match(open, {
+      code: 2,
+      stderr: 'can be read by others (mode 0444) (it belongs to root and this process runs as user 65534',
+    });
+    t.match(open.stderr, handOver);
+    await chmod(key, 0o400);
+    const closed = await check();
+    t.match(closed, { code: 2, stderr: /cannot read the server key .*: permission denied/ });
+    t.match(closed.stderr, handOver);
+    const disk = await mountSmallDisk(t, 1024 * 1024);
+    if (!disk) {
+      t.comment('mounting is not allowed here');
+      return;
+    }
+    await chmod(join(disk.folder, '..'), 0o755);
+    await chmod(disk.folder, 0o755);
+    const mounted = join(disk.folder, 'key');
+    await copyFile(key, mounted);
+    await chmod(mounted, 0o444);
+    const warned = await runAsNobody(
+      [...flags, '--ssl-keyfile', mounted, '--data-dir', data, '--check-config'],
+      folder,
+    );
+    t.match(warned, { code: 0, stdout: 'the configuration is good\n' });
+    t.match(
+      warned.stderr,
+      new RegExp(`^warning: the server key ${mounted} can be read by others \\(mode 0444\\) \\(`),
+    );
+    t.match(warned.stderr, handOver);
   },
 );

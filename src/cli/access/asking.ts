@@ -4,7 +4,7 @@ import { createAsk, type Ask } from '../../control-client/control-http.js';
 import { createOwnAccount, type OwnAccount } from '../../control-client/own-account.js';
 import { openControlSettings, type ControlFlags } from '../control-options.js';
 import { startProgress } from '../progress.js';
-import type { Shell } from '../shell.js';
+import { warnOn, type Shell } from '../shell.js';
 
 /** The flags of every command here. */
 export interface AskFlags extends ControlFlags {
@@ -16,7 +16,7 @@ export async function openAccess(
   shell: Shell,
   flags: ControlFlags,
 ): Promise<Administration & { readonly account: OwnAccount }> {
-  const { target, tokens } = await openControlSettings(flags, shell.environment);
+  const { target, tokens } = await openControlSettings(flags, shell.environment, warnOn(shell));
   const askLink = createAsk(target, tokens);
   const ask: Ask = async (...question) => {
     const progress = startProgress(shell, `waiting for ${target.addressText}`);

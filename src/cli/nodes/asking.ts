@@ -3,7 +3,7 @@ import { openNodes, type Nodes } from '../../control-client/nodes.js';
 import { openControlSettings, type ControlFlags } from '../control-options.js';
 import { exitCodes, usageError } from '../failure.js';
 import { startProgress, type Progress } from '../progress.js';
-import { printHint, type Shell } from '../shell.js';
+import { printHint, warnOn, type Shell } from '../shell.js';
 import { plainText } from '../terminal.js';
 import { forgiveFederation } from './arguments.js';
 
@@ -13,7 +13,7 @@ export async function asking(
   flags: ControlFlags,
   ask: (nodes: Nodes, progress: Progress, addressText: string) => Promise<number | undefined>,
 ): Promise<number> {
-  const { target, tokens } = await openControlSettings(flags, shell.environment);
+  const { target, tokens } = await openControlSettings(flags, shell.environment, warnOn(shell));
   const nodes = openNodes(target, tokens);
   const progress = startProgress(shell, `waiting for ${target.addressText}`);
   try {

@@ -6,7 +6,7 @@ import { createAsk } from '../../control-client/control-http.js';
 import { openControlSettings, type ControlFlags } from '../control-options.js';
 import { exitCodes } from '../failure.js';
 import { toJson } from '../format.js';
-import { printHint, type Shell } from '../shell.js';
+import { printHint, warnOn, type Shell } from '../shell.js';
 import { plainText } from '../terminal.js';
 
 export interface ConfigFlags extends ControlFlags {
@@ -20,7 +20,7 @@ export interface ConfigFlags extends ControlFlags {
 const placeOfKey = 'PATH-OF-THE-PRIVATE-KEY';
 
 export async function writeNodeConfig(shell: Shell, node: string, flags: ConfigFlags): Promise<number> {
-  const { target, tokens } = await openControlSettings(flags, shell.environment);
+  const { target, tokens } = await openControlSettings(flags, shell.environment, warnOn(shell));
   const answer = await askNodeConfig(createAsk(target, tokens), node);
   if (flags.json) {
     shell.stdout.write(`${toJson(answer, 2)}\n`);

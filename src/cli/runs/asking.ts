@@ -5,7 +5,7 @@ import type { TokenSource } from '../../control-client/tokens.js';
 import { openControlSettings, type ControlFlags } from '../control-options.js';
 import { exitCodes, usageError } from '../failure.js';
 import { startProgress, type Progress } from '../progress.js';
-import type { Shell } from '../shell.js';
+import { warnOn, type Shell } from '../shell.js';
 import { latest, parseRunId } from './arguments.js';
 
 export interface AskFlags extends ControlFlags {
@@ -25,7 +25,7 @@ export async function askingRuns(
   flags: ControlFlags,
   ask: (asked: Asked) => Promise<number | undefined>,
 ): Promise<number> {
-  const { target, tokens } = await openControlSettings(flags, shell.environment);
+  const { target, tokens } = await openControlSettings(flags, shell.environment, warnOn(shell));
   const runs = openRuns(target, tokens);
   const progress = startProgress(shell, `waiting for ${target.addressText}`);
   try {

@@ -14,7 +14,7 @@ import { printDone, printJson } from '../access/showing.js';
 import { usageError } from '../failure.js';
 import { isMissing } from '../profile.js';
 import { ask as askPerson } from '../prompt.js';
-import { printHint, type Shell } from '../shell.js';
+import { printHint, warnOn, type Shell } from '../shell.js';
 import { parseSettings } from './arguments.js';
 import { askingRuns, type AskFlags, type Asked } from './asking.js';
 import { runJson } from './run-view.js';
@@ -60,7 +60,7 @@ async function loadAppKey(shell: Shell, given: string | undefined): Promise<Priv
   const passphrase = (): Promise<string> =>
     askPerson(shell, 'passphrase of the app key', 'give a key without a passphrase with --app-key', true);
   try {
-    return await loadPrivateKeyFile(path, { passphrase });
+    return await loadPrivateKeyFile(path, { passphrase, warn: warnOn(shell) });
   } catch (error) {
     if (!isRollcallError(error, 'FILE_UNREADABLE') || !isMissing(error.cause)) throw error;
     throw new RollcallError('FILE_UNREADABLE', `there is no app key at ${path}`, {

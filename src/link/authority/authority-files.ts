@@ -15,6 +15,7 @@ import {
   readSmallFile,
   unlessMissing,
   writeWholeFile,
+  type Warn,
 } from '../../base/secret-file.js';
 import { createSerial } from './serial.js';
 import { createSigningPair, parseSigningKey, type SigningPair } from './signing-pair.js';
@@ -50,8 +51,9 @@ export async function openGivenFiles(
   certificatePath: string,
   keyPath: string,
   clock: Clock,
+  warn?: Warn,
 ): Promise<SigningPair> {
-  const keyText = (await readSecretFile(keyPath, 'authority key')).toString();
+  const keyText = (await readSecretFile(keyPath, 'authority key', undefined, warn)).toString();
   const text = (await readSmallFile(certificatePath, 'authority certificate')).toString();
   const key = parseSigningKey({ path: keyPath, text: keyText });
   return createSigningPair(key, { path: certificatePath, text }, clock.now());

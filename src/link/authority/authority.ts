@@ -7,6 +7,7 @@ import { generateKeyPairSync, type X509Certificate } from 'node:crypto';
 import type { Clock } from '../../base/clock.js';
 import { RollcallError } from '../../base/errors.js';
 import type { Random } from '../../base/random.js';
+import type { Warn } from '../../base/secret-file.js';
 import { certificateFingerprint, verifyNodeCertificate } from '../../identity/certificate.js';
 import type { NodeId } from '../../identity/node-id.js';
 import { formatSpiffeId } from '../../identity/spiffe.js';
@@ -26,6 +27,8 @@ export interface AuthorityOptions {
   readonly random: Random;
   /** How long node certificates are valid from now on; an hour unless told. */
   readonly certificateLifetimeMs?: number | undefined;
+  /** Hears of a key that a platform has mounted readable by all. */
+  readonly warn?: Warn | undefined;
 }
 
 export interface Subject {
@@ -72,9 +75,9 @@ export async function openAuthority(options: AuthorityOptions): Promise<Authorit
 }
 
 async function openPair(options: AuthorityOptions): Promise<SigningPair> {
-  const { certificateFile, keyFile, clock } = options;
+  const { certificateFile, keyFile, clock, warn } = options;
   if (certificateFile !== undefined && keyFile !== undefined) {
-    return openGivenFiles(certificateFile, keyFile, clock);
+    return openGivenFiles(certificateFile, keyFile, clock, warn);
   }
   if (certificateFile === undefined && keyFile === undefined) return openOwnFiles(options);
   throw new RollcallError('CONFIG_INVALID', "an authority's certificate and key are given together", {

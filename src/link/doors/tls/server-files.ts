@@ -2,7 +2,7 @@
 import { createHash, createPrivateKey, X509Certificate, type KeyObject } from 'node:crypto';
 import { RollcallError, systemErrorCode, toRollcallError } from '../../../base/errors.js';
 import { fromPem } from '../../../base/pem.js';
-import { readSecretFile, readSmallFile } from '../../../base/secret-file.js';
+import { readSecretFile, readSmallFile, type Warn } from '../../../base/secret-file.js';
 
 export interface ServerFilePaths {
   readonly certificateFile: string;
@@ -17,6 +17,8 @@ export interface ServerFiles {
   readonly chain: () => readonly X509Certificate[];
   readonly anchors: () => readonly X509Certificate[];
   readonly key: () => Promise<KeyObject>;
+  /** What is accepted, and yet may not be what was meant; a sentence each. */
+  readonly warnings: readonly string[];
 }
 
 /** Never rejects: what is wrong with a file is thrown by the part that is in it. `passphrase` is asked when the key is encrypted. */
@@ -24,9 +26,11 @@ export async function readServerFiles(
   { certificateFile, keyFile, rootsFile }: ServerFilePaths,
   passphrase?: () => Promise<string>,
 ): Promise<ServerFiles> {
+  const warnings: string[] = [];
+  const warn: Warn = (message, hint) => warnings.push(`${message} (${hint})`);
   const results = await Promise.allSettled([
     readSmallFile(certificateFile, 'server certificate'),
-    readSecretFile(keyFile, 'server key'),
+    readSecretFile(keyFile, 'server key', undefined, warn),
     readSmallFile(rootsFile, 'server roots'),
   ]);
   const [certificate, key, roots] = results;
@@ -35,6 +39,7 @@ export async function readServerFiles(
     chain: () => parseCertificates(contentOf(certificate), certificateFile),
     anchors: () => parseCertificates(contentOf(roots), rootsFile),
     key: () => parseKey(contentOf(key), keyFile, passphrase),
+    warnings,
   };
 }
 

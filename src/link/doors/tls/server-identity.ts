@@ -80,7 +80,7 @@ export async function judgeServerFiles(read: ServerFiles, options: JudgingOption
     fingerprint: certificateFingerprint(leaf.raw),
     expiresAt: Math.min(...path.map(({ validTo }) => Date.parse(validTo))),
     lifeMs: Date.parse(leaf.validTo) - Date.parse(leaf.validFrom),
-    warnings: findWarnings(leaf, handedOut, parts.anchors, files),
+    warnings: [...read.warnings, ...findWarnings(leaf, handedOut, parts.anchors, files)],
   };
 }
 
