@@ -4,6 +4,7 @@
  * key `data-dir`. Unknown keys are refused, and every problem is reported at once.
  */
 import { RollcallError } from './errors.js';
+import { isServiceVariable } from './service-variables.js';
 import { visibleText } from './visible-text.js';
 
 export interface Setting<T> {
@@ -56,9 +57,10 @@ export function readSettings<S extends Settings>(
     const where = sources.filePath ?? 'file';
     problems.push(`${where}: unknown key "${visibleText(key)}"${suggestion(key, schema)}`);
   }
-  for (const variable of Object.keys(sources.environment)) {
+  for (const [variable, text = ''] of Object.entries(sources.environment)) {
     const name = settingOf(variable, sources);
     if (!variable.startsWith(sources.environmentPrefix) || Object.hasOwn(schema, name)) continue;
+    if (isServiceVariable(variable, text)) continue;
     problems.push(`unknown environment variable ${visibleText(variable)}${suggestion(name, schema)}`);
   }
   const values: Record<string, unknown> = {};

@@ -66,3 +66,39 @@ void t.test('help tells defaults as one would type them, and aliases', t => {
   t.notMatch(help, /--superlink </, 'an alias has no line of its own');
   t.end();
 });
+
+const readFrom = (environment: Record<string, string>, file?: unknown) =>
+  readSettings(schema, { flags: {}, environment, environmentPrefix: 'ROLLCALL_X_', file });
+
+void t.test('what Kubernetes injects for a Service is no setting; a misspelt setting still is one', t => {
+  const injected = {
+    ROLLCALL_X_SERVICE_HOST: '10.0.0.11',
+    ROLLCALL_X_SERVICE_PORT: '9092',
+    ROLLCALL_X_SERVICE_PORT_GRPC_NODES: '9092',
+    ROLLCALL_X_PORT: 'tcp://10.0.0.11:9092',
+    ROLLCALL_X_PORT_9092_TCP: 'tcp://[fd00::11]:9092',
+    ROLLCALL_X_PORT_9092_TCP_PROTO: 'tcp',
+    ROLLCALL_X_PORT_9092_TCP_PORT: '9092',
+    ROLLCALL_X_PORT_9092_TCP_ADDR: 'fd00::11',
+    ROLLCALL_X_CONTROL_SERVICE_HOST: '10.0.0.12',
+    ROLLCALL_X_CONTROL_PORT: 'udp://10.0.0.12:9093',
+  };
+  t.match(readFrom({ ...injected, ROLLCALL_X_LINK: 'a:1' }), { link: { host: 'a', port: 1 } });
+  const misspelt: readonly (readonly [string, string])[] = [
+    ['ROLLCALL_X_PORT', '9092'],
+    ['ROLLCALL_X_PORT', 'https://10.0.0.11:9092'],
+    ['ROLLCALL_X_PORT', 'tcp://link.example:9092'],
+    ['ROLLCALL_X_SERVICE_HOST', 'link.example'],
+    ['ROLLCALL_X_SERVICE_PORT', 'grpc'],
+    ['ROLLCALL_X_PORT_9092_TCP_PROTO', 'TCP'],
+    ['ROLLCALL_X_PORT_9092_TLS', 'tcp://10.0.0.11:9092'],
+    ['ROLLCALL_X_LINKS', 'a:1'],
+  ];
+  for (const [name, text] of misspelt)
+    t.throws(
+      () => readFrom({ [name]: text }),
+      { message: `unknown environment variable ${name}` },
+      `${name}=${text}`,
+    );
+  t.end();
+});
