@@ -2,6 +2,7 @@
 import type * as Yaml from 'yaml';
 import { RollcallError } from './errors.js';
 import { readSmallFile } from './secret-file.js';
+import { isUnset } from './settings.js';
 import { visibleText } from './visible-text.js';
 
 /** Settings nest two or three deep. YAML's parser calls itself for each level, and thousands end the process. */
@@ -18,7 +19,8 @@ export async function readNamedConfigFile(
   environment: Readonly<Record<string, string | undefined>>,
   environmentPrefix: string,
 ): Promise<NamedConfigFile> {
-  const named = flags['config'] ?? environment[`${environmentPrefix}CONFIG`];
+  const variable = environment[`${environmentPrefix}CONFIG`];
+  const named = flags['config'] ?? (isUnset(variable) ? undefined : variable);
   const filePath = typeof named === 'string' ? named : undefined;
   return { file: filePath === undefined ? undefined : await readConfigFile(filePath), filePath };
 }

@@ -57,10 +57,10 @@ export function readSettings<S extends Settings>(
     const where = sources.filePath ?? 'file';
     problems.push(`${where}: unknown key "${visibleText(key)}"${suggestion(key, schema)}`);
   }
-  for (const [variable, text = ''] of Object.entries(sources.environment)) {
+  for (const [variable, text] of Object.entries(sources.environment)) {
     const name = settingOf(variable, sources);
     if (!variable.startsWith(sources.environmentPrefix) || Object.hasOwn(schema, name)) continue;
-    if (isServiceVariable(variable, text)) continue;
+    if (isUnset(text) || isServiceVariable(variable, text)) continue;
     problems.push(`unknown environment variable ${visibleText(variable)}${suggestion(name, schema)}`);
   }
   const values: Record<string, unknown> = {};
@@ -92,11 +92,16 @@ function findRaw(name: string, sources: Sources, file: Record<string, unknown>):
   if (sources.flags[name] !== undefined) return { raw: sources.flags[name], where: `--${name}` };
   const variable = variableOf(name, sources);
   const text = sources.environment[variable];
-  if (text !== undefined) return { raw: text, where: variable };
+  if (!isUnset(text)) return { raw: text, where: variable };
   if (Object.hasOwn(file, name) && file[name] !== undefined && file[name] !== null) {
     return { raw: file[name], where: `${sources.filePath ?? 'file'}: ${name}` };
   }
   return undefined;
+}
+
+/** An empty variable is one that is not set: a template without a value leaves it behind. */
+export function isUnset(text: string | undefined): text is undefined | '' {
+  return text === undefined || text === '';
 }
 
 function variableOf(name: string, { environmentPrefix }: Sources): string {
@@ -171,15 +176,34 @@ export const as = {
       return (typeof raw === 'string' ? raw.split(',') : raw).map(each => parse(each));
     };
   },
-  /** `host:port`, `[::1]:port`; port 0 asks for a free one. */
+  /** `host:port`, `[::1]:port`. */
   address: (raw: unknown): Address => {
     const match =
-      typeof raw === 'string' ? /^(?:\[([0-9a-fA-F:.]+)\]|([^\s:[\]/]+)):(\d{1,5})$/.exec(raw) : null;
+      typeof raw === 'string' ? /^(?:\[([0-9a-fA-F:.]+)\]|([^\s:[\]/*]+)):(\d{1,5})$/.exec(raw) : null;
     const port = Number(match?.[3]);
-    if (!match || port > 65_535) throw new Error('wants HOST:PORT, such as 127.0.0.1:9092 or [::1]:9092');
+    if (!match || port > 65_535) throw new Error(`${addressForm}${addressAdvice(raw)}`);
     return { host: match[1] ?? match[2] ?? '', port };
   },
+  /** Where to listen: an address, or `:port` and `*:port` for all addresses. Port 0 asks for a free one. */
+  listenAddress: (raw: unknown): Address => {
+    const [, port] = typeof raw === 'string' ? (/^\*?:(\d{1,5})$/.exec(raw) ?? []) : [];
+    return port === undefined || Number(port) > 65_535
+      ? as.address(raw)
+      : { host: allAddresses, port: Number(port) };
+  },
 };
+
+const addressForm = 'wants HOST:PORT, such as 127.0.0.1:9092 or [::1]:9092';
+
+/** What is wrong with an address of another form that people know. Only host and port are repeated: a URL may hold more. */
+function addressAdvice(raw: unknown): string {
+  if (typeof raw !== 'string') return '';
+  const [, host, port] =
+    /^[a-z][a-z0-9+.-]*:\/\/(?:[^/@]*@)?([\w.-]+|\[[\da-f:.]+\])(?::(\d{1,5}))?(?:\/|$)/i.exec(raw) ?? [];
+  if (host !== undefined) return `; a URL was given: write ${host}:${port ?? 'PORT'}`;
+  if (/^\*?:\d+$/.test(raw)) return '; the host is missing';
+  return '';
+}
 
 const sizeUnits: Record<string, number> = { KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3 };
 
@@ -188,6 +212,9 @@ export function formatSize(bytes: number): string {
   const unit = Object.entries(sizeUnits).findLast(([, size]) => bytes >= size && bytes % size === 0);
   return unit ? `${bytes / unit[1]}${unit[0]}` : `${bytes} bytes`;
 }
+
+/** As a host: every address of this machine. */
+export const allAddresses = '';
 
 export interface Address {
   readonly host: string;

@@ -2,9 +2,9 @@
  * Saved ways to reach a link: its control address, the roots that vouch for it, and the file with the token. Only
  * paths are kept, never a token. One file, 0600, written whole: who could change it could send a token elsewhere.
  */
-import { homedir } from 'node:os';
+import { userInfo } from 'node:os';
 import { join } from 'node:path';
-import { as } from '../base/settings.js';
+import { as, isUnset } from '../base/settings.js';
 import { RollcallError, isRollcallError, systemErrorCode } from '../base/errors.js';
 import { makeSecretFolder, readSecretFile, writeWholeFile } from '../base/secret-file.js';
 import type { Environment } from './terminal.js';
@@ -51,11 +51,25 @@ export function parseProfileName(name: string): string {
 /** `$ROLLCALL_CONFIG_HOME`, `$XDG_CONFIG_HOME/rollcall` or `~/.config/rollcall`. */
 export function configFolder(environment: Environment): string {
   const own = environment['ROLLCALL_CONFIG_HOME'];
-  if (own !== undefined && own !== '') return own;
+  if (!isUnset(own)) return own;
   const xdg = environment['XDG_CONFIG_HOME'];
   // The XDG base directory specification ignores a relative path.
   if (xdg?.startsWith('/')) return join(xdg, 'rollcall');
-  return join(environment['HOME'] ?? homedir(), '.config', 'rollcall');
+  return join(homeOf(environment), '.config', 'rollcall');
+}
+
+/** A user that a container was started as may have neither a variable nor an entry in the list of users. */
+function homeOf(environment: Environment): string {
+  const home = environment['HOME'];
+  if (!isUnset(home)) return home;
+  try {
+    return userInfo().homedir;
+  } catch (error) {
+    throw new RollcallError('CONFIG_INVALID', 'this user has no home folder', {
+      hint: 'set HOME, or ROLLCALL_CONFIG_HOME to a folder for logins and profiles',
+      cause: error,
+    });
+  }
 }
 
 function profilesPath(environment: Environment): string {

@@ -6,6 +6,7 @@ import { createInterface } from 'node:readline';
 import { Writable } from 'node:stream';
 import { RollcallError } from '../base/errors.js';
 import { readSecretFile, type Warn } from '../base/secret-file.js';
+import { isUnset } from '../base/settings.js';
 
 export interface PassphraseSources {
   /** Hears of a file that a platform has mounted readable by all. */
@@ -29,7 +30,7 @@ export interface PassphraseTerminal {
 export function createPassphraseSource(sources: PassphraseSources): (() => Promise<string>) | undefined {
   const { file, environment, terminal, warn } = sources;
   if (file !== undefined) return () => readPassphraseFile(file, warn);
-  if (environment !== undefined) return () => Promise.resolve(environment);
+  if (!isUnset(environment)) return () => Promise.resolve(environment);
   return terminal && (() => askPassphrase(terminal));
 }
 

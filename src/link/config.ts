@@ -50,13 +50,13 @@ export const linkSettings = {
     value: 'HOST:PORT',
     description: 'where nodes come in',
     default: { host: '0.0.0.0', port: 9092 },
-    parse: as.address,
+    parse: as.listenAddress,
   },
   'control-address': {
     value: 'HOST:PORT',
     description: 'where operators come in',
     default: { host: '127.0.0.1', port: 9093 },
-    parse: as.address,
+    parse: as.listenAddress,
   },
   'trust-domain': {
     value: 'NAME',

@@ -12,7 +12,7 @@ import type { Log } from '../base/log.js';
 import type { Random } from '../base/random.js';
 import { makeSecretFolder } from '../base/secret-file.js';
 import { toPem } from '../base/pem.js';
-import { formatAddress, type Address } from '../base/settings.js';
+import { allAddresses, formatAddress, type Address } from '../base/settings.js';
 import type { TrustBundle } from '../protocol/generated/rollcall/v1/enrollment.js';
 import { openAccess, type Access } from './access/access.js';
 import { createAlerts } from './access/alerts.js';
@@ -378,7 +378,10 @@ const linkAudience = 'rollcall';
 
 /** An address that listens everywhere is reached by the name of this machine alone, as far as the link knows. */
 function reachable({ host, port }: Address): Address {
-  return { host: ['0.0.0.0', '::', '127.0.0.1', '::1'].includes(host) ? 'localhost' : host, port };
+  return {
+    host: [allAddresses, '0.0.0.0', '::', '127.0.0.1', '::1'].includes(host) ? 'localhost' : host,
+    port,
+  };
 }
 
 function addressesFor(told: readonly string[], address: Address): readonly string[] {

@@ -1,7 +1,10 @@
 /** Flags made from a schema: names, aliases, switches, help; and both daemons' schemas fit the command. */
+import { isAbsolute } from 'node:path';
 import { Command } from 'commander';
 import t from 'tap';
-import { as, readSettings, type Settings } from '../../src/base/settings.js';
+import { createPassphraseSource } from '../../src/identity/passphrase.js';
+import { allAddresses, as, readSettings, type Settings } from '../../src/base/settings.js';
+import { configFolder } from '../../src/cli/profile.js';
 import { addSettingFlags } from '../../src/cli/settings-flags.js';
 
 const schema: Settings = {
@@ -99,6 +102,40 @@ void t.test('what Kubernetes injects for a Service is no setting; a misspelt set
       () => readFrom({ [name]: text }),
       { message: `unknown environment variable ${name}` },
       `${name}=${text}`,
+    );
+  t.end();
+});
+
+void t.test('an empty environment variable is one that is not set', t => {
+  t.match(readFrom({ ROLLCALL_X_LINK: '', ROLLCALL_X_COUNT: '' }, { count: 7 }), {
+    link: undefined,
+    count: 7,
+  });
+  t.equal(createPassphraseSource({ environment: '' }), undefined, 'as a passphrase');
+  t.ok(isAbsolute(configFolder({ HOME: '', ROLLCALL_CONFIG_HOME: '', XDG_CONFIG_HOME: '' })), 'as a home');
+  t.match(readFrom({ ROLLCALL_X_STRICT: '', ROLLCALL_X_OLD_NAME: '' }), { strict: true });
+  t.end();
+});
+
+void t.test('an address to listen at may leave out the host; one to connect to may not, and is no URL', t => {
+  for (const text of [':9092', '*:9092'])
+    t.same(as.listenAddress(text), { host: allAddresses, port: 9092 }, text);
+  t.same(as.listenAddress('[::1]:0'), { host: '::1', port: 0 });
+  for (const text of [':', '*', ':99999', '*9092', '::9092', ''])
+    t.throws(() => as.listenAddress(text), /wants HOST:PORT/, text);
+  const advice: readonly (readonly [string, string])[] = [
+    ['https://link.example:9092', '; a URL was given: write link.example:9092'],
+    ['grpcs://user:secret@[fd00::11]:9092/x', '; a URL was given: write [fd00::11]:9092'],
+    ['https://link.example', '; a URL was given: write link.example:PORT'],
+    [':9092', '; the host is missing'],
+    ['*:9092', '; the host is missing'],
+    ['link.example', ''],
+  ];
+  for (const [text, ending] of advice)
+    t.throws(
+      () => as.address(text),
+      { message: `wants HOST:PORT, such as 127.0.0.1:9092 or [::1]:9092${ending}` },
+      text,
     );
   t.end();
 });

@@ -316,8 +316,9 @@ const variables: Target = {
     };
     const result = tried(() => readSettings<Settings>(schema, sources), 'CONFIG_INVALID');
     if ('refusal' in result) return 'CONFIG_INVALID';
-    const given = said.variables
-      .filter(([name]) => name.startsWith(prefix))
+    // An empty variable is not set, whatever its name.
+    const given = Object.entries(sources.environment)
+      .filter(([name, text]) => name.startsWith(prefix) && text !== '')
       .map(([name]) => name.slice(prefix.length).toLowerCase().replaceAll('_', '-'));
     checkValues(schema, result.value, given);
     return 'read';

@@ -9,6 +9,7 @@ import {
   type AddressInfo,
   type Socket,
 } from 'node:net';
+import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import { request } from 'node:https';
 import { Server as GrpcServer, ServerCredentials } from '@grpc/grpc-js';
@@ -54,6 +55,21 @@ function closed(socket: Socket): Promise<unknown> {
 function withCertificate({ certificateChain, sessionKey }: Enrollment): ConnectionOptions {
   return { cert: certificateChain.join(''), key: sessionKey };
 }
+
+void t.test(
+  'without a host the node port is open at every address, of IPv6 as well where there is one',
+  async t => {
+    const test = await startTestLink(t, { settings: { 'node-address': ':0' } });
+    const hasSix = Object.values(networkInterfaces()).some(each =>
+      each?.some(({ address }) => address === '::1'),
+    );
+    for (const host of hasSix ? ['127.0.0.1', '::1'] : ['127.0.0.1']) {
+      const socket = tlsTo(test, { host });
+      t.equal(await outcome(socket), 'connected', host);
+      socket.destroy();
+    }
+  },
+);
 
 void t.test('the handshake', async t => {
   const test = await startTestLink(t);

@@ -13,7 +13,7 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import { createServer as createTlsServer, type SecureContextOptions, type TLSSocket } from 'node:tls';
 import { RollcallError, systemErrorCode } from '../../../base/errors.js';
-import { formatAddress, type Address } from '../../../base/settings.js';
+import { allAddresses, formatAddress, type Address } from '../../../base/settings.js';
 import type { Clock } from '../../../base/clock.js';
 import type { Log } from '../../../base/log.js';
 import { Connection, fourTupleOf } from './connection.js';
@@ -154,12 +154,18 @@ export function createListener(options: ListenerOptions): Listener {
     listen: () =>
       new Promise((resolve, reject) => {
         server.once('error', error => reject(cannotListen(options.address, error)));
-        server.listen({ host: options.address.host, port: options.address.port, backlog: 4096 }, () => {
+        const { host, port: wanted } = options.address;
+        // Without a host Node.js listens on all addresses, of IPv6 as well where there is one.
+        const where = host === allAddresses ? {} : { host };
+        server.listen({ ...where, port: wanted, backlog: 4096 }, () => {
           server.removeAllListeners('error');
           server.on('error', error => log.error({ err: error }, 'the listener failed'));
           const bound = server.address();
-          const port = typeof bound === 'object' && bound ? bound.port : options.address.port;
-          resolve({ host: options.address.host, port });
+          const isKnown = typeof bound === 'object' && bound !== null;
+          resolve({
+            host: isKnown && host === allAddresses ? bound.address : host,
+            port: isKnown ? bound.port : wanted,
+          });
         });
       }),
     reload: context => tlsServer.setSecureContext(secure(context)),
