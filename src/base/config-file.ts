@@ -3,7 +3,7 @@ import type * as Yaml from 'yaml';
 import { RollcallError } from './errors.js';
 import { readSmallFile } from './secret-file.js';
 import { isUnset } from './settings.js';
-import { visibleText } from './visible-text.js';
+import { isUtf16, visibleText } from './visible-text.js';
 
 /** Settings nest two or three deep. YAML's parser calls itself for each level, and thousands end the process. */
 const deepest = 32;
@@ -27,7 +27,13 @@ export async function readNamedConfigFile(
 
 /** Gives what the file holds; CONFIG_INVALID when that is not YAML, or more than settings need of it. */
 export async function readConfigFile(path: string): Promise<unknown> {
-  const text = (await readSmallFile(path, 'configuration file')).toString('utf8');
+  const bytes = await readSmallFile(path, 'configuration file');
+  if (isUtf16(bytes)) {
+    throw new RollcallError('CONFIG_INVALID', `${visibleText(path)} is UTF-16 text`, {
+      hint: 'save it again as UTF-8',
+    });
+  }
+  const text = bytes.toString('utf8');
   try {
     return parseYaml(text, await import('yaml'));
   } catch (error) {

@@ -4,6 +4,9 @@
  */
 import { RollcallError } from './errors.js';
 
+/** What environment variables and JSON make of PEM: `\n` as two characters in place of line ends. */
+export const escapedPem = /-----BEGIN [^-]+-----(?:\\r)?\\n/;
+
 export interface PemLayout {
   /** Before the body, such as `Proc-Type: 4,ENCRYPTED` (RFC 1421). */
   readonly headers?: readonly string[];
@@ -28,6 +31,11 @@ export function toPem(
  * over. `what` names the text in errors ("authority certificate ca.crt"); all of them are CONFIG_INVALID.
  */
 export function fromPem(text: string, what: string): readonly [Buffer, ...Buffer[]] {
+  if (escapedPem.test(text)) {
+    throw new RollcallError('CONFIG_INVALID', `the ${what} holds PEM with \\n in place of line ends`, {
+      hint: `write real line ends; a file is mended with: printf '%b' "$(cat FILE)" > mended.pem`,
+    });
+  }
   const blocks = [...text.matchAll(/-----BEGIN ([A-Z0-9 ]+)-----([^-]*)(?:-----END \1-----)?/g)];
   const [first, ...rest] = blocks
     .filter(([, label]) => label === 'CERTIFICATE')
@@ -35,7 +43,9 @@ export function fromPem(text: string, what: string): readonly [Buffer, ...Buffer
   if (first) return [first, ...rest];
   const found = blocks[0] ? `a block "${blocks[0][1] ?? ''}"` : 'no PEM block';
   throw new RollcallError('CONFIG_INVALID', `the ${what} holds ${found}, a certificate is wanted`, {
-    hint: 'a certificate file starts with -----BEGIN CERTIFICATE-----',
+    hint: /^(?:TRUSTED|X509) CERTIFICATE$/.test(blocks[0]?.[1] ?? '')
+      ? 'write it as a plain certificate: openssl x509 -in FILE -out plain.pem'
+      : 'a certificate file starts with -----BEGIN CERTIFICATE-----',
   });
 }
 

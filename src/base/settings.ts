@@ -164,8 +164,10 @@ export const as = {
   oneOf<T extends string>(choices: readonly T[]): (raw: unknown) => T {
     return raw => {
       const choice = choices.find(each => each === raw);
-      if (choice === undefined) throw new Error(`wants one of ${choices.join(', ')}`);
-      return choice;
+      if (choice !== undefined) return choice;
+      const small = choices.find(each => typeof raw === 'string' && each === raw.toLowerCase());
+      const advice = small === undefined ? '' : `; in small letters: ${small}`;
+      throw new Error(`wants one of ${choices.join(', ')}${advice}`);
     };
   },
   /** Text split at commas, or a list in the file. */

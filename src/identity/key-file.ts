@@ -1,6 +1,6 @@
 /**
  * Reads key files in every form people have them: OpenSSH public line and private file, PEM SubjectPublicKeyInfo,
- * PKCS#8 and SEC1, encrypted or not. Whatever else is in the file gets one line that says what it is and what is
+ * PKCS#8 and SEC1, encrypted or not, JSON Web Keys. Whatever else is in the file gets one line that says what it is and what is
  * wanted (KEY_UNSUPPORTED), a missing or wrong passphrase is KEY_PASSPHRASE. The content is never repeated.
  */
 import { isRollcallError } from '../base/errors.js';
@@ -12,7 +12,7 @@ import { decryptPem } from './pem-encrypted.js';
 import type { PemBlock } from './pem.js';
 import { parsePkcs8, parseSec1, type PrivateNumber } from './private-key-der.js';
 import { privateKeyFromNumber, type PrivateKey } from './private-key.js';
-import { parseSpki, type PublicKey } from './public-key.js';
+import { parseSpki, publicKeyFromPoint, type PublicKey } from './public-key.js';
 
 /** A key file is a few hundred bytes; 16 KiB RSA keys with comments fit as well, so that they can be named. */
 export const maxKeyFileBytes = 64 * 1024;
@@ -31,6 +31,11 @@ export function readPublicKey(bytes: Uint8Array, path?: string): CommentedPublic
     const key = parseSshBlob(blob, wish, type);
     return comment === '' ? key : Object.freeze({ ...key, comment });
   }
+  if (text.form === 'jwk') {
+    const { curve, point, scalar } = text.jwk;
+    if (!scalar) return publicKeyFromPoint(curve, point, wish);
+    throw refuseKey(wish, 'a private key', 'give its public half: the same JSON without the member "d"');
+  }
   const { label, body } = text.block;
   if (label === 'PUBLIC KEY') return parseSpki(body, wish);
   throw refuseKey(wish, nameOfLabel(label), hintForPublic(label, wish));
@@ -38,6 +43,8 @@ export function readPublicKey(bytes: Uint8Array, path?: string): CommentedPublic
 
 function hintForPublic(label: string, { path, hint }: KeyWish): string {
   if (label === opensshPrivateLabel) return `give its public half: ssh-keygen -y -f ${path} > ${path}.pub`;
+  if (label === 'TSS2 PRIVATE KEY')
+    return 'give its public half, as the tool that made it in the TPM writes it';
   if (label.endsWith('PRIVATE KEY'))
     return `give its public half: openssl pkey -in ${path} -pubout -out ${path}.pub`;
   if (label.endsWith('CERTIFICATE'))
@@ -52,11 +59,20 @@ export function readPrivateKey(bytes: Uint8Array, passphrase?: string, path?: st
   const wish = privateKeyWish(path);
   const text = parseKeyText(bytes, wish);
   if (text.form === 'ssh-line') throw refusePublic(wish);
+  if (text.form === 'jwk') {
+    const { curve, point, scalar } = text.jwk;
+    if (scalar) return privateKeyFromNumber({ curve, point, scalar }, wish);
+    throw refusePublicJwk(wish);
+  }
   return privateKeyFromNumber(readNumber(text.block, passphrase, wish), wish);
 }
 
 function refusePublic(wish: KeyWish) {
   return refuseKey(wish, 'a public key', 'give the other half of the pair: the file without .pub');
+}
+
+function refusePublicJwk(wish: KeyWish) {
+  return refuseKey(wish, 'a public key', 'give the private key: the same JSON with the member "d"');
 }
 
 function readNumber(block: PemBlock, passphrase: string | undefined, wish: KeyWish): PrivateNumber {
@@ -76,8 +92,14 @@ function readNumber(block: PemBlock, passphrase: string | undefined, wish: KeyWi
     case 'PUBLIC KEY':
       throw refusePublic(wish);
     default:
-      throw refuseKey(wish, nameOfLabel(block.label));
+      throw refuseKey(wish, nameOfLabel(block.label), hintForPrivate(block.label, wish));
   }
+}
+
+function hintForPrivate(label: string, { hint }: KeyWish): string {
+  return label === 'TSS2 PRIVATE KEY' || label.startsWith('PKCS#11')
+    ? `a node key is in a file; ${hint}`
+    : hint;
 }
 
 /** Reads a public key file. */
@@ -119,6 +141,10 @@ async function readOwnersFile(path: string, warn: Warn | undefined): Promise<Buf
 async function refuseWhatIsNotPrivate(path: string): Promise<void> {
   const wish = privateKeyWish(path);
   const text = parseKeyText(await readSmallFile(path, 'private key', maxKeyFileBytes), wish);
+  if (text.form === 'jwk') {
+    if (text.jwk.scalar) return;
+    throw refusePublicJwk(wish);
+  }
   if (text.form === 'ssh-line' || text.block.label === 'PUBLIC KEY') throw refusePublic(wish);
   if (!text.block.label.endsWith('PRIVATE KEY')) throw refuseKey(wish, nameOfLabel(text.block.label));
 }

@@ -1,9 +1,12 @@
 /**
- * Finds the one key in the bytes of a file: one PEM block, or one OpenSSH public line. It names whatever else people
+ * Finds the one key in the bytes of a file: one PEM block, one OpenSSH public line, or one JSON Web Key. It names whatever else people
  * give by mistake, from its outside alone, and never repeats a byte of it.
  */
 import { nameOfSshType } from './foreign-key.js';
+import { escapedPem } from '../base/pem.js';
+import { isUtf16 } from '../base/visible-text.js';
 import { findCurveBySshType } from './curve.js';
+import { parseJwk, type Jwk } from './jwk.js';
 import { refuseKey, type KeyWish } from './key-wish.js';
 import { scanPem, type PemBlock } from './pem.js';
 
@@ -14,7 +17,9 @@ export interface SshLine {
 }
 
 export type KeyText =
-  { readonly form: 'pem'; readonly block: PemBlock } | { readonly form: 'ssh-line'; readonly line: SshLine };
+  | { readonly form: 'pem'; readonly block: PemBlock }
+  | { readonly form: 'ssh-line'; readonly line: SshLine }
+  | { readonly form: 'jwk'; readonly jwk: Jwk };
 
 interface Known {
   readonly found: string;
@@ -40,6 +45,8 @@ const labels: Readonly<Record<string, Known>> = {
   'EC PARAMETERS': { found: 'curve parameters without a key' },
   PKCS7: { found: 'a PKCS#7 bundle' },
   CMS: { found: 'a CMS message' },
+  'TSS2 PRIVATE KEY': { found: 'a private key that only a TPM can use (TSS2)' },
+  'PKCS#11 PROVIDER URI': { found: 'a PKCS#11 URI in place of a key' },
 };
 
 /** What a PEM block is by its label. */
@@ -52,6 +59,7 @@ export function nameOfLabel(label: string): string {
 /** Gives the one key, or throws KEY_UNSUPPORTED with the line that says what is there instead. */
 export function parseKeyText(bytes: Uint8Array, wish: KeyWish): KeyText {
   const text = textOf(bytes, wish);
+  if (/^\s*\{/.test(text)) return { form: 'jwk', jwk: parseJwk(text, wish) };
   const { blocks, strayLines, damaged } = scanPem(text);
   if (damaged) throw refuseKey(wish, 'a damaged PEM block');
   const sshLines = strayLines.filter(isSshLine);
@@ -66,18 +74,11 @@ export function parseKeyText(bytes: Uint8Array, wish: KeyWish): KeyText {
 }
 
 function textOf(bytes: Uint8Array, wish: KeyWish): string {
-  const [first, second] = bytes;
   if (bytes.length === 0) throw refuseKey(wish, 'nothing');
-  if ((first === 0xff && second === 0xfe) || (first === 0xfe && second === 0xff)) {
+  if (isUtf16(bytes)) {
     throw refuseKey(wish, 'UTF-16 text', 'save it again as UTF-8 or ASCII');
   }
-  if (first === 0x30 && bytes.some(byte => byte < 0x09 || byte > 0x7e)) {
-    throw refuseKey(
-      wish,
-      'binary DER',
-      `turn it into PEM with: openssl pkey -inform DER -in ${wish.path} (and -pubin for a public key)`,
-    );
-  }
+  if (bytes[0] === 0x30 && bytes.some(byte => byte < 0x09 || byte > 0x7e)) throw refuseDer(bytes, wish);
   try {
     const text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
     if (!text.includes('\0')) return text;
@@ -85,6 +86,27 @@ function textOf(bytes: Uint8Array, wish: KeyWish): string {
     // Said below.
   }
   throw refuseKey(wish, 'binary data');
+}
+
+/** PFX of RFC 7292: version 3, then content of the type data. */
+const pkcs12 =
+  /^30(?:[0-7].|80|8[1-4](?:..){1,4})02010330(?:[0-7].|80|8[1-4](?:..){1,4})06092a864886f70d010701/;
+/** Certificate of RFC 5280: what is signed begins with version 3. */
+const certificate = /^30(?:[0-7].|8[1-4](?:..){1,4})30(?:[0-7].|8[1-4](?:..){1,4})a003020102/;
+
+function refuseDer(bytes: Uint8Array, wish: KeyWish) {
+  const { path } = wish;
+  const start = Buffer.from(bytes.subarray(0, 64)).toString('hex');
+  if (pkcs12.test(start)) {
+    const command = `openssl pkcs12 -in ${path} -nodes -nocerts -out node-key.pem`;
+    return refuseKey(wish, 'a PKCS#12 bundle', `take the private key out of it: ${command}`);
+  }
+  if (certificate.test(start)) {
+    const command = `openssl x509 -inform DER -in ${path} -pubkey -noout`;
+    return refuseKey(wish, 'a certificate in DER', `its public key: ${command}`);
+  }
+  const command = `openssl pkey -inform DER -in ${path} (and -pubin for a public key)`;
+  return refuseKey(wish, 'binary DER', `turn it into PEM with: ${command}`);
 }
 
 const sshType = /^(ssh-(rsa|dss|ed25519|ed448|xmss)|ecdsa-sha2-|sk-|webauthn-|rsa-sha2-)\S*$/;
@@ -134,7 +156,13 @@ const strangers: readonly (readonly [RegExp, string, ((path: string) => string)?
   [/^AGE-SECRET-KEY-/, 'an age key'],
   [/^age1/, 'an age key'],
   [/^untrusted comment:/, 'a minisign or signify key'],
-  [/^[{[]/, 'JSON'],
+  [/^\[/, 'JSON'],
+  [/^pkcs11:/, 'a PKCS#11 URI in place of a key'],
+  [
+    escapedPem,
+    'PEM with \\n in place of line ends',
+    path => `turn them into line ends: printf '%b' "$(cat ${path})" > node-key.pem`,
+  ],
   [
     /\s(ssh-\S+|ecdsa-sha2-\S+) AAAA/,
     'an authorized_keys or known_hosts line',

@@ -27,7 +27,7 @@ export function scanPem(text: string): PemScan {
   const lines = text.split(/\r?\n|\r/).map(line => line.trim());
   for (let at = 0; at < lines.length; at++) {
     const line = lines[at] ?? '';
-    const label = /^-----BEGIN ([A-Z0-9 ]+)-----$/.exec(line)?.[1];
+    const label = /^-----BEGIN ([A-Z0-9# ]+)-----$/.exec(line)?.[1];
     if (label === undefined) {
       if (line !== '' && !line.startsWith('#')) strayLines.push(line);
       continue;

@@ -48,7 +48,7 @@ export const nodeSettings = {
     'FILE',
     'server roots, PEM: what the link is recognised by; in a configuration file also the PEM itself',
   ),
-  'auth-private-key': path('FILE', "this node's private key: OpenSSH, PKCS#8 or SEC1; 0600", [
+  'auth-private-key': path('FILE', "this node's private key: OpenSSH, PKCS#8, SEC1 or JWK; 0600", [
     'auth-supernode-private-key',
   ]),
   'auth-private-key-passphrase-file': path(

@@ -1,11 +1,14 @@
 /** Flags made from a schema: names, aliases, switches, help; and both daemons' schemas fit the command. */
-import { isAbsolute } from 'node:path';
+import { writeFile } from 'node:fs/promises';
+import { isAbsolute, join } from 'node:path';
 import { Command } from 'commander';
 import t from 'tap';
+import { readConfigFile } from '../../src/base/config-file.js';
 import { createPassphraseSource } from '../../src/identity/passphrase.js';
 import { allAddresses, as, readSettings, type Settings } from '../../src/base/settings.js';
 import { configFolder } from '../../src/cli/profile.js';
 import { addSettingFlags } from '../../src/cli/settings-flags.js';
+import { makeFolder } from '../harness/folder.js';
 
 const schema: Settings = {
   link: {
@@ -115,6 +118,25 @@ void t.test('an empty environment variable is one that is not set', t => {
   t.ok(isAbsolute(configFolder({ HOME: '', ROLLCALL_CONFIG_HOME: '', XDG_CONFIG_HOME: '' })), 'as a home');
   t.match(readFrom({ ROLLCALL_X_STRICT: '', ROLLCALL_X_OLD_NAME: '' }), { strict: true });
   t.end();
+});
+
+void t.test('a choice in capitals is told how to be written', t => {
+  const level = as.oneOf(['info', 'warn']);
+  t.throws(() => level('WARN'), { message: 'wants one of info, warn; in small letters: warn' });
+  t.throws(() => level('loud'), { message: 'wants one of info, warn' });
+  t.end();
+});
+
+void t.test('a configuration file in UTF-16 is named as one', async t => {
+  const path = join(await makeFolder(t), 'link.yaml');
+  const text = '\ufeffcount: 7\n';
+  await writeFile(path, text, 'utf16le');
+  await t.rejects(readConfigFile(path), {
+    message: `${path} is UTF-16 text`,
+    hint: 'save it again as UTF-8',
+  });
+  await writeFile(path, text);
+  t.same(await readConfigFile(path), { count: 7 });
 });
 
 void t.test('an address to listen at may leave out the host; one to connect to may not, and is no URL', t => {

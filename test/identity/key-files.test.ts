@@ -1,11 +1,12 @@
 import { execFileSync, spawnSync } from 'node:child_process';
+import { generateKeyPairSync } from 'node:crypto';
 import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { PassThrough } from 'node:stream';
 import t, { type Test } from 'tap';
 import { isRollcallError, type ErrorCode, type RollcallError } from '../../src/base/errors.js';
-import { toPem } from '../../src/base/pem.js';
+import { fromPem, toPem } from '../../src/base/pem.js';
 import {
   loadPrivateKeyFile,
   loadPublicKeyFile,
@@ -14,7 +15,12 @@ import {
 } from '../../src/identity/key-file.js';
 import { formatOpensshPrivate, formatOpensshPublic } from '../../src/identity/openssh.js';
 import { createPassphraseSource } from '../../src/identity/passphrase.js';
-import { generatePrivateKey, toPkcs8Pem, toSpkiPem } from '../../src/identity/private-key.js';
+import {
+  generatePrivateKey,
+  privateKeyFromKeyObject,
+  toPkcs8Pem,
+  toSpkiPem,
+} from '../../src/identity/private-key.js';
 import { generateKeys } from '../../src/cli/keygen.js';
 
 interface Accepted {
@@ -143,7 +149,27 @@ void t.test('what is no key at all is refused in one line that names it', t => {
     ['an unknown block', toPem(Buffer.of(0), 'HUNTER TWO'), /holds a PEM block of another kind;/],
     ['a block without its end', pem.split('\n').slice(0, 3).join('\n'), /holds a damaged PEM block;/],
     ['a block with a broken inside', pem.replace('M', '!'), /holds a damaged PEM block;/],
-    ['JSON', '{"kty":"EC","crv":"P-256","d":"hunter2"}', /holds JSON;/],
+    ['JSON', '{"key":"hunter2"}', /holds JSON;/],
+    ['a list in JSON', '[{"kty":"EC"}]', /holds JSON;/],
+    ['JSON that ends too soon', '{"kty":"EC","d":"hunter2hunter2hunter2hunter2', /holds damaged JSON;/],
+    [
+      'a JWK with a short number',
+      '{"kty":"EC","crv":"P-256","d":"hunter2"}',
+      /holds a damaged JSON Web Key;/,
+    ],
+    ['an RSA key as JWK', '{"kty":"RSA","n":"hunter2"}', /holds an RSA key \(JWK\);/],
+    ['an Ed25519 key as JWK', '{"kty":"OKP","crv":"Ed25519"}', /holds a key on an Edwards .* curve \(JWK\);/],
+    ['a JWK on another curve', '{"kty":"EC","crv":"P-521"}', /holds a key on another curve \(JWK\);/],
+    ['a set of JWKs', '{"keys":[{"kty":"EC","d":"hunter2"}]}', /holds a set of JSON Web Keys;/],
+    [
+      'a key in a TPM',
+      toPem(Buffer.of(48, 0), 'TSS2 PRIVATE KEY'),
+      /holds a private key that only a TPM can use/,
+    ],
+    ['a PKCS#11 URI in PEM', toPem(Buffer.of(48, 0), 'PKCS#11 PROVIDER URI'), /holds a PKCS#11 URI/],
+    ['a PKCS#11 URI', 'pkcs11:token=hunter2;object=key', /holds a PKCS#11 URI/],
+    ['PEM in one line', pem.replaceAll('\n', '\\n'), /holds PEM with \\n in place of line ends;/],
+    ['PEM as JSON text', JSON.stringify(pem.replaceAll('\n', '\r\n')), /holds PEM with \\n in place/],
     ['a PuTTY key', 'PuTTY-User-Key-File-3: ecdsa-sha2-nistp256\nEncryption: none\n', /holds a PuTTY key;/],
     ['an age key', 'AGE-SECRET-KEY-1QQQQQQQQQQQQQQQQQQQQQQQQQQQQQQ\n', /holds an age key;/],
     ['authorized_keys', `from="10.0.0.1" ${line}`, /holds an authorized_keys or known_hosts line;/],
@@ -160,6 +186,41 @@ void t.test('what is no key at all is refused in one line that names it', t => {
       t.notMatch(`${error.message} ${error.hint ?? ''}`, /hunter2/i);
       checkOneLine(t, error, bytes);
     }
+  }
+  t.end();
+});
+
+void t.test('a JSON Web Key is read: private for a node, without its number for the link', t => {
+  for (const curve of ['P-256', 'P-384'] as const) {
+    const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: curve });
+    const jwk = privateKey.export({ format: 'jwk' });
+    const { fingerprint } = privateKeyFromKeyObject(privateKey).publicKey;
+    const text = JSON.stringify({ kid: 'x', use: 'sig', ...jwk }, undefined, 2);
+    t.equal(readPrivateKey(Buffer.from(`\ufeff ${text}\n`)).publicKey.fingerprint, fingerprint);
+    t.equal(
+      readPublicKey(Buffer.from(JSON.stringify(publicKey.export({ format: 'jwk' })))).fingerprint,
+      fingerprint,
+    );
+    const isPrivate = errorOf(() => readPublicKey(Buffer.from(text)));
+    t.match(isPrivate, {
+      code: 'KEY_UNSUPPORTED',
+      message: /holds a private key;/,
+      hint: /without the member "d"/,
+    });
+    checkOneLine(t, isPrivate, Buffer.from(text));
+    const isPublic = errorOf(() => readPrivateKey(Buffer.from(JSON.stringify({ ...jwk, d: undefined }))));
+    t.match(isPublic, { message: /holds a public key;/, hint: /with the member "d"/ });
+    const other = generateKeyPairSync('ec', { namedCurve: curve }).publicKey.export({ format: 'jwk' });
+    const mixed = errorOf(() =>
+      readPrivateKey(Buffer.from(JSON.stringify({ ...jwk, x: other.x, y: other.y }))),
+    );
+    t.match(mixed, { message: /do not belong together/ });
+    const padded = errorOf(() => readPrivateKey(Buffer.from(JSON.stringify({ ...jwk, d: `${jwk.d}=` }))));
+    t.match(padded, { message: /holds a damaged JSON Web Key;/ });
+    const off = errorOf(() =>
+      readPublicKey(Buffer.from(JSON.stringify({ ...jwk, d: undefined, y: other.y }))),
+    );
+    t.equal(off.code, 'KEY_UNSUPPORTED', 'a point off the curve');
   }
   t.end();
 });
@@ -461,6 +522,63 @@ async function runScript(...args: readonly string[]) {
   });
   return { code, ...output };
 }
+
+void t.test('what a hint says to type gives the key or the certificate', withBoth, t => {
+  const path = (name: string) => join(folder, `hint-${name}`);
+  const named = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', path('key')];
+  openssl('req', '-x509', ...named, '-subj', '/CN=node', '-out', path('crt'));
+  const wanted = readPrivateKey(readFileSync(path('key'))).publicKey.fingerprint;
+  const type = (hint: string | undefined): void => {
+    const line = /: (openssl .*|printf .*)$/.exec(hint ?? '')?.[1] ?? 'false';
+    execFileSync('sh', ['-c', line], { cwd: folder, input: '\n', stdio: ['pipe', 'pipe', 'ignore'] });
+  };
+  const hintOf = (name: string) =>
+    errorOf(() => readPrivateKey(readFileSync(path(name)), undefined, path(name))).hint;
+
+  openssl(
+    'pkcs12',
+    '-export',
+    '-inkey',
+    path('key'),
+    '-in',
+    path('crt'),
+    '-passout',
+    'pass:',
+    '-out',
+    path('p12'),
+  );
+  t.match(errorOf(() => readPrivateKey(readFileSync(path('p12')))).message, /holds a PKCS#12 bundle;/);
+  type(`${hintOf('p12')} -passin pass:`);
+  t.equal(
+    readPrivateKey(readFileSync(join(folder, 'node-key.pem'))).publicKey.fingerprint,
+    wanted,
+    'PKCS#12',
+  );
+
+  writeFileSync(path('escaped'), readFileSync(path('key'), 'utf8').replaceAll('\n', '\\n'));
+  type(hintOf('escaped'));
+  t.equal(
+    readPrivateKey(readFileSync(join(folder, 'node-key.pem'))).publicKey.fingerprint,
+    wanted,
+    'escaped PEM',
+  );
+
+  openssl('x509', '-in', path('crt'), '-outform', 'DER', '-out', path('der'));
+  t.match(errorOf(() => readPublicKey(readFileSync(path('der')))).message, /holds a certificate in DER;/);
+  type(`${hintOf('der')} > ${path('pub')}`);
+  t.equal(readPublicKey(readFileSync(path('pub'))).fingerprint, wanted, 'a certificate in DER');
+
+  openssl('x509', '-in', path('crt'), '-trustout', '-out', path('trusted'));
+  const trusted = errorOf(() => fromPem(readFileSync(path('trusted'), 'utf8'), 'root certificates'));
+  type(trusted.hint?.replace('FILE', path('trusted')));
+  t.equal(fromPem(readFileSync(join(folder, 'plain.pem'), 'utf8'), 'x').length, 1, 'TRUSTED CERTIFICATE');
+  const escaped = readFileSync(path('crt'), 'utf8').replaceAll('\n', '\\n');
+  t.match(
+    errorOf(() => fromPem(escaped, 'root certificates')),
+    { message: /holds PEM with \\n in place of line ends/ },
+  );
+  t.end();
+});
 
 void t.test('generate-keys writes pairs that are read back, private ones for their owner alone', async t => {
   for (const [format, flag, curve] of [
