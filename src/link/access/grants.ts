@@ -23,7 +23,7 @@ import { grantErrorOf, grantRefused } from './grant-errors.js';
 import type { FindParty } from './holders.js';
 import type { Roles } from './roles.js';
 import { scopeOfToken } from './token-scope.js';
-import type { Users } from './users.js';
+import type { User, Users } from './users.js';
 
 /** Of the form or JSON body, each once. */
 export type TokenParameters = Readonly<Record<string, string | undefined>>;
@@ -42,11 +42,13 @@ export interface TokenAnswer {
   readonly expiresInSeconds: number;
   readonly refreshToken?: string | undefined;
   readonly scope?: string | undefined;
+  /** Who has just logged in. */
+  readonly user?: Pick<User, 'id' | 'name' | 'tenant' | 'roles'> | undefined;
 }
 
 export type GrantTokens = (request: TokenRequest) => Promise<TokenAnswer>;
 
-/** Our own programs, which alone may see a password. */
+/** The programs a login may name: passwords are not for those of others. A login that names none is a person's own request. */
 const ownPrograms: readonly string[] = ['rollcall-cli', 'rollcall-dashboard'];
 
 export interface GrantOptions {
@@ -73,8 +75,8 @@ export function createGrants(options: GrantOptions): GrantTokens {
   const { refusals, findParty } = options;
 
   async function password({ parameters, origin }: TokenRequest): Promise<TokenAnswer> {
-    const { client_id: program = '', tenant = defaultTenant, username, password: word, scope } = parameters;
-    if (!ownPrograms.includes(program)) {
+    const { client_id: program, tenant = defaultTenant, username, password: word, scope } = parameters;
+    if (program !== undefined && !ownPrograms.includes(program)) {
       throw grantRefused(
         'unauthorized_client',
         'passwords are for the command and the dashboard of Rollcall',
@@ -86,14 +88,14 @@ export function createGrants(options: GrantOptions): GrantTokens {
     if (username === undefined || word === undefined)
       throw grantRefused('invalid_request', 'username and password are needed');
     requireScope(scope);
-    const { signed, refreshToken } = await signIn(
+    const { signed, refreshToken, user } = await signIn(
       { tenant, name: username, password: word, code: parameters['otp_code'] },
       origin,
       async ({ id: holder, tenant: home, name, roles, validAfter }, reads) => {
         const detail = { userAgent: origin.userAgent };
         // A login in the very millisecond in which those before it ended.
         const createdAt = Math.max(clock.now(), validAfter, await cutoffs.read(reads, home));
-        return countRefused(origin, { tenant: home, holder }, () =>
+        const { changes, result } = await countRefused(origin, { tenant: home, holder }, () =>
           sessionTokens.begin(
             { tenant: home, holder, client: program, roles, scope, createdAt },
             {
@@ -105,9 +107,10 @@ export function createGrants(options: GrantOptions): GrantTokens {
             reads,
           ),
         );
+        return { changes, result: { ...result, user: { id: holder, name, tenant: home, roles } } };
       },
     );
-    return answer(signed, refreshToken);
+    return { ...answer(signed, refreshToken), user };
   }
 
   async function refresh({ parameters, origin }: TokenRequest): Promise<TokenAnswer> {
@@ -208,7 +211,9 @@ export function createGrants(options: GrantOptions): GrantTokens {
   };
 
   return request => {
-    const type = request.parameters['grant_type'] ?? '';
+    const { grant_type: named, username } = request.parameters;
+    // A name and a password can mean one thing only.
+    const type = named ?? (username === undefined ? '' : 'password');
     const grant = Object.hasOwn(grants, type) ? grants[type] : undefined;
     if (grant) return grant(request);
     return Promise.reject(

@@ -120,16 +120,34 @@ void t.test('a user: login, use, refresh, and what a login is told when it is wr
     );
 });
 
+void t.test('a login of just username and password is taken, and its answer carries the user', async t => {
+  const brief = { username: 'ann', password };
+  const { id } = await access.users.get('default', 'ann');
+  const user = { id, name: 'ann', tenant: 'default', roles: ['operator'] };
+  for (const answer of [
+    await ask('POST /auth/token', { json: brief }),
+    await grant(brief),
+    await grant({ ...brief, grant_type: 'password' }),
+    await grant(login),
+  ]) {
+    t.match(answer, { status: 200, json: { token_type: 'Bearer', expires_in: 900, user } });
+    t.equal((await ask('GET /auth/me', { token: answer.fields['access_token'] })).status, 200);
+  }
+  isGrantError(t, await grant({ ...brief, password: 'incorrect horse battery' }), 400, 'invalid_grant');
+  pause();
+});
+
 void t.test('requests for a token that are wrong in themselves', async t => {
   const without = (name: string): Record<string, string> =>
     Object.fromEntries(Object.entries(login).filter(([each]) => each !== name));
   const cases: readonly (readonly [Record<string, string>, string])[] = [
     [{}, 'invalid_request'],
-    [without('grant_type'), 'invalid_request'],
     [without('username'), 'invalid_request'],
     [without('password'), 'invalid_request'],
-    [without('client_id'), 'unauthorized_client'],
     [{ ...login, client_id: 'some-app' }, 'unauthorized_client'],
+    [{ username: 'ann', password, client_id: 'some-app' }, 'unauthorized_client'],
+    [{ username: 'ann' }, 'invalid_request'],
+    [{ password }, 'invalid_request'],
     [{ ...login, client_id: 'rollcall-cli ' }, 'unauthorized_client'],
     [{ ...login, grant_type: 'authorization_code' }, 'unsupported_grant_type'],
     [{ ...login, grant_type: 'constructor' }, 'unsupported_grant_type'],

@@ -57,6 +57,7 @@ export function authRoutes({ access, administration }: AuthRouteOptions): Record
           expires_in: answer.expiresInSeconds,
           refresh_token: answer.refreshToken,
           scope: answer.scope,
+          user: answer.user,
         };
       },
       sendError: sendGrantError,
