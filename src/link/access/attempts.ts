@@ -11,7 +11,7 @@ import { accountIn } from './refused-account.js';
 
 interface Place {
   readonly address: string;
-  /** Of a user as `accountOf` gives it, or the id of a service; undefined for the setup code, which is nobody's. */
+  /** Of a user as `accountOf` gives it, or the id or the tenant and name of a service; undefined for the setup code, which is nobody's. */
   readonly account: string | undefined;
 }
 

@@ -226,8 +226,17 @@ export function createGrants(options: GrantOptions): GrantTokens {
 
 /** What a service asks for, cut to what it was registered with. */
 function readWish(service: Service, parameters: TokenParameters, own: string) {
+  requireItself(service, parameters['sub']);
   const audience = audienceFor(service, parameters['audience'] ?? parameters['resource'], own);
   return { audience, scope: scopeFor(service, audience === own, parameters['scope']) };
+}
+
+/** A service acts for nobody else, whatever subject it asks for. */
+function requireItself({ id, name }: Service, subject: string | undefined): void {
+  if (subject === undefined || subject === id || subject.toLowerCase() === name.toLowerCase()) return;
+  throw grantRefused('invalid_request', 'a service gets tokens for itself alone', {
+    hint: 'leave sub out, or give the name or id of the service that asks',
+  });
 }
 
 /** RFC 6749 §3.3, so that what no token could hold is refused before anything is looked at. */

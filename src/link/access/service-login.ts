@@ -7,15 +7,16 @@ import { createPublicKey } from 'node:crypto';
 import { decodeJwt, jwtVerify } from 'jose';
 import type { Clock } from '../../base/clock.js';
 import type { RollcallError } from '../../base/errors.js';
+import { defaultTenant } from '../../protocol/limits.js';
 import { thumbprintOf } from '../../tokens/thumbprint.js';
 import type { Reads, Store } from '../../store/store.js';
 import { isAddressIn } from './address-list.js';
-import type { Attempt } from './attempts.js';
+import { accountOf, type Attempt } from './attempts.js';
 import type { Denied } from './denied.js';
 import { grantRefused } from './grant-errors.js';
 import { decide, type Decision } from './records.js';
 import { ofAccount } from './refused-account.js';
-import { isSecretOf, type Service, type Services } from './services.js';
+import { isSecretOf, isServiceId, type Service, type Services } from './services.js';
 
 export interface ServiceCredentials {
   readonly parameters: Readonly<Record<string, string | undefined>>;
@@ -59,10 +60,11 @@ export async function recognizeService<T>(
   const { address } = credentials;
   const { store, services, attempt, denied } = recognition;
   const presented = readPresented(credentials);
-  const { id, by, proof } = presented;
-  return attempt({ address, account: id }, async () => {
+  const { client, tenant, by, proof } = presented;
+  const account = isServiceId(client) ? client : `service:${accountOf(tenant, client)}`;
+  return attempt({ address, account }, async () => {
     const { used, result } = await decide(store, async reads => {
-      const service = await services.findAnywhere(id, reads);
+      const service = await services.findClient(client, tenant, reads);
       const proved = await prove(recognition, presented, service, reads);
       if (!service?.enabled || !proved || !isAddressIn(service.addresses, address))
         throw ofAccount(refused(), service && { ...service, kind: 'service' });
@@ -82,40 +84,44 @@ export async function recognizeService<T>(
 }
 
 interface Presented {
-  readonly id: string;
+  /** The id of the service, or its name in the tenant. */
+  readonly client: string;
+  readonly tenant: string;
   readonly by: Recognized['by'];
   /** The secret, the assertion or the thumbprint. */
   readonly proof: string;
 }
 
 function readPresented({ parameters, authorization, certificate }: ServiceCredentials): Presented {
-  const { client_id: id = '', client_secret: secret, client_assertion: assertion } = parameters;
+  const { client_id: client = '', client_secret: secret, client_assertion: assertion } = parameters;
+  const { tenant = defaultTenant } = parameters;
   const basic = readBasic(authorization);
   if ([basic, secret, assertion].filter(each => each !== undefined).length > 1)
     throw grantRefused('invalid_request', 'one way to prove who asks is wanted, not two');
-  if (basic) return { ...basic, by: 'secret' };
-  if (secret !== undefined) return { id, by: 'secret', proof: secret };
+  if (basic) return { ...basic, tenant, by: 'secret' };
+  if (secret !== undefined) return { client, tenant, by: 'secret', proof: secret };
   if (assertion !== undefined) {
     if (parameters['client_assertion_type'] !== assertionType || assertion.length > mostAssertionLength)
       throw refused();
-    return { id: subjectOf(assertion), by: 'assertion', proof: assertion };
+    return { client: subjectOf(assertion), tenant, by: 'assertion', proof: assertion };
   }
-  if (certificate && id !== '') return { id, by: 'certificate', proof: thumbprintOf(certificate) };
+  if (certificate && client !== '')
+    return { client, tenant, by: 'certificate', proof: thumbprintOf(certificate) };
   throw refused();
 }
 
 /** RFC 6749 §2.3.1: both halves are form-encoded before they are joined. */
-function readBasic(authorization: string | undefined): { id: string; proof: string } | undefined {
+function readBasic(authorization: string | undefined): { client: string; proof: string } | undefined {
   if (authorization === undefined) return undefined;
   const encoded = /^Basic +([A-Za-z0-9+/=]{1,1024})$/i.exec(authorization)?.[1];
   const text = Buffer.from(encoded ?? '', 'base64').toString('latin1');
   const colon = text.indexOf(':');
   if (colon <= 0) throw refused();
   // A service id has a colon of its own: escaped, or as it is.
-  const [id, proof] = text.startsWith('service:')
+  const [client, proof] = isServiceId(text)
     ? [text.slice(0, text.indexOf(':', 8)), text.slice(text.indexOf(':', 8) + 1)]
     : [text.slice(0, colon), text.slice(colon + 1)];
-  return { id: formDecoded(id), proof: formDecoded(proof) };
+  return { client: formDecoded(client), proof: formDecoded(proof) };
 }
 
 function formDecoded(text: string): string {
@@ -143,18 +149,19 @@ interface Proof {
 
 async function prove(
   { denied, clock, assertionAudiences }: Recognition,
-  { by, id, proof }: Presented,
+  { by, client, proof }: Presented,
   service: Service | undefined,
   reads: Reads,
 ): Promise<Proof | undefined> {
   if (by === 'secret') return isSecretOf(service, proof) ? {} : undefined;
   if (by === 'certificate') return service?.certificates.includes(proof) ? {} : undefined;
-  for (const pem of service?.publicKeys ?? []) {
+  if (!service) return undefined;
+  for (const pem of service.publicKeys) {
     const verified = await jwtVerify(proof, createPublicKey(pem), {
       algorithms: ['ES256', 'ES384', 'RS256', 'PS256', 'EdDSA'],
       audience: [...assertionAudiences()],
-      issuer: id,
-      subject: id,
+      issuer: client,
+      subject: client,
       requiredClaims: ['exp', 'jti'],
       currentDate: new Date(clock.now()),
       clockTolerance: assertionToleranceSeconds,
@@ -170,7 +177,10 @@ async function prove(
     )
       return undefined;
     // Kept until it would have expired, also over a restart.
-    const used = { name: `assertion-${Buffer.from(`${id} ${jti}`).toString('hex')}`, endsAt: exp * 1000 };
+    const used = {
+      name: `assertion-${Buffer.from(`${service.id} ${jti}`).toString('hex')}`,
+      endsAt: exp * 1000,
+    };
     return (await denied.read(reads, used.name, used.endsAt)) ? undefined : { used };
   }
   return undefined;
@@ -178,6 +188,6 @@ async function prove(
 
 function refused(): RollcallError {
   return grantRefused('invalid_client', 'the service is not known, or did not prove to be it', {
-    hint: 'check the id and the secret, key or certificate it was registered with',
+    hint: 'check the name or id and the secret, key or certificate it was registered with',
   });
 }

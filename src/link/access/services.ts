@@ -64,8 +64,8 @@ export interface Services {
     grounds?: Grounds,
   ): Promise<Service>;
   find(tenant: string, id: string, reads?: Reads): Promise<Service | undefined>;
-  /** By its id alone, whatever its tenant: the way a service comes in. */
-  findAnywhere(id: string, reads?: Reads): Promise<Service | undefined>;
+  /** By its id alone, whatever its tenant, or by its name in this one: the way a service comes in. */
+  findClient(reference: string, tenant: string, reads?: Reads): Promise<Service | undefined>;
   /** By name or id; NOT_FOUND. */
   get(tenant: string, reference: string, reads?: Reads): Promise<Service>;
   list(tenant: string): Promise<Service[]>;
@@ -89,6 +89,12 @@ export interface ServicesOptions {
 
 export function createServices({ store, audit, clock, random, roles }: ServicesOptions): Services {
   const find: Services['find'] = (tenant, id, reads = store) => readRecord<Service>(reads, keyOf(tenant, id));
+
+  async function findByName(tenant: string, name: string, reads: Reads): Promise<Service | undefined> {
+    if (!isAccessName(name)) return undefined;
+    const index = await readRecord<{ id: string }>(reads, nameKeyOf(tenant, name));
+    return index && find(tenant, index.id, reads);
+  }
 
   const update = (
     tenant: string,
@@ -163,17 +169,13 @@ export function createServices({ store, audit, clock, random, roles }: ServicesO
       });
     },
     find,
-    async findAnywhere(id, reads = store) {
-      const home = await readRecord<{ tenant: string }>(reads, homeKeyOf(id));
-      return home && find(home.tenant, id, reads);
+    async findClient(reference, tenant, reads = store) {
+      if (!isServiceId(reference)) return findByName(tenant, reference, reads);
+      const home = await readRecord<{ tenant: string }>(reads, homeKeyOf(reference));
+      return home && find(home.tenant, reference, reads);
     },
     async get(tenant, reference, reads = store) {
-      const index = reference.startsWith('service:')
-        ? { id: reference }
-        : isAccessName(reference)
-          ? await readRecord<{ id: string }>(reads, nameKeyOf(tenant, reference))
-          : undefined;
-      const service = index && (await find(tenant, index.id, reads));
+      const service = await (isServiceId(reference) ? find : findByName)(tenant, reference, reads);
       if (!service) throw notFound('service');
       return service;
     },
@@ -193,6 +195,11 @@ const emptyService = {
   certificates: [],
   validAfter: 0,
 } as const;
+
+/** No name has a colon. */
+export function isServiceId(reference: string): boolean {
+  return reference.startsWith('service:');
+}
 
 /** True for one of the secrets of the service. Takes as long for a service that is not there. */
 export function isSecretOf(service: Service | undefined, secret: string): boolean {

@@ -54,6 +54,7 @@ export const routeRules = {
   'GET /.well-known/openid-configuration': { access: 'open', rate: 'public' },
   'POST /auth/setup': { access: 'open', rate: 'login' },
   'POST /auth/token': { access: 'open', rate: 'login' },
+  'POST /token': { access: 'open', rate: 'login' },
   'POST /auth/revoke': { access: 'open', rate: 'login' },
   'GET /auth/me': { access: 'anyoneOrNode', rate: 'read' },
   'POST /auth/password': { access: 'anyone', rate: 'login' },

@@ -146,14 +146,15 @@ void t.test('of secrets made at the same moment none is lost', async test => {
   for (const { secret } of made) test.ok(isSecretOf(service, secret));
 });
 
-void t.test('a service comes in by its id alone, and is found by nothing else', async test => {
+void t.test('a service comes in by its id, or by its name in its tenant, and by nothing else', async test => {
   const { services } = start();
   const made = await services.create('ward', 'plain', {}, userParty('x'));
-  test.same(await services.findAnywhere(made.id), made);
+  test.same(await services.findClient(made.id, 'default'), made, 'whatever its tenant');
+  test.same(await services.findClient('PLAIN', 'ward'), made, 'by its name in its tenant');
+  test.equal(await services.findClient('plain', 'default'), undefined, 'by its name in another');
   const digits = made.id.slice('service:'.length);
   const wrong = [
     '',
-    'plain',
     digits,
     made.id.toUpperCase(),
     `${made.id}/`,
@@ -162,7 +163,7 @@ void t.test('a service comes in by its id alone, and is found by nothing else', 
     '\u0000',
     'x'.repeat(1_000_000),
   ];
-  for (const id of wrong) test.equal(await services.findAnywhere(id), undefined, id.slice(0, 50));
+  for (const id of wrong) test.equal(await services.findClient(id, 'ward'), undefined, id.slice(0, 50));
 });
 
 void t.test('another tenant’s service does not exist here', async test => {

@@ -249,33 +249,7 @@ void t.test('a service proves itself by secret, by its own key, or by its own ce
   ): Promise<RestAnswer> =>
     ask('GET /auth/me', { token: fields['access_token'], ...(certificate && { certificate }) });
 
-  await t.test('a secret, in the form or by Basic', async t => {
-    const answer = await grant(bySecret);
-    t.match(answer.json, { token_type: 'Bearer', expires_in: 900 });
-    t.notOk('refresh_token' in (answer.json as object), 'it can always ask again');
-    t.match((await me(answer)).json, { kind: 'service', name: 'ingest', roles: ['viewer'] });
-    const unnamed = { grant_type: 'client_credentials' };
-    t.equal((await grant(unnamed, { headers: basic(id, secret) })).status, 200);
-    t.equal((await grant(unnamed, { headers: basic(encodeURIComponent(id), secret) })).status, 200);
-    t.equal((await ask('POST /auth/token', { json: bySecret })).status, 200, 'as JSON');
-  });
-
-  await t.test('what it is for is what it was registered for', async t => {
-    const logging = await grant({ ...bySecret, audience: 'logging' });
-    const claims = decodeJwt(logging.fields['access_token'] ?? '');
-    t.match(claims, { aud: 'logging', sub: id, roles: [], scope: 'logs:write', iss: access.issuer() });
-    t.equal((await me(logging)).status, 401, 'a token for somebody else is none here');
-    isGrantError(t, await grant({ ...bySecret, audience: 'billing' }), 400, 'invalid_target');
-    isGrantError(
-      t,
-      await grant({ ...bySecret, audience: 'logging', scope: 'logs:erase' }),
-      400,
-      'invalid_scope',
-    );
-    const narrow = await grant({ ...bySecret, scope: 'metrics:read users:manage' });
-    t.match((await me(narrow)).json, { permissions: ['metrics:read'] }, 'a scope only takes away');
-  });
-
+  const subjectOf = ({ fields }: RestAnswer): unknown => decodeJwt(fields['access_token'] ?? '').sub;
   const assert = (
     claims: Readonly<Record<string, string | number | undefined>> = {},
     key = privateKey,
@@ -301,6 +275,95 @@ void t.test('a service proves itself by secret, by its own key, or by its own ce
       },
       { from: `127.0.2.${++sources}` },
     );
+
+  await t.test('a secret, in the form or by Basic', async t => {
+    const answer = await grant(bySecret);
+    t.match(answer.json, { token_type: 'Bearer', expires_in: 900 });
+    t.notOk('refresh_token' in (answer.json as object), 'it can always ask again');
+    t.match((await me(answer)).json, { kind: 'service', name: 'ingest', roles: ['viewer'] });
+    const unnamed = { grant_type: 'client_credentials' };
+    t.equal((await grant(unnamed, { headers: basic(id, secret) })).status, 200);
+    t.equal((await grant(unnamed, { headers: basic(encodeURIComponent(id), secret) })).status, 200);
+    t.equal((await ask('POST /auth/token', { json: bySecret })).status, 200, 'as JSON');
+  });
+
+  await t.test('its name does as its client_id, however it proves itself', async t => {
+    const named = { grant_type: 'client_credentials', client_id: 'Ingest' };
+    const certificate = { cert: own.ca.certificate, key: own.ca.key };
+    const unnamed = { grant_type: 'client_credentials' };
+    const assertion = await assert({ iss: 'ingest', sub: 'ingest' });
+    for (const [what, answer] of [
+      ['a secret', await grant({ ...named, client_secret: secret })],
+      ['a secret, of the tenant that is said', await grant({ ...bySecret, ...named, tenant: 'default' })],
+      ['Basic', await grant(unnamed, { headers: basic('ingest', secret) })],
+      ['an assertion', await byAssertion(Promise.resolve(assertion))],
+      ['a certificate', await grant(named, { certificate })],
+    ] as const)
+      t.match([answer.status, subjectOf(answer)], [200, id], what);
+    isGrantError(t, await byAssertion(Promise.resolve(assertion)), 401, 'invalid_client', 'used again');
+    pause();
+  });
+
+  await t.test('POST /token with sub and aud gives a service a token for itself', async t => {
+    const post = (json: Record<string, string>, more: Parameters<typeof ask>[1] = {}) =>
+      ask('POST /token', { json, ...more });
+    const asked = { sub: 'ingest', aud: 'logging' };
+    const certificate = { cert: own.ca.certificate, key: own.ca.key };
+    for (const [what, answer] of [
+      ['by Basic', await post(asked, { headers: basic(id, secret) })],
+      ['by a secret', await post({ ...asked, client_id: id, client_secret: secret })],
+      ['by a secret, as whom sub says', await post({ ...asked, client_secret: secret })],
+      ['by its id', await post({ sub: id, aud: 'logging', client_secret: secret })],
+      ['by a certificate', await post(asked, { certificate })],
+      ['without sub', await post({ aud: 'logging' }, { headers: basic('ingest', secret) })],
+      ['as a form', await ask('POST /token', { form: asked, headers: basic(id, secret) })],
+    ] as const) {
+      t.match(answer, { status: 200, json: { token_type: 'Bearer', expires_in: 900 } }, what);
+      t.match(decodeJwt(answer.fields['access_token'] ?? ''), { sub: id, aud: 'logging' }, what);
+    }
+    const other = await ask('POST /v1/services', { ...operator, json: { name: 'other' } });
+    const ann = (await access.users.get('default', 'ann')).id;
+    for (const sub of ['other', other.fields['id'] ?? '', 'ann', ann, 'nobody', '']) {
+      const answer = await post({ sub, aud: 'logging' }, { headers: basic(id, secret) });
+      isGrantError(t, answer, 400, 'invalid_request', `for ${sub}`);
+      t.match(answer.fields['error_description'], /^a service gets tokens for itself alone/);
+    }
+    isGrantError(
+      t,
+      await post({ ...asked, aud: 'billing' }, { headers: basic(id, secret) }),
+      400,
+      'invalid_target',
+    );
+    for (const [what, more] of [
+      ['nothing', {}],
+      ['the token of an admin', operator],
+      ['a wrong secret', { headers: basic(id, 'rcs_wrong') }],
+    ] as const)
+      isGrantError(
+        t,
+        await post(asked, { ...more, from: `127.0.2.${++sources}` }),
+        401,
+        'invalid_client',
+        what,
+      );
+    pause();
+  });
+
+  await t.test('what it is for is what it was registered for', async t => {
+    const logging = await grant({ ...bySecret, audience: 'logging' });
+    const claims = decodeJwt(logging.fields['access_token'] ?? '');
+    t.match(claims, { aud: 'logging', sub: id, roles: [], scope: 'logs:write', iss: access.issuer() });
+    t.equal((await me(logging)).status, 401, 'a token for somebody else is none here');
+    isGrantError(t, await grant({ ...bySecret, audience: 'billing' }), 400, 'invalid_target');
+    isGrantError(
+      t,
+      await grant({ ...bySecret, audience: 'logging', scope: 'logs:erase' }),
+      400,
+      'invalid_scope',
+    );
+    const narrow = await grant({ ...bySecret, scope: 'metrics:read users:manage' });
+    t.match((await me(narrow)).json, { permissions: ['metrics:read'] }, 'a scope only takes away');
+  });
 
   await t.test('an assertion by its own key counts once', async t => {
     const assertion = await assert();
@@ -356,7 +419,9 @@ void t.test('a service proves itself by secret, by its own key, or by its own ce
     t.equal(wrong.headers['www-authenticate'] !== undefined, true);
     const same = [
       { ...bySecret, client_id: absent },
-      { ...bySecret, client_id: 'ingest' },
+      { ...bySecret, client_id: 'ingest', tenant: 'elsewhere' },
+      { ...bySecret, client_id: 'ingest', tenant: '../default' },
+      { ...bySecret, client_id: 'nobody' },
       { ...bySecret, client_id: '../../etc' },
       { ...bySecret, client_id: '__proto__' },
       { ...bySecret, client_id: '' },

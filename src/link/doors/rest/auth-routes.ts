@@ -13,7 +13,10 @@ import { sendHeaders } from './problem.js';
 import type { Exchange, Route } from './rest-door.js';
 import { objectOf, text } from './schemas.js';
 
-type AuthRoute = Extract<RouteName, `${string} /auth/${string}` | `${string} /.well-known/${string}`>;
+type AuthRoute = Extract<
+  RouteName,
+  `${string} /auth/${string}` | `${string} /.well-known/${string}` | 'POST /token'
+>;
 
 export interface AuthRouteOptions {
   readonly access: Access;
@@ -22,6 +25,22 @@ export interface AuthRouteOptions {
 
 export function authRoutes({ access, administration }: AuthRouteOptions): Record<AuthRoute, Route> {
   const { account } = access;
+
+  async function grantTokens(exchange: Exchange, parameters: TokenParameters): Promise<object> {
+    const { headers, certificate, origin, reply } = exchange;
+    const { authorization } = headers;
+    const answer = await access.grantTokens({ parameters, authorization, certificate, origin });
+    void reply.header('pragma', 'no-cache');
+    return {
+      access_token: answer.accessToken,
+      token_type: 'Bearer',
+      expires_in: answer.expiresInSeconds,
+      refresh_token: answer.refreshToken,
+      scope: answer.scope,
+      user: answer.user,
+    };
+  }
+
   return {
     'GET /.well-known/jwks.json': {
       answer({ reply }) {
@@ -43,22 +62,15 @@ export function authRoutes({ access, administration }: AuthRouteOptions): Record
     },
 
     'POST /auth/token': {
-      async answer({ body, headers, certificate, origin, reply }) {
-        const answer = await access.grantTokens({
-          parameters: readParameters(body),
-          authorization: headers.authorization,
-          certificate,
-          origin,
-        });
-        void reply.header('pragma', 'no-cache');
-        return {
-          access_token: answer.accessToken,
-          token_type: 'Bearer',
-          expires_in: answer.expiresInSeconds,
-          refresh_token: answer.refreshToken,
-          scope: answer.scope,
-          user: answer.user,
-        };
+      answer: exchange => grantTokens(exchange, readParameters(exchange.body)),
+      sendError: sendGrantError,
+    },
+    // The same for a service, in the words that other systems ask it with.
+    'POST /token': {
+      answer(exchange) {
+        const { aud: audience, ...others } = readParameters(exchange.body);
+        const client_id = others['client_id'] ?? others['sub'];
+        return grantTokens(exchange, { audience, ...others, client_id, grant_type: 'client_credentials' });
       },
       sendError: sendGrantError,
     },
