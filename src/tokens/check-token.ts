@@ -51,12 +51,31 @@ export async function checkSignature(
   token: string,
   check: Pick<TokenCheck, 'algorithms' | 'findKeys'>,
 ): Promise<SignedClaims> {
-  const { kid, algorithm } = readHeader(token);
+  const { payload, ...signed } = await checkSigned(token, check, accessToken);
+  return { claims: readClaims(payload), ...signed };
+}
+
+/** What is signed for one purpose is nothing for another. */
+export interface SignedForm {
+  /** `typ` of the header. */
+  readonly type: string;
+  readonly maxBytes: number;
+}
+
+const accessToken: SignedForm = { type: accessTokenType, maxBytes: mostTokenBytes };
+
+/** The payload of a compact JWS of this form, as JSON, once its signature holds; judging what it says is the caller's. */
+export async function checkSigned(
+  token: string,
+  check: Pick<TokenCheck, 'algorithms' | 'findKeys'>,
+  form: SignedForm,
+): Promise<{ readonly payload: unknown; readonly kid: string; readonly algorithm: TokenAlgorithm }> {
+  const { kid, algorithm } = readHeader(token, form);
   if (!check.algorithms.includes(algorithm)) throw tokenRefused('alg is not the one for this audience');
   const keys = await check.findKeys(kid, algorithm);
   if (keys.length === 0) throw tokenRefused('kid names no key for this');
   const payload = await verifySignature(token, keys, algorithm);
-  return { claims: readClaims(parsePart(payload, 'payload')), kid, algorithm };
+  return { payload: parsePart(payload, 'payload'), kid, algorithm };
 }
 
 interface Header {
@@ -68,8 +87,8 @@ const compact = /^([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)$/;
 const kidPattern = /^[A-Za-z0-9_-]{1,128}$/;
 const headerNames: ReadonlySet<string> = new Set(['alg', 'kid', 'typ']);
 
-function readHeader(token: string): Header {
-  if (token.length > mostTokenBytes) throw tokenRefused('it is too long');
+function readHeader(token: string, { type, maxBytes }: SignedForm): Header {
+  if (token.length > maxBytes) throw tokenRefused('it is too long');
   const parts = compact.exec(token)?.slice(1).map(decodeBase64url);
   if (!parts?.every(part => part !== undefined)) throw tokenRefused('it is no compact JWS');
   const header = parsePart(parts[0], 'header');
@@ -78,7 +97,7 @@ function readHeader(token: string): Header {
   const other = Object.keys(header).find(name => !headerNames.has(name));
   if (other !== undefined) throw tokenRefused('the header holds more than alg, kid and typ');
   const { alg, kid, typ } = header;
-  if (typ !== accessTokenType) throw tokenRefused('typ is not that of an access token');
+  if (typ !== type) throw tokenRefused(`typ is not ${type}`);
   if (!isTokenAlgorithm(alg)) throw tokenRefused('alg is none of ours');
   if (typeof kid !== 'string' || !kidPattern.test(kid)) throw tokenRefused('kid is missing or none of ours');
   return { kid, algorithm: alg };

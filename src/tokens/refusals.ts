@@ -19,6 +19,14 @@ export function tokenExpired(): RollcallError {
   });
 }
 
+/** The issuer has said so, in a list that it signed. */
+export function tokenRevoked(): RollcallError {
+  return new RollcallError('TOKEN_REFUSED', 'the token was revoked', {
+    hint: 'get a new one',
+    cause: new Error('it is on the list of revoked tokens'),
+  });
+}
+
 export function tokenMissing(): RollcallError {
   return new RollcallError('TOKEN_REFUSED', 'a token is missing', {
     hint: 'send one as "authorization: Bearer …"',

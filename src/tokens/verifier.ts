@@ -9,14 +9,14 @@
  * ```
  *
  * What a caller may do is asked by `requirePermission`, `requireRole` and `requireOwner` (require.ts), in the guard or in
- * the handler. What it cannot know is whether the link has revoked a token meanwhile: that shows at the token's end,
- * minutes later.
+ * the handler. Whether the link has revoked a token meanwhile it knows from the lists that it is given (`takeRevoked`);
+ * without them that shows at the token's end.
  */
 import type { ServerInterceptor } from '@grpc/grpc-js';
 import { systemClock, type Clock } from '../base/clock.js';
 import { RollcallError } from '../base/errors.js';
 import { isTokenAlgorithm, leastSecretBytes, type TokenAlgorithm } from './algorithms.js';
-import { checkToken, type TokenCheck } from './check-token.js';
+import { checkSigned, checkToken, type TokenCheck } from './check-token.js';
 import type { TokenClaims } from './claims.js';
 import { fetchDocument } from './fetch-document.js';
 import { grpcGuard, type ClaimsByMetadata, type GrpcGuardOptions } from './grpc-guard.js';
@@ -28,7 +28,15 @@ import {
   type GuardOptions,
 } from './http-guard.js';
 import { createIssuerKeys } from './issuer-keys.js';
-import { tokenRefused } from './refusals.js';
+import { tokenRefused, tokenRevoked } from './refusals.js';
+import {
+  expectRevokedList,
+  isRevokedBy,
+  maxRevokedListBytes,
+  readRevokedList,
+  revokedListType,
+  type RevokedList,
+} from './revoked-list.js';
 import { decodeBase64url } from './strict-json.js';
 import { isHolder } from './thumbprint.js';
 
@@ -43,6 +51,7 @@ export type {
 } from './http-guard.js';
 export { toGrpcStatus, type GrpcGuardOptions } from './grpc-guard.js';
 export { requireOwner, requirePermission, requireRole, type Caller } from './require.js';
+export type { RevokedList } from './revoked-list.js';
 export { RollcallError } from '../base/errors.js';
 
 /** As the link's operator handed it over: base64url of 32 bytes or more. Without a kid it is tried for every token. */
@@ -74,6 +83,11 @@ export interface TokenVerifier {
    * without that certificate (DER).
    */
   readonly verify: (token: string, certificate?: Buffer) => Promise<TokenClaims>;
+  /**
+   * Takes what `GET /auth/revoked` of the link answered: from then on tokens that it names are refused, until a newer list of
+   * the tenant is taken. Gives the list, which says when to fetch the next. TOKEN_REFUSED for one that is not good here and now.
+   */
+  readonly takeRevoked: (list: string) => Promise<RevokedList>;
   /** A hook: `fastify.addHook('onRequest', verifier.fastify())`, or the `onRequest` of a route. */
   fastify(options?: GuardOptions): FastifyGuard;
   /** Middleware, for express and whatever has its shape. */
@@ -88,15 +102,29 @@ export interface TokenVerifier {
 export function createTokenVerifier(options: VerifierOptions): TokenVerifier {
   const check = toCheck(options);
   const claimsByMetadata: ClaimsByMetadata = new WeakMap();
+  /** The newest list of each tenant. */
+  const revoked = new Map<string, RevokedList>();
 
   async function verify(token: string, certificate?: Buffer): Promise<TokenClaims> {
     const claims = await checkToken(token, check);
     if (!isHolder(claims, certificate)) throw tokenRefused('the certificate it is bound to was not shown');
+    const list = revoked.get(claims.tenant);
+    if (list && isRevokedBy(list, claims)) throw tokenRevoked();
     return claims;
+  }
+
+  async function takeRevoked(text: string): Promise<RevokedList> {
+    const form = { type: revokedListType, maxBytes: maxRevokedListBytes };
+    const list = readRevokedList((await checkSigned(text, check, form)).payload);
+    expectRevokedList(list, { ...check, now: check.now() });
+    // A cache on the way may answer with one from before.
+    if (list.issuedAt >= (revoked.get(list.tenant)?.issuedAt ?? 0)) revoked.set(list.tenant, list);
+    return list;
   }
 
   return {
     verify,
+    takeRevoked,
     fastify: (guardOptions = {}) => fastifyGuard(verify, guardOptions),
     express: (guardOptions = {}) => expressGuard(verify, guardOptions),
     grpc: (grpcOptions = {}) => grpcGuard(verify, claimsByMetadata, grpcOptions),

@@ -20,16 +20,19 @@ import { createAuthenticate, type Authenticate } from './authenticate.js';
 import { openCutoffs, type Cutoffs } from './cutoffs.js';
 import { openDenied } from './denied.js';
 import { createFamilies } from './families.js';
-import { createGrants, type GrantTokens } from './grants.js';
+import { createGrants, type GrantTokens, type TokenRequest } from './grants.js';
 import { createGuesses } from './guesses.js';
 import { createFindParty, type FindNodeName } from './holders.js';
+import { createIntrospect, type Introspect } from './introspection.js';
 import { openKnownPlaces } from './known-places.js';
 import { createPasswords, type PasswordCost, type Passwords } from './passwords.js';
 import { actorFrom, actorOf, type Origin, type Principal } from './principal.js';
 import { decide } from './records.js';
 import { watchRights, type WatchRights } from './rights-changes.js';
+import { createRevokedLists, type SignRevokedList } from './revoked.js';
 import { createRoles, type Roles } from './roles.js';
-import { createServices, type Services } from './services.js';
+import { recognizeService } from './service-login.js';
+import { createServices, type Service, type Services } from './services.js';
 import { createSessionTokens } from './session-tokens.js';
 import { openSetup, type Setup } from './setup.js';
 import { createSignIn } from './sign-in.js';
@@ -49,6 +52,11 @@ export interface Access {
   /** Calls when `authenticate` may answer otherwise than before: to whom, its mark says. */
   readonly watchRights: WatchRights;
   readonly grantTokens: GrantTokens;
+  /** Whether a token holds now, for somebody of the tenant. */
+  readonly introspect: Introspect;
+  readonly signRevokedList: SignRevokedList;
+  /** The service that proves itself as at the token endpoint; LOGIN_REFUSED. */
+  recognizeClient(request: TokenRequest): Promise<Service>;
   /** Makes the first admin by the setup code. */
   setUp(code: string, name: string, password: string, origin: Origin): Promise<User>;
   /** RFC 7009: ends what the token stands for; what is no token of ours changes nothing. */
@@ -135,7 +143,7 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
   );
   const tokens = createAccessTokens({ keys, issuer, clock, random });
   const sessionTokens = createSessionTokens({ audit, families, tokens, roles, audience });
-  const apiTokens = createApiTokens({ store, audit, clock, tokens, roles, denied, audience });
+  const apiTokens = createApiTokens({ store, audit, clock, tokens, roles, audience });
   const passwords = createPasswords(random, options.passwordCost);
   const setup = await openSetup({ folder, random, users, passwords });
   const known = await lifecycle.open(
@@ -154,7 +162,7 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
       await families.end(tenant, session, origin);
       return;
     }
-    await denied.deny(tokenId, expiresAt, async reads => {
+    await denied.deny({ id: tokenId, endsAt: expiresAt, tenant }, async reads => {
       const by = actorFrom(await findParty(tenant, subject, reads), origin);
       const apiToken = await apiTokens.find(tenant, tokenId, reads);
       if (apiToken) return apiTokens.planEnd(tenant, apiToken, by);
@@ -162,8 +170,16 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
     });
   }
 
+  const { authenticate, findPrincipal } = createAuthenticate({ ...shared, services, apiTokens, denied });
+
   return {
-    authenticate: createAuthenticate({ ...shared, services, apiTokens, denied }),
+    authenticate,
+    introspect: createIntrospect({ tokens, findPrincipal, audience }),
+    signRevokedList: createRevokedLists({ keys, denied, users, services, cutoffs, clock, issuer, audience }),
+    recognizeClient: ({ origin, ...credentials }) =>
+      recognizeService(recognition, { ...credentials, address: origin.address }, ({ service }) =>
+        Promise.resolve({ changes: [], result: service }),
+      ),
     watchRights: listener => watchRights({ store, keys }, listener),
     grantTokens: createGrants({ ...shared, audit, refusals, clock, sessionTokens, signIn, recognition }),
     setUp: (code, name, password, origin) =>

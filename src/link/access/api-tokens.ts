@@ -8,7 +8,7 @@ import type { Actor, Audit, AuditEvent } from '../audit/audit.js';
 import { tenantPrefix } from '../../store/keys.js';
 import type { Change, Key, Reads, Store } from '../../store/store.js';
 import type { AccessTokens } from './access-tokens.js';
-import type { Denied } from './denied.js';
+import { denial } from './denied.js';
 import { notFound, parseAccessName } from './names.js';
 import { actorOf, notAllowed, type Principal } from './principal.js';
 import { decide, listRecords, putRecord, readRecord } from './records.js';
@@ -67,12 +67,11 @@ export interface ApiTokensOptions {
   readonly clock: Clock;
   readonly tokens: AccessTokens;
   readonly roles: Pick<Roles, 'requireAll' | 'permissionsOf'>;
-  readonly denied: Pick<Denied, 'change' | 'note'>;
   readonly audience: string;
 }
 
 export function createApiTokens(options: ApiTokensOptions): ApiTokens {
-  const { store, audit, clock, tokens, roles, denied, audience } = options;
+  const { store, audit, clock, tokens, roles, audience } = options;
   const keyOf = (tenant: string, id: string): Key => prefixOf(tenant) + id.replaceAll(/[^0-9a-f]/g, '_');
 
   /** Nobody hands on what they do not have, and a token that leaked must not make more of them. */
@@ -136,17 +135,19 @@ export function createApiTokens(options: ApiTokensOptions): ApiTokens {
       );
     },
     async revoke(tenant, id, { by, isTheirs }) {
-      const { expiresAt } = await decide(store, async reads => {
+      await decide(store, async reads => {
         const record = await readRecord<ApiToken>(reads, keyOf(tenant, id));
         const mayEnd = record && ((await isTheirs?.(record, reads)) ?? true);
         if (!mayEnd) throw notFound('API token');
         return {
           // The record is what counts; the deny list makes its use heard.
-          changes: [denied.change(record.id, record.expiresAt), ...planEnd(tenant, record, by)],
-          result: record,
+          changes: [
+            denial({ id: record.id, endsAt: record.expiresAt, tenant }),
+            ...planEnd(tenant, record, by),
+          ],
+          result: undefined,
         };
       });
-      denied.note(id, expiresAt);
     },
     planEnd,
   };

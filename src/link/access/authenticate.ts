@@ -33,6 +33,9 @@ export interface Credentials {
 /** Throws TOKEN_REFUSED. For what is held (true) nobody asks: a refusal is no use of a token that was revoked. */
 export type Authenticate = (credentials: Credentials, isHeld?: boolean) => Promise<Principal>;
 
+/** Who a token whose signature holds stands for now; undefined for nobody any more. */
+export type FindPrincipal = (claims: TokenClaims) => Promise<Principal | undefined>;
+
 export interface AuthenticateOptions {
   readonly tokens: AccessTokens;
   readonly users: Users;
@@ -57,7 +60,10 @@ interface Holder {
   readonly validAfter: number;
 }
 
-export function createAuthenticate(options: AuthenticateOptions): Authenticate {
+export function createAuthenticate(options: AuthenticateOptions): {
+  readonly authenticate: Authenticate;
+  readonly findPrincipal: FindPrincipal;
+} {
   const { tokens, users, services, roles, families, apiTokens, denied, cutoffs, alerts, audience } = options;
 
   async function findHolder({ subject, tenant }: TokenClaims, reads?: Reads): Promise<Holder | undefined> {
@@ -141,7 +147,7 @@ export function createAuthenticate(options: AuthenticateOptions): Authenticate {
     return ofAccount(error, { tenant, ...(await options.findParty(tenant, subject)) });
   }
 
-  return async ({ authorization, certificate, origin }, isHeld = false) => {
+  const authenticate: Authenticate = async ({ authorization, certificate, origin }, isHeld = false) => {
     const claims = await tokens.verify(getBearer(authorization), audience);
     if (!denied.has(claims.tokenId) && !isHolder(claims, certificate)) throw await asked(unbound(), claims);
     const principal = await judge(claims, origin);
@@ -151,7 +157,12 @@ export function createAuthenticate(options: AuthenticateOptions): Authenticate {
     if (!isHeld) alerts.raise('security.token-denied', { subject, tokenId, address: origin.address });
     throw await asked(revoked(), claims);
   };
+
+  return { authenticate, findPrincipal: claims => judge(claims, nowhere) };
 }
+
+/** Of a principal that has asked for nothing. */
+const nowhere: Origin = { address: '', requestId: '', userAgent: '' };
 
 function revoked(): RollcallError {
   return new RollcallError('TOKEN_REFUSED', 'the token was revoked', {

@@ -1,29 +1,33 @@
 /**
- * Access tokens that were revoked before their end, by `jti`. The list is in the store, so that it survives a restart,
- * and in memory, so that asking costs nothing; what has expired by itself is forgotten.
+ * What was revoked before its end: tokens by `jti`, sessions by `sid`, holders that are gone by `sub`, and assertions that
+ * were used. The list is in the store, so that it survives a restart, and in memory, so that asking costs nothing; what
+ * has expired by itself is forgotten.
  */
 import type { Clock } from '../../base/clock.js';
 import type { Log } from '../../base/log.js';
+import { defaultTenant } from '../../protocol/limits.js';
 import { padded } from '../../store/keys.js';
-import type { Change, Key, Reads, Store } from '../../store/store.js';
+import type { Change, Key, Reads, Store, Value } from '../../store/store.js';
 import { decide } from './records.js';
+
+export interface Revoked {
+  readonly id: string;
+  /** When the last token that it concerns has ended, ms since 1970. */
+  readonly endsAt: number;
+  readonly tenant: string;
+}
 
 export interface Denied {
   /**
    * Denied from now on, before it is on the disk; durable when it resolves. `more` goes into the same commit, unless the
    * store denies it already.
    */
-  deny(
-    tokenId: string,
-    expiresAt: number,
-    more?: (reads: Reads) => Promise<readonly Change[]>,
-  ): Promise<void>;
-  /** The change that denies it, for a commit of somebody else's, who then calls `note`. */
-  change(tokenId: string, expiresAt: number): Change;
-  note(tokenId: string, expiresAt: number): void;
-  has(tokenId: string): boolean;
+  deny(revoked: Revoked, more?: (reads: Reads) => Promise<readonly Change[]>): Promise<void>;
+  has(id: string): boolean;
+  /** Of one tenant. */
+  list(tenant: string): readonly Revoked[];
   /** The same, read by a decision: also of what another commit denies in the meantime. */
-  read(reads: Reads, tokenId: string, expiresAt: number): Promise<boolean>;
+  read(reads: Reads, id: string, endsAt: number): Promise<boolean>;
   close(): void;
 }
 
@@ -40,54 +44,62 @@ export interface DeniedOptions {
 }
 
 export async function openDenied({ store, clock, log }: DeniedOptions): Promise<Denied> {
-  /** When each ends. */
-  const ends = new Map<string, number>();
-  for (const { key } of await store.list({ prefix })) {
+  const revoked = new Map<string, Revoked>();
+  for (const { key, value } of await store.list({ prefix })) noteStored(key, value);
+
+  function noteStored(key: Key, value: Value): void {
     const rest = key.slice(prefix.length);
-    ends.set(rest.slice(endDigits + 1), Number(rest.slice(0, endDigits)));
+    const endsAt = Number(rest.slice(0, endDigits));
+    // One that was written before tenants were is of the default one, as far as anybody knows.
+    const tenant = Buffer.from(value).toString() || defaultTenant;
+    note({ id: rest.slice(endDigits + 1), endsAt, tenant });
+  }
+
+  function note(entry: Revoked): void {
+    // A second word on it must not end it sooner.
+    const endsAt = Math.max(entry.endsAt, revoked.get(entry.id)?.endsAt ?? 0);
+    revoked.set(entry.id, { ...entry, endsAt });
   }
 
   async function forget(): Promise<void> {
-    const over = [...ends].filter(([, end]) => end + graceMs < clock.now());
-    for (const [tokenId] of over) ends.delete(tokenId);
+    const over = [...revoked.values()].filter(({ endsAt }) => endsAt + graceMs < clock.now());
+    for (const { id } of over) revoked.delete(id);
     if (over.length === 0) return;
-    await store.commit(over.map(([tokenId, end]) => ({ type: 'delete', key: keyOf(tokenId, end) })));
+    await store.commit(over.map(({ id, endsAt }) => ({ type: 'delete', key: keyOf(id, endsAt) })));
   }
 
   const timer = clock.every(sweepEveryMs, () => {
     forget().catch((error: unknown) => log.warn({ err: error }, 'could not forget expired tokens'));
   });
-
-  function note(tokenId: string, expiresAt: number): void {
-    // A second word on it must not end it sooner.
-    ends.set(tokenId, Math.max(expiresAt, ends.get(tokenId) ?? 0));
-  }
-
-  const change = (tokenId: string, expiresAt: number): Change => ({
-    type: 'put',
-    key: keyOf(tokenId, expiresAt),
-    value: Buffer.of(),
+  const stopWatching = store.watch(prefix, changes => {
+    for (const { key, value } of changes) if (value) noteStored(key, value);
   });
 
   return {
-    async deny(tokenId, expiresAt, more) {
-      note(tokenId, expiresAt);
+    async deny(entry, more) {
+      note(entry);
       await decide(store, async reads => {
-        const isStored = (await reads.get(keyOf(tokenId, expiresAt))) !== undefined;
+        const isStored = (await reads.get(keyOf(entry.id, entry.endsAt))) !== undefined;
         if (isStored) return { changes: [], result: undefined };
         const others = (await more?.(reads)) ?? [];
-        return { changes: [change(tokenId, expiresAt), ...others], result: undefined };
+        return { changes: [denial(entry), ...others], result: undefined };
       });
     },
-    change,
-    note,
-    has: tokenId => ends.has(tokenId),
-    read: async (reads, tokenId, expiresAt) =>
-      ends.has(tokenId) || (await reads.get(keyOf(tokenId, expiresAt))) !== undefined,
-    close: () => timer.cancel(),
+    has: id => revoked.has(id),
+    list: tenant => [...revoked.values()].filter(each => each.tenant === tenant),
+    read: async (reads, id, endsAt) => revoked.has(id) || (await reads.get(keyOf(id, endsAt))) !== undefined,
+    close() {
+      stopWatching();
+      timer.cancel();
+    },
   };
 }
 
-function keyOf(tokenId: string, end: number): Key {
-  return `${prefix}${padded(end, endDigits)}/${tokenId}`;
+/** The change that denies it, for a commit of somebody else's: it counts once that is made. */
+export function denial({ id, endsAt, tenant }: Revoked): Change {
+  return { type: 'put', key: keyOf(id, endsAt), value: Buffer.from(tenant) };
+}
+
+function keyOf(id: string, endsAt: number): Key {
+  return `${prefix}${padded(endsAt, endDigits)}/${id}`;
 }

@@ -14,7 +14,8 @@ import type { AuditEventType } from '../audit/event-types.js';
 import { listTenants, tenantPrefix } from '../../store/keys.js';
 import type { Change, Key, Reads, Store } from '../../store/store.js';
 import { createBoundedMap } from './bounded-map.js';
-import { isOver, judgeUse, type Family } from './family.js';
+import { denial } from './denied.js';
+import { accessLifetimeMs, isOver, judgeUse, type Family } from './family.js';
 import type { FindParty } from './holders.js';
 import { decide, decodeRecord, putRecord, readRecord, type Decision } from './records.js';
 import { createRefreshTokens } from './refresh-tokens.js';
@@ -115,6 +116,8 @@ export function createFamilies(options: FamiliesOptions): Families {
   const ended = (family: Family, type: AuditEventType, by: Actor): Change[] => [
     { type: 'delete', key: keyOf(family.tenant, family.id) },
     { type: 'delete', key: homeKeyOf(family.id) },
+    // Its access tokens have ended here at once; for those who verify them elsewhere it is on the list.
+    denial({ id: family.id, endsAt: clock.now() + accessLifetimeMs, tenant: family.tenant }),
     audit.auditChange(family.tenant, {
       type,
       subject: family.holder,

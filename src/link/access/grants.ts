@@ -166,7 +166,7 @@ export function createGrants(options: GrantOptions): GrantTokens {
         roles: isLink ? roles : [],
         ...wished,
         lifetimeMs: known.tokenLifetimeMs,
-        issuedAt: isLink ? notOlderThan(countsFrom, clock.now()) : undefined,
+        issuedAt: notOlderThan(countsFrom, clock.now()),
         confirmation,
       });
       const detail = { name, audience, scope: signed.scope ?? '', tokenId: signed.tokenId, method: by };

@@ -12,6 +12,7 @@ export const permissions = {
   'runs:submit': 'start runs',
   'runs:stop': 'stop any run',
   'tokens:issue': 'make API tokens with own permissions, at most',
+  'tokens:introspect': 'ask whether tokens of others hold, and read the list of those that were revoked',
   'users:manage': 'create, change and disable users, and end their sessions',
   'services:manage': 'register services and what they may ask tokens for',
   'roles:manage': 'define roles',

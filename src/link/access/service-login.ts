@@ -12,7 +12,7 @@ import { thumbprintOf } from '../../tokens/thumbprint.js';
 import type { Reads, Store } from '../../store/store.js';
 import { isAddressIn } from './address-list.js';
 import { accountOf, type Attempt } from './attempts.js';
-import type { Denied } from './denied.js';
+import { denial, type Denied, type Revoked } from './denied.js';
 import { grantRefused } from './grant-errors.js';
 import { decide, type Decision } from './records.js';
 import { ofAccount } from './refused-account.js';
@@ -42,6 +42,8 @@ export interface Recognition {
   readonly assertionAudiences: () => readonly string[];
 }
 
+/** Before the names of assertions that were used, which are no ids of tokens. */
+export const usedAssertion = 'assertion-';
 const assertionType = 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer';
 /** An assertion is made for one request. */
 const longestAssertionSeconds = 300;
@@ -58,12 +60,12 @@ export async function recognizeService<T>(
   grant: (recognized: Recognized, reads: Reads) => Promise<Decision<T>>,
 ): Promise<T> {
   const { address } = credentials;
-  const { store, services, attempt, denied } = recognition;
+  const { store, services, attempt } = recognition;
   const presented = readPresented(credentials);
   const { client, tenant, by, proof } = presented;
   const account = isServiceId(client) ? client : `service:${accountOf(tenant, client)}`;
   return attempt({ address, account }, async () => {
-    const { used, result } = await decide(store, async reads => {
+    return decide(store, async reads => {
       const service = await services.findClient(client, tenant, reads);
       const proved = await prove(recognition, presented, service, reads);
       if (!service?.enabled || !proved || !isAddressIn(service.addresses, address))
@@ -72,14 +74,9 @@ export async function recognizeService<T>(
         { service, by, ...(by === 'certificate' && { confirmation: proof }) },
         reads,
       );
-      const changes = proved.used ? [denied.change(proved.used.name, proved.used.endsAt)] : [];
-      return {
-        changes: [...changes, ...granted.changes],
-        result: { used: proved.used, result: granted.result },
-      };
+      const changes = proved.used ? [denial({ ...proved.used, tenant: service.tenant })] : [];
+      return { changes: [...changes, ...granted.changes], result: granted.result };
     });
-    if (used) denied.note(used.name, used.endsAt);
-    return result;
   });
 }
 
@@ -144,7 +141,7 @@ function subjectOf(assertion: string): string {
 
 /** A proof that holds, and what may not be used a second time. */
 interface Proof {
-  readonly used?: { readonly name: string; readonly endsAt: number };
+  readonly used?: Omit<Revoked, 'tenant'>;
 }
 
 async function prove(
@@ -178,10 +175,10 @@ async function prove(
       return undefined;
     // Kept until it would have expired, also over a restart.
     const used = {
-      name: `assertion-${Buffer.from(`${service.id} ${jti}`).toString('hex')}`,
+      id: `${usedAssertion}${Buffer.from(`${service.id} ${jti}`).toString('hex')}`,
       endsAt: exp * 1000,
     };
-    return (await denied.read(reads, used.name, used.endsAt)) ? undefined : { used };
+    return (await denied.read(reads, used.id, used.endsAt)) ? undefined : { used };
   }
   return undefined;
 }

@@ -7,7 +7,7 @@ import type { Reads } from '../../store/store.js';
 import type { Audit, AuditEvent } from '../audit/audit.js';
 import type { AccessTokens, SignedToken } from './access-tokens.js';
 import type { Families, NewFamily } from './families.js';
-import type { Family } from './family.js';
+import { accessLifetimeMs, type Family } from './family.js';
 import type { Decision } from './records.js';
 import type { Roles } from './roles.js';
 import { scopeOfToken } from './token-scope.js';
@@ -40,8 +40,6 @@ export interface SessionTokenOptions {
   /** The link, as `aud`. */
   readonly audience: string;
 }
-
-const accessLifetimeMs = 15 * 60_000;
 
 export function createSessionTokens(options: SessionTokenOptions): SessionTokens {
   const { audit, families, tokens, audience } = options;

@@ -7,7 +7,8 @@
  * node certificate on the connection (checked by the sessions room); `anyone` wants a valid token of a user or service,
  * `node` one of a node, `anyoneOrNode` any of them: nodes get nowhere else. Everything else is
  * the permission that is wanted; with `orOwner` those without it get in too, and are held to what is their own by
- * control.ts and run-control.ts.
+ * control.ts and run-control.ts; with `orService` a request without a Bearer token gets in, and is held to prove a service
+ * as at the token endpoint by its route.
  */
 import type { AdministrationService } from '../../protocol/generated/rollcall/v1/administration.js';
 import type { ControlService } from '../../protocol/generated/rollcall/v1/control.js';
@@ -25,7 +26,8 @@ export type Access =
   | 'node'
   | 'anyoneOrNode'
   | Permission
-  | { readonly orOwner: Permission };
+  | { readonly orOwner: Permission }
+  | { readonly orService: Permission };
 
 /** Requests a minute: of one principal, or of one address where nobody has to say who they are. */
 export const rates = {
@@ -56,6 +58,8 @@ export const routeRules = {
   'POST /auth/token': { access: 'open', rate: 'login' },
   'POST /token': { access: 'open', rate: 'login' },
   'POST /auth/revoke': { access: 'open', rate: 'login' },
+  'POST /auth/introspect': { access: { orService: 'tokens:introspect' }, rate: 'public' },
+  'GET /auth/revoked': { access: { orService: 'tokens:introspect' }, rate: 'public' },
   'GET /auth/me': { access: 'anyoneOrNode', rate: 'read' },
   'POST /auth/password': { access: 'anyone', rate: 'login' },
   'POST /auth/second-factor': { access: 'anyone', rate: 'login' },

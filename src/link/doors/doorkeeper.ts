@@ -5,6 +5,7 @@
 import type { Clock } from '../../base/clock.js';
 import { RollcallError, toRollcallError } from '../../base/errors.js';
 import { networkOf } from '../../base/network.js';
+import { findBearer } from '../../tokens/bearer.js';
 import type { Authenticate, Credentials } from '../access/authenticate.js';
 import { createBoundedMap } from '../access/bounded-map.js';
 import { isPermission, type Permission } from '../access/permissions.js';
@@ -99,6 +100,7 @@ export function createDoorkeeper({
     occasion: Occasion,
   ): Promise<Principal | undefined> {
     if (isPublic(access)) return undefined;
+    if (isForService(access) && findBearer(credentials.authorization) === undefined) return undefined;
     if (access === 'optional' && !requireAuth && credentials.authorization === undefined) return undefined;
     try {
       return await authenticate(credentials, occasion === 'hold');
@@ -167,6 +169,10 @@ function requireRight(principal: Principal, access: Access): void {
   if (permission !== undefined) requirePermission(principal, permission);
 }
 
+function isForService(access: Access): boolean {
+  return typeof access === 'object' && 'orService' in access;
+}
+
 /** Nodes get only where the rule names them, and nobody else where it names only them. */
 function requireKind({ kind }: Principal, access: Access): void {
   const forNodes = access === 'node' || access === 'anyoneOrNode' || access === 'optional';
@@ -175,6 +181,6 @@ function requireKind({ kind }: Principal, access: Access): void {
 }
 
 function permissionOf(access: Access): Permission | undefined {
-  if (typeof access === 'object') return undefined;
+  if (typeof access === 'object') return 'orService' in access ? access.orService : undefined;
   return isPermission(access) ? access : undefined;
 }

@@ -3,7 +3,7 @@ import { isRollcallError } from '../../../src/base/errors.js';
 import type { Log } from '../../../src/base/log.js';
 import { createAlerts, linesPerMinute, type AlertEvent } from '../../../src/link/access/alerts.js';
 import { createBoundedMap } from '../../../src/link/access/bounded-map.js';
-import { openDenied } from '../../../src/link/access/denied.js';
+import { denial, openDenied } from '../../../src/link/access/denied.js';
 import { decide, listRecords, putRecord, readRecord } from '../../../src/link/access/records.js';
 import { createTenants } from '../../../src/link/access/tenants.js';
 import { createAudit } from '../../../src/link/audit/audit.js';
@@ -128,13 +128,29 @@ void t.test('a denied token stays denied over a restart, until it has expired by
   const log = recordingLog();
   const first = await openDenied({ store, clock, log });
   const inAMinute = clock.now() + 60_000;
-  await first.deny('short', inAMinute, () => Promise.resolve([putRecord('other', { with: 'it' })]));
-  await first.deny('long/odd', clock.now() + 3_600_000);
+  await first.deny({ id: 'short', endsAt: inAMinute, tenant: 'ward' }, () =>
+    Promise.resolve([putRecord('other', { with: 'it' })]),
+  );
+  await first.deny({ id: 'long/odd', endsAt: clock.now() + 3_600_000, tenant: 'default' });
+  await store.commit([denial({ id: 'gone', endsAt: inAMinute, tenant: 'ward' })]);
+  test.ok(first.has('gone'), 'by a commit of somebody else’s');
+  // As it was written before tenants were.
+  const old = `access/denied/${`${inAMinute}`.padStart(16, '0')}/old`;
+  await store.commit([{ type: 'put', key: old, value: Buffer.of() }]);
   test.same(await readRecord(store, 'other'), { with: 'it' }, 'in the same commit');
   first.close();
 
   const second = await openDenied({ store, clock, log });
-  test.ok(second.has('short') && second.has('long/odd'));
+  test.ok(second.has('short') && second.has('long/odd') && second.has('old'));
+  test.same(
+    second.list('ward').map(({ id }) => id),
+    ['gone', 'short'],
+    'each tenant has a list of its own',
+  );
+  test.same(
+    second.list('default').map(({ id }) => id),
+    ['old', 'long/odd'],
+  );
   test.notOk(second.has('other') || second.has('__proto__') || second.has(''));
   clock.advance(120_000);
   test.ok(second.has('short'), 'a little beyond its end, for clocks that differ');
@@ -157,13 +173,15 @@ void t.test(
     const log = recordingLog();
     const denied = await openDenied({ store: disk.store, clock, log });
     const open = disk.hold();
-    const writing = denied.deny('a', clock.now() + 3_600_000);
+    const writing = denied.deny({ id: 'a', endsAt: clock.now() + 3_600_000, tenant: 'default' });
     test.ok(denied.has('a'), 'before it is written');
     open();
     await writing;
-    await denied.deny('a', clock.now() + 1_000);
+    await denied.deny({ id: 'a', endsAt: clock.now() + 1_000, tenant: 'default' });
     disk.failWrites(new Error('gone'));
-    await test.rejects(denied.deny('b', clock.now() + 60_000), { code: 'STORE_UNAVAILABLE' });
+    await test.rejects(denied.deny({ id: 'b', endsAt: clock.now() + 60_000, tenant: 'default' }), {
+      code: 'STORE_UNAVAILABLE',
+    });
     test.ok(denied.has('b'));
     clock.advance(1_800_000);
     await new Promise(resolve => setImmediate(resolve));

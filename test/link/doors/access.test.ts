@@ -62,7 +62,7 @@ async function register(token: string, name = ''): Promise<string> {
 /** A route with something in place of its parameters. */
 const filled = (name: RouteName, id = 'absent'): string => name.replaceAll(/:\w+/g, id);
 const wantedBy = (rule: Access): string | undefined =>
-  permissionNames.find(each => each === (typeof rule === 'object' ? rule.orOwner : rule));
+  permissionNames.find(each => each === (typeof rule === 'object' ? Object.values(rule)[0] : rule));
 const withoutId = ({ status, text }: RestAnswer, id: string): object => ({
   status,
   text: text.replaceAll(id, 'ID').replaceAll(encodeURIComponent(id), 'ID'),
@@ -71,11 +71,17 @@ const withoutId = ({ status, text }: RestAnswer, id: string): object => ({
 void t.test('every route, without a token and with one that is none', async t => {
   for (const [name, rule] of routes) {
     const isOpen = typeof rule.access === 'string' && ['public', 'open', 'optional'].includes(rule.access);
-    const bare = await ask(filled(name));
+    const isForService = typeof rule.access === 'object' && 'orService' in rule.access;
+    const bare = await ask(filled(name), isForService && name.startsWith('POST') ? { json: {} } : {});
     const bad = await ask(filled(name), { token: 'eyJhbGciOiJub25lIn0.e30.' });
     if (isOpen) {
       t.not(bare.fields['code'], 'TOKEN_REFUSED', name);
       t.equal(bad.fields['code'] === 'TOKEN_REFUSED', rule.access === 'optional', `${name} with a bad token`);
+      continue;
+    }
+    if (isForService) {
+      t.match([bare.status, bare.fields['code']], [401, 'LOGIN_REFUSED'], `${name} without a proof`);
+      t.match([bad.status, bad.fields['code']], [401, 'TOKEN_REFUSED'], `${name} with a bad token`);
       continue;
     }
     for (const answer of [bare, bad]) {
@@ -460,7 +466,9 @@ void t.test('where everything wants a token, what is public does too', async t =
   const askStrict = restCalls(t, strict.link.addresses.control.port, strict.ca);
   for (const [name, rule] of routes) {
     const { fields } = await askStrict(filled(name));
-    t.equal(fields['code'] === 'TOKEN_REFUSED', rule.access !== 'open', name);
+    // A service proves itself without a token.
+    const isOpen = rule.access === 'open' || (typeof rule.access === 'object' && 'orService' in rule.access);
+    t.equal(fields['code'] === 'TOKEN_REFUSED', !isOpen, name);
   }
   t.equal((await askStrict('GET /healthz', { token: strict.token })).text, 'ok\n');
 });

@@ -41,6 +41,14 @@ export function authRoutes({ access, administration }: AuthRouteOptions): Record
     };
   }
 
+  /** Of the principal that came with a token, or of the service that proves itself otherwise. */
+  async function tenantOf(exchange: Exchange, parameters: TokenParameters): Promise<string> {
+    const { principal, headers, certificate, origin } = exchange;
+    if (principal) return principal.tenant;
+    const { authorization } = headers;
+    return (await access.recognizeClient({ parameters, authorization, certificate, origin })).tenant;
+  }
+
   return {
     'GET /.well-known/jwks.json': {
       answer({ reply }) {
@@ -83,6 +91,25 @@ export function authRoutes({ access, administration }: AuthRouteOptions): Record
         return {};
       },
       sendError: sendGrantError,
+    },
+
+    'POST /auth/introspect': {
+      async answer(exchange) {
+        const parameters = readParameters(exchange.body);
+        const { token } = parameters;
+        const tenant = await tenantOf(exchange, parameters);
+        if (token === undefined) throw new RollcallError('REQUEST_INVALID', 'token is needed');
+        return access.introspect(tenant, token);
+      },
+    },
+    'GET /auth/revoked': {
+      // No secret is ever taken from an address.
+      schema: { querystring: objectOf({}, { client_id: text(100), tenant: text(63) }) },
+      async answer(exchange) {
+        const list = await access.signRevokedList(await tenantOf(exchange, exchange.query));
+        void exchange.reply.type('application/jwt').header('cache-control', 'private, max-age=60');
+        return list;
+      },
     },
 
     'GET /auth/me': { answer: ({ principal }) => administration.describe(known(principal)) },
@@ -143,6 +170,7 @@ function metadataOf({ issuer }: Access): object {
     issuer: base,
     token_endpoint: `${base}/auth/token`,
     revocation_endpoint: `${base}/auth/revoke`,
+    introspection_endpoint: `${base}/auth/introspect`,
     jwks_uri: `${base}/.well-known/jwks.json`,
     response_types_supported: [],
     grant_types_supported: ['password', 'refresh_token', 'client_credentials'],

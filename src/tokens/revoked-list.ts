@@ -1,0 +1,106 @@
+/**
+ * What was revoked before its end, as the link signs it for those who verify tokens without asking it: ids with the time
+ * at which each would have ended by itself, and the moments before which tokens of a holder or of the whole tenant do not
+ * count. A JWS with a `typ` of its own, so that no token is taken for a list and no list for a token.
+ */
+import type { TokenClaims } from './claims.js';
+import { tokenExpired, tokenRefused } from './refusals.js';
+import { isJsonObject } from './strict-json.js';
+
+export const revokedListType = 'rollcall-revoked+jwt';
+/** Ids in a list, and holders: with more of them it says that it is not complete. */
+export const maxRevokedEntries = 10_000;
+/** The longest list that is looked at, bytes. */
+export const maxRevokedListBytes = 4 * 1024 * 1024;
+
+/** Times are milliseconds since 1970, whole seconds as in the list. */
+export interface RevokedList {
+  readonly issuer: string;
+  readonly tenant: string;
+  readonly issuedAt: number;
+  /** When a new one should have been fetched. */
+  readonly expiresAt: number;
+  /** False when there was more than a list can hold. */
+  readonly isComplete: boolean;
+  /** `jti`, `sid` or `sub`, and when the last token that it concerns has ended. */
+  readonly ids: ReadonlyMap<string, number>;
+  /** By `sub`: tokens from before this do not count. */
+  readonly holdersNotBefore: ReadonlyMap<string, number>;
+  /** Tokens of the tenant from before this do not count; 0 for none. */
+  readonly notBefore: number;
+}
+
+const toSeconds = (ms: number): number => Math.floor(ms / 1000);
+const secondsOf = (times: ReadonlyMap<string, number>): Readonly<Record<string, number>> =>
+  Object.fromEntries([...times].map(([id, ms]) => [id, toSeconds(ms)]));
+
+/** The payload of a list. */
+export function encodeRevokedList(list: RevokedList): Buffer {
+  const payload = {
+    iss: list.issuer,
+    iat: toSeconds(list.issuedAt),
+    exp: toSeconds(list.expiresAt),
+    tenant_id: list.tenant,
+    complete: list.isComplete,
+    revoked: secondsOf(list.ids),
+    holders_not_before: secondsOf(list.holdersNotBefore),
+    not_before: toSeconds(list.notBefore),
+  };
+  return Buffer.from(JSON.stringify(payload));
+}
+
+/** Reads a payload whose signature holds; throws TOKEN_REFUSED. */
+export function readRevokedList(payload: unknown): RevokedList {
+  if (!isJsonObject(payload)) throw tokenRefused('the list is no object');
+  const { iss: issuer, tenant_id: tenant, complete: isComplete } = payload;
+  if (typeof issuer !== 'string' || typeof tenant !== 'string' || typeof isComplete !== 'boolean')
+    throw tokenRefused('iss, tenant_id or complete is missing in the list');
+  return {
+    issuer,
+    tenant,
+    isComplete,
+    issuedAt: readTime(payload['iat']),
+    expiresAt: readTime(payload['exp']),
+    ids: readTimes(payload['revoked']),
+    holdersNotBefore: readTimes(payload['holders_not_before']),
+    notBefore: readTime(payload['not_before']),
+  };
+}
+
+/** Throws TOKEN_REFUSED for a list of another issuer, or one that is over. */
+export function expectRevokedList(
+  list: RevokedList,
+  {
+    issuer,
+    now,
+    toleranceMs,
+  }: { readonly issuer: string; readonly now: number; readonly toleranceMs: number },
+): void {
+  if (list.issuer !== issuer) throw tokenRefused('iss of the list is another');
+  if (list.issuedAt > now + toleranceMs) throw tokenRefused('iat of the list is in the future');
+  if (list.expiresAt + toleranceMs <= now) throw tokenExpired();
+}
+
+/**
+ * True for a token that the list names by its id, its session or its holder, and for one from before its holder or its
+ * tenant counts. The times in tokens are whole seconds: one of that very second is taken.
+ */
+export function isRevokedBy(
+  { tenant, ids, holdersNotBefore, notBefore }: RevokedList,
+  claims: Pick<TokenClaims, 'tenant' | 'tokenId' | 'session' | 'subject' | 'issuedAt'>,
+): boolean {
+  const { tokenId, session, subject, issuedAt } = claims;
+  if (claims.tenant !== tenant) return false;
+  if ([tokenId, session, subject].some(id => id !== undefined && ids.has(id))) return true;
+  return issuedAt < Math.max(notBefore, holdersNotBefore.get(subject) ?? 0);
+}
+
+function readTime(value: unknown): number {
+  if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 0) return value * 1000;
+  throw tokenRefused('a time of the list is missing or no time');
+}
+
+function readTimes(value: unknown): ReadonlyMap<string, number> {
+  if (!isJsonObject(value)) throw tokenRefused('a part of the list is no object');
+  return new Map(Object.entries(value).map(([id, time]) => [id, readTime(time)]));
+}
