@@ -122,9 +122,12 @@ export interface ServiceSecret {
 export interface ApiToken {
   readonly id: string;
   readonly name: string;
-  /** The id of who made it and whose rights bound it. */
+  /** The id of the user whose rights bound it. */
   readonly holder: string;
   readonly holderName: string;
+  /** The id and name of who made it for the holder; undefined where the holder did. */
+  readonly madeBy?: string | undefined;
+  readonly madeByName?: string | undefined;
   readonly roles: readonly string[];
   readonly createdAt: number;
   readonly expiresAt: number;
@@ -132,10 +135,12 @@ export interface ApiToken {
 
 export interface NewApiToken {
   readonly name: string;
-  /** Of those that who asks has. */
+  /** Of those that the holder has. */
   readonly roles: readonly string[];
   /** A minute to 366 days. */
   readonly lifetimeMs: number;
+  /** Name or id of the user it is for, with `users:manage`; defaults to who asks. */
+  readonly user?: string | undefined;
 }
 
 /** The token is told this once. */

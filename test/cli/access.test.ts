@@ -472,8 +472,10 @@ void t.test('API tokens are told once, written for their owner alone, listed and
   t.equal(tokens.length, 4);
   t.match(
     (await ada(['tokens', 'list'])).stdout,
-    /^other {2}ada {5}viewer {2}\d{4}-.*Z {2}\d{4}-.*Z {2}[0-9a-f]+$/m,
+    /^other {2}ada {5}ada {6}viewer {2}\d{4}-.*Z {2}\d{4}-.*Z {2}[0-9a-f]+$/m,
   );
+  t.match(await adaJson(...create, '--user', 'ada'), { holderName: 'ada', madeByName: 'ada' });
+  t.match(await ada([...create, '--user', 'no-such-user']), { code: 1, stderr: /there is no such user/ });
   t.match(await ada([...create, '--output', output]), {
     code: 2,
     stderr: /exists already\nhint: give another name/,
@@ -484,7 +486,7 @@ void t.test('API tokens are told once, written for their owner alone, listed and
     stdout: '',
     stderr: /cannot write .*: there is no such folder/,
   });
-  t.equal((await adaJson<unknown[]>('tokens', 'list')).length, 4, 'no token that nobody has is left');
+  t.equal((await adaJson<unknown[]>('tokens', 'list')).length, 5, 'no token that nobody has is left');
 
   t.same(await ada(['tokens', 'revoke', json.id]), {
     code: 0,
@@ -517,7 +519,7 @@ void t.test('API tokens are told once, written for their owner alone, listed and
     code: 2,
     stderr: /made long before\nhint: after a theft end everything there is: .* --before now\n$/,
   });
-  t.equal((await adaJson<unknown[]>('tokens', 'list')).length, 2, 'those of today are there still');
+  t.equal((await adaJson<unknown[]>('tokens', 'list')).length, 3, 'those of today are there still');
 
   t.match(await ada(create.with(6, 'x')), { code: 2, stderr: /--ttl wants a duration, not "x"/ });
   t.match(await ada(create.with(6, '2s')), { code: 1, stderr: /lasts a minute to 366 days/ });

@@ -161,6 +161,7 @@ function addTokens(tokens: Command, shell: Shell, acting: Acting): void {
     .argument('<name>', 'to know it by')
     .requiredOption(...role)
     .requiredOption('--ttl <DURATION>', 'how long it lasts: 1m to 366d')
+    .option('--user <USER>', 'make it for this user, who sees it in their list; for who manages users')
     .option('--output <FILE>', 'write it to this file, mode 0600; must not be there yet')
     .action(
       acting(async (name: string, flags: NewTokenFlags) => {

@@ -17,15 +17,16 @@ export interface NewTokenFlags extends AskFlags {
   readonly role: readonly string[];
   readonly ttl: string;
   readonly output?: string;
+  readonly user?: string;
 }
 
 /** Into a file of mode 0600, or alone on standard output. */
 export async function createToken(shell: Shell, name: string, flags: NewTokenFlags): Promise<number> {
   const wanted = { name, roles: parseList(flags.role), lifetimeMs: parseDuration('--ttl', flags.ttl) };
-  const { output } = flags;
+  const { output, user } = flags;
   if (output !== undefined) await requireFree(output);
   const { tokens } = await openAccess(shell, flags);
-  const { record, token } = await tokens.create(wanted);
+  const { record, token } = await tokens.create({ ...wanted, user });
   if (output !== undefined) {
     await writeToken(output, token).catch(async (error: unknown) => {
       await takeBack(shell, tokens, record);
@@ -87,6 +88,7 @@ async function writeToken(path: string, token: string): Promise<void> {
 const columns: readonly Column[] = [
   { header: 'Token', clipTo: 12 },
   { header: 'Holder', clipTo: 8, dropRank: 2 },
+  { header: 'Made by', clipTo: 8, dropRank: 5 },
   { header: 'Roles', clipTo: 8, dropRank: 3 },
   { header: 'Created', least: 20, dropRank: 1 },
   { header: 'Ends', least: 20, dropRank: 4 },
@@ -102,13 +104,30 @@ export async function listTokens(shell: Shell, flags: AskFlags): Promise<number>
   return exitCodes.done;
 }
 
-function tokenRow({ id, name, holderName, roles, createdAt, expiresAt }: ApiToken): Row {
-  return [name, holderName, roles.join(', '), formatMoment(createdAt), formatMoment(expiresAt), id];
+function tokenRow({
+  id,
+  name,
+  holderName,
+  madeByName = holderName,
+  roles,
+  createdAt,
+  expiresAt,
+}: ApiToken): Row {
+  return [
+    name,
+    holderName,
+    madeByName,
+    roles.join(', '),
+    formatMoment(createdAt),
+    formatMoment(expiresAt),
+    id,
+  ];
 }
 
-function tokenJson({ id, name, holder, holderName, roles, createdAt, expiresAt }: ApiToken): object {
+function tokenJson({ id, name, holder, holderName, roles, createdAt, expiresAt, ...made }: ApiToken): object {
+  const { madeBy = holder, madeByName = holderName } = made;
   const moments = { createdAt: momentOrNull(createdAt), expiresAt: momentOrNull(expiresAt) };
-  return { id, name, holder, holderName, roles, ...moments };
+  return { id, name, holder, holderName, madeBy, madeByName, roles, ...moments };
 }
 
 export interface RevokeFlags extends AskFlags {

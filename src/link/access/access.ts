@@ -143,7 +143,7 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
   );
   const tokens = createAccessTokens({ keys, issuer, clock, random });
   const sessionTokens = createSessionTokens({ audit, families, tokens, roles, audience });
-  const apiTokens = createApiTokens({ store, audit, clock, tokens, roles, audience });
+  const apiTokens = createApiTokens({ store, audit, clock, tokens, roles, users, cutoffs, audience });
   const passwords = createPasswords(random, options.passwordCost);
   const setup = await openSetup({ folder, random, users, passwords });
   const known = await lifecycle.open(

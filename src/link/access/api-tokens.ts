@@ -1,6 +1,6 @@
 /**
- * API tokens: long-lived access tokens that a user makes for a program. Each is known by its `jti`, can be listed and
- * revoked, and never allows more than its maker may do at the moment it is used.
+ * API tokens: long-lived access tokens for a program, which a user makes, or an admin for a user. Each is known by its
+ * `jti`, can be listed and revoked, and never allows more than its holder may do at the moment it is used.
  */
 import type { Clock } from '../../base/clock.js';
 import { RollcallError } from '../../base/errors.js';
@@ -8,20 +8,25 @@ import type { Actor, Audit, AuditEvent } from '../audit/audit.js';
 import { tenantPrefix } from '../../store/keys.js';
 import type { Change, Key, Reads, Store } from '../../store/store.js';
 import type { AccessTokens } from './access-tokens.js';
+import type { Cutoffs } from './cutoffs.js';
 import { denial } from './denied.js';
 import { notFound, parseAccessName } from './names.js';
-import { actorOf, notAllowed, type Principal } from './principal.js';
+import { actorOf, notAllowed, requirePermission, type Principal } from './principal.js';
 import { decide, listRecords, putRecord, readRecord } from './records.js';
 import type { Roles } from './roles.js';
 import { scopeOfToken } from './token-scope.js';
+import type { Users } from './users.js';
 
 export interface ApiToken {
   /** `jti`. */
   readonly id: string;
   readonly name: string;
-  /** Who made it and whose rights bound it. */
+  /** Whose rights bound it. */
   readonly holder: string;
   readonly holderName: string;
+  /** Who made it for the holder; undefined where the holder did. */
+  readonly madeBy?: string | undefined;
+  readonly madeByName?: string | undefined;
   readonly roles: readonly string[];
   readonly createdAt: number;
   readonly expiresAt: number;
@@ -31,14 +36,16 @@ export interface NewApiToken {
   readonly name: string;
   readonly roles: readonly string[];
   readonly lifetimeMs: number;
+  /** Name or id of the user it is for; defaults to who makes it. */
+  readonly user?: string | undefined;
 }
 
 export interface ApiTokens {
-  /** The token itself is told this once. */
-  issue(
-    holder: Principal,
-    token: NewApiToken,
-  ): Promise<{ readonly record: ApiToken; readonly token: string }>;
+  /**
+   * The token itself is told this once. For another user only by those with users:manage who hold all that the user holds,
+   * and with nothing that the user does not hold.
+   */
+  issue(maker: Principal, token: NewApiToken): Promise<{ readonly record: ApiToken; readonly token: string }>;
   find(tenant: string, id: string, reads?: Reads): Promise<ApiToken | undefined>;
   /** Those that have not expired. */
   list(tenant: string): Promise<ApiToken[]>;
@@ -67,21 +74,47 @@ export interface ApiTokensOptions {
   readonly clock: Clock;
   readonly tokens: AccessTokens;
   readonly roles: Pick<Roles, 'requireAll' | 'permissionsOf'>;
+  readonly users: Pick<Users, 'get'>;
+  readonly cutoffs: Pick<Cutoffs, 'read'>;
   readonly audience: string;
 }
 
+/** Whose token it will be. */
+type Holder = Pick<Principal, 'id' | 'name' | 'tenant' | 'permissions' | 'countsFrom'>;
+
 export function createApiTokens(options: ApiTokensOptions): ApiTokens {
-  const { store, audit, clock, tokens, roles, audience } = options;
+  const { store, audit, clock, tokens, roles, users, cutoffs, audience } = options;
   const keyOf = (tenant: string, id: string): Key => prefixOf(tenant) + id.replaceAll(/[^0-9a-f]/g, '_');
 
-  /** Nobody hands on what they do not have, and a token that leaked must not make more of them. */
-  async function requireOwnRights(holder: Principal, wanted: readonly string[], reads: Reads): Promise<void> {
-    if (holder.kind !== 'user' || holder.session === undefined)
-      throw new RollcallError('NOT_ALLOWED', 'only a user who is logged in can make API tokens');
-    await roles.requireAll(holder.tenant, wanted, reads);
-    const rights = [...(await roles.permissionsOf(holder.tenant, wanted, reads))];
-    const foreign = rights.find(each => !holder.permissions.has(each));
-    if (foreign !== undefined) throw notAllowed(foreign);
+  /** A token that leaked must not make more of them. */
+  function requireLogin({ kind, session }: Principal): void {
+    if (kind === 'user' && session !== undefined) return;
+    throw new RollcallError('NOT_ALLOWED', 'only a user who is logged in can make API tokens');
+  }
+
+  /** Whoever makes a token for somebody may act as them: so only those who hold all that they hold. */
+  async function findOther(maker: Principal, reference: string, reads: Reads): Promise<Holder> {
+    requirePermission(maker, 'users:manage');
+    const { tenant } = maker;
+    const user = await users.get(tenant, reference, reads);
+    const permissions = await roles.permissionsOf(tenant, user.roles, reads);
+    const beyond = [...permissions].find(each => !maker.permissions.has(each));
+    if (beyond !== undefined) throw notAllowed(beyond);
+    if (!user.enabled) throw new RollcallError('REQUEST_INVALID', `${user.name} is disabled`);
+    return { ...user, permissions, countsFrom: Math.max(user.validAfter, await cutoffs.read(reads, tenant)) };
+  }
+
+  /** Nobody is given what they do not have. */
+  async function requireHeld(
+    { tenant, name, permissions }: Holder,
+    wanted: readonly string[],
+    { isOwn, reads }: { readonly isOwn: boolean; readonly reads: Reads },
+  ): Promise<void> {
+    await roles.requireAll(tenant, wanted, reads);
+    const rights = [...(await roles.permissionsOf(tenant, wanted, reads))];
+    const foreign = rights.find(each => !permissions.has(each));
+    if (foreign !== undefined && isOwn) throw notAllowed(foreign);
+    if (foreign !== undefined) throw new RollcallError('REQUEST_INVALID', `${name} does not hold ${foreign}`);
     if (rights.length === 0) throw new RollcallError('REQUEST_INVALID', 'that token would allow nothing');
   }
 
@@ -91,11 +124,14 @@ export function createApiTokens(options: ApiTokensOptions): ApiTokens {
   }
 
   return {
-    issue(principal, { name, roles: wanted, lifetimeMs }) {
+    issue(principal, { name, roles: wanted, lifetimeMs, user }) {
       return decide(store, async reads => {
-        const holder = await principal.confirm(reads);
+        const maker = await principal.confirm(reads);
         parseAccessName(name, 'token name');
-        await requireOwnRights(holder, wanted, reads);
+        requireLogin(maker);
+        const holder = user === undefined ? maker : await findOther(maker, user, reads);
+        const isOwn = holder.id === maker.id;
+        await requireHeld(holder, wanted, { isOwn, reads });
         if (!Number.isSafeInteger(lifetimeMs) || lifetimeMs < 60_000 || lifetimeMs > longestApiTokenMs)
           throw new RollcallError('REQUEST_INVALID', 'an API token lasts a minute to 366 days');
         const { tenant, id: subject } = holder;
@@ -111,6 +147,7 @@ export function createApiTokens(options: ApiTokensOptions): ApiTokens {
           name,
           holder: subject,
           holderName: holder.name,
+          ...(!isOwn && { madeBy: maker.id, madeByName: maker.name }),
           roles: [...wanted],
           createdAt: Math.max(clock.now(), holder.countsFrom),
           expiresAt: signed.expiresAt,
@@ -119,8 +156,9 @@ export function createApiTokens(options: ApiTokensOptions): ApiTokens {
           name,
           roles: wanted.join(' '),
           expiresAt: new Date(signed.expiresAt).toISOString(),
+          ...(!isOwn && { holder: subject, holderName: holder.name }),
         };
-        const event: AuditEvent = { type: 'token.issued', subject: record.id, by: actorOf(holder), detail };
+        const event: AuditEvent = { type: 'token.issued', subject: record.id, by: actorOf(maker), detail };
         return {
           changes: [putRecord(keyOf(tenant, record.id), record), audit.auditChange(tenant, event)],
           result: { record, token: signed.token },

@@ -662,6 +662,34 @@ const targetRaces: readonly Race[] = [
       };
     },
   })),
+  ...(
+    [
+      ['is disabled', 'REQUEST_INVALID', { enabled: false }],
+      ['loses the role', 'REQUEST_INVALID', { roles: [] }],
+      ['gets more than who makes it holds', 'NOT_ALLOWED', { roles: ['admin'] }],
+    ] as const
+  ).map(([what, refused, change]) => ({
+    deed: 'API token issued for another user',
+    meanwhile: `the user ${what}`,
+    refused,
+    async run(rig: AccessRig) {
+      await rig.person('vera', ['viewer']);
+      await rig.access.roles.define(
+        'default',
+        {
+          name: 'boss',
+          permissions: ['users:manage', 'tokens:issue', 'nodes:read', 'runs:read', 'metrics:read'],
+        },
+        linkParty,
+      );
+      const { principal } = await loggedIn(rig, 'ann', ['boss'], 'POST /v1/tokens');
+      const wanted = { name: 'program', roles: ['viewer'], lifetimeMs: 3_600_000, user: 'vera' };
+      return {
+        act: () => rig.administration.issueToken(principal, wanted),
+        conflict: () => rig.administration.changeUser(rig.chief, 'vera', change),
+      };
+    },
+  })),
   {
     deed: 'tokens of a node issued',
     meanwhile: 'the node is revoked',

@@ -119,7 +119,9 @@ void t.test('every method, once by somebody who may', async t => {
   ]);
 
   const asBob = by(connect(await login('bob')));
-  const issued = await asBob('issueToken', { name: 'nightly', roles: ['viewer'], lifetimeMs: 60_000n });
+  const issued = await asBob('issueToken', {
+    ...{ name: 'nightly', roles: ['viewer'], lifetimeMs: 60_000n, user: '' },
+  });
   t.match(issued.record, { name: 'nightly', holder: bob.id, holderName: 'bob', roles: ['viewer'] });
   t.match((await ask('GET /auth/me', { token: issued.token })).fields, { name: 'bob' });
   t.match(await asBob('listTokens', {}), { tokens: [{ name: 'nightly' }] }, 'one’s own');
@@ -228,7 +230,7 @@ function twinsOf(id: string): Record<AdministrationMethod, Twin> {
     issueToken: {
       route: 'POST /v1/tokens',
       json: { name, roles: ['viewer'], lifetimeMs: 60_000 },
-      request: { name, roles: ['viewer'], lifetimeMs: 60_000n },
+      request: { name, roles: ['viewer'], lifetimeMs: 60_000n, user: '' },
     },
     revokeToken: { route: 'DELETE /v1/tokens/:token', request: { id } },
     endTokens: { route: 'POST /v1/tokens/end', request: { beforeMs: 1n }, json: { before: 1 } },
@@ -276,6 +278,62 @@ async function personWith(name: string, roles: readonly string[], tenant = 'defa
   const { id } = await makeUser(access, name, roles, tenant);
   return { id, token: await issueToken(access, await access.users.get(tenant, id)) };
 }
+
+void t.test('an admin makes a token for another user, who sees who made it', async t => {
+  for (const [name, roles] of [
+    ['boss', ['admin']],
+    ['ines', ['operator']],
+    ['mona', ['manager']],
+  ] as const) {
+    if (name === 'mona')
+      await ask('PUT /v1/roles/manager', {
+        ...asOperator,
+        json: { permissions: ['users:manage', 'tokens:issue', 'nodes:read'] },
+      });
+    await ask('POST /v1/users', { ...asOperator, json: { name, roles, password } });
+  }
+  const { id: boss } = await access.users.get('default', 'boss');
+  const { id: ines } = await access.users.get('default', 'ines');
+  const [asBoss, asInes, asMona] = [await login('boss'), await login('ines'), await login('mona')];
+  const wanted = { name: 'nightly', roles: ['viewer'], lifetimeMs: 60_000 };
+  const make = (token: string, more: object) =>
+    ask('POST /v1/tokens', { token, json: { ...wanted, ...more } });
+
+  const made = await make(asBoss, { user: 'ines' });
+  const theirs = { holder: ines, holderName: 'ines', madeBy: boss, madeByName: 'boss' };
+  t.match(made.json, { record: theirs });
+  const { token, record } = made.json as { token: string; record: { id: string } };
+  t.match((await ask('GET /auth/me', { token })).json, { id: ines, name: 'ines', roles: ['viewer'] });
+  const listed = (await ask('GET /v1/tokens', { token: asInes })).json;
+  t.match(listed, { tokens: [{ name: 'nightly', ...theirs }] }, 'in their own list');
+  const byGrpc = await connect(asInes).call('listTokens', {});
+  t.match(byGrpc, { tokens: [{ madeBy: boss, madeByName: 'boss' }] });
+  const { entries } = (await ask('GET /v1/audit/events?limit=1&newestFirst=true', asOperator)).json as {
+    entries: unknown[];
+  };
+  t.match(entries[0], {
+    ...{ type: 'token.issued', subject: record.id, by: { id: boss, name: 'boss' } },
+    detail: { name: 'nightly', roles: 'viewer', holder: ines, holderName: 'ines' },
+  });
+  t.match((await make(asInes, {})).json, { record: { holder: ines, madeBy: undefined } }, 'their own');
+  t.equal((await make(asInes, { user: 'ines' })).status, 403, 'naming oneself takes the same permission');
+  t.match((await make(asBoss, { user: 'boss' })).json, { record: { holder: boss, madeBy: undefined } });
+
+  for (const [by, more, code, title] of [
+    [asInes, { user: 'boss' }, 'NOT_ALLOWED', 'not allowed: this needs users:manage'],
+    [asMona, { user: 'ines' }, 'NOT_ALLOWED', /^not allowed: this needs (?!users:manage)/],
+    [token, { user: 'ines' }, 'NOT_ALLOWED', /this needs tokens:issue/],
+    [asBoss, { user: 'ines', roles: ['admin'] }, 'REQUEST_INVALID', /^ines does not hold /],
+    [asBoss, { user: 'nobody' }, 'NOT_FOUND', 'there is no such user'],
+  ] as const)
+    t.match((await make(by, more)).fields, { code, title }, JSON.stringify(more));
+  await ask('PATCH /v1/users/ines', { token: asBoss, json: { endSessions: true } });
+  t.equal((await ask('GET /auth/me', { token })).status, 401, 'it ends with those of its holder');
+  const after = (await make(asBoss, { user: 'ines' })).json as { token: string };
+  t.equal((await ask('GET /auth/me', { token: after.token })).status, 200, 'one made after that is good');
+  await ask('PATCH /v1/users/ines', { token: asBoss, json: { enabled: false } });
+  t.match((await make(asBoss, { user: 'ines' })).fields, { title: 'ines is disabled' });
+});
 
 void t.test('every method refuses what its route refuses, with the same words', async t => {
   await ask('POST /v1/tenants', { ...asOperator, json: { name: 'clinic', admin: 'carl', password } });
@@ -439,7 +497,7 @@ void t.test('what is not fit to be is refused by both with the same code', async
       each =>
         [
           'issueToken',
-          { ...each, lifetimeMs: 60_000n },
+          { ...each, lifetimeMs: 60_000n, user: '' },
           'POST /v1/tokens',
           { ...each, lifetimeMs: 60_000 },
         ] as const,
@@ -448,7 +506,7 @@ void t.test('what is not fit to be is refused by both with the same code', async
       each =>
         [
           'issueToken',
-          { ...token, lifetimeMs: BigInt(each) },
+          { ...token, lifetimeMs: BigInt(each), user: '' },
           'POST /v1/tokens',
           { ...token, lifetimeMs: each },
         ] as const,

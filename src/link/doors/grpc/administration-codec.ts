@@ -76,7 +76,15 @@ export function readServiceSettings(settings: wire.ServiceSettings = {}): Servic
 }
 
 export function toApiToken({ roles, createdAt, expiresAt, ...token }: ApiToken): wire.ApiToken {
-  return { ...token, roles: [...roles], createdAtMs: BigInt(createdAt), expiresAtMs: BigInt(expiresAt) };
+  const { madeBy = '', madeByName = '' } = token;
+  return {
+    ...token,
+    madeBy,
+    madeByName,
+    roles: [...roles],
+    createdAtMs: BigInt(createdAt),
+    expiresAtMs: BigInt(expiresAt),
+  };
 }
 
 export function toTenant({ name, createdAt }: Tenant): wire.Tenant {

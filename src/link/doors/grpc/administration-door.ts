@@ -98,8 +98,8 @@ export function createAdministrationDoor(options: AdministrationDoorOptions): Ad
     }),
 
     listTokens: unary(async (_, by) => ({ tokens: (await administration.listTokens(by)).map(toApiToken) })),
-    issueToken: unary(async ({ name, roles, lifetimeMs }, by) => {
-      const wanted = { name, roles, lifetimeMs: Number(lifetimeMs) };
+    issueToken: unary(async ({ name, roles, lifetimeMs, user }, by) => {
+      const wanted = { name, roles, lifetimeMs: Number(lifetimeMs), user: user || undefined };
       const { record, token } = await administration.issueToken(by, wanted);
       return { record: toApiToken(record), token };
     }),

@@ -102,11 +102,11 @@ export function adminRoutes(administration: Administration): Record<AdminRoute, 
       answer: async exchange => ({ tokens: await administration.listTokens(by(exchange)) }),
     },
     'POST /v1/tokens': {
-      schema: { body: objectOf({ name: text(63), roles: names, lifetimeMs }) },
+      schema: { body: objectOf({ name: text(63), roles: names, lifetimeMs }, { user: text(100) }) },
       answer: exchange =>
         administration.issueToken(
           by(exchange),
-          exchange.body as { name: string; roles: string[]; lifetimeMs: number },
+          exchange.body as { name: string; roles: string[]; lifetimeMs: number; user?: string },
         ),
     },
     'DELETE /v1/tokens/:token': {

@@ -216,6 +216,9 @@ export interface ApiToken {
   roles: string[];
   createdAtMs: bigint;
   expiresAtMs: bigint;
+  /** Id and name of who made it for the holder; empty where the holder did. */
+  madeBy: string;
+  madeByName: string;
 }
 
 export interface ListTokensRequest {
@@ -231,6 +234,8 @@ export interface IssueTokenRequest {
   roles: string[];
   /** A minute to 366 days. */
   lifetimeMs: bigint;
+  /** Name or id of the user it is for, with users:manage; empty for the caller. */
+  user: string;
 }
 
 export interface IssueTokenResponse {
@@ -2114,7 +2119,17 @@ export const MakeServiceSecretResponse: MessageFns<MakeServiceSecretResponse> = 
 };
 
 function createBaseApiToken(): ApiToken {
-  return { id: "", name: "", holder: "", holderName: "", roles: [], createdAtMs: 0n, expiresAtMs: 0n };
+  return {
+    id: "",
+    name: "",
+    holder: "",
+    holderName: "",
+    roles: [],
+    createdAtMs: 0n,
+    expiresAtMs: 0n,
+    madeBy: "",
+    madeByName: "",
+  };
 }
 
 export const ApiToken: MessageFns<ApiToken> = {
@@ -2145,6 +2160,12 @@ export const ApiToken: MessageFns<ApiToken> = {
         throw new globalThis.Error("value provided for field message.expiresAtMs of type int64 too large");
       }
       writer.uint32(56).int64(message.expiresAtMs);
+    }
+    if (message.madeBy !== "") {
+      writer.uint32(66).string(message.madeBy);
+    }
+    if (message.madeByName !== "") {
+      writer.uint32(74).string(message.madeByName);
     }
     return writer;
   },
@@ -2216,6 +2237,22 @@ export const ApiToken: MessageFns<ApiToken> = {
             }
 
             message.expiresAtMs = reader.int64() as bigint;
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.madeBy = reader.string();
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.madeByName = reader.string();
             continue;
           }
         }
@@ -2313,7 +2350,7 @@ export const ListTokensResponse: MessageFns<ListTokensResponse> = {
 };
 
 function createBaseIssueTokenRequest(): IssueTokenRequest {
-  return { name: "", roles: [], lifetimeMs: 0n };
+  return { name: "", roles: [], lifetimeMs: 0n, user: "" };
 }
 
 export const IssueTokenRequest: MessageFns<IssueTokenRequest> = {
@@ -2329,6 +2366,9 @@ export const IssueTokenRequest: MessageFns<IssueTokenRequest> = {
         throw new globalThis.Error("value provided for field message.lifetimeMs of type uint64 too large");
       }
       writer.uint32(24).uint64(message.lifetimeMs);
+    }
+    if (message.user !== "") {
+      writer.uint32(34).string(message.user);
     }
     return writer;
   },
@@ -2368,6 +2408,14 @@ export const IssueTokenRequest: MessageFns<IssueTokenRequest> = {
             }
 
             message.lifetimeMs = reader.uint64() as bigint;
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.user = reader.string();
             continue;
           }
         }
