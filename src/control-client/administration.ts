@@ -29,6 +29,8 @@ export interface Users {
   /** NAME_TAKEN, PASSWORD_UNFIT. */
   create(user: NewUser): Promise<User>;
   change(user: string, change: UserChange): Promise<User>;
+  /** Ends all their sessions and tokens. REQUEST_INVALID for the last admin. */
+  delete(user: string): Promise<void>;
 }
 
 export interface Roles {
@@ -44,6 +46,8 @@ export interface Services {
   create(name: string, settings?: ServiceSettings): Promise<Service>;
   /** A list that is given replaces the one before. */
   change(service: string, change: ServiceChange): Promise<Service>;
+  /** Ends all its tokens. */
+  delete(service: string): Promise<void>;
   /** A new one; the one before it still works until the next is made. */
   makeSecret(service: string): Promise<ServiceSecret>;
 }
@@ -91,6 +95,9 @@ export function createAdministration(ask: Ask): Administration {
       list: async () => (await ask<{ users: User[] }>('GET', '/v1/users')).users,
       create: user => ask('POST', '/v1/users', user),
       change: async (user, change) => ask('PATCH', pathOf('users', 'user', user), change),
+      delete: async user => {
+        await ask('DELETE', pathOf('users', 'user', user));
+      },
     },
     roles: {
       list: () => ask('GET', '/v1/roles'),
@@ -103,6 +110,9 @@ export function createAdministration(ask: Ask): Administration {
       list: async () => (await ask<{ services: Service[] }>('GET', '/v1/services')).services,
       create: (name, settings = {}) => ask('POST', '/v1/services', { name, ...settings }),
       change: async (service, change) => ask('PATCH', pathOf('services', 'service', service), change),
+      delete: async service => {
+        await ask('DELETE', pathOf('services', 'service', service));
+      },
       makeSecret: async service => ask('POST', `${pathOf('services', 'service', service)}/secret`),
     },
     tokens: {

@@ -117,6 +117,11 @@ export function createAdministration(access: Access) {
       return viewUser(await users.change(principal.tenant, id, wanted, reason));
     },
 
+    async deleteUser(principal: Principal, reference: string): Promise<void> {
+      const { id, tenant } = await users.get(principal.tenant, reference);
+      await users.remove(tenant, id, { by: actorOf(principal), grounds: holdingUser(principal, id) });
+    },
+
     listRoles: ({ tenant }: Principal): Promise<Role[]> => roles.list(tenant),
     permissions: () => permissionNames.map(name => ({ name, allows: permissions[name] })),
 
@@ -156,6 +161,11 @@ export function createAdministration(access: Access) {
       const grounds = holdingService(principal, id);
       const { service, secret } = await services.addSecret(tenant, id, actorOf(principal), grounds);
       return { service: viewService(service), secret };
+    },
+
+    async deleteService(principal: Principal, reference: string): Promise<void> {
+      const { id, tenant } = await services.get(principal.tenant, reference);
+      await services.remove(tenant, id, actorOf(principal), holdingService(principal, id));
     },
 
     issueToken: (principal: Principal, token: NewApiToken) => apiTokens.issue(principal, token),

@@ -7,6 +7,7 @@ import { isRollcallError, RollcallError, toRollcallError } from '../base/errors.
 import { parseSpki } from '../identity/public-key.js';
 import {
   actorOf,
+  isOwn,
   may,
   notAllowed,
   ownerName,
@@ -54,7 +55,7 @@ export function createControl({ registry, sessions, enrollments, clock, ownKeys 
 
   /** Who may register nodes has a say over those they registered; a token cut down to reading has not. */
   const owns = (principal: Principal, node: NodeRecord): boolean =>
-    may(principal, 'nodes:register') && node.owner !== '' && node.owner === ownerName(principal);
+    may(principal, 'nodes:register') && isOwn(principal, node.owner, node.registeredAt);
 
   function requireSight(principal: Principal): void {
     if (!may(principal, 'nodes:read') && !may(principal, 'nodes:register')) throw notAllowed('nodes:read');
@@ -126,8 +127,9 @@ export function createControl({ registry, sessions, enrollments, clock, ownKeys 
     async listNodes(principal: Principal, query: Parameters<Registry['listNodes']>[1]) {
       requireSight(principal);
       const { tenant } = principal;
-      const own = may(principal, 'nodes:read') ? {} : { owner: ownerName(principal) };
-      return registry.listNodes(tenant, { ...query, ...own });
+      if (may(principal, 'nodes:read')) return registry.listNodes(tenant, query);
+      const owner = { name: ownerName(principal), since: principal.accountSince };
+      return registry.listNodes(tenant, { ...query, owner });
     },
 
     async listHistory(principal: Principal, node: string, query: Parameters<Registry['listHistory']>[2]) {

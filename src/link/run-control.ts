@@ -6,6 +6,7 @@ import { RollcallError } from '../base/errors.js';
 import type { Permission } from './access/permissions.js';
 import {
   actorOf,
+  isOwn,
   may,
   notAllowed,
   ownerName,
@@ -44,7 +45,7 @@ export function createRunControl({ runs }: RunControlOptions) {
       throw new RollcallError('NOT_FOUND', 'there is no such run', { hint: 'rollcall runs list shows them' });
     }
     // The same answer for what is not there and what is not one's own.
-    if (run?.startedBy !== ownerName(principal)) throw notAllowed(seeing);
+    if (!run || !isOwn(principal, run.startedBy, run.createdAt)) throw notAllowed(seeing);
     return run;
   }
 
@@ -64,8 +65,9 @@ export function createRunControl({ runs }: RunControlOptions) {
 
     async listRuns(principal: Principal, query: Omit<RunQuery, 'startedBy'>): Promise<RunPage> {
       requireSight(principal, 'runs:read');
-      const own = may(principal, 'runs:read') ? {} : { startedBy: ownerName(principal) };
-      return runs.list(principal.tenant, { ...query, ...own });
+      if (may(principal, 'runs:read')) return runs.list(principal.tenant, query);
+      const startedBy = { name: ownerName(principal), since: principal.accountSince };
+      return runs.list(principal.tenant, { ...query, startedBy });
     },
 
     /** Entries after a number, at most `limit` of them, 1 to 1000. */

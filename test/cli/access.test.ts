@@ -241,11 +241,31 @@ void t.test('users are created, listed, changed and kept out', async t => {
     });
 });
 
+void t.test('users and services are deleted by name', async t => {
+  const word = ['--password-file', passwords.vera];
+  await ada(['users', 'create', 'brief', '--role', 'viewer', ...word]);
+  t.same(await ada(['users', 'delete', 'brief']), {
+    ...{ code: 0, stderr: '' },
+    stdout: '✅ User brief deleted; all sessions and tokens of the user have ended.\n',
+  });
+  t.match(await ada(['users', 'delete', 'brief']), { code: 1, stderr: 'error: there is no such user\n' });
+  await ada(['users', 'create', 'brief', '--role', 'viewer', ...word]);
+  t.same(await adaJson('users', 'delete', 'brief'), { deleted: 'brief' });
+  await ada(['services', 'create', 'passing']);
+  t.match(await ada(['services', 'delete', 'passing']), {
+    ...{ code: 0, stdout: '✅ Service passing deleted; its tokens have ended.\n' },
+  });
+  await ada(['services', 'create', 'passing']);
+  t.same(await adaJson('services', 'delete', 'passing'), { deleted: 'passing' });
+});
+
 void t.test('who may not is told what it takes', async t => {
   t.equal((await logIn('vera', 'vera', passwords.vera)).code, 0);
   const asked: readonly (readonly [string, ...string[]])[] = [
     ['users:manage', 'users', 'list'],
     ['users:manage', 'users', 'change', 'vera', '--role', 'admin'],
+    ['users:manage', 'users', 'delete', 'ada'],
+    ['services:manage', 'services', 'delete', 'mine'],
     ['users:manage', 'users', 'password', 'ada', '--password-file', passwords.vera],
     ['roles:manage', 'roles', 'define', 'mine', 'nodes:read'],
     ['roles:manage', 'roles', 'remove', 'mine'],

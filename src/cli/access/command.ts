@@ -21,9 +21,9 @@ const passwordFile = ['--password-file <FILE>', 'file with the password, mode 06
 type Fill = (room: Command, shell: Shell, acting: Acting) => void;
 
 const rooms: Readonly<Record<string, readonly [summary: string, fill: Fill]>> = {
-  users: ['create, change and list users; set passwords and second factors', addUsers],
+  users: ['create, change, delete and list users; set passwords and second factors', addUsers],
   roles: ['show and define what roles allow', addRoles],
-  services: ['register, change and list programs that ask for tokens in their own name', addServices],
+  services: ['register, change, delete and list programs that ask for tokens in their own name', addServices],
   tokens: ['make, list and revoke API tokens, for programs that act for you', addTokens],
   keys: ['list and rotate the keys that sign tokens', addKeys],
   tenants: ['create and list tenants, which know nothing of one another', addTenants],
@@ -62,6 +62,14 @@ function addUsers(users: Command, shell: Shell, acting: Acting): void {
     .action(
       acting(async (name: string, flags: UserChangeFlags) => {
         return (await import('./users.js')).changeUser(shell, name, flags);
+      }),
+    );
+  addAskFlags(users.command('delete'))
+    .description('delete a user and end all their sessions and tokens; the audit log keeps what they did')
+    .argument('<name>', 'name or id')
+    .action(
+      acting(async (name: string, flags: AskFlags) => {
+        return (await import('./users.js')).deleteUser(shell, name, flags);
       }),
     );
   addAskFlags(users.command('password'))
@@ -143,6 +151,14 @@ function addServices(services: Command, shell: Shell, acting: Acting): void {
     .action(
       acting(async (name: string, flags: ServiceChangeFlags) => {
         return (await import('./services.js')).changeService(shell, name, flags);
+      }),
+    );
+  addAskFlags(services.command('delete'))
+    .description('delete a service and end its tokens; the audit log keeps what it did')
+    .argument('<name>', 'name or client_id')
+    .action(
+      acting(async (name: string, flags: AskFlags) => {
+        return (await import('./services.js')).deleteService(shell, name, flags);
       }),
     );
   addAskFlags(services.command('secret'))

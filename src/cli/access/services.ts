@@ -113,6 +113,15 @@ export async function changeService(shell: Shell, name: string, flags: ServiceCh
 }
 
 /** The secret alone on standard output. */
+/** The name is free for another service afterwards. */
+export async function deleteService(shell: Shell, name: string, flags: AskFlags): Promise<number> {
+  const { services } = await openAccess(shell, flags);
+  await services.delete(name);
+  if (flags.json) printJson(shell, { deleted: name });
+  else printDone(shell, `Service ${name} deleted; its tokens have ended.`);
+  return exitCodes.done;
+}
+
 export async function renewSecret(shell: Shell, name: string, flags: AskFlags): Promise<number> {
   const { services } = await openAccess(shell, flags);
   const { service, secret } = await services.makeSecret(name);

@@ -1,4 +1,4 @@
-/** `rollcall users list|create|change`: the accounts of the tenant. */
+/** `rollcall users list|create|change|delete`: the accounts of the tenant. */
 import type { User, UserChange } from '../../control-client/answers.js';
 import { exitCodes } from '../failure.js';
 import { formatMoment } from '../format.js';
@@ -65,6 +65,15 @@ export async function changeUser(shell: Shell, name: string, flags: UserChangeFl
   const user = await users.change(name, change);
   if (flags.json) printJson(shell, userJson(user));
   else printDone(shell, `User ${user.name} changed: ${changeText(user, change)}.`);
+  return exitCodes.done;
+}
+
+/** The name is free for another account afterwards. */
+export async function deleteUser(shell: Shell, name: string, flags: AskFlags): Promise<number> {
+  const { users } = await openAccess(shell, flags);
+  await users.delete(name);
+  if (flags.json) printJson(shell, { deleted: name });
+  else printDone(shell, `User ${name} deleted; all sessions and tokens of the user have ended.`);
   return exitCodes.done;
 }
 

@@ -14,7 +14,7 @@ import type { Store } from '../../store/store.js';
 import { createAccessTokens } from './access-tokens.js';
 import { createAccount, type Account } from './account.js';
 import type { Alerts } from './alerts.js';
-import { createApiTokens, longestApiTokenMs, type ApiTokens } from './api-tokens.js';
+import { createApiTokens, type ApiTokens } from './api-tokens.js';
 import { createAttempt } from './attempts.js';
 import { createAuthenticate, type Authenticate } from './authenticate.js';
 import { openCutoffs, type Cutoffs } from './cutoffs.js';
@@ -45,6 +45,7 @@ import {
   type TokenAlgorithms,
   type TokenKeys,
 } from './token-keys.js';
+import { longestApiTokenMs } from './token-lifetimes.js';
 import { createUsers, type User, type Users } from './users.js';
 
 export interface Access {

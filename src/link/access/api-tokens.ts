@@ -14,6 +14,7 @@ import { notFound, parseAccessName } from './names.js';
 import { actorOf, notAllowed, requirePermission, type Principal } from './principal.js';
 import { decide, listRecords, putRecord, readRecord } from './records.js';
 import type { Roles } from './roles.js';
+import { longestApiTokenMs } from './token-lifetimes.js';
 import { scopeOfToken } from './token-scope.js';
 import type { Users } from './users.js';
 
@@ -47,7 +48,7 @@ export interface ApiTokens {
    */
   issue(maker: Principal, token: NewApiToken): Promise<{ readonly record: ApiToken; readonly token: string }>;
   find(tenant: string, id: string, reads?: Reads): Promise<ApiToken | undefined>;
-  /** Those that have not expired. */
+  /** Those that have not expired, of users that are there. */
   list(tenant: string): Promise<ApiToken[]>;
   /**
    * Ends one for good; its use from now on raises an alert. NOT_FOUND for one that is not there, or that
@@ -63,9 +64,6 @@ export interface Revoker {
   readonly isTheirs?: (token: ApiToken, reads: Reads) => Promise<boolean>;
 }
 
-const dayMs = 86_400_000;
-export const longestApiTokenMs = 366 * dayMs;
-
 const prefixOf = (tenant: string): Key => `${tenantPrefix(tenant)}token/`;
 
 export interface ApiTokensOptions {
@@ -74,7 +72,7 @@ export interface ApiTokensOptions {
   readonly clock: Clock;
   readonly tokens: AccessTokens;
   readonly roles: Pick<Roles, 'requireAll' | 'permissionsOf'>;
-  readonly users: Pick<Users, 'get'>;
+  readonly users: Pick<Users, 'get' | 'list'>;
   readonly cutoffs: Pick<Cutoffs, 'read'>;
   readonly audience: string;
 }
@@ -168,8 +166,9 @@ export function createApiTokens(options: ApiTokensOptions): ApiTokens {
     find: (tenant, id, reads = store) => readRecord<ApiToken>(reads, keyOf(tenant, id)),
     async list(tenant) {
       const now = clock.now();
+      const holders = new Set((await users.list(tenant)).map(({ id }) => id));
       return (await listRecords<ApiToken>(store, prefixOf(tenant))).filter(
-        ({ expiresAt }) => expiresAt > now,
+        ({ holder, expiresAt }) => expiresAt > now && holders.has(holder),
       );
     },
     async revoke(tenant, id, { by, isTheirs }) {

@@ -58,6 +58,7 @@ interface Holder {
   readonly roles: readonly string[];
   /** Tokens from before this count no more, ms. */
   readonly validAfter: number;
+  readonly createdAt: number;
 }
 
 export function createAuthenticate(options: AuthenticateOptions): {
@@ -77,7 +78,7 @@ export function createAuthenticate(options: AuthenticateOptions): {
     }
     if (!subject.startsWith('node:')) return undefined;
     const name = await options.findNodeName(tenant, subject.slice('node:'.length), reads);
-    return name === undefined ? undefined : { kind: 'node', name, roles: [], validAfter: 0 };
+    return name === undefined ? undefined : { kind: 'node', name, roles: [], validAfter: 0, createdAt: 0 };
   }
 
   /** When what the token came from began; undefined when that has ended. */
@@ -134,6 +135,7 @@ export function createAuthenticate(options: AuthenticateOptions): {
       expiresAt,
       origin,
       countsFrom,
+      accountSince: holder.createdAt,
       async confirm(again) {
         const principal = await judge(claims, origin, again);
         if (principal) return principal;

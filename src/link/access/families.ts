@@ -15,11 +15,12 @@ import { listTenants, tenantPrefix } from '../../store/keys.js';
 import type { Change, Key, Reads, Store } from '../../store/store.js';
 import { createBoundedMap } from './bounded-map.js';
 import { denial } from './denied.js';
-import { accessLifetimeMs, isOver, judgeUse, type Family } from './family.js';
+import { isOver, judgeUse, type Family } from './family.js';
 import type { FindParty } from './holders.js';
 import { decide, decodeRecord, putRecord, readRecord, type Decision } from './records.js';
 import { createRefreshTokens } from './refresh-tokens.js';
 import { hashSecret, isSameText } from './secret-text.js';
+import { accessLifetimeMs } from './token-lifetimes.js';
 
 export type Refreshed<T = undefined> =
   | {

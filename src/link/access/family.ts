@@ -24,9 +24,6 @@ export interface Family {
   readonly previous?: string | undefined;
 }
 
-/** Of an access token of a session, ms. */
-export const accessLifetimeMs = 15 * 60_000;
-
 /** A caller that lost the answer asks again within this, ms. */
 export const retryWithinMs = 10_000;
 /** Without use, and altogether, ms. */

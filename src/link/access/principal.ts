@@ -31,6 +31,8 @@ export interface Principal {
   readonly origin: Origin;
   /** What begins from this moment on counts, whatever was ended before it, ms since 1970. */
   readonly countsFrom: number;
+  /** When its account was made, ms since 1970: what belonged to one of the same name before is not its own. */
+  readonly accountSince: number;
   /**
    * Judges the principal anew, by what these reads say: whatever a commit does in its name depends on it. Gives it with
    * the permissions it has left. TOKEN_REFUSED once its token, its session or its holder has ended; NOT_ALLOWED once it
@@ -67,6 +69,11 @@ export function hashAskerOf({ id, origin }: Principal): HashAsker {
 /** How a principal is written down as the owner of something: names of users stand alone. */
 export function ownerName({ kind, name }: Principal): string {
   return kind === 'user' ? name : `${kind}:${name}`;
+}
+
+/** Whether something that was made then, by an owner of that name, is the principal's own. */
+export function isOwn(principal: Principal, owner: string, madeAt: number): boolean {
+  return owner === ownerName(principal) && madeAt >= principal.accountSince;
 }
 
 /** Who shares a bound: all that one principal does, whatever tokens it uses. No network is spelled like this. */

@@ -6,13 +6,13 @@ import { CompactSign } from 'jose';
 import type { Clock } from '../../base/clock.js';
 import { RollcallError } from '../../base/errors.js';
 import { encodeRevokedList, maxRevokedEntries, revokedListType } from '../../tokens/revoked-list.js';
-import { longestApiTokenMs } from './api-tokens.js';
 import { createBoundedMap } from './bounded-map.js';
 import type { Cutoffs } from './cutoffs.js';
 import type { Denied } from './denied.js';
 import { usedAssertion } from './service-login.js';
 import type { Services } from './services.js';
 import type { TokenKeys } from './token-keys.js';
+import { longestApiTokenMs } from './token-lifetimes.js';
 import type { Users } from './users.js';
 
 /** Gives the list of a tenant as it is now, or was seconds ago. REQUEST_INVALID where nobody could verify it. */

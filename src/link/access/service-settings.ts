@@ -2,6 +2,7 @@
 import { RollcallError } from '../../base/errors.js';
 import { visibleText } from '../../base/visible-text.js';
 import { parseAddresses } from './address-list.js';
+import { longestServiceTokenMs } from './token-lifetimes.js';
 
 export interface ServiceSetting {
   readonly enabled: boolean;
@@ -24,9 +25,7 @@ export interface ServiceSetting {
 /** What is not given stays as it is, or as it usually is for a new one. */
 export type ServiceSettings = { readonly [Name in keyof ServiceSetting]?: ServiceSetting[Name] | undefined };
 
-/** RFC 9700 and the like: minutes. A service asks again without anybody noticing. */
 const shortestLifetimeMs = 60_000;
-const longestLifetimeMs = 3_600_000;
 export const usualLifetimeMs = 15 * 60_000;
 
 /** Entries in each list. */
@@ -86,7 +85,7 @@ function checkEach(what: string, texts: readonly string[], pattern: RegExp, long
 
 function checkLifetime(lifetimeMs: number): void {
   const isFit =
-    Number.isInteger(lifetimeMs) && lifetimeMs >= shortestLifetimeMs && lifetimeMs <= longestLifetimeMs;
+    Number.isInteger(lifetimeMs) && lifetimeMs >= shortestLifetimeMs && lifetimeMs <= longestServiceTokenMs;
   if (isFit) return;
   throw new RollcallError('REQUEST_INVALID', 'tokens of a service last 1 to 60 minutes', {
     hint: 'a service asks for a new one when it needs it',

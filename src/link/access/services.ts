@@ -10,6 +10,7 @@ import type { Actor, Audit } from '../audit/audit.js';
 import type { AuditEventType } from '../audit/event-types.js';
 import { tenantPrefix } from '../../store/keys.js';
 import type { Key, Reads, Store } from '../../store/store.js';
+import { denial } from './denied.js';
 import { isAccessName, nameTaken, notFound, parseNewName, requireFew } from './names.js';
 import { decide, listRecords, putRecord, readRecord, type Grounds } from './records.js';
 import type { Roles } from './roles.js';
@@ -21,6 +22,7 @@ import {
   type ServiceSetting,
   type ServiceSettings,
 } from './service-settings.js';
+import { longestServiceTokenMs } from './token-lifetimes.js';
 
 export type { ServiceSettings } from './service-settings.js';
 
@@ -63,6 +65,8 @@ export interface Services {
     by: Actor,
     grounds?: Grounds,
   ): Promise<Service>;
+  /** Its tokens end with it; its name is free for another, with another id. */
+  remove(tenant: string, id: string, by: Actor, grounds?: Grounds): Promise<void>;
   find(tenant: string, id: string, reads?: Reads): Promise<Service | undefined>;
   /** By its id alone, whatever its tenant, or by its name in this one: the way a service comes in. */
   findClient(reference: string, tenant: string, reads?: Reads): Promise<Service | undefined>;
@@ -166,6 +170,25 @@ export function createServices({ store, audit, clock, random, roles }: ServicesO
         await roles.requireAll(tenant, added, reads);
         const validAfter = endTokens ? Math.max(clock.now(), before.validAfter) + 1 : before.validAfter;
         return { ...before, ...settings, validAfter };
+      });
+    },
+    async remove(tenant, id, by, grounds) {
+      await decide(store, async reads => {
+        await grounds?.(reads);
+        const service = await find(tenant, id, reads);
+        if (!service) throw notFound('service');
+        const { name } = service;
+        return {
+          changes: [
+            { type: 'delete', key: keyOf(tenant, id) },
+            { type: 'delete', key: nameKeyOf(tenant, name) },
+            { type: 'delete', key: homeKeyOf(id) },
+            // Here no token of nobody counts; those who verify elsewhere read it from the list.
+            denial({ id, endsAt: clock.now() + longestServiceTokenMs, tenant }),
+            audit.auditChange(tenant, { type: 'service.deleted', subject: id, by, detail: { name } }),
+          ],
+          result: undefined,
+        };
       });
     },
     find,

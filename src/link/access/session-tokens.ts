@@ -7,9 +7,10 @@ import type { Reads } from '../../store/store.js';
 import type { Audit, AuditEvent } from '../audit/audit.js';
 import type { AccessTokens, SignedToken } from './access-tokens.js';
 import type { Families, NewFamily } from './families.js';
-import { accessLifetimeMs, type Family } from './family.js';
+import type { Family } from './family.js';
 import type { Decision } from './records.js';
 import type { Roles } from './roles.js';
+import { accessLifetimeMs } from './token-lifetimes.js';
 import { scopeOfToken } from './token-scope.js';
 
 export interface NewSession {

@@ -1,7 +1,7 @@
 /**
- * User accounts of a tenant. A name is one account, whatever the case of its letters; an account is never deleted, only
- * disabled, so that the audit log keeps meaning somebody. There is always an enabled admin: the last one cannot be
- * disabled or lose the role.
+ * User accounts of a tenant. A name is one account, whatever the case of its letters; once it is deleted, the name is free
+ * for another account, with another id, and the audit log keeps meaning the one before by its id. There is always an
+ * enabled admin: the last one cannot be deleted, disabled or lose the role.
  */
 import type { AuditDetail } from '../../audit-log/entry.js';
 import type { Clock } from '../../base/clock.js';
@@ -11,9 +11,11 @@ import type { Actor, Audit } from '../audit/audit.js';
 import type { AuditEventType } from '../audit/event-types.js';
 import { tenantPrefix } from '../../store/keys.js';
 import type { Change, Key, Reads, Store } from '../../store/store.js';
+import { denial } from './denied.js';
 import { isAccessName, nameTaken, notFound, parseNewName, requireFew } from './names.js';
 import { decide, listRecords, putRecord, readRecord, type Grounds } from './records.js';
 import type { Roles } from './roles.js';
+import { longestApiTokenMs } from './token-lifetimes.js';
 
 export interface SecondFactor {
   /** Base32. */
@@ -86,6 +88,8 @@ export interface Users {
     change: UserChange | ((user: User) => UserChange),
     reason: Reason,
   ): Promise<User>;
+  /** Their sessions and tokens end with the account. REQUEST_INVALID for the last admin. */
+  remove(tenant: string, id: string, reason: Omit<Reason, 'type'>): Promise<void>;
   /** As `change` of a user who was read, without the audit event: for a commit that tells of more than that. */
   planChange(reads: Reads, user: User, change: UserChange): Promise<UserPlan>;
 }
@@ -220,6 +224,26 @@ export function createUsers({ store, audit, clock, random, roles }: UsersOptions
         const { user, changes } = await planChange(reads, before, wanted);
         const event = { type, subject: id, by, detail: { name: before.name, ...detail } };
         return { changes: [...changes, audit.auditChange(tenant, event)], result: user };
+      });
+    },
+    async remove(tenant, id, { by, grounds }) {
+      await decide(store, async reads => {
+        await grounds?.(reads);
+        const user = await find(tenant, id, reads);
+        if (!user) throw notFound('user');
+        const { name } = user;
+        const detail = { name, roles: user.roles.join(' ') };
+        return {
+          changes: [
+            { type: 'delete', key: keyOf(tenant, id) },
+            { type: 'delete', key: nameKeyOf(tenant, name) },
+            ...(await keepAnAdmin(reads, user, { ...user, enabled: false })),
+            // Here no token of nobody counts; those who verify elsewhere read it from the list.
+            denial({ id, endsAt: clock.now() + longestApiTokenMs, tenant }),
+            audit.auditChange(tenant, { type: 'user.deleted', subject: id, by, detail }),
+          ],
+          result: undefined,
+        };
       });
     },
     planChange,

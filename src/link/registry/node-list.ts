@@ -15,8 +15,8 @@ export interface NodeQuery {
   readonly labels?: Readonly<Record<string, string>> | undefined;
   /** Part of the name, the id, the fingerprint or a label, whatever the case. */
   readonly text?: string | undefined;
-  /** Only nodes of this owner. */
-  readonly owner?: string | undefined;
+  /** Only nodes of this owner, registered from then on. */
+  readonly owner?: { readonly name: string; readonly since: number } | undefined;
   /** 1 to 1000, 100 unless told. */
   readonly pageSize?: number | undefined;
   readonly pageToken?: string | undefined;
@@ -95,21 +95,21 @@ function filterOf(statuses: readonly NodeStatusName[], { labels = {}, text = '',
   const wanted = text.toLowerCase();
   return node =>
     (statuses.length === 0 || statuses.includes(node.status)) &&
-    (owner === undefined || node.owner === owner) &&
+    (owner === undefined || (node.owner === owner.name && node.registeredAt >= owner.since)) &&
     hasLabels(node, labels) &&
     (wanted === '' || hasText(node, wanted));
 }
 
 /** What was asked, in one spelling: a token goes on with the same question only. */
 function askedOf(tenant: string, statuses: readonly NodeStatusName[], query: NodeQuery) {
-  const { labels = {}, text = '', owner = '' } = query;
+  const { labels = {}, text = '', owner } = query;
   return [
     'nodes',
     tenant,
     statuses,
     Object.entries(labels).sort(([one], [other]) => (one < other ? -1 : 1)),
     text,
-    owner,
+    owner?.name ?? '',
   ];
 }
 

@@ -10,8 +10,8 @@ import type { RunRecord, RunStatusName } from './run-record.js';
 
 export interface RunQuery {
   readonly statuses?: readonly RunStatusName[] | undefined;
-  /** Only those somebody started. */
-  readonly startedBy?: string | undefined;
+  /** Only those that somebody of this name started from then on. */
+  readonly startedBy?: { readonly name: string; readonly since: number } | undefined;
   readonly pageSize?: number | undefined;
   readonly pageToken?: string | undefined;
 }
@@ -34,7 +34,7 @@ export async function listRuns(
   find: (id: bigint) => Promise<RunRecord | undefined>,
 ): Promise<RunPage> {
   const size = checkPageSize(page.pageSize);
-  const asked = ['runs', tenant, [...statuses].sort(), startedBy ?? ''];
+  const asked = ['runs', tenant, [...statuses].sort(), startedBy?.name ?? ''];
   const from = readPageToken(asked, page.pageToken);
   const runs: RunRecord[] = [];
   /** One record that is damaged does not hide the others. */
@@ -65,9 +65,13 @@ export async function listRuns(
   return { runs, nextPageToken: after === undefined ? '' : makePageToken(asked, numberOfKey(after)) };
 }
 
-function fits(record: RunRecord, statuses: readonly RunStatusName[], startedBy: string | undefined): boolean {
+function fits(
+  record: RunRecord,
+  statuses: readonly RunStatusName[],
+  startedBy: RunQuery['startedBy'],
+): boolean {
   return (
     (statuses.length === 0 || statuses.includes(record.status)) &&
-    (startedBy === undefined || record.startedBy === startedBy)
+    (startedBy === undefined || (record.startedBy === startedBy.name && record.createdAt >= startedBy.since))
   );
 }

@@ -105,7 +105,14 @@ void t.test('a wrong old password is a wrong guess, though its user is logged in
   const origin = { address, requestId: '1', userAgent: '' };
   const principal: Principal = {
     ...{ kind: 'user', id: user.id, name: 'Ann', tenant: 'default', roles: ['viewer'] },
-    ...{ permissions: new Set(), tokenId: 'a', session: 'b', expiresAt: Infinity, countsFrom: 0 },
+    ...{
+      permissions: new Set(),
+      tokenId: 'a',
+      session: 'b',
+      expiresAt: Infinity,
+      countsFrom: 0,
+      accountSince: 0,
+    },
     origin,
     confirm: () => Promise.resolve(principal),
   };

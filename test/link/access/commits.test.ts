@@ -399,6 +399,18 @@ const deeds: readonly Deed[] = [
     act: ({ administration }, by) => administration.changeUser(by, 'ann', { roles: ['operator'] }),
   },
   {
+    name: 'user deleted',
+    route: 'DELETE /v1/users/:user',
+    prepare: rig => rig.withPassword('ann', ['viewer']),
+    act: ({ administration }, by) => administration.deleteUser(by, 'ann'),
+  },
+  {
+    name: 'service deleted',
+    route: 'DELETE /v1/services/:service',
+    prepare: rig => makeService(rig),
+    act: ({ administration }, by) => administration.deleteService(by, 'nightly'),
+  },
+  {
     name: 'role defined',
     route: 'PUT /v1/roles/:role',
     act: ({ administration }, by) =>
@@ -600,6 +612,74 @@ const targetRaces: readonly Race[] = [
       return Promise.resolve({ act: () => create('ward'), conflict: () => create('WARD') });
     },
   },
+  ...(['an admin disabled', 'an admin deleted'] as const).map(deed => ({
+    deed,
+    meanwhile: 'the only other admin is deleted',
+    refused: 'REQUEST_INVALID',
+    async run(rig: AccessRig) {
+      const max = await rig.person('max', ['admin']);
+      return {
+        act: () =>
+          deed === 'an admin deleted'
+            ? rig.administration.deleteUser(max, 'max')
+            : rig.administration.changeUser(max, 'max', { enabled: false }),
+        conflict: () => rig.administration.deleteUser(rig.chief, 'chief'),
+      };
+    },
+  })),
+  ...(
+    [
+      ['login', 'LOGIN_REFUSED', rig => rig.login('ann')],
+      [
+        'user changed',
+        'NOT_FOUND',
+        rig => rig.administration.changeUser(rig.chief, 'ann', { enabled: true }),
+      ],
+      ['user deleted', 'NOT_FOUND', rig => rig.administration.deleteUser(rig.chief, 'ann')],
+    ] as const satisfies readonly (readonly [string, string, (rig: AccessRig) => Promise<unknown>])[]
+  ).map(([deed, refused, act]) => ({
+    ...{ deed, refused, meanwhile: 'the user is deleted, and another of that name is made' },
+    async run(rig: AccessRig) {
+      await rig.withPassword('ann', ['viewer']);
+      return {
+        act: () => act(rig),
+        async conflict() {
+          await rig.administration.deleteUser(rig.chief, 'ann');
+          await rig.withPassword('ann', ['viewer']);
+        },
+        check: async (test: Test) =>
+          test.ok(await rig.access.users.findByName('default', 'ann'), 'the other stays'),
+      };
+    },
+  })),
+  {
+    deed: 'user deleted by a manager',
+    meanwhile: 'the account becomes an admin',
+    refused: 'NOT_ALLOWED',
+    async run(rig) {
+      const mona = await makeManager(rig);
+      await rig.withPassword('ann', ['lab']);
+      return {
+        act: () => rig.administration.deleteUser(mona, 'ann'),
+        conflict: () => rig.administration.changeUser(rig.chief, 'ann', { roles: ['admin'] }),
+      };
+    },
+  },
+  {
+    deed: 'token of a service',
+    meanwhile: 'the service is deleted, and another of that name is made',
+    refused: 'LOGIN_REFUSED',
+    async run(rig) {
+      const { bySecret } = await makeService(rig);
+      return {
+        act: () => rig.grant({ ...bySecret, client_id: 'nightly' }),
+        async conflict() {
+          await rig.administration.deleteService(rig.chief, 'nightly');
+          await makeService(rig);
+        },
+      };
+    },
+  },
   {
     deed: 'an admin disabled',
     meanwhile: 'the only other admin is disabled',
@@ -664,6 +744,7 @@ const targetRaces: readonly Race[] = [
   })),
   ...(
     [
+      ['is told to end all sessions', undefined, { endSessions: true }],
       ['is disabled', 'REQUEST_INVALID', { enabled: false }],
       ['loses the role', 'REQUEST_INVALID', { roles: [] }],
       ['gets more than who makes it holds', 'NOT_ALLOWED', { roles: ['admin'] }],
@@ -671,7 +752,7 @@ const targetRaces: readonly Race[] = [
   ).map(([what, refused, change]) => ({
     deed: 'API token issued for another user',
     meanwhile: `the user ${what}`,
-    refused,
+    ...(refused !== undefined && { refused }),
     async run(rig: AccessRig) {
       await rig.person('vera', ['viewer']);
       await rig.access.roles.define(
@@ -687,6 +768,11 @@ const targetRaces: readonly Race[] = [
       return {
         act: () => rig.administration.issueToken(principal, wanted),
         conflict: () => rig.administration.changeUser(rig.chief, 'vera', change),
+        async check(test: Test, result: unknown) {
+          if (refused !== undefined) return;
+          const { token } = result as { token: string };
+          test.match(await rig.principalOf(token), { name: 'vera' }, 'the token is one from after');
+        },
       };
     },
   })),
@@ -885,7 +971,7 @@ function codeOf(setup: Setup): string {
   return code;
 }
 
-/** Of those that only one commit writes, once. */
+/** They say only which record to read, which is an expectation itself: an id is never given twice. */
 const neverChanges = [/^t\/[^/]+\/(user|service)-name\//, /^access\/(service|family)\//];
 /** Where accounts came in from is no decision. */
 const isDecided = (changes: readonly Change[]): boolean =>

@@ -172,7 +172,7 @@ void t.test('every gRPC method: who are you is one answer, you may not another',
       t.match(refusal, { code: 7, details }, `${path} by ${person.name}`);
     }
   }
-  t.equal(methods.length, 6 + 24 + 5);
+  t.equal(methods.length, 6 + 26 + 5);
 });
 
 void t.test('what is another tenant’s looks like what is not there', async t => {

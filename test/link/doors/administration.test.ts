@@ -3,6 +3,7 @@
  * the same code and the same words.
  */
 import t from 'tap';
+import type { ServiceError } from '@grpc/grpc-js';
 import { isRollcallError } from '../../../src/base/errors.js';
 import { createAudit } from '../../../src/link/audit/audit.js';
 import type { RouteName } from '../../../src/link/doors/access-table.js';
@@ -19,7 +20,7 @@ import {
   type RequestOf,
   type UnaryMethod,
 } from '../../harness/administration-calls.js';
-import { issueToken, makeUser } from '../../harness/operator.js';
+import { connectOperator, issueToken, makeUser } from '../../harness/operator.js';
 import { restCalls, type RestAnswer } from '../../harness/rest-calls.js';
 import { newKey, startTestLink, type TestLink } from '../../harness/test-link.js';
 import { userParty } from '../../harness/parties.js';
@@ -176,6 +177,8 @@ void t.test('every method, once by somebody who may', async t => {
   t.match(checkpoint, { version: 1, seq: newest?.seq, hash: newest?.hash, tenant: 'default' });
   const { seq, at, ...signed } = await rest('POST /v1/audit/checkpoint');
   t.same(checkpoint, { ...signed, seq: BigInt(Number(seq)), atMs: BigInt(Number(at)) });
+  t.same(await call('deleteUser', { user: 'bob' }), {});
+  t.same(await call('deleteService', { service: 'plain' }), {});
   t.same(called, new Set(Object.keys(AdministrationService)));
 });
 
@@ -211,6 +214,7 @@ function twinsOf(id: string): Record<AdministrationMethod, Twin> {
       json: { enabled: true },
       request: { user: id, enabled: true, ...settings },
     },
+    deleteUser: { route: 'DELETE /v1/users/:user', request: { user: id } },
     listRoles: { route: 'GET /v1/roles', request: {} },
     defineRole: {
       route: 'PUT /v1/roles/:role',
@@ -225,6 +229,7 @@ function twinsOf(id: string): Record<AdministrationMethod, Twin> {
       json: { enabled: true },
       request: { service: id, settings: { enabled: true }, endTokens: false },
     },
+    deleteService: { route: 'DELETE /v1/services/:service', request: { service: id } },
     makeServiceSecret: { route: 'POST /v1/services/:service/secret', request: { service: id } },
     listTokens: { route: 'GET /v1/tokens', request: {} },
     issueToken: {
@@ -335,6 +340,95 @@ void t.test('an admin makes a token for another user, who sees who made it', asy
   t.match((await make(asBoss, { user: 'ines' })).fields, { title: 'ines is disabled' });
 });
 
+void t.test('a deleted user is out at once, stays in the audit log, and leaves the name free', async t => {
+  await ask('PUT /v1/roles/contributor', {
+    ...asOperator,
+    json: { permissions: ['nodes:register', 'runs:submit'] },
+  });
+  const roles = ['contributor'];
+  const create = async () =>
+    (await ask('POST /v1/users', { ...asOperator, json: { name: 'dora', roles, password } })).fields['id'] ??
+    '';
+  const id = await create();
+  const { access_token: session = '', refresh_token = '' } = (
+    await ask('POST /auth/token', { form: { username: 'dora', password } })
+  ).fields;
+  const token = await issueToken(access, await access.users.get('default', 'dora'));
+  const publicKey = newKey().publicKey.spki.toString('base64');
+  const { id: node = '' } = (await ask('POST /v1/nodes', { token, json: { publicKey } })).fields;
+  t.equal((await ask(`GET /v1/nodes/${node}`, { token })).status, 200);
+  const calls = connectOperator(`localhost:${port}`, token, link.ca);
+  const watch = calls.client.watchNodes({ snapshot: true }, calls.metadata);
+  t.teardown(() => calls.close());
+  const cut = new Promise<ServiceError>(resolve => watch.on('error', resolve));
+  await new Promise(resolve => watch.once('data', resolve));
+
+  t.same((await ask('DELETE /v1/users/dora', asOperator)).json, {});
+  t.match(await cut, { details: 'the token was revoked' }, 'a stream ends at once');
+  for (const each of [session, token]) t.equal((await ask('GET /auth/me', { token: each })).status, 401);
+  const refresh = { grant_type: 'refresh_token', refresh_token };
+  t.equal((await ask('POST /auth/token', { form: refresh })).fields['error'], 'invalid_grant');
+  t.equal((await ask('POST /auth/token', { form: { username: 'dora', password } })).status, 400);
+  for (const list of ['users', 'tokens'])
+    t.notMatch((await ask(`GET /v1/${list}`, asOperator)).text, /dora/, `gone from ${list}`);
+  t.equal((await ask(`PATCH /v1/users/${id}`, { ...asOperator, json: {} })).status, 404);
+  t.equal((await ask('DELETE /v1/users/dora', asOperator)).status, 404, 'once');
+  const told = (await ask(`GET /v1/audit/events?subject=${id}&newestFirst=true`, asOperator)).json;
+  t.match(told, {
+    entries: [
+      { type: 'user.deleted', by: { name: 'operator' }, detail: { name: 'dora', roles: 'contributor' } },
+    ],
+  });
+
+  const again = await create();
+  t.not(again, id, 'another account');
+  for (const each of [session, token])
+    t.equal((await ask('GET /auth/me', { token: each })).status, 401, 'still');
+  const fresh = (await ask('POST /auth/token', { form: { username: 'dora', password } })).fields[
+    'access_token'
+  ];
+  t.equal(
+    (await ask(`GET /v1/nodes/${node}`, { token: fresh })).status,
+    403,
+    'what was hers is not that of another',
+  );
+  t.match((await ask('GET /v1/nodes', { token: fresh })).json, { nodes: [] });
+  t.match((await ask(`GET /v1/nodes/${node}`, asOperator)).json, { owner: 'dora' });
+});
+
+void t.test('the last admin of a tenant cannot be deleted', async t => {
+  await ask('POST /v1/tenants', { ...asOperator, json: { name: 'lab', admin: 'lena', password } });
+  const { fields } = await ask('POST /auth/token', { form: { tenant: 'lab', username: 'lena', password } });
+  const lena = { token: fields['access_token'] };
+  t.match((await ask('DELETE /v1/users/lena', lena)).fields, {
+    code: 'REQUEST_INVALID',
+    title: 'lena is the last admin',
+  });
+  await ask('POST /v1/users', { ...lena, json: { name: 'leo', roles: ['admin'], password } });
+  t.equal((await ask('DELETE /v1/users/lena', lena)).status, 200, 'herself, where another is left');
+  t.equal((await ask('GET /v1/users', lena)).status, 401);
+  t.match(await access.users.list('lab'), [{ name: 'leo' }]);
+});
+
+void t.test('a deleted service is out at once, and leaves the name free', async t => {
+  const json = { name: 'miller', roles: ['viewer'], audiences: ['rollcall', 'studio'] };
+  const create = async () => (await ask('POST /v1/services', { ...asOperator, json })).fields['id'] ?? '';
+  const id = await create();
+  const { secret = '' } = (await ask(`POST /v1/services/${id}/secret`, asOperator)).fields;
+  const get = () => ask('POST /token', { json: { sub: id, client_secret: secret } });
+  const { access_token: token } = (await get()).fields;
+  t.equal((await ask('GET /v1/nodes', { token })).status, 200);
+  t.same(await operator.call('deleteService', { service: 'miller' }), {});
+  t.equal((await ask('GET /v1/nodes', { token })).status, 401);
+  t.equal((await get()).status, 401);
+  t.notMatch((await ask('GET /v1/services', asOperator)).text, /miller/);
+  const told = (await ask(`GET /v1/audit/events?subject=${id}&newestFirst=true`, asOperator)).json;
+  t.match(told, { entries: [{ type: 'service.deleted', detail: { name: 'miller' } }] });
+  t.not(await create(), id);
+  t.equal((await ask('GET /v1/nodes', { token })).status, 401, 'still');
+  t.equal((await get()).status, 401);
+});
+
 void t.test('every method refuses what its route refuses, with the same words', async t => {
   await ask('POST /v1/tenants', { ...asOperator, json: { name: 'clinic', admin: 'carl', password } });
   const foreigner = await personWith('wes', ['admin'], 'clinic');
@@ -380,7 +474,12 @@ void t.test('every method refuses what its route refuses, with the same words', 
     for (const method of methods) await compare(method, 'absent');
     // Whoever revokes the token they come with has no second question.
     const asked = [...ids, ...odd].filter(id => token !== foreigner.token || id !== theirToken);
-    for (const id of asked) for (const method of withId) await compare(method, id ?? '');
+    // What is deleted by the one is not there for the other.
+    const isGone = (method: AdministrationMethod, id: string | undefined): boolean =>
+      method.startsWith('delete') &&
+      ((token === link.token && id === 'operator') || (token === foreigner.token && ids.includes(id)));
+    for (const id of asked)
+      for (const method of withId) if (!isGone(method, id)) await compare(method, id ?? '');
     outcomes.set(person, codes);
   }
   t.same(Object.fromEntries([...outcomes].map(([person, codes]) => [person, [...codes].sort()])), {

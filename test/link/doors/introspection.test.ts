@@ -172,11 +172,20 @@ void t.test('a verifier that never asks learns from the signed list what was rev
   await ask('POST /auth/revoke', { form: { token: session } });
   await ask(`DELETE /v1/tokens/${decodeJwt(api.token).jti ?? ''}`, operator);
   await ask('PATCH /v1/users/rita', { ...operator, json: { enabled: false } });
+  const gone = await plainUser('sam', ['viewer']);
+  const program = await serviceWith({ name: 'gone', audiences: ['rollcall'] });
+  const ofProgram =
+    (await ask('POST /token', { json: {}, headers: program.headers })).fields['access_token'] ?? '';
+  for (const each of [gone.token, ofProgram]) await good(each, 'while the holder is there');
+  await ask('DELETE /v1/users/sam', operator);
+  await ask('DELETE /v1/services/gone', operator);
   await good(session, 'before the next list');
   await take();
   await bad(session, 'of a session that has ended');
   await bad(api.token, 'an API token');
   await bad(off.token, 'of a user who is disabled');
+  await bad(gone.token, 'of a user who is deleted');
+  await bad(ofProgram, 'of a service that is deleted');
   await good(other, 'of another session');
 
   await ask(`PATCH /v1/users/${pia}`, { ...operator, json: { endSessions: true } });

@@ -71,6 +71,10 @@ export function createAdministrationDoor(options: AdministrationDoorOptions): Ad
     changeUser: unary(async (request, by) =>
       toUser(await administration.changeUser(by, request.user, readUserRequest(request))),
     ),
+    deleteUser: unary(async ({ user }, by) => {
+      await administration.deleteUser(by, user);
+      return {};
+    }),
 
     listRoles: unary(async (_, by) => ({
       roles: (await administration.listRoles(by)).map(toRole),
@@ -91,6 +95,10 @@ export function createAdministrationDoor(options: AdministrationDoorOptions): Ad
     changeService: unary(async ({ service, settings, endTokens }, by) => {
       const wanted = { ...readServiceSettings(settings), endTokens };
       return toService(await administration.changeService(by, service, wanted));
+    }),
+    deleteService: unary(async ({ service }, by) => {
+      await administration.deleteService(by, service);
+      return {};
     }),
     makeServiceSecret: unary(async (request, by) => {
       const { service, secret } = await administration.makeServiceSecret(by, request.service);

@@ -53,6 +53,12 @@ export function adminRoutes(administration: Administration): Record<AdminRoute, 
       answer: exchange =>
         administration.changeUser(by(exchange), part(exchange, 'user'), exchange.body as UserRequest),
     },
+    'DELETE /v1/users/:user': {
+      async answer(exchange) {
+        await administration.deleteUser(by(exchange), part(exchange, 'user'));
+        return {};
+      },
+    },
 
     'GET /v1/roles': {
       answer: async exchange => ({
@@ -93,6 +99,12 @@ export function adminRoutes(administration: Administration): Record<AdminRoute, 
           part(exchange, 'service'),
           exchange.body as ServiceSettings,
         ),
+    },
+    'DELETE /v1/services/:service': {
+      async answer(exchange) {
+        await administration.deleteService(by(exchange), part(exchange, 'service'));
+        return {};
+      },
     },
     'POST /v1/services/:service/secret': {
       answer: exchange => administration.makeServiceSecret(by(exchange), part(exchange, 'service')),
