@@ -54,6 +54,7 @@ export {
   type ListNodeHistoryResponse,
   type ListNodesResponse,
   type Node,
+  type DeleteNodeResponse,
   type RevokeNodeResponse,
   type Transition,
 } from '../protocol/generated/rollcall/v1/control.js';

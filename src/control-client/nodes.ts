@@ -11,6 +11,8 @@ import {
   type Node,
   type NodeStatus,
   type RegisterNodeRequest,
+  type DeleteNodeRequest,
+  type DeleteNodeResponse,
   type RevokeNodeRequest,
   type RevokeNodeResponse,
   type Transition,
@@ -56,6 +58,8 @@ export interface Nodes {
   register(node: NewNode): Promise<Node>;
   /** Ends what the node may do and every session it has, before it answers. `comment` is kept in the history. */
   revoke(node: NodeReference, comment?: string): Promise<RevokeNodeResponse>;
+  /** Revokes it where that was not done, and forgets it but for the audit log: its key and its name are free. */
+  delete(node: NodeReference): Promise<DeleteNodeResponse>;
   /** What its status was, newest first. */
   history(node: NodeReference): AsyncGenerator<Transition, void, undefined>;
   historyPage(node: NodeReference, request?: PageRequest): Promise<ListNodeHistoryResponse>;
@@ -83,6 +87,7 @@ export function openNodes(target: HttpTarget, tokens: TokenSource): OpenNodes {
     get: asking<GetNodeRequest, Node>(client.getNode.bind(client)),
     list: asking<ListNodesRequest, ListNodesResponse>(client.listNodes.bind(client)),
     revoke: asking<RevokeNodeRequest, RevokeNodeResponse>(client.revokeNode.bind(client)),
+    delete: asking<DeleteNodeRequest, DeleteNodeResponse>(client.deleteNode.bind(client)),
     history: asking<ListNodeHistoryRequest, ListNodeHistoryResponse>(client.listNodeHistory.bind(client)),
   };
 
@@ -102,6 +107,7 @@ export function openNodes(target: HttpTarget, tokens: TokenSource): OpenNodes {
     register: async ({ publicKey, name = '', labels = {}, again = false }) =>
       calls.register({ publicKey: await readSpki(publicKey), name, labels: { ...labels }, again }),
     revoke: (node, comment = '') => calls.revoke({ node: `${node}`, comment }),
+    delete: node => calls.delete({ node: `${node}` }),
     historyPage,
     history: node =>
       everyItem(async page => {

@@ -39,6 +39,8 @@ export interface Revocation {
   readonly alreadyRevoked: boolean;
 }
 
+export type Deletion = Pick<Revocation, 'node' | 'sessionsEnded'>;
+
 export interface ControlOptions {
   readonly registry: Registry;
   readonly sessions: Sessions;
@@ -102,6 +104,30 @@ export function createControl({ registry, sessions, enrollments, clock, ownKeys 
   const findId = (principal: Principal, reference: string): Promise<bigint | undefined> =>
     registry.findNodeIdByText(principal.tenant, reference).catch(() => undefined);
 
+  /**
+   * Commits, then cuts: sessions, opening ones, enrollments in flight. What the store cannot read or does not take is
+   * cut all the same, and the caller is told that it is not durable yet.
+   */
+  async function revokeNode(principal: Principal, reference: string, comment: string): Promise<Revocation> {
+    const { tenant } = principal;
+    const { id, fingerprint, status } = await findTarget(principal, reference);
+    const committing = registry.revokeNode(tenant, id, { by: actorOf(principal), comment });
+    const failure = await committing.then(() => undefined, toRollcallError);
+    const start = clock.elapsed();
+    const revoked = new RollcallError('NODE_REVOKED', 'this node was revoked by an operator');
+    const ended = await Promise.all([
+      sessions.endNode(tenant, id, revoked),
+      fingerprint === undefined ? 0 : enrollments.endKey(tenant, fingerprint, revoked),
+    ]);
+    if (failure) throw notDurable(failure);
+    return {
+      node: await committing,
+      sessionsEnded: ended[0] + ended[1],
+      closedAfterMs: clock.elapsed() - start,
+      alreadyRevoked: status === 'revoked',
+    };
+  }
+
   return {
     async registerNode(principal: Principal, request: RegisterRequest): Promise<NodeRecord> {
       const publicKey = parseSpki(request.publicKey);
@@ -137,28 +163,14 @@ export function createControl({ registry, sessions, enrollments, clock, ownKeys 
       return registry.listHistory(principal.tenant, id, query);
     },
 
-    /**
-     * Commits, then cuts: sessions, opening ones, enrollments in flight. What the store cannot read or does not take is
-     * cut all the same, and the caller is told that it is not durable yet.
-     */
-    async revokeNode(principal: Principal, reference: string, comment: string): Promise<Revocation> {
+    revokeNode,
+
+    /** A node that is not revoked yet is revoked first, in a commit of its own: asked again, it goes on from there. */
+    async deleteNode(principal: Principal, reference: string): Promise<Deletion> {
       const { tenant } = principal;
-      const { id, fingerprint, status } = await findTarget(principal, reference);
-      const committing = registry.revokeNode(tenant, id, { by: actorOf(principal), comment });
-      const failure = await committing.then(() => undefined, toRollcallError);
-      const start = clock.elapsed();
-      const revoked = new RollcallError('NODE_REVOKED', 'this node was revoked by an operator');
-      const ended = await Promise.all([
-        sessions.endNode(tenant, id, revoked),
-        fingerprint === undefined ? 0 : enrollments.endKey(tenant, fingerprint, revoked),
-      ]);
-      if (failure) throw notDurable(failure);
-      return {
-        node: await committing,
-        sessionsEnded: ended[0] + ended[1],
-        closedAfterMs: clock.elapsed() - start,
-        alreadyRevoked: status === 'revoked',
-      };
+      const { id } = await getNode(principal, reference, 'nodes:revoke', true);
+      const { sessionsEnded } = await revokeNode(principal, `${id}`, 'deleted');
+      return { node: await registry.deleteNode(tenant, id, actorOf(principal)), sessionsEnded };
     },
 
     watchNodes(principal: Principal, listener: (node: NodeRecord) => void) {

@@ -266,6 +266,20 @@ void t.test('revoke says what it ended and how fast; unregister is the same', as
   });
 });
 
+void t.test('delete says which nodes are gone, and what it ended', async t => {
+  server.nodes.push(online(), makeNode({ id: 7n }));
+  t.same(await ask(['nodes', 'delete', 'press-3', '7']), {
+    code: 0,
+    stdout:
+      '✅ Node 16019329408659850374 deleted; one session ended.\n✅ Node 7 deleted; no session was open.\n',
+    stderr: '',
+  });
+  server.nodes.push(makeNode({ id: 8n }));
+  const again = await ask(['nodes', 'delete', '7', '8', '--json']);
+  t.match(again, { code: 1, stderr: /^error: 7: there is no node "7"/ });
+  t.match(JSON.parse(again.stdout), [{ id: '8', sessionsEnded: 0 }]);
+});
+
 /** Waits until a line came, without a clock. */
 async function until(holds: () => boolean): Promise<void> {
   while (!holds()) await new Promise(resolve => setImmediate(resolve));

@@ -9,6 +9,8 @@ import type {
   ListNodesResponse,
   Node,
   RegisterNodeRequest,
+  DeleteNodeRequest,
+  DeleteNodeResponse,
   RevokeNodeRequest,
   RevokeNodeResponse,
 } from '../../src/protocol/generated/rollcall/v1/control.js';
@@ -40,6 +42,7 @@ export function controlCalls(client: ControlClient, metadata: Metadata) {
     registerNode: promised<RegisterNodeRequest, Node>(client.registerNode.bind(client)),
     getNode: promised<GetNodeRequest, Node>(client.getNode.bind(client)),
     listNodes: promised<ListNodesRequest, ListNodesResponse>(client.listNodes.bind(client)),
+    deleteNode: promised<DeleteNodeRequest, DeleteNodeResponse>(client.deleteNode.bind(client)),
     revokeNode: promised<RevokeNodeRequest, RevokeNodeResponse>(client.revokeNode.bind(client)),
     listNodeHistory: promised<ListNodeHistoryRequest, ListNodeHistoryResponse>(
       client.listNodeHistory.bind(client),

@@ -376,6 +376,24 @@ void t.test('revocation', async t => {
     );
   });
 
+  await t.test('a deleted node is cut off, and its key is registered again as a new node', async t => {
+    const key = newKey();
+    const { id } = await test.register(key);
+    const live = await test.online(key);
+    t.match(await test.control.deleteNode({ node: `${id}` }), { node: { id }, sessionsEnded: 1 });
+    t.equal(await endCode(live), 'NODE_REVOKED', 'the agent hears it from the link');
+    await live.connection.closed;
+    t.equal(await codeOf(test.control.getNode({ node: `${id}` })), 'NODE_NOT_FOUND');
+    t.equal(await codeOf(test.enroll(key)), 'NODE_NOT_REGISTERED');
+    const withOld = async () => codeOf(sessionOn(await test.connect(live.enrollment)));
+    t.equal(await withOld(), 'CERTIFICATE_REFUSED', 'an agent with its certificate is to enroll again');
+    const again = await test.register(key);
+    t.not(again.id, id);
+    t.equal(await withOld(), 'CERTIFICATE_REFUSED', 'also once its key is registered again');
+    await test.online(key);
+    t.equal(statusName(await test.control.getNode({ node: `${again.id}` })), 'online');
+  });
+
   await t.test('before the challenge: the proof comes too late', async t => {
     const key = newKey();
     const { id } = await test.register(key);

@@ -113,6 +113,15 @@ export function addNodesCommand(program: Command, shell: Shell, acting: Acting):
       }),
     );
 
+  addAskFlags(nodes.command('delete'))
+    .description('revoke nodes and forget them; the audit log keeps them, their keys may be registered anew')
+    .argument('<node...>', 'ids, names or fingerprints')
+    .action(
+      acting(async (names: string[], flags: object) => {
+        return (await import('./delete.js')).deleteNodes(shell, names, flags);
+      }),
+    );
+
   addAskFlags(nodes.command('history'))
     .description("show a node's statuses, newest first")
     .argument('<node>', 'id, name or fingerprint, or how one of them begins')

@@ -43,6 +43,7 @@ export const auditEventTypes = [
   'node.closed',
   'node.link-restarted',
   'node.revoked',
+  'node.deleted',
   'node.clone-suspected',
   'node.tokens-issued',
   'run.started',

@@ -82,7 +82,12 @@ export function createRegistration(options: RegistrationOptions) {
     const id = decodeId(value);
     await writeWaiting({ tenant, id });
     const stored = await store.get(nodeKey(tenant, id));
-    if (!stored) throw new RollcallError('INTERNAL', 'an index names a node that is not there');
+    if (!stored) {
+      // Deleted in between, together with the entry.
+      const again = await store.get(key);
+      if (!again || decodeId(again) !== id) return findHolder(tenant, key);
+      throw new RollcallError('INTERNAL', 'an index names a node that is not there');
+    }
     return { node: decodeNodeRecord(stored), value };
   }
 

@@ -112,6 +112,11 @@ export interface Registry {
     id: bigint,
     by: { readonly by: Actor; readonly comment: string },
   ): Promise<NodeRecord>;
+  /**
+   * Deletes a revoked node; gives it as it was. Its key and its name are free: the key is not registered here any more.
+   * REQUEST_INVALID for a node that is not revoked.
+   */
+  deleteNode(tenant: string, id: bigint, by: Actor): Promise<NodeRecord>;
   /** Commits a certificate as the node's next before anybody sees it. NODE_REVOKED, NODE_PENDING, NODE_QUARANTINED. */
   issueCertificate(tenant: string, id: bigint, claim: IssueClaim, issue: Issue): Promise<NodeRecord>;
   /**
@@ -142,6 +147,18 @@ function unknownNode(text: string, how: string): RollcallError {
   return new RollcallError('NODE_NOT_FOUND', `there is no node "${cleanText(text, 80)}"`, {
     hint: `${how}; \`rollcall nodes list\` shows them`,
   });
+}
+
+/** An agent that comes back with the certificate of a node that was deleted is to try with its key. */
+function throwOfCertificate(error: unknown): never {
+  if (!isRollcallError(error, 'NODE_NOT_FOUND')) throw error;
+  throw new RollcallError(
+    'CERTIFICATE_REFUSED',
+    'this certificate is that of a node that is not registered here',
+    {
+      hint: 'enroll again, once the key is registered',
+    },
+  );
 }
 
 const recoverAtOnce = 1000;
@@ -287,6 +304,7 @@ export function createRegistry(options: RegistryOptions): Registry {
       const event = { type: 'revoked', at: clock.now(), by, comment } as const;
       return (await transitions.applyRevocation({ tenant, id }, event)).record;
     },
+    deleteNode: (tenant, id, by) => transitions.remove({ tenant, id }, by),
     async issueCertificate(tenant, id, claim, issue) {
       const { record } = await transitions.apply({ tenant, id }, async before => {
         const refusal = refusalOf(before);
@@ -299,7 +317,7 @@ export function createRegistry(options: RegistryOptions): Registry {
     },
     async openSession(tenant, id, { takeover = 'replaced', ...claim }) {
       const event = { type: 'connected', at: clock.now(), takeover, ...claim } as const;
-      return (await transitions.applyPresence({ tenant, id }, event)).record;
+      return (await transitions.applyPresence({ tenant, id }, event).catch(throwOfCertificate)).record;
     },
     closeSession(tenant, id, session, { reason, detail = '' }) {
       const event = { type: 'closed', at: clock.now(), session, reason, detail } as const;

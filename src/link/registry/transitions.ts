@@ -6,8 +6,9 @@
 import { isRollcallError, RollcallError } from '../../base/errors.js';
 import type { Clock } from '../../base/clock.js';
 import { createTurns } from '../../base/turns.js';
-import type { Audit } from '../audit/audit.js';
+import type { Actor, Audit } from '../audit/audit.js';
 import type { Change, Store, Value } from '../../store/store.js';
+import { planDeletion } from './deletion.js';
 import { trimHistory, type HistoryBounds } from './history.js';
 import { historyKey, nodeKey, recordChanges } from './node-keys.js';
 import { decodeNodeRecord, encodeHistoryEntry, type NodeRecord } from './node-record.js';
@@ -40,6 +41,11 @@ export interface Transitions {
    * revocation until it is stored. LINK_BUSY when too many wait whose nodes could not be read.
    */
   applyRevocation(node: WaitingNode, event: Extract<NodeEvent, { type: 'revoked' }>): Promise<Outcome>;
+  /**
+   * Deletes a node that is stored as revoked, with its history and its indexes; gives it as it was. REQUEST_INVALID for one
+   * that is not revoked: nothing of a node that may connect is forgotten.
+   */
+  remove(node: WaitingNode, by: Actor): Promise<NodeRecord>;
   /** Writes what waits in the overlay; rejects when the store does not take it. */
   writeWaiting(node: WaitingNode): Promise<void>;
 }
@@ -210,12 +216,37 @@ export function createTransitions(options: TransitionOptions): Transitions {
     overlay.drop(node.tenant, node.id);
   }
 
+  async function remove({ tenant, id }: WaitingNode, by: Actor): Promise<NodeRecord> {
+    for (let tries = 1; ; tries++) {
+      const stored = await store.get(nodeKey(tenant, id));
+      if (!stored) throw nodeNotFound();
+      const record = decodeNodeRecord(stored);
+      if (record.status !== 'revoked')
+        throw new RollcallError('REQUEST_INVALID', 'this node is not revoked', { hint: 'revoke it first' });
+      const { changes, expectations } = await planDeletion(store, record);
+      const { name, fingerprint } = record;
+      const detail = { fingerprint, ...(name !== '' && { name }) };
+      const event = audit.auditChange(tenant, { type: 'node.deleted', subject: `${id}`, by, detail });
+      try {
+        await store.commit(
+          [...changes, event],
+          [{ key: nodeKey(tenant, id), value: stored }, ...expectations],
+        );
+        return record;
+      } catch (error) {
+        if (isStoreFailure(error)) onDoubt();
+        if (!isRollcallError(error, 'STORE_CONFLICT') || tries >= maxTries) throw error;
+      }
+    }
+  }
+
   const keyOf = ({ tenant, id }: WaitingNode) => nodeKey(tenant, id);
   return {
     apply: (node, makeEvent) => inTurn(keyOf(node), () => run(() => prepare(node, makeEvent))),
     applyPresence: (node, event) => inTurn(keyOf(node), () => runPresence(node, event)),
     applyClosing: (node, event) => inTurn(keyOf(node), () => close(node, event)),
     applyRevocation: (node, event) => inTurn(keyOf(node), () => runRevocation(node, event)),
+    remove: (node, by) => inTurn(keyOf(node), () => remove(node, by)),
     writeWaiting: node => inTurn(keyOf(node), () => writeWaiting(node)),
   };
 }

@@ -172,7 +172,7 @@ void t.test('every gRPC method: who are you is one answer, you may not another',
       t.match(refusal, { code: 7, details }, `${path} by ${person.name}`);
     }
   }
-  t.equal(methods.length, 6 + 26 + 5);
+  t.equal(methods.length, 7 + 26 + 5);
 });
 
 void t.test('what is another tenant’s looks like what is not there', async t => {
@@ -238,6 +238,7 @@ void t.test('what is another tenant’s looks like what is not there', async t =
         void t.equal(await outcome(call(theirs), theirs), await outcome(call(nobodys), nobodys));
       await same(id => who.getNode({ node: id }));
       await same(id => who.revokeNode({ node: id, comment: '' }));
+      await same(id => who.deleteNode({ node: id }));
       await same(id => who.listNodeHistory({ node: id, pageSize: 0, pageToken: '' }));
     }
   }
@@ -282,6 +283,7 @@ void t.test('with no more than nodes:register: one’s own nodes, and no other',
     `GET /v1/nodes/${other}`,
     `GET /v1/nodes/${other}/history`,
     `POST /v1/nodes/${other}/revoke`,
+    `DELETE /v1/nodes/${other}`,
     `POST /v1/nodes/${other}/config`,
     'GET /v1/nodes/others',
   ]) {

@@ -232,27 +232,6 @@ void t.test(
   },
 );
 
-void t.test(
-  'a revoked key that is registered again keeps the name it had, unless another has it',
-  async test => {
-    const { registry } = open(test);
-    const by = userParty('operator');
-    const keys = { one: newKey(), two: newKey() };
-    const again = { tenant, publicKey: keys.one, by, again: true };
-    const first = await registry.registerNode({ ...again, name: 'one' });
-    await registry.revokeNode(tenant, first.id, { by, comment: '' });
-    const second = await registry.registerNode(again);
-    test.equal(second.name, 'one');
-    test.equal((await registry.resolveNode(tenant, 'one')).id, second.id);
-    await registry.revokeNode(tenant, second.id, { by, comment: '' });
-    const third = await registry.registerNode({ ...again, name: 'other' });
-    test.equal(third.name, 'other');
-    await registry.revokeNode(tenant, third.id, { by, comment: '' });
-    await registry.registerNode({ tenant, publicKey: keys.two, name: 'other', by });
-    test.equal((await registry.registerNode(again)).name, '', 'another node has the name by now');
-  },
-);
-
 void t.test('the beginning of an id, a name or a fingerprint finds the one node that has it', async test => {
   const { registry } = open(test);
   const one = await register(registry, 'press-31');
@@ -276,6 +255,80 @@ void t.test('the beginning of an id, a name or a fingerprint finds the one node 
   for (const text of ['', 'ress', 'SHA256:xxxxxxxxxxxxxxx', 'ä', '0', '00', `${one.id}0`, 'x'.repeat(9999)])
     await test.rejects(find(text), { code: 'NODE_NOT_FOUND' }, text);
   await test.rejects(registry.resolveNodeByPrefix('other', 'm'), { code: 'NODE_NOT_FOUND' });
+});
+
+void t.test('a node is deleted once it is revoked, and leaves nothing but the audit log', async test => {
+  const { registry, store } = open(test);
+  const by = userParty('operator');
+  const request = { tenant: 'ward', publicKey: newKey(), name: 'one', by };
+  const { id } = await registry.registerNode(request);
+  await registry.countNodes('ward');
+  await test.rejects(registry.deleteNode('ward', id, by), {
+    code: 'REQUEST_INVALID',
+    message: /is not revoked/,
+  });
+  await registry.revokeNode('ward', id, { by, comment: '' });
+  test.match(await registry.deleteNode('ward', id, by), { id, name: 'one', status: 'revoked' });
+  test.equal(await registry.findNode('ward', id), undefined);
+  for (const text of [`${id}`, 'one', request.publicKey.fingerprint])
+    await test.rejects(registry.resolveNode('ward', text), { code: 'NODE_NOT_FOUND' }, text);
+  test.same((await registry.listNodes('ward')).nodes, []);
+  test.match(await registry.countNodes('ward'), { created: 0, revoked: 0 });
+  const left = (await store.list({ prefix: '' })).map(({ key }) => key);
+  test.same(
+    left.filter(key => !key.includes('/audit')),
+    [],
+    'the store holds nothing else of it',
+  );
+  const events = (await listEvents(store, 'ward', { limit: 10 })).slice(-1);
+  const { fingerprint } = request.publicKey;
+  test.match(events, [{ type: 'node.deleted', subject: `${id}`, detail: { name: 'one', fingerprint } }]);
+  for (const deed of [
+    () => registry.deleteNode('ward', id, by),
+    () => registry.revokeNode('ward', id, { by, comment: '' }),
+  ])
+    await test.rejects(deed(), { code: 'NODE_NOT_FOUND' });
+  const held = certificate(1n);
+  await test.rejects(registry.openSession('ward', id, claimOf(1n, held)), { code: 'CERTIFICATE_REFUSED' });
+  const again = await registry.registerNode(request);
+  test.not(again.id, id, 'its key is registered again as a new node, without a word');
+});
+
+void t.test('a node that is deleted leaves what another node has taken over', async test => {
+  const { registry } = open(test);
+  const by = userParty('operator');
+  const request = { tenant, publicKey: newKey(), name: 'one', by };
+  const first = await registry.registerNode(request);
+  await registry.revokeNode(tenant, first.id, { by, comment: '' });
+  const heir = await registry.registerNode({ ...request, again: true });
+  await registry.deleteNode(tenant, first.id, by);
+  for (const text of ['one', request.publicKey.fingerprint])
+    test.equal((await registry.resolveNode(tenant, text)).id, heir.id, text);
+});
+
+void t.test('a key that is taken over while its node is deleted stays with who took it', async test => {
+  for (const first of ['deleted', 'registered again'] as const) {
+    const pausing = pausingStore(createMemoryStore());
+    const { registry } = createRig(pausing.store);
+    test.teardown(() => registry.close());
+    const by = userParty('operator');
+    const request = { tenant, publicKey: newKey(), name: 'one', by };
+    const { id } = await registry.registerNode(request);
+    await registry.revokeNode(tenant, id, { by, comment: '' });
+    const remove = () => registry.deleteNode(tenant, id, by);
+    const register = () => registry.registerNode({ ...request, again: true });
+    const paused = pausing.pause();
+    const held = first === 'deleted' ? register() : remove();
+    await paused.held;
+    await (first === 'deleted' ? remove() : register());
+    paused.resume();
+    await held;
+    const heir = await registry.resolveNode(tenant, request.publicKey.fingerprint);
+    test.not(heir.id, id, `${first} first`);
+    test.equal((await registry.resolveNode(tenant, 'one')).id, heir.id);
+    test.equal(await registry.findNode(tenant, id), undefined);
+    test.same(await findInconsistencies(pausing.store), []);
+  }
 });
 
 void t.test('a name is one node’s, and free once that is revoked', async test => {
@@ -360,7 +413,6 @@ void t.test(
     );
     const calls: Promise<unknown>[] = [
       registry.revokeNode(tenant, 1n, { by: userParty('x'), comment: '' }),
-      registry.openSession(tenant, 1n, claimOf(1n, held)),
       registry.closeSession(tenant, 1n, 1n, { reason: '' }),
       registry.listHistory(tenant, 1n),
       enroll(registry, 1n),
@@ -368,6 +420,8 @@ void t.test(
     for (const call of calls) {
       await test.rejects(call, { code: 'NODE_NOT_FOUND' });
     }
+    const session = registry.openSession(tenant, 1n, claimOf(1n, held));
+    await test.rejects(session, { code: 'CERTIFICATE_REFUSED' }, 'it is to come with its key');
   },
 );
 

@@ -46,6 +46,10 @@ export function createControlDoor({ control, door, clock, log }: ControlDoorOpti
       const { node: record, closedAfterMs, ...ended } = await control.revokeNode(principal, node, comment);
       return { node: toNode(record), ...ended, closedAfterUs: BigInt(Math.round(closedAfterMs * 1000)) };
     }),
+    deleteNode: unary(async (request, principal) => {
+      const { node, sessionsEnded } = await control.deleteNode(principal, request.node);
+      return { node: toNode(node), sessionsEnded };
+    }),
     watchNodes(call) {
       try {
         watch(call);

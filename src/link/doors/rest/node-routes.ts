@@ -110,6 +110,12 @@ export function nodeRoutes({
         return { node: viewNode(node), ...ended };
       },
     },
+    'DELETE /v1/nodes/:node': {
+      async answer(exchange) {
+        const { node, sessionsEnded } = await control.deleteNode(by(exchange), nodeOf(exchange));
+        return { node: viewNode(node), sessionsEnded };
+      },
+    },
     'POST /v1/nodes/:node/config': {
       async answer(exchange) {
         // One's own, or any for those who see all.

@@ -126,6 +126,19 @@ export interface RevokeNodeResponse {
   alreadyRevoked: boolean;
 }
 
+export interface DeleteNodeRequest {
+  node: string;
+}
+
+export interface DeleteNodeResponse {
+  /** As it was last. */
+  node?:
+    | Node
+    | undefined;
+  /** Live sessions and enrollments that were ended. */
+  sessionsEnded: number;
+}
+
 export interface ListNodeHistoryRequest {
   node: string;
   pageSize: number;
@@ -976,6 +989,109 @@ export const RevokeNodeResponse: MessageFns<RevokeNodeResponse> = {
   },
 };
 
+function createBaseDeleteNodeRequest(): DeleteNodeRequest {
+  return { node: "" };
+}
+
+export const DeleteNodeRequest: MessageFns<DeleteNodeRequest> = {
+  encode(message: DeleteNodeRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== "") {
+      writer.uint32(10).string(message.node);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DeleteNodeRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDeleteNodeRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseDeleteNodeResponse(): DeleteNodeResponse {
+  return { node: undefined, sessionsEnded: 0 };
+}
+
+export const DeleteNodeResponse: MessageFns<DeleteNodeResponse> = {
+  encode(message: DeleteNodeResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== undefined) {
+      Node.encode(message.node, writer.uint32(10).fork()).join();
+    }
+    if (message.sessionsEnded !== 0) {
+      writer.uint32(16).uint32(message.sessionsEnded);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DeleteNodeResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDeleteNodeResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = Node.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.sessionsEnded = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
 function createBaseListNodeHistoryRequest(): ListNodeHistoryRequest {
   return { node: "", pageSize: 0, pageToken: "" };
 }
@@ -1325,6 +1441,16 @@ export const ControlService = {
     responseSerialize: (value: RevokeNodeResponse): Buffer => Buffer.from(RevokeNodeResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): RevokeNodeResponse => RevokeNodeResponse.decode(value),
   },
+  /** Revokes the node where that was not done, and forgets it but for the audit log. Its key and its name are free. */
+  deleteNode: {
+    path: "/rollcall.v1.Control/DeleteNode" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: DeleteNodeRequest): Buffer => Buffer.from(DeleteNodeRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): DeleteNodeRequest => DeleteNodeRequest.decode(value),
+    responseSerialize: (value: DeleteNodeResponse): Buffer => Buffer.from(DeleteNodeResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): DeleteNodeResponse => DeleteNodeResponse.decode(value),
+  },
   listNodeHistory: {
     path: "/rollcall.v1.Control/ListNodeHistory" as const,
     requestStream: false as const,
@@ -1352,6 +1478,8 @@ export interface ControlServer extends UntypedServiceImplementation {
   getNode: handleUnaryCall<GetNodeRequest, Node>;
   listNodes: handleUnaryCall<ListNodesRequest, ListNodesResponse>;
   revokeNode: handleUnaryCall<RevokeNodeRequest, RevokeNodeResponse>;
+  /** Revokes the node where that was not done, and forgets it but for the audit log. Its key and its name are free. */
+  deleteNode: handleUnaryCall<DeleteNodeRequest, DeleteNodeResponse>;
   listNodeHistory: handleUnaryCall<ListNodeHistoryRequest, ListNodeHistoryResponse>;
   watchNodes: handleServerStreamingCall<WatchNodesRequest, NodeEvent>;
 }
@@ -1413,6 +1541,22 @@ export interface ControlClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: RevokeNodeResponse) => void,
+  ): ClientUnaryCall;
+  /** Revokes the node where that was not done, and forgets it but for the audit log. Its key and its name are free. */
+  deleteNode(
+    request: DeleteNodeRequest,
+    callback: (error: ServiceError | null, response: DeleteNodeResponse) => void,
+  ): ClientUnaryCall;
+  deleteNode(
+    request: DeleteNodeRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: DeleteNodeResponse) => void,
+  ): ClientUnaryCall;
+  deleteNode(
+    request: DeleteNodeRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: DeleteNodeResponse) => void,
   ): ClientUnaryCall;
   listNodeHistory(
     request: ListNodeHistoryRequest,
