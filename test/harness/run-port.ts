@@ -122,7 +122,12 @@ export function createMemoryRuns(now: () => number = () => Date.now()): MemoryRu
     },
     list(tenant, { statuses = [], startedBy, pageSize = 100, pageToken = '' }) {
       const found = [...records.values()]
-        .filter(each => each.tenant === tenant && (startedBy ?? each.startedBy) === each.startedBy)
+        .filter(each => each.tenant === tenant)
+        .filter(
+          each =>
+            startedBy === undefined ||
+            (each.startedBy === startedBy.name && each.createdAt >= startedBy.since),
+        )
         .filter(each => statuses.length === 0 || statuses.includes(each.status))
         .reverse();
       const from = Number(pageToken);
