@@ -1,6 +1,7 @@
 /**
  * Asks the link about nodes, over gRPC. Every failure comes out as one error that says what to do.
  */
+import { RollcallError } from '../base/errors.js';
 import {
   ControlClient as GrpcClient,
   type GetNodeRequest,
@@ -45,7 +46,10 @@ export interface NewNode {
   readonly again?: boolean;
 }
 
-/** A node: its `id`, its name, or its fingerprint. NODE_NOT_FOUND for one that is not there; NOT_ALLOWED, there or not, for who may see only its own. */
+/**
+ * A node: its `id`, its name, or its fingerprint; where it is only looked at, text may be a beginning that no other node has. NODE_NOT_FOUND for one that is not there; NOT_ALLOWED, there or not, for who
+ * may see only its own.
+ */
 export type NodeReference = string | bigint;
 
 export interface Nodes {
@@ -103,7 +107,12 @@ export function openNodes(target: HttpTarget, tokens: TokenSource): OpenNodes {
         const { nodes, nextPageToken } = await listPage({ ...filter, ...page });
         return { items: nodes, nextPageToken };
       }),
-    get: node => calls.get({ node: `${node}` }),
+    async get(node) {
+      const found = await calls.get({ node: `${node}` });
+      // Text may be the beginning of an id, a number is all of it.
+      if (typeof node !== 'bigint' || found.id === node) return found;
+      throw new RollcallError('NODE_NOT_FOUND', `there is no node ${node}`);
+    },
     register: async ({ publicKey, name = '', labels = {}, again = false }) =>
       calls.register({ publicKey: await readSpki(publicKey), name, labels: { ...labels }, again }),
     revoke: (node, comment = '') => calls.revoke({ node: `${node}`, comment }),

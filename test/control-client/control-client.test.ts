@@ -119,6 +119,9 @@ void t.test('nodes are registered by any form of their key, found, listed and re
   t.equal((await client.nodes.historyPage(node.id, { pageSize: 1 })).transitions.length, 1);
 
   await t.rejects(client.nodes.get('nobody'), { code: 'NODE_NOT_FOUND' });
+  const beginning = `${node.id}`.slice(0, -1);
+  t.equal((await client.nodes.get(beginning)).id, node.id, 'text may be a beginning');
+  await t.rejects(client.nodes.get(BigInt(beginning)), { code: 'NODE_NOT_FOUND' }, 'a number is whole');
   const again = { publicKey: toSpkiPem(key.publicKey) };
   await t.rejects(client.nodes.register(again), { code: /^NODE_/ });
   t.not((await client.nodes.register({ ...again, again: true })).id, node.id);
@@ -359,10 +362,10 @@ void t.test('a program that imports rollcall/control runs, and ends once it lets
   const folder = await makeFolder(t);
   const program = `
     import { readFile } from 'node:fs/promises';
-    import { ControlClient, RollcallError, statusName } from 'rollcall/control';
+    import { ControlClient, NodeStatus, RollcallError, statusName } from 'rollcall/control';
     const [address, roots] = process.argv.slice(1);
     const client = new ControlClient({ address, rootCertificates: await readFile(roots) });
-    for await (const { name, status } of client.nodes.list({ text: 'berlin' })) console.log(name, statusName(status));
+    for await (const { name, status } of client.nodes.list({ text: 'berlin', statuses: [NodeStatus.NODE_STATUS_REVOKED] })) console.log(name, statusName(status));
     console.log((await client.me()).name, RollcallError.name);
     client.close();
   `;

@@ -374,8 +374,12 @@ void t.test('a write that fails changes nothing', async t => {
   const before = { list: keys.list(), kid: (await keys.signingKey('rollcall')).kid };
   const content = await readFile(file);
   await rm(folder, { recursive: true });
-  await t.rejects(keys.rotate({ dropOld: true }), { code: 'ENOENT' });
-  await t.rejects(keys.signingKey('studio'), { code: 'ENOENT' }, 'a secret that was not kept signs nothing');
+  await t.rejects(keys.rotate({ dropOld: true }), { code: 'FILE_UNWRITABLE' });
+  await t.rejects(
+    keys.signingKey('studio'),
+    { code: 'FILE_UNWRITABLE' },
+    'a secret that was not kept signs nothing',
+  );
   t.same(keys.list(), before.list);
   t.equal((await keys.signingKey('rollcall')).kid, before.kid);
   t.ok(keys.verifyingKey('rollcall', before.kid, 'ES256'));
