@@ -170,7 +170,8 @@ const inputs = fc.oneof(
 /** What an operator may be told, by method. */
 const refusals: Readonly<Record<Method, readonly ErrorCode[]>> = {
   registerNode: ['REQUEST_INVALID', 'KEY_UNSUPPORTED', 'NODE_ALREADY_REGISTERED', 'NODE_NAME_TAKEN'],
-  getNode: ['NODE_NOT_FOUND'],
+  // What begins several nodes is no request for one.
+  getNode: ['NODE_NOT_FOUND', 'REQUEST_INVALID'],
   listNodes: ['REQUEST_INVALID'],
   listNodeHistory: ['NODE_NOT_FOUND', 'REQUEST_INVALID'],
   revokeNode: ['NODE_NOT_FOUND'],
