@@ -53,7 +53,7 @@ export interface LogOptions {
   readonly level: LogLevel;
   /** The `name` field of every line. */
   readonly name: string;
-  /** JSON unless told. */
+  /** Defaults to JSON. */
   readonly format?: LogFormat;
   /** Where lines go; standard error unless told. */
   readonly destination?: DestinationStream;

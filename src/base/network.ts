@@ -1,6 +1,6 @@
 /**
  * Who counts as one party before anybody has proved who they are: a network. One IPv4 address is one; of IPv6 it is the
- * /64, the least that one customer gets, so that whoever has 2^64 addresses has one share and not as many.
+ * /64, the least that one customer gets, so that a customer with 2^64 addresses has one share and not as many.
  *
  * Every bound that is held by where a peer comes from (connections, requests, enrollments, refusals, logins) goes by
  * this and by nothing else.

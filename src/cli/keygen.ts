@@ -14,7 +14,7 @@ import type { Curve } from '../identity/public-key.js';
 
 const usage = `usage: rollcall keygen [N] [--curve p256|p384] [--format openssh|pem] [--out DIR]
 
-Writes N key pairs for nodes, two unless told: client_credentials_1 (private, for its owner alone) and
+Writes N key pairs for nodes, two by default: client_credentials_1 (private, for its owner alone) and
 client_credentials_1.pub, client_credentials_2 and so on. Nothing is ever overwritten.
 
   --curve p256|p384     NIST P-256 (default) or P-384

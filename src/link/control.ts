@@ -180,7 +180,7 @@ export function createControl({ registry, sessions, enrollments, clock, ownKeys 
       });
     },
 
-    /** Throws when whoever began to watch as `before` may not go on with it now. */
+    /** Throws when a principal that began to watch as `before` may not go on with it now. */
     requireWatch(now: Principal, before: Principal): void {
       if (may(before, 'nodes:read')) requirePermission(now, 'nodes:read');
       else requireSight(now);

@@ -90,7 +90,7 @@ export function createApiTokens(options: ApiTokensOptions): ApiTokens {
     throw new RollcallError('NOT_ALLOWED', 'only a user who is logged in can make API tokens');
   }
 
-  /** Whoever makes a token for somebody may act as them: so only those who hold all that they hold. */
+  /** The maker of a token for somebody may act as them: so only those who hold all that they hold. */
   async function findOther(maker: Principal, reference: string, reads: Reads): Promise<Holder> {
     requirePermission(maker, 'users:manage');
     const { tenant } = maker;

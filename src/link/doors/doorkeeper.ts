@@ -18,7 +18,7 @@ import { OpenRequests, type OpenRequest } from './open-requests.js';
 export interface Doorkeeper {
   /** Gives who asks, where that is to be known. Throws TOKEN_REFUSED, NOT_ALLOWED or RATE_LIMITED. */
   admit(rule: Rule, credentials: Credentials, occasion?: Occasion): Promise<Principal | undefined>;
-  /** Counts a request that was let in as open; LINK_BUSY when whoever makes it has too many. */
+  /** Counts a request that was let in as open; LINK_BUSY when its caller has too many. */
   enter(who: Who, request: OpenRequest): Entered;
   /** Tells of somebody who was let in and then asked for what is not theirs; any other error is nobody's business. */
   tellRefused(principal: Principal | undefined, error: Refusal): void;
@@ -35,7 +35,7 @@ interface Refusal {
  */
 export type Occasion = 'request' | 'again' | 'hold';
 
-/** Who makes a request: a principal, or whoever is at this address. */
+/** Who makes a request: a principal, or the party at this address. */
 export interface Who {
   readonly principal: Principal | undefined;
   readonly address: string;

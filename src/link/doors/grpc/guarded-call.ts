@@ -153,7 +153,7 @@ export class GuardedCall {
     this.#entered?.leave();
     for (const letGo of this.#held) letGo();
     if (this.#isCounted) this.#connection?.callClosed();
-    // Reset by the peer, or refused below this guard: whoever goes on like that has no business here.
+    // Reset by the peer, or refused below this guard: a peer that goes on like that has no business here.
     if (!this.#isAnswered) this.#connection?.refused();
   }
 

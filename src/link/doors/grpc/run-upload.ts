@@ -95,7 +95,7 @@ function giveBack(shares: Shares, principal: Principal, amount: number): void {
   for (const [, party] of partiesOf(principal)) shares.giveBack(party, amount);
 }
 
-/** Destroys a call that is silent, too slow, or takes for ever; whoever reads it throws. */
+/** Destroys a call that is silent, too slow, or takes for ever; its reader throws. */
 class Progress {
   readonly #call: UploadCall;
   readonly #clock: Clock;

@@ -27,7 +27,7 @@ export function createRunsDoor({ runControl, door, clock, log }: RunsDoorOptions
 
   async function startRun(call: ServerReadableStream<StartRunRequest, Run>): Promise<Run> {
     const principal = door.principalOf(call);
-    // Its rule says all; whoever reads a call that is destroyed throws.
+    // Its rule says all; the reader of a destroyed call throws.
     door.hold(
       call,
       () => undefined,

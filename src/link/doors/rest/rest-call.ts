@@ -81,7 +81,7 @@ export class RestCall {
     return socket instanceof TLSSocket ? socket.getPeerX509Certificate()?.raw : undefined;
   }
 
-  /** Lets the request in by its rule. Whoever is not let in is nobody known from then on. */
+  /** Lets the request in by its rule. A caller who is not let in is nobody known from then on. */
   async admit(rule: Rule, occasion: Occasion = 'request'): Promise<void> {
     const { doorkeeper, rights, known } = this.#options;
     const since = rights.changes;
