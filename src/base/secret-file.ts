@@ -198,15 +198,22 @@ export async function makeFolder(path: string, { mode, what, setting }: FolderOp
 
 /** One by one: where a file system refuses new folders with ENOENT, as /proc does, Node.js 20 tries for ever by itself. */
 async function makeFolders(path: string, mode: number): Promise<void> {
+  const parent = dirname(path);
+  try {
+    await makeOneFolder(path, mode);
+  } catch (error) {
+    if (systemErrorCode(error) !== 'ENOENT' || parent === path) throw error;
+    if (!(await isThere(parent))) await makeFolders(parent, mode);
+    // The parent is there now, be it by another process that makes the same.
+    await makeOneFolder(path, mode);
+  }
+}
+
+async function makeOneFolder(path: string, mode: number): Promise<void> {
   try {
     await mkdir(path, { mode });
   } catch (error) {
-    const code = systemErrorCode(error);
-    if (code === 'EEXIST' && (await stat(path)).isDirectory()) return;
-    const parent = dirname(path);
-    if (code !== 'ENOENT' || parent === path || (await isThere(parent))) throw error;
-    await makeFolders(parent, mode);
-    await makeFolders(path, mode);
+    if (systemErrorCode(error) !== 'EEXIST' || !(await stat(path)).isDirectory()) throw error;
   }
 }
 

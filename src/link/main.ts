@@ -47,12 +47,12 @@ export async function runLink({ flags, environment, stdout, stderr }: LinkRun): 
   const store = await openLevelStore(storeFolder(config['data-dir']));
   const link = createLink({ config, store, log, ...outside });
   await link.start();
-  tellSetupCode(link, stdout);
+  tellSetupCode(link, config['ssl-ca-certfile'], stdout);
   return untilStopped(link, log);
 }
 
 /** On standard output alone, never in the log: the log may go where the code must not. */
-function tellSetupCode({ access }: Link, stdout: LinkRun['stdout']): void {
+function tellSetupCode({ access }: Link, rootsFile: string, stdout: LinkRun['stdout']): void {
   const code = access.setup.tell();
   if (code === undefined) return;
   stdout.write(`The first admin is made with this setup code, which is shown only now:
@@ -61,7 +61,7 @@ function tellSetupCode({ access }: Link, stdout: LinkRun['stdout']): void {
 
 It is in ${access.setup.path ?? ''} as well, until it was used:
 
-    rollcall login --setup
+    rollcall login --setup --root-certificates ${rootsFile}
 
 `);
 }

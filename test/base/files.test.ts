@@ -348,3 +348,12 @@ void t.test(
     t.match(warned.stderr, handOver);
   },
 );
+
+void t.test('folders that several make at once are there for each', async t => {
+  const folder = await makeFolder(t);
+  for (let round = 0; round < 20; round += 1) {
+    const below = join(folder, `${round}`, 'state');
+    await Promise.all(['1', '2', '3', '4'].map(name => makeSecretFolder(join(below, name))));
+  }
+  t.pass('none was refused');
+});
