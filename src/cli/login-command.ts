@@ -11,6 +11,7 @@ import {
   resolveTarget,
   type ControlFlags,
   type ResolvedTarget,
+  nonEmpty,
 } from './control-options.js';
 import { exitCodes } from './failure.js';
 import { formatMoment, toJson } from './format.js';
@@ -165,10 +166,6 @@ async function enter(
     progress.clear();
   }
   return tryWith(await ask(shell, 'code of the second factor', 'give --code CODE'));
-}
-
-function nonEmpty(text: string | undefined): string | undefined {
-  return text === '' ? undefined : text;
 }
 
 /** Ends the session at the link; what is kept here goes even when the link cannot be asked. */
