@@ -1,6 +1,7 @@
 /** Users, roles, services, API tokens, tenants and signing keys: an operation a route of the link's `/v1`. */
 import { RollcallError } from '../base/errors.js';
 import type {
+  EndedTime,
   ApiToken,
   AudienceSecret,
   IssuedToken,
@@ -60,10 +61,11 @@ export interface ApiTokens {
   /** By its `id`. */
   revoke(id: string): Promise<void>;
   /**
-   * Ends every token and session of the tenant that began before this moment, milliseconds since 1970, the own one too.
-   * NOT_ALLOWED without `users:manage`.
+   * Ends every token and session of the tenant that began before a moment, since one, or between two (`since`
+   * included, `before` not), milliseconds since 1970; the own one too. Gives the time that has ended, which holds what
+   * was asked for. NOT_ALLOWED without `users:manage`.
    */
-  endBefore(before: number): Promise<void>;
+  end(began: { readonly since?: number; readonly before?: number }): Promise<EndedTime>;
 }
 
 /** NOT_ALLOWED without `tenants:manage`. */
@@ -121,9 +123,7 @@ export function createAdministration(ask: Ask): Administration {
       revoke: async id => {
         await ask('DELETE', pathOf('tokens', 'token', id));
       },
-      endBefore: async before => {
-        await ask('POST', '/v1/tokens/end', { before });
-      },
+      end: began => ask('POST', '/v1/tokens/end', began),
     },
     tenants: {
       list: async () => (await ask<{ tenants: Tenant[] }>('GET', '/v1/tenants')).tenants,

@@ -119,6 +119,12 @@ export interface ServiceSecret {
   readonly secret: string;
 }
 
+/** Milliseconds since 1970: what began from `since` on, and before `before`, has ended. */
+export interface EndedTime {
+  readonly since: number;
+  readonly before: number;
+}
+
 export interface ApiToken {
   readonly id: string;
   readonly name: string;

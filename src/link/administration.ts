@@ -6,6 +6,7 @@ import { RollcallError } from '../base/errors.js';
 import type { Reads } from '../store/store.js';
 import type { Access } from './access/access.js';
 import type { ApiToken, NewApiToken } from './access/api-tokens.js';
+import type { Span } from './access/cutoffs.js';
 import { parseNewName } from './access/names.js';
 import { permissionNames, permissions } from './access/permissions.js';
 import { actorOf, hashAskerOf, may, notAllowed, type Principal } from './access/principal.js';
@@ -185,10 +186,12 @@ export function createAdministration(access: Access) {
         },
       }),
 
-    /** Of the whole tenant, the own ones too; gives the moment before which nothing counts. */
-    endTokens: async (principal: Principal, before: number) => ({
-      before: await cutoffs.raise(principal.tenant, before, actorOf(principal), principal.confirm),
-    }),
+    /**
+     * Of the whole tenant, the own ones too: those that began before a moment, since one, or between two, milliseconds
+     * since 1970. Gives what has ended, which may be more than was asked for.
+     */
+    endTokens: (principal: Principal, wanted: Partial<Span>) =>
+      cutoffs.raise(principal.tenant, wanted, actorOf(principal), principal.confirm),
 
     listKeys: () => keys.list(),
     rotateKeys: (principal: Principal, options: RotateOptions) => access.rotateKeys(options, principal),

@@ -13,6 +13,11 @@ export const maxRevokedEntries = 10_000;
 /** The longest list that is looked at, bytes. */
 export const maxRevokedListBytes = 4 * 1024 * 1024;
 
+export interface TimeSpan {
+  readonly since: number;
+  readonly before: number;
+}
+
 /** Times are milliseconds since 1970, whole seconds as in the list. */
 export interface RevokedList {
   readonly issuer: string;
@@ -28,6 +33,8 @@ export interface RevokedList {
   readonly holdersNotBefore: ReadonlyMap<string, number>;
   /** Tokens of the tenant from before this do not count; 0 for none. */
   readonly notBefore: number;
+  /** Tokens of the tenant from these spans do not count: from `since`, to just before `before`. */
+  readonly notBetween: readonly TimeSpan[];
 }
 
 const toSeconds = (ms: number): number => Math.floor(ms / 1000);
@@ -45,6 +52,7 @@ export function encodeRevokedList(list: RevokedList): Buffer {
     revoked: secondsOf(list.ids),
     holders_not_before: secondsOf(list.holdersNotBefore),
     not_before: toSeconds(list.notBefore),
+    not_between: list.notBetween.map(({ since, before }) => [toSeconds(since), toSeconds(before)]),
   };
   return Buffer.from(JSON.stringify(payload));
 }
@@ -64,6 +72,7 @@ export function readRevokedList(payload: unknown): RevokedList {
     ids: readTimes(payload['revoked']),
     holdersNotBefore: readTimes(payload['holders_not_before']),
     notBefore: readTime(payload['not_before']),
+    notBetween: readSpans(payload['not_between']),
   };
 }
 
@@ -83,21 +92,32 @@ export function expectRevokedList(
 
 /**
  * True for a token that the list names by its id, its session or its holder, and for one from before its holder or its
- * tenant counts. The times in tokens are whole seconds: one of that very second is taken.
+ * tenant counts, or from a span that was ended. The times in tokens are whole seconds: one of that very second is taken.
  */
 export function isRevokedBy(
-  { tenant, ids, holdersNotBefore, notBefore }: RevokedList,
+  { tenant, ids, holdersNotBefore, notBefore, notBetween }: RevokedList,
   claims: Pick<TokenClaims, 'tenant' | 'tokenId' | 'session' | 'subject' | 'issuedAt'>,
 ): boolean {
   const { tokenId, session, subject, issuedAt } = claims;
   if (claims.tenant !== tenant) return false;
   if ([tokenId, session, subject].some(id => id !== undefined && ids.has(id))) return true;
+  if (notBetween.some(({ since, before }) => since <= issuedAt && issuedAt < before)) return true;
   return issuedAt < Math.max(notBefore, holdersNotBefore.get(subject) ?? 0);
 }
 
 function readTime(value: unknown): number {
   if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 0) return value * 1000;
   throw tokenRefused('a time of the list is missing or no time');
+}
+
+/** A list from before there were spans has none. */
+function readSpans(value: unknown): readonly TimeSpan[] {
+  if (value === undefined) return [];
+  if (!Array.isArray(value)) throw tokenRefused('a part of the list is no array');
+  return value.map(span => {
+    if (!Array.isArray(span)) throw tokenRefused('a span of the list is no array');
+    return { since: readTime(span[0]), before: readTime(span[1]) };
+  });
 }
 
 function readTimes(value: unknown): ReadonlyMap<string, number> {

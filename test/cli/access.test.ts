@@ -524,7 +524,7 @@ void t.test('API tokens are told once, written for their owner alone, listed and
   for (const wrong of [[], [first, '--before', '2h']])
     t.match(await ada(['tokens', 'revoke', ...wrong]), {
       code: 2,
-      stderr: /expected one of an ID and --before WHEN/,
+      stderr: /expected an ID, or a time with --before WHEN, --since WHEN or both/,
     });
   t.match(await ada(['tokens', 'revoke', '--before', 'soon']), {
     code: 2,
@@ -535,9 +535,15 @@ void t.test('API tokens are told once, written for their owner alone, listed and
     code: 0,
     stdout: /^✅ Every token and session .*; those made since are kept\.\n$/,
   });
-  t.match(await ada(['tokens', 'revoke', '--since', '2h']), {
-    code: 2,
-    stderr: /made long before\nhint: after a theft end everything there is: .* --before now\n$/,
+  t.match(await ada(['tokens', 'revoke', '--since', '20d', '--before', '10d']), {
+    code: 0,
+    stdout: /^✅ Every token and session that began from .* to .*; those from before and after are kept\.\n$/,
+    stderr:
+      /^hint: a session that began earlier is kept even if it was stolen; --before now ends everything\n$/,
+  });
+  t.match(await ada(['tokens', 'revoke', '--since', '10d', '--before', '20d']), {
+    code: 1,
+    stderr: /must start before it ends/,
   });
   t.equal((await adaJson<unknown[]>('tokens', 'list')).length, 3, 'those of today are there still');
 

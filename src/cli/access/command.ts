@@ -2,7 +2,7 @@
  * The trees of `rollcall users|roles|services|tokens|keys|tenants …`: what can be typed. What each does is imported
  * when it is asked for.
  */
-import { Option, type Command } from 'commander';
+import type { Command } from 'commander';
 import { addAskFlags, collect, type Acting } from '../nodes/command.js';
 import type { Shell } from '../shell.js';
 import type { PasswordFlags, SecondFactorFlags } from './account.js';
@@ -188,13 +188,16 @@ function addTokens(tokens: Command, shell: Shell, acting: Acting): void {
     .description('list the own API tokens; for who manages users, all of the tenant')
     .action(acting(async (flags: AskFlags) => (await import('./tokens.js')).listTokens(shell, flags)));
   addAskFlags(tokens.command('revoke'))
-    .description('end an API token, or everything from before a moment, at once')
+    .description('end an API token, or everything that began in a span of time, at once')
     .argument('[id]', 'as rollcall tokens list shows it')
     .option(
       '--before <WHEN>',
-      'all tokens and sessions of the tenant from before WHEN, and keep those made since: now, 2h, 2026-01-15T12:00:00Z',
+      'all tokens and sessions of the tenant that began before WHEN, and keep later ones: now, 2h, 2026-01-15T12:00:00Z',
     )
-    .addOption(new Option('--since <WHEN>').hideHelp())
+    .option(
+      '--since <WHEN>',
+      'those that began since WHEN, and keep earlier ones; with --before, those between the two',
+    )
     .action(
       acting(async (id: string | undefined, flags: RevokeFlags) => {
         return (await import('./tokens.js')).revokeTokens(shell, id, flags);

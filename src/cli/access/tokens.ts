@@ -135,34 +135,49 @@ export interface RevokeFlags extends AskFlags {
   readonly since?: string;
 }
 
-/** One, or all from before a moment. */
+/** One, or all that began before a moment, since one, or between two. */
 export async function revokeTokens(
   shell: Shell,
   id: string | undefined,
   flags: RevokeFlags,
 ): Promise<number> {
-  if (flags.since !== undefined) {
-    throw usageError(
-      'a token that was stolen since then may have been made long before',
-      'after a theft end everything there is: rollcall tokens revoke --before now',
-    );
-  }
   const before = parseWhen('--before', flags.before, shell.now());
-  if (id !== undefined && before === undefined) return revokeToken(shell, id, flags);
-  if (id === undefined && before !== undefined) return endTokens(shell, before, flags);
-  throw usageError('expected one of an ID and --before WHEN', 'rollcall tokens list shows the IDs');
+  const since = parseWhen('--since', flags.since, shell.now());
+  const isTimed = before !== undefined || since !== undefined;
+  if (id !== undefined && !isTimed) return revokeToken(shell, id, flags);
+  if (id === undefined && isTimed) {
+    const began = { ...(since !== undefined && { since }), ...(before !== undefined && { before }) };
+    return endTokens(shell, began, flags);
+  }
+  throw usageError(
+    'expected an ID, or a time with --before WHEN, --since WHEN or both',
+    'rollcall tokens list shows the IDs',
+  );
 }
 
-async function endTokens(shell: Shell, before: number, flags: AskFlags): Promise<number> {
+type Began = Parameters<ApiTokens['end']>[0];
+
+async function endTokens(shell: Shell, began: Began, flags: AskFlags): Promise<number> {
   const { tokens } = await openAccess(shell, flags);
-  await tokens.endBefore(before);
-  const moment = new Date(before).toISOString();
-  if (flags.json) printJson(shell, { endedBefore: moment });
-  else
-    printDone(
-      shell,
-      `Every token and session from before ${moment} has ended, of users, services and nodes; those made since are kept.`,
-    );
+  const ended = await tokens.end(began);
+  const [since, before] = [ended.since, ended.before].map(at => new Date(at).toISOString());
+  if (flags.json) {
+    printJson(shell, { endedSince: ended.since === 0 ? null : since, endedBefore: before });
+    return exitCodes.done;
+  }
+  const all = 'has ended, of users, services and nodes';
+  if (ended.since === 0) {
+    printDone(shell, `Every token and session from before ${before} ${all}; those made since are kept.`);
+    return exitCodes.done;
+  }
+  printDone(
+    shell,
+    `Every token and session that began from ${since} to ${before} ${all}; those from before and after are kept.`,
+  );
+  printHint(
+    shell,
+    'a session that began earlier is kept even if it was stolen; --before now ends everything',
+  );
   return exitCodes.done;
 }
 

@@ -198,7 +198,8 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
         await principal.confirm(reads);
         if ((await findNodeName(tenant, `${id}`, reads)) === undefined)
           throw new RollcallError('NODE_REVOKED', 'this node was revoked');
-        const createdAt = Math.max(clock.now(), await cutoffs.read(reads, tenant));
+        const { until } = await cutoffs.read(reads, tenant);
+        const createdAt = Math.max(clock.now(), until);
         return sessionTokens.begin(
           { tenant, holder: `node:${id}`, roles: [], createdAt },
           { type: 'node.tokens-issued', subject: `${id}`, by: actorOf(principal) },

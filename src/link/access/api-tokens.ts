@@ -99,7 +99,8 @@ export function createApiTokens(options: ApiTokensOptions): ApiTokens {
     const beyond = [...permissions].find(each => !maker.permissions.has(each));
     if (beyond !== undefined) throw notAllowed(beyond);
     if (!user.enabled) throw new RollcallError('REQUEST_INVALID', `${user.name} is disabled`);
-    return { ...user, permissions, countsFrom: Math.max(user.validAfter, await cutoffs.read(reads, tenant)) };
+    const { until } = await cutoffs.read(reads, tenant);
+    return { ...user, permissions, countsFrom: Math.max(user.validAfter, until) };
   }
 
   /** Nobody is given what they do not have. */

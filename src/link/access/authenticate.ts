@@ -120,9 +120,9 @@ export function createAuthenticate(options: AuthenticateOptions): {
     const holder = isDenied ? undefined : await findHolder(claims, reads);
     const since = holder && (await findBeginning(claims, holder.kind, reads));
     if (!holder || since === undefined) return undefined;
-    const cutoff = reads ? await cutoffs.read(reads, tenant) : cutoffs.of(tenant);
-    const countsFrom = Math.max(holder.validAfter, cutoff);
-    if (since < countsFrom) return undefined;
+    const ended = reads ? await cutoffs.read(reads, tenant) : cutoffs.of(tenant);
+    if (since < holder.validAfter || ended.covers(since)) return undefined;
+    const countsFrom = Math.max(holder.validAfter, ended.until);
     return {
       kind: holder.kind,
       id: claims.subject,

@@ -1,6 +1,6 @@
 /**
- * Tokens and sessions of a tenant that began before a moment count no more: what an admin says when nobody knows how
- * much was stolen. In the store, and in memory, so that asking costs nothing. A cutoff is never taken back.
+ * Tokens and sessions of a tenant that began before a moment, or between two, count no more: what an admin says when
+ * nobody knows how much was stolen. In the store, and in memory, so that asking costs nothing. Never taken back.
  */
 import type { Clock } from '../../base/clock.js';
 import { RollcallError } from '../../base/errors.js';
@@ -9,24 +9,77 @@ import { listTenants, tenantPrefix } from '../../store/keys.js';
 import type { Key, Reads, Store } from '../../store/store.js';
 import { decide, isStoreFailure, putRecord, readRecord, type Grounds } from './records.js';
 
-export interface Cutoffs {
-  /** Milliseconds since 1970; 0 for none. */
-  of(tenant: string): number;
-  /** The same, read by a decision that something must not begin before it. */
-  read(reads: Reads, tenant: string): Promise<number>;
-  /**
-   * Ends what began before this moment, durable when it resolves; with a store that fails it counts all the same, until
-   * the link restarts. Gives the cutoff there is now, which may be a later one. REQUEST_INVALID for a moment to come.
-   */
-  raise(tenant: string, before: number, by: Actor, grounds?: Grounds): Promise<number>;
+/** Moments are milliseconds since 1970. */
+export interface Span {
+  readonly since: number;
+  /** The first moment that it does not cover. */
+  readonly before: number;
 }
 
+export interface Cutoffs {
+  of(tenant: string): Ended;
+  /** The same, read by a decision that something must not have ended. */
+  read(reads: Reads, tenant: string): Promise<Ended>;
+  /**
+   * Ends what began before a moment, since one, or between two; durable when it resolves; with a store that fails it
+   * counts all the same, until the link restarts. Gives the time that has ended, which holds what was asked for.
+   * REQUEST_INVALID for a moment to come, and for an empty span.
+   */
+  raise(tenant: string, wanted: Partial<Span>, by: Actor, grounds?: Grounds): Promise<Span>;
+}
+
+/** Its record. One from before there were spans has none. */
 interface Cutoff {
   readonly before: number;
+  readonly spans?: readonly Span[];
 }
 
 /** A caller whose clock is ahead by this means now, ms. */
 const toleranceMs = 30_000;
+const maxSpans = 32;
+
+/** What of a tenant has ended: all from before a moment, and spans after it that do not touch, in order. */
+export class Ended {
+  readonly before: number;
+  readonly spans: readonly Span[];
+
+  constructor(spans: readonly Span[] = []) {
+    const [first, ...others] = joinSpans([{ since: 0, before: 0 }, ...spans]);
+    this.before = first?.before ?? 0;
+    this.spans = others;
+  }
+
+  static of({ before, spans = [] }: Cutoff): Ended {
+    return new Ended([{ since: 0, before }, ...spans]);
+  }
+
+  with({ before, spans }: Cutoff | Ended): Ended {
+    return new Ended([
+      { since: 0, before: this.before },
+      ...this.spans,
+      { since: 0, before },
+      ...(spans ?? []),
+    ]);
+  }
+
+  /** Whether what began at this moment has ended. */
+  covers(beganAt: number): boolean {
+    return (
+      beganAt < this.before || this.spans.some(({ since, before }) => since <= beganAt && beganAt < before)
+    );
+  }
+
+  /** All that has ended about one that has. */
+  around({ since, before }: Span): Span {
+    const beside = this.spans.find(each => each.since <= since && before <= each.before);
+    return beside ?? { since: 0, before: this.before };
+  }
+
+  /** What begins from this moment on has not ended. */
+  get until(): number {
+    return this.spans.at(-1)?.before ?? this.before;
+  }
+}
 
 const keyOf = (tenant: string): Key => `${tenantPrefix(tenant)}cutoff`;
 
@@ -37,49 +90,82 @@ export interface CutoffOptions {
 }
 
 export async function openCutoffs({ store, audit, clock }: CutoffOptions): Promise<Cutoffs> {
-  const cutoffs = new Map<string, number>();
+  const known = new Map<string, Ended>();
   for (const tenant of await listTenants(store)) {
     const found = await readRecord<Cutoff>(store, keyOf(tenant));
-    if (found) cutoffs.set(tenant, found.before);
+    if (found) known.set(tenant, Ended.of(found));
   }
 
-  const of = (tenant: string): number => cutoffs.get(tenant) ?? 0;
+  const nothing = new Ended();
+  const of = (tenant: string): Ended => known.get(tenant) ?? nothing;
 
-  function raiseInMemory(tenant: string, before: number): void {
-    cutoffs.set(tenant, Math.max(before, of(tenant)));
+  async function read(reads: Reads, tenant: string): Promise<Ended> {
+    const found = await readRecord<Cutoff>(reads, keyOf(tenant));
+    return found ? of(tenant).with(found) : of(tenant);
   }
 
   return {
     of,
-    async read(reads, tenant) {
-      const found = await readRecord<Cutoff>(reads, keyOf(tenant));
-      return Math.max(found?.before ?? 0, of(tenant));
-    },
+    read,
     async raise(tenant, wanted, by, grounds) {
-      if (!Number.isSafeInteger(wanted) || wanted < 0 || wanted > clock.now() + toleranceMs) {
-        throw new RollcallError(
-          'REQUEST_INVALID',
-          'tokens can be ended from before now, not from before later',
-          {
-            hint: 'give a moment that has passed, milliseconds since 1970',
-          },
-        );
-      }
-      const before = Math.min(wanted, clock.now());
+      const span = parseSpan(wanted, clock.now());
       const committing = decide(store, async reads => {
         await grounds?.(reads);
-        const found = await readRecord<Cutoff>(reads, keyOf(tenant));
-        const detail = { before: new Date(before).toISOString() };
+        const { before, spans } = (await read(reads, tenant)).with(asCutoff(span));
+        if (spans.length > maxSpans) throw tooManySpans();
+        const detail = {
+          ...(span.since > 0 && { since: new Date(span.since).toISOString() }),
+          before: new Date(span.before).toISOString(),
+        };
         const event = audit.auditChange(tenant, { type: 'tokens.ended', subject: tenant, by, detail });
-        const cutoff = { before: Math.max(before, found?.before ?? 0) };
+        const cutoff: Cutoff = { before, ...(spans.length > 0 && { spans }) };
         return { changes: [putRecord(keyOf(tenant), cutoff), event], result: undefined };
       });
+      const remember = () => known.set(tenant, of(tenant).with(asCutoff(span)));
       await committing.catch((error: unknown) => {
-        if (isStoreFailure(error)) raiseInMemory(tenant, before);
+        if (isStoreFailure(error)) remember();
         throw error;
       });
-      raiseInMemory(tenant, before);
-      return of(tenant);
+      remember();
+      return of(tenant).around(span);
     },
   };
+}
+
+const asCutoff = (span: Span): Cutoff => ({ before: 0, spans: [span] });
+
+function parseSpan({ since = 0, before }: Partial<Span>, now: number): Span {
+  if (since === 0 && before === undefined) {
+    throw new RollcallError('REQUEST_INVALID', 'expected before, since or both', {
+      hint: 'milliseconds since 1970; before alone ends everything from before it',
+    });
+  }
+  if (before !== undefined && !(Number.isSafeInteger(before) && before >= 0 && before <= now + toleranceMs)) {
+    throw new RollcallError('REQUEST_INVALID', 'tokens can be ended from before now, not from before later', {
+      hint: 'give a moment that has passed, milliseconds since 1970',
+    });
+  }
+  const end = Math.min(before ?? now, now);
+  if (Number.isSafeInteger(since) && since >= 0 && (since === 0 || since < end))
+    return { since, before: end };
+  throw new RollcallError('REQUEST_INVALID', 'the time in which tokens began must start before it ends', {
+    hint: 'since is a moment that has passed, and earlier than before; milliseconds since 1970',
+  });
+}
+
+function tooManySpans(): RollcallError {
+  return new RollcallError('REQUEST_INVALID', `at most ${maxSpans} spans of time can be ended`, {
+    hint: 'end everything from before a moment: rollcall tokens revoke --before WHEN',
+  });
+}
+
+/** In order; those that overlap or touch become one. */
+function joinSpans(spans: readonly Span[]): Span[] {
+  const joined: Span[] = [];
+  for (const span of [...spans].sort((one, other) => one.since - other.since)) {
+    const last = joined.at(-1);
+    if (!last || last.before < span.since) joined.push(span);
+    else joined[joined.length - 1] = { since: last.since, before: Math.max(last.before, span.before) };
+  }
+  return joined;
 }

@@ -94,7 +94,8 @@ export function createGrants(options: GrantOptions): GrantTokens {
       async ({ id: holder, tenant: home, name, roles, validAfter }, reads) => {
         const detail = { userAgent: origin.userAgent };
         // A login in the very millisecond in which those before it ended.
-        const createdAt = Math.max(clock.now(), validAfter, await cutoffs.read(reads, home));
+        const { until } = await cutoffs.read(reads, home);
+        const createdAt = Math.max(clock.now(), validAfter, until);
         const { changes, result } = await countRefused(origin, { tenant: home, holder }, () =>
           sessionTokens.begin(
             { tenant: home, holder, client: program, roles, scope, createdAt },
@@ -134,7 +135,7 @@ export function createGrants(options: GrantOptions): GrantTokens {
   /** Of a holder who is still there, enabled, and was not told to end the sessions since. */
   async function findRoles(family: Family, reads: Reads): Promise<readonly string[] | undefined> {
     const { tenant, holder, createdAt } = family;
-    if (createdAt < (await cutoffs.read(reads, tenant))) return undefined;
+    if ((await cutoffs.read(reads, tenant)).covers(createdAt)) return undefined;
     if (holder.startsWith('node:')) {
       const name = await options.findNodeName(tenant, holder.slice('node:'.length), reads);
       return name === undefined ? undefined : [];
@@ -158,7 +159,8 @@ export function createGrants(options: GrantOptions): GrantTokens {
             scopeOfToken(options.roles, { tenant, roles, asked: scope }, reads),
           )
         : { scope };
-      const countsFrom = Math.max(known.validAfter, await cutoffs.read(reads, tenant));
+      const { until } = await cutoffs.read(reads, tenant);
+      const countsFrom = Math.max(known.validAfter, until);
       const signed = await tokens.sign({
         subject: id,
         audience,

@@ -1,6 +1,6 @@
 /**
  * The signed list of what was revoked in a tenant (tokens/revoked-list.ts), for those who verify tokens without asking:
- * the deny list, holders that are disabled or whose tokens were ended, and the cutoff of the tenant.
+ * the deny list, holders that are disabled or whose tokens were ended, and what was ended of the tenant.
  */
 import { CompactSign } from 'jose';
 import type { Clock } from '../../base/clock.js';
@@ -53,7 +53,9 @@ export function createRevokedLists(options: RevokedListOptions): SignRevokedList
     const ids = lastOnes([...off, ...gone].map(({ id, endsAt }) => [id, endsAt]));
     const holdersNotBefore = lastOnes(cut.map(({ id, validAfter }) => [id, validAfter]));
     const isComplete = off.length + gone.length <= maxRevokedEntries && cut.length <= maxRevokedEntries;
-    return { ids, holdersNotBefore, isComplete, notBefore: cutoffs.of(tenant) };
+    const { before, spans } = cutoffs.of(tenant);
+    const notBetween = spans.filter(span => span.before + longestApiTokenMs > clock.now());
+    return { ids, holdersNotBefore, isComplete, notBefore: before, notBetween };
   }
 
   async function sign(tenant: string): Promise<string> {

@@ -2,8 +2,9 @@
 import t, { type Test } from 'tap';
 import { createHash } from 'node:crypto';
 import { linkParty } from '../../../src/audit-log/party.js';
-import { openCutoffs } from '../../../src/link/access/cutoffs.js';
+import { Ended, openCutoffs } from '../../../src/link/access/cutoffs.js';
 import { createAudit } from '../../../src/link/audit/audit.js';
+import { createMemoryStore } from '../../../src/store/memory.js';
 import { createPowerCutStore } from '../../../src/store/power-cut.js';
 import type { Store } from '../../../src/store/store.js';
 import { openAccessRig, password, type AccessRig } from '../../harness/access-rig.js';
@@ -11,12 +12,12 @@ import { openAccessRig, password, type AccessRig } from '../../harness/access-ri
 const reason = { type: 'user.changed', by: linkParty } as const;
 const revoked = { code: 'TOKEN_REFUSED', message: 'the token was revoked' };
 
-async function start(test: Test, store?: Store) {
+async function start(test: Test, store: Store = createMemoryStore()) {
   const rig = await openAccessRig(test, { store });
   await rig.withPassword('ann', ['operator']);
   const { accessToken } = await rig.login('ann');
   const { id } = await rig.access.users.get('default', 'ann');
-  return { ...rig, id, accessToken };
+  return { ...rig, store, id, accessToken };
 }
 
 const claimsOf = (token: string): object =>
@@ -52,7 +53,7 @@ void t.test('a token of a service that is disabled stands for nobody, though non
 void t.test('a token from before all tokens were ended stands for nobody', async test => {
   const { access, clock, accessToken, principalOf } = await start(test);
   clock.advance(5);
-  await access.cutoffs.raise('default', clock.now(), linkParty);
+  await access.cutoffs.raise('default', { before: clock.now() }, linkParty);
   await test.rejects(principalOf(accessToken), revoked);
 });
 
@@ -62,16 +63,66 @@ void t.test(
     const disk = createPowerCutStore();
     const { access, clock, accessToken, principalOf } = await start(test, disk.store);
     clock.advance(5);
-    const end = () => access.cutoffs.raise('default', clock.now(), linkParty);
+    const end = () => access.cutoffs.raise('default', { before: clock.now() }, linkParty);
     disk.failWrites(Object.assign(new Error('full'), { code: 'ENOSPC' }));
     for (let n = 0; n < 2; n++) await test.rejects(end(), { code: 'STORE_FULL' });
     await test.rejects(principalOf(accessToken), revoked);
     disk.failWrites(undefined);
-    test.equal(await end(), clock.now());
+    test.same(await end(), { since: 0, before: clock.now() });
     const again = await openCutoffs({ store: disk.cut(), audit: createAudit({ clock }), clock });
-    test.equal(again.of('default'), clock.now());
+    test.equal(again.of('default').before, clock.now());
   },
 );
+
+void t.test(
+  'tokens that began between two moments end; earlier and later ones count, after a restart too',
+  async test => {
+    const { access, store, clock, accessToken: earlier, principalOf, login } = await start(test);
+    clock.advance(1_000);
+    const since = clock.now();
+    const { accessToken: within } = await login('ann');
+    clock.advance(1_000);
+    test.same(await access.cutoffs.raise('default', { since }, linkParty), { since, before: clock.now() });
+    const { accessToken: later } = await login('ann');
+    test.match(await principalOf(earlier), { name: 'ann' });
+    test.match(await principalOf(later), { name: 'ann' });
+    await test.rejects(principalOf(within), revoked);
+    const again = await openCutoffs({ store, audit: createAudit({ clock }), clock });
+    test.same(again.of('default'), access.cutoffs.of('default'));
+    test.same(again.of('default').spans, [{ since, before: clock.now() }]);
+  },
+);
+
+void t.test('times that were ended become one where they touch, and there are at most 32', async test => {
+  const { access, store, clock } = await start(test);
+  const span = (since: number, before: number) => ({ since, before });
+  test.same(Ended.of({ before: 10 }).spans, [], 'a record from before there were spans');
+  const ended = Ended.of({ before: 10, spans: [span(30, 40), span(40, 50), span(5, 12), span(60, 70)] });
+  test.match(ended, { before: 12, spans: [span(30, 50), span(60, 70)], until: 70 });
+  test.same(
+    [11, 12, 29, 30, 49, 50, 69, 70].map(at => ended.covers(at)),
+    [...[true, false, false, true], ...[true, false, true, false]],
+  );
+  test.match(ended.with({ before: 35 }), { before: 50, spans: [span(60, 70)] });
+  const now = clock.now();
+  for (let n = 32; n > 0; n--)
+    await access.cutoffs.raise('default', span(now - 10 * n - 5, now - 10 * n), linkParty);
+  await test.rejects(access.cutoffs.raise('default', { since: now - 1 }, linkParty), {
+    code: 'REQUEST_INVALID',
+    message: 'at most 32 spans of time can be ended',
+  });
+  for (const wrong of [
+    {},
+    { since: now },
+    { since: now - 5, before: now - 5 },
+    { before: now + 60_000 },
+    { since: -1 },
+  ])
+    await test.rejects(access.cutoffs.raise('default', wrong, linkParty), { code: 'REQUEST_INVALID' });
+  await access.cutoffs.raise('default', { before: now }, linkParty);
+  test.same(access.cutoffs.of('default'), new Ended([span(0, now)]));
+  test.same((await openCutoffs({ store, audit: createAudit({ clock }), clock })).of('default').spans, []);
+});
 
 void t.test('a token of a session that has ended stands for nobody', async test => {
   const { access, accessToken, principalOf } = await start(test);

@@ -156,7 +156,7 @@ const loginRaces: readonly Race[] = [
           rig.clock.advance(5);
           if (meanwhile === 'a role is taken away')
             await rig.administration.changeUser(rig.chief, 'ann', { roles: ['viewer'] });
-          else await rig.administration.endTokens(rig.chief, rig.clock.now());
+          else await rig.administration.endTokens(rig.chief, { before: rig.clock.now() });
         },
         async check(test: Test, result: unknown) {
           const { accessToken } = result as { accessToken: string };
@@ -179,7 +179,7 @@ const refreshRaces: readonly Race[] = [
       ],
       [
         'all tokens from before now are ended',
-        rig => rig.administration.endTokens(rig.chief, rig.clock.now()),
+        rig => rig.administration.endTokens(rig.chief, { before: rig.clock.now() }),
       ],
       ['the session is ended', (rig, token) => rig.access.revokeToken(token, origin)],
     ] as const satisfies readonly (readonly [string, (rig: AccessRig, token: string) => Promise<unknown>])[]
@@ -282,7 +282,7 @@ const serviceRaces: readonly Race[] = [
           rig.clock.advance(5);
           if (meanwhile === 'its tokens are ended')
             await rig.administration.changeService(rig.chief, id, { endTokens: true });
-          else await rig.administration.endTokens(rig.chief, rig.clock.now());
+          else await rig.administration.endTokens(rig.chief, { before: rig.clock.now() });
         },
         async check(test: Test, result: unknown) {
           const { accessToken } = result as { accessToken: string };
@@ -451,7 +451,7 @@ const deeds: readonly Deed[] = [
   {
     name: 'all tokens ended',
     route: 'POST /v1/tokens/end',
-    act: ({ administration, clock }, by) => administration.endTokens(by, clock.now() - 60_000),
+    act: ({ administration, clock }, by) => administration.endTokens(by, { before: clock.now() - 60_000 }),
   },
   {
     name: 'keys rotated',
@@ -1048,7 +1048,7 @@ void t.test('the audit log tells who did what on whom, from where, and of which 
   await access.issueNodeTokens({ tenant: 'default', id: 7n }, chief);
   await access.keys.secretOf('studio');
   await administration.secretOf(chief, 'studio');
-  await administration.endTokens(chief, clock.now() - 3_600_000);
+  await administration.endTokens(chief, { before: clock.now() - 3_600_000 });
 
   const [ann, boss] = [
     { kind: 'user', id: principal.id, name: 'ann' },

@@ -128,7 +128,7 @@ void t.test('every method, once by somebody who may', async t => {
   t.match(await asBob('listTokens', {}), { tokens: [{ name: 'nightly' }] }, 'one’s own');
   t.equal((await call('listTokens', {})).tokens.length, 2, 'or all');
   await asBob('revokeToken', { id: issued.record?.id ?? '' });
-  t.same(await call('endTokens', { beforeMs: 1n }), { beforeMs: 1n });
+  t.same(await call('endTokens', { sinceMs: 0n, beforeMs: 1n }), { sinceMs: 0n, beforeMs: 1n });
   t.equal((await ask('GET /auth/me', { token: issued.token })).status, 401);
 
   const { createdAtMs } = await call('createTenant', { name: 'ward', admin: 'wanda', password });
@@ -238,7 +238,11 @@ function twinsOf(id: string): Record<AdministrationMethod, Twin> {
       request: { name, roles: ['viewer'], lifetimeMs: 60_000n, user: '' },
     },
     revokeToken: { route: 'DELETE /v1/tokens/:token', request: { id } },
-    endTokens: { route: 'POST /v1/tokens/end', request: { beforeMs: 1n }, json: { before: 1 } },
+    endTokens: {
+      route: 'POST /v1/tokens/end',
+      request: { sinceMs: 1n, beforeMs: 2n },
+      json: { since: 1, before: 2 },
+    },
     listTenants: { route: 'GET /v1/tenants', request: {} },
     createTenant: { route: 'POST /v1/tenants', json: tenant, request: tenant },
     listKeys: { route: 'GET /v1/keys', request: {} },

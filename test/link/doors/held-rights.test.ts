@@ -212,7 +212,7 @@ const changes: Readonly<Record<string, Change>> = {
     code: 'TOKEN_REFUSED',
   },
   'every token of the tenant ends': {
-    make: ({ access, clock }, { tenant }) => access.cutoffs.raise(tenant, clock.now(), by),
+    make: ({ access, clock }, { tenant }) => access.cutoffs.raise(tenant, { before: clock.now() }, by),
     code: 'TOKEN_REFUSED',
   },
   'the key that signed its token is dropped': {

@@ -2,6 +2,7 @@
 import t from 'tap';
 import { generateKeyPairSync } from 'node:crypto';
 import { compactVerify, decodeJwt, decodeProtectedHeader } from 'jose';
+import { Ended } from '../../../src/link/access/cutoffs.js';
 import { createRevokedLists } from '../../../src/link/access/revoked.js';
 import { maxRevokedEntries, maxRevokedListBytes, readRevokedList } from '../../../src/tokens/revoked-list.js';
 import { createTokenVerifier } from '../../../src/tokens/verifier.js';
@@ -202,6 +203,16 @@ void t.test('a verifier that never asks learns from the signed list what was rev
   await take({ token: chief.token });
   await bad(other, 'from before all tokens of the tenant were ended');
   await good(next, 'from after that');
+  clock.advance(2_000);
+  const since = clock.now();
+  const within = (await grant(login)).fields['access_token'] ?? '';
+  clock.advance(2_000);
+  const ended = await ask('POST /v1/tokens/end', { ...operator, json: { since } });
+  t.same(ended.fields, { since, before: clock.now() });
+  const last = (await grant(login)).fields['access_token'] ?? '';
+  await take({ token: chief.token });
+  await bad(within, 'from a time whose tokens were ended');
+  for (const each of [next, last]) await good(each, 'from before and after it');
   clock.advance(400_000);
   await t.rejects(
     verifier.takeRevoked(before.text),
@@ -228,7 +239,7 @@ void t.test('a list that cannot hold everything keeps what lasts longest, and sa
     denied: { list: () => revoked },
     users: { list: () => Promise.resolve([]) },
     services: { list: () => Promise.resolve([]) },
-    cutoffs: { of: () => 0 },
+    cutoffs: { of: () => new Ended() },
     ...{ clock, issuer: () => 'https://link.example', audience: 'rollcall' },
   });
   const list = await signList('ward');

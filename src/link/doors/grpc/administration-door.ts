@@ -115,9 +115,10 @@ export function createAdministrationDoor(options: AdministrationDoorOptions): Ad
       await administration.revokeToken(by, id);
       return {};
     }),
-    endTokens: unary(async ({ beforeMs }, by) => {
-      const { before } = await administration.endTokens(by, Number(beforeMs));
-      return { beforeMs: BigInt(before) };
+    endTokens: unary(async ({ beforeMs, sinceMs }, by) => {
+      const wanted = { since: Number(sinceMs), ...(beforeMs !== 0n && { before: Number(beforeMs) }) };
+      const { since, before } = await administration.endTokens(by, wanted);
+      return { sinceMs: BigInt(since), beforeMs: BigInt(before) };
     }),
 
     listTenants: unary(async () => ({ tenants: (await administration.listTenants()).map(toTenant) })),

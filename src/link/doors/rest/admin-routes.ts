@@ -1,4 +1,5 @@
 /** /v1/users, roles, services, tokens, keys, tenants: thin translations of src/link/administration.ts. */
+import type { Span } from '../../access/cutoffs.js';
 import type { ServiceSettings } from '../../access/services.js';
 import type { RotateOptions } from '../../access/token-keys.js';
 import type { Administration, UserRequest } from '../../administration.js';
@@ -15,6 +16,7 @@ type AdminRoute = Extract<
 const names = listOf(text(63));
 /** Read by the domain, which says what is wrong with one. */
 const password = anyText(10_000);
+const moment = { type: 'integer', minimum: 0 };
 const lifetimeMs = { type: 'integer', minimum: 1_000 };
 
 const serviceSettings = {
@@ -129,9 +131,8 @@ export function adminRoutes(administration: Administration): Record<AdminRoute, 
     },
 
     'POST /v1/tokens/end': {
-      schema: { body: objectOf({ before: { type: 'integer', minimum: 0 } }) },
-      answer: exchange =>
-        administration.endTokens(by(exchange), (exchange.body as { before: number }).before),
+      schema: { body: objectOf({}, { before: moment, since: moment }) },
+      answer: exchange => administration.endTokens(by(exchange), exchange.body as Partial<Span>),
     },
 
     'GET /v1/tenants': { answer: async () => ({ tenants: await administration.listTenants() }) },

@@ -269,14 +269,18 @@ export interface RevokeTokenRequest {
 export interface RevokeTokenResponse {
 }
 
+/** Those that began before a moment, since one, or between two, which have passed. */
 export interface EndTokensRequest {
-  /** One that has passed. */
+  /** 0 for now, when since_ms is given. */
   beforeMs: bigint;
+  /** 0 for all from before before_ms. */
+  sinceMs: bigint;
 }
 
+/** The time whose tokens count no more: at least what was asked for. */
 export interface EndTokensResponse {
-  /** Before which none counts now; a later one than was asked for, when there was one. */
   beforeMs: bigint;
+  sinceMs: bigint;
 }
 
 export interface Tenant {
@@ -2748,7 +2752,7 @@ export const RevokeTokenResponse: MessageFns<RevokeTokenResponse> = {
 };
 
 function createBaseEndTokensRequest(): EndTokensRequest {
-  return { beforeMs: 0n };
+  return { beforeMs: 0n, sinceMs: 0n };
 }
 
 export const EndTokensRequest: MessageFns<EndTokensRequest> = {
@@ -2758,6 +2762,12 @@ export const EndTokensRequest: MessageFns<EndTokensRequest> = {
         throw new globalThis.Error("value provided for field message.beforeMs of type int64 too large");
       }
       writer.uint32(8).int64(message.beforeMs);
+    }
+    if (message.sinceMs !== 0n) {
+      if (BigInt.asIntN(64, message.sinceMs) !== message.sinceMs) {
+        throw new globalThis.Error("value provided for field message.sinceMs of type int64 too large");
+      }
+      writer.uint32(16).int64(message.sinceMs);
     }
     return writer;
   },
@@ -2783,6 +2793,14 @@ export const EndTokensRequest: MessageFns<EndTokensRequest> = {
             message.beforeMs = reader.int64() as bigint;
             continue;
           }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.sinceMs = reader.int64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2797,7 +2815,7 @@ export const EndTokensRequest: MessageFns<EndTokensRequest> = {
 };
 
 function createBaseEndTokensResponse(): EndTokensResponse {
-  return { beforeMs: 0n };
+  return { beforeMs: 0n, sinceMs: 0n };
 }
 
 export const EndTokensResponse: MessageFns<EndTokensResponse> = {
@@ -2807,6 +2825,12 @@ export const EndTokensResponse: MessageFns<EndTokensResponse> = {
         throw new globalThis.Error("value provided for field message.beforeMs of type int64 too large");
       }
       writer.uint32(8).int64(message.beforeMs);
+    }
+    if (message.sinceMs !== 0n) {
+      if (BigInt.asIntN(64, message.sinceMs) !== message.sinceMs) {
+        throw new globalThis.Error("value provided for field message.sinceMs of type int64 too large");
+      }
+      writer.uint32(16).int64(message.sinceMs);
     }
     return writer;
   },
@@ -2830,6 +2854,14 @@ export const EndTokensResponse: MessageFns<EndTokensResponse> = {
             }
 
             message.beforeMs = reader.int64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.sinceMs = reader.int64() as bigint;
             continue;
           }
         }
