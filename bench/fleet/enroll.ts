@@ -57,6 +57,7 @@ function encodeHello(agent: LightAgent): Uint8Array {
     bindingType: 'tls-exporter',
     agentVersion: 'bench',
     nodeClockMs: BigInt(Date.now()),
+    trustDomain: '',
   };
   return EnrollRequest.encode({ step: { $case: 'hello', value } }).finish();
 }

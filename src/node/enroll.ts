@@ -22,6 +22,7 @@ import type {
   Enrolled,
   EnrollRequest,
   EnrollResponse,
+  Hello,
   Proof,
 } from '../protocol/generated/rollcall/v1/enrollment.js';
 import { limits, protocolVersions } from '../protocol/limits.js';
@@ -99,7 +100,7 @@ async function exchange(call: Call, options: EnrollOptions): Promise<Enrollment>
   return checkEnrolled(await answers('enrolled'), challenge, sessionKey);
 }
 
-function sayHello({ privateKey, tenant, clock }: EnrollOptions) {
+function sayHello({ privateKey, tenant, trustDomain = '', clock }: EnrollOptions): Hello {
   return {
     protocolVersions: [...protocolVersions],
     tenant,
@@ -107,6 +108,7 @@ function sayHello({ privateKey, tenant, clock }: EnrollOptions) {
     bindingType: exporterBinding,
     agentVersion,
     nodeClockMs: BigInt(Math.round(clock.now())),
+    trustDomain,
   };
 }
 

@@ -108,6 +108,7 @@ export function helloBytes(key: PrivateKey, changes: Partial<Hello> = {}): Uint8
     bindingType: 'tls-exporter',
     agentVersion: 'raw',
     nodeClockMs: BigInt(Date.now()),
+    trustDomain: '',
     ...changes,
   };
   return EnrollRequest.encode({ step: { $case: 'hello', value } }).finish();

@@ -63,6 +63,7 @@ export function rawEnrollment(
             bindingType: 'tls-exporter',
             agentVersion: 'raw',
             nodeClockMs: BigInt(Date.now()),
+            trustDomain: '',
             ...changes,
           },
         },

@@ -8,6 +8,7 @@ import { RateLimit } from '../../src/base/rate-limit.js';
 import { listEventPage } from '../../src/link/audit/events.js';
 import type { Proof } from '../../src/protocol/generated/rollcall/v1/enrollment.js';
 import { limits } from '../../src/protocol/limits.js';
+import { maxForeignTrustDomains } from '../../src/link/enrollment/foreign-trust-domains.js';
 import { createManualClock } from '../harness/manual-clock.js';
 import { makeProof, rawEnrollment } from '../harness/raw-enrollment.js';
 import { enrollOn, newKey, startTestLink, statusName } from '../harness/test-link.js';
@@ -60,6 +61,47 @@ void t.test('a node that enrolls again and again has to wait, and nobody else', 
   const told = async () => (await events()).filter(({ type }) => type === 'request.refused');
   while ((await told()).length === 0) await new Promise(setImmediate);
   t.match((await told())[0], { by: { id: `node:${id}` }, detail: { RATE_LIMITED: 21 } });
+});
+
+void t.test('a link warns of agents of other trust domains, of eight an hour and once of each', async t => {
+  const clock = createManualClock();
+  const test = await startTestLink(t, { clock });
+  const key = newKey();
+  await test.register(key);
+  /** The trust domains warned of since the last look, after a Hello with each. */
+  const warnedOf = async (...claimed: readonly string[]): Promise<string[]> => {
+    const before = test.logged.length;
+    for (const trustDomain of claimed) {
+      const connection = await test.connect();
+      const raw = rawEnrollment(connection, key);
+      raw.hello({ trustDomain });
+      t.equal((await raw.challenge()).trustDomain, 'test.example', 'it gets its challenge as any other');
+      raw.end();
+      await raw.refused;
+    }
+    const lines = test.logged.slice(before).map(line => JSON.parse(line) as Record<string, unknown>);
+    return lines
+      .filter(({ level }) => level === 'warn')
+      .map(({ msg }) => /^an agent says .* domain (\S+); this link is of test\.example$/.exec(String(msg)))
+      .map(match => match?.[1] ?? 'another warning');
+  };
+  const malformed = ['Upper.example', 'a b', 'a/b', 'line\nend', '\u001b[2J', 'a'.repeat(256)];
+  t.same(await warnedOf('', 'test.example', ...malformed), []);
+
+  const names = Array.from({ length: maxForeignTrustDomains + 1 }, (_, n) => `fleet-${n}.internal`);
+  t.same(await warnedOf(...names.flatMap(name => [name, name])), names.slice(0, 8), 'not of the ninth');
+  clock.advance(3_600_000 - 1);
+  t.same(await warnedOf('fleet-0.internal', 'fleet-8.internal'), []);
+  clock.advance(1);
+  t.same(await warnedOf(...names.toReversed()), names.toReversed().slice(0, 8), 'again after an hour');
+  const { entries } = await listEventPage(test.store, 'default', { limit: 1000 });
+  t.notMatch(JSON.stringify(entries), /fleet-/, 'the audit log holds no words of a stranger');
+
+  const connection = await test.connect();
+  const raw = rawEnrollment(connection, key);
+  raw.hello({ trustDomain: 'fleet-0.internal' });
+  raw.proof(makeProof(connection, key, await raw.challenge()));
+  t.equal((await raw.enrolled()).generation, 1n, 'nothing is decided by what it says');
 });
 
 void t.test('enrollment', async t => {

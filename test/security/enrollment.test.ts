@@ -221,6 +221,21 @@ void t.test('against a link in a process of its own', async t => {
     await site.honest(t);
   });
 
+  await t.test('a field of Hello that only a later version of the agent sends is passed over', async t => {
+    const { step } = EnrollRequest.decode(helloBytes(key));
+    if (step?.$case !== 'hello') throw new Error('no hello');
+    const later = wrapped(15, Buffer.from('fleet.example.org'));
+    const peer = await site.raw();
+    const enrolling = enrollByHand(peer);
+    enrolling.send(wrapped(1, Buffer.concat([Hello.encode(step.value).finish(), later])));
+    const challenge = await enrolling.challenge();
+    enrolling.send(proofBytes(goodProof(key, challenge, exporterOf(peer.tls))));
+    t.equal((await enrolling.next()).step?.$case, 'enrolled');
+    issued += 1n;
+    peer.destroy();
+    await nothingIssued(t);
+  });
+
   await t.test('frames of an unknown type open no session and end a live one', async t => {
     const enrollment = await site.enroll(key);
     issued += 1n;

@@ -5,6 +5,7 @@
 import { RollcallError } from '../../base/errors.js';
 import { parseSpki, type PublicKey } from '../../identity/public-key.js';
 import { verifySignature } from '../../identity/signature.js';
+import { isTrustDomain } from '../../identity/spiffe.js';
 import { encodeTranscript } from '../../identity/transcript.js';
 import type { Challenge, Hello, Proof } from '../../protocol/generated/rollcall/v1/enrollment.js';
 import { protocolVersions } from '../../protocol/limits.js';
@@ -20,6 +21,8 @@ export interface Claim {
   readonly bindingType: string;
   readonly agentVersion: string;
   readonly nodeClockMs: number;
+  /** What the node's state says it belongs to, where that is a trust domain at all. */
+  readonly trustDomain: string | undefined;
 }
 
 /** Reads a Hello. Its faults are told as they are: they say nothing about who is registered. */
@@ -45,6 +48,7 @@ export function readHello(hello: Hello, bindingTypes: readonly string[]): Claim 
     bindingType: hello.bindingType,
     agentVersion: hello.agentVersion.slice(0, 64),
     nodeClockMs: Number(hello.nodeClockMs),
+    trustDomain: isTrustDomain(hello.trustDomain) ? hello.trustDomain : undefined,
   };
 }
 

@@ -26,6 +26,7 @@ import type { Metrics } from '../metrics.js';
 import type { NodeRecord } from '../registry/node-record.js';
 import type { Registry } from '../registry/registry.js';
 import { checkProof, nonceBytes, proofRefused, readHello, type Opening } from './attempt.js';
+import { ForeignTrustDomains } from './foreign-trust-domains.js';
 import { createPlaces, type Place } from './places.js';
 
 /** What an attempt needs of the stream it runs on; the door provides it. */
@@ -104,6 +105,8 @@ export function createEnrollments(options: EnrollmentsOptions): Enrollments {
     refillMs: Math.min(refillMs, options.certificateLifetimeMs / 4),
   });
 
+  const foreign = new ForeignTrustDomains({ trustDomain: options.trustDomain, clock, log });
+
   function begin(peer: EnrollPeer): Attempt {
     const { remoteAddress } = peer;
     const state: InFlight = { remoteAddress, peer, proving: false, lost: false };
@@ -144,6 +147,7 @@ export function createEnrollments(options: EnrollmentsOptions): Enrollments {
         'the clock of a peer is far off',
       );
     }
+    if (claim.trustDomain !== undefined) foreign.heard(claim.trustDomain, peer.remoteAddress);
     return {
       claim,
       binding: peer.binding(claim.bindingType),

@@ -68,6 +68,7 @@ const enrollRequests = kind<EnrollRequest>(
         bindingType: 'tls-exporter',
         agentVersion: 'é 1.0',
         nodeClockMs: -1n,
+        trustDomain: 'fleet.example.org',
       },
     },
   },

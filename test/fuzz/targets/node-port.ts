@@ -51,6 +51,7 @@ const hello = EnrollRequest.encode({
       bindingType: 'tls-exporter',
       agentVersion: 'fuzz',
       nodeClockMs: 0n,
+      trustDomain: 'fuzz.example',
     },
   },
 }).finish();

@@ -50,7 +50,12 @@ const hello = EnrollRequest.encode({
     $case: 'hello',
     value: {
       ...{ protocolVersions: [1], tenant: 'default', publicKey: newKey().publicKey.spki },
-      ...{ bindingType: 'tls-exporter', agentVersion: 'raw', nodeClockMs: BigInt(clock.now()) },
+      ...{
+        bindingType: 'tls-exporter',
+        agentVersion: 'raw',
+        nodeClockMs: BigInt(clock.now()),
+        trustDomain: '',
+      },
     },
   },
 }).finish();

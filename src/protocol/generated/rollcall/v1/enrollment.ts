@@ -42,6 +42,11 @@ export interface Hello {
   agentVersion: string;
   /** Milliseconds since 1970, for the log alone: it shows a clock that is off. */
   nodeClockMs: bigint;
+  /**
+   * The trust domain of the node's state; empty when it has none. For the log alone: a link whose data was lost learns
+   * by which name its agents know it.
+   */
+  trustDomain: string;
 }
 
 export interface Challenge {
@@ -212,6 +217,7 @@ function createBaseHello(): Hello {
     bindingType: "",
     agentVersion: "",
     nodeClockMs: 0n,
+    trustDomain: "",
   };
 }
 
@@ -241,6 +247,9 @@ export const Hello: MessageFns<Hello> = {
         throw new globalThis.Error("value provided for field message.nodeClockMs of type int64 too large");
       }
       writer.uint32(48).int64(message.nodeClockMs);
+    }
+    if (message.trustDomain !== "") {
+      writer.uint32(66).string(message.trustDomain);
     }
     return writer;
   },
@@ -314,6 +323,14 @@ export const Hello: MessageFns<Hello> = {
             }
 
             message.nodeClockMs = reader.int64() as bigint;
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.trustDomain = reader.string();
             continue;
           }
         }
