@@ -91,7 +91,7 @@ export function createLink(options: LinkOptions): Link {
     );
     await prepareStore(store);
     await makeSecretFolder(folder);
-    const trustDomain = await settleTrustDomain(store, config['trust-domain'], random);
+    const trustDomain = await settleTrustDomain(store, config['trust-domain'], random, log);
     const authority = await openAuthority({
       folder,
       certificateFile: config['authority-certfile'],

@@ -155,7 +155,9 @@ function checkChallenge(challenge: Challenge, remembered: string | undefined): C
     throw new RollcallError(
       'LINK_UNVERIFIED',
       `this is the link of trust domain ${trustDomain}; this node belongs to ${remembered}`,
-      { hint: 'if the node is to move there, give it an empty --state-dir' },
+      {
+        hint: `if its data was lost, start that link on an empty --data-dir with --trust-domain ${remembered} and register its keys again; to move this node there, give it an empty --state-dir`,
+      },
     );
   }
   return challenge;

@@ -142,7 +142,10 @@ void t.test('the link itself, started by its flags, understands the command and 
   t.teardown(() => link.kill('SIGKILL'));
   const said = ended(link);
   if (!link.stderr) throw new Error('no standard error');
-  const [line] = (await once(createInterface({ input: link.stderr }), 'line')) as [string];
+  const lines = createInterface({ input: link.stderr });
+  const line = await new Promise<string>(resolve => {
+    lines.on('line', each => each.includes('"link started"') && resolve(each));
+  });
   const { controlAddress } = JSON.parse(line) as { controlAddress: Address };
   const flags = ['--root-certificates', server.rootsPath, '--token-file', operatorTokenFile(data)];
   const ask = (...words: string[]) =>

@@ -226,7 +226,12 @@ async function persistently<T>(work: () => Promise<T>): Promise<T> {
 /** What an attack may leave behind in memory, MB: what a heap keeps for the next time, not what grows with each. */
 const memoryLeftMb = 192;
 /** What the link says of itself and of honest nodes. */
-const ownLines = new Set(['link started', 'node online', 'node offline']);
+const ownLines = new Set([
+  'chose a trust domain for this new data folder',
+  'link started',
+  'node online',
+  'node offline',
+]);
 
 /** Makes each attack a test of its own, with what must hold after it. */
 export function attacksOn(t: Test, link: AttackedLink, mostDescriptors?: number) {

@@ -1,12 +1,13 @@
 /** The real agent and the real link, in one process, on one clock that the test moves. */
 import t, { type Test } from 'tap';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createLog } from '../../src/base/log.js';
 import { systemRandom } from '../../src/base/random.js';
 import { generatePrivateKey, type PrivateKey } from '../../src/identity/private-key.js';
 import { createAgent } from '../../src/node/agent.js';
 import { createManualClock, type ManualClock } from '../harness/manual-clock.js';
-import { startTestLink, statusName, type TestLink } from '../harness/test-link.js';
+import { startTestLink, statusName, type TestLink, type TestLinkOptions } from '../harness/test-link.js';
 
 interface RunningAgent {
   readonly lines: Record<string, unknown>[];
@@ -14,14 +15,20 @@ interface RunningAgent {
   close(): Promise<void>;
 }
 
-function startAgent(t: Test, test: TestLink, clock: ManualClock, privateKey: PrivateKey): RunningAgent {
+function startAgent(
+  t: Test,
+  test: TestLink,
+  clock: ManualClock,
+  privateKey: PrivateKey,
+  stateDir = join(test.folder, 'state'),
+): RunningAgent {
   const lines: Record<string, unknown>[] = [];
   const agent = createAgent({
     config: {
       link: { host: '127.0.0.1', port: test.link.addresses.node.port },
       serverRoots: [test.ca],
       tenant: 'default',
-      stateDir: join(test.folder, 'state'),
+      stateDir,
     },
     privateKey,
     clock,
@@ -47,6 +54,11 @@ async function passTime(
     clock.advance(stepMs);
     await new Promise(resolve => setTimeout(resolve, 4));
   }
+}
+
+function lineOf(test: TestLink, message: RegExp): Record<string, unknown> | undefined {
+  const lines = test.logged.map(line => JSON.parse(line) as Record<string, unknown>);
+  return lines.find(({ msg }) => message.test(String(msg)));
 }
 
 const says = (agent: RunningAgent, message: string) => agent.lines.some(line => line['msg'] === message);
@@ -141,6 +153,72 @@ void t.test(
     const back = startAgent(t, test, clock, key);
     await passTime(clock, () => says(back, 'online'), 0);
     t.equal((await test.until(`${id}`, 'online')).id, id);
+    await back.close();
+  },
+);
+
+void t.test(
+  'the data of a link is lost: the next link and the agent name --trust-domain, and it brings the agent back',
+  async t => {
+    const clock = createManualClock();
+    const first = await startTestLink(t, { clock });
+    const { folder } = first;
+    const key = generatePrivateKey('P-256');
+    await first.register(key);
+    const before = startAgent(t, first, clock, key);
+    await passTime(clock, () => says(before, 'online'), 0);
+    await before.close();
+    await first.link.close();
+
+    const [certificate, serverKey] = await Promise.all(
+      ['server.pem', 'server.key'].map(name => readFile(join(folder, name), 'utf8')),
+    );
+    if (certificate === undefined || serverKey === undefined) throw new Error('no server files');
+    const server = { certificate, key: serverKey, roots: first.ca };
+    /** The same link but for its data; the agent keeps its state. */
+    const anew = async (data: string, trustDomain?: string): Promise<TestLink> => {
+      const settings: TestLinkOptions['settings'] = {
+        'data-dir': join(folder, data),
+        'trust-domain': trustDomain,
+      };
+      const test = await startTestLink(t, { clock, folder, server, settings });
+      await test.register(key);
+      return test;
+    };
+
+    const second = await anew('data of another name');
+    const { trustDomain } = second.link;
+    const refused = startAgent(t, second, clock, key);
+    const unverified = () => refused.lines.find(line => line['code'] === 'LINK_UNVERIFIED');
+    await passTime(clock, () => unverified() !== undefined, 0);
+    t.match(unverified(), {
+      level: 'warn',
+      msg: `this is the link of trust domain ${trustDomain}; this node belongs to test.example`,
+      hint:
+        'if its data was lost, start that link on an empty --data-dir with --trust-domain test.example and ' +
+        'register its keys again; to move this node there, give it an empty --state-dir',
+    });
+    t.notOk(says(refused, 'enrolled'));
+    await refused.close();
+    t.match(lineOf(second, /an agent says/), {
+      level: 'warn',
+      msg: `an agent says that it belongs to trust domain test.example; this link is of ${trustDomain}`,
+      remoteAddress: '127.0.0.1',
+      hint:
+        'if this link replaces one whose data was lost, start it on an empty --data-dir with ' +
+        '--trust-domain test.example and register its keys again',
+    });
+    const moved = startAgent(t, second, clock, key, join(folder, 'empty state'));
+    await passTime(clock, () => says(moved, 'online'), 0);
+    t.pass('an empty --state-dir moves the node');
+    await moved.close();
+    await second.link.close();
+
+    const third = await anew('data of the old name', 'test.example');
+    const back = startAgent(t, third, clock, key);
+    await passTime(clock, () => says(back, 'online'), 0);
+    t.ok(says(back, 'enrolled'), 'with the state it had');
+    t.equal(lineOf(third, /an agent says/), undefined, 'this link is the one it belongs to');
     await back.close();
   },
 );
