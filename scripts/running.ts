@@ -29,18 +29,24 @@ export interface UserIds {
   readonly gid: number;
 }
 
+export interface StartOptions {
+  readonly environment?: Record<string, string>;
+  readonly user?: UserIds;
+  /** Of standard input; nothing by default. */
+  readonly input?: string;
+  /** The working folder; the root of the project by default. */
+  readonly folder?: string;
+}
+
 /** Starts `rollcall …`. Its environment is this process's, without ROLLCALL_ variables, plus `environment`. */
 export function startRollcall(
   parts: readonly string[],
-  environment: Record<string, string> = {},
-  user?: UserIds,
-  /** Of standard input; nothing by default. */
-  input?: string,
+  { environment = {}, user, input, folder = root }: StartOptions = {},
 ): Running {
   const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith('ROLLCALL_'));
   const child = spawn(process.execPath, [command, ...parts], {
     stdio: ['pipe', 'ignore', 'pipe'],
-    cwd: root,
+    cwd: folder,
     ...user,
     env: { ...Object.fromEntries(inherited), ...environment },
   });

@@ -1,29 +1,51 @@
 /**
- * Who may ask what, in four stories, with a real link, real nodes and the commands as one would type them. Prints the
- * transcript as Markdown; every step is checked, and the first that does not happen ends it with exit code 1.
+ * Who may ask what, in four stories, with a real link, a real node and the commands as one types them in an empty
+ * folder. Prints the transcript as Markdown; every step is checked, and the first that fails ends it with exit code 1.
  *
  *   node --import=tsx examples/access/stories.ts                     print it
  *   node --import=tsx examples/access/stories.ts docs/access.md      write it there
  */
 import { spawn } from 'node:child_process';
-import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { request } from 'node:https';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { command, root, startLinkProcess, startRollcall, type Running } from '../../scripts/running.js';
-import { createTokenVerifier } from '../../src/tokens/verifier.js';
+import { delimiter, join } from 'node:path';
+import { command, root, startRollcall, type Running } from '../../scripts/running.js';
 
 const folder = await mkdtemp(join(tmpdir(), 'rollcall-stories-'));
 const inFolder = (...names: string[]): string => join(folder, ...names);
 const running: Running[] = [];
 const transcript: string[] = [];
 const fence = '```';
-/** Typed once, and then known by the profile. */
-const unshown = new Set(['--control', '--root-certificates', '--password-file']);
+/** What stands in for an id, a key or a fingerprint of this run: the same for the same one, wherever it is printed. */
+const standIns = new Map<string, string>();
+/** The ports of this run, to be shown as the default ones. */
+const ports = { node: '', control: '' };
+
+/** The program of somebody who takes tokens, as the page shows it. */
+const verifyProgram = `import { readFileSync } from 'node:fs';
+import { createTokenVerifier } from 'rollcall/tokens';
+
+const [name, token, secrets] = process.argv.slice(2);
+const read = file => readFileSync(file, 'utf8').trim();
+
+const verifier = createTokenVerifier({
+  issuer: 'https://localhost:9093',
+  audience: name,
+  rootCertificates: read('certificates/ca.crt'),
+  ...(secrets && { secrets: JSON.parse(read(secrets)) }),
+});
+try {
+  const { subject, audience, scope } = await verifier.verify(read(token));
+  console.log({ subject, audience, scope });
+} catch (error) {
+  console.log(String(error));
+}
+`;
 
 try {
+  await prepare();
   await tell();
   const text = `${transcript.join('\n').trimStart()}\n`;
   const [file] = process.argv.slice(2);
@@ -34,232 +56,197 @@ try {
   await rm(folder, { recursive: true, force: true });
 }
 
-async function tell(): Promise<void> {
-  await run([
-    process.execPath,
-    '--import=tsx',
-    join(root, 'scripts/generate-certs.ts'),
-    '--out',
-    inFolder('certificates'),
-  ]);
-  await password('ada');
-  await password('bob');
-  await password('vera');
-  await password('eve');
-  const { running: link, control } = await startLinkProcess({
-    certificates: inFolder('certificates'),
-    dataDir: inFolder('link-data'),
-    more: ['--token-algorithms', 'ES256,billing=HS256', '--trust-domain', 'fleet.example'],
-  });
-  running.push(link);
-  const url = `https://localhost:${control.split(':')[1] ?? ''}`;
+/** What `npm link` and `npm link rollcall` leave: the command on the path, and the package for programs. */
+async function prepare(): Promise<void> {
+  await mkdir(inFolder('.bin'));
+  await writeFile(inFolder('.bin', 'rollcall'), `#!/bin/sh\nexec "${process.execPath}" "${command}" "$@"\n`);
+  await chmod(inFolder('.bin', 'rollcall'), 0o755);
+  await mkdir(inFolder('node_modules'));
+  await symlink(root, inFolder('node_modules', 'rollcall'));
+}
 
+async function tell(): Promise<void> {
   say(`# Who may ask what
 
-Four stories, with the commands as one would type them and what they print. Written by \`examples/access/stories.ts\`,
-which runs them against a real link each time the project is checked; ids, times and tokens are shortened.
+Four stories, with the commands as one types them and what they print. Written by \`npm run stories -- docs/access.md\`,
+which runs them against a real link. Ids, times, tokens and certificates are shortened here: where a command or a request
+has one, put in what your link printed.
 
-The link was started with \`--token-algorithms ES256,billing=HS256\`.`);
+To type them yourself: \`npm ci && npm link\` in the clone, then everything below in an empty folder. The passwords are
+made first, each in a file; without \`--password-file\` a command asks for the password.`);
+  await type('umask 077');
+  await type(`for name in ada bob eve vera; do head -c 12 /dev/urandom | base64 > $name.password; done`);
+  await type('rollcall certs');
+  say('The link runs in a terminal of its own, in the same folder:');
+  await startLink(`rollcall link --ssl-ca-certfile certificates/ca.crt --ssl-certfile certificates/server.pem \\
+    --ssl-keyfile certificates/server.key --token-algorithms ES256,billing=HS256 --trust-domain fleet.example`);
+  await studio();
+  await tenants();
+  await permissions();
+  await services();
+}
 
+async function studio(): Promise<void> {
   heading('1. A studio: a user, a token for a client, a token for a program');
   say(
-    'The first admin comes in with the code that the link showed at its first start. From then on it is name and password.',
+    'The first admin needs the code that the link wrote at its first start, and after that name and password.',
   );
-  const way = ['--control', control, '--root-certificates', inFolder('certificates/ca.crt')];
-  await rollcall(
-    'login',
-    '--setup',
-    '--setup-code-file',
-    inFolder('link-data/setup-code'),
-    '--user',
-    'ada',
-    ...withPassword('ada'),
-    ...way,
-  );
-  await rollcall('users', 'create', 'bob', '--role', 'operator', ...withPassword('bob'));
+  await type(`rollcall login --setup --setup-code-file link-data/setup-code --user ada --password-file ada.password \\
+    --root-certificates certificates/ca.crt`);
+  await type('rollcall users create bob --role operator --password-file bob.password');
   say(
-    'Bob logs in on his own machine, registers a node, and downloads its configuration: the address of the link, the CA, and a token with its refresh token.',
+    'Bob logs in. That is on his own machine, so here he has a profile of his own. He registers a node and downloads its configuration: the address of the link, the CA, and a token with its refresh token.',
   );
-  await rollcall('login', '--profile', 'bob', '--user', 'bob', ...withPassword('bob'), ...way);
-  await publicKey('hospital-1');
-  await rollcall('nodes', 'register', inFolder('hospital-1.pub'), '--name', 'hospital-1', '--profile', 'bob');
-  await rollcall(
-    'nodes',
-    'config',
-    'hospital-1',
-    '--private-key',
-    inFolder('hospital-1'),
-    '--output',
-    inFolder('node.yaml'),
-    '--profile',
-    'bob',
+  await type(
+    'rollcall login --profile bob --user bob --password-file bob.password --root-certificates certificates/ca.crt',
   );
-  show(
-    'node.yaml',
-    (await readFile(inFolder('node.yaml'), 'utf8')).replace(/(BEGIN CERTIFICATE-----\n)[^-]*/g, '$1  …\n  '),
+  await type('rollcall keygen 2');
+  await type('rollcall nodes register keys/client_credentials_1.pub --name hospital-1 --profile bob');
+  await type(
+    'rollcall nodes config hospital-1 --private-key keys/client_credentials_1 --output node.yaml --profile bob',
   );
-  const node = startRollcall(['node', '--config', inFolder('node.yaml')]);
-  running.push(node);
-  await node.says('online');
-  say(
-    'The node starts from that file alone. What runs beside it may ask for two things with the token, and for nothing else:',
-  );
-  const nodeToken = /access-token: (\S+)/.exec(await readFile(inFolder('node.yaml'), 'utf8'))?.[1] ?? '';
-  await ask('GET', `${url}/v1/assignment`, { token: nodeToken, wanted: 200 });
-  await ask('GET', `${url}/v1/nodes`, { token: nodeToken, wanted: 403 });
+  const config = await readFile(inFolder('node.yaml'), 'utf8');
+  show('node.yaml', config.replace(/(BEGIN CERTIFICATE-----\n)[^-]*/g, '$1  …\n  '));
+  say('The node starts from that file alone, in a terminal of its own:');
+  await startNode('rollcall node --config node.yaml');
+  say(`What runs beside the node may ask for two things with the access token, and for nothing else. Requests are shown as
+HTTP has them. With curl the first one is
+
+${fence}
+curl --cacert certificates/ca.crt https://localhost:9093/v1/assignment \\
+    -H "Authorization: Bearer $(sed -n 's/^ *access-token: //p' node.yaml)"
+${fence}
+
+and a POST sends each of its fields with \`--data-urlencode NAME=VALUE\`.`);
+  const token = /access-token: (\S+)/.exec(config)?.[1] ?? '';
+  await ask('GET', '/v1/assignment', { token, expected: 200 });
+  await ask('GET', '/v1/nodes', { token, expected: 403 });
   say(
     'For the program that drives the studio bob makes an API token. It can do what a viewer can, never more than bob, and can be revoked.',
   );
-  await rollcall(
-    'tokens',
-    'create',
-    'studio',
-    '--role',
-    'viewer',
-    '--ttl',
-    '30d',
-    '--output',
-    inFolder('studio.token'),
-    '--profile',
-    'bob',
-  );
-  await rollcall('nodes', 'list', ...way, '--token-file', inFolder('studio.token'));
-  await rollcallFails(1, 'nodes', 'revoke', 'hospital-1', ...way, '--token-file', inFolder('studio.token'));
-  const { id } = (
-    JSON.parse(await output('tokens', 'list', '--json', '--profile', 'bob')) as { id: string }[]
-  )[0] ?? { id: '' };
-  await rollcall('tokens', 'revoke', id, '--profile', 'bob');
-  await rollcallFails(1, 'nodes', 'list', ...way, '--token-file', inFolder('studio.token'));
+  await type('rollcall tokens create studio --role viewer --ttl 30d --output studio.token --profile bob');
+  await type('rollcall nodes list --token-file studio.token');
+  await type('rollcall nodes revoke hospital-1 --token-file studio.token', 1);
+  const listed = await type('rollcall tokens list --profile bob');
+  await type(`rollcall tokens revoke ${/\b[0-9a-f]{32}\b/.exec(listed)?.[0] ?? ''} --profile bob`);
+  await type('rollcall nodes list --token-file studio.token', 1);
+}
 
+async function tenants(): Promise<void> {
   heading('2. Many tenants: a matrix of roles, refresh tokens that rotate, a deny list');
-  await rollcall('tenants', 'create', 'acme', '--admin', 'eve', ...withPassword('eve'));
-  await rollcall(
-    'login',
-    '--profile',
-    'acme',
-    '--user',
-    'eve',
-    '--tenant',
-    'acme',
-    ...withPassword('eve'),
-    ...way,
-  );
-  await rollcall('roles', 'matrix', '--profile', 'acme');
-  say('What belongs to another tenant looks like what does not exist:');
-  await rollcallFails(1, 'nodes', 'show', 'hospital-1', '--profile', 'acme');
-  await rollcallFails(1, 'nodes', 'show', 'no-such-node', '--profile', 'acme');
+  await type('rollcall tenants create acme --admin eve --password-file eve.password');
+  await type(`rollcall login --profile acme --tenant acme --user eve --password-file eve.password \\
+    --root-certificates certificates/ca.crt`);
+  await type('rollcall roles matrix --profile acme');
   say(
-    'Programs of ours may use the password grant. The refresh token is exchanged at each use; the second use of an old one ends the session.',
+    'metrics:read, keys:rotate and tenants:manage concern the whole link. Only people and programs of the tenant `default` can hold them, so no role of acme has them, not even admin.',
   );
-  const login = await ask('POST', `${url}/auth/token`, {
-    form: {
-      grant_type: 'password',
-      client_id: 'rollcall-cli',
-      tenant: 'acme',
-      username: 'eve',
-      password: await secretOf('eve'),
-    },
-    wanted: 200,
+  say('A node of another tenant looks like a node that does not exist:');
+  await type('rollcall nodes show hospital-1 --profile acme', 1);
+  await type('rollcall nodes show no-such-node --profile acme', 1);
+  say(
+    'Your own programs may use the password grant. Each use of the refresh token gives a new one; the second use of an old one ends the session.',
+  );
+  const password = (await readFile(inFolder('eve.password'), 'utf8')).trim();
+  const login = await ask('POST', '/auth/token', {
+    form: { grant_type: 'password', client_id: 'rollcall-cli', tenant: 'acme', username: 'eve', password },
+    expected: 200,
   });
+  const refresh = (token: string, expected: number) =>
+    ask('POST', '/auth/token', { form: { grant_type: 'refresh_token', refresh_token: token }, expected });
   const first = field(login, 'refresh_token');
-  const refresh = (token: string, wanted: number) =>
-    ask('POST', `${url}/auth/token`, { form: { grant_type: 'refresh_token', refresh_token: token }, wanted });
   const second = field(await refresh(first, 200), 'refresh_token');
   const third = await refresh(second, 200);
+  say('The first refresh token once more, which was used already, and after that the newest access token:');
   await refresh(first, 400);
-  await ask('GET', `${url}/auth/me`, { token: field(third, 'access_token'), wanted: 401 });
+  await ask('GET', '/auth/me', { token: field(third, 'access_token'), expected: 401 });
+}
 
+async function permissions(): Promise<void> {
   heading('3. gRPC with a Bearer token: who are you, and may you');
   say(
     'Every method and route has one rule: public, optional, a valid token, or a permission, some of them "or the owner".',
   );
-  await rollcall('users', 'create', 'vera', '--role', 'viewer', ...withPassword('vera'));
-  await rollcall('login', '--profile', 'vera', '--user', 'vera', ...withPassword('vera'), ...way);
-  await rollcall('whoami', '--profile', 'vera');
-  await rollcall('nodes', 'list', '--profile', 'vera');
+  await type('rollcall users create vera --role viewer --password-file vera.password');
+  await type(
+    'rollcall login --profile vera --user vera --password-file vera.password --root-certificates certificates/ca.crt',
+  );
+  await type('rollcall whoami --profile vera');
+  await type('rollcall nodes list --profile vera');
   say(
     'PERMISSION_DENIED says which permission is missing; UNAUTHENTICATED says what is wrong with the token.',
   );
-  await rollcallFails(1, 'nodes', 'revoke', 'hospital-1', '--profile', 'vera');
-  await writeFile(inFolder('forged.token'), 'eyJhbGciOiJub25lIn0.e30.', { mode: 0o600 });
-  await rollcallFails(1, 'nodes', 'list', ...way, '--token-file', inFolder('forged.token'));
-  say("A role of one's own: whoever may register nodes, and nothing more, sees and revokes own nodes alone.");
-  await rollcall('roles', 'define', 'contributor', 'nodes:register');
-  await rollcall('users', 'change', 'vera', '--role', 'contributor');
-  say('What is taken away is gone at once, what is given comes with the next token:');
-  await rollcallFails(1, 'nodes', 'list', '--profile', 'vera');
-  await rollcall('login', '--profile', 'vera', '--user', 'vera', ...withPassword('vera'), ...way);
-  await publicKey('lab-1');
-  await rollcall('nodes', 'register', inFolder('lab-1.pub'), '--name', 'lab-1', '--profile', 'vera');
-  await rollcall('nodes', 'list', '--profile', 'vera');
-  await rollcallFails(1, 'nodes', 'revoke', 'hospital-1', '--profile', 'vera');
-  await rollcall('nodes', 'revoke', 'lab-1', '--profile', 'vera');
-  say('Disabled, a user is out with the very next request.');
-  await rollcall('users', 'change', 'vera', '--disable');
-  await rollcallFails(1, 'nodes', 'list', '--profile', 'vera');
+  await type('rollcall nodes revoke hospital-1 --profile vera', 1);
+  await type('echo forged.by.somebody > forged.token');
+  await type('rollcall nodes list --token-file forged.token', 1);
+  say(
+    'An admin may define more roles. Users who may register nodes, and nothing more, see and revoke only the nodes that they registered.',
+  );
+  await type('rollcall roles define contributor nodes:register');
+  await type('rollcall users change vera --role contributor');
+  say('A permission that was taken away is gone at once; a new one comes with the next token:');
+  await type('rollcall nodes list --profile vera', 1);
+  await type('rollcall login --profile vera --user vera --password-file vera.password');
+  await type('rollcall nodes register keys/client_credentials_2.pub --name lab-1 --profile vera');
+  await type('rollcall nodes list --profile vera');
+  await type('rollcall nodes revoke hospital-1 --profile vera', 1);
+  await type('rollcall nodes revoke lab-1 --profile vera');
+  say('The link refuses the next request of a user who was disabled.');
+  await type('rollcall users change vera --disable');
+  await type('rollcall nodes list --profile vera', 1);
+}
 
+async function services(): Promise<void> {
   heading('4. Services among themselves: short tokens, an audience, rotated keys, an audit of it all');
-  const registered = await output(
-    'services',
-    'create',
-    'trainer',
-    '--audience',
-    'logging',
-    '--audience',
-    'billing',
-    '--scope',
-    'logs:write',
-    '--secret',
-    '--json',
+  const registered = await type(
+    'rollcall services create trainer --audience logging --audience billing --scope logs:write --secret --json',
   );
-  show(
-    '$ rollcall services create trainer --audience logging --audience billing --scope logs:write --secret --json',
-    registered,
-  );
-  const service = JSON.parse(registered) as { id: string; secret: string };
-  const grant = (audience: string, wanted: number, secret = service.secret) =>
-    ask('POST', `${url}/auth/token`, {
-      form: { grant_type: 'client_credentials', client_id: service.id, client_secret: secret, audience },
-      wanted,
+  const { id, secret } = JSON.parse(registered) as { id: string; secret: string };
+  const grant = (audience: string, expected: number, client_secret = secret) =>
+    ask('POST', '/auth/token', {
+      form: { grant_type: 'client_credentials', client_id: id, client_secret, audience },
+      expected,
     });
   const logging = field(await grant('logging', 200), 'access_token');
   const billing = field(await grant('billing', 200), 'access_token');
   await grant('payroll', 400);
   await grant('logging', 401, 'rcs_guessed');
   say(
-    'The service that is called verifies it with one line, from the published keys, with no question to the link:',
+    'A service that is called verifies the token by the published keys, and does not ask the link about it. This program takes an audience and the file of a token (`npm link rollcall` in the folder lets it import the package):',
   );
-  const rootCertificates = await readFile(inFolder('certificates/ca.crt'), 'utf8');
-  const verifier = createTokenVerifier({ issuer: url, audience: 'logging', rootCertificates });
-  const { subject, scope, expiresAt, issuedAt } = await verifier.verify(logging);
-  show(
-    `await createTokenVerifier({ issuer, audience: 'logging' }).verify(token)`,
-    JSON.stringify({ subject, scope, minutes: (expiresAt - issuedAt) / 60_000 }),
+  show('verify.mjs', verifyProgram);
+  await writeFile(
+    inFolder('verify.mjs'),
+    verifyProgram.replaceAll('localhost:9093', `localhost:${ports.control}`),
   );
-  say('With HS256 the audience has a secret of its own. A token for one audience is nothing to another:');
-  const secrets = JSON.parse(await output('keys', 'secret', 'billing', '--json')) as {
-    kid: string;
-    secret: string;
-  }[];
-  const shared = createTokenVerifier({ issuer: url, audience: 'billing', secrets });
-  show(`await verifier.verify(token)`, JSON.stringify({ audience: (await shared.verify(billing)).audience }));
-  await shared.verify(logging).then(
-    () => fail('a token for logging must not be taken by billing'),
-    (error: unknown) => show('await verifier.verify(tokenForLogging)', String(error)),
-  );
+  await writeFile(inFolder('logging.token'), logging, { mode: 0o600 });
+  await writeFile(inFolder('billing.token'), billing, { mode: 0o600 });
+  say('With the first access token of the service in logging.token, and the second one in billing.token:');
+  const shown = await type('node verify.mjs logging logging.token');
+  if (!shown.includes(id)) fail(`verify.mjs did not print the service: ${shown}`);
   say(
-    'Keys rotate every 90 days, and by command. A key signs once it has been published for an hour, so that every verifier has fetched it; what was signed before is good until it ends.',
+    'With HS256 an audience has a secret of its own. Its verifier refuses a token that was made for another audience:',
   );
-  await rollcall('keys', 'rotate');
-  await rollcall('keys', 'list');
-  await verifier.verify(logging);
-  await ask('GET', `${url}/.well-known/jwks.json`, { wanted: 200 });
-  say('All of it is in the audit log, whose end a signed checkpoint vouches for.');
-  await rollcall('audit', 'list', '--limit', '12');
-  await rollcall('audit', 'checkpoint', inFolder('kept.json'));
-  await rollcall('audit', 'export', inFolder('log.jsonl'));
-  await rollcall('audit', 'verify', inFolder('log.jsonl'), '--checkpoint', inFolder('kept.json'));
-  await rollcall('logout');
+  await type('rollcall keys secret billing --json > billing.secrets');
+  await type('node verify.mjs billing billing.token billing.secrets');
+  const refused = await type('node verify.mjs billing logging.token billing.secrets');
+  if (!refused.includes('RollcallError')) fail('a token for logging must not be taken by billing');
+  say(
+    'Keys rotate every 90 days, and by command. A key signs once it has been published for an hour, so that every verifier has fetched it. Tokens that an earlier key signed are valid until they end.',
+  );
+  await type('rollcall keys rotate');
+  await type('rollcall keys list');
+  const still = await run('node verify.mjs logging logging.token');
+  if (!still.text.includes(id)) fail(`a token from before the rotation is refused: ${still.text}`);
+  await ask('GET', '/.well-known/jwks.json', { expected: 200 });
+  say(
+    'The audit log has an entry for all of this. A signed checkpoint that you keep shows later that no entry up to it was changed or removed.',
+  );
+  await type('rollcall audit list --limit 12');
+  await type('rollcall audit checkpoint kept.json');
+  await type('rollcall audit export log.jsonl');
+  await type('rollcall audit verify log.jsonl --checkpoint kept.json');
+  await type('rollcall logout');
 }
 
 function heading(title: string): void {
@@ -270,58 +257,93 @@ function say(text: string): void {
   transcript.push('', text);
 }
 
-/** What is typed and printed in a row stands together. */
+/** Commands that are typed in a row stand together. */
 function show(typed: string, printed: string): void {
-  const text = plain(`${typed}\n${printed.trimEnd()}`);
+  const text = plain(`${typed}\n${printed}`.trimEnd());
   if (transcript.at(-1) === fence) transcript.splice(-1, 1, '', text, fence);
   else transcript.push('', fence, text, fence);
 }
 
-/** What differs from run to run, in a form that does not, as wide as it was so that tables stay tables. */
+function standIn(found: string, sample: string): string {
+  const known = standIns.get(found);
+  if (known !== undefined) return known;
+  const alike = [...standIns.values()].filter(each => each.length === sample.length).length;
+  const start = (alike * 5) % sample.length;
+  const made = sample.slice(start) + sample.slice(0, start);
+  standIns.set(found, made);
+  return made;
+}
+
+/** Replaces what differs from run to run, by text as wide as it was so that tables stay tables. */
 function plain(text: string): string {
-  const sample = (of: string) => (found: string) => of.repeat(found.length).slice(0, found.length);
+  const by = (sample: string) => (found: string) => standIn(found, sample);
   return text
     .replaceAll(`${folder}/`, '')
     .replaceAll(/eyJ[\w-]+\.[\w-]+\.[\w-]*/g, 'eyJ…')
     .replaceAll(/rc([rs])_[\w-]{20,}/g, 'rc$1_…')
-    .replaceAll(/(?<=SHA256:)[\w+/]{43}/g, sample('Bu0X43JeKtjcp3LmJpGguhIm14O2zjOSHbDpeBrYkDs'))
-    .replaceAll(/(?<![\w/+-])[\w-]{43}(?![\w/+-])/g, sample('XG82esW7rFCtRcBNgMnhvPWOyEIthPOlXymCp8jqpPs'))
-    .replaceAll(/\b[0-9a-f]{32}\b/g, sample('3b8e6d8a5dd291d57a61c53773a82fea'))
-    .replaceAll(/\b\d{16,20}\b/g, sample('6024033180731329507 '))
-    .replaceAll(/(localhost|127\.0\.0\.1):\d+/g, '$1:9093')
+    .replaceAll(
+      /(?<=SHA256:)[\w+/]{43}|(?<![\w/+-])[\w-]{43}(?![\w/+-])/g,
+      by('XG82esW7rFCtRcBNgMnhvPWOyEIthPOlXymCp8jqpPs'),
+    )
+    .replaceAll(/\b[0-9a-f]{32}\b/g, by('3b8e6d8a5dd291d57a61c53773a82fea'))
+    .replaceAll(/\b(\d{16,20})( {2,})?/g, (whole, id: string, gap = '') => {
+      const shown = standIn(id, '6024033180731329507');
+      return gap === '' ? shown : shown.padEnd(whole.length);
+    })
+    .replaceAll(/(localhost|127\.0\.0\.1):(\d+)/g, (_, host: string, port: string) =>
+      port === ports.node ? `${host}:9092` : `${host}:9093`,
+    )
     .replaceAll(/\d{4}-\d\d-\d\d([T ])\d\d:\d\d:\d\d/g, '2026-11-22$112:00:00')
-    .replaceAll(/\b\d\d:\d\d:\d\d(?!Z)/g, '00:00:02')
+    .replaceAll(/(?<=T12:00:00)\.\d{3}Z/g, '.000Z')
+    .replaceAll(/\b\d\d:\d\d:\d\d(?!\.?\d*Z)/g, '00:00:02')
     .replaceAll(/\d+\.\d ms\b/g, '2.8 ms');
 }
 
-async function password(name: string): Promise<void> {
-  await writeFile(inFolder(`${name}.password`), `${randomBytes(12).toString('base64url')}\n`, {
-    mode: 0o600,
+/** What stands on the line of a program, in words. */
+function wordsOf(line: string): string[] {
+  return line.replaceAll('\\\n', ' ').split(/\s+/).slice(1);
+}
+
+/** Starts the link as typed, but on free ports. */
+async function startLink(line: string): Promise<void> {
+  const link = startRollcall(wordsOf(line), {
+    folder,
+    environment: {
+      ROLLCALL_LINK_NODE_ADDRESS: '127.0.0.1:0',
+      ROLLCALL_LINK_CONTROL_ADDRESS: '127.0.0.1:0',
+    },
   });
+  running.push(link);
+  const { nodeAddress, controlAddress } = await link.says('link started');
+  ports.node = String((nodeAddress as { port: number }).port);
+  ports.control = String((controlAddress as { port: number }).port);
+  show(`$ ${line}`, '');
 }
 
-async function secretOf(name: string): Promise<string> {
-  return (await readFile(inFolder(`${name}.password`), 'utf8')).trim();
+async function startNode(line: string): Promise<void> {
+  const node = startRollcall(wordsOf(line), { folder });
+  running.push(node);
+  await node.says('online');
+  show(`$ ${line}`, '');
 }
 
-function withPassword(name: string): string[] {
-  return ['--password-file', inFolder(`${name}.password`)];
-}
-
-async function publicKey(name: string): Promise<void> {
-  await mkdir(folder, { recursive: true });
-  const { publicKey: spki, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
-  await writeFile(inFolder(name), privateKey.export({ type: 'pkcs8', format: 'pem' }), { mode: 0o600 });
-  await writeFile(inFolder(`${name}.pub`), spki.export({ type: 'spki', format: 'pem' }));
-}
-
-async function run([program = '', ...parts]: string[]): Promise<{
-  code: number | null;
-  text: string;
-  stdout: string;
-}> {
-  const env = { ...process.env, ROLLCALL_CONFIG_HOME: inFolder('config'), NO_COLOR: '1' };
-  const child = spawn(program, parts, { stdio: ['ignore', 'pipe', 'pipe'], cwd: root, env });
+/**
+ * Runs a line of the shell in the folder, with an empty home and the `umask` that was typed first. The link of this run
+ * stands in for the one at the default address.
+ */
+async function run(line: string): Promise<{ code: number | null; text: string; stdout: string }> {
+  const kept = Object.entries(process.env).filter(([name]) => !/^(?:ROLLCALL_|XDG_)/.test(name));
+  const child = spawn('sh', ['-c', `umask 077; ${line}`], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    cwd: folder,
+    env: {
+      ...Object.fromEntries(kept),
+      HOME: inFolder('.home'),
+      PATH: `${inFolder('.bin')}${delimiter}${process.env['PATH'] ?? ''}`,
+      NO_COLOR: '1',
+      ...(ports.control !== '' && { ROLLCALL_CONTROL: `127.0.0.1:${ports.control}` }),
+    },
+  });
   let text = '';
   let stdout = '';
   child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
@@ -333,41 +355,28 @@ async function run([program = '', ...parts]: string[]): Promise<{
   return { code, text, stdout };
 }
 
-async function typed(wanted: number, parts: string[]): Promise<string> {
-  const { code, text, stdout } = await run([process.execPath, command, ...parts]);
-  const shown = parts.filter((part, at) => !unshown.has(part) && !unshown.has(parts[at - 1] ?? ''));
-  if (code !== wanted) fail(`rollcall ${shown.join(' ')} ended with ${String(code)}: ${text}`);
-  show(`$ rollcall ${shown.join(' ')}`, text);
-  return stdout;
-}
-
-async function rollcall(...parts: string[]): Promise<void> {
-  await typed(0, parts);
-}
-
-async function rollcallFails(code: number, ...parts: string[]): Promise<void> {
-  await typed(code, parts);
-}
-
-async function output(...parts: string[]): Promise<string> {
-  const { code, text, stdout } = await run([process.execPath, command, ...parts]);
-  if (code !== 0) fail(`rollcall ${parts.join(' ')} ended with ${String(code)}: ${text}`);
+/** Runs a line and shows it with what it printed; gives its standard output. */
+async function type(line: string, expected = 0): Promise<string> {
+  const { code, text, stdout } = await run(line);
+  if (code !== expected) fail(`${line} ended with ${String(code)}: ${text}`);
+  show(`$ ${line.replaceAll(/(?<!\\)\n/g, '\n$ ')}`, text);
   return stdout;
 }
 
 interface Question {
   readonly token?: string;
   readonly form?: Readonly<Record<string, string>>;
-  readonly wanted: number;
+  readonly expected: number;
 }
 
-async function ask(method: string, url: string, { token, form, wanted }: Question): Promise<string> {
+async function ask(method: string, path: string, { token, form, expected }: Question): Promise<string> {
   const ca = await readFile(inFolder('certificates/ca.crt'));
   const body = form && new URLSearchParams(form).toString();
   const headers = {
     ...(token !== undefined && { authorization: `Bearer ${token}` }),
     ...(body !== undefined && { 'content-type': 'application/x-www-form-urlencoded' }),
   };
+  const url = `https://localhost:${ports.control}${path}`;
   const { status, text } = await new Promise<{ status: number; text: string }>((resolve, reject) => {
     const asked = request(url, { method, ca, headers, agent: false }, response => {
       let received = '';
@@ -377,15 +386,13 @@ async function ask(method: string, url: string, { token, form, wanted }: Questio
     asked.on('error', reject);
     asked.end(body);
   });
-  if (status !== wanted) fail(`${method} ${url} answered ${status}: ${text}`);
+  if (status !== expected) fail(`${method} ${path} answered ${status}: ${text}`);
   const fields = Object.entries(form ?? {}).map(
     ([name, value]) => `${name}=${name === 'password' ? '…' : value}`,
   );
   const printed = text.replaceAll(/-----BEGIN[^"]*/g, '-----BEGIN CERTIFICATE-----…');
   show(
-    [`${method} ${new URL(url).pathname}${token === undefined ? '' : '   (Bearer eyJ…)'}`, ...fields].join(
-      '\n    ',
-    ),
+    [`${method} ${path}${token === undefined ? '' : '   (Bearer eyJ…)'}`, ...fields].join('\n    '),
     `→ ${status} ${printed}`,
   );
   return text;

@@ -149,7 +149,10 @@ export async function openRunSite(
     author,
     async startHost({ socket: path = hostSocket, keyPath, user }: HostWish = {}) {
       const key = await readFile(keyPath ?? join(site.folder, 'data', 'app-host.key'), 'latin1');
-      const host = startRollcall(['app-host', '--socket', path, '--key', '-', '--allow-root'], {}, user, key);
+      const host = startRollcall(['app-host', '--socket', path, '--key', '-', '--allow-root'], {
+        ...(user && { user }),
+        input: key,
+      });
       t.teardown(() => host.stop('SIGKILL'));
       await host.line(({ msg }) => /connected/.test(String(msg)));
       return host;

@@ -144,7 +144,9 @@ export async function openSiege(t: Test, options: SiegeOptions = {}): Promise<Si
       'log-level': 'debug',
     };
     const parts = Object.entries(flags).flatMap(([name, value]) => [`--${name}`, value]);
-    const running = startRollcall(['link', ...parts, ...operatorFlags, ...more], environmentOf(faults));
+    const running = startRollcall(['link', ...parts, ...operatorFlags, ...more], {
+      environment: environmentOf(faults),
+    });
     links.push(running);
     t.teardown(() => running.stop('SIGKILL'));
     return running;
@@ -197,7 +199,7 @@ export async function openSiege(t: Test, options: SiegeOptions = {}): Promise<Si
       ...['--auth-private-key', keyFile, '--state-dir', node.stateDir ?? siege.stateDir(name)],
       ...(node.more ?? []),
     ];
-    const running = startRollcall(parts, environmentOf(node.faults));
+    const running = startRollcall(parts, { environment: environmentOf(node.faults) });
     t.teardown(() => running.stop('SIGKILL'));
     return running;
   }

@@ -118,7 +118,7 @@ async function listNodes(site: Site, flags: readonly string[]): Promise<Running>
       ],
       ...['--token-file', join(site.folder, 'data.operator-token'), ...flags],
     ],
-    { ROLLCALL_CONFIG_HOME: join(site.folder, 'no-config') },
+    { environment: { ROLLCALL_CONFIG_HOME: join(site.folder, 'no-config') } },
   );
   await command.exited;
   return command;
