@@ -102,24 +102,65 @@ export interface ResolvedTarget {
 }
 
 /** Flag over environment over profile: the link and the way there, without reading any file but the profiles. */
-export async function resolveTarget(flags: ControlFlags, environment: Environment): Promise<ResolvedTarget> {
+export async function resolveTarget(
+  flags: ControlFlags,
+  environment: Environment,
+  /** What to tell somebody who has not named the roots. */
+  refuse: typeof missingRoots = missingRoots,
+): Promise<ResolvedTarget> {
   const chosen = await chooseProfile(flags, environment);
   const control = namedControl(flags, environment) ?? chosen.profile.control ?? defaultControl;
   const roots =
     flags.rootCertificates ??
     nonEmpty(environment['ROLLCALL_ROOT_CERTIFICATES']) ??
     chosen.profile.rootCertificates;
-  if (roots === undefined) {
-    throw new RollcallError('CONFIG_INVALID', `nothing says which roots vouch for the link at ${control}`, {
-      hint: await orSavedLogin(
-        environment,
-        chosen.name,
-        'give --root-certificates FILE, or log in with it once: rollcall login --root-certificates FILE',
-      ),
-    });
-  }
+  if (roots === undefined) throw await refuse(control, { flags, environment, chosen });
   const proxy = resolveProxy(flags, environment, chosen.profile);
   return { control, rootCertificates: resolve(roots), proxy, chosen };
+}
+
+interface Situation {
+  readonly flags: ControlFlags;
+  readonly environment: Environment;
+  readonly chosen: Chosen;
+}
+
+async function missingRoots(control: string, { environment, chosen }: Situation): Promise<RollcallError> {
+  return new RollcallError('CONFIG_INVALID', `nothing says which roots vouch for the link at ${control}`, {
+    hint: await orSavedLogin(
+      environment,
+      chosen.name,
+      'give --root-certificates FILE, the CA certificate of the link, such as certificates/ca.crt',
+    ),
+  });
+}
+
+/** Who has no token either needs a login, and names the roots there. */
+function refuseWithoutRoots(control: string, situation: Situation): Promise<RollcallError> {
+  const { flags, environment, chosen } = situation;
+  const tokens = [flags.tokenFile, environment['ROLLCALL_TOKEN'], environment['ROLLCALL_TOKEN_FILE']];
+  const hasToken = [...tokens, chosen.profile.tokenFile].some(each => nonEmpty(each) !== undefined);
+  return (hasToken ? missingRoots : missingLogin)(control, situation);
+}
+
+async function missingLogin(
+  control: string,
+  { flags, environment, chosen }: Situation,
+): Promise<RollcallError> {
+  const knowsRoots = chosen.profile.rootCertificates ?? nonEmpty(environment['ROLLCALL_ROOT_CERTIFICATES']);
+  const parts = [
+    ...['rollcall', 'login'],
+    ...(flags.profile === undefined ? [] : ['--profile', flags.profile]),
+    ...(flags.control === undefined ? [] : ['--control', flags.control]),
+    ...(knowsRoots === undefined ? ['--root-certificates', flags.rootCertificates ?? 'FILE'] : []),
+  ];
+  return new RollcallError('CONFIG_INVALID', `nobody is logged in to the link at ${control}`, {
+    hint: await orSavedLogin(
+      environment,
+      chosen.name,
+      `log in first: ${parts.join(' ')} (the first admin adds --setup); or give --token-file FILE or ROLLCALL_TOKEN`,
+    ),
+  });
 }
 
 /** What a profile holds for its proxy counts only while no other is named. */
@@ -184,7 +225,7 @@ export async function openControlSettings(
   environment: Environment,
   warn?: Warn,
 ): Promise<ControlSettings> {
-  const resolved = await resolveTarget(flags, environment);
+  const resolved = await resolveTarget(flags, environment, refuseWithoutRoots);
   const target = await openTarget(resolved, environment, warn);
   const { chosen, control } = resolved;
   return { target, tokens: await findTokens(flags, { environment, warn }, chosen, control, target) };
@@ -193,10 +234,11 @@ export async function openControlSettings(
 async function findTokens(
   flags: ControlFlags,
   { environment, warn }: { readonly environment: Environment; readonly warn: Warn | undefined },
-  { profile, name }: Chosen,
+  chosen: Chosen,
   control: string,
   target: HttpTarget,
 ): Promise<TokenSource> {
+  const { profile, name } = chosen;
   const fixed = (token: string, origin: string): TokenSource => {
     return { get: () => token, refusedHint: refusedHint(origin, target) };
   };
@@ -214,13 +256,7 @@ async function findTokens(
   if (profile.tokenFile !== undefined) {
     return fixed(await readToken(resolve(profile.tokenFile), warn), resolve(profile.tokenFile));
   }
-  throw new RollcallError('CONFIG_INVALID', `nobody is logged in to the link at ${control}`, {
-    hint: await orSavedLogin(
-      environment,
-      name,
-      'log in with rollcall login; or give --token-file FILE or ROLLCALL_TOKEN',
-    ),
-  });
+  throw await missingLogin(control, { flags, environment, chosen });
 }
 
 /** The hint, after the logins that are there for other links, or of others for this one. */

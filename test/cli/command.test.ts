@@ -577,7 +577,21 @@ void t.test('settings come from flags, then the environment, then a profile', as
   const port = String(server.port);
   const missing = await run(['nodes', 'list'], { environment });
   t.equal(missing.code, 2);
-  t.match(missing.stderr, /^error: nothing says which roots .*\nhint: give --root/);
+  t.equal(
+    missing.stderr,
+    'error: nobody is logged in to the link at 127.0.0.1:9093\n' +
+      'hint: log in first: rollcall login --root-certificates FILE (the first admin adds --setup); or give --token-file FILE or ROLLCALL_TOKEN\n',
+  );
+  const named = ['--control', 'link.test:9093', '--root-certificates', server.rootsPath];
+  t.match(
+    (await run(['status', ...named], { environment })).stderr,
+    [
+      'error: nobody is logged in to the link at link.test:9093\n',
+      `hint: log in first: rollcall login --control link.test:9093 --root-certificates ${server.rootsPath} `,
+    ].join(''),
+  );
+  const byToken = await run(['nodes', 'list'], { environment: { ...environment, ROLLCALL_TOKEN: 'some' } });
+  t.match(byToken.stderr, /^error: nothing says which roots .*\nhint: give --root/);
 
   const saved = await run(['profile', 'save', 'default', ...server.flags], { environment });
   t.match(saved, { code: 0, stdout: '✅ Profile default saved.\n', stderr: '' });
