@@ -91,6 +91,31 @@ export interface Administration {
   readonly keys: Keys;
 }
 
+/** A link from before keys waited published leaves out what was always the same there. */
+type KeyAnswer = Omit<TokenKey, 'use' | 'signsAt'> & Partial<Pick<TokenKey, 'use' | 'signsAt'>>;
+type SecretAnswer = Omit<AudienceSecret, 'use'> & Partial<Pick<AudienceSecret, 'use'>>;
+type RotationAnswer = Readonly<
+  Record<'made' | 'retired' | 'dropped', readonly KeyAnswer[]> & Partial<Record<'signing', KeyAnswer[]>>
+>;
+
+/** There, each key signed as soon as it was made, and until it was retired. */
+function completeKey({ use, signsAt, ...key }: KeyAnswer): TokenKey {
+  return {
+    ...key,
+    use: use ?? (key.retiredAt === null ? 'signs' : 'verifies'),
+    signsAt: signsAt === undefined ? key.createdAt : signsAt,
+  };
+}
+
+function completeRotation({ made, signing, retired, dropped }: RotationAnswer): KeyRotation {
+  return {
+    made: made.map(completeKey),
+    signing: (signing ?? made).map(completeKey),
+    retired: retired.map(completeKey),
+    dropped: dropped.map(completeKey),
+  };
+}
+
 export function createAdministration(ask: Ask): Administration {
   return {
     users: {
@@ -130,11 +155,17 @@ export function createAdministration(ask: Ask): Administration {
       create: tenant => ask('POST', '/v1/tenants', tenant),
     },
     keys: {
-      list: async () => (await ask<{ keys: TokenKey[] }>('GET', '/v1/keys')).keys,
-      rotate: (options = {}) => ask('POST', '/v1/keys/rotate', options),
-      secrets: async audience =>
-        (await ask<{ secrets: AudienceSecret[] }>('GET', `${pathOf('keys', 'audience', audience)}/secret`))
-          .secrets,
+      list: async () => (await ask<{ keys: KeyAnswer[] }>('GET', '/v1/keys')).keys.map(completeKey),
+      rotate: async (options = {}) =>
+        completeRotation(await ask<RotationAnswer>('POST', '/v1/keys/rotate', options)),
+      secrets: async audience => {
+        const path = `${pathOf('keys', 'audience', audience)}/secret`;
+        const { secrets } = await ask<{ secrets: SecretAnswer[] }>('GET', path);
+        return secrets.map(({ use, ...secret }, index) => ({
+          ...secret,
+          use: use ?? (index === 0 ? 'signs' : 'verifies'),
+        }));
+      },
     },
   };
 }
