@@ -582,7 +582,16 @@ void t.test('keys are listed, rotated, and handed to the audience that has a sec
   const soon = await ada(['keys', 'rotate']);
   t.match(soon.stdout, new RegExp(`^✅ Key ${next} signs from \\d\\S+ \\S+Z on with ES256\\.$`, 'm'));
   t.match(soon.stdout, new RegExp(`^✅ Key ${signing} signs until then with ES256\\.$`, 'm'));
-  t.match(soon.stderr, /^hint: verifiers fetch the key meanwhile; with --now it signs at once, at a cost$/m);
+  t.match(soon.stdout, /^✅ Key \S{43} is published for the rotation after this one with ES256\.$/m);
+  t.match(
+    soon.stderr,
+    /^hint: verifiers fetch the key meanwhile; with --now .* refuse its tokens for up to 15 minutes/m,
+    'it says what the other way costs',
+  );
+  const usesDuringRotation = (await ada(['keys', 'list'])).stdout
+    .split('\n')
+    .flatMap(line => /^\S+ +ES256 +all +(\w+)/.exec(line)?.[1] ?? []);
+  t.same(usesDuringRotation, ['later', 'next', 'signs'], 'only one key is the next');
   t.equal(await find('signs'), signing);
   const rotated = await ada(['keys', 'rotate', '--audience', 'logging/eu', '--now']);
   t.match(

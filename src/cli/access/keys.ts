@@ -26,14 +26,36 @@ const columns: readonly Column[] = [
 export async function listKeys(shell: Shell, flags: AskFlags): Promise<number> {
   const keys = await (await openAccess(shell, flags)).keys.list();
   if (flags.json) printJson(shell, keys.map(keyJson));
-  else printTable(shell, columns, keys.map(keyRow));
+  else
+    printTable(
+      shell,
+      columns,
+      keys.map(key => keyRow(key, keys)),
+    );
   return exitCodes.done;
 }
 
 /** A key without an audience serves all that have none of their own. */
-function keyRow({ kid, algorithm, audience, use, createdAt, signsAt, retiredAt }: TokenKey): Row {
+function keyRow(key: TokenKey, keys: readonly TokenKey[]): Row {
+  const { kid, algorithm, audience, createdAt, signsAt, retiredAt } = key;
+  const use = isBehindNext(key, keys) ? 'later' : key.use;
   const moments = [createdAt, signsAt, retiredAt].map(each => (each === null ? '' : formatMoment(each)));
   return [kid, algorithm, audience ?? 'all', use, ...moments];
+}
+
+/** It follows a key that waits as well, for the hour until it signs. */
+function isBehindNext(key: TokenKey, keys: readonly TokenKey[]): boolean {
+  return (
+    key.use === 'next' &&
+    key.signsAt === null &&
+    keys.some(
+      other =>
+        other.use === 'next' &&
+        other.signsAt !== null &&
+        other.algorithm === key.algorithm &&
+        other.audience === key.audience,
+    )
+  );
 }
 
 function keyJson({ kid, algorithm, audience, use, createdAt, signsAt, retiredAt }: TokenKey): object {
@@ -67,7 +89,10 @@ export async function rotateKeys(shell: Shell, flags: RotateFlags): Promise<numb
       'verifiers that keep a set of keys refuse new tokens until they fetch it again: jose and PyJWT up to 30 seconds, keyfunc 5 minutes, jwx 15 (docs/verifiers.md)',
     );
   if (rotation.signing.some(key => key.use === 'next'))
-    printHint(shell, 'verifiers fetch the key meanwhile; with --now it signs at once, at a cost');
+    printHint(
+      shell,
+      'verifiers fetch the key meanwhile; with --now it signs at once, and verifiers that have not fetched it refuse its tokens for up to 15 minutes (docs/verifiers.md)',
+    );
   if (dropOld)
     printHint(shell, 'tokens of before are refused; logins go on, API tokens have to be made anew');
   return exitCodes.done;
@@ -89,8 +114,10 @@ function printRotation(shell: Shell, { made, signing, retired, dropped }: KeyRot
     const what = key.use === 'signs' ? 'signs until then' : 'verifies still';
     printDone(shell, `Key ${key.kid} ${what}${forWhom(key)}.`);
   }
-  for (const key of made.filter(each => each.use === 'next'))
-    printDone(shell, `Key ${key.kid} is published as the next${forWhom(key)}.`);
+  for (const key of made.filter(each => each.use === 'next')) {
+    const place = isBehindNext(key, signing) ? 'for the rotation after this one' : 'as the next';
+    printDone(shell, `Key ${key.kid} is published ${place}${forWhom(key)}.`);
+  }
   for (const key of dropped) printDone(shell, `Key ${key.kid} is gone; no token of it counts any more.`);
   if (made.some(key => key.audience !== null))
     printHint(shell, 'hand new secrets to their audiences: rollcall keys secret AUDIENCE');
