@@ -2,19 +2,25 @@
  * Writes a certificate authority and a server certificate for the link, for development: `rollcall certs`.
  * What is in them is made in src/link/authority/development.ts; here are the arguments, the files and the words.
  */
+import { X509Certificate } from 'node:crypto';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { systemClock } from '../base/clock.js';
 import { RollcallError, systemErrorCode, toRollcallError } from '../base/errors.js';
+import { fromPem } from '../base/pem.js';
 import { systemRandom } from '../base/random.js';
-import { isThere, makeFolder, writeWholeFile } from '../base/secret-file.js';
+import { isThere, makeFolder, readSmallFile, unlessMissing, writeWholeFile } from '../base/secret-file.js';
 import { as } from '../base/settings.js';
+import { openGivenFiles } from '../link/authority/authority-files.js';
 import {
   makeDevelopmentCertificates,
+  makeServerCertificate,
   parseHost,
   type DevelopmentCertificates,
+  type PemPair,
 } from '../link/authority/development.js';
 
-const usage = `usage: rollcall certs [--host NAME-OR-IP]... [--days N] [--out DIR] [--force]
+const usage = `usage: rollcall certs [--host NAME-OR-IP]... [--days N] [--out DIR] [--force | --renew-server]
 
 Writes ca.crt, ca.key, server.pem and server.key for development: a certificate authority that nodes trust
 and a certificate for the link, valid for localhost, 127.0.0.1, ::1 and every --host.
@@ -22,7 +28,9 @@ and a certificate for the link, valid for localhost, 127.0.0.1, ::1 and every --
   --host NAME-OR-IP  one more name or address of the link; may be given again
   --days N           how long the server certificate is valid (default 365)
   --out DIR          where to write (default certificates)
-  --force            replace files that are there
+  --force            replace files that are there; nodes then need the new ca.crt
+  --renew-server     replace server.pem and server.key alone, signed by the ca.key that is there: nodes notice
+                     nothing, and the names of the old certificate stay
   --help             show this
 `;
 
@@ -31,6 +39,7 @@ interface Wishes {
   readonly days: number;
   readonly folder: string;
   readonly force: boolean;
+  readonly renewServer: boolean;
 }
 
 const days = as.integer(1, 36_500);
@@ -44,12 +53,19 @@ function parseWishes(argv: readonly string[]): Wishes | undefined {
       days: { type: 'string', default: '365' },
       out: { type: 'string', default: 'certificates' },
       force: { type: 'boolean', default: false },
+      'renew-server': { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
   });
   if (values.help) return undefined;
   values.host.forEach(parseHost);
-  return { hosts: values.host, days: parseDays(values.days), folder: values.out, force: values.force };
+  const { host: hosts, out: folder, force, 'renew-server': renewServer } = values;
+  if (force && renewServer) {
+    throw new RollcallError('REQUEST_INVALID', 'give --force or --renew-server, not both', {
+      hint: '--force replaces the CA as well, and nodes then need the new ca.crt',
+    });
+  }
+  return { hosts, days: parseDays(values.days), folder, force, renewServer };
 }
 
 function parseDays(text: string): number {
@@ -70,8 +86,14 @@ function targetsOf(folder: string, { ca, server }: DevelopmentCertificates): Tar
   return [
     { path: join(folder, 'ca.key'), content: ca.key, mode: 0o600 },
     { path: join(folder, 'ca.crt'), content: ca.certificate, mode: 0o644 },
-    { path: join(folder, 'server.key'), content: server.key, mode: 0o600 },
-    { path: join(folder, 'server.pem'), content: server.certificate, mode: 0o644 },
+    ...serverTargets(folder, server),
+  ];
+}
+
+function serverTargets(folder: string, { certificate, key }: PemPair): Target[] {
+  return [
+    { path: join(folder, 'server.key'), content: key, mode: 0o600 },
+    { path: join(folder, 'server.pem'), content: certificate, mode: 0o644 },
   ];
 }
 
@@ -83,7 +105,7 @@ async function refuseExisting(targets: readonly Target[]): Promise<void> {
   }
   if (found.length === 0) return;
   throw new RollcallError('FILE_EXISTS', `not written, because there is already: ${found.join(', ')}`, {
-    hint: '--force replaces all four; nodes that trust the old ca.crt then need the new one. --out DIR writes elsewhere',
+    hint: '--renew-server replaces the server certificate and its key alone. --force replaces all four; nodes that trust the old ca.crt then need the new one. --out DIR writes elsewhere',
   });
 }
 
@@ -128,21 +150,48 @@ export async function generateCertificates(argv: readonly string[], output: Outp
     return 0;
   }
   try {
-    await writeAll(wishes);
+    output.print(await (wishes.renewServer ? renewServer(wishes) : writeAll(wishes)));
   } catch (error) {
     complainAbout(error, output);
     return 1;
   }
-  output.print(report(wishes));
   return 0;
 }
 
-async function writeAll({ hosts, days, folder, force }: Wishes): Promise<void> {
+/** Gives what to print. */
+async function writeAll(wishes: Wishes): Promise<string> {
+  const { hosts, days, folder, force } = wishes;
   const made = makeDevelopmentCertificates({ hosts, days, now: Date.now(), random: systemRandom });
   const targets = targetsOf(folder, made);
   if (!force) await refuseExisting(targets);
   await makeFolder(folder, { mode: 0o777, what: 'folder of certificates', setting: '--out' });
   await writeTargets(targets);
+  return report(wishes);
+}
+
+/** Gives what to print. Nodes that trust the CA trust the new certificate. */
+async function renewServer({ hosts, days, folder }: Wishes): Promise<string> {
+  const ca = await openGivenFiles(join(folder, 'ca.crt'), join(folder, 'ca.key'), systemClock);
+  const before = await unlessMissing(readSmallFile(join(folder, 'server.pem'), 'server certificate'));
+  const options = { days, now: systemClock.now(), random: systemRandom };
+  const names = before === undefined ? hosts : [...namesIn(before.toString('latin1')), ...hosts];
+  const targets = serverTargets(folder, makeServerCertificate({ ...options, hosts: names }, ca));
+  await writeTargets(targets);
+  const { validTo, subjectAltName } = new X509Certificate(targets.at(-1)?.content ?? '');
+  return `The link has a new certificate and a new key, by the same certificate authority: nodes need nothing new.
+
+  ${join(folder, 'server.pem')}  valid until ${validTo} for ${String(subjectAltName)}
+  ${join(folder, 'server.key')}  its key
+
+A running link takes them within ten seconds, and at once by SIGHUP.
+`;
+}
+
+/** The names and addresses of a certificate that was made here. */
+function namesIn(pem: string): string[] {
+  const [der] = fromPem(pem, 'server certificate');
+  const names = new X509Certificate(der).subjectAltName?.split(', ') ?? [];
+  return names.map(name => name.replace(/^(?:DNS|IP Address):/, ''));
 }
 
 function complainAbout(error: unknown, { complain }: Output): void {

@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
-import { X509Certificate } from 'node:crypto';
-import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { createPrivateKey, X509Certificate } from 'node:crypto';
+import { readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { connect, createServer } from 'node:tls';
 import { once } from 'node:events';
@@ -74,7 +74,10 @@ void t.test('Files that are there stay unless told otherwise', async t => {
   const folder = t.testdir({ 'server.key': 'precious' });
   const refused = await run('--out', folder);
   t.equal(refused.code, 1);
-  t.match(refused.complained, new RegExp(`^error: .*${join(folder, 'server.key')}\nhint: --force`));
+  t.match(
+    refused.complained,
+    new RegExp(`^error: .*${join(folder, 'server.key')}\nhint: --renew-server .*--force`),
+  );
   t.notMatch(refused.complained, join(folder, 'ca.crt'), 'only what exists is named');
   t.strictSame(readdirSync(folder), ['server.key'], 'half a set is not written');
   t.equal(readFileSync(join(folder, 'server.key'), 'utf8'), 'precious');
@@ -82,6 +85,40 @@ void t.test('Files that are there stay unless told otherwise', async t => {
   t.strictSame(readdirSync(folder).sort(), names);
   t.equal(statSync(join(folder, 'server.key')).mode & 0o777, 0o600);
 });
+
+void t.test(
+  '--renew-server replaces the server certificate alone, and nodes trust it by the CA they have',
+  async t => {
+    const folder = t.testdir();
+    const read = (name: string) => readFileSync(join(folder, name), 'utf8');
+    await run('--out', folder, '--host', 'link.example.org', '--days', '2');
+    const before = Object.fromEntries(names.map(name => [name, read(name)]));
+    const renewed = await run('--out', folder, '--renew-server', '--host', '192.0.2.7');
+    t.equal(renewed.code, 0, renewed.complained);
+    t.match(renewed.printed, /server\.pem {2}valid until .* for DNS:localhost, .*IP Address:192\.0\.2\.7$/m);
+    const [ca, server] = [new X509Certificate(read('ca.crt')), new X509Certificate(read('server.pem'))];
+    for (const name of ['ca.crt', 'ca.key']) t.equal(read(name), before[name], name);
+    for (const name of ['server.pem', 'server.key']) t.not(read(name), before[name], name);
+    t.ok(server.checkIssued(ca) && server.verify(ca.publicKey), 'signed by the CA that was there');
+    t.ok(server.checkPrivateKey(createPrivateKey(read('server.key'))));
+    t.equal(statSync(join(folder, 'server.key')).mode & 0o777, 0o600);
+    t.equal(
+      server.subjectAltName,
+      'DNS:localhost, IP Address:127.0.0.1, IP Address:0:0:0:0:0:0:0:1, DNS:link.example.org, IP Address:192.0.2.7',
+      'its names stay, each once',
+    );
+
+    const longest = await run('--out', folder, '--renew-server', '--days', '36500');
+    t.equal(longest.code, 0, longest.complained);
+    t.equal(new X509Certificate(read('server.pem')).validTo, ca.validTo, 'it ends with the CA at the latest');
+    const both = await run('--out', folder, '--renew-server', '--force');
+    t.match(both, { code: 2, complained: /^error: give --force or --renew-server, not both\nhint: / });
+    rmSync(join(folder, 'ca.key'));
+    const kept = read('server.pem');
+    t.match(await run('--out', folder, '--renew-server'), { code: 1, complained: /^error: .*ca\.key/ });
+    t.equal(read('server.pem'), kept, 'without the key of the CA nothing is written');
+  },
+);
 
 void t.test('What makes no sense is refused before anything is written', async t => {
   const folder = t.testdir();

@@ -7,7 +7,10 @@ import { isIP } from 'node:net';
 import { RollcallError } from '../../base/errors.js';
 import { toPem } from '../../base/pem.js';
 import type { Random } from '../../base/random.js';
+import { ipOctets } from './ip-octets.js';
+import { readIssuer } from './issuer.js';
 import { createSerial } from './serial.js';
+import type { SigningPair } from './signing-pair.js';
 import { writeCertificate, type AlternativeName } from './x509.js';
 
 export interface DevelopmentOptions {
@@ -37,43 +40,57 @@ const loopback = ['localhost', '127.0.0.1', '::1'];
 /** For machines whose clock is a little behind. */
 const backdatingMs = 5 * 60_000;
 
-/** Makes a CA and a server certificate, EC P-256. REQUEST_INVALID when a host is none. */
+/** Makes a CA and a server certificate, EC P-256. REQUEST_INVALID for an invalid host. */
 export function makeDevelopmentCertificates(options: DevelopmentOptions): DevelopmentCertificates {
   const { days, now, random } = options;
-  const alternativeNames = [...new Set([...loopback, ...options.hosts])].map(parseHost);
   // A name of its own each time: two CAs of one name and different keys make for puzzling refusals.
-  const caName = `Rollcall development CA ${random(4).toString('hex')}`;
-  const ca = generatePair();
-  const server = generatePair();
-  const shared = {
-    issuer: caName,
-    issuerPublicKey: ca.spki,
-    signWith: ca.key,
-    notBefore: now - backdatingMs,
-  };
-  const caCertificate = writeCertificate({
-    ...shared,
-    subject: caName,
-    publicKey: ca.spki,
+  const name = `Rollcall development CA ${random(4).toString('hex')}`;
+  const { key, spki, pem } = generatePair();
+  const notAfter = now + Math.max(days, tenYearsDays) * dayMs;
+  const certificate = writeCertificate({
+    subject: name,
+    issuer: name,
+    publicKey: spki,
+    issuerPublicKey: spki,
+    signWith: key,
     serial: createSerial(random),
-    notAfter: now + Math.max(days, tenYearsDays) * dayMs,
+    notBefore: now - backdatingMs,
+    notAfter,
     ca: { pathLength: 0 },
     keyUsage: ['keyCertSign', 'cRLSign'],
   });
-  const serverCertificate = writeCertificate({
-    ...shared,
+  const ca = { key, publicKey: spki, issuer: readIssuer(certificate), notAfter };
+  return { ca: { certificate: toPem(certificate), key: pem }, server: makeServerCertificate(options, ca) };
+}
+
+/** A new key for the link, and its certificate: valid for as long as asked, but not longer than the CA. */
+export function makeServerCertificate(
+  { hosts, days, now, random }: DevelopmentOptions,
+  ca: Omit<SigningPair, 'certificate'>,
+): PemPair {
+  const { spki, pem } = generatePair();
+  const certificate = writeCertificate({
     subject: 'Rollcall development link',
-    publicKey: server.spki,
+    issuer: ca.issuer.name,
+    publicKey: spki,
+    issuerPublicKey: ca.publicKey,
+    issuerKeyIdentifier: ca.issuer.keyIdentifier,
+    signWith: ca.key,
     serial: createSerial(random),
-    notAfter: now + days * dayMs,
+    notBefore: now - backdatingMs,
+    notAfter: Math.min(now + days * dayMs, ca.notAfter),
     keyUsage: ['digitalSignature'],
     extendedKeyUsage: ['serverAuth'],
-    alternativeNames,
+    alternativeNames: [
+      ...new Map([...loopback, ...hosts].map(parseHost).map(each => [spellingOf(each), each])).values(),
+    ],
   });
-  return {
-    ca: { certificate: toPem(caCertificate), key: ca.pem },
-    server: { certificate: toPem(serverCertificate), key: server.pem },
-  };
+  return { certificate: toPem(certificate), key: pem };
+}
+
+/** The same for `::1` and `0:0:0:0:0:0:0:1`. */
+function spellingOf(name: AlternativeName): string {
+  return 'ip' in name ? ipOctets(name.ip).toString('hex') : JSON.stringify(name);
 }
 
 function generatePair(): { key: KeyObject; spki: Buffer; pem: string } {
