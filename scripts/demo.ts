@@ -1,6 +1,6 @@
 /**
- * The main job on real input: certificates, keys, a link, nodes, and a run of an app on them, all as the processes they are
- * in earnest, in a temporary folder and on free loopback ports. Every step is checked.
+ * The main job on real input: certificates, keys, a link, nodes, and a run of an app on them, as real processes in a
+ * temporary folder and on free loopback ports. Every step is checked.
  */
 import { check, perform, type NodeWish, type Stage } from './stage.js';
 
@@ -58,7 +58,10 @@ async function demo(stage: Stage): Promise<void> {
   for (const name of ['berlin', 'tokyo', 'oslo']) await waitFor(name, 'online');
   await operator('list', '--wide');
 
-  heading('A stranger', 'A key that nobody registered gets nothing, and keeps trying politely.');
+  heading(
+    'A stranger',
+    'A key that nobody registered gets nothing. Its agent tries again, with longer and longer pauses.',
+  );
   const stranger = stage.startNode(first, { name: 'stranger', key: 'keys/stranger/client_credentials_1' });
   const refusal = await stranger.line(line => String(line['msg']).includes('not registered'));
   stage.whisper(`the stranger logs: ${String(refusal['msg'])}`);
@@ -72,7 +75,10 @@ async function demo(stage: Stage): Promise<void> {
   say(`berlin is offline (${lost.reason}); the operator saw it within ${since(killedAt)}.`);
   await operator('list', '--wide');
 
-  heading('Start it again', 'Same key, same node: it is back, and was not locked out by its own ghost.');
+  heading(
+    'Start it again',
+    'Same key, same node: it is back, and its earlier connection did not keep it out.',
+  );
   const again = stage.startNode(first, berlinWish);
   await again.says('online');
   const back = await waitFor('berlin', 'online');

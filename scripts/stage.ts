@@ -1,6 +1,6 @@
 /**
- * Where stories are played: a temporary folder, free loopback ports, and the processes there are in earnest. A story is told
- * as it happens; every step is checked, and the first that does not happen ends it with exit code 1. Nothing is left behind,
+ * Where stories are played: a temporary folder, free loopback ports, and real processes. A story is told as it
+ * happens; every step is checked, and the first that does not happen ends it with exit code 1. Nothing is left behind,
  * neither files nor processes.
  */
 import { spawn } from 'node:child_process';
@@ -32,7 +32,7 @@ export interface NodeView {
 }
 
 export interface LinkWish {
-  /** Where it was before; a free port unless told. */
+  /** Where it was before; a free port by default. */
   readonly at?: RunningLink;
   readonly more?: readonly string[];
 }

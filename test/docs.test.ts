@@ -45,6 +45,23 @@ void t.test('every command and flag in the docs is one that can be typed', async
   }
 });
 
+void t.test('git ignores what the commands of README.md and docs/apps.md write into the clone', async t => {
+  const ignored = (await read('.gitignore')).split('\n').map(line => line.replace(/^\//, ''));
+  const texts = await Promise.all([read('README.md'), read('docs/apps.md')]);
+  const written = texts.flatMap(text =>
+    [
+      ...text.matchAll(/^(?:\$ )?(?:rollcall .*--output|rollcall audit export) ([\w./-]+)/gm),
+      ...text.matchAll(/^(?:\$ )?cp \S*\/([\w.-]+) \.(?= |$)/gm),
+      ...text.matchAll(/(node\.yaml): rollcall node/g),
+    ].map(([, name = '']) => name),
+  );
+  t.same([...new Set(written)].sort(), ['app-key.pub', 'log.jsonl', 'node.yaml', 'token']);
+  t.same(
+    written.filter(name => !ignored.includes(name)),
+    [],
+  );
+});
+
 void t.test('every link from a page leads to a file that the package has', async t => {
   const { files } = JSON.parse(await read('package.json')) as { files: string[] };
   for (const page of pages) {
