@@ -35,7 +35,7 @@ export async function runAppHost({ flags, environment, stderr }: AppHostRun): Pr
     if (settings['allow-root'] && isRoot()) log.warn({}, 'apps run as root here');
     if (settings.key !== '-')
       log.warn(
-        { key: settings.key },
+        { keyFile: settings.key },
         'the apps that run here can read the key of this app host: give it as --key - < FILE',
       );
     const ending = new AbortController();

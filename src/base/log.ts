@@ -21,18 +21,6 @@ export const logFormatSetting: Setting<LogFormat> = {
   parse: as.oneOf(logFormats),
 };
 
-type Fields = Record<string, unknown>;
-
-/** What the rest of the house may do with a logger. */
-export interface Log {
-  trace(fields: Fields, message: string): void;
-  debug(fields: Fields, message: string): void;
-  info(fields: Fields, message: string): void;
-  warn(fields: Fields, message: string): void;
-  error(fields: Fields, message: string): void;
-  child(fields: Fields): Log;
-}
-
 const secretNames = [
   'authorization',
   'token',
@@ -47,7 +35,20 @@ const secretNames = [
   'secret',
   'signature',
   'nonce',
-];
+] as const;
+
+/** A field with the name of a secret would be printed as `[redacted]`: what may be read needs another name. */
+type Fields = Record<string, unknown> & { readonly [name in (typeof secretNames)[number]]?: never };
+
+/** What the rest of the house may do with a logger. */
+export interface Log {
+  trace(fields: Fields, message: string): void;
+  debug(fields: Fields, message: string): void;
+  info(fields: Fields, message: string): void;
+  warn(fields: Fields, message: string): void;
+  error(fields: Fields, message: string): void;
+  child(fields: Fields): Log;
+}
 
 export interface LogOptions {
   readonly level: LogLevel;

@@ -374,6 +374,20 @@ void t.test('rollcall app-host connects, ends on SIGTERM, and is not run by root
   t.equal(await allowed.end('SIGTERM'), 0);
 });
 
+void t.test(
+  'rollcall app-host warns of a key in a file that its apps can read, and names the file',
+  async t => {
+    const folder = await makeSocketFolder(t);
+    const [socket, file] = [join(folder, 's'), join(folder, 'host.key')];
+    await writeFile(file, hostKey, { mode: 0o600 });
+    const words = ['app-host', '--socket', socket, '--key', file, ...(isRoot ? ['--allow-root'] : [])];
+    const running = startProcess(t, [command, ...words], false);
+    const warning = await running.said('can read the key of this app host');
+    t.match(warning, `"keyFile":"${file}"`);
+    await running.end('SIGTERM');
+  },
+);
+
 void t.test('an app host that ends takes its runners with it', async t => {
   const hosting = await hostingAt(t, join(await makeSocketFolder(t), 's'));
   const supervisor = startSupervisor(t, hosting.socketPath);

@@ -33,6 +33,14 @@ void t.test('a line for people has moment, level, message and fields, and nothin
   t.end();
 });
 
+void t.test('a field that the log would redact by its name does not compile', t => {
+  const log = createLog({ level: 'silent', name: 'rollcall-app-host' });
+  log.warn({ keyFile: 'app-host.key' }, 'm');
+  // @ts-expect-error -- `key` is the name of a secret
+  log.warn({ key: 'app-host.key' }, 'm');
+  t.end();
+});
+
 void t.test('a line for machines is JSON, which is also the default where nobody looks', t => {
   for (const format of ['json', undefined] as const)
     t.match(JSON.parse(lineOf(format, { a: 1 }, 'm')), {

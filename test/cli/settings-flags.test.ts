@@ -7,6 +7,7 @@ import { readConfigFile } from '../../src/base/config-file.js';
 import { createPassphraseSource } from '../../src/identity/passphrase.js';
 import { allAddresses, as, readSettings, type Settings } from '../../src/base/settings.js';
 import { configFolder } from '../../src/cli/profile.js';
+import { isUsable, linkSettings, serverSettings } from '../../src/link/config.js';
 import { addSettingFlags } from '../../src/cli/settings-flags.js';
 import { makeFolder } from '../harness/folder.js';
 
@@ -115,6 +116,15 @@ void t.test('an empty environment variable is one that is not set', t => {
     count: 7,
   });
   t.equal(createPassphraseSource({ environment: '' }), undefined, 'as a passphrase');
+  const linkFiles = { 'ssl-ca-certfile': 'ca', 'ssl-certfile': 'cert', 'ssl-keyfile': 'key' };
+  const linkConfig = readSettings(linkSettings, {
+    flags: linkFiles,
+    environment: {},
+    environmentPrefix: 'ROLLCALL_LINK_',
+  });
+  if (!isUsable(linkConfig)) throw new Error('the settings of the link are incomplete');
+  t.equal(serverSettings(linkConfig, '').passphrase, undefined, "as the passphrase of the link's key");
+  t.type(serverSettings(linkConfig, 'some').passphrase, 'function');
   t.ok(isAbsolute(configFolder({ HOME: '', ROLLCALL_CONFIG_HOME: '', XDG_CONFIG_HOME: '' })), 'as a home');
   t.match(readFrom({ ROLLCALL_X_STRICT: '', ROLLCALL_X_OLD_NAME: '' }), { strict: true });
   t.end();
