@@ -144,7 +144,11 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
   );
   const tokens = createAccessTokens({ keys, issuer, clock, random });
   const sessionTokens = createSessionTokens({ audit, families, tokens, roles, audience });
-  const apiTokens = createApiTokens({ store, audit, clock, tokens, roles, users, cutoffs, audience });
+  const apiTokens = await lifecycle.open(
+    () =>
+      Promise.resolve(createApiTokens({ store, audit, clock, log, tokens, roles, users, cutoffs, audience })),
+    opened => opened.close(),
+  );
   const passwords = createPasswords(random, options.passwordCost);
   const setup = await openSetup({ folder, random, users, passwords });
   const known = await lifecycle.open(

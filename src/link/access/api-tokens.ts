@@ -4,17 +4,19 @@
  */
 import type { Clock } from '../../base/clock.js';
 import { RollcallError } from '../../base/errors.js';
+import type { Log } from '../../base/log.js';
 import type { Actor, Audit, AuditEvent } from '../audit/audit.js';
-import { tenantPrefix } from '../../store/keys.js';
+import { listTenants, tenantPrefix } from '../../store/keys.js';
 import type { Change, Key, Reads, Store } from '../../store/store.js';
 import type { AccessTokens } from './access-tokens.js';
 import type { Cutoffs } from './cutoffs.js';
 import { denial } from './denied.js';
 import { notFound, parseAccessName } from './names.js';
 import { actorOf, notAllowed, requirePermission, type Principal } from './principal.js';
-import { decide, listRecords, putRecord, readRecord } from './records.js';
+import { decide, decodeRecord, listRecords, putRecord, readRecord } from './records.js';
 import type { Roles } from './roles.js';
 import { longestApiTokenMs } from './token-lifetimes.js';
+import { pagesBelow, sweepEvery } from './sweep.js';
 import { scopeOfToken } from './token-scope.js';
 import type { Users } from './users.js';
 
@@ -57,6 +59,7 @@ export interface ApiTokens {
   revoke(tenant: string, id: string, by: Revoker): Promise<void>;
   /** What ends one that was read, for a commit that denies it. */
   planEnd(tenant: string, token: ApiToken, by: Actor): readonly Change[];
+  close(): void;
 }
 
 export interface Revoker {
@@ -64,12 +67,17 @@ export interface Revoker {
   readonly isTheirs?: (token: ApiToken, reads: Reads) => Promise<boolean>;
 }
 
+const sweepEveryMs = 3_600_000;
+/** A record is kept a little beyond the token's end, for clocks that differ, ms. */
+const graceMs = 120_000;
+
 const prefixOf = (tenant: string): Key => `${tenantPrefix(tenant)}token/`;
 
 export interface ApiTokensOptions {
   readonly store: Store;
   readonly audit: Audit;
   readonly clock: Clock;
+  readonly log: Log;
   readonly tokens: AccessTokens;
   readonly roles: Pick<Roles, 'requireAll' | 'permissionsOf'>;
   readonly users: Pick<Users, 'get' | 'list'>;
@@ -81,7 +89,7 @@ export interface ApiTokensOptions {
 type Holder = Pick<Principal, 'id' | 'name' | 'tenant' | 'permissions' | 'countsFrom'>;
 
 export function createApiTokens(options: ApiTokensOptions): ApiTokens {
-  const { store, audit, clock, tokens, roles, users, cutoffs, audience } = options;
+  const { store, audit, clock, log, tokens, roles, users, cutoffs, audience } = options;
   const keyOf = (tenant: string, id: string): Key => prefixOf(tenant) + id.replaceAll(/[^0-9a-f]/g, '_');
 
   /** A token that leaked must not make more of them. */
@@ -121,6 +129,21 @@ export function createApiTokens(options: ApiTokensOptions): ApiTokens {
     const event: AuditEvent = { type: 'token.revoked', subject: id, by, detail: { name } };
     return [{ type: 'delete', key: keyOf(tenant, id) }, audit.auditChange(tenant, event)];
   }
+
+  async function forgetExpired(): Promise<void> {
+    for (const tenant of await listTenants(store)) {
+      for await (const page of pagesBelow(store, prefixOf(tenant))) {
+        const over = page.filter(
+          ({ value }) => decodeRecord<ApiToken>(value).expiresAt + graceMs < clock.now(),
+        );
+        const changes = over.map(({ key }) => ({ type: 'delete', key }) as const);
+        await decide(store, () => ({ changes, result: undefined }));
+      }
+    }
+  }
+
+  const failure = 'could not forget expired API tokens';
+  const stopSweeping = sweepEvery({ clock, log, everyMs: sweepEveryMs, failure }, forgetExpired);
 
   return {
     issue(principal, { name, roles: wanted, lifetimeMs, user }) {
@@ -188,5 +211,6 @@ export function createApiTokens(options: ApiTokensOptions): ApiTokens {
       });
     },
     planEnd,
+    close: stopSweeping,
   };
 }

@@ -9,6 +9,7 @@ import { defaultTenant } from '../../protocol/limits.js';
 import { padded } from '../../store/keys.js';
 import type { Change, Key, Reads, Store, Value } from '../../store/store.js';
 import { decide } from './records.js';
+import { pagesBelow } from './sweep.js';
 
 export interface Revoked {
   readonly id: string;
@@ -48,11 +49,9 @@ export async function openDenied({ store, clock, log }: DeniedOptions): Promise<
   for (const { key, value } of await store.list({ prefix })) noteStored(key, value);
 
   function noteStored(key: Key, value: Value): void {
-    const rest = key.slice(prefix.length);
-    const endsAt = Number(rest.slice(0, endDigits));
     // One that was written before tenants were is of the default one, as far as anybody knows.
     const tenant = Buffer.from(value).toString() || defaultTenant;
-    note({ id: rest.slice(endDigits + 1), endsAt, tenant });
+    note({ id: key.slice(prefix.length + endDigits + 1), endsAt: endOf(key), tenant });
   }
 
   function note(entry: Revoked): void {
@@ -61,11 +60,17 @@ export async function openDenied({ store, clock, log }: DeniedOptions): Promise<
     revoked.set(entry.id, { ...entry, endsAt });
   }
 
+  /** What was denied twice, with two ends, has two keys: each goes at its own end. */
   async function forget(): Promise<void> {
-    const over = [...revoked.values()].filter(({ endsAt }) => endsAt + graceMs < clock.now());
-    for (const { id } of over) revoked.delete(id);
-    if (over.length === 0) return;
-    await store.commit(over.map(({ id, endsAt }) => ({ type: 'delete', key: keyOf(id, endsAt) })));
+    const now = clock.now();
+    const isOver = (endsAt: number): boolean => endsAt + graceMs < now;
+    for (const { id, endsAt } of revoked.values()) if (isOver(endsAt)) revoked.delete(id);
+    for await (const page of pagesBelow(store, prefix)) {
+      const over = page.filter(({ key }) => isOver(endOf(key)));
+      if (over.length > 0) await store.commit(over.map(({ key }) => ({ type: 'delete', key })));
+      // The keys are in the order of the ends.
+      if (over.length < page.length) return;
+    }
   }
 
   const timer = clock.every(sweepEveryMs, () => {
@@ -102,4 +107,8 @@ export function denial({ id, endsAt, tenant }: Revoked): Change {
 
 function keyOf(id: string, endsAt: number): Key {
   return `${prefix}${padded(endsAt, endDigits)}/${id}`;
+}
+
+function endOf(key: Key): number {
+  return Number(key.slice(prefix.length, prefix.length + endDigits));
 }

@@ -19,6 +19,7 @@ import { isOver, judgeUse, type Family } from './family.js';
 import type { FindParty } from './holders.js';
 import { decide, decodeRecord, putRecord, readRecord, type Decision } from './records.js';
 import { createRefreshTokens } from './refresh-tokens.js';
+import { pagesBelow, sweepEvery } from './sweep.js';
 import { hashSecret, isSameText } from './secret-text.js';
 import { accessLifetimeMs } from './token-lifetimes.js';
 
@@ -72,8 +73,6 @@ export interface Families {
 type Use<T> = (family: Family, reads: Reads) => T | Promise<T>;
 
 const sweepEveryMs = 3_600_000;
-/** Families looked at, at once. */
-const sweptAtOnce = 500;
 /** Rotations whose answer may still be on its way; one forgotten too early costs somebody a login. */
 const answersKept = 10_000;
 
@@ -195,13 +194,9 @@ export function createFamilies(options: FamiliesOptions): Families {
   /** Nobody comes back for most families that are over, so that their use is not what forgets them. */
   async function forgetOver(): Promise<void> {
     for (const tenant of await listTenants(store)) {
-      for (let after: Key | undefined; ;) {
-        const page = await store.list({ prefix: keyOf(tenant, ''), after, limit: sweptAtOnce });
+      for await (const page of pagesBelow(store, keyOf(tenant, '')))
         for (const { key, value } of page)
           if (isOver(decodeRecord<Family>(value), clock.now())) await forget(key);
-        after = page.at(-1)?.key;
-        if (page.length < sweptAtOnce) break;
-      }
     }
   }
 
@@ -213,14 +208,8 @@ export function createFamilies(options: FamiliesOptions): Families {
     });
   }
 
-  let sweeping = false;
-  const timer = clock.every(sweepEveryMs, () => {
-    if (sweeping) return;
-    sweeping = true;
-    forgetOver()
-      .catch((error: unknown) => log.warn({ err: error }, 'could not forget sessions that are over'))
-      .finally(() => (sweeping = false));
-  });
+  const failure = 'could not forget sessions that are over';
+  const stopSweeping = sweepEvery({ clock, log, everyMs: sweepEveryMs, failure }, forgetOver);
 
   return {
     begin(wanted) {
@@ -260,7 +249,7 @@ export function createFamilies(options: FamiliesOptions): Families {
         return { changes: ended(family, 'session.ended', by), result: undefined };
       });
     },
-    close: () => timer.cancel(),
+    close: stopSweeping,
   };
 }
 

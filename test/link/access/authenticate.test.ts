@@ -287,3 +287,24 @@ void t.test('what is done in the name of a token is not done once the token was 
   await creating;
   test.equal(await access.users.findByName('default', 'new'), undefined);
 });
+
+void t.test('the record of an API token goes from the store after its end, and no other', async test => {
+  const { access, clock, accessToken, principalOf, pausing } = await start(test);
+  const ann = await principalOf(accessToken);
+  const issue = async (name: string, lifetimeMs: number): Promise<string> =>
+    (await access.apiTokens.issue(ann, { name, roles: ['operator'], lifetimeMs })).record.id;
+  const short = await issue('short', 60_000);
+  const long = await issue('long', 24 * 3_600_000);
+  // As many as two pages of a sweep.
+  for (let made = 0; made < 501; made += 1) await issue(`more-${made}`, 60_000);
+  const keys = async (): Promise<string[]> =>
+    (await pausing.store.list({ prefix: 't/default/token/' })).map(({ key }) => key.split('/').at(-1) ?? '');
+  const before = await keys();
+  test.ok(before.includes(short) && before.includes(long));
+  clock.advance(3_600_000);
+  for (let turn = 0; turn < 1_000 && (await keys()).length > before.length - 502; turn += 1)
+    await new Promise(resolve => setImmediate(resolve));
+  test.notOk((await keys()).includes(short));
+  test.ok((await keys()).includes(long), 'one that counts stays');
+  test.equal((await keys()).length, before.length - 502);
+});

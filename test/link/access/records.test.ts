@@ -165,6 +165,24 @@ void t.test('a denied token stays denied over a restart, until it has expired by
   third.close();
 });
 
+void t.test('a token that was denied twice leaves nothing in the store after the later end', async test => {
+  const clock = createManualClock(1_700_000_000_000);
+  const store = createMemoryStore();
+  const denied = await openDenied({ store, clock, log: recordingLog() });
+  const entry = { id: 'twice', tenant: 'default' };
+  await denied.deny({ ...entry, endsAt: clock.now() + 60_000 });
+  await denied.deny({ ...entry, endsAt: clock.now() + 1_800_000 });
+  clock.advance(600_000);
+  await new Promise(resolve => setImmediate(resolve));
+  test.ok(denied.has('twice'), 'until then it is denied');
+  test.equal((await store.list({ prefix: 'access/denied/' })).length, 1, 'by one key');
+  clock.advance(1_800_000);
+  await new Promise(resolve => setImmediate(resolve));
+  test.notOk(denied.has('twice'));
+  test.same(await store.list({ prefix: 'access/denied/' }), []);
+  denied.close();
+});
+
 void t.test(
   'a token is denied at once, even when the store fails, and a second word ends it no sooner',
   async test => {
