@@ -54,7 +54,7 @@ const floors: readonly (readonly string[])[] = [
   ['identity', 'protocol', 'app', 'store'],
   ['tokens', 'audit-log', 'app-package', 'objects'],
   ['app-host'],
-  ['link/audit', 'link/authority', 'link/metrics', 'link/alive', 'link/trust-domain'],
+  ['link/audit', 'link/authority', 'link/metrics', 'link/alive', 'link/trust-domain', 'link/tenant-mark'],
   ['link/registry', 'link/access'],
   ['link/sessions', 'link/enrollment'],
   ['link/runs'],

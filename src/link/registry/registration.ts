@@ -7,6 +7,7 @@ import type { PublicKey } from '../../identity/public-key.js';
 import type { Actor, Audit } from '../audit/audit.js';
 import { defaultTenant } from '../../protocol/limits.js';
 import type { Change, Expectation, Store, Value } from '../../store/store.js';
+import { expectTenant } from '../tenant-mark.js';
 import { checkLabels, checkName } from './labels.js';
 import { decodeId, fingerprintKey, homeKey, nameKey, nodeKey } from './node-keys.js';
 import { decodeNodeRecord, type NodeRecord } from './node-record.js';
@@ -125,13 +126,14 @@ export function createRegistration(options: RegistrationOptions) {
   async function register(request: RegistrationRequest): Promise<NodeRecord> {
     const { tenant, publicKey, labels = {}, owner = '', by } = request;
     const { spki, fingerprint } = publicKey;
+    const ofTenant = await expectTenant(store, tenant);
     const held = await checkKey(request);
     const given = request.name ?? '';
     const { name, expectations: ofName } =
       given === ''
         ? await keepName(tenant, held.before)
         : { name: given, expectations: await checkNameIsFree(tenant, given) };
-    const expectations = [...held.expectations, ...ofName];
+    const expectations = [ofTenant, ...held.expectations, ...ofName];
     const id = randomNodeId(random);
     const fields = { id, tenant, name, owner, labels: { ...labels }, spki: Buffer.from(spki), fingerprint };
     const { record, history, audit: events } = registeredNode({ ...fields, registeredAt: clock.now() }, by);

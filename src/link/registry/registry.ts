@@ -15,17 +15,7 @@ import { allTenants, listTenants } from '../../store/keys.js';
 import type { Reads, StopWatching, Store } from '../../store/store.js';
 import { listHistory, type HistoryPage, type HistoryQuery } from './history.js';
 import { createNodeCounter, noNodes, type NodeCounts } from './node-count.js';
-import {
-  decodeId,
-  fingerprintKey,
-  homeKey,
-  idOfKey,
-  isHistoryKey,
-  nameKey,
-  nodeKey,
-  isNodeKey,
-  statusPrefix,
-} from './node-keys.js';
+import { decodeId, fingerprintKey, homeKey, isHistoryKey, nameKey, nodeKey, isNodeKey } from './node-keys.js';
 import { listNodes, type NodePage, type NodeQuery } from './node-list.js';
 import { ambiguousNode, findIdsByPrefix } from './node-prefix.js';
 import {
@@ -34,6 +24,7 @@ import {
   type CertificateReference,
   type NodeRecord,
 } from './node-record.js';
+import { forEachOfStatus } from './nodes-of-status.js';
 import { createPresenceOverlay } from './presence-overlay.js';
 import { createPresenceRetry } from './presence-retry.js';
 import { createRegistration, type RegistrationRequest } from './registration.js';
@@ -85,7 +76,10 @@ export type Issue = (
 ) => CertificateReference | Promise<CertificateReference>;
 
 export interface Registry {
-  /** NODE_ALREADY_REGISTERED, NODE_NAME_TAKEN or REQUEST_INVALID when refused. Durable when it resolves. */
+  /**
+   * NODE_ALREADY_REGISTERED, NODE_NAME_TAKEN, REQUEST_INVALID, or NOT_FOUND for the tenant, when refused. Durable when it
+   * resolves.
+   */
   registerNode(request: RegistrationRequest): Promise<NodeRecord>;
   /** `reads` may be those of a decision that goes by the record. */
   findNode(tenant: string, id: bigint, reads?: Reads): Promise<NodeRecord | undefined>;
@@ -112,6 +106,15 @@ export interface Registry {
     id: bigint,
     by: { readonly by: Actor; readonly comment: string },
   ): Promise<NodeRecord>;
+  /**
+   * Revokes every node of a deleted tenant, in which none is registered any more. Stops between two pages when `isWanted`
+   * gives false; called again, it goes on with the nodes that are left.
+   */
+  revokeAll(
+    tenant: string,
+    by: { readonly by: Actor; readonly comment: string },
+    isWanted: () => boolean,
+  ): Promise<void>;
   /**
    * Deletes a revoked node; gives it as it was. Its key and its name are free: the key is not registered here any more.
    * REQUEST_INVALID for a node that is not revoked.
@@ -161,7 +164,6 @@ function throwOfCertificate(error: unknown): never {
   );
 }
 
-const recoverAtOnce = 1000;
 const dayMs = 86_400_000;
 
 export function createRegistry(options: RegistryOptions): Registry {
@@ -236,29 +238,6 @@ export function createRegistry(options: RegistryOptions): Registry {
     return id === undefined ? undefined : findNode(tenant, id);
   }
 
-  /** One record that cannot be read must not keep the link from starting. */
-  async function recoverNode(node: { tenant: string; id: bigint }, aliveAt: number): Promise<void> {
-    try {
-      await transitions.apply(node, () => ({ type: 'link-restarted', at: aliveAt }));
-    } catch (error) {
-      if (!isRollcallError(error, 'INTERNAL') && !isRollcallError(error, 'NODE_NOT_FOUND')) throw error;
-      log.error({ err: error, nodeId: `${node.id}` }, 'a node that was online cannot be read');
-    }
-  }
-
-  async function recoverTenant(tenant: string, aliveAt: number): Promise<number> {
-    const prefix = statusPrefix(tenant, 'online');
-    let count = 0;
-    for (let after: string | undefined; ;) {
-      const entries = await store.list({ prefix, after, limit: recoverAtOnce });
-      const nodes = entries.map(({ key }) => ({ tenant, id: idOfKey(key) }));
-      await Promise.all(nodes.map(node => recoverNode(node, aliveAt)));
-      count += entries.length;
-      after = entries.at(-1)?.key;
-      if (entries.length < recoverAtOnce) return count;
-    }
-  }
-
   async function countNodes(tenant: string): Promise<NodeCounts> {
     const counts = await counter.count(tenant);
     for (const { stored, seen } of overlay.differences(tenant)) {
@@ -304,6 +283,13 @@ export function createRegistry(options: RegistryOptions): Registry {
       const event = { type: 'revoked', at: clock.now(), by, comment } as const;
       return (await transitions.applyRevocation({ tenant, id }, event)).record;
     },
+    async revokeAll(tenant, { by, comment }, isWanted) {
+      for (const status of nodeStatusNames.filter(each => each !== 'revoked')) {
+        await forEachOfStatus({ store, log }, { tenant, status, isWanted }, node =>
+          transitions.applyRevocation(node, { type: 'revoked', at: clock.now(), by, comment }),
+        );
+      }
+    },
     deleteNode: (tenant, id, by) => transitions.remove({ tenant, id }, by),
     async issueCertificate(tenant, id, claim, issue) {
       const { record } = await transitions.apply({ tenant, id }, async before => {
@@ -325,7 +311,11 @@ export function createRegistry(options: RegistryOptions): Registry {
     },
     async recover(aliveAt) {
       let count = 0;
-      for (const tenant of await listTenants(store)) count += await recoverTenant(tenant, aliveAt);
+      for (const tenant of await listTenants(store)) {
+        count += await forEachOfStatus({ store, log }, { tenant, status: 'online' }, node =>
+          transitions.apply(node, () => ({ type: 'link-restarted', at: aliveAt })),
+        );
+      }
       return count;
     },
     watchNodes(tenant, listener) {

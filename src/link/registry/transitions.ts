@@ -7,7 +7,8 @@ import { isRollcallError, RollcallError } from '../../base/errors.js';
 import type { Clock } from '../../base/clock.js';
 import { createTurns } from '../../base/turns.js';
 import type { Actor, Audit } from '../audit/audit.js';
-import type { Change, Store, Value } from '../../store/store.js';
+import type { Change, Expectation, Store } from '../../store/store.js';
+import { expectTenant } from '../tenant-mark.js';
 import { planDeletion } from './deletion.js';
 import { trimHistory, type HistoryBounds } from './history.js';
 import { historyKey, nodeKey, recordChanges } from './node-keys.js';
@@ -63,7 +64,8 @@ export interface TransitionOptions {
 }
 
 interface Prepared {
-  readonly stored: Value;
+  /** The record as it was read; where something begins, also that the tenant is there. */
+  readonly expectations: readonly Expectation[];
   readonly before: NodeRecord;
   readonly after: Folded;
   /** The event makes a difference. */
@@ -75,6 +77,11 @@ interface Prepared {
 /** True when the store itself is in trouble, in contrast to what was asked of it. */
 export function isStoreFailure(error: unknown): boolean {
   return isRollcallError(error, 'STORE_UNAVAILABLE') || isRollcallError(error, 'STORE_FULL');
+}
+
+/** Whether a node gets or opens something by it. What ends something goes on in a deleted tenant. */
+function isBeginning({ type }: NodeEvent): boolean {
+  return type === 'issued' || type === 'connected';
 }
 
 export function nodeNotFound(): RollcallError {
@@ -104,24 +111,41 @@ export function createTransitions(options: TransitionOptions): Transitions {
     { tenant, id }: WaitingNode,
     makeEvent?: (record: NodeRecord) => NodeEvent | Promise<NodeEvent>,
   ): Promise<Prepared> {
-    const stored = await store.get(nodeKey(tenant, id));
-    if (!stored) throw nodeNotFound();
-    const before = decodeNodeRecord(stored);
+    const key = nodeKey(tenant, id);
+    const value = await store.get(key);
+    if (!value) throw nodeNotFound();
+    const before = decodeNodeRecord(value);
     const folded = decideAll(before, overlay.eventsOf(tenant, id));
-    const waits = folded.record !== before;
-    if (!makeEvent) return { stored, before, after: folded, changed: false, unwritten: waits };
-    const decision = decide(folded.record, await makeEvent(folded.record));
+    const expectations: Expectation[] = [{ key, value }];
+    const unchanged = {
+      expectations,
+      before,
+      after: folded,
+      changed: false,
+      unwritten: folded.record !== before,
+    };
+    if (!makeEvent) return unchanged;
+    const event = await makeEvent(folded.record);
+    const decision = decide(folded.record, event);
     if (decision.outcome === 'refused') throw decision.error;
-    if (decision.outcome === 'unchanged')
-      return { stored, before, after: folded, changed: false, unwritten: waits };
-    return { stored, before, after: addChange(folded, decision), changed: true, unwritten: true };
+    if (decision.outcome === 'unchanged') return unchanged;
+    if (isBeginning(event)) expectations.push(await expectTenantOf(tenant));
+    return { expectations, before, after: addChange(folded, decision), changed: true, unwritten: true };
   }
 
-  async function commit({ stored, before, after }: Prepared): Promise<void> {
+  /** A node hears of its deleted tenant what it will hear once the sweep has revoked it. */
+  async function expectTenantOf(tenant: string): Promise<Expectation> {
+    return expectTenant(store, tenant).catch((error: unknown) => {
+      if (!isRollcallError(error, 'NOT_FOUND')) throw error;
+      throw new RollcallError('NODE_REVOKED', 'the tenant of this node was deleted');
+    });
+  }
+
+  async function commit({ expectations, before, after }: Prepared): Promise<void> {
     const { tenant, id } = after.record;
     const old = after.history.length === 0 ? [] : await trimHistory(store, after.record, clock.now(), bounds);
     const changes = [...changesOf(audit, before, after), ...old];
-    const write = () => store.commit(changes, [{ key: nodeKey(tenant, id), value: stored }]);
+    const write = () => store.commit(changes, expectations);
     try {
       await (overlay.eventsOf(tenant, id).length === 0 ? write() : overlay.settle(tenant, id, write));
     } catch (error) {

@@ -11,6 +11,7 @@ import { randomNodeId } from '../../identity/node-id.js';
 import { manifestOf, readChunkOf } from '../../objects/manifest.js';
 import type { ObjectStore } from '../../objects/object-store.js';
 import type { Change, Key, Store, Value } from '../../store/store.js';
+import { expectTenant } from '../tenant-mark.js';
 import type { Audit } from '../audit/audit.js';
 import { acceptApp, type AcceptedApp, type NewRun } from './accept-app.js';
 import { isPassing } from './passing-failure.js';
@@ -174,6 +175,7 @@ export class RunStarter {
     const { id, tenant, app } = draft;
     const detail = { app: app.name, version: app.version, digest: app.digest, signer: app.signerFingerprint };
     for (;;) {
+      const ofTenant = await expectTenant(store, tenant);
       const record = { ...draft, order: await this.#nextOrder(tenant) };
       const orderKey = runOrderKey(tenant, record.order);
       const changes: Change[] = [
@@ -185,10 +187,7 @@ export class RunStarter {
       if (claim) changes.push({ type: 'put', key: claim.key, value: encodeClaimed(id, claim) });
       const free = [orderKey, openRunKey(id), ...(claim ? [claim.key] : [])];
       try {
-        await store.commit(
-          changes,
-          free.map(key => ({ key, value: undefined })),
-        );
+        await store.commit(changes, [ofTenant, ...free.map(key => ({ key, value: undefined }))]);
         return record;
       } catch (error) {
         if (!isRollcallError(error, 'STORE_CONFLICT')) throw error;

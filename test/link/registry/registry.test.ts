@@ -10,6 +10,7 @@ import { listEvents } from '../../../src/link/audit/events.js';
 import { statusKey } from '../../../src/link/registry/node-keys.js';
 import type { CertificateReference, NodeRecord } from '../../../src/link/registry/node-record.js';
 import { createRegistry, type NodeQuery, type Registry } from '../../../src/link/registry/registry.js';
+import { cutoffKey } from '../../../src/link/tenant-mark.js';
 import { createMemoryStore } from '../../../src/store/memory.js';
 import { createPowerCutStore } from '../../../src/store/power-cut.js';
 import type { Store } from '../../../src/store/store.js';
@@ -523,6 +524,7 @@ interface Race {
   readonly held: CertificateReference;
   readonly next: CertificateReference;
   readonly publicKey: PublicKey;
+  readonly deleteTenant: () => Promise<void>;
 }
 
 /** What is decided on what was read, something that changes it before the commit, and what comes of the first. */
@@ -605,7 +607,26 @@ const races: readonly {
     comesOf: 'NODE_NAME_TAKEN',
     history: ['online: connected'],
   },
+  ...(
+    [
+      ['a certificate is issued', 'NODE_REVOKED', (registry, { node }) => enroll(registry, node.id)],
+      [
+        'a session opens',
+        'NODE_REVOKED',
+        (registry, { node, next }) => registry.openSession(tenant, node.id, claimOf(2n, next)),
+      ],
+      ['a key is registered', 'NOT_FOUND', registry => register(registry)],
+    ] as const satisfies readonly (readonly [string, string, (registry: Registry, race: Race) => unknown])[]
+  ).map(([title, comesOf, first]) => ({
+    ...{ title: `${title}, and the tenant is deleted`, comesOf, first },
+    meanwhile: (_: Registry, { deleteTenant }: Race) => deleteTenant(),
+    history: ['online: connected'],
+  })),
 ];
+
+/** As the record of a tenant says it; one from before tenants could be deleted has the moment alone. */
+const cutoffIs = (store: Store, record: { before: number; deletedAt?: number }): Promise<void> =>
+  store.commit([{ type: 'put', key: cutoffKey(tenant), value: Buffer.from(JSON.stringify(record)) }]);
 
 const revoked = (registry: Registry, { id }: NodeRecord): Promise<unknown> =>
   registry.revokeNode(tenant, id, { by: userParty('x'), comment: '' });
@@ -617,7 +638,11 @@ for (const { title, first, meanwhile, comesOf, history } of races) {
     const { registry } = createRig(pausing.store);
     const { registry: other } = createRig(memory);
     const { node, held } = await online(registry);
-    const race: Race = { node, held, next: await enroll(registry, node.id), publicKey: newKey() };
+    await cutoffIs(memory, { before: startAt });
+    const race: Race = {
+      ...{ node, held, next: await enroll(registry, node.id), publicKey: newKey() },
+      deleteTenant: () => cutoffIs(memory, { before: startAt, deletedAt: startAt }),
+    };
     const paused = pausing.pause();
     const outcome = codesOf([first(registry, race)]);
     await paused.held;
@@ -628,6 +653,40 @@ for (const { title, first, meanwhile, comesOf, history } of races) {
     await refuseInconsistencies(memory);
   });
 }
+
+void t.test(
+  'all nodes of a tenant are revoked, whatever their status, and going on takes the rest',
+  async test => {
+    const { registry, store } = open(test);
+    const { node } = await online(registry);
+    const gone = await register(registry, 'gone');
+    await revoked(registry, gone);
+    const left = await online(registry);
+    await registry.closeSession(tenant, left.node.id, 1n, { reason: 'connection lost' });
+    for (let count = 0; count < 3; count++) await register(registry);
+    const by = { by: userParty('boss'), comment: 'the tenant was deleted' };
+    await registry.revokeAll(tenant, by, () => false);
+    test.match(await registry.countNodes(tenant), { revoked: 1, created: 3, online: 1, offline: 1 });
+    let asked = 0;
+    await registry.revokeAll(tenant, by, () => ++asked <= 2);
+    test.match(await registry.countNodes(tenant), { revoked: 4, created: 0, online: 1, offline: 1 });
+    await registry.revokeAll(tenant, by, () => true);
+    test.match(await registry.countNodes(tenant), { revoked: 6, created: 0, online: 0, offline: 0 });
+    const events = await listEvents(store, tenant, { limit: 100 });
+    const told = events.filter(({ type }) => type === 'node.revoked');
+    test.match(told[told.length - 1], {
+      by: { name: 'boss' },
+      detail: { comment: 'the tenant was deleted' },
+    });
+    test.equal(told.filter(({ subject }) => subject === `${node.id}`).length, 1);
+    await registry.revokeAll(tenant, by, () => true);
+    test.equal(
+      (await listEvents(store, tenant, { limit: 100 })).length,
+      events.length,
+      'again changes nothing',
+    );
+  },
+);
 
 void t.test('a revocation while a certificate is being made wins: it is never committed', async test => {
   const store = createMemoryStore();

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import { openRunPrefix, runKey } from '../../../src/link/runs/run-keys.js';
 import { decodeRunRecord, encodeRunRecord } from '../../../src/link/runs/run-record.js';
+import { cutoffKey } from '../../../src/link/tenant-mark.js';
 import { createMemoryStore } from '../../../src/store/memory.js';
 import { createPowerCutStore } from '../../../src/store/power-cut.js';
 import { RunOutcome, RunStatus } from '../../../src/protocol/generated/rollcall/v1/runs.js';
@@ -169,6 +170,22 @@ void t.test(
     );
   },
 );
+
+void t.test('a start that races the deletion of its tenant loses, and leaves nothing', async t => {
+  const pausing = pausingStore(createMemoryStore());
+  const site = await startHandSite(t, { store: pausing.store, clock: createManualClock() });
+  const app = { ...(await site.pack()), idempotencyKey: 'mine' };
+  const paused = pausing.pause();
+  const starting = codeOf(site.runs.start(app));
+  await paused.held;
+  const deleted = Buffer.from(JSON.stringify({ before: 0, deletedAt: 1 }));
+  await pausing.store.commit([{ type: 'put', key: cutoffKey('default'), value: deleted }]);
+  paused.resume();
+  t.equal(await starting, 'NOT_FOUND');
+  t.same(await site.store.list({ prefix: openRunPrefix }), []);
+  t.same(await site.store.list({ prefix: 't/default/run-start/' }), [], 'not even its idempotency key');
+  t.same(await folders(site), []);
+});
 
 void t.test('a run whose end is found later keeps that, whatever would end it now', async t => {
   const pausing = pausingStore(createMemoryStore());
