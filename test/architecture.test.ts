@@ -58,7 +58,7 @@ const floors: readonly (readonly string[])[] = [
   ['link/registry', 'link/access'],
   ['link/sessions', 'link/enrollment'],
   ['link/runs'],
-  ['link/control', 'link/run-control', 'link/administration'],
+  ['link/control', 'link/run-control', 'link/administration', 'link/tenant-sweep'],
   ['link/doors', 'link/config'],
   ['link/link', 'link/check'],
   ['link/main'],

@@ -4,6 +4,7 @@ import type {
   EndedTime,
   ApiToken,
   AudienceSecret,
+  DeletedTenant,
   IssuedToken,
   KeyRotation,
   NewApiToken,
@@ -72,6 +73,11 @@ export interface ApiTokens {
 export interface Tenants {
   list(): Promise<Tenant[]>;
   create(tenant: NewTenant): Promise<Tenant>;
+  /**
+   * Ends everything of it: accounts, tokens, nodes and runs. Its audit log is kept, and its name stays taken. NOT_FOUND;
+   * REQUEST_INVALID for the default one.
+   */
+  delete(tenant: string): Promise<DeletedTenant>;
 }
 
 /** NOT_ALLOWED without `keys:rotate`. */
@@ -153,6 +159,7 @@ export function createAdministration(ask: Ask): Administration {
     tenants: {
       list: async () => (await ask<{ tenants: Tenant[] }>('GET', '/v1/tenants')).tenants,
       create: tenant => ask('POST', '/v1/tenants', tenant),
+      delete: async tenant => ask('DELETE', pathOf('tenants', 'tenant', tenant)),
     },
     keys: {
       list: async () => (await ask<{ keys: KeyAnswer[] }>('GET', '/v1/keys')).keys.map(completeKey),

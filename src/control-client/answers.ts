@@ -169,6 +169,11 @@ export interface NewTenant {
   readonly password: string;
 }
 
+export interface DeletedTenant {
+  /** Live sessions and enrollments of its nodes that were ended. */
+  readonly sessionsEnded: number;
+}
+
 /** A key of the link that signs tokens, or did. */
 export interface TokenKey {
   readonly kid: string;

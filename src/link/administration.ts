@@ -41,7 +41,10 @@ export interface UserRequest {
 
 export type Administration = ReturnType<typeof createAdministration>;
 
-export function createAdministration(access: Access) {
+/** What goes on in a tenant that was deleted, such as the links of its nodes, ends; gives how many links were cut. */
+export type EndTenant = (tenant: string) => Promise<number>;
+
+export function createAdministration(access: Access, endTenant: EndTenant) {
   const { users, services, roles, tenants, apiTokens, cutoffs, keys, passwords } = access;
 
   /** Nobody gives away, or takes over, more than they hold. A role that is not there allows nothing. */
@@ -210,6 +213,12 @@ export function createAdministration(access: Access) {
       const reason: Reason = { type: 'user.created', by: actorOf(principal), grounds: principal.confirm };
       const user = { name: admin, roles: ['admin'], passwordHash };
       return tenants.create(name, actorOf(principal), reads => users.planCreation(reads, name, user, reason));
+    },
+
+    /** Everybody and everything of it is out when this resolves; its audit log is kept, and its name stays taken. */
+    async deleteTenant(principal: Principal, name: string): Promise<{ sessionsEnded: number }> {
+      await tenants.remove(name, actorOf(principal), principal.confirm);
+      return { sessionsEnded: await endTenant(name) };
     },
 
     /** Who asks, as they are seen. */

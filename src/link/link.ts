@@ -17,6 +17,7 @@ import type { TrustBundle } from '../protocol/generated/rollcall/v1/enrollment.j
 import { openAccess, type Access } from './access/access.js';
 import { createAlerts } from './access/alerts.js';
 import type { FindNodeName } from './access/holders.js';
+import type { Tenants } from './access/tenants.js';
 import { createAdministration } from './administration.js';
 import { startAlive } from './alive.js';
 import { createAudit } from './audit/audit.js';
@@ -44,6 +45,7 @@ import { createObjectStore } from '../objects/object-store.js';
 import { measureCommits } from '../store/measured.js';
 import { prepareStore } from '../store/schema.js';
 import type { Store } from '../store/store.js';
+import { TenantSweep } from './tenant-sweep.js';
 import { settleTrustDomain } from './trust-domain.js';
 
 export interface LinkOptions {
@@ -224,7 +226,7 @@ export function createLink(options: LinkOptions): Link {
             floor,
           }),
           hostingOf: tenant => hosts.of(tenant),
-          countTenants: async () => (await access.tenants.list()).length,
+          countTenants: () => countTenants(access.tenants),
           mostRunning: config['max-runs'],
           mostWaiting: config['max-queued-messages'],
           memoryBytes: config['app-memory'],
@@ -236,6 +238,11 @@ export function createLink(options: LinkOptions): Link {
     );
     later.runs = openRuns;
     await openRuns.recover();
+    const sweep = new TenantSweep({
+      ...{ tenants: access.tenants, registry, sessions, enrollments, runs: openRuns, clock, log },
+    });
+    lifecycle.onClose(() => sweep.close());
+    void sweep.resume();
     hosts.open();
     metrics.observe({
       certificateExpiresAt: () => certificates.identity.expiresAt,
@@ -255,7 +262,7 @@ export function createLink(options: LinkOptions): Link {
           control,
           runControl: createRunControl({ runs: openRuns }),
           access,
-          administration: createAdministration(access),
+          administration: createAdministration(access, tenant => sweep.begin(tenant)),
           auditReading: createAuditReading({ store, checkpoints, retention, trustDomain }),
           assignment: () => ({
             trustDomain,
@@ -395,6 +402,11 @@ async function findNodeName(
   const node = /^[1-9]\d{0,19}$/.test(id) ? await registry.findNode(tenant, BigInt(id), reads) : undefined;
   if (!node || node.status === 'revoked') return undefined;
   return node.name === '' ? id : node.name;
+}
+
+/** Those that were deleted count while anything of theirs may still run. */
+async function countTenants(tenants: Tenants): Promise<number> {
+  return (await tenants.list()).length + (await tenants.listLeaving()).length;
 }
 
 /** Where a link keeps its store. */

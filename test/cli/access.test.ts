@@ -278,6 +278,7 @@ void t.test('who may not is told what it takes', async t => {
     ['keys:rotate', 'keys', 'secret', 'logging/eu'],
     ['tenants:manage', 'tenants', 'list'],
     ['tenants:manage', 'tenants', 'create', 'mine', '--admin', 'vera', '--password-file', passwords.vera],
+    ['tenants:manage', 'tenants', 'delete', 'mine'],
   ];
   for (const [permission, ...words] of asked) {
     const said = await at('vera', words);
@@ -637,6 +638,33 @@ void t.test('a tenant has its first admin from the start, and sees nothing of th
   t.match(await at('nora', ['tenants', 'list', ...profile]), { code: 1, stderr: /needs tenants:manage/ });
   const foreign = await at('nora', ['users', 'change', 'vera', '--disable', ...profile]);
   t.match(foreign, { code: 1, stderr: 'error: there is no such user\n' });
+
+  t.same(await ada(['tenants', 'delete', 'north']), {
+    ...{ code: 0, stderr: '' },
+    stdout:
+      '✅ Tenant north deleted; no node was connected. Its nodes and runs end, and its audit log is kept.\n',
+  });
+  t.same(await adaJson('tenants', 'delete', 'south'), { deleted: 'south', sessionsEnded: 0 });
+  t.same(await adaJson('tenants', 'list'), [{ name: 'default', createdAt: null }]);
+  t.match(await at('nora', ['users', 'list', ...profile]), {
+    stderr: /^error: the token was revoked/,
+  });
+  t.same(await ada(create), {
+    ...{ code: 1, stdout: '' },
+    stderr:
+      'error: the tenant north was deleted, and its name stays taken\n' +
+      'hint: choose another name: its audit log is kept under this one\n',
+  });
+  t.same(await ada(['tenants', 'delete', 'default']), {
+    ...{ code: 1, stdout: '' },
+    stderr:
+      'error: the default tenant cannot be deleted\n' +
+      'hint: the link is run from there; any other tenant can be deleted\n',
+  });
+  t.same(await ada(['tenants', 'delete', 'nowhere']), {
+    ...{ code: 1, stdout: '' },
+    stderr: 'error: there is no such tenant\nhint: `rollcall tenants list` shows the tenants\n',
+  });
 });
 
 void t.test('an access token near its end is exchanged unseen, by two commands at once too', async t => {
@@ -804,6 +832,7 @@ async function startLiar(evil: string) {
       enabled: true,
     },
     ...{ use: evil, kind: evil, tenant: evil, allows: evil, builtIn: false, secondFactor: false, ...times },
+    sessionsEnded: evil,
   };
   const lists = ['users', 'roles', 'services', 'tokens', 'keys', 'tenants', 'permissions', 'secrets'];
   const more = { made: [thing], signing: [thing], retired: [thing], dropped: [thing], recoveryCodes: [evil] };
@@ -858,6 +887,7 @@ void t.test('no text from a link moves the cursor or makes lines of its own', as
     ['keys', 'secret', 'a'],
     ['tenants', 'list'],
     ['tenants', 'create', 'n', '--admin', 'a', ...file],
+    ['tenants', 'delete', 'n'],
   ];
   const ask = (where: { control: string }, words: readonly string[], isTTY: boolean): Promise<Said> => {
     const way = ['--control', where.control, '--root-certificates', roots, '--token-file', token];

@@ -230,7 +230,7 @@ export async function openRunPort(
       refusals: untoldRefusals,
       metrics: createMetrics(),
       runControl: createRunControl({ runs }),
-      administration: createAdministration(access),
+      administration: createAdministration(access, () => Promise.resolve(0)),
       auditReading: createAuditReading({ store, checkpoints, retention, trustDomain }),
       assignment: () => ({ trustDomain, links: [], serverRoots: '' }),
       requireAuth: false,

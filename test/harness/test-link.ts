@@ -201,12 +201,10 @@ export function enrollOn(
   connection: LinkConnection,
   privateKey: PrivateKey,
   generation = 0n,
+  tenant = defaultTenant,
 ): Promise<Enrollment> {
   return enroll({
-    connection,
-    privateKey,
-    tenant: defaultTenant,
-    generation,
+    ...{ connection, privateKey, tenant, generation },
     clock: systemClock,
     random: systemRandom,
   });

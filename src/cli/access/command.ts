@@ -26,7 +26,7 @@ const rooms: Readonly<Record<string, readonly [summary: string, fill: Fill]>> = 
   services: ['register, change, delete and list programs that ask for tokens in their own name', addServices],
   tokens: ['make, list and revoke API tokens, for programs that act for you', addTokens],
   keys: ['list and rotate the keys that sign tokens', addKeys],
-  tenants: ['create and list tenants, which know nothing of one another', addTenants],
+  tenants: ['create, delete and list tenants, which know nothing of one another', addTenants],
 };
 
 /** Adds everything about who may ask; all commands only of the room that was typed, for the others need them not. */
@@ -245,6 +245,16 @@ function addTenants(tenants: Command, shell: Shell, acting: Acting): void {
     .action(
       acting(async (name: string, flags: NewTenantFlags) => {
         return (await import('./tenants.js')).createTenant(shell, name, flags);
+      }),
+    );
+  addAskFlags(tenants.command('delete'))
+    .description(
+      'delete a tenant with its users, tokens, nodes and runs, for good; the audit log is kept, and the name stays taken',
+    )
+    .argument('<name>')
+    .action(
+      acting(async (name: string, flags: AskFlags) => {
+        return (await import('./tenants.js')).deleteTenant(shell, name, flags);
       }),
     );
 }

@@ -1,7 +1,7 @@
-/** `rollcall tenants list|create`: federations that know nothing of one another. */
+/** `rollcall tenants list|create|delete`: federations that know nothing of one another. */
 import type { Tenant } from '../../control-client/answers.js';
 import { exitCodes } from '../failure.js';
-import { formatMoment } from '../format.js';
+import { formatCount, formatMoment } from '../format.js';
 import { printHint, type Shell } from '../shell.js';
 import type { Column } from '../table.js';
 import { plainText } from '../terminal.js';
@@ -40,5 +40,18 @@ export async function createTenant(shell: Shell, name: string, flags: NewTenantF
   else printDone(shell, `Tenant ${tenant.name} created; ${flags.admin} is its admin.`);
   const login = `rollcall login --profile ${tenant.name} --tenant ${tenant.name} --user ${flags.admin}`;
   printHint(shell, `its admin logs in with: ${plainText(login)}`);
+  return exitCodes.done;
+}
+
+/** For good: the name stays taken. */
+export async function deleteTenant(shell: Shell, name: string, flags: AskFlags): Promise<number> {
+  const { tenants } = await openAccess(shell, flags);
+  const { sessionsEnded } = await tenants.delete(name);
+  if (flags.json) printJson(shell, { deleted: name, sessionsEnded });
+  else {
+    const links =
+      sessionsEnded === 0 ? 'no node was connected' : `${formatCount(sessionsEnded, 'session')} ended`;
+    printDone(shell, `Tenant ${name} deleted; ${links}. Its nodes and runs end, and its audit log is kept.`);
+  }
   return exitCodes.done;
 }

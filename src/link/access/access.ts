@@ -132,9 +132,9 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
   const roles = createRoles({ store, audit });
   const users = createUsers({ store, audit, clock, random, roles });
   const services = createServices({ store, audit, clock, random, roles });
-  const tenants = createTenants({ store, audit, clock });
   const findParty = createFindParty({ users, services, findNodeName });
   const cutoffs = await openCutoffs({ store, audit, clock });
+  const tenants = createTenants({ store, audit, clock, cutoffs });
   const families = await lifecycle.open(
     () =>
       Promise.resolve(
@@ -156,9 +156,9 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
     opened => opened.close(),
   );
   const attempt = createAttempt({ guesses: createGuesses({ clock, known }), refusals, alerts });
-  const signIn = createSignIn({ store, audit, users, passwords, attempt, clock });
+  const signIn = createSignIn({ store, audit, users, passwords, attempt, clock, cutoffs });
   const assertionAudiences = (): string[] => [issuer(), `${issuer()}/auth/token`];
-  const recognition = { store, services, denied, attempt, clock, assertionAudiences };
+  const recognition = { store, services, denied, cutoffs, attempt, clock, assertionAudiences };
   const shared = { users, roles, families, cutoffs, tokens, audience, findNodeName, findParty, alerts };
 
   async function revokeAccessToken(token: string, origin: Origin): Promise<void> {

@@ -1,12 +1,14 @@
 /**
  * Tokens and sessions of a tenant that began before a moment, or between two, count no more: what an admin says when
- * nobody knows how much was stolen. In the store, and in memory, so that asking costs nothing. Never taken back.
+ * nobody knows how much was stolen. In a tenant that is deleted nothing counts any more. In the store, and in memory, so
+ * that asking costs nothing. Never taken back.
  */
 import type { Clock } from '../../base/clock.js';
 import { RollcallError } from '../../base/errors.js';
 import type { Actor, Audit } from '../audit/audit.js';
-import { listTenants, tenantPrefix } from '../../store/keys.js';
-import type { Key, Reads, Store } from '../../store/store.js';
+import { listTenants } from '../../store/keys.js';
+import type { Change, Reads, Store } from '../../store/store.js';
+import { cutoffKey, type TenantMark } from '../tenant-mark.js';
 import { decide, isStoreFailure, putRecord, readRecord, type Grounds } from './records.js';
 
 /** Moments are milliseconds since 1970. */
@@ -26,10 +28,20 @@ export interface Cutoffs {
    * REQUEST_INVALID for a moment to come, and for an empty span.
    */
   raise(tenant: string, wanted: Partial<Span>, by: Actor, grounds?: Grounds): Promise<Span>;
+  /**
+   * Marks a tenant as deleted, in one commit with the changes that `others` gives; without any, nothing is committed.
+   * Durable when it resolves.
+   */
+  deleteTenant(
+    tenant: string,
+    others: (reads: Reads, ended: Ended) => Promise<readonly Change[]>,
+  ): Promise<void>;
+  /** Reads it from the store again: a commit that failed may have been found there. */
+  reload(tenant: string): Promise<void>;
 }
 
 /** Its record. One from before there were spans has none. */
-interface Cutoff {
+interface Cutoff extends TenantMark {
   readonly before: number;
   readonly spans?: readonly Span[];
 }
@@ -38,35 +50,44 @@ interface Cutoff {
 const toleranceMs = 30_000;
 const maxSpans = 32;
 
-/** What of a tenant has ended: all from before a moment, and spans after it that do not touch, in order. */
+/**
+ * What of a tenant has ended: all from before a moment, and spans after it that do not touch, in order; or, in one that is
+ * deleted, everything.
+ */
 export class Ended {
   readonly before: number;
   readonly spans: readonly Span[];
+  readonly deletedAt: number | undefined;
 
-  constructor(spans: readonly Span[] = []) {
+  constructor(spans: readonly Span[] = [], deletedAt?: number) {
     const [first, ...others] = joinSpans([{ since: 0, before: 0 }, ...spans]);
     this.before = first?.before ?? 0;
     this.spans = others;
+    this.deletedAt = deletedAt;
   }
 
-  static of({ before, spans = [] }: Cutoff): Ended {
-    return new Ended([{ since: 0, before }, ...spans]);
+  static of({ before, spans = [], deletedAt }: Cutoff): Ended {
+    return new Ended([{ since: 0, before }, ...spans], deletedAt);
   }
 
-  with({ before, spans }: Cutoff | Ended): Ended {
-    return new Ended([
-      { since: 0, before: this.before },
-      ...this.spans,
-      { since: 0, before },
-      ...(spans ?? []),
-    ]);
+  with({ before, spans = [], deletedAt }: Cutoff): Ended {
+    const all = [{ since: 0, before: this.before }, ...this.spans, { since: 0, before }, ...spans];
+    return new Ended(all, this.deletedAt ?? deletedAt);
+  }
+
+  get record(): Cutoff {
+    const { before, spans, deletedAt } = this;
+    return { before, ...(spans.length > 0 && { spans }), ...(deletedAt !== undefined && { deletedAt }) };
+  }
+
+  get isDeleted(): boolean {
+    return this.deletedAt !== undefined;
   }
 
   /** Whether what began at this moment has ended. */
   covers(beganAt: number): boolean {
-    return (
-      beganAt < this.before || this.spans.some(({ since, before }) => since <= beganAt && beganAt < before)
-    );
+    if (this.isDeleted || beganAt < this.before) return true;
+    return this.spans.some(({ since, before }) => since <= beganAt && beganAt < before);
   }
 
   /** All that has ended about one that has. */
@@ -75,13 +96,11 @@ export class Ended {
     return beside ?? { since: 0, before: this.before };
   }
 
-  /** What begins from this moment on has not ended. */
+  /** What begins from this moment on has not ended, in a tenant that is there. */
   get until(): number {
     return this.spans.at(-1)?.before ?? this.before;
   }
 }
-
-const keyOf = (tenant: string): Key => `${tenantPrefix(tenant)}cutoff`;
 
 export interface CutoffOptions {
   readonly store: Store;
@@ -92,7 +111,7 @@ export interface CutoffOptions {
 export async function openCutoffs({ store, audit, clock }: CutoffOptions): Promise<Cutoffs> {
   const known = new Map<string, Ended>();
   for (const tenant of await listTenants(store)) {
-    const found = await readRecord<Cutoff>(store, keyOf(tenant));
+    const found = await readRecord<Cutoff>(store, cutoffKey(tenant));
     if (found) known.set(tenant, Ended.of(found));
   }
 
@@ -100,7 +119,7 @@ export async function openCutoffs({ store, audit, clock }: CutoffOptions): Promi
   const of = (tenant: string): Ended => known.get(tenant) ?? nothing;
 
   async function read(reads: Reads, tenant: string): Promise<Ended> {
-    const found = await readRecord<Cutoff>(reads, keyOf(tenant));
+    const found = await readRecord<Cutoff>(reads, cutoffKey(tenant));
     return found ? of(tenant).with(found) : of(tenant);
   }
 
@@ -111,15 +130,14 @@ export async function openCutoffs({ store, audit, clock }: CutoffOptions): Promi
       const span = parseSpan(wanted, clock.now());
       const committing = decide(store, async reads => {
         await grounds?.(reads);
-        const { before, spans } = (await read(reads, tenant)).with(asCutoff(span));
-        if (spans.length > maxSpans) throw tooManySpans();
+        const ended = (await read(reads, tenant)).with(asCutoff(span));
+        if (ended.spans.length > maxSpans) throw tooManySpans();
         const detail = {
           ...(span.since > 0 && { since: new Date(span.since).toISOString() }),
           before: new Date(span.before).toISOString(),
         };
         const event = audit.auditChange(tenant, { type: 'tokens.ended', subject: tenant, by, detail });
-        const cutoff: Cutoff = { before, ...(spans.length > 0 && { spans }) };
-        return { changes: [putRecord(keyOf(tenant), cutoff), event], result: undefined };
+        return { changes: [putRecord(cutoffKey(tenant), ended.record), event], result: undefined };
       });
       const remember = () => known.set(tenant, of(tenant).with(asCutoff(span)));
       await committing.catch((error: unknown) => {
@@ -128,6 +146,19 @@ export async function openCutoffs({ store, audit, clock }: CutoffOptions): Promi
       });
       remember();
       return of(tenant).around(span);
+    },
+    async deleteTenant(tenant, others) {
+      const deleted = await decide(store, async reads => {
+        const ended = await read(reads, tenant);
+        const more = await others(reads, ended);
+        const { record } = ended.with({ before: 0, deletedAt: clock.now() });
+        const changes = more.length === 0 ? [] : [putRecord(cutoffKey(tenant), record), ...more];
+        return { changes, result: record };
+      });
+      known.set(tenant, of(tenant).with(deleted));
+    },
+    async reload(tenant) {
+      known.set(tenant, await read(store, tenant));
     },
   };
 }

@@ -19,7 +19,7 @@ export const permissions = {
   'audit:read': 'read, export and verify the audit log',
   'metrics:read': 'read the metrics of the link',
   'keys:rotate': 'rotate the keys that sign tokens',
-  'tenants:manage': 'create tenants',
+  'tenants:manage': 'create and delete tenants',
 } as const;
 
 export type Permission = keyof typeof permissions;

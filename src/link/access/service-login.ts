@@ -12,6 +12,7 @@ import { thumbprintOf } from '../../tokens/thumbprint.js';
 import type { Reads, Store } from '../../store/store.js';
 import { isAddressIn } from './address-list.js';
 import { accountOf, type Attempt } from './attempts.js';
+import type { Cutoffs } from './cutoffs.js';
 import { denial, type Denied, type Revoked } from './denied.js';
 import { grantRefused } from './grant-errors.js';
 import { decide, type Decision } from './records.js';
@@ -36,6 +37,7 @@ export interface Recognition {
   readonly store: Store;
   readonly services: Services;
   readonly denied: Denied;
+  readonly cutoffs: Pick<Cutoffs, 'read'>;
   readonly attempt: Attempt;
   readonly clock: Clock;
   /** What an assertion may name as its audience: the issuer and the token endpoint. */
@@ -60,13 +62,15 @@ export async function recognizeService<T>(
   grant: (recognized: Recognized, reads: Reads) => Promise<Decision<T>>,
 ): Promise<T> {
   const { address } = credentials;
-  const { store, services, attempt } = recognition;
+  const { store, services, cutoffs, attempt } = recognition;
   const presented = readPresented(credentials);
   const { client, tenant, by, proof } = presented;
   const account = isServiceId(client) ? client : `service:${accountOf(tenant, client)}`;
   return attempt({ address, account }, async () => {
     return decide(store, async reads => {
-      const service = await services.findClient(client, tenant, reads);
+      const found = await services.findClient(client, tenant, reads);
+      const isOfDeleted = found && (await cutoffs.read(reads, found.tenant)).isDeleted;
+      const service = isOfDeleted ? undefined : found;
       const proved = await prove(recognition, presented, service, reads);
       if (!service?.enabled || !proved || !isAddressIn(service.addresses, address))
         throw ofAccount(refused(), service && { ...service, kind: 'service' });

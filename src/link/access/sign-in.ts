@@ -10,6 +10,7 @@ import { isRollcallError, RollcallError } from '../../base/errors.js';
 import type { Audit, AuditEvent } from '../audit/audit.js';
 import type { Reads, Store } from '../../store/store.js';
 import { accountOf, type Attempt } from './attempts.js';
+import type { Cutoffs } from './cutoffs.js';
 import type { Passwords } from './passwords.js';
 import { actorFrom, type Origin } from './principal.js';
 import { decide, type Decision } from './records.js';
@@ -42,9 +43,12 @@ export interface SignInOptions {
   readonly passwords: Passwords;
   readonly attempt: Attempt;
   readonly clock: Clock;
+  readonly cutoffs: Pick<Cutoffs, 'read'>;
 }
 
-export function createSignIn({ store, audit, users, passwords, attempt, clock }: SignInOptions): SignIn {
+export function createSignIn(options: SignInOptions): SignIn {
+  const { store, audit, users, passwords, attempt, clock, cutoffs } = options;
+
   /** Takes a code once, and brings an old hash up to date, in the commit of what it lets begin. */
   async function settle(
     checked: User,
@@ -52,7 +56,8 @@ export function createSignIn({ store, audit, users, passwords, attempt, clock }:
     reads: Reads,
   ): Promise<Decision<User>> {
     const now = await users.find(checked.tenant, checked.id, reads);
-    if (!now?.enabled || now.passwordHash !== checked.passwordHash) throw refused(checked);
+    const { isDeleted } = await cutoffs.read(reads, checked.tenant);
+    if (isDeleted || !now?.enabled || now.passwordHash !== checked.passwordHash) throw refused(checked);
     const factor = useFactor(now, code, clock.now());
     if (!factor && rehashed === undefined) return { changes: [], result: now };
     const { user, changes } = await users.planChange(reads, now, {

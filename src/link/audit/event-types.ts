@@ -35,6 +35,7 @@ export const auditEventTypes = [
   'role.changed',
   'role.removed',
   'tenant.created',
+  'tenant.deleted',
   'node.registered',
   'node.enrolled',
   'node.connected',

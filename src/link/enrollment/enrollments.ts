@@ -52,6 +52,8 @@ export interface Enrollments {
   begin(peer: EnrollPeer): Attempt;
   /** Ends every attempt with this key; resolves with how many when their sockets are closed. */
   endKey(tenant: string, fingerprint: string, error: RollcallError): Promise<number>;
+  /** The same for every attempt in a tenant. */
+  endTenant(tenant: string, error: RollcallError): Promise<number>;
 }
 
 export interface EnrollmentsOptions {
@@ -246,21 +248,22 @@ export function createEnrollments(options: EnrollmentsOptions): Enrollments {
     return error;
   }
 
+  async function endAll(isConcerned: (opening: Opening) => boolean, error: RollcallError): Promise<number> {
+    const concerned = [...inFlight].filter(({ opening }) => opening && isConcerned(opening));
+    await Promise.all(
+      concerned.map(state => {
+        state.ended = error;
+        return state.peer.end(error);
+      }),
+    );
+    return concerned.length;
+  }
+
   return {
     begin,
-    async endKey(tenant, fingerprint, error) {
-      const concerned = [...inFlight].filter(
-        ({ opening }) =>
-          opening?.claim.tenant === tenant && opening.claim.nodeKey.fingerprint === fingerprint,
-      );
-      await Promise.all(
-        concerned.map(state => {
-          state.ended = error;
-          return state.peer.end(error);
-        }),
-      );
-      return concerned.length;
-    },
+    endKey: (tenant, fingerprint, error) =>
+      endAll(({ claim }) => claim.tenant === tenant && claim.nodeKey.fingerprint === fingerprint, error),
+    endTenant: (tenant, error) => endAll(({ claim }) => claim.tenant === tenant, error),
   };
 }
 

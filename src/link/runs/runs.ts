@@ -55,6 +55,8 @@ export interface Runs {
 export interface OpenRuns extends Runs, NodeMail {
   /** Of runs from before this link was started; before any door opens. */
   recover(): Promise<void>;
+  /** Stops all runs of a deleted tenant, in which none is started any more. One that cannot be read is logged and passed over. */
+  stopAll(tenant: string, by: Actor): Promise<void>;
   /** How many are not over. */
   count(): number;
   /** Ends those whose server half dies with this process; the others are left as they are. */
@@ -204,6 +206,21 @@ export function createRuns(options: RunsOptions): OpenRuns {
     return run.record();
   }
 
+  async function stopAll(tenant: string, by: Actor): Promise<void> {
+    const entries = await store.list({ prefix: openRunPrefix });
+    const ids = entries
+      .filter(({ value }) => String(Buffer.from(value)) === tenant)
+      .map(({ key }) => numberOfKey(key));
+    await Promise.all(
+      ids.map(id =>
+        stop(tenant, id, by).catch((error: unknown) => {
+          if (isPassing(error)) throw error;
+          log.error({ err: error, run: `${id}` }, 'a run of a deleted tenant cannot be read');
+        }),
+      ),
+    );
+  }
+
   async function recoverRun(tenant: string, id: bigint): Promise<void> {
     const value = await store.get(runKey(tenant, id));
     const record = value && decodeRunRecord(value);
@@ -296,6 +313,7 @@ export function createRuns(options: RunsOptions): OpenRuns {
       );
     },
     ...mail,
+    stopAll,
     count: () => open.size,
     async close() {
       closing = true;

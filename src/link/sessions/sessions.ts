@@ -56,6 +56,8 @@ export interface Sessions {
   leave(session: Session, reason: LeaveReason): void;
   /** Ends every session of a node, opening ones too; resolves with how many when their sockets are closed. */
   endNode(tenant: string, nodeId: bigint, error: RollcallError): Promise<number>;
+  /** The same for every node of a tenant. */
+  endTenant(tenant: string, error: RollcallError): Promise<number>;
   /** To every live session. */
   broadcast(frame: LinkFrame): void;
   count(): number;
@@ -203,6 +205,22 @@ export function createSessions(options: SessionsOptions): Sessions {
     return closed;
   }
 
+  /** For a revocation or a deleted tenant: that commit records how the nodes are now, so nothing is recorded here. */
+  async function endAll(sessions: readonly Session[], error: RollcallError): Promise<number> {
+    const concerned = new Set(sessions);
+    await Promise.all(
+      [...concerned].map(session => {
+        session.ended = error;
+        if (live.get(session.nodeId) === session) {
+          live.delete(session.nodeId);
+          listener.onOffline(session);
+        }
+        return session.peer.end(error);
+      }),
+    );
+    return concerned.size;
+  }
+
   let sweptAt = clock.elapsed();
   const sweep = clock.every(sweepEveryMs, () => {
     const elapsed = clock.elapsed();
@@ -256,24 +274,19 @@ export function createSessions(options: SessionsOptions): Sessions {
       session.ended = 'by peer';
       void retire(session, reason);
     },
-    async endNode(tenant, nodeId, error) {
-      const concerned = [...opening].filter(
-        session => session.nodeId === nodeId && session.tenant === tenant,
-      );
+    endNode(tenant, nodeId, error) {
       const current = live.get(nodeId);
-      if (current?.tenant === tenant && !concerned.includes(current)) concerned.push(current);
-      await Promise.all(
-        concerned.map(session => {
-          session.ended = error;
-          if (live.get(nodeId) === session) {
-            live.delete(nodeId);
-            listener.onOffline(session);
-          }
-          return session.peer.end(error);
-        }),
+      const concerned = [...opening, ...(current ? [current] : [])];
+      return endAll(
+        concerned.filter(session => session.nodeId === nodeId && session.tenant === tenant),
+        error,
       );
-      return concerned.length;
     },
+    endTenant: (tenant, error) =>
+      endAll(
+        [...opening, ...live.values()].filter(session => session.tenant === tenant),
+        error,
+      ),
     broadcast(frame) {
       for (const session of live.values()) session.peer.send(frame);
     },

@@ -377,6 +377,10 @@ const accountRaces: readonly Race[] = (
   })),
 );
 
+/** Another tenant, whose admin is wanda. */
+const makeWard = ({ administration, chief }: AccessRig): Promise<unknown> =>
+  administration.createTenant(chief, { name: 'ward', admin: 'wanda', password });
+
 /** Everything an admin or a user does by a token, with something to do it to. */
 interface Deed {
   readonly name: string;
@@ -469,6 +473,12 @@ const deeds: readonly Deed[] = [
     route: 'POST /v1/tenants',
     act: ({ administration }, by) =>
       administration.createTenant(by, { name: 'ward', admin: 'wanda', password }),
+  },
+  {
+    name: 'tenant deleted',
+    route: 'DELETE /v1/tenants/:tenant',
+    prepare: rig => makeWard(rig),
+    act: ({ administration }, by) => administration.deleteTenant(by, 'ward'),
   },
   {
     name: 'tokens of a node issued',
@@ -889,7 +899,143 @@ const sessionRaces: readonly Race[] = [
   },
 ];
 
+/** What goes on in a tenant while that is deleted. */
+const wardRaces: readonly Race[] = (
+  [
+    ['login', 'LOGIN_REFUSED', rig => rig.login('wanda', { tenant: 'ward' })],
+    [
+      'login with a second factor',
+      'LOGIN_REFUSED',
+      rig => rig.login('fay', { tenant: 'ward', otp_code: code(factorSecret, rig.clock) }),
+    ],
+    ['refresh', 'TOKEN_REFUSED', (rig, { refreshToken }) => refresh(rig, refreshToken)],
+    ['token of a service', 'LOGIN_REFUSED', (rig, { bySecret }) => rig.grant(bySecret)],
+    [
+      'user created',
+      'TOKEN_REFUSED',
+      ({ administration }, { wanda }) =>
+        administration.createUser(wanda, { name: 'new', roles: ['viewer'], password }),
+    ],
+    [
+      'service created',
+      'TOKEN_REFUSED',
+      ({ administration }, { wanda }) => administration.createService(wanda, 'new', {}),
+    ],
+    [
+      'role defined',
+      'TOKEN_REFUSED',
+      ({ administration }, { wanda }) =>
+        administration.defineRole(wanda, { name: 'lab', permissions: ['nodes:read'] }),
+    ],
+    [
+      'API token issued',
+      'TOKEN_REFUSED',
+      ({ administration }, { wanda }) =>
+        administration.issueToken(wanda, { name: 'program', roles: ['viewer'], lifetimeMs: 3_600_000 }),
+    ],
+    [
+      'change of the own password',
+      'TOKEN_REFUSED',
+      ({ access }, { wanda }) => access.account.changePassword(wanda, password, otherPassword),
+    ],
+    [
+      'all tokens ended',
+      'TOKEN_REFUSED',
+      ({ administration, clock }, { wanda }) => administration.endTokens(wanda, { before: clock.now() }),
+    ],
+    [
+      'tokens of a node issued',
+      'TOKEN_REFUSED',
+      ({ access }, { wanda }) => access.issueNodeTokens({ tenant: 'ward', id: 7n }, wanda),
+    ],
+    ['tenant deleted', undefined, ({ administration, chief }) => administration.deleteTenant(chief, 'ward')],
+  ] as const satisfies readonly (readonly [
+    string,
+    string | undefined,
+    (rig: AccessRig, ward: Ward) => Promise<unknown>,
+  ])[]
+).map(([deed, refused, act]) => ({
+  ...{ deed, meanwhile: 'its tenant is deleted' },
+  ...(refused !== undefined && { refused }),
+  async run(rig: AccessRig) {
+    const ward = await openWard(rig);
+    const kept = async () =>
+      (await rig.pausing.store.list({ prefix: 't/ward/' }))
+        .filter(({ key }) => !/^t.ward.(audit|cutoff)/.test(key))
+        .map(({ key, value }) => `${key} ${String(value)}`);
+    const before = await kept();
+    return {
+      act: () => act(rig, ward),
+      conflict: () => rig.administration.deleteTenant(rig.chief, 'ward'),
+      async check(test: Test) {
+        test.same(await kept(), before, 'nothing of it has changed');
+        await test.rejects(rig.principalOf(ward.accessToken), { code: 'TOKEN_REFUSED' });
+        const told = await listEvents(rig.pausing.store, 'ward', { limit: 100 });
+        test.equal(told.filter(({ type }) => type === 'tenant.deleted').length, 1, 'told of once');
+        test.equal(told.at(-1)?.type, 'tenant.deleted', 'and nothing after it');
+      },
+    };
+  },
+}));
+
+interface Ward {
+  readonly wanda: Principal;
+  readonly accessToken: string;
+  readonly refreshToken: string;
+  readonly bySecret: Readonly<Record<string, string>>;
+}
+
+/** With an admin who is logged in, one with a second factor, a service and a node. */
+async function openWard(rig: AccessRig): Promise<Ward> {
+  const { access, administration } = rig;
+  await makeWard(rig);
+  const { accessToken, refreshToken = '' } = await rig.login('wanda', { tenant: 'ward' });
+  const wanda = await rig.principalOf(accessToken);
+  const { id } = await administration.createUser(wanda, { name: 'fay', roles: ['viewer'], password });
+  const secondFactor = { secret: factorSecret, lastStep: 0, recovery: [] };
+  await access.users.change('ward', id, { secondFactor }, reason);
+  const service = await administration.createService(wanda, 'nightly', { roles: ['viewer'] });
+  const { secret } = await administration.makeServiceSecret(wanda, service.id);
+  await rig.pausing.store.commit([{ type: 'put', key: 't/ward/node/7', value: Buffer.from('node') }]);
+  rig.clock.advance(5);
+  const bySecret = { grant_type: 'client_credentials', client_id: service.id, client_secret: secret };
+  return { wanda, accessToken, refreshToken, bySecret };
+}
+
+const tenantRaces: readonly Race[] = [
+  ...wardRaces,
+  {
+    deed: 'tenant completed that has no user',
+    meanwhile: 'it is deleted',
+    refused: 'NAME_TAKEN',
+    async run({ access, administration, chief }) {
+      await access.tenants.create('ward', linkParty);
+      return {
+        act: () => administration.createTenant(chief, { name: 'ward', admin: 'wanda', password }),
+        conflict: () => administration.deleteTenant(chief, 'ward'),
+        check: async test => test.same(await access.users.list('ward'), []),
+      };
+    },
+  },
+  {
+    deed: 'tenant deleted',
+    meanwhile: 'tokens of it are ended',
+    async run(rig) {
+      const { wanda } = await openWard(rig);
+      return {
+        act: () => rig.administration.deleteTenant(rig.chief, 'ward'),
+        conflict: () => rig.administration.endTokens(wanda, { before: rig.clock.now() }),
+        async check(test) {
+          const { before, isDeleted } = await rig.access.cutoffs.read(rig.pausing.store, 'ward');
+          test.same([before, isDeleted], [rig.clock.now(), true], 'both are kept');
+        },
+      };
+    },
+  },
+];
+
 const races = [
+  ...tenantRaces,
   ...loginRaces,
   ...refreshRaces,
   ...serviceRaces,

@@ -6,6 +6,7 @@ import { createBoundedMap } from '../../../src/link/access/bounded-map.js';
 import { denial, openDenied } from '../../../src/link/access/denied.js';
 import { decide, listRecords, putRecord, readRecord } from '../../../src/link/access/records.js';
 import { createTenants } from '../../../src/link/access/tenants.js';
+import { openCutoffs } from '../../../src/link/access/cutoffs.js';
 import { createAudit } from '../../../src/link/audit/audit.js';
 import { listEvents } from '../../../src/link/audit/events.js';
 import { createMemoryStore } from '../../../src/store/memory.js';
@@ -214,7 +215,13 @@ void t.test(
   async test => {
     const clock = createManualClock(1_700_000_000_000);
     const store = createMemoryStore();
-    const tenants = createTenants({ store, audit: createAudit({ clock }), clock });
+    const audit = createAudit({ clock });
+    const tenants = createTenants({
+      store,
+      audit,
+      clock,
+      cutoffs: await openCutoffs({ store, audit, clock }),
+    });
     test.ok(await tenants.exists('default'));
     await tenants.create('Ward-7', userParty('admin'));
     test.ok(await tenants.exists('Ward-7'));

@@ -172,7 +172,7 @@ void t.test('every gRPC method: who are you is one answer, you may not another',
       t.match(refusal, { code: 7, details }, `${path} by ${person.name}`);
     }
   }
-  t.equal(methods.length, 7 + 26 + 5);
+  t.equal(methods.length, 7 + 27 + 5);
 });
 
 void t.test('what is another tenant’s looks like what is not there', async t => {
@@ -204,6 +204,7 @@ void t.test('what is another tenant’s looks like what is not there', async t =
     ':run': [],
     // Of the link, not of a tenant.
     ':audience': [],
+    ':tenant': [],
   };
   const bodies: Readonly<Record<string, object>> = {
     'PATCH /v1/users/:user': { enabled: false },
@@ -254,7 +255,10 @@ void t.test('what is another tenant’s looks like what is not there', async t =
   t.notMatch(ours.text, /"wes"/, 'nor does one log tell of the other');
   t.match(wards, /"type":"node.registered"/);
   t.notMatch(wards, /"vera"/);
-  for (const line of ['GET /metrics', 'GET /v1/keys', 'GET /v1/tenants', 'POST /v1/keys/rotate'])
+  for (const line of [
+    ...['GET /metrics', 'GET /v1/keys', 'GET /v1/tenants', 'POST /v1/keys/rotate'],
+    ...['DELETE /v1/tenants/default', 'DELETE /v1/tenants/ward'],
+  ])
     t.equal(
       (await ask(line, { token: foreigner.token })).status,
       403,

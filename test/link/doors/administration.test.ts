@@ -179,6 +179,7 @@ void t.test('every method, once by somebody who may', async t => {
   t.same(checkpoint, { ...signed, seq: BigInt(Number(seq)), atMs: BigInt(Number(at)) });
   t.same(await call('deleteUser', { user: 'bob' }), {});
   t.same(await call('deleteService', { service: 'plain' }), {});
+  t.same(await call('deleteTenant', { tenant: 'ward' }), { sessionsEnded: 0 });
   t.same(called, new Set(Object.keys(AdministrationService)));
 });
 
@@ -245,6 +246,7 @@ function twinsOf(id: string): Record<AdministrationMethod, Twin> {
     },
     listTenants: { route: 'GET /v1/tenants', request: {} },
     createTenant: { route: 'POST /v1/tenants', json: tenant, request: tenant },
+    deleteTenant: { route: 'DELETE /v1/tenants/:tenant', request: { tenant: id } },
     listKeys: { route: 'GET /v1/keys', request: {} },
     rotateKeys: { route: 'POST /v1/keys/rotate', json: {}, request: { dropOld: false } },
     getAudienceSecret: { route: 'GET /v1/keys/:audience/secret', request: { audience: id } },
@@ -431,6 +433,70 @@ void t.test('a deleted service is out at once, and leaves the name free', async 
   t.not(await create(), id);
   t.equal((await ask('GET /v1/nodes', { token })).status, 401, 'still');
   t.equal((await get()).status, 401);
+});
+
+void t.test('a deleted tenant is out at once, stays in the audit log, and keeps its name', async t => {
+  const tenant = 'vault';
+  await ask('POST /v1/tenants', { ...asOperator, json: { name: tenant, admin: 'vic', password } });
+  const form = { tenant, username: 'vic', password };
+  const { access_token: session = '', refresh_token = '' } = (await ask('POST /auth/token', { form })).fields;
+  const asVic = { token: session };
+  const token = await issueToken(access, await access.users.get(tenant, 'vic'));
+  const { id: service = '' } = (
+    await ask('POST /v1/services', { ...asVic, json: { name: 'nightly', roles: ['viewer'] } })
+  ).fields;
+  const { secret = '' } = (await ask(`POST /v1/services/${service}/secret`, asVic)).fields;
+  const asService = { json: { sub: service, client_secret: secret } };
+  const { access_token: granted } = (await ask('POST /token', asService)).fields;
+  const calls = connectOperator(`localhost:${port}`, token, link.ca);
+  const watch = calls.client.watchNodes({ snapshot: false }, calls.metadata);
+  t.teardown(() => calls.close());
+  const cut = new Promise<ServiceError>(resolve => watch.on('error', resolve));
+  await new Promise(resolve => watch.once('metadata', resolve));
+  const withClient = { headers: { authorization: `Basic ${btoa(`${service}:${secret}`)}` } };
+  t.equal((await ask('GET /auth/revoked', withClient)).status, 200);
+
+  t.same((await ask(`DELETE /v1/tenants/${tenant}`, asOperator)).json, { sessionsEnded: 0 });
+  t.match(await cut, { details: 'the token was revoked' }, 'a stream ends at once');
+  for (const each of [session, token, granted])
+    t.equal((await ask('GET /auth/me', { token: each })).status, 401);
+  const refresh = { grant_type: 'refresh_token', refresh_token };
+  t.equal((await ask('POST /auth/token', { form: refresh })).fields['error'], 'invalid_grant');
+  t.match((await ask('POST /auth/token', { form })).fields, {
+    error: 'invalid_grant',
+    error_description: /^name, password or code is wrong/,
+  });
+  t.equal((await ask('POST /token', asService)).fields['error'], 'invalid_client');
+  t.equal((await ask('GET /auth/revoked', withClient)).status, 401);
+  t.equal((await ask('POST /auth/introspect', { ...withClient, form: { token: session } })).status, 401);
+  t.same((await ask('POST /auth/introspect', { ...asOperator, form: { token: session } })).json, {
+    active: false,
+  });
+  t.notMatch((await ask('GET /v1/tenants', asOperator)).text, /vault/, 'gone from the list');
+
+  const told = (await ask(`GET /v1/audit/events?subject=${tenant}&newestFirst=true`, asOperator)).json;
+  t.match(told, {
+    entries: [{ type: 'tenant.deleted', by: { name: 'operator' } }, { type: 'tenant.created' }],
+  });
+  const again = { ...asOperator, json: { name: tenant.toUpperCase(), admin: 'vic', password } };
+  t.match(
+    (await ask('POST /v1/tenants', again)).fields,
+    { code: 'NAME_TAKEN' },
+    'in any case of its letters',
+  );
+  t.match((await ask('POST /v1/tenants', { ...again, json: { ...again.json, name: tenant } })).fields, {
+    code: 'NAME_TAKEN',
+    title: 'the tenant vault was deleted, and its name stays taken',
+  });
+  const remove = async (name: string) => (await ask(`DELETE /v1/tenants/${name}`, asOperator)).fields;
+  t.match(await remove('default'), {
+    title: 'the default tenant cannot be deleted',
+    code: 'REQUEST_INVALID',
+  });
+  for (const name of ['nobody', 'Clinic', '__proto__', '%E2%98%83', '..%2Fdefault'])
+    t.match(await remove(name), { code: 'NOT_FOUND', title: 'there is no such tenant' }, name);
+  while ((await access.tenants.listLeaving()).length > 0) await new Promise(setImmediate);
+  t.match(await remove(tenant), { code: 'NOT_FOUND' }, 'once nothing is left of it');
 });
 
 void t.test('every method refuses what its route refuses, with the same words', async t => {

@@ -266,6 +266,21 @@ void t.test('what lasts ends with the refusal that a new request would get', asy
       });
     }
   }
+  await t.test('all of them end when their tenant is deleted', async t => {
+    const opened: (readonly [string, Open])[] = [];
+    for (const [kind, { needs, open }] of Object.entries(kinds)) {
+      const { token } = await makeHolder(site, `holder-${(holders += 1)}`, needs);
+      opened.push([kind, await open(t, site, { token, tenant })]);
+    }
+    await site.access.tenants.remove(tenant, by);
+    await passTime(5);
+    for (const [kind, { ended, readOn, check }] of opened) {
+      readOn?.();
+      const outcome = readOn ? await ended : await Promise.race([ended, passTime(20)]);
+      t.equal(outcome, kind.endsWith('over HTTP') ? 'cut' : 'TOKEN_REFUSED', kind);
+      check?.(t);
+    }
+  });
 });
 
 void t.test('a program that exports the log hears why the export was cut', async t => {

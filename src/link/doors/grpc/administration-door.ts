@@ -123,6 +123,7 @@ export function createAdministrationDoor(options: AdministrationDoorOptions): Ad
 
     listTenants: unary(async () => ({ tenants: (await administration.listTenants()).map(toTenant) })),
     createTenant: unary(async (request, by) => toTenant(await administration.createTenant(by, request))),
+    deleteTenant: unary(({ tenant }, by) => administration.deleteTenant(by, tenant)),
 
     listKeys: unary(() => ({ keys: administration.listKeys().map(toTokenKey) })),
     rotateKeys: unary(async (request, by) => {

@@ -144,6 +144,9 @@ export function adminRoutes(administration: Administration): Record<AdminRoute, 
           exchange.body as { name: string; admin: string; password: string },
         ),
     },
+    'DELETE /v1/tenants/:tenant': {
+      answer: exchange => administration.deleteTenant(by(exchange), part(exchange, 'tenant')),
+    },
 
     'GET /v1/keys': { answer: () => ({ keys: administration.listKeys() }) },
     'POST /v1/keys/rotate': {

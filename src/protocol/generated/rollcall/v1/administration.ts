@@ -303,6 +303,15 @@ export interface CreateTenantRequest {
   password: string;
 }
 
+export interface DeleteTenantRequest {
+  tenant: string;
+}
+
+export interface DeleteTenantResponse {
+  /** Live sessions and enrollments of its nodes that were ended. */
+  sessionsEnded: number;
+}
+
 /** A key that signs access tokens; never the key itself. */
 export interface TokenKey {
   kid: string;
@@ -3086,6 +3095,98 @@ export const CreateTenantRequest: MessageFns<CreateTenantRequest> = {
   },
 };
 
+function createBaseDeleteTenantRequest(): DeleteTenantRequest {
+  return { tenant: "" };
+}
+
+export const DeleteTenantRequest: MessageFns<DeleteTenantRequest> = {
+  encode(message: DeleteTenantRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.tenant !== "") {
+      writer.uint32(10).string(message.tenant);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DeleteTenantRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDeleteTenantRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.tenant = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseDeleteTenantResponse(): DeleteTenantResponse {
+  return { sessionsEnded: 0 };
+}
+
+export const DeleteTenantResponse: MessageFns<DeleteTenantResponse> = {
+  encode(message: DeleteTenantResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.sessionsEnded !== 0) {
+      writer.uint32(8).uint32(message.sessionsEnded);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DeleteTenantResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDeleteTenantResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.sessionsEnded = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
 function createBaseTokenKey(): TokenKey {
   return { kid: "", algorithm: "", audience: "", createdAtMs: 0n, retiredAtMs: 0n, use: "", signsAtMs: 0n };
 }
@@ -4649,6 +4750,17 @@ export const AdministrationService = {
     responseSerialize: (value: Tenant): Buffer => Buffer.from(Tenant.encode(value).finish()),
     responseDeserialize: (value: Buffer): Tenant => Tenant.decode(value),
   },
+  /** Ends everything of it; its audit log is kept, and its name stays taken. The default one cannot be deleted. */
+  deleteTenant: {
+    path: "/rollcall.v1.Administration/DeleteTenant" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: DeleteTenantRequest): Buffer => Buffer.from(DeleteTenantRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): DeleteTenantRequest => DeleteTenantRequest.decode(value),
+    responseSerialize: (value: DeleteTenantResponse): Buffer =>
+      Buffer.from(DeleteTenantResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): DeleteTenantResponse => DeleteTenantResponse.decode(value),
+  },
   listKeys: {
     path: "/rollcall.v1.Administration/ListKeys" as const,
     requestStream: false as const,
@@ -4734,6 +4846,8 @@ export interface AdministrationServer extends UntypedServiceImplementation {
   endTokens: handleUnaryCall<EndTokensRequest, EndTokensResponse>;
   listTenants: handleUnaryCall<ListTenantsRequest, ListTenantsResponse>;
   createTenant: handleUnaryCall<CreateTenantRequest, Tenant>;
+  /** Ends everything of it; its audit log is kept, and its name stays taken. The default one cannot be deleted. */
+  deleteTenant: handleUnaryCall<DeleteTenantRequest, DeleteTenantResponse>;
   listKeys: handleUnaryCall<ListKeysRequest, ListKeysResponse>;
   rotateKeys: handleUnaryCall<RotateKeysRequest, RotateKeysResponse>;
   getAudienceSecret: handleUnaryCall<GetAudienceSecretRequest, GetAudienceSecretResponse>;
@@ -5042,6 +5156,22 @@ export interface AdministrationClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Tenant) => void,
+  ): ClientUnaryCall;
+  /** Ends everything of it; its audit log is kept, and its name stays taken. The default one cannot be deleted. */
+  deleteTenant(
+    request: DeleteTenantRequest,
+    callback: (error: ServiceError | null, response: DeleteTenantResponse) => void,
+  ): ClientUnaryCall;
+  deleteTenant(
+    request: DeleteTenantRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: DeleteTenantResponse) => void,
+  ): ClientUnaryCall;
+  deleteTenant(
+    request: DeleteTenantRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: DeleteTenantResponse) => void,
   ): ClientUnaryCall;
   listKeys(
     request: ListKeysRequest,
