@@ -141,7 +141,7 @@ void t.test('a package with one importer has only that one', t => {
 
 void t.test('the process and its environment are seen only at the entry points', t => {
   const allowed =
-    /^(link\/main|node\/main|app-host\/(main|runner)$|cli\/|control-client\/environment-(proxy|token)$)/;
+    /^(link\/main|node\/main|app-host\/(hosting|runner)\/main$|cli\/|control-client\/environment-(proxy|token)$)/;
   for (const { name, text } of sources) {
     const uses = [...text.matchAll(/\bprocess\.(env|argv|exit|on|stdout|stdin|stderr)\b/g)].map(
       match => match[0],

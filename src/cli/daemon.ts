@@ -54,7 +54,7 @@ Example:
 }
 
 async function appHostDaemon(): Promise<Daemon> {
-  const { appHostSettings, environmentPrefix } = await import('../app-host/config.js');
+  const { appHostSettings, environmentPrefix } = await import('../app-host/hosting/config.js');
   return {
     summary: 'run an app host: apps of a link or an agent, under a user that can read nothing else',
     examples: `
@@ -63,7 +63,7 @@ Example:
     environmentPrefix,
     settings: appHostSettings,
     run: async (flags, { environment, stderr }) => {
-      const { runAppHost } = await import('../app-host/main.js');
+      const { runAppHost } = await import('../app-host/hosting/main.js');
       return runAppHost({ flags, environment, stderr });
     },
   };

@@ -4,7 +4,7 @@ import { logFormatSetting, logLevels } from '../base/log.js';
 import { isTokenAlgorithm, tokenAlgorithms, type TokenAlgorithm } from '../tokens/algorithms.js';
 import { defaultTenant } from '../protocol/limits.js';
 import type { TokenAlgorithms } from './access/token-keys.js';
-import type { Isolation } from '../app-host/hosting.js';
+import type { Isolation } from '../app-host/hosting/hosting.js';
 import { minFreeDiskSetting, objectSpaceSetting } from '../objects/settings.js';
 import { createPassphraseSource } from '../identity/passphrase.js';
 import { parseTrustDomain } from '../identity/spiffe.js';

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import type { Clock } from '../base/clock.js';
 import { DiskFloor } from '../base/disk-floor.js';
 import { toRollcallError } from '../base/errors.js';
-import { defaultRunnerPrograms } from '../app-host/runner-programs.js';
+import { defaultRunnerPrograms } from '../app-host/hosting/runner-programs.js';
 import { createLifecycle } from '../base/lifecycle.js';
 import type { Log } from '../base/log.js';
 import type { Random } from '../base/random.js';

@@ -4,7 +4,7 @@ import { logFormatSetting, logLevels, type LogLevel } from '../base/log.js';
 import { parseProxy, type ProxySetting } from '../base/proxy.js';
 import { as, type Address, type Setting, type Settings, type ValuesOf } from '../base/settings.js';
 import { defaultTenant } from '../protocol/limits.js';
-import type { Isolation } from '../app-host/hosting.js';
+import type { Isolation } from '../app-host/hosting/hosting.js';
 import { minFreeDiskSetting, objectSpaceSetting } from '../objects/settings.js';
 import { isVersion } from './runs/compare-versions.js';
 import { nodeConfigFromMapping, parseNodeConfig, type NodeConfig } from './node-config.js';

@@ -141,9 +141,9 @@ async function prepareRuns(
     async openHosting() {
       // Loaded only where apps run.
       const [{ createHosting }, { openHostKey }, { defaultRunnerPrograms }] = await Promise.all([
-        import('../app-host/create-hosting.js'),
-        import('../app-host/host-key.js'),
-        import('../app-host/runner-programs.js'),
+        import('../app-host/hosting/create-hosting.js'),
+        import('../app-host/hosting/host-key.js'),
+        import('../app-host/hosting/runner-programs.js'),
       ]);
       const programs = defaultRunnerPrograms();
       const stateDir = settings['state-dir'];

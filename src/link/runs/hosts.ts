@@ -3,10 +3,10 @@
  * tenant. Whoever connects waits until what is left of earlier runs is expected.
  */
 import { join } from 'node:path';
-import { createHosting } from '../../app-host/create-hosting.js';
-import type { HostingOptions } from '../../app-host/hosting-options.js';
-import type { Hosting } from '../../app-host/hosting.js';
-import { openHostKey } from '../../app-host/host-key.js';
+import { createHosting } from '../../app-host/hosting/create-hosting.js';
+import type { HostingOptions } from '../../app-host/hosting/hosting-options.js';
+import type { Hosting } from '../../app-host/hosting/hosting.js';
+import { openHostKey } from '../../app-host/hosting/host-key.js';
 import { createLifecycle } from '../../base/lifecycle.js';
 import type { Random } from '../../base/random.js';
 import { defaultTenant } from '../../protocol/limits.js';

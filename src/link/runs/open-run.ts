@@ -3,9 +3,9 @@
  * the record is one commit with what it tells; changes take turns. However it ends, it ends once.
  */
 import { linkParty } from '../../audit-log/party.js';
-import type { FrameConnection } from '../../app-host/frames.js';
-import type { Hosting, RunnerExit } from '../../app-host/hosting.js';
-import { hashToken } from '../../app-host/token-hash.js';
+import type { FrameConnection } from '../../app-host/wire/frames.js';
+import type { Hosting, RunnerExit } from '../../app-host/hosting/hosting.js';
+import { hashToken } from '../../app-host/wire/token-hash.js';
 import { isRollcallError, RollcallError } from '../../base/errors.js';
 import type { Clock, Timer } from '../../base/clock.js';
 import type { DiskFloor } from '../../base/disk-floor.js';

@@ -3,7 +3,7 @@
  * Where apps are children of the link, those of one tenant alone.
  */
 import { linkParty } from '../../audit-log/party.js';
-import type { Hosting, Isolation } from '../../app-host/hosting.js';
+import type { Hosting, Isolation } from '../../app-host/hosting/hosting.js';
 import { RollcallError, toRollcallError } from '../../base/errors.js';
 import type { OpenRun } from './open-run.js';
 

@@ -2,7 +2,7 @@
 import { RollcallError } from '../../base/errors.js';
 import { findNodeId } from '../../identity/node-id.js';
 import { limits } from '../../protocol/limits.js';
-import type { Frame } from '../../app-host/frames.js';
+import type { Frame } from '../../app-host/wire/frames.js';
 import type { Content } from './message-record.js';
 import type { NodeWish } from './node-finder.js';
 

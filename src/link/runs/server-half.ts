@@ -3,8 +3,8 @@
  * order in which it is durable, what it is owed comes again on its next connection.
  */
 import { setMaxListeners } from 'node:events';
-import type { FrameConnection, Frame } from '../../app-host/frames.js';
-import { handleObjectFrame } from '../../app-host/object-frames.js';
+import type { FrameConnection, Frame } from '../../app-host/wire/frames.js';
+import { handleObjectFrame } from '../../app-host/wire/object-frames.js';
 import { RollcallError, toRollcallError } from '../../base/errors.js';
 import type { Clock } from '../../base/clock.js';
 import { createTurns } from '../../base/turns.js';

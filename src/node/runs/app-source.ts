@@ -7,7 +7,7 @@ import { isRollcallError, RollcallError, toRollcallError } from '../../base/erro
 import { visibleText } from '../../base/visible-text.js';
 import { archiveBytes, packArchive, readArchive, type PackedApp } from '../../app-package/app-archive.js';
 import { languageOf, type AppManifest } from '../../app-package/app-manifest.js';
-import type { Language } from '../../app-host/hosting.js';
+import type { Language } from '../../app-host/hosting/hosting.js';
 import { loadPublicKeyFile } from '../../identity/key-file.js';
 import type { Manifest } from '../../objects/manifest.js';
 import type { ObjectRoom } from '../../objects/object-store.js';

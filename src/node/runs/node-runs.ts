@@ -15,7 +15,7 @@ import { isRollcallError, systemErrorCode, toRollcallError } from '../../base/er
 import { createLifecycle } from '../../base/lifecycle.js';
 import type { Log } from '../../base/log.js';
 import type { Random } from '../../base/random.js';
-import type { Hosting } from '../../app-host/hosting.js';
+import type { Hosting } from '../../app-host/hosting/hosting.js';
 import { createObjectStore, type ObjectStore } from '../../objects/object-store.js';
 import type { Deliver, LinkFrame } from '../../protocol/generated/rollcall/v1/link.js';
 import { createMemoryStore } from '../../store/memory.js';

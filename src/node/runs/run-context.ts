@@ -2,7 +2,7 @@
 import type { Clock } from '../../base/clock.js';
 import type { Log } from '../../base/log.js';
 import type { Random } from '../../base/random.js';
-import type { Hosting } from '../../app-host/hosting.js';
+import type { Hosting } from '../../app-host/hosting/hosting.js';
 import type { ObjectStore } from '../../objects/object-store.js';
 import type { NodeConfig } from '../node-config.js';
 import type { AppSource } from './app-source.js';

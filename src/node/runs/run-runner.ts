@@ -4,7 +4,7 @@
  * nothing is lost by that, because the state of the run is in the journal.
  */
 import type { Timer } from '../../base/clock.js';
-import type { RunnerExit } from '../../app-host/hosting.js';
+import type { RunnerExit } from '../../app-host/hosting/hosting.js';
 import type { ObjectRoom } from '../../objects/object-store.js';
 import type { NodeConfig } from '../node-config.js';
 import type { NodeApp } from './app-source.js';

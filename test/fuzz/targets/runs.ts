@@ -13,7 +13,12 @@ import {
   type Content,
   type ContentValue,
 } from '../../../src/app/content.js';
-import { createFrameReader, encodeFrame, frameLimits, type Frame } from '../../../src/app-host/frames.js';
+import {
+  createFrameReader,
+  encodeFrame,
+  frameLimits,
+  type Frame,
+} from '../../../src/app-host/wire/frames.js';
 import { readArchive } from '../../../src/app-package/app-archive.js';
 import { languageOf, parseAppManifest } from '../../../src/app-package/app-manifest.js';
 import { readNodesRequest, readSend, ttlBounds } from '../../../src/link/runs/server-frames.js';

@@ -1,6 +1,6 @@
 /** Who may do what in a run: the holder of its token, its own nodes, in its own tenant, and nothing before it is recorded. */
 import t, { type Test } from 'tap';
-import { hashToken } from '../../../src/app-host/token-hash.js';
+import { hashToken } from '../../../src/app-host/wire/token-hash.js';
 import { connectOperator, issueToken, makeUser } from '../../harness/operator.js';
 import { formatAddress } from '../../../src/base/settings.js';
 import { runKey } from '../../../src/link/runs/run-keys.js';

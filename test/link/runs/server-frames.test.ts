@@ -1,7 +1,7 @@
 /** What the runner of a server half may say: it executes somebody's app, so nothing it says is taken on trust. */
 import t from 'tap';
 import fc from 'fast-check';
-import type { Frame } from '../../../src/app-host/frames.js';
+import type { Frame } from '../../../src/app-host/wire/frames.js';
 import { isRollcallError } from '../../../src/base/errors.js';
 import {
   readContent,

@@ -1,7 +1,7 @@
 /** What the runner of a server half may do to the link: it executes somebody's app. */
 import { createConnection } from 'node:net';
 import t, { type Test } from 'tap';
-import { encodeFrame } from '../../../src/app-host/frames.js';
+import { encodeFrame } from '../../../src/app-host/wire/frames.js';
 import { createPowerCutStore } from '../../../src/store/power-cut.js';
 import { connectOperator, issueToken, makeUser } from '../../harness/operator.js';
 import { newKey } from '../../harness/test-link.js';

@@ -1,0 +1,519 @@
+/** Server halves in their real runner: what they ask of the grid comes to the link in frames, is sent again, and is answered. */
+import t, { type Test } from 'tap';
+import { readdir } from 'node:fs/promises';
+import { NumberArray, type Content } from '../../../src/app/content.js';
+import type { Frame, FrameConnection } from '../../../src/app-host/wire/frames.js';
+import { createRunnerLink } from '../../../src/app-host/runner/link.js';
+import { createLogBook } from '../../../src/app-host/runner/log-book.js';
+import { isRollcallError, RollcallError } from '../../../src/base/errors.js';
+import { createManualClock } from '../../harness/manual-clock.js';
+import { startRunner, type DriverOptions, type RunnerDriver } from '../fixtures/runner-driver.js';
+
+function start(test: Test, body: string, options: Partial<DriverOptions> = {}): Promise<RunnerDriver> {
+  const source = `import { serverApp, NumberArray } from 'rollcall/app';
+export default serverApp(async ({ grid, config, log, signal, runId }) => {
+${body}
+});
+`;
+  return startRunner(test, { half: 'server', files: { 'server.js': source }, ...options });
+}
+
+/** Accepts the next message, and gives it. */
+async function accept(driver: RunnerDriver): Promise<Frame> {
+  const sent = await driver.next('send');
+  driver.send('accepted', { number: sent.value['number'] });
+  return sent;
+}
+
+function reply(driver: RunnerDriver, number: unknown, content: Content, node: unknown = '5'): void {
+  driver.sendContent('answer', { number, node }, content);
+}
+
+/** Until it is over: how it ended. */
+async function outcome(driver: RunnerDriver): Promise<Frame> {
+  const ended = await driver.next('finished', 'failed');
+  driver.send('over', {});
+  const { code } = await driver.exited;
+  if (code !== 0) throw new Error(`it ended with ${code}`);
+  return ended;
+}
+
+void t.test('a run: nodes are found, messages answered, lines logged, and a result is given', async test => {
+  const driver = await start(
+    test,
+    `const nodes = await grid.nodes({ min: 2, labels: { zone: 'a' }, timeoutMs: 60_000 });
+     log.info('found ' + nodes.map(({ name }) => name).join());
+     const replies = grid.sendAndReceive(
+       nodes.map(({ id }) => ({ node: id, type: 'query', group: 'round 1', content: { greeting: 'hello', raw: new Uint8Array(3) } })),
+       { timeoutMs: 5_000, onProgress: ({ node, fraction, note }) => log.debug([node, fraction, note].join(' ')) },
+     );
+     const answers = [];
+     for await (const { message, node, content, error } of replies) answers.push([message, node, content?.answer ?? '', error?.code ?? '']);
+     log.error({ odd: 1 });
+     return { answers, progress: replies.progress, rounds: config.rounds, runId };`,
+  );
+  await driver.next('ready');
+  const asked = (await driver.next('nodes')).value;
+  test.same(
+    { ...asked, timeoutMs: Math.ceil(Number(asked['timeoutMs']) / 60_000) },
+    { request: 1, min: 2, labels: { zone: 'a' }, timeoutMs: 1 },
+  );
+  const nodes = ['5', '6'].map(id => ({ id, name: `n${id}`, labels: { zone: 'a' } }));
+  driver.send('nodes', { request: 1, nodes });
+  const first = await accept(driver);
+  test.same(first.value, { number: 1, node: '5', type: 'query', group: 'round 1', ttlMs: 5_000 });
+  test.same(driver.contentOf(first), { greeting: 'hello', raw: new Uint8Array(3) });
+  const second = await accept(driver);
+  driver.send('progress', { number: 2, node: '6', fraction: 0.5, note: 'half' });
+  driver.send('answer', { number: 2, node: '6', error: { code: 'NO_HANDLER', message: 'none' } });
+  test.same((await driver.next('taken')).value, { number: 2 });
+  reply(driver, 1, { answer: 'well' });
+  test.same((await driver.next('taken')).value, { number: 1 });
+  test.equal(second.value['number'], 2);
+  const lines = [await driver.next('log'), await driver.next('log'), await driver.next('log')];
+  test.same(
+    lines.map(({ value }) => [value['sequence'], value['level'], value['text']]),
+    [
+      [1, 'info', 'found n5,n6'],
+      [2, 'debug', '6 0.5 half'],
+      [3, 'error', '{ odd: 1 }'],
+    ],
+  );
+  test.same((await outcome(driver)).value['result'], {
+    answers: [
+      [2, '6', '', 'NO_HANDLER'],
+      [1, '5', 'well', ''],
+    ],
+    progress: { sent: 2, answered: 2, failed: 1 },
+    rounds: 2,
+    runId: '99',
+  });
+  test.same(await readdir(driver.folder), [], 'nothing is left');
+});
+
+void t.test(
+  'send tells when all is on the disk, receive gives what came before and what comes after',
+  async test => {
+    const driver = await start(
+      test,
+      `const send = count => grid.send(Array.from({ length: count }, () => ({ node: '5', type: 'query', content: {} })));
+     const numbers = await send(3);
+     log.info('accepted ' + numbers.join());
+     const seen = [];
+     for await (const { message } of grid.receive(numbers.slice(0, 2))) seen.push(message);
+     const errors = [];
+     for (const wrong of [[1], [9], [3, 3]]) try { grid.receive(wrong) } catch (error) { errors.push(error.code) }
+     for await (const { message } of grid.receive([3])) seen.push(message);
+     for await (const _ of grid.sendAndReceive([])) seen.push('none');
+     return { seen, errors };`,
+    );
+    for (const number of [1, 2, 3]) {
+      test.notOk(driver.has('log'));
+      const { value } = await driver.next('send');
+      test.equal(value['number'], number);
+      test.equal(value['ttlMs'], 3_600_000);
+      if (number === 2) reply(driver, 2, { early: true });
+      else driver.send('accepted', { number });
+    }
+    test.equal((await driver.next('log')).value['text'], 'accepted 1,2,3', 'an answer is an acceptance');
+    test.same(
+      (await driver.next('taken')).value,
+      { number: 2 },
+      'a small one is taken before anybody asks for it',
+    );
+    reply(driver, 2, { early: true });
+    reply(driver, 1, {});
+    reply(driver, 3, {});
+    test.same((await outcome(driver)).value['result'], {
+      seen: [2, 1, 3],
+      errors: Array(3).fill('REQUEST_INVALID'),
+    });
+  },
+);
+
+void t.test('large contents travel once, in chunks, both ways', async test => {
+  const driver = await start(
+    test,
+    `const weights = new NumberArray(Float32Array.from({ length: 1_310_720 }, (_, n) => n), [1024, 1280]);
+     const content = { weights };
+     let sum = 0;
+     for await (const { content: answer, error } of grid.sendAndReceive(['5', '6', '7'].map(node => ({ node, type: 'train', content }))))
+       sum += error ? 0 : answer.weights.data[1] + answer.weights.data.at(-1);
+     return sum;`,
+  );
+  const sent = [await accept(driver), await accept(driver), await accept(driver)];
+  const names = sent.map(({ value }) => JSON.stringify(value['object']));
+  test.equal(new Set(names).size, 1);
+  test.ok(sent.every(({ body }) => body.length === 0));
+  test.equal(driver.chunksCame.length, 6, '5 MiB and a head are six chunks');
+  const content = driver.contentOf(sent[0] as Frame) as { weights: NumberArray };
+  test.same(content.weights.shape, [1024, 1280]);
+  test.ok(content.weights.data.every((each, n) => each === n));
+  for (const number of [1, 2])
+    reply(driver, number, {
+      weights: new NumberArray(Float32Array.from({ length: 1_310_720 }, () => number)),
+    });
+  driver.send('answer', { number: 3, node: '7', object: { digest: 'ab'.repeat(32), sizeBytes: 70_000 } });
+  test.equal((await outcome(driver)).value['result'], 6);
+});
+
+void t.test('an answer that is lost, or no content, is an error like any other', async test => {
+  const driver = await start(
+    test,
+    `const codes = [];
+     const messages = [1, 2, 3].map(() => ({ node: '5', type: 'query', content: {} }));
+     for await (const { error } of grid.sendAndReceive(messages)) codes.push(error.code);
+     const content = { raw: new Uint8Array(100_000) };
+     for await (const { error } of grid.sendAndReceive([{ node: '5', type: 'query', content }])) codes.push(error.code, error.message);
+     return codes;`,
+  );
+  for (let number = 1; number <= 3; number++) await accept(driver);
+  driver.refuseNext('the disk is full');
+  driver.send('answer', { number: 1, node: '5', object: { digest: 'ab'.repeat(32), sizeBytes: 70_000 } });
+  driver.send('answer', { number: 2, node: '5' }, Buffer.from('garbage'));
+  driver.send('answer', { number: 3, node: '5', error: { code: 'MADE_UP', message: 'x' } });
+  const result = (await outcome(driver)).value['result'] as string[];
+  test.same(result.slice(0, 4), ['OBJECT_LOST', 'APP_INVALID', 'APP_INVALID', 'APP_INVALID']);
+  test.match(result[4], /refused: the disk is full/);
+});
+
+void t.test('no more than 256 messages wait to be accepted', async test => {
+  const driver = await start(
+    test,
+    `await grid.send(Array.from({ length: 300 }, () => ({ node: '5', type: 'query', content: {} })));
+     await grid.nodes();`,
+  );
+  const numbers: unknown[] = [];
+  for (let count = 0; count < 256; count++) numbers.push((await driver.next('send')).value['number']);
+  // Whatever comes next was sent later than all it sends by itself.
+  driver.send('accepted', { number: 200 });
+  test.equal((await driver.next('send')).value['number'], 257, 'one goes for one that is accepted');
+  test.notOk(driver.has('send'));
+  test.same(
+    numbers,
+    Array.from({ length: 256 }, (_, index) => index + 1),
+    'in order',
+  );
+  for (let number = 1; number <= 257; number++) driver.send('accepted', { number });
+  for (let number = 258; number <= 300; number++) test.equal((await accept(driver)).value['number'], number);
+  await driver.next('nodes');
+});
+
+void t.test(
+  'a loop that is slow holds no more than 64 answers, unless another loop waits behind it',
+  async test => {
+    const driver = await start(
+      test,
+      `const messages = count => Array.from({ length: count }, () => ({ node: '5', type: 'query', content: {} }));
+     const slow = grid.sendAndReceive(messages(100));
+     await grid.nodes();
+     let answered = slow.progress.answered;
+     for await (const _ of grid.sendAndReceive(messages(1))) log.info('the other came');
+     let count = 0;
+     for await (const _ of slow) count++;
+     return [answered, count, slow.progress];`,
+    );
+    for (let number = 1; number <= 100; number++) await accept(driver);
+    for (let number = 1; number <= 100; number++) reply(driver, number, {});
+    await driver.next('nodes');
+    for (let count = 0; count < 64; count++) await driver.next('taken');
+    driver.send('nodes', { request: 1, nodes: [] });
+    await accept(driver);
+    for (let count = 0; count < 36; count++) await driver.next('taken');
+    reply(driver, 101, {});
+    test.same((await outcome(driver)).value['result'], [64, 100, { sent: 100, answered: 100, failed: 0 }]);
+  },
+);
+
+void t.test('who leaves a loop gives up the rest', async test => {
+  const driver = await start(
+    test,
+    `const messages = Array.from({ length: 3 }, () => ({ node: '5', type: 'query', content: {} }));
+     const replies = grid.sendAndReceive(messages);
+     for await (const _ of replies) break;
+     await grid.nodes();
+     for await (const _ of replies) throw new Error('there should be none');`,
+  );
+  for (let number = 1; number <= 3; number++) await accept(driver);
+  reply(driver, 1, {});
+  test.same((await driver.next('taken')).value, { number: 1 });
+  await driver.next('nodes');
+  reply(driver, 2, {});
+  driver.send('answer', { number: 3, node: '5', object: { digest: 'ab'.repeat(32), sizeBytes: 70_000 } });
+  for (const number of [2, 3]) test.same((await driver.next('taken')).value, { number });
+  driver.send('nodes', { request: 1, nodes: [] });
+  test.same((await outcome(driver)).value, {}, 'no result is no result');
+});
+
+void t.test('a lost connection is opened again, and what was not heard is said again', async test => {
+  const driver = await start(
+    test,
+    `log.info('first'); log.info('second');
+     const content = { raw: new Uint8Array(100_000) };
+     const waits = grid.nodes({ min: 3 });
+     const seen = [];
+     const messages = [{ node: '5', type: 'a', content: {} }, { node: '6', type: 'b', content }, { node: '7', type: 'c', content: {} }];
+     for await (const { message } of grid.sendAndReceive(messages)) seen.push(message);
+     return { seen, nodes: (await waits).length };`,
+  );
+  test.same((await driver.next('connected')).value, { resumed: false });
+  await driver.next('ready');
+  for (let count = 0; count < 3; count++) await driver.next('send');
+  test.same(
+    [(await driver.next('log')).value['sequence'], (await driver.next('log')).value['sequence']],
+    [1, 2],
+  );
+  await driver.next('nodes');
+  driver.send('accepted', { number: 1 });
+  driver.send('logged', { sequence: 1 });
+  reply(driver, 1, {});
+  await driver.next('taken');
+  driver.setOpen(false);
+  driver.drop();
+  await driver.next('closed');
+  driver.setOpen(true);
+  driver.objects.clear();
+  test.same((await driver.next('connected')).value, { resumed: true });
+  await driver.next('ready');
+  test.same((await driver.next('log')).value['sequence'], 2, 'lines that were not logged');
+  test.same((await driver.next('nodes')).value['request'], 1, 'what was asked');
+  reply(driver, 1, {});
+  const again = [await accept(driver), await accept(driver)];
+  test.same(
+    again.map(({ value }) => [value['number'], value['type']]),
+    [
+      [2, 'b'],
+      [3, 'c'],
+    ],
+    'messages that were not accepted, in order',
+  );
+  test.equal(driver.objects.size, 1, 'and the object they speak of');
+  test.same((await driver.next('taken')).value, { number: 1 }, 'an answer that comes twice is only taken');
+  for (const number of [2, 3]) reply(driver, number, {});
+  driver.send('nodes', { request: 1, nodes: [1, 2, 3].map(id => ({ id: `${id}`, name: '', labels: {} })) });
+  const finished = await driver.next('finished');
+  test.same(finished.value['result'], { seen: [1, 2, 3], nodes: 3 });
+  driver.drop();
+  test.same((await outcome(driver)).value, finished.value, 'how it ended');
+});
+
+void t.test('an object that is on its way when the connection is lost goes on where it was', async test => {
+  const driver = await start(
+    test,
+    `const content = { raw: new Uint8Array(3_000_000).map((_, n) => n >> 12) };
+     let bytes = 0;
+     for await (const each of grid.sendAndReceive([{ node: '5', type: 'a', content }])) bytes += each.content.raw.length;
+     return bytes;`,
+  );
+  const sent = await driver.next('send');
+  const [object] = driver.objects.values();
+  object?.chunks.delete(1);
+  driver.drop();
+  await accept(driver);
+  test.equal(driver.chunksCame.length, 4, 'three chunks, and the one that was missing');
+  test.same(driver.contentOf(sent), { raw: new Uint8Array(3_000_000).map((_, n) => n >> 12) });
+  // The first chunk is given on one connection, the rest on the next.
+  const chunks = [...(object?.chunks ?? [])];
+  object?.chunks.clear();
+  driver.send('answer', { number: 1, node: '5', object: sent.value['object'] });
+  driver.drop();
+  await driver.next('closed', 'closed');
+  for (const [index, chunk] of chunks) object?.chunks.set(index, chunk);
+  await driver.next('connected');
+  driver.send('answer', { number: 1, node: '5', object: sent.value['object'] });
+  test.equal((await outcome(driver)).value['result'], 3_000_000);
+});
+
+void t.test('a run that is stopped hears it, and whatever waits throws', async test => {
+  const driver = await start(
+    test,
+    `signal.addEventListener('abort', () => log.warn('stopping'));
+     const replies = grid.sendAndReceive([{ node: '5', type: 'query', content: {} }]);
+     const waits = [grid.nodes(), grid.send([{ node: '5', type: 'query', content: {} }]), replies[Symbol.asyncIterator]().next()];
+     const ended = await Promise.allSettled(waits);
+     ended.push(...(await Promise.allSettled([grid.nodes()])));
+     try { grid.sendAndReceive([]) } catch (error) { log.info(error.message) }
+     throw new Error(signal.aborted + ' ' + ended.map(({ reason }) => reason.message).join());`,
+  );
+  await driver.next('nodes');
+  driver.send('stop', {});
+  test.equal((await driver.next('log')).value['text'], 'stopping');
+  const stopped = 'the run is being stopped';
+  test.equal((await driver.next('log')).value['text'], stopped);
+  const { name, value } = await outcome(driver);
+  test.equal(name, 'failed');
+  test.match(value['message'], `Error: true ${[stopped, stopped, stopped, stopped].join()} (server.js:`);
+});
+
+void t.test('how it failed is told, with the line of the app', async test => {
+  const cases: readonly (readonly [string, RegExp])[] = [
+    [`throw new RangeError('no');`, /^RangeError: no \(server.js:3:7\)$/],
+    [
+      `void Promise.reject(new Error('nobody looks')); await grid.nodes();`,
+      /^Error: nobody looks \(server.js:3:\d+\)$/,
+    ],
+    [
+      `setTimeout(() => { throw new Error('later'); }, 1); await grid.nodes();`,
+      /^Error: later \(server.js:3:\d+\)$/,
+    ],
+    [`throw 'a text';`, /^a text$/],
+    [
+      `throw Object.defineProperty(new Error(), 'message', { get() { throw 1; } });`,
+      /^an error that cannot be shown/,
+    ],
+    [`throw new Error('x'.repeat(10_000));`, /^Error: x{4000}/],
+    [`return 'x'.repeat(65_535);`, /^the result of the server half cannot be kept: it has 65537 bytes/],
+    [`return () => 1;`, /^the result .* cannot be kept: it is nothing that JSON holds/],
+    [`const a = {}; a.a = a; return a;`, /^TypeError: Converting circular structure/],
+    [`return 1n;`, /^TypeError: Do not know how to serialize a BigInt/],
+    [
+      `await grid.send([{ node: 'five', type: 'a', content: {} }]);`,
+      /its node is no id.* \(server.js:3:\d+\)$/,
+    ],
+    [`await grid.send([{ node: '5', type: '', content: {} }]);`, /its type is no text/],
+    [`await grid.send([{ node: '5', type: 'a', content: [1] }]);`, /this content cannot be sent: .*array/],
+    [
+      `await grid.send([{ node: '5', type: 'a', content: { a: undefined } }]);`,
+      /this content cannot be sent/,
+    ],
+    [`await grid.send([{ node: '5', type: 'a', content: {}, ttlMs: -1 }]);`, /its time is none/],
+    [`for await (const _ of grid.sendAndReceive([], { timeoutMs: NaN }));`, /its time is none/],
+    [`await grid.nodes({ min: 'two' });`, /"min" of grid.nodes\(\)/],
+  ];
+  for (const [body, reason] of cases) {
+    const driver = await start(test, body);
+    const { name, value } = await outcome(driver);
+    test.equal(name, 'failed');
+    test.match(value['message'], reason, body);
+    test.ok(Buffer.byteLength(String(value['message'])) <= 4_096);
+  }
+  const late = await start(test, `await grid.nodes({ min: 9, timeoutMs: 1 });`);
+  const { request } = (await late.next('nodes')).value;
+  late.send('nodes', { request, error: '1 of 9 nodes is online' });
+  test.match((await outcome(late)).value['message'], /^1 of 9 nodes is online/);
+});
+
+void t.test('an app that does not load fails as one that runs, and is heard', async test => {
+  const cases: readonly (readonly [string, RegExp])[] = [
+    [`const a = ;\n`, /^server.js cannot be loaded: SyntaxError: .* \(server.js:1\)$/],
+    [
+      `import { nodeApp } from 'rollcall/app';\nexport default nodeApp({});\n`,
+      /^server.js has no server half/,
+    ],
+    [
+      `import { nothing } from 'rollcall/app';\n`,
+      /does not provide an export named 'nothing' \(server.js:1\)$/,
+    ],
+    [
+      `process.exit;\nvoid Promise.reject(new Error('at once'));\nawait new Promise(() => {});\n`,
+      /^Error: at once \(server.js:2/,
+    ],
+  ];
+  for (const [source, reason] of cases) {
+    const driver = await startRunner(test, { half: 'server', files: { 'server.js': source } });
+    test.match((await outcome(driver)).value['message'], reason);
+    test.notOk(driver.has('ready'));
+  }
+});
+
+void t.test('a process that the app ends has ended, with nothing said', async test => {
+  const driver = await start(test, `process.exit(0);`);
+  await driver.exited;
+  test.notOk(driver.has('finished') || driver.has('failed'));
+  test.same(await readdir(driver.folder), []);
+});
+
+void t.test('a run that the link does not know any more is over', async test => {
+  const driver = await start(test, `await grid.nodes();`);
+  await driver.next('nodes');
+  for (let byes = 0; byes < 3; byes++) {
+    driver.send('bye', { message: 'what was that?' });
+    driver.drop();
+    await driver.next('closed');
+    if (byes < 2) await driver.next('nodes');
+  }
+  test.equal((await driver.exited).code, 1);
+  test.match(driver.output().stderr, /^error: refused: what was that\?\n$/);
+});
+
+void t.test('a link that stays away for five minutes is given up', async test => {
+  const clock = createManualClock();
+  let tries = 0;
+  const connection = silentConnection();
+  const link = createRunnerLink({
+    first: connection,
+    open: () => {
+      tries += 1;
+      return Promise.reject(new RollcallError('LINK_UNREACHABLE', 'nobody is there'));
+    },
+    clock,
+  });
+  const ended = link
+    .run({ onFrame: () => undefined, onConnected: () => undefined })
+    .catch((error: unknown) => error);
+  connection.destroy();
+  let failure: unknown;
+  void ended.then(error => (failure = error));
+  let waitedMs = 0;
+  while (failure === undefined && waitedMs < 400_000) {
+    await new Promise<void>(resolve => setImmediate(resolve));
+    clock.advance(50);
+    waitedMs += 50;
+  }
+  test.ok(isRollcallError(failure, 'LINK_UNREACHABLE'));
+  test.ok(waitedMs >= 300_000 && waitedMs < 310_000, `${waitedMs} ms`);
+  test.ok(tries > 140 && tries < 170, `${tries} tries, two seconds apart in the end`);
+});
+
+function silentConnection(): FrameConnection {
+  const listeners: (() => void)[] = [];
+  return {
+    send: () => true,
+    drained: () => Promise.resolve(),
+    onFrame: () => undefined,
+    onClose: listener => void listeners.push(listener),
+    pause: () => undefined,
+    resume: () => undefined,
+    bye: () => undefined,
+    allowLongFrames: () => undefined,
+    destroy: () => listeners.forEach(listener => listener()),
+    closed: false,
+  };
+}
+
+void t.test(
+  'lines that come faster than they go are bounded, the least important lost first, and counted',
+  async test => {
+    const sent: { sequence: number; level: string; text: string }[] = [];
+    let letGo: () => void = () => undefined;
+    let isSlow = true;
+    const link = {
+      send(_: string, value: object) {
+        sent.push(value as (typeof sent)[number]);
+        return !isSlow;
+      },
+      ready: () => new Promise<void>(resolve => (letGo = resolve)),
+    };
+    const book = createLogBook(link, createManualClock());
+    book.write('error', 'first');
+    for (let line = 0; line < 15_000; line++) book.write(line % 2 === 0 ? 'info' : 'warn', `${line}`);
+    await new Promise<void>(resolve => setImmediate(resolve));
+    isSlow = false;
+    letGo();
+    await book.sent();
+    test.ok(sent.length <= 10_001, `${sent.length} lines`);
+    test.equal(sent[0]?.text, 'first');
+    test.equal(sent.filter(({ level }) => level === 'warn').length, 7_501, 'no warning was lost');
+    const lost = 15_001 - (sent.length - 1);
+    test.equal(sent.at(-1)?.text, `${lost} lines of the log were lost: too many came at once`);
+    test.ok(
+      sent.every(({ sequence }, index) => index === 0 || sequence > (sent[index - 1]?.sequence ?? 0)),
+      'in order',
+    );
+    book.onLogged(sent[100]?.sequence ?? 0);
+    const [before] = [sent.length];
+    book.onConnected();
+    await book.sent();
+    test.equal(sent.length - before, before - 101, 'what was not logged goes again');
+  },
+);
