@@ -125,7 +125,7 @@ void t.test('a package with one importer has only that one', t => {
     commander: /^cli\//,
     '@grpc/grpc-js': /^(protocol|tokens|node|link\/doors\/grpc|control-client)\//,
     jose: /^(tokens|link\/access)\//,
-    otpauth: /^link\/access\/second-factor$/,
+    otpauth: /^link\/access\/accounts\/second-factor$/,
     fastify: /^link\/doors\/rest\//,
     '@bufbuild/protobuf': /^protocol\/generated\//,
   };

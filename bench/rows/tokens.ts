@@ -3,7 +3,7 @@ import { createLog } from '../../src/base/log.js';
 import { systemClock } from '../../src/base/clock.js';
 import { systemRandom } from '../../src/base/random.js';
 import { openAccess, type Access } from '../../src/link/access/access.js';
-import { createPasswords } from '../../src/link/access/passwords.js';
+import { createPasswords } from '../../src/link/access/accounts/passwords.js';
 import { createAudit } from '../../src/link/audit/audit.js';
 import { storeFolder } from '../../src/link/link.js';
 import { openLevelStore } from '../../src/store/level.js';

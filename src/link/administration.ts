@@ -5,16 +5,16 @@
 import { RollcallError } from '../base/errors.js';
 import type { Reads } from '../store/store.js';
 import type { Access } from './access/access.js';
-import type { ApiToken, NewApiToken } from './access/api-tokens.js';
-import type { Span } from './access/cutoffs.js';
-import { parseNewName } from './access/names.js';
+import type { ApiToken, NewApiToken } from './access/tokens/api-tokens.js';
+import type { Span } from './access/tokens/cutoffs.js';
+import { parseNewName } from './access/accounts/names.js';
 import { permissionNames, permissions } from './access/permissions.js';
 import { actorOf, hashAskerOf, may, notAllowed, type Principal } from './access/principal.js';
 import type { Grounds } from './access/records.js';
-import type { Role } from './access/roles.js';
-import type { Service, ServiceSettings } from './access/services.js';
-import type { RotateOptions } from './access/token-keys.js';
-import type { Reason, User } from './access/users.js';
+import type { Role } from './access/accounts/roles.js';
+import type { Service, ServiceSettings } from './access/accounts/services.js';
+import type { RotateOptions } from './access/tokens/keys.js';
+import type { Reason, User } from './access/accounts/users.js';
 
 /** What others may see of an account. */
 export interface UserView {

@@ -3,7 +3,7 @@ import { as, type Setting, type Settings, type ValuesOf } from '../base/settings
 import { logFormatSetting, logLevels } from '../base/log.js';
 import { isTokenAlgorithm, tokenAlgorithms, type TokenAlgorithm } from '../tokens/algorithms.js';
 import { defaultTenant } from '../protocol/limits.js';
-import type { TokenAlgorithms } from './access/token-keys.js';
+import type { TokenAlgorithms } from './access/tokens/keys.js';
 import type { Isolation } from '../app-host/hosting/hosting.js';
 import { minFreeDiskSetting, objectSpaceSetting } from '../objects/settings.js';
 import { createPassphraseSource } from '../identity/passphrase.js';

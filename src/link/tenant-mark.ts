@@ -1,5 +1,5 @@
 /**
- * The mark of a tenant that was deleted. It stands in the record of what has ended there (access/cutoffs.ts), which every
+ * The mark of a tenant that was deleted. It stands in the record of what has ended there (access/tokens/cutoffs.ts), which every
  * decision of access reads; rooms that know nothing of access read it here. Whatever begins in a tenant is committed on
  * condition that the record is as it was read, so that a commit that races the deletion loses.
  */

@@ -1,12 +1,12 @@
 /**
  * What is left of a tenant once it is deleted. The commit that deletes it keeps everything new out; what was there before
  * is ended here: links at once, then runs and nodes, each with its event. Until that is done a mark in the store says so
- * (access/tenants.ts), and a link that dies in between goes on with it when it starts.
+ * (access/accounts/tenants.ts), and a link that dies in between goes on with it when it starts.
  */
 import type { Clock, Timer } from '../base/clock.js';
 import { RollcallError } from '../base/errors.js';
 import type { Log } from '../base/log.js';
-import type { LeavingTenant, Tenants } from './access/tenants.js';
+import type { LeavingTenant, Tenants } from './access/accounts/tenants.js';
 import type { Enrollments } from './enrollment/enrollments.js';
 import type { Registry } from './registry/registry.js';
 import type { OpenRuns } from './runs/runs.js';

@@ -23,10 +23,10 @@ import {
 } from '../../src/control-client/control-client.js';
 import { askHttp, openLines } from '../../src/control-client/control-http.js';
 import { toSpkiPem } from '../../src/identity/private-key.js';
-import type { ApiToken } from '../../src/link/access/api-tokens.js';
-import type { Role } from '../../src/link/access/roles.js';
-import type { AudienceSecret, Rotation, TokenKeyInfo } from '../../src/link/access/token-keys.js';
-import type { Tenant } from '../../src/link/access/tenants.js';
+import type { ApiToken } from '../../src/link/access/tokens/api-tokens.js';
+import type { Role } from '../../src/link/access/accounts/roles.js';
+import type { AudienceSecret, Rotation, TokenKeyInfo } from '../../src/link/access/tokens/keys.js';
+import type { Tenant } from '../../src/link/access/accounts/tenants.js';
 import type { Administration, ServiceView, UserView } from '../../src/link/administration.js';
 import { makeDevelopmentCertificates } from '../../src/link/authority/development.js';
 import { startConnectProxy } from '../harness/connect-proxy.js';

@@ -13,7 +13,7 @@ import { trustServer } from '../../src/identity/server-trust.js';
 import { openAccess, type Access } from '../../src/link/access/access.js';
 import { permissionNames } from '../../src/link/access/permissions.js';
 import type { Principal } from '../../src/link/access/principal.js';
-import type { User } from '../../src/link/access/users.js';
+import type { User } from '../../src/link/access/accounts/users.js';
 import { createAudit } from '../../src/link/audit/audit.js';
 import type { RefusalCounter } from '../../src/link/audit/refusals.js';
 import { storeFolder } from '../../src/link/link.js';

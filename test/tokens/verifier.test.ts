@@ -16,10 +16,10 @@ import fastify from 'fastify';
 import { createRemoteJWKSet, customFetch, jwtVerify } from 'jose';
 import { createLog } from '../../src/base/log.js';
 import { systemRandom } from '../../src/base/random.js';
-import { createAccessTokens, type NewToken } from '../../src/link/access/access-tokens.js';
+import { createAccessTokens, type NewToken } from '../../src/link/access/tokens/access-tokens.js';
 import { createAudit } from '../../src/link/audit/audit.js';
 import { createMemoryStore } from '../../src/store/memory.js';
-import { openTokenKeys, type TokenAlgorithms } from '../../src/link/access/token-keys.js';
+import { openTokenKeys, type TokenAlgorithms } from '../../src/link/access/tokens/keys.js';
 import { makeDevelopmentCertificates } from '../../src/link/authority/development.js';
 import { coolDownMs, freshMs, maxWaiting } from '../../src/tokens/issuer-keys.js';
 import {

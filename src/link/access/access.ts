@@ -11,32 +11,32 @@ import { defaultTenant } from '../../protocol/limits.js';
 import type { Audit, AuditEvent } from '../audit/audit.js';
 import type { RefusalCounter } from '../audit/refusals.js';
 import type { Store } from '../../store/store.js';
-import { createAccessTokens } from './access-tokens.js';
-import { createAccount, type Account } from './account.js';
+import { createAccessTokens } from './tokens/access-tokens.js';
+import { createAccount, type Account } from './login/own-account.js';
 import type { Alerts } from './alerts.js';
-import { createApiTokens, type ApiTokens } from './api-tokens.js';
-import { createAttempt } from './attempts.js';
+import { createApiTokens, type ApiTokens } from './tokens/api-tokens.js';
+import { createAttempt } from './login/login-attempt.js';
 import { createAuthenticate, type Authenticate } from './authenticate.js';
-import { openCutoffs, type Cutoffs } from './cutoffs.js';
-import { openDenied } from './denied.js';
-import { createFamilies } from './families.js';
-import { createGrants, type GrantTokens, type TokenRequest } from './grants.js';
-import { createGuesses } from './guesses.js';
-import { createFindParty, type FindNodeName } from './holders.js';
-import { createIntrospect, type Introspect } from './introspection.js';
-import { openKnownPlaces } from './known-places.js';
-import { createPasswords, type PasswordCost, type Passwords } from './passwords.js';
+import { openCutoffs, type Cutoffs } from './tokens/cutoffs.js';
+import { openDenied } from './tokens/deny-list.js';
+import { createFamilies } from './tokens/refresh-families.js';
+import { createGrants, type GrantTokens, type TokenRequest } from './login/grants.js';
+import { createGuesses } from './login/login-throttle.js';
+import { createFindParty, type FindNodeName } from './accounts/holders.js';
+import { createIntrospect, type Introspect } from './tokens/introspection.js';
+import { openKnownPlaces } from './login/known-places.js';
+import { createPasswords, type PasswordCost, type Passwords } from './accounts/passwords.js';
 import { actorFrom, actorOf, type Origin, type Principal } from './principal.js';
 import { decide } from './records.js';
 import { watchRights, type WatchRights } from './rights-changes.js';
-import { createRevokedLists, type SignRevokedList } from './revoked.js';
-import { createRoles, type Roles } from './roles.js';
-import { recognizeService } from './service-login.js';
-import { createServices, type Service, type Services } from './services.js';
-import { createSessionTokens } from './session-tokens.js';
-import { openSetup, type Setup } from './setup.js';
-import { createSignIn } from './sign-in.js';
-import { createTenants, type Tenants } from './tenants.js';
+import { createRevokedLists, type SignRevokedList } from './tokens/revoked-lists.js';
+import { createRoles, type Roles } from './accounts/roles.js';
+import { recognizeService } from './login/service-login.js';
+import { createServices, type Service, type Services } from './accounts/services.js';
+import { createSessionTokens } from './tokens/session-tokens.js';
+import { openSetup, type Setup } from './login/first-admin.js';
+import { createSignIn } from './login/password-login.js';
+import { createTenants, type Tenants } from './accounts/tenants.js';
 import {
   openTokenKeys,
   type AudienceSecret,
@@ -44,9 +44,9 @@ import {
   type Rotation,
   type TokenAlgorithms,
   type TokenKeys,
-} from './token-keys.js';
-import { longestApiTokenMs } from './token-lifetimes.js';
-import { createUsers, type User, type Users } from './users.js';
+} from './tokens/keys.js';
+import { longestApiTokenMs } from './tokens/lifetimes.js';
+import { createUsers, type User, type Users } from './accounts/users.js';
 
 export interface Access {
   readonly authenticate: Authenticate;
@@ -69,7 +69,7 @@ export interface Access {
   ): Promise<{ readonly accessToken: string; readonly refreshToken: string }>;
   /** New keys sign; the audit log tells who asked. */
   rotateKeys(options: RotateOptions, principal: Principal): Promise<Rotation>;
-  /** What an audience with secrets verifies with; the audit log tells who read it. As `secretOf` in token-keys.ts. */
+  /** What an audience with secrets verifies with; the audit log tells who read it. As `secretOf` in keys.ts. */
   readSecret(principal: Principal, audience: string): Promise<readonly AudienceSecret[]>;
   readonly account: Account;
   readonly users: Users;

@@ -7,20 +7,20 @@ import { RollcallError } from '../../base/errors.js';
 import { getBearer } from '../../tokens/bearer.js';
 import { isHolder } from '../../tokens/thumbprint.js';
 import type { Reads } from '../../store/store.js';
-import type { AccessTokens, TokenClaims } from './access-tokens.js';
+import type { AccessTokens, TokenClaims } from './tokens/access-tokens.js';
 import type { Alerts } from './alerts.js';
-import type { ApiTokens } from './api-tokens.js';
-import type { Cutoffs } from './cutoffs.js';
-import type { Denied } from './denied.js';
-import type { Families } from './families.js';
-import type { FindNodeName, FindParty } from './holders.js';
+import type { ApiTokens } from './tokens/api-tokens.js';
+import type { Cutoffs } from './tokens/cutoffs.js';
+import type { Denied } from './tokens/deny-list.js';
+import type { Families } from './tokens/refresh-families.js';
+import type { FindNodeName, FindParty } from './accounts/holders.js';
 import type { Permission } from './permissions.js';
 import type { Origin, Principal, PrincipalKind } from './principal.js';
-import { ofAccount } from './refused-account.js';
-import type { Roles } from './roles.js';
-import type { Services } from './services.js';
-import { narrowingOf } from './token-scope.js';
-import type { Users } from './users.js';
+import { ofAccount } from './login/refused-account.js';
+import type { Roles } from './accounts/roles.js';
+import type { Services } from './accounts/services.js';
+import { narrowingOf } from './tokens/scope.js';
+import type { Users } from './accounts/users.js';
 
 export interface Credentials {
   /** As it came, `Bearer …`. */

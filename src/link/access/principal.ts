@@ -6,7 +6,7 @@ import type { Party } from '../../audit-log/party.js';
 import { RollcallError } from '../../base/errors.js';
 import type { Actor } from '../audit/audit.js';
 import type { Reads } from '../../store/store.js';
-import type { HashAsker } from './hash-queue.js';
+import type { HashAsker } from './accounts/hash-queue.js';
 import { isPermission, type Permission } from './permissions.js';
 
 export type PrincipalKind = 'user' | 'service' | 'node';

@@ -5,7 +5,7 @@
 import { allTenants, tenantOf } from '../../store/keys.js';
 import type { Key, StopWatching, Store } from '../../store/store.js';
 import type { Principal } from './principal.js';
-import type { TokenKeys } from './token-keys.js';
+import type { TokenKeys } from './tokens/keys.js';
 
 /** What a change concerns: everybody, a tenant, a holder, a session or a token. */
 export type Mark = string;

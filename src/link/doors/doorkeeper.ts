@@ -10,7 +10,7 @@ import type { Authenticate, Credentials } from '../access/authenticate.js';
 import { createBoundedMap } from '../access/bounded-map.js';
 import { isPermission, type Permission } from '../access/permissions.js';
 import { missingPermission, partyOf, requirePermission, type Principal } from '../access/principal.js';
-import { accountIn } from '../access/refused-account.js';
+import { accountIn } from '../access/login/refused-account.js';
 import type { RefusalCounter } from '../audit/refusals.js';
 import { rates, type Access, type Rule } from './access-table.js';
 import { OpenRequests, type OpenRequest } from './open-requests.js';

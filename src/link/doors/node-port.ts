@@ -7,7 +7,7 @@ import type { Address } from '../../base/settings.js';
 import { EnrollmentService } from '../../protocol/generated/rollcall/v1/enrollment.js';
 import { LinkService, ObjectsService } from '../../protocol/generated/rollcall/v1/link.js';
 import { limits } from '../../protocol/limits.js';
-import { accountIn } from '../access/refused-account.js';
+import { accountIn } from '../access/login/refused-account.js';
 import type { RefusalCounter } from '../audit/refusals.js';
 import type { Enrollments } from '../enrollment/enrollments.js';
 import type { Metrics } from '../metrics.js';

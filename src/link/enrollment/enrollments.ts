@@ -19,7 +19,7 @@ import type {
 } from '../../protocol/generated/rollcall/v1/enrollment.js';
 import { limits } from '../../protocol/limits.js';
 import type { Alerts } from '../access/alerts.js';
-import { accountIn, ofAccount } from '../access/refused-account.js';
+import { accountIn, ofAccount } from '../access/login/refused-account.js';
 import type { RefusalCounter } from '../audit/refusals.js';
 import type { Authority, IssuedCertificate } from '../authority/authority.js';
 import type { Metrics } from '../metrics.js';

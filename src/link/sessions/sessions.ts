@@ -17,7 +17,7 @@ import { createTurns } from '../../base/turns.js';
 import { verifyNodeCertificate, type NodeCertificate } from '../../identity/certificate.js';
 import type { LinkFrame, NodeFrame, Ready } from '../../protocol/generated/rollcall/v1/link.js';
 import { limits, protocolVersions } from '../../protocol/limits.js';
-import { ofAccount } from '../access/refused-account.js';
+import { ofAccount } from '../access/login/refused-account.js';
 import type { Registry } from '../registry/registry.js';
 import { judgeSession, type Peer, type Session } from './session.js';
 

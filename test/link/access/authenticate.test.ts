@@ -2,7 +2,7 @@
 import t, { type Test } from 'tap';
 import { createHash } from 'node:crypto';
 import { linkParty } from '../../../src/audit-log/party.js';
-import { Ended, openCutoffs } from '../../../src/link/access/cutoffs.js';
+import { Ended, openCutoffs } from '../../../src/link/access/tokens/cutoffs.js';
 import { createAudit } from '../../../src/link/audit/audit.js';
 import { createMemoryStore } from '../../../src/store/memory.js';
 import { createPowerCutStore } from '../../../src/store/power-cut.js';

@@ -11,11 +11,11 @@ import { Secret, TOTP } from 'otpauth';
 import { linkParty } from '../../../src/audit-log/party.js';
 import { isRollcallError } from '../../../src/base/errors.js';
 import type { Principal } from '../../../src/link/access/principal.js';
-import { createPasswords } from '../../../src/link/access/passwords.js';
+import { createPasswords } from '../../../src/link/access/accounts/passwords.js';
 import { systemRandom } from '../../../src/base/random.js';
-import { createRoles } from '../../../src/link/access/roles.js';
-import { openSetup, type Setup } from '../../../src/link/access/setup.js';
-import { createUsers } from '../../../src/link/access/users.js';
+import { createRoles } from '../../../src/link/access/accounts/roles.js';
+import { openSetup, type Setup } from '../../../src/link/access/login/first-admin.js';
+import { createUsers } from '../../../src/link/access/accounts/users.js';
 import { listEvents } from '../../../src/link/audit/events.js';
 import { createAudit } from '../../../src/link/audit/audit.js';
 import { createMemoryStore } from '../../../src/store/memory.js';
@@ -1161,7 +1161,7 @@ void t.test('each deed is one commit, and whatever was read for it is an expecta
   const committing = files.filter(name => source(name).includes('store.commit('));
   test.same(
     committing,
-    ['denied.ts', 'known-places.ts', 'records.ts'],
+    ['deny-list.ts', 'known-places.ts', 'records.ts'],
     'every other commit goes by decide()',
   );
 });

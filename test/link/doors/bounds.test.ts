@@ -8,7 +8,7 @@ import { credentials, Metadata, type ServiceError } from '@grpc/grpc-js';
 import type { Clock } from '../../../src/base/clock.js';
 import { isRollcallError, RollcallError } from '../../../src/base/errors.js';
 import { networkOf } from '../../../src/base/network.js';
-import type { User } from '../../../src/link/access/users.js';
+import type { User } from '../../../src/link/access/accounts/users.js';
 import { rates } from '../../../src/link/doors/access-table.js';
 import { createDoorkeeper } from '../../../src/link/doors/doorkeeper.js';
 import { encodeEvent, toNodeEvent } from '../../../src/link/doors/grpc/control-codec.js';

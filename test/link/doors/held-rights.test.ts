@@ -12,7 +12,7 @@ import { createAudit } from '../../../src/link/audit/audit.js';
 import { HeldRights, maxStreamsPerPrincipal } from '../../../src/link/doors/held-rights.js';
 import type { Permission } from '../../../src/link/access/permissions.js';
 import { watchRights } from '../../../src/link/access/rights-changes.js';
-import type { User } from '../../../src/link/access/users.js';
+import type { User } from '../../../src/link/access/accounts/users.js';
 import { AdministrationClient } from '../../../src/protocol/generated/rollcall/v1/administration.js';
 import { ControlClient } from '../../../src/protocol/generated/rollcall/v1/control.js';
 import { RunsClient, type NewRun } from '../../../src/protocol/generated/rollcall/v1/runs.js';

@@ -2,8 +2,8 @@
 import t from 'tap';
 import { generateKeyPairSync } from 'node:crypto';
 import { compactVerify, decodeJwt, decodeProtectedHeader } from 'jose';
-import { Ended } from '../../../src/link/access/cutoffs.js';
-import { createRevokedLists } from '../../../src/link/access/revoked.js';
+import { Ended } from '../../../src/link/access/tokens/cutoffs.js';
+import { createRevokedLists } from '../../../src/link/access/tokens/revoked-lists.js';
 import { maxRevokedEntries, maxRevokedListBytes, readRevokedList } from '../../../src/tokens/revoked-list.js';
 import { createTokenVerifier } from '../../../src/tokens/verifier.js';
 import { createManualClock } from '../../harness/manual-clock.js';

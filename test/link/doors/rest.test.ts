@@ -7,7 +7,7 @@ import { formatParty } from '../../../src/audit-log/party.js';
 import { systemRandom } from '../../../src/base/random.js';
 import { permissionNames } from '../../../src/link/access/permissions.js';
 import { makeDevelopmentCertificates } from '../../../src/link/authority/development.js';
-import { openCutoffs } from '../../../src/link/access/cutoffs.js';
+import { openCutoffs } from '../../../src/link/access/tokens/cutoffs.js';
 import { createAudit } from '../../../src/link/audit/audit.js';
 import { listEvents } from '../../../src/link/audit/events.js';
 import { createMemoryStore } from '../../../src/store/memory.js';

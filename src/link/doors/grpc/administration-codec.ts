@@ -2,11 +2,11 @@
 import type { AuditEntry, AuditValue } from '../../../audit-log/entry.js';
 import type { Checkpoint } from '../../../audit-log/checkpoint.js';
 import type * as wire from '../../../protocol/generated/rollcall/v1/administration.js';
-import type { ApiToken } from '../../access/api-tokens.js';
-import type { Role } from '../../access/roles.js';
-import type { ServiceSettings } from '../../access/services.js';
-import type { Tenant } from '../../access/tenants.js';
-import type { TokenKeyInfo } from '../../access/token-keys.js';
+import type { ApiToken } from '../../access/tokens/api-tokens.js';
+import type { Role } from '../../access/accounts/roles.js';
+import type { ServiceSettings } from '../../access/accounts/services.js';
+import type { Tenant } from '../../access/accounts/tenants.js';
+import type { TokenKeyInfo } from '../../access/tokens/keys.js';
 import type { Administration, ServiceView, UserRequest, UserView } from '../../administration.js';
 import type { EventPage, EventPageQuery } from '../../audit/events.js';
 import type { Assignment } from '../assignment.js';

@@ -1,7 +1,7 @@
 /** /v1/users, roles, services, tokens, keys, tenants: thin translations of src/link/administration.ts. */
-import type { Span } from '../../access/cutoffs.js';
-import type { ServiceSettings } from '../../access/services.js';
-import type { RotateOptions } from '../../access/token-keys.js';
+import type { Span } from '../../access/tokens/cutoffs.js';
+import type { ServiceSettings } from '../../access/accounts/services.js';
+import type { RotateOptions } from '../../access/tokens/keys.js';
 import type { Administration, UserRequest } from '../../administration.js';
 import type { RouteName } from '../access-table.js';
 import { known } from './auth-routes.js';

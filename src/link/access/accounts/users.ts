@@ -1,0 +1,264 @@
+/**
+ * User accounts of a tenant. A name is one account, whatever the case of its letters; once it is deleted, the name is free
+ * for another account, with another id, and the audit log keeps meaning the one before by its id. There is always an
+ * enabled admin: the last one cannot be deleted, disabled or lose the role.
+ */
+import type { AuditDetail } from '../../../audit-log/entry.js';
+import type { Clock } from '../../../base/clock.js';
+import { RollcallError } from '../../../base/errors.js';
+import type { Random } from '../../../base/random.js';
+import type { Actor, Audit } from '../../audit/audit.js';
+import type { AuditEventType } from '../../audit/event-types.js';
+import { tenantPrefix } from '../../../store/keys.js';
+import type { Change, Key, Reads, Store } from '../../../store/store.js';
+import { denial } from '../tokens/deny-list.js';
+import { isAccessName, nameTaken, notFound, parseNewName, requireFew } from './names.js';
+import { decide, listRecords, putRecord, readRecord, type Grounds } from '../records.js';
+import type { Roles } from './roles.js';
+import { longestApiTokenMs } from '../tokens/lifetimes.js';
+
+export interface SecondFactor {
+  /** Base32. */
+  readonly secret: string;
+  /** The last time step a code was taken for: a code counts once. */
+  readonly lastStep: number;
+  /** SHA-256 of each recovery code that is left, hex. */
+  readonly recovery: readonly string[];
+}
+
+export interface User {
+  /** `user:` and 32 hex digits. */
+  readonly id: string;
+  readonly tenant: string;
+  readonly name: string;
+  readonly roles: readonly string[];
+  readonly enabled: boolean;
+  readonly passwordHash: string;
+  readonly secondFactor?: SecondFactor | undefined;
+  readonly createdAt: number;
+  /** Sessions and tokens from before this moment count no more, ms since 1970. */
+  readonly validAfter: number;
+}
+
+export interface NewUser {
+  readonly name: string;
+  readonly roles: readonly string[];
+  readonly passwordHash: string;
+}
+
+export interface UserChange {
+  readonly roles?: readonly string[];
+  readonly enabled?: boolean;
+  readonly passwordHash?: string;
+  /** Null takes it away. */
+  readonly secondFactor?: SecondFactor | null;
+  /** Ends all sessions and tokens there are. */
+  readonly endSessions?: boolean;
+}
+
+/** What the audit log says of a change, and what else must hold at its commit. */
+export interface Reason {
+  readonly type: AuditEventType;
+  readonly by: Actor;
+  readonly detail?: AuditDetail;
+  readonly grounds?: Grounds;
+}
+
+/** A user as they will be, with the changes for the commit that makes them so. */
+export interface UserPlan {
+  readonly user: User;
+  readonly changes: readonly Change[];
+}
+
+export interface Users {
+  create(tenant: string, user: NewUser, reason: Reason): Promise<User>;
+  /** As `create`, for a commit that does more than that. */
+  planCreation(reads: Reads, tenant: string, user: NewUser, reason: Reason): Promise<UserPlan>;
+  find(tenant: string, id: string, reads?: Reads): Promise<User | undefined>;
+  findByName(tenant: string, name: string, reads?: Reads): Promise<User | undefined>;
+  /** By name or id; NOT_FOUND. */
+  get(tenant: string, reference: string, reads?: Reads): Promise<User>;
+  list(tenant: string): Promise<User[]>;
+  /** True while the tenant has no user. An admin who comes in the meantime keeps the commit from being made. */
+  isEmpty(tenant: string, reads?: Reads): Promise<boolean>;
+  /** Decided from the account as it is at the commit. A change to nothing commits only the audit event. */
+  change(
+    tenant: string,
+    id: string,
+    change: UserChange | ((user: User) => UserChange),
+    reason: Reason,
+  ): Promise<User>;
+  /** Their sessions and tokens end with the account. REQUEST_INVALID for the last admin. */
+  remove(tenant: string, id: string, reason: Omit<Reason, 'type'>): Promise<void>;
+  /** As `change` of a user who was read, without the audit event: for a commit that tells of more than that. */
+  planChange(reads: Reads, user: User, change: UserChange): Promise<UserPlan>;
+}
+
+const adminRole = 'admin';
+const prefixOf = (tenant: string): Key => `${tenantPrefix(tenant)}user/`;
+const keyOf = (tenant: string, id: string): Key => prefixOf(tenant) + id;
+const nameKeyOf = (tenant: string, name: string): Key =>
+  `${tenantPrefix(tenant)}user-name/${name.toLowerCase()}`;
+/** Changes whenever an admin comes or goes, so that two admins cannot disable each other at once. */
+const adminsKeyOf = (tenant: string): Key => `${tenantPrefix(tenant)}admins`;
+
+interface Admins {
+  readonly turn: number;
+}
+
+export interface UsersOptions {
+  readonly store: Store;
+  readonly audit: Audit;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly roles: Pick<Roles, 'requireAll'>;
+}
+
+export function createUsers({ store, audit, clock, random, roles }: UsersOptions): Users {
+  const find: Users['find'] = (tenant, id, reads = store) => readRecord<User>(reads, keyOf(tenant, id));
+  const list = (tenant: string): Promise<User[]> => listRecords<User>(store, prefixOf(tenant));
+
+  async function findByName(tenant: string, name: string, reads: Reads = store): Promise<User | undefined> {
+    if (!isAccessName(name)) return undefined;
+    const index = await readRecord<{ id: string }>(reads, nameKeyOf(tenant, name));
+    return index && find(tenant, index.id, reads);
+  }
+
+  /** Read by every decision that counts on which admins there are, and written by every one that changes that. */
+  const adminsOf = (reads: Reads, tenant: string): Promise<Admins | undefined> =>
+    readRecord<Admins>(reads, adminsKeyOf(tenant));
+
+  /** What keeps two changes of who is an admin from happening at once. Another enabled one must be left. */
+  async function keepAnAdmin(
+    reads: Reads,
+    before: User | undefined,
+    after: User,
+  ): Promise<readonly Change[]> {
+    const wasAdmin = before !== undefined && isAdmin(before);
+    if (wasAdmin === isAdmin(after)) return [];
+    const { turn } = (await adminsOf(reads, after.tenant)) ?? { turn: 0 };
+    if (wasAdmin && !(await list(after.tenant)).some(each => each.id !== after.id && isAdmin(each))) {
+      throw new RollcallError('REQUEST_INVALID', `${before.name} is the last admin`, {
+        hint: 'give another user the role admin first',
+      });
+    }
+    // Never the same twice, so that nothing went on unseen between the look and the commit.
+    return [putRecord(adminsKeyOf(after.tenant), { turn: turn + 1 })];
+  }
+
+  async function planCreation(
+    reads: Reads,
+    tenant: string,
+    { name, roles: names, passwordHash }: NewUser,
+    { type, by, detail, grounds }: Reason,
+  ): Promise<UserPlan> {
+    await grounds?.(reads);
+    parseNewName(name, 'user name');
+    await roles.requireAll(tenant, names, reads);
+    const index = nameKeyOf(tenant, name);
+    if (await readRecord(reads, index)) throw nameTaken('user', name);
+    const user: User = {
+      id: `user:${random(16).toString('hex')}`,
+      tenant,
+      name,
+      roles: [...new Set(names)],
+      enabled: true,
+      passwordHash,
+      createdAt: clock.now(),
+      validAfter: 0,
+    };
+    return {
+      user,
+      changes: [
+        putRecord(index, { id: user.id }),
+        putRecord(keyOf(tenant, user.id), user),
+        ...(await keepAnAdmin(reads, undefined, user)),
+        audit.auditChange(tenant, {
+          type,
+          subject: user.id,
+          by,
+          detail: { name, roles: user.roles.join(' '), ...detail },
+        }),
+      ],
+    };
+  }
+
+  async function planChange(reads: Reads, before: User, wanted: UserChange): Promise<UserPlan> {
+    // A role that they have already and that is gone keeps nobody from changing them.
+    const added = wanted.roles?.filter(name => !before.roles.includes(name)) ?? [];
+    requireFew(wanted.roles ?? [], 'roles');
+    await roles.requireAll(before.tenant, added, reads);
+    const user = changed(before, wanted, clock.now());
+    const guard = await keepAnAdmin(reads, before, user);
+    return { user, changes: [putRecord(keyOf(user.tenant, user.id), user), ...guard] };
+  }
+
+  return {
+    create(tenant, user, reason) {
+      return decide(store, async reads => {
+        const { user: result, changes } = await planCreation(reads, tenant, user, reason);
+        return { changes, result };
+      });
+    },
+    planCreation,
+    find,
+    findByName,
+    async get(tenant, reference, reads) {
+      const user = reference.startsWith('user:')
+        ? await find(tenant, reference, reads)
+        : await findByName(tenant, reference, reads);
+      if (!user) throw notFound('user');
+      return user;
+    },
+    list,
+    async isEmpty(tenant, reads = store) {
+      await adminsOf(reads, tenant);
+      return (await store.list({ prefix: prefixOf(tenant), limit: 1 })).length === 0;
+    },
+    change(tenant, id, change, { type, by, detail, grounds }) {
+      return decide(store, async reads => {
+        await grounds?.(reads);
+        const before = await find(tenant, id, reads);
+        if (!before) throw notFound('user');
+        const wanted = typeof change === 'function' ? change(before) : change;
+        const { user, changes } = await planChange(reads, before, wanted);
+        const event = { type, subject: id, by, detail: { name: before.name, ...detail } };
+        return { changes: [...changes, audit.auditChange(tenant, event)], result: user };
+      });
+    },
+    async remove(tenant, id, { by, grounds }) {
+      await decide(store, async reads => {
+        await grounds?.(reads);
+        const user = await find(tenant, id, reads);
+        if (!user) throw notFound('user');
+        const { name } = user;
+        const detail = { name, roles: user.roles.join(' ') };
+        return {
+          changes: [
+            { type: 'delete', key: keyOf(tenant, id) },
+            { type: 'delete', key: nameKeyOf(tenant, name) },
+            ...(await keepAnAdmin(reads, user, { ...user, enabled: false })),
+            // Here no token of nobody counts; those who verify elsewhere read it from the list.
+            denial({ id, endsAt: clock.now() + longestApiTokenMs, tenant }),
+            audit.auditChange(tenant, { type: 'user.deleted', subject: id, by, detail }),
+          ],
+          result: undefined,
+        };
+      });
+    },
+    planChange,
+  };
+}
+
+function isAdmin({ enabled, roles }: User): boolean {
+  return enabled && roles.includes(adminRole);
+}
+
+function changed(user: User, change: UserChange, now: number): User {
+  const { roles = user.roles, enabled = user.enabled, passwordHash = user.passwordHash } = change;
+  const secondFactor =
+    change.secondFactor === undefined ? user.secondFactor : (change.secondFactor ?? undefined);
+  // After this millisecond: what was made within it may have been before.
+  const validAfter = change.endSessions ? Math.max(now, user.validAfter) + 1 : user.validAfter;
+  return { ...user, roles: [...new Set(roles)], enabled, passwordHash, secondFactor, validAfter };
+}

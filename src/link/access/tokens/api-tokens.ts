@@ -1,0 +1,216 @@
+/**
+ * API tokens: long-lived access tokens for a program, which a user makes, or an admin for a user. Each is known by its
+ * `jti`, can be listed and revoked, and never allows more than its holder may do at the moment it is used.
+ */
+import type { Clock } from '../../../base/clock.js';
+import { RollcallError } from '../../../base/errors.js';
+import type { Log } from '../../../base/log.js';
+import type { Actor, Audit, AuditEvent } from '../../audit/audit.js';
+import { listTenants, tenantPrefix } from '../../../store/keys.js';
+import type { Change, Key, Reads, Store } from '../../../store/store.js';
+import type { AccessTokens } from './access-tokens.js';
+import type { Cutoffs } from './cutoffs.js';
+import { denial } from './deny-list.js';
+import { notFound, parseAccessName } from '../accounts/names.js';
+import { actorOf, notAllowed, requirePermission, type Principal } from '../principal.js';
+import { decide, decodeRecord, listRecords, putRecord, readRecord } from '../records.js';
+import type { Roles } from '../accounts/roles.js';
+import { longestApiTokenMs } from './lifetimes.js';
+import { pagesBelow, sweepEvery } from '../sweep.js';
+import { scopeOfToken } from './scope.js';
+import type { Users } from '../accounts/users.js';
+
+export interface ApiToken {
+  /** `jti`. */
+  readonly id: string;
+  readonly name: string;
+  /** Whose rights bound it. */
+  readonly holder: string;
+  readonly holderName: string;
+  /** Who made it for the holder; undefined where the holder did. */
+  readonly madeBy?: string | undefined;
+  readonly madeByName?: string | undefined;
+  readonly roles: readonly string[];
+  readonly createdAt: number;
+  readonly expiresAt: number;
+}
+
+export interface NewApiToken {
+  readonly name: string;
+  readonly roles: readonly string[];
+  readonly lifetimeMs: number;
+  /** Name or id of the user it is for; defaults to who makes it. */
+  readonly user?: string | undefined;
+}
+
+export interface ApiTokens {
+  /**
+   * The token itself is told this once. For another user only by those with users:manage who hold all that the user holds,
+   * and with nothing that the user does not hold.
+   */
+  issue(maker: Principal, token: NewApiToken): Promise<{ readonly record: ApiToken; readonly token: string }>;
+  find(tenant: string, id: string, reads?: Reads): Promise<ApiToken | undefined>;
+  /** Those that have not expired, of users that are there. */
+  list(tenant: string): Promise<ApiToken[]>;
+  /**
+   * Ends one for good; its use from now on raises an alert. NOT_FOUND for one that is not there, or that
+   * `isTheirs` says is not for them to end.
+   */
+  revoke(tenant: string, id: string, by: Revoker): Promise<void>;
+  /** What ends one that was read, for a commit that denies it. */
+  planEnd(tenant: string, token: ApiToken, by: Actor): readonly Change[];
+  close(): void;
+}
+
+export interface Revoker {
+  readonly by: Actor;
+  readonly isTheirs?: (token: ApiToken, reads: Reads) => Promise<boolean>;
+}
+
+const sweepEveryMs = 3_600_000;
+/** A record is kept a little beyond the token's end, for clocks that differ, ms. */
+const graceMs = 120_000;
+
+const prefixOf = (tenant: string): Key => `${tenantPrefix(tenant)}token/`;
+
+export interface ApiTokensOptions {
+  readonly store: Store;
+  readonly audit: Audit;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly tokens: AccessTokens;
+  readonly roles: Pick<Roles, 'requireAll' | 'permissionsOf'>;
+  readonly users: Pick<Users, 'get' | 'list'>;
+  readonly cutoffs: Pick<Cutoffs, 'read'>;
+  readonly audience: string;
+}
+
+/** Whose token it will be. */
+type Holder = Pick<Principal, 'id' | 'name' | 'tenant' | 'permissions' | 'countsFrom'>;
+
+export function createApiTokens(options: ApiTokensOptions): ApiTokens {
+  const { store, audit, clock, log, tokens, roles, users, cutoffs, audience } = options;
+  const keyOf = (tenant: string, id: string): Key => prefixOf(tenant) + id.replaceAll(/[^0-9a-f]/g, '_');
+
+  /** A token that leaked must not make more of them. */
+  function requireLogin({ kind, session }: Principal): void {
+    if (kind === 'user' && session !== undefined) return;
+    throw new RollcallError('NOT_ALLOWED', 'only a user who is logged in can make API tokens');
+  }
+
+  /** The maker of a token for somebody may act as them: so only those who hold all that they hold. */
+  async function findOther(maker: Principal, reference: string, reads: Reads): Promise<Holder> {
+    requirePermission(maker, 'users:manage');
+    const { tenant } = maker;
+    const user = await users.get(tenant, reference, reads);
+    const permissions = await roles.permissionsOf(tenant, user.roles, reads);
+    const beyond = [...permissions].find(each => !maker.permissions.has(each));
+    if (beyond !== undefined) throw notAllowed(beyond);
+    if (!user.enabled) throw new RollcallError('REQUEST_INVALID', `${user.name} is disabled`);
+    const { until } = await cutoffs.read(reads, tenant);
+    return { ...user, permissions, countsFrom: Math.max(user.validAfter, until) };
+  }
+
+  /** Nobody is given what they do not have. */
+  async function requireHeld(
+    { tenant, name, permissions }: Holder,
+    wanted: readonly string[],
+    { isOwn, reads }: { readonly isOwn: boolean; readonly reads: Reads },
+  ): Promise<void> {
+    await roles.requireAll(tenant, wanted, reads);
+    const rights = [...(await roles.permissionsOf(tenant, wanted, reads))];
+    const foreign = rights.find(each => !permissions.has(each));
+    if (foreign !== undefined && isOwn) throw notAllowed(foreign);
+    if (foreign !== undefined) throw new RollcallError('REQUEST_INVALID', `${name} does not hold ${foreign}`);
+    if (rights.length === 0) throw new RollcallError('REQUEST_INVALID', 'that token would allow nothing');
+  }
+
+  function planEnd(tenant: string, { id, name }: ApiToken, by: Actor): Change[] {
+    const event: AuditEvent = { type: 'token.revoked', subject: id, by, detail: { name } };
+    return [{ type: 'delete', key: keyOf(tenant, id) }, audit.auditChange(tenant, event)];
+  }
+
+  async function forgetExpired(): Promise<void> {
+    for (const tenant of await listTenants(store)) {
+      for await (const page of pagesBelow(store, prefixOf(tenant))) {
+        const over = page.filter(
+          ({ value }) => decodeRecord<ApiToken>(value).expiresAt + graceMs < clock.now(),
+        );
+        const changes = over.map(({ key }) => ({ type: 'delete', key }) as const);
+        await decide(store, () => ({ changes, result: undefined }));
+      }
+    }
+  }
+
+  const failure = 'could not forget expired API tokens';
+  const stopSweeping = sweepEvery({ clock, log, everyMs: sweepEveryMs, failure }, forgetExpired);
+
+  return {
+    issue(principal, { name, roles: wanted, lifetimeMs, user }) {
+      return decide(store, async reads => {
+        const maker = await principal.confirm(reads);
+        parseAccessName(name, 'token name');
+        requireLogin(maker);
+        const holder = user === undefined ? maker : await findOther(maker, user, reads);
+        const isOwn = holder.id === maker.id;
+        await requireHeld(holder, wanted, { isOwn, reads });
+        if (!Number.isSafeInteger(lifetimeMs) || lifetimeMs < 60_000 || lifetimeMs > longestApiTokenMs)
+          throw new RollcallError('REQUEST_INVALID', 'an API token lasts a minute to 366 days');
+        const { tenant, id: subject } = holder;
+        const client = `api-token:${name}`;
+        const scope = await scopeOfToken(roles, { tenant, roles: wanted }, reads);
+        const signed = await tokens.sign({
+          ...{ subject, audience, tenant, client, roles: wanted },
+          ...scope,
+          lifetimeMs,
+        });
+        const record: ApiToken = {
+          id: signed.tokenId,
+          name,
+          holder: subject,
+          holderName: holder.name,
+          ...(!isOwn && { madeBy: maker.id, madeByName: maker.name }),
+          roles: [...wanted],
+          createdAt: Math.max(clock.now(), holder.countsFrom),
+          expiresAt: signed.expiresAt,
+        };
+        const detail = {
+          name,
+          roles: wanted.join(' '),
+          expiresAt: new Date(signed.expiresAt).toISOString(),
+          ...(!isOwn && { holder: subject, holderName: holder.name }),
+        };
+        const event: AuditEvent = { type: 'token.issued', subject: record.id, by: actorOf(maker), detail };
+        return {
+          changes: [putRecord(keyOf(tenant, record.id), record), audit.auditChange(tenant, event)],
+          result: { record, token: signed.token },
+        };
+      });
+    },
+    find: (tenant, id, reads = store) => readRecord<ApiToken>(reads, keyOf(tenant, id)),
+    async list(tenant) {
+      const now = clock.now();
+      const holders = new Set((await users.list(tenant)).map(({ id }) => id));
+      return (await listRecords<ApiToken>(store, prefixOf(tenant))).filter(
+        ({ holder, expiresAt }) => expiresAt > now && holders.has(holder),
+      );
+    },
+    async revoke(tenant, id, { by, isTheirs }) {
+      await decide(store, async reads => {
+        const record = await readRecord<ApiToken>(reads, keyOf(tenant, id));
+        const mayEnd = record && ((await isTheirs?.(record, reads)) ?? true);
+        if (!mayEnd) throw notFound('API token');
+        return {
+          // The record is what counts; the deny list makes its use heard.
+          changes: [
+            denial({ id: record.id, endsAt: record.expiresAt, tenant }),
+            ...planEnd(tenant, record, by),
+          ],
+          result: undefined,
+        };
+      });
+    },
+    planEnd,
+    close: stopSweeping,
+  };
+}

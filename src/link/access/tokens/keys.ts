@@ -1,0 +1,293 @@
+/**
+ * The keys that sign tokens and how they change. One key signs for each algorithm, and one secret for each audience
+ * that has HS256. Beside each that signs, the next one waits, published: verifiers keep a set of keys for minutes, and
+ * would refuse a key that signs in the second in which it is published. The one before verifies, and stays published,
+ * until the longest token it signed has ended. What is in memory is what is on the disk: a key signs only after it was
+ * written, and after the audit log told of it (key-vault.ts).
+ *
+ * Whether somebody may rotate is for others.
+ */
+import { join } from 'node:path';
+import { linkParty } from '../../../audit-log/party.js';
+import type { Clock } from '../../../base/clock.js';
+import { RollcallError } from '../../../base/errors.js';
+import type { Log } from '../../../base/log.js';
+import type { Random } from '../../../base/random.js';
+import { makeSecretFolder } from '../../../base/secret-file.js';
+import type { TokenAlgorithm } from '../../../tokens/algorithms.js';
+import type { VerifyingKey } from '../../../tokens/check-token.js';
+import type { Jwks } from '../../../tokens/jwks.js';
+import type { Actor, Audit } from '../../audit/audit.js';
+import type { StopWatching, Store } from '../../../store/store.js';
+import type { Grounds } from '../records.js';
+import { checkAudience } from '../accounts/service-settings.js';
+import {
+  algorithmOf,
+  inUse,
+  isOfScope,
+  kids,
+  planRotation,
+  publicOf,
+  scopeOf,
+  scopesOf,
+  signerOf,
+  startOf,
+  toInfo,
+  type AudienceSecret,
+  type Rotation,
+  type RotationRules,
+  type Scope,
+  type TokenAlgorithms,
+  type TokenKeyInfo,
+} from './key-set.js';
+import { makeTokenKey, type TokenKey } from './key.js';
+import { openTokenKeyVault, type KeyChange } from './key-vault.js';
+
+export type { AudienceSecret, Rotation, TokenAlgorithms, TokenKeyInfo } from './key-set.js';
+
+export interface SigningKey {
+  readonly kid: string;
+  readonly algorithm: TokenAlgorithm;
+  readonly key: TokenKey['signing'];
+}
+
+export interface RotateOptions {
+  /** Only the key that signs for it; undefined for all. A key of ES256 or RS256 is shared with other audiences. */
+  readonly audience?: string | undefined;
+  /**
+   * The keys before, the waiting one among them, are not trusted any more, from now on: every token signed with them is
+   * refused. The new key signs at once.
+   */
+  readonly dropOld?: boolean | undefined;
+  /** The next key signs at once, however short it has been published: verifiers that have not fetched it refuse its tokens. */
+  readonly now?: boolean | undefined;
+}
+
+/** Who has the keys changed. */
+export interface KeyAsker {
+  readonly by: Actor;
+  readonly grounds?: Grounds;
+}
+
+export interface TokenKeys {
+  /** 32 bytes that refresh tokens are derived with. */
+  readonly refreshSecret: Buffer;
+  algorithmFor(audience: string): TokenAlgorithm;
+  /** Makes the key when there is none yet, so the audience must be one that is known. */
+  signingKey(audience: string): Promise<SigningKey>;
+  /** The key of that name, if it is for that algorithm and audience and not over. */
+  verifyingKey(audience: string, kid: string, algorithm: TokenAlgorithm): VerifyingKey | undefined;
+  /** Public keys alone. */
+  jwks(): Jwks;
+  /** What they are for. */
+  publicAlgorithms(): readonly TokenAlgorithm[];
+  /** REQUEST_INVALID for what can be no audience, for one without secrets, and for the link's own. */
+  secretOf(audience: string): Promise<readonly AudienceSecret[]>;
+  /** Durable when it resolves, with its event. REQUEST_INVALID for what can be no audience. */
+  rotate(options?: RotateOptions, asker?: KeyAsker): Promise<Rotation>;
+  /** The newest first. */
+  list(): readonly TokenKeyInfo[];
+  /** Calls after each change, once other keys count. */
+  watch(listener: () => void): StopWatching;
+  /** Waits for a change that is under way. */
+  close(): Promise<void>;
+}
+
+export interface TokenKeysOptions {
+  /** The data folder. */
+  readonly folder: string;
+  readonly store: Store;
+  readonly audit: Audit;
+  readonly algorithms: TokenAlgorithms;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  /** How long a retired key verifies: the life of the longest token, ms. */
+  readonly longestLifetimeMs: number;
+  /** Ms; defaults to 90 days. */
+  readonly rotateAfterMs?: number;
+  /** The link as an audience: with HS256, its secret never leaves the link. */
+  readonly ownAudience?: string;
+}
+
+export const tokenKeyFileName = 'token-keys.json';
+const dayMs = 86_400_000;
+const ninetyDaysMs = 90 * dayMs;
+/**
+ * From being published to signing, ms. An hour is what the most patient verifier keeps a set of keys for
+ * (docs/verifiers.md); a rotation that nobody waits for has time.
+ */
+const publishedForMs = { byHand: 3_600_000, byItself: dayMs };
+const checkEveryMs = 3_600_000;
+/** Tokens are taken a little after their end, by clocks that are behind, ms. */
+const graceMs = 60_000;
+
+const byLink: KeyAsker = { by: linkParty };
+
+/** Opens the keys of the folder, making what is missing. See readKeyFile for its errors. */
+export async function openTokenKeys(options: TokenKeysOptions): Promise<TokenKeys> {
+  const { folder, store, audit, algorithms, clock, random, log, longestLifetimeMs, ownAudience } = options;
+  const rotateAfterMs = options.rotateAfterMs ?? ninetyDaysMs;
+  await makeSecretFolder(folder);
+  const vault = await openTokenKeyVault({ path: join(folder, tokenKeyFileName), store, audit, random, log });
+
+  const algorithmFor = (audience: string): TokenAlgorithm => algorithmOf(algorithms, audience);
+  const isOver = ({ retiredAt }: TokenKey): boolean =>
+    retiredAt !== null && retiredAt + longestLifetimeMs + graceMs < clock.now();
+  const isAskedFor = ({ algorithm, audience }: Scope): boolean =>
+    audience === null ? inUse(algorithms).has(algorithm) : algorithmFor(audience) === 'HS256';
+  const make = (wanted: Scope & Pick<TokenKey, 'signsAt'>): Promise<TokenKey> =>
+    makeTokenKey({ ...wanted, now: clock.now(), random });
+  const currentOf = (scope: Scope): TokenKey | undefined => signerOf(vault.keys, scope, clock.now());
+
+  /** The key that signs for a scope, made when there is none, with the one that is to follow it. */
+  async function currentKey(scope: Scope, asker = byLink): Promise<TokenKey> {
+    return (
+      currentOf(scope) ??
+      (await vault.change(async keys => {
+        const now = clock.now();
+        const current = signerOf(keys, scope, now);
+        if (current) return { keys, result: current, ...toldOf(nothingChanged, {}, asker) };
+        const [next, first] = [
+          await make({ ...scope, signsAt: null }),
+          await make({ ...scope, signsAt: now }),
+        ];
+        const after = [next, first, ...keys];
+        const infos = after.slice(0, 2).map(key => toInfo(key, after, now));
+        const rotation = { ...nothingChanged, made: infos, signing: infos.slice(1) };
+        return { keys: after, result: first, ...toldOf(rotation, {}, asker) };
+      }))
+    );
+  }
+
+  function rotateScopes(
+    isChosen: RotationRules['isChosen'],
+    wanted: RotateOptions & { readonly publishedForMs: number },
+    asker = byLink,
+  ): Promise<Rotation> {
+    return vault.change(async keys => {
+      const { dropOld = false } = wanted;
+      const now = clock.now();
+      const rules = { now, isChosen, publishedForMs: wanted.publishedForMs, dropOld, isOver, isAskedFor };
+      const plan = planRotation(keys, rules);
+      const made = await Promise.all(plan.wanted.map(make));
+      const after = made.length === 0 ? plan.keys : [...made, ...plan.keys];
+      const infos = (list: readonly TokenKey[]): readonly TokenKeyInfo[] =>
+        list.map(key => toInfo(key, after, now));
+      const result = {
+        made: infos(made),
+        signing: infos([...plan.signing, ...made.filter(key => key.signsAt !== null)]),
+        retired: infos(plan.retired),
+        dropped: infos(plan.dropped),
+      };
+      return { keys: after, result, ...toldOf(result, wanted, asker) };
+    });
+  }
+
+  /** A secret that others verify with has to be handed to them, so that only a person can rotate it. */
+  const needsPerson = ({ audience }: Scope): boolean => audience !== null && audience !== ownAudience;
+  const isOld = (signer: TokenKey): boolean => clock.now() - startOf(signer) >= rotateAfterMs;
+
+  async function keepUp(): Promise<void> {
+    await vault.tidy();
+    const { made, signing, retired, dropped } = await rotateScopes(
+      (scope, signer) => !isAskedFor(scope) || (signer !== undefined && isOld(signer) && !needsPerson(scope)),
+      { publishedForMs: publishedForMs.byItself },
+    );
+    if (made.length + retired.length + dropped.length > 0) {
+      const changed = {
+        made: kids(made),
+        signing: kids(signing),
+        retired: kids(retired),
+        dropped: kids(dropped),
+      };
+      log.info(changed, 'token keys changed');
+    }
+    for (const scope of scopesOf(vault.keys).filter(needsPerson)) {
+      const signer = currentOf(scope);
+      if (signer && isOld(signer))
+        log.warn({ kid: signer.kid, audience: scope.audience }, 'a token secret is due for rotation');
+    }
+  }
+
+  await keepUp();
+  for (const algorithm of inUse(algorithms))
+    if (algorithm !== 'HS256') await currentKey({ algorithm, audience: null });
+  let checking = Promise.resolve();
+  const timer = clock.every(checkEveryMs, () => {
+    checking = keepUp().catch((error: unknown) =>
+      log.error({ err: error }, 'token keys could not be rotated'),
+    );
+  });
+
+  return {
+    refreshSecret: vault.refreshSecret,
+    algorithmFor,
+    async signingKey(audience) {
+      const { kid, algorithm, signing } = await currentKey(scopeOf(algorithmFor(audience), audience));
+      return { kid, algorithm, key: signing };
+    },
+    verifyingKey(audience, kid, algorithm) {
+      const key = vault.keys.find(each => each.kid === kid);
+      const fits = key?.algorithm === algorithm && (key.audience === null || key.audience === audience);
+      return fits && !isOver(key) ? key.verifying : undefined;
+    },
+    jwks: () => ({ keys: vault.keys.filter(key => !isOver(key)).flatMap(publicOf) }),
+    publicAlgorithms: () => [...inUse(algorithms)].filter(each => each !== 'HS256'),
+    async secretOf(audience) {
+      checkAudience(audience);
+      if (audience === ownAudience || algorithmFor(audience) !== 'HS256') throw noSecret();
+      await currentKey({ algorithm: 'HS256', audience });
+      const keys = vault.keys.filter(key => key.audience === audience && !isOver(key));
+      const secrets = keys.map(key => {
+        const { kid, use } = toInfo(key, keys, clock.now());
+        return { kid, use, secret: String(key.jwk.k) };
+      });
+      return ['signs', 'next', 'verifies'].flatMap(use => secrets.filter(each => each.use === use));
+    },
+    async rotate(wanted = {}, asker = byLink) {
+      const { audience, now = false } = wanted;
+      const rules = { ...wanted, publishedForMs: now ? 0 : publishedForMs.byHand };
+      if (audience === undefined) return rotateScopes(() => true, rules, asker);
+      checkAudience(audience);
+      const scope = scopeOf(algorithmFor(audience), audience);
+      const rotation = await rotateScopes(each => isOfScope(each, scope), rules, asker);
+      if (rotation.signing.length > 0) return rotation;
+      // It had none yet.
+      const first = [toInfo(await currentKey(scope, asker), vault.keys, clock.now())];
+      return { ...rotation, made: [...rotation.made, ...first], signing: first };
+    },
+    list: () => vault.keys.map(key => toInfo(key, vault.keys, clock.now())),
+    watch: listener => vault.watch(listener),
+    async close() {
+      timer.cancel();
+      await checking;
+      // What cannot be finished now, the next start finishes.
+      await vault.tidy().catch(() => undefined);
+    },
+  };
+}
+
+const nothingChanged: Rotation = { made: [], signing: [], retired: [], dropped: [] };
+
+/** What the audit log says of a change: by their names which keys came, sign from when, stay to verify, and went. */
+function toldOf(
+  { made, signing, retired, dropped }: Rotation,
+  { audience = '', dropOld = false }: RotateOptions,
+  { by, grounds }: KeyAsker,
+): Pick<KeyChange<unknown>, 'event' | 'grounds'> {
+  const names = (keys: readonly TokenKeyInfo[]): string => kids(keys).join(' ');
+  const from = Math.max(0, ...signing.map(({ signsAt }) => signsAt ?? 0));
+  const detail = {
+    ...{ audience, dropOld, made: names(made), signing: names(signing) },
+    ...{ signsFrom: from === 0 ? '' : new Date(from).toISOString() },
+    ...{ retired: names(retired), dropped: names(dropped) },
+  };
+  return { event: { type: 'keys.rotated', by, detail }, grounds };
+}
+
+function noSecret(): RollcallError {
+  return new RollcallError('REQUEST_INVALID', 'this audience has no secret to hand out', {
+    hint: 'it verifies tokens with the public keys at /.well-known/jwks.json',
+  });
+}

@@ -1,0 +1,261 @@
+/**
+ * Refresh tokens (RFC 9700 §4.14.2): opaque, rotating, hashed at rest. All that descend from one login are a family; the
+ * family is what lives and dies. Each token's successor is derived from it with a secret of the link, so that a caller
+ * who lost the answer and asks again within seconds gets the very same one, without its being stored. Any other second
+ * use means that two hold the token: the family ends.
+ */
+import { linkParty } from '../../../audit-log/party.js';
+import type { Clock } from '../../../base/clock.js';
+import { RollcallError } from '../../../base/errors.js';
+import type { Log } from '../../../base/log.js';
+import type { Random } from '../../../base/random.js';
+import type { Actor, Audit, AuditEvent } from '../../audit/audit.js';
+import type { AuditEventType } from '../../audit/event-types.js';
+import { listTenants, tenantPrefix } from '../../../store/keys.js';
+import type { Change, Key, Reads, Store } from '../../../store/store.js';
+import { createBoundedMap } from '../bounded-map.js';
+import { denial } from './deny-list.js';
+import { isOver, judgeUse, type Family } from './refresh-family.js';
+import type { FindParty } from '../accounts/holders.js';
+import { decide, decodeRecord, putRecord, readRecord, type Decision } from '../records.js';
+import { createRefreshTokens } from './refresh-tokens.js';
+import { pagesBelow, sweepEvery } from '../sweep.js';
+import { hashSecret, isSameText } from './secret-text.js';
+import { accessLifetimeMs } from './lifetimes.js';
+
+export type Refreshed<T = undefined> =
+  | {
+      readonly outcome: 'rotated' | 'repeated';
+      readonly family: Family;
+      readonly token: string;
+      /** What `use` made. */
+      readonly used: T;
+    }
+  /** Used again too late: the family has just ended. */
+  | { readonly outcome: 'reused'; readonly family: Family }
+  | { readonly outcome: 'unknown' };
+
+export interface NewFamily {
+  readonly tenant: string;
+  readonly holder: string;
+  readonly audience: string;
+  readonly client?: string | undefined;
+  readonly scope?: string | undefined;
+  /** Milliseconds since 1970; defaults to now. */
+  readonly createdAt?: number | undefined;
+}
+
+/** Where a request came from. */
+type Place = Pick<Actor, 'address' | 'requestId'>;
+
+export interface Families {
+  /** The changes that begin a family, for the commit of whatever it belongs to, and its first token. */
+  begin(family: NewFamily): {
+    readonly family: Family;
+    readonly token: string;
+    readonly changes: readonly Change[];
+  };
+  /**
+   * Exchanges a token for its successor, durable when it resolves. `origin` is where it came from. `use` makes what is
+   * handed out beside it, before the commit: what it throws is thrown before anything has changed, and what it reads
+   * must still be so.
+   */
+  refresh(token: string, origin?: Place): Promise<Refreshed>;
+  refresh<T>(token: string, origin: Place, use: Use<T>): Promise<Refreshed<T>>;
+  find(tenant: string, id: string, reads?: Reads): Promise<Family | undefined>;
+  /** Its holder ends a family by one of its tokens, the current or the one before; gives it if there was one. */
+  endByToken(token: string, origin: Place): Promise<Family | undefined>;
+  /** Its holder ends it by an access token of it. */
+  end(tenant: string, id: string, origin: Place): Promise<void>;
+  close(): void;
+}
+
+type Use<T> = (family: Family, reads: Reads) => T | Promise<T>;
+
+const sweepEveryMs = 3_600_000;
+/** Rotations whose answer may still be on its way; one forgotten too early costs somebody a login. */
+const answersKept = 10_000;
+
+const keyOf = (tenant: string, id: string): Key => `${tenantPrefix(tenant)}family/${id}`;
+/** Where a family is, whatever its tenant: a refresh token says only which one it is of. */
+const homeKeyOf = (id: string): Key => `access/family/${id}`;
+
+export interface FamiliesOptions {
+  readonly store: Store;
+  readonly audit: Audit;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly findParty: FindParty;
+  /** 32 random bytes that only the link has. */
+  readonly secret: Buffer;
+}
+
+export function createFamilies(options: FamiliesOptions): Families {
+  const { store, audit, clock, random, log, findParty, secret } = options;
+  const tokens = createRefreshTokens(secret, random);
+  /**
+   * The last rotation of each family, by the hash of the token that was exchanged, and when it could be answered:
+   * Infinity while that is open. A disk that is slow or fails must not make a thief of a caller who could not know that
+   * the rotation had been written. Of any other token of the family it says nothing.
+   */
+  const rotations = createBoundedMap<{ readonly of: string; readonly answeredAt: number }>(answersKept);
+
+  function answeredAt(family: Family, token: string): number {
+    const last = rotations.get(family.id);
+    return last?.of === hashSecret(token) ? last.answeredAt : 0;
+  }
+
+  /** Only for a token that the link made at some time: what others make up cannot end a family. */
+  async function findByToken(token: string, reads: Reads): Promise<Family | undefined> {
+    const id = tokens.familyOf(token);
+    const home = id === undefined ? undefined : await readRecord<{ tenant: string }>(reads, homeKeyOf(id));
+    return home && id !== undefined ? readRecord<Family>(reads, keyOf(home.tenant, id)) : undefined;
+  }
+
+  const ended = (family: Family, type: AuditEventType, by: Actor): Change[] => [
+    { type: 'delete', key: keyOf(family.tenant, family.id) },
+    { type: 'delete', key: homeKeyOf(family.id) },
+    // Its access tokens have ended here at once; for those who verify them elsewhere it is on the list.
+    denial({ id: family.id, endsAt: clock.now() + accessLifetimeMs, tenant: family.tenant }),
+    audit.auditChange(family.tenant, {
+      type,
+      subject: family.holder,
+      by,
+      detail: { session: family.id },
+    }),
+  ];
+
+  /** The holder, where they are now: only they have a token of the family. */
+  async function holderAt({ tenant, holder }: Family, origin: Place, reads: Reads): Promise<Actor> {
+    return { ...(await findParty(tenant, holder, reads)), ...origin };
+  }
+
+  function rotate<T>(family: Family, token: string, by: Actor, used: T): Decision<Refreshed<T>> {
+    const successor = tokens.successorOf(family.id, token);
+    const rotated: Family = {
+      ...family,
+      usedAt: clock.now(),
+      rotations: family.rotations + 1,
+      previous: hashSecret(token),
+      current: hashSecret(successor),
+    };
+    const event: AuditEvent = {
+      type: 'token.refreshed',
+      subject: family.holder,
+      by,
+      detail: { session: family.id, rotation: rotated.rotations },
+    };
+    rotations.set(family.id, { of: hashSecret(token), answeredAt: Infinity });
+    return {
+      changes: [putRecord(keyOf(family.tenant, family.id), rotated), audit.auditChange(family.tenant, event)],
+      result: { outcome: 'rotated', family: rotated, token: successor, used },
+    };
+  }
+
+  async function decideUse<T>(
+    family: Family,
+    { token, askedAt, origin }: { token: string; askedAt: number; origin: Place },
+    use: Use<T>,
+    reads: Reads,
+  ): Promise<Decision<Refreshed<T>>> {
+    const presented = { token, askedAt, answeredAt: answeredAt(family, token) };
+    const kind = judgeUse(family, presented, clock.now());
+    if (kind === 'current' || kind === 'retry') {
+      const used = await use(family, reads);
+      if (kind === 'current') return rotate(family, token, await holderAt(family, origin, reads), used);
+      const successor = tokens.successorOf(family.id, token);
+      return { changes: [], result: { outcome: 'repeated', family, token: successor, used } };
+    }
+    return kind === 'over'
+      ? {
+          changes: ended(family, 'session.expired', { ...linkParty, ...origin }),
+          result: { outcome: 'unknown' },
+        }
+      : {
+          changes: ended(family, 'token.refresh-reused', { ...linkParty, ...origin }),
+          result: { outcome: 'reused', family },
+        };
+  }
+
+  async function refresh<T>(token: string, origin: Place, use: Use<T>): Promise<Refreshed<T>> {
+    const askedAt = clock.now();
+    const refreshed = await decide<Refreshed<T>>(store, async reads => {
+      const family = await findByToken(token, reads);
+      if (!family) return { changes: [], result: { outcome: 'unknown' } };
+      return decideUse(family, { token, askedAt, origin }, use, reads);
+    });
+    // Once, or one retry after the other would keep the old token good.
+    if ('token' in refreshed && answeredAt(refreshed.family, token) === Infinity)
+      rotations.set(refreshed.family.id, { of: hashSecret(token), answeredAt: clock.now() });
+    return refreshed;
+  }
+
+  /** Nobody comes back for most families that are over, so that their use is not what forgets them. */
+  async function forgetOver(): Promise<void> {
+    for (const tenant of await listTenants(store)) {
+      for await (const page of pagesBelow(store, keyOf(tenant, '')))
+        for (const { key, value } of page)
+          if (isOver(decodeRecord<Family>(value), clock.now())) await forget(key);
+    }
+  }
+
+  function forget(key: Key): Promise<void> {
+    return decide(store, async reads => {
+      const family = await readRecord<Family>(reads, key);
+      const isDue = family && isOver(family, clock.now());
+      return { changes: isDue ? ended(family, 'session.expired', linkParty) : [], result: undefined };
+    });
+  }
+
+  const failure = 'could not forget sessions that are over';
+  const stopSweeping = sweepEvery({ clock, log, everyMs: sweepEveryMs, failure }, forgetOver);
+
+  return {
+    begin(wanted) {
+      const id = random(16).toString('hex');
+      const token = tokens.first(id);
+      const now = clock.now();
+      const times = { createdAt: wanted.createdAt ?? now, usedAt: now, rotations: 0 };
+      const family: Family = { ...wanted, ...times, id, current: hashSecret(token) };
+      const changes = [
+        putRecord(keyOf(family.tenant, id), family),
+        putRecord(homeKeyOf(id), { tenant: family.tenant }),
+      ];
+      return { family, token, changes };
+    },
+    refresh: <T>(token: string, origin: Place = {}, use?: Use<T>) =>
+      refresh(token, origin, use ?? (() => undefined as T)),
+    async find(tenant, id, reads = store) {
+      const family = await readRecord<Family>(reads, keyOf(tenant, id));
+      return family && !isOver(family, clock.now()) ? family : undefined;
+    },
+    endByToken(token, origin) {
+      return decide<Family | undefined>(store, async reads => {
+        const family = await findByToken(token, reads);
+        const presented = hashSecret(token);
+        const isOfIt =
+          family && [family.current, family.previous ?? ''].some(each => isSameText(presented, each));
+        if (!family || !isOfIt) return { changes: [], result: undefined };
+        const by = await holderAt(family, origin, reads);
+        return { changes: ended(family, 'session.ended', by), result: family };
+      });
+    },
+    async end(tenant, id, origin) {
+      await decide(store, async reads => {
+        const family = await readRecord<Family>(reads, keyOf(tenant, id));
+        if (!family) return { changes: [], result: undefined };
+        const by = await holderAt(family, origin, reads);
+        return { changes: ended(family, 'session.ended', by), result: undefined };
+      });
+    },
+    close: stopSweeping,
+  };
+}
+
+/** What a caller is told of a refresh token that is not taken, whatever the reason. */
+export function refreshRefused(): RollcallError {
+  return new RollcallError('TOKEN_REFUSED', 'the refresh token is not valid', {
+    hint: 'log in again: rollcall login',
+  });
+}
