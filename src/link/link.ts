@@ -38,7 +38,7 @@ import { createEnrollments } from './enrollment/enrollments.js';
 import { createMetrics } from './metrics.js';
 import { createRegistry, type Registry } from './registry/registry.js';
 import { createRunControl } from './run-control.js';
-import { openHosts } from './runs/hosts.js';
+import { openHosts } from './runs/server/hosts.js';
 import { createRuns, type OpenRuns } from './runs/runs.js';
 import { createSessions } from './sessions/sessions.js';
 import { createObjectStore } from '../objects/object-store.js';

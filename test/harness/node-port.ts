@@ -17,7 +17,7 @@ import { openNodePort } from '../../src/link/doors/node-port.js';
 import { createEnrollments } from '../../src/link/enrollment/enrollments.js';
 import { createMetrics } from '../../src/link/metrics.js';
 import { createRegistry } from '../../src/link/registry/registry.js';
-import type { NodeObjects } from '../../src/link/runs/node-objects.js';
+import type { NodeObjects } from '../../src/link/runs/messages/node-objects.js';
 import { createSessions } from '../../src/link/sessions/sessions.js';
 import { openConnection, type LinkConnection } from '../../src/node/connection.js';
 import type { Enrollment } from '../../src/node/enroll.js';

@@ -5,7 +5,7 @@ import { PassThrough } from 'node:stream';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { RollcallError } from '../../src/base/errors.js';
-import type { NodeObjects } from '../../src/link/runs/node-objects.js';
+import type { NodeObjects } from '../../src/link/runs/messages/node-objects.js';
 import { toCallFailure } from '../../src/node/connection-error.js';
 import { fetchObject, sendObject } from '../../src/node/runs/object-transfer.js';
 import {

@@ -11,7 +11,7 @@ import { accountIn } from '../access/login/refused-account.js';
 import type { RefusalCounter } from '../audit/refusals.js';
 import type { Enrollments } from '../enrollment/enrollments.js';
 import type { Metrics } from '../metrics.js';
-import type { NodeObjects } from '../runs/node-objects.js';
+import type { NodeObjects } from '../runs/messages/node-objects.js';
 import type { Sessions } from '../sessions/sessions.js';
 import { createEnrollmentDoor } from './grpc/enrollment-door.js';
 import { createGrpcDoor } from './grpc/grpc-door.js';

@@ -16,15 +16,15 @@ import type { MessageErrorCode } from '../../app/message-error.js';
 import type { ObjectRoom, ObjectStore } from '../../objects/object-store.js';
 import type { Change, Store } from '../../store/store.js';
 import type { Actor, Audit } from '../audit/audit.js';
-import type { Mailboxes, MailRun } from './mailboxes.js';
-import type { FindNodes } from './node-finder.js';
-import { untilStored } from './passing-failure.js';
+import type { Mailboxes, MailRun } from './messages/node-queues.js';
+import type { FindNodes } from './server/find-nodes.js';
+import { untilStored } from '../../store/retry.js';
 import { runKey } from './run-keys.js';
 import { linkLine, openRunLog, type RunLog } from './run-log.js';
-import { appParty, createRunMessages, serverParty, type RunMessages } from './run-messages.js';
+import { appParty, createRunMessages, serverParty, type RunMessages } from './messages/run-messages.js';
 import { decodeRunRecord, encodeRunRecord, type RunOutcomeName, type RunRecord } from './run-record.js';
 import { decideRun, type RunEvent } from './run-status.js';
-import { createServerHalf, type ServerHalf } from './server-half.js';
+import { createServerHalf, type ServerHalf } from './server/server-session.js';
 
 export interface OpenRun {
   readonly id: bigint;

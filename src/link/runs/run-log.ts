@@ -10,7 +10,7 @@ import type { DiskFloor } from '../../base/disk-floor.js';
 import type { Clock } from '../../base/clock.js';
 import type { Change, Store } from '../../store/store.js';
 import { cleanText } from '../audit/clean-text.js';
-import { isPassing, untilRetry } from './passing-failure.js';
+import { isPassing, untilRetry } from '../../store/retry.js';
 import { numberOfKey, runLogHeadKey, runLogKey, runLogPrefix } from './run-keys.js';
 import { decodeLogEntry, encodeLogEntry, type RunLogEntry } from './run-record.js';
 

@@ -21,7 +21,7 @@ import {
 } from '../../../src/app-host/wire/frames.js';
 import { readArchive } from '../../../src/app-package/app-archive.js';
 import { languageOf, parseAppManifest } from '../../../src/app-package/app-manifest.js';
-import { readNodesRequest, readSend, ttlBounds } from '../../../src/link/runs/server-frames.js';
+import { readNodesRequest, readSend, ttlBounds } from '../../../src/link/runs/server/server-frames.js';
 import { makeManifest, manifestOf, parseManifest } from '../../../src/objects/manifest.js';
 import { limits } from '../../../src/protocol/limits.js';
 import { changeBytes, changedBytes, pick, steps } from '../bytes.js';

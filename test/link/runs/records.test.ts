@@ -9,7 +9,7 @@ import {
   encodeAnswer,
   encodeQuestion,
   type Content,
-} from '../../../src/link/runs/message-record.js';
+} from '../../../src/link/runs/messages/message-record.js';
 import {
   decodeLogEntry,
   decodeRunRecord,

@@ -2,7 +2,7 @@
 import t from 'tap';
 import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { encodeQuestion } from '../../../src/link/runs/message-record.js';
+import { encodeQuestion } from '../../../src/link/runs/messages/message-record.js';
 import {
   messageKey,
   messagePrefix,

@@ -17,7 +17,7 @@ import type {
   WriteObjectResponse,
 } from '../../../protocol/generated/rollcall/v1/link.js';
 import { limits } from '../../../protocol/limits.js';
-import type { NodeObjects } from '../../runs/node-objects.js';
+import type { NodeObjects } from '../../runs/messages/node-objects.js';
 import type { Session } from '../../sessions/session.js';
 import type { Connection } from '../tls/connection.js';
 import { endCall, logFault } from './call-end.js';

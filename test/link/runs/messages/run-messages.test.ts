@@ -1,20 +1,24 @@
 /** The messages of one run on a disk that fails: nothing that was accepted is lost, nothing is answered twice. */
 import t from 'tap';
-import type { DiskFloor } from '../../../src/base/disk-floor.js';
-import { RollcallError } from '../../../src/base/errors.js';
-import { createMailboxes, type Mailboxes, type MailRun } from '../../../src/link/runs/mailboxes.js';
-import type { Answer, Content, Question } from '../../../src/link/runs/message-record.js';
+import type { DiskFloor } from '../../../../src/base/disk-floor.js';
+import { RollcallError } from '../../../../src/base/errors.js';
+import {
+  createMailboxes,
+  type Mailboxes,
+  type MailRun,
+} from '../../../../src/link/runs/messages/node-queues.js';
+import type { Answer, Content, Question } from '../../../../src/link/runs/messages/message-record.js';
 import {
   createRunMessages,
   removeMessages,
   serverParty,
   type RunMessages,
-} from '../../../src/link/runs/run-messages.js';
-import { createPowerCutStore } from '../../../src/store/power-cut.js';
-import type { Store } from '../../../src/store/store.js';
-import { createManualClock, type ManualClock } from '../../harness/manual-clock.js';
-import { roomyDisk } from '../../harness/objects.js';
-import { codeOf } from '../../harness/outcome.js';
+} from '../../../../src/link/runs/messages/run-messages.js';
+import { createPowerCutStore } from '../../../../src/store/power-cut.js';
+import type { Store } from '../../../../src/store/store.js';
+import { createManualClock, type ManualClock } from '../../../harness/manual-clock.js';
+import { roomyDisk } from '../../../harness/objects.js';
+import { codeOf } from '../../../harness/outcome.js';
 
 const berlin = 7n;
 const tokyo = 8n;

@@ -2,9 +2,9 @@
  * A message of a run in the store: first a question, then its answer in the same place. Its content, up to 64 KiB of it, lies
  * behind a head of JSON, so that it is neither copied into text nor read where only the head is wanted.
  */
-import { RollcallError } from '../../base/errors.js';
-import type { MessageErrorCode } from '../../app/message-error.js';
-import type { Value } from '../../store/store.js';
+import { RollcallError } from '../../../base/errors.js';
+import type { MessageErrorCode } from '../../../app/message-error.js';
+import type { Value } from '../../../store/store.js';
 
 export interface ObjectName {
   /** Hex. */

@@ -1,8 +1,8 @@
 /** Which nodes a server half may send to: those of its tenant that are online, once there are enough of them. */
-import type { Clock, Timer } from '../../base/clock.js';
-import { RollcallError } from '../../base/errors.js';
-import type { NodeRecord } from '../registry/node-record.js';
-import type { Registry } from '../registry/registry.js';
+import type { Clock, Timer } from '../../../base/clock.js';
+import { RollcallError } from '../../../base/errors.js';
+import type { NodeRecord } from '../../registry/node-record.js';
+import type { Registry } from '../../registry/registry.js';
 
 export interface FoundNode {
   readonly id: string;

@@ -3,13 +3,13 @@
  * tenant. Whoever connects waits until what is left of earlier runs is expected.
  */
 import { join } from 'node:path';
-import { createHosting } from '../../app-host/hosting/create-hosting.js';
-import type { HostingOptions } from '../../app-host/hosting/hosting-options.js';
-import type { Hosting } from '../../app-host/hosting/hosting.js';
-import { openHostKey } from '../../app-host/hosting/host-key.js';
-import { createLifecycle } from '../../base/lifecycle.js';
-import type { Random } from '../../base/random.js';
-import { defaultTenant } from '../../protocol/limits.js';
+import { createHosting } from '../../../app-host/hosting/create-hosting.js';
+import type { HostingOptions } from '../../../app-host/hosting/hosting-options.js';
+import type { Hosting } from '../../../app-host/hosting/hosting.js';
+import { openHostKey } from '../../../app-host/hosting/host-key.js';
+import { createLifecycle } from '../../../base/lifecycle.js';
+import type { Random } from '../../../base/random.js';
+import { defaultTenant } from '../../../protocol/limits.js';
 
 export interface Hosts {
   /** Undefined where a tenant has no place for its apps. */

@@ -2,8 +2,8 @@
  * Which objects a node may read, and where it may write: what the node port asks before a byte moves. Whoever answers tells
  * nobody but a party of the run whether an object is there.
  */
-import type { Manifest } from '../../objects/manifest.js';
-import type { ObjectRoom } from '../../objects/object-store.js';
+import type { Manifest } from '../../../objects/manifest.js';
+import type { ObjectRoom } from '../../../objects/object-store.js';
 
 /** A node with a live session. */
 export interface ReadingNode {

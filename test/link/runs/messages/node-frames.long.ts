@@ -1,15 +1,15 @@
 /** What a node may say of runs: of its own messages, once, and of nothing else. */
 import t, { type Test } from 'tap';
-import { createMemoryStore } from '../../../src/store/memory.js';
-import { newKey } from '../../harness/test-link.js';
+import { createMemoryStore } from '../../../../src/store/memory.js';
+import { newKey } from '../../../harness/test-link.js';
 import {
   startHandSite,
   type HandHalf,
   type HandNode,
   type HandSite,
   type HandSupervisor,
-} from './fixtures/hand-site.js';
-import type { Run } from '../../../src/protocol/generated/rollcall/v1/runs.js';
+} from '../fixtures/hand-site.js';
+import type { Run } from '../../../../src/protocol/generated/rollcall/v1/runs.js';
 
 interface Bench {
   readonly site: HandSite;
@@ -96,7 +96,7 @@ void t.test('a node that has a message', async t => {
     await deliver(half, berlin, 5, 6);
     for (const [message, digest] of [
       [5n, Buffer.alloc(32, 7)],
-      [6n, Buffer.from('../../authority')],
+      [6n, Buffer.from('../../../authority')],
     ] as const) {
       const body = { $case: 'object' as const, value: { digest, sizeBytes: 70_000n } };
       berlin.say({

@@ -1,12 +1,12 @@
 /** What a node says of a run: recorded before it is acknowledged, its own alone, and bounded in what it costs everybody else. */
 import t, { type Test } from 'tap';
-import { createMemoryStore } from '../../../src/store/memory.js';
-import type { LinkFrame } from '../../../src/protocol/generated/rollcall/v1/link.js';
-import { limits } from '../../../src/protocol/limits.js';
-import { pausingStore, type PausingStore } from '../../harness/stores.js';
-import { createManualClock } from '../../harness/manual-clock.js';
-import { startHandSite, type HandHalf, type HandNode, type HandSite } from './fixtures/hand-site.js';
-import { RunStatus, type Run } from '../../../src/protocol/generated/rollcall/v1/runs.js';
+import { createMemoryStore } from '../../../../src/store/memory.js';
+import type { LinkFrame } from '../../../../src/protocol/generated/rollcall/v1/link.js';
+import { limits } from '../../../../src/protocol/limits.js';
+import { pausingStore, type PausingStore } from '../../../harness/stores.js';
+import { createManualClock } from '../../../harness/manual-clock.js';
+import { startHandSite, type HandHalf, type HandNode, type HandSite } from '../fixtures/hand-site.js';
+import { RunStatus, type Run } from '../../../../src/protocol/generated/rollcall/v1/runs.js';
 
 interface Bench {
   readonly site: HandSite;

@@ -3,21 +3,21 @@
  * order in which it is durable, what it is owed comes again on its next connection.
  */
 import { setMaxListeners } from 'node:events';
-import type { FrameConnection, Frame } from '../../app-host/wire/frames.js';
-import { handleObjectFrame } from '../../app-host/wire/object-frames.js';
-import { RollcallError, toRollcallError } from '../../base/errors.js';
-import type { Clock } from '../../base/clock.js';
-import { createTurns } from '../../base/turns.js';
-import type { ObjectRoom } from '../../objects/object-store.js';
-import type { MessageErrorCode } from '../../app/message-error.js';
-import { limits } from '../../protocol/limits.js';
-import { cleanText } from '../audit/clean-text.js';
-import type { Content, Question } from './message-record.js';
-import { pagesOf, waitingEveryMs, type FindNodes, type FoundNode, type NodeWish } from './node-finder.js';
-import { isPassing, untilStored } from './passing-failure.js';
-import { linkLine, type RunLog } from './run-log.js';
-import type { RunMessages } from './run-messages.js';
-import type { RunRecord } from './run-record.js';
+import type { FrameConnection, Frame } from '../../../app-host/wire/frames.js';
+import { handleObjectFrame } from '../../../app-host/wire/object-frames.js';
+import { RollcallError, toRollcallError } from '../../../base/errors.js';
+import type { Clock } from '../../../base/clock.js';
+import { createTurns } from '../../../base/turns.js';
+import type { ObjectRoom } from '../../../objects/object-store.js';
+import type { MessageErrorCode } from '../../../app/message-error.js';
+import { limits } from '../../../protocol/limits.js';
+import { cleanText } from '../../audit/clean-text.js';
+import type { Content, Question } from '../messages/message-record.js';
+import { pagesOf, waitingEveryMs, type FindNodes, type FoundNode, type NodeWish } from './find-nodes.js';
+import { isPassing, untilStored } from '../../../store/retry.js';
+import { linkLine, type RunLog } from '../run-log.js';
+import type { RunMessages } from '../messages/run-messages.js';
+import type { RunRecord } from '../run-record.js';
 import { readNodesRequest, readSend, wantCount, wantText, type SentMessage } from './server-frames.js';
 
 export interface ServerHalf {

@@ -1,10 +1,10 @@
 /** What the runner of a server half says, read strictly: it executes somebody's app. Pure. */
-import { RollcallError } from '../../base/errors.js';
-import { findNodeId } from '../../identity/node-id.js';
-import { limits } from '../../protocol/limits.js';
-import type { Frame } from '../../app-host/wire/frames.js';
-import type { Content } from './message-record.js';
-import type { NodeWish } from './node-finder.js';
+import { RollcallError } from '../../../base/errors.js';
+import { findNodeId } from '../../../identity/node-id.js';
+import { limits } from '../../../protocol/limits.js';
+import type { Frame } from '../../../app-host/wire/frames.js';
+import type { Content } from '../messages/message-record.js';
+import type { NodeWish } from './find-nodes.js';
 
 type Fields = Readonly<Record<string, unknown>>;
 

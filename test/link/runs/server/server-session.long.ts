@@ -1,12 +1,12 @@
 /** What the runner of a server half may do to the link: it executes somebody's app. */
 import { createConnection } from 'node:net';
 import t, { type Test } from 'tap';
-import { encodeFrame } from '../../../src/app-host/wire/frames.js';
-import { createPowerCutStore } from '../../../src/store/power-cut.js';
-import { connectOperator, issueToken, makeUser } from '../../harness/operator.js';
-import { newKey } from '../../harness/test-link.js';
-import { startHandSite, type HandSite, type HandSupervisor } from './fixtures/hand-site.js';
-import { userParty } from '../../harness/parties.js';
+import { encodeFrame } from '../../../../src/app-host/wire/frames.js';
+import { createPowerCutStore } from '../../../../src/store/power-cut.js';
+import { connectOperator, issueToken, makeUser } from '../../../harness/operator.js';
+import { newKey } from '../../../harness/test-link.js';
+import { startHandSite, type HandSite, type HandSupervisor } from '../fixtures/hand-site.js';
+import { userParty } from '../../../harness/parties.js';
 
 const content = Buffer.from('question');
 
@@ -58,7 +58,7 @@ void t.test('what is said against the protocol ends the connection, and not the 
     ['log', { sequence: -1 }],
     ['log', { sequence: 1, text: 5 }],
     ['failed', { message: {} }],
-    ['get', { digest: '../../authority.key' }],
+    ['get', { digest: '../../../authority.key' }],
     ['put', { digest: 'x' }],
     ['chunk', { digest: 'ab'.repeat(32), chunk: -1 }],
   ];

@@ -3,21 +3,21 @@
  * before they are taken. A node speaks of its own messages alone, whatever its frames say; what it says of a run that is over
  * or not its own is answered by a cancellation, which tells nothing.
  */
-import { isMessageErrorCode, messageErrorBytes, type MessageErrorCode } from '../../app/message-error.js';
-import { nodeParty } from '../../audit-log/party.js';
-import { RollcallError } from '../../base/errors.js';
-import type { Clock } from '../../base/clock.js';
-import type { Log } from '../../base/log.js';
-import type { LinkFrame, NodeFrame, Ready } from '../../protocol/generated/rollcall/v1/link.js';
-import { limits } from '../../protocol/limits.js';
-import type { Alerts } from '../access/alerts.js';
-import { cleanText } from '../audit/clean-text.js';
-import type { RefusalCounter } from '../audit/refusals.js';
-import type { Session } from '../sessions/session.js';
-import type { Mailboxes, MailSession } from './mailboxes.js';
+import { isMessageErrorCode, messageErrorBytes, type MessageErrorCode } from '../../../app/message-error.js';
+import { nodeParty } from '../../../audit-log/party.js';
+import { RollcallError } from '../../../base/errors.js';
+import type { Clock } from '../../../base/clock.js';
+import type { Log } from '../../../base/log.js';
+import type { LinkFrame, NodeFrame, Ready } from '../../../protocol/generated/rollcall/v1/link.js';
+import { limits } from '../../../protocol/limits.js';
+import type { Alerts } from '../../access/alerts.js';
+import { cleanText } from '../../audit/clean-text.js';
+import type { RefusalCounter } from '../../audit/refusals.js';
+import type { Session } from '../../sessions/session.js';
+import type { Mailboxes, MailSession } from './node-queues.js';
 import type { Answer } from './message-record.js';
 import type { NodeObjects } from './node-objects.js';
-import type { OpenRun } from './open-run.js';
+import type { OpenRun } from '../open-run.js';
 import { appParty, serverParty } from './run-messages.js';
 
 type Said<Case extends string> = Extract<

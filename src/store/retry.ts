@@ -1,6 +1,6 @@
 /** Failures of the store that pass, such as a full disk: what is owed is tried until it is written. */
-import type { Clock } from '../../base/clock.js';
-import { toRollcallError } from '../../base/errors.js';
+import type { Clock } from '../base/clock.js';
+import { toRollcallError } from '../base/errors.js';
 
 const retryMs = 1_000;
 

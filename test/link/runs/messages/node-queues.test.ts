@@ -2,8 +2,12 @@
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import t from 'tap';
-import { createMailboxes, type MailRun, type MailSession } from '../../../src/link/runs/mailboxes.js';
-import type { LinkFrame } from '../../../src/protocol/generated/rollcall/v1/link.js';
+import {
+  createMailboxes,
+  type MailRun,
+  type MailSession,
+} from '../../../../src/link/runs/messages/node-queues.js';
+import type { LinkFrame } from '../../../../src/protocol/generated/rollcall/v1/link.js';
 
 setFlagsFromString('--expose-gc');
 const collectGarbage = runInNewContext('gc') as () => void;

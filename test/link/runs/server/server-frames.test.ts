@@ -1,8 +1,8 @@
 /** What the runner of a server half may say: it executes somebody's app, so nothing it says is taken on trust. */
 import t from 'tap';
 import fc from 'fast-check';
-import type { Frame } from '../../../src/app-host/wire/frames.js';
-import { isRollcallError } from '../../../src/base/errors.js';
+import type { Frame } from '../../../../src/app-host/wire/frames.js';
+import { isRollcallError } from '../../../../src/base/errors.js';
 import {
   readContent,
   readNodesRequest,
@@ -10,8 +10,8 @@ import {
   ttlBounds,
   wantCount,
   wantText,
-} from '../../../src/link/runs/server-frames.js';
-import { limits } from '../../../src/protocol/limits.js';
+} from '../../../../src/link/runs/server/server-frames.js';
+import { limits } from '../../../../src/protocol/limits.js';
 
 const none = Buffer.alloc(0);
 const frame = (value: object, body = none): Frame => ({ name: 'x', value: value as Frame['value'], body });
@@ -74,7 +74,7 @@ void t.test('bad input', t => {
     ...[5, {}, 'x'.repeat(201)].map(group => ({ number: 1, group })),
     ...['5', {}, Infinity, NaN].map(ttlMs => ({ number: 1, ttlMs })),
     ...[null, 5, 'x', [], {}, { digest }, { sizeBytes: 5 }].map(object => ({ number: 1, object })),
-    ...[digest.toUpperCase(), digest.slice(1), `${digest}0`, '../../x', 5].map(each => ({
+    ...[digest.toUpperCase(), digest.slice(1), `${digest}0`, '../../../x', 5].map(each => ({
       number: 1,
       object: { digest: each, sizeBytes: 5 },
     })),

@@ -3,7 +3,7 @@
  * runs of a node take turns, so that a run with much to say, or with slow handlers, keeps no other waiting. What was under way
  * when a session ended is sent again on the next: the node knows what it has.
  */
-import type { LinkFrame } from '../../protocol/generated/rollcall/v1/link.js';
+import type { LinkFrame } from '../../../protocol/generated/rollcall/v1/link.js';
 
 type Deliver = Extract<NonNullable<LinkFrame['frame']>, { $case: 'deliver' }>['value'];
 type Assign = Extract<NonNullable<LinkFrame['frame']>, { $case: 'assign' }>['value'];

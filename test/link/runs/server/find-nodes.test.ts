@@ -1,17 +1,17 @@
 /** Which nodes a run may send to: found at once, or waited for without looking at every node again and again. */
 import { generateKeyPairSync } from 'node:crypto';
 import t, { type Test } from 'tap';
-import { createLog } from '../../../src/base/log.js';
-import { systemRandom } from '../../../src/base/random.js';
-import { parseSpki } from '../../../src/identity/public-key.js';
-import { createAudit } from '../../../src/link/audit/audit.js';
-import { createRegistry, type Registry } from '../../../src/link/registry/registry.js';
-import { NodeFinder, type NodeWish } from '../../../src/link/runs/node-finder.js';
-import { createMemoryStore } from '../../../src/store/memory.js';
-import type { Store } from '../../../src/store/store.js';
-import { createManualClock, type ManualClock } from '../../harness/manual-clock.js';
-import { codeOf } from '../../harness/outcome.js';
-import { userParty } from '../../harness/parties.js';
+import { createLog } from '../../../../src/base/log.js';
+import { systemRandom } from '../../../../src/base/random.js';
+import { parseSpki } from '../../../../src/identity/public-key.js';
+import { createAudit } from '../../../../src/link/audit/audit.js';
+import { createRegistry, type Registry } from '../../../../src/link/registry/registry.js';
+import { NodeFinder, type NodeWish } from '../../../../src/link/runs/server/find-nodes.js';
+import { createMemoryStore } from '../../../../src/store/memory.js';
+import type { Store } from '../../../../src/store/store.js';
+import { createManualClock, type ManualClock } from '../../../harness/manual-clock.js';
+import { codeOf } from '../../../harness/outcome.js';
+import { userParty } from '../../../harness/parties.js';
 
 const tenant = 'default';
 

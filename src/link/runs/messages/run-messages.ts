@@ -4,12 +4,12 @@
  * server half, so that what it sends twice is one message. In memory is what each message is and how it stands; contents stay
  * on the disk.
  */
-import type { Clock } from '../../base/clock.js';
-import type { DiskFloor } from '../../base/disk-floor.js';
-import { messageErrors, type MessageErrorCode } from '../../app/message-error.js';
-import type { LinkFrame } from '../../protocol/generated/rollcall/v1/link.js';
-import type { Change, Store } from '../../store/store.js';
-import type { Mailboxes, MailRun } from './mailboxes.js';
+import type { Clock } from '../../../base/clock.js';
+import type { DiskFloor } from '../../../base/disk-floor.js';
+import { messageErrors, type MessageErrorCode } from '../../../app/message-error.js';
+import type { LinkFrame } from '../../../protocol/generated/rollcall/v1/link.js';
+import type { Change, Store } from '../../../store/store.js';
+import type { Mailboxes, MailRun } from './node-queues.js';
 import {
   decodeMessage,
   encodeAnswer,
@@ -19,8 +19,8 @@ import {
   type ObjectName,
   type Question,
 } from './message-record.js';
-import { isPassing, untilStored } from './passing-failure.js';
-import { messageKey, messagePrefix, numberOfKey, runNodeKey, runNodePrefix } from './run-keys.js';
+import { isPassing, untilStored } from '../../../store/retry.js';
+import { messageKey, messagePrefix, numberOfKey, runNodeKey, runNodePrefix } from '../run-keys.js';
 
 type Deliver = Extract<NonNullable<LinkFrame['frame']>, { $case: 'deliver' }>['value'];
 
