@@ -5,7 +5,7 @@ import { systemRandom } from '../src/base/random.js';
 import { curves } from '../src/identity/curve.js';
 import { randomNodeId } from '../src/identity/node-id.js';
 import { createAudit, type Audit } from '../src/link/audit/audit.js';
-import { registeredNode } from '../src/link/registry/status.js';
+import { registeredNode } from '../src/link/registry/node-machine.js';
 import { changesOf } from '../src/link/registry/transitions.js';
 import { openLevelStore } from '../src/store/level.js';
 import { prepareStore } from '../src/store/schema.js';

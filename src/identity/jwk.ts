@@ -1,6 +1,6 @@
 /** Reads a JSON Web Key on one of our curves (RFC 7517, RFC 7518 §6.2): what step and jose write. */
 import { curveNames, curves } from './curve.js';
-import { refuseKey, type KeyWish } from './key-wish.js';
+import { refuseKey, type KeyWish } from './key-errors.js';
 import type { PrivateNumber } from './private-key-der.js';
 
 export interface Jwk extends Omit<PrivateNumber, 'scalar'> {

@@ -6,7 +6,7 @@
 import { isRollcallError } from '../base/errors.js';
 import { readSecretFile, readSmallFile, type Warn } from '../base/secret-file.js';
 import { nameOfLabel, parseKeyText } from './key-text.js';
-import { privateKeyWish, publicKeyWish, refuseKey, type KeyWish } from './key-wish.js';
+import { privateKeyWish, publicKeyWish, refuseKey, type KeyWish } from './key-errors.js';
 import { opensshPrivateLabel, parseOpensshPrivate, parseSshBlob } from './openssh.js';
 import { decryptPem } from './pem-encrypted.js';
 import type { PemBlock } from './pem.js';

@@ -7,7 +7,7 @@ import { escapedPem } from '../base/pem.js';
 import { isUtf16 } from '../base/visible-text.js';
 import { findCurveBySshType } from './curve.js';
 import { parseJwk, type Jwk } from './jwk.js';
-import { refuseKey, type KeyWish } from './key-wish.js';
+import { refuseKey, type KeyWish } from './key-errors.js';
 import { scanPem, type PemBlock } from './pem.js';
 
 export interface SshLine {

@@ -6,7 +6,7 @@
 import { createRequire } from 'node:module';
 import type sshpk from 'sshpk';
 import { RollcallError } from '../base/errors.js';
-import { missingPassphrase, refuseKey, wrongPassphrase, type KeyWish } from './key-wish.js';
+import { missingPassphrase, refuseKey, wrongPassphrase, type KeyWish } from './key-errors.js';
 import type { PemBlock } from './pem.js';
 import { createSshReader } from './ssh-wire.js';
 

@@ -6,7 +6,7 @@ import { toPem } from '../base/pem.js';
 import { systemRandom, type Random } from '../base/random.js';
 import { curves, findCurveBySshType } from './curve.js';
 import { nameOfSshType } from './foreign-key.js';
-import { refuseKey, type KeyWish } from './key-wish.js';
+import { refuseKey, type KeyWish } from './key-errors.js';
 import { decryptOpenssh } from './openssh-encrypted.js';
 import type { PemBlock } from './pem.js';
 import { wholeField, type PrivateNumber } from './private-key-der.js';

@@ -5,7 +5,7 @@
 import { createPrivateKey, type PrivateKeyInput } from 'node:crypto';
 import { systemErrorCode } from '../base/errors.js';
 import { oidOf, readDer, sequenceOf, unsignedOf, type DerElement } from './der.js';
-import { missingPassphrase, refuseKey, wrongPassphrase, type KeyWish } from './key-wish.js';
+import { missingPassphrase, refuseKey, wrongPassphrase, type KeyWish } from './key-errors.js';
 import type { PemBlock } from './pem.js';
 
 /** OpenSSL's own default is 2,048, careful people's are a million or two. Each costs less than a microsecond. */

@@ -17,7 +17,7 @@ import {
   type DerElement,
 } from './der.js';
 import { nameOfAlgorithm, nameOfCurve } from './foreign-key.js';
-import { refuseKey, type KeyWish } from './key-wish.js';
+import { refuseKey, type KeyWish } from './key-errors.js';
 
 export interface PrivateNumber {
   readonly curve: Curve;

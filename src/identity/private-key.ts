@@ -11,7 +11,7 @@ import { RollcallError } from '../base/errors.js';
 import { toPem } from '../base/pem.js';
 import { systemRandom, type Random } from '../base/random.js';
 import type { Curve } from './curve.js';
-import { privateKeyWish, refuseKey, type KeyWish } from './key-wish.js';
+import { privateKeyWish, refuseKey, type KeyWish } from './key-errors.js';
 import { encodePkcs8, parsePkcs8, type PrivateNumber } from './private-key-der.js';
 import { publicKeyFromPoint, toPoint, type PublicKey } from './public-key.js';
 

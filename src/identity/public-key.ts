@@ -8,7 +8,7 @@ import { createPublicKey, type JsonWebKey, type KeyObject } from 'node:crypto';
 import type { RollcallError } from '../base/errors.js';
 import { curveNames, curves, type Curve } from './curve.js';
 import { nameOfSpki } from './foreign-key.js';
-import { refuseKey, wireKeyWish, type KeyWish } from './key-wish.js';
+import { refuseKey, wireKeyWish, type KeyWish } from './key-errors.js';
 import { sshFingerprint, sshString } from './ssh-wire.js';
 
 export type { Curve } from './curve.js';

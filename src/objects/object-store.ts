@@ -13,9 +13,9 @@ import type { DiskFloor } from '../base/disk-floor.js';
 import { RollcallError, systemErrorCode } from '../base/errors.js';
 import { storeFailure } from '../store/failure.js';
 import { chunkBytes, type Manifest } from './manifest.js';
-import { createRoom, type Account, type ChunkWriter, type Room } from './room.js';
+import { createRoom, type Account, type ChunkWriter, type Room } from './bucket.js';
 
-export type { ChunkWriter } from './room.js';
+export type { ChunkWriter } from './bucket.js';
 
 export interface ObjectRoom {
   /** An object that is stored and whole. */

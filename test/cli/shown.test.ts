@@ -11,7 +11,7 @@ import {
   toJson,
 } from '../../src/cli/format.js';
 import { forgiveFederation, parseLabels, parseLimit, parseStatuses } from '../../src/cli/nodes/arguments.js';
-import { pages } from '../../src/cli/nodes/asking.js';
+import { pages } from '../../src/cli/nodes/with-link.js';
 import { nodeColumns, nodeJson, nodeRow } from '../../src/cli/nodes/node-view.js';
 import { createTable, formatTable } from '../../src/cli/table.js';
 import {

@@ -1,5 +1,5 @@
 /** Peers that ask for challenges and answer none: as many as may be are held at once, and the oldest makes way for a new one. */
-import { createTurns } from '../../src/base/turns.js';
+import { createTurns } from '../../src/base/keyed-queue.js';
 import { enrollByHand, helloBytes, type EnrollByHand } from './enroll-by-hand.js';
 import type { RawPeer } from './siege.js';
 import { newKey } from './test-link.js';

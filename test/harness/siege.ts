@@ -14,7 +14,7 @@ import { isRollcallError } from '../../src/base/errors.js';
 import { systemClock } from '../../src/base/clock.js';
 import { formatOpensshPrivate } from '../../src/identity/openssh.js';
 import type { PrivateKey } from '../../src/identity/private-key.js';
-import { listEvents } from '../../src/link/audit/events.js';
+import { listEvents } from '../../src/link/audit/query.js';
 import { storeFolder } from '../../src/link/link.js';
 import { openLevelStore } from '../../src/store/level.js';
 import { openConnection, type LinkConnection } from '../../src/node/connection.js';

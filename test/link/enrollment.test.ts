@@ -5,7 +5,7 @@ import { formatParty } from '../../src/audit-log/party.js';
 import { isRollcallError, toRollcallError, type ErrorCode } from '../../src/base/errors.js';
 import { readCertificateFields } from '../../src/identity/certificate-fields.js';
 import { RateLimit } from '../../src/base/rate-limit.js';
-import { listEventPage } from '../../src/link/audit/events.js';
+import { listEventPage } from '../../src/link/audit/query.js';
 import type { Proof } from '../../src/protocol/generated/rollcall/v1/enrollment.js';
 import { limits } from '../../src/protocol/limits.js';
 import { maxForeignTrustDomains } from '../../src/link/enrollment/foreign-trust-domains.js';

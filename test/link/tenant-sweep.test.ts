@@ -8,7 +8,7 @@ import { formatAddress } from '../../src/base/settings.js';
 import { openCutoffs } from '../../src/link/access/tokens/cutoffs.js';
 import { createTenants } from '../../src/link/access/accounts/tenants.js';
 import { createAudit } from '../../src/link/audit/audit.js';
-import { listEvents } from '../../src/link/audit/events.js';
+import { listEvents } from '../../src/link/audit/query.js';
 import { exportLines } from '../../src/link/audit/export.js';
 import { openCheckpoints } from '../../src/link/audit/checkpoints.js';
 import { createRegistry } from '../../src/link/registry/registry.js';

@@ -3,7 +3,7 @@
  * one by one. A content is in memory once, as the arrays of the app; chunks are views of it wherever that can be.
  */
 import { RollcallError } from '../../base/errors.js';
-import { createTurns } from '../../base/turns.js';
+import { createTurns } from '../../base/keyed-queue.js';
 import {
   chunkBytes,
   chunkLengthOf,

@@ -4,7 +4,7 @@ import { exitCodes, usageError } from '../failure.js';
 import { ask as askPerson } from '../prompt.js';
 import { printHint, type Shell } from '../shell.js';
 import { plainText } from '../terminal.js';
-import { openAccess, type AskFlags } from './asking.js';
+import { openAccess, type AskFlags } from './with-link.js';
 import { askNewPassword, askOwnPassword } from './passwords.js';
 import { printDone, printJson } from './showing.js';
 import { userJson } from './users.js';

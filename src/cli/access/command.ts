@@ -6,7 +6,7 @@ import type { Command } from 'commander';
 import { addAskFlags, collect, type Acting } from '../nodes/command.js';
 import type { Shell } from '../shell.js';
 import type { PasswordFlags, SecondFactorFlags } from './account.js';
-import type { AskFlags } from './asking.js';
+import type { AskFlags } from './with-link.js';
 import type { RotateFlags } from './keys.js';
 import type { MatrixFlags } from './roles.js';
 import type { NewServiceFlags, ServiceChangeFlags } from './services.js';

@@ -4,7 +4,7 @@ import { exitCodes } from '../failure.js';
 import { formatMoment } from '../format.js';
 import { printHint, type Shell } from '../shell.js';
 import type { Column, Row } from '../table.js';
-import { openAccess, type AskFlags } from './asking.js';
+import { openAccess, type AskFlags } from './with-link.js';
 import { momentOrNull, printDone, printJson, printTable } from './showing.js';
 
 export interface RotateFlags extends AskFlags {

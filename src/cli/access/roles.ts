@@ -4,7 +4,7 @@ import { exitCodes } from '../failure.js';
 import type { Shell } from '../shell.js';
 import type { Column } from '../table.js';
 import { plainText, type Shade } from '../terminal.js';
-import { openAccess, type AskFlags } from './asking.js';
+import { openAccess, type AskFlags } from './with-link.js';
 import { printDone, printJson, printTable } from './showing.js';
 
 export interface MatrixFlags extends AskFlags {

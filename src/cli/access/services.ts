@@ -6,7 +6,7 @@ import { formatCount } from '../format.js';
 import { printHint, type Shell } from '../shell.js';
 import type { Column, Row } from '../table.js';
 import { requireChange } from './arguments.js';
-import { openAccess, type AskFlags } from './asking.js';
+import { openAccess, type AskFlags } from './with-link.js';
 import { readServiceFlags, type ServiceFlags } from './service-flags.js';
 import {
   enabledShade,

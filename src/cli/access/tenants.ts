@@ -5,7 +5,7 @@ import { formatCount, formatMoment } from '../format.js';
 import { printHint, type Shell } from '../shell.js';
 import type { Column } from '../table.js';
 import { plainText } from '../terminal.js';
-import { openAccess, type AskFlags } from './asking.js';
+import { openAccess, type AskFlags } from './with-link.js';
 import { askNewPassword } from './passwords.js';
 import { momentOrNull, printDone, printJson, printTable } from './showing.js';
 

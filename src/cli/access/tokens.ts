@@ -10,7 +10,7 @@ import { printHint, type Shell } from '../shell.js';
 import type { Column, Row } from '../table.js';
 import { plainText } from '../terminal.js';
 import { parseDuration, parseList } from './arguments.js';
-import { openAccess, type AskFlags } from './asking.js';
+import { openAccess, type AskFlags } from './with-link.js';
 import { momentOrNull, printDone, printJson, printSecret, printTable } from './showing.js';
 
 export interface NewTokenFlags extends AskFlags {

@@ -5,7 +5,7 @@ import { formatMoment } from '../format.js';
 import type { Shell } from '../shell.js';
 import type { Column, Row } from '../table.js';
 import { parseEnabled, parseList, requireChange, type EnableFlags } from './arguments.js';
-import { openAccess, type AskFlags } from './asking.js';
+import { openAccess, type AskFlags } from './with-link.js';
 import { askNewPassword } from './passwords.js';
 import { enabledShade, enabledText, momentOrNull, printDone, printJson, printTable } from './showing.js';
 

@@ -7,7 +7,7 @@ import { formatMoment } from '../format.js';
 import type { Shell } from '../shell.js';
 import type { Column, Row } from '../table.js';
 import { pageSize, parseLimit } from './arguments.js';
-import { asking, pages } from './asking.js';
+import { asking, pages } from './with-link.js';
 import { statusShade, transitionJson } from './node-view.js';
 
 export interface HistoryFlags extends ControlFlags {

@@ -9,7 +9,7 @@ import type { Pager } from '../pager.js';
 import { isSeen, paintOf, printHint, printLeftOut, tableStyleOf, type Shell } from '../shell.js';
 import { createTable, type Table } from '../table.js';
 import { pageSize, parseLabels, parseLimit, parseStatuses } from './arguments.js';
-import { asking, meantWords, pages } from './asking.js';
+import { asking, meantWords, pages } from './with-link.js';
 import { allButRevoked, nodeColumns, nodeJson, nodeRow } from './node-view.js';
 
 export interface ListFlags extends ControlFlags {

@@ -8,7 +8,7 @@ import { toJson } from '../format.js';
 import { paintOf, printHint, type Shell } from '../shell.js';
 import { plainText } from '../terminal.js';
 import { parseLabels } from './arguments.js';
-import { asking, someWords } from './asking.js';
+import { asking, someWords } from './with-link.js';
 import { nodeJson } from './node-view.js';
 
 export interface RegisterFlags extends ControlFlags {

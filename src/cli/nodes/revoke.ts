@@ -5,7 +5,7 @@ import { exitCodes, reportFailure } from '../failure.js';
 import { formatCount, formatMicroseconds, formatMoment, toJson } from '../format.js';
 import type { Shell } from '../shell.js';
 import { plainText } from '../terminal.js';
-import { asking, someWords } from './asking.js';
+import { asking, someWords } from './with-link.js';
 import { nodeJson } from './node-view.js';
 
 export interface RevokeFlags extends ControlFlags {

@@ -5,7 +5,7 @@ import type { ControlFlags } from '../control-options.js';
 import { formatElapsed, formatLabels, formatMoment, toJson } from '../format.js';
 import { paintOf, type Shell } from '../shell.js';
 import { plainText, type Paint } from '../terminal.js';
-import { asking } from './asking.js';
+import { asking } from './with-link.js';
 import { nodeJson, statusShade } from './node-view.js';
 
 export interface ShowFlags extends ControlFlags {

@@ -6,7 +6,7 @@ import type { ControlFlags } from '../control-options.js';
 import { formatMoment, toJson } from '../format.js';
 import { isSeen, paintOf, printHint, type Shell } from '../shell.js';
 import { plainText, type Paint } from '../terminal.js';
-import { asking } from './asking.js';
+import { asking } from './with-link.js';
 import { nodeJson, statusShade } from './node-view.js';
 
 export interface WatchFlags extends ControlFlags {

@@ -2,11 +2,11 @@
 import type { Run } from '../../protocol/generated/rollcall/v1/runs.js';
 import { formatCount, toJson } from '../format.js';
 import { parseLimit } from '../nodes/arguments.js';
-import { pages } from '../nodes/asking.js';
+import { pages } from '../nodes/with-link.js';
 import { isSeen, printHint, printLeftOut, tableStyleOf, type Shell } from '../shell.js';
 import { createTable, type Table } from '../table.js';
 import { parseRunStatuses } from './arguments.js';
-import { askingRuns, type AskFlags } from './asking.js';
+import { askingRuns, type AskFlags } from './with-link.js';
 import { runColumns, runJson, runRow } from './run-view.js';
 
 export interface ListFlags extends AskFlags {

@@ -4,7 +4,7 @@ import type { Run, RunLogEntry } from '../../protocol/generated/rollcall/v1/runs
 import { toJson } from '../format.js';
 import { paintOf, printHint, type Shell } from '../shell.js';
 import { displayWidth, plainText } from '../terminal.js';
-import type { Asked } from './asking.js';
+import type { Asked } from './with-link.js';
 import { entryJson, formatEntry, speakerOf } from './log-view.js';
 import { createNodeNames } from './node-names.js';
 import { describeMessages, runWord } from './run-view.js';

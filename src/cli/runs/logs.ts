@@ -3,7 +3,7 @@ import { exitCodes } from '../failure.js';
 import { parseLimit } from '../nodes/arguments.js';
 import type { Shell } from '../shell.js';
 import { parseAfter } from './arguments.js';
-import { askingRuns, findRunId, type AskFlags, type Asked } from './asking.js';
+import { askingRuns, findRunId, type AskFlags, type Asked } from './with-link.js';
 import { followRun } from './follow.js';
 import { createLogPrinter, type LogPrinter } from './log-printer.js';
 import { printOutcome } from './outcome.js';

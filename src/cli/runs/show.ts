@@ -4,7 +4,7 @@ import { formatMoment, toJson } from '../format.js';
 import { printJson } from '../access/showing.js';
 import { paintOf, type Shell } from '../shell.js';
 import { plainText, type Paint } from '../terminal.js';
-import { askingRuns, findRunId, type AskFlags } from './asking.js';
+import { askingRuns, findRunId, type AskFlags } from './with-link.js';
 import { describeMessages, elapsedOf, isFinished, parseOr, runJson, runShade, runWord } from './run-view.js';
 
 export async function showRun(shell: Shell, typed: string, flags: AskFlags): Promise<number> {

@@ -16,7 +16,7 @@ import { isMissing } from '../profile.js';
 import { ask as askPerson } from '../prompt.js';
 import { printHint, warnOn, type Shell } from '../shell.js';
 import { parseSettings } from './arguments.js';
-import { askingRuns, type AskFlags, type Asked } from './asking.js';
+import { askingRuns, type AskFlags, type Asked } from './with-link.js';
 import { runJson } from './run-view.js';
 import { streamRun } from './stream.js';
 

@@ -1,7 +1,7 @@
 /** `rollcall runs stop RUN`: ends a run, and says how it ended. */
 import { printDone, printJson } from '../access/showing.js';
 import type { Shell } from '../shell.js';
-import { askingRuns, findRunId, type AskFlags } from './asking.js';
+import { askingRuns, findRunId, type AskFlags } from './with-link.js';
 import { runJson, runWord } from './run-view.js';
 
 /** One that is over already stays as it is, and that is said. */

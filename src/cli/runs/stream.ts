@@ -7,7 +7,7 @@ import { printDone } from '../access/showing.js';
 import { exitCodes } from '../failure.js';
 import { toJson } from '../format.js';
 import { printHint, type Shell } from '../shell.js';
-import type { Asked } from './asking.js';
+import type { Asked } from './with-link.js';
 import { followRun } from './follow.js';
 import { createLogPrinter } from './log-printer.js';
 import { printOutcome } from './outcome.js';

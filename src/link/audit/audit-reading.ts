@@ -3,7 +3,7 @@ import type { Checkpoint } from '../../audit-log/checkpoint.js';
 import { isRollcallError } from '../../base/errors.js';
 import type { Store } from '../../store/store.js';
 import type { Checkpoints } from './checkpoints.js';
-import { listEventPage, type EventPage, type EventPageQuery } from './events.js';
+import { listEventPage, type EventPage, type EventPageQuery } from './query.js';
 import { exportLines } from './export.js';
 import type { Retention } from './retention.js';
 

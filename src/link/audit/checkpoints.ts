@@ -9,7 +9,7 @@ import type { Clock, Timer } from '../../base/clock.js';
 import { RollcallError } from '../../base/errors.js';
 import type { Log } from '../../base/log.js';
 import type { Random } from '../../base/random.js';
-import { createTurns } from '../../base/turns.js';
+import { createTurns } from '../../base/keyed-queue.js';
 import { toSpkiPem, type PrivateKey } from '../../identity/private-key.js';
 import type { PublicKey } from '../../identity/public-key.js';
 import { listTenants, padded, tenantOf } from '../../store/keys.js';

@@ -11,7 +11,7 @@ import { linkParty } from '../../audit-log/party.js';
 import type { Clock, Timer } from '../../base/clock.js';
 import { isRollcallError } from '../../base/errors.js';
 import type { Log } from '../../base/log.js';
-import { createTurns } from '../../base/turns.js';
+import { createTurns } from '../../base/keyed-queue.js';
 import { listTenants } from '../../store/keys.js';
 import type { Entry, Store } from '../../store/store.js';
 import type { Audit } from './audit.js';

@@ -17,7 +17,7 @@ import { createEnrollmentDoor } from './grpc/enrollment-door.js';
 import { createGrpcDoor } from './grpc/grpc-door.js';
 import { createLinkDoor } from './grpc/link-door.js';
 import { createObjectsDoor } from './grpc/objects-door.js';
-import type { Caps } from './tls/crowd.js';
+import type { Caps } from './tls/pending-connections.js';
 import { createListener } from './tls/listener.js';
 
 export interface PortOptions {

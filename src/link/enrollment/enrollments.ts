@@ -27,7 +27,7 @@ import type { NodeRecord } from '../registry/node-record.js';
 import type { Registry } from '../registry/registry.js';
 import { checkProof, nonceBytes, proofRefused, readHello, type Opening } from './attempt.js';
 import { ForeignTrustDomains } from './foreign-trust-domains.js';
-import { createPlaces, type Place } from './places.js';
+import { createPlaces, type Place } from './admission.js';
 
 /** What an attempt needs of the stream it runs on; the door provides it. */
 export interface EnrollPeer {

@@ -6,8 +6,8 @@
  */
 import { nodeKey } from './node-keys.js';
 import type { NodeRecord, NodeStatusName } from './node-record.js';
-import type { NodeEvent } from './decision.js';
-import { decideAll } from './status.js';
+import type { NodeEvent } from './node-events.js';
+import { decideAll } from './node-machine.js';
 
 export type PresenceEvent = Extract<NodeEvent, { type: 'connected' | 'closed' }>;
 export type WaitingEvent = PresenceEvent | Extract<NodeEvent, { type: 'revoked' }>;

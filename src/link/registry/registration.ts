@@ -11,7 +11,7 @@ import { expectTenant } from '../tenant-mark.js';
 import { checkLabels, checkName } from './labels.js';
 import { decodeId, fingerprintKey, homeKey, nameKey, nodeKey } from './node-keys.js';
 import { decodeNodeRecord, type NodeRecord } from './node-record.js';
-import { registeredNode } from './status.js';
+import { registeredNode } from './node-machine.js';
 import { changesOf, isStoreFailure } from './transitions.js';
 
 export interface RegistrationRequest {

@@ -28,8 +28,8 @@ import { forEachOfStatus } from './nodes-of-status.js';
 import { createPresenceOverlay } from './presence-overlay.js';
 import { createPresenceRetry } from './presence-retry.js';
 import { createRegistration, type RegistrationRequest } from './registration.js';
-import type { Takeover } from './decision.js';
-import { decideAll, refusalOf } from './status.js';
+import type { Takeover } from './node-events.js';
+import { decideAll, refusalOf } from './node-machine.js';
 import { createTransitions, nodeNotFound } from './transitions.js';
 
 export type { HistoryPage, HistoryQuery } from './history.js';
@@ -37,7 +37,7 @@ export type { NodeCounts } from './node-count.js';
 export type { NodePage, NodeQuery } from './node-list.js';
 export type { HistoryEntry, NodeRecord } from './node-record.js';
 export type { RegistrationRequest } from './registration.js';
-export type { Takeover } from './decision.js';
+export type { Takeover } from './node-events.js';
 
 export interface RegistryOptions {
   readonly store: Store;

@@ -5,7 +5,7 @@
  */
 import { isRollcallError, RollcallError } from '../../base/errors.js';
 import type { Clock } from '../../base/clock.js';
-import { createTurns } from '../../base/turns.js';
+import { createTurns } from '../../base/keyed-queue.js';
 import type { Actor, Audit } from '../audit/audit.js';
 import type { Change, Expectation, Store } from '../../store/store.js';
 import { expectTenant } from '../tenant-mark.js';
@@ -14,8 +14,8 @@ import { trimHistory, type HistoryBounds } from './history.js';
 import { historyKey, nodeKey, recordChanges } from './node-keys.js';
 import { decodeNodeRecord, encodeHistoryEntry, type NodeRecord } from './node-record.js';
 import type { PresenceEvent, PresenceOverlay, WaitingEvent, WaitingNode } from './presence-overlay.js';
-import { addChange, type Folded, type NodeEvent } from './decision.js';
-import { decide, decideAll } from './status.js';
+import { addChange, type Folded, type NodeEvent } from './node-events.js';
+import { decide, decideAll } from './node-machine.js';
 
 /** Only somebody outside this process can make a second try necessary. */
 const maxTries = 10;

@@ -11,7 +11,7 @@ import type { Clock, Timer } from '../../base/clock.js';
 import type { DiskFloor } from '../../base/disk-floor.js';
 import type { Log } from '../../base/log.js';
 import type { Random } from '../../base/random.js';
-import { createTurns } from '../../base/turns.js';
+import { createTurns } from '../../base/keyed-queue.js';
 import type { MessageErrorCode } from '../../app/message-error.js';
 import type { ObjectRoom, ObjectStore } from '../../objects/object-store.js';
 import type { Change, Store } from '../../store/store.js';

@@ -10,7 +10,7 @@ import type { Clock } from '../../base/clock.js';
 import type { DiskFloor } from '../../base/disk-floor.js';
 import type { Log } from '../../base/log.js';
 import type { Random } from '../../base/random.js';
-import { createTurns } from '../../base/turns.js';
+import { createTurns } from '../../base/keyed-queue.js';
 import type { ObjectStore } from '../../objects/object-store.js';
 import type { Store } from '../../store/store.js';
 import type { Alerts } from '../access/alerts.js';

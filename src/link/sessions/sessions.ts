@@ -13,7 +13,7 @@ import { isRollcallError, RollcallError } from '../../base/errors.js';
 import type { Log } from '../../base/log.js';
 import type { Random } from '../../base/random.js';
 import { RateLimit } from '../../base/rate-limit.js';
-import { createTurns } from '../../base/turns.js';
+import { createTurns } from '../../base/keyed-queue.js';
 import { verifyNodeCertificate, type NodeCertificate } from '../../identity/certificate.js';
 import type { LinkFrame, NodeFrame, Ready } from '../../protocol/generated/rollcall/v1/link.js';
 import { limits, protocolVersions } from '../../protocol/limits.js';

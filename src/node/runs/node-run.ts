@@ -11,13 +11,13 @@ import { isDigest, type Manifest } from '../../objects/manifest.js';
 import type { ObjectRoom } from '../../objects/object-store.js';
 import type { Assign, Deliver } from '../../protocol/generated/rollcall/v1/link.js';
 import type { NodeApp } from './app-source.js';
-import type { HalfAnswer, HalfRunner } from './half-runner.js';
+import type { HalfAnswer, HalfRunner } from './runner-session.js';
 import type { Answer, Journal } from './journal.js';
 import { fetchObject } from './object-transfer.js';
 import { createOutbox } from './outbox.js';
 import { createRunLogs } from './run-logs.js';
 import type { RunContext } from './run-context.js';
-import { createRunRunner, describeExit } from './run-runner.js';
+import { createRunRunner, describeExit } from './runner-lease.js';
 
 export interface NodeRun {
   assign(assign: Assign): void;

@@ -27,7 +27,7 @@ import { openEntryLog } from './entry-log.js';
 import { openJournal, type Journal } from './journal.js';
 import { createLinkHolder, type LiveLink } from './link-holder.js';
 import { createNodeRun, parties, type NodeRun } from './node-run.js';
-import { createPlaces } from './places.js';
+import { createPlaces } from './runner-slots.js';
 import type { RunContext } from './run-context.js';
 
 export type RunFrame = NonNullable<LinkFrame['frame']>;

@@ -10,7 +10,7 @@ import type { Reply } from '../../protocol/generated/rollcall/v1/link.js';
 import type { Answer, Journal } from './journal.js';
 import type { LinkHolder } from './link-holder.js';
 import { sendObject } from './object-transfer.js';
-import type { Places } from './places.js';
+import type { Places } from './runner-slots.js';
 
 export interface OutboxOptions {
   readonly run: bigint;

@@ -8,7 +8,7 @@ import type { NodeConfig } from '../node-config.js';
 import type { AppSource } from './app-source.js';
 import type { Journal } from './journal.js';
 import type { LinkHolder } from './link-holder.js';
-import type { Places } from './places.js';
+import type { Places } from './runner-slots.js';
 
 export interface RunContext {
   readonly apps: AppSource;

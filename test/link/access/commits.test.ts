@@ -16,7 +16,7 @@ import { systemRandom } from '../../../src/base/random.js';
 import { createRoles } from '../../../src/link/access/accounts/roles.js';
 import { openSetup, type Setup } from '../../../src/link/access/login/first-admin.js';
 import { createUsers } from '../../../src/link/access/accounts/users.js';
-import { listEvents } from '../../../src/link/audit/events.js';
+import { listEvents } from '../../../src/link/audit/query.js';
 import { createAudit } from '../../../src/link/audit/audit.js';
 import { createMemoryStore } from '../../../src/store/memory.js';
 import type { Change, Expectation } from '../../../src/store/store.js';

@@ -8,7 +8,7 @@ import { partyKinds } from '../../../src/audit-log/party.js';
 import type { Log } from '../../../src/base/log.js';
 import { createAudit, type AuditEvent } from '../../../src/link/audit/audit.js';
 import { auditEventTypes } from '../../../src/link/audit/event-types.js';
-import { listEvents } from '../../../src/link/audit/events.js';
+import { listEvents } from '../../../src/link/audit/query.js';
 import { cleanText } from '../../../src/link/audit/clean-text.js';
 import { Refusals } from '../../../src/link/audit/refusals.js';
 import { createMemoryStore } from '../../../src/store/memory.js';

@@ -12,7 +12,7 @@ import { generatePrivateKey, toPkcs8Pem } from '../../../src/identity/private-ke
 import { createAudit, type Audit, type AuditEvent } from '../../../src/link/audit/audit.js';
 import { openCheckpoints, type Checkpoints } from '../../../src/link/audit/checkpoints.js';
 import { createAuditReading } from '../../../src/link/audit/audit-reading.js';
-import { listEventPage, type EventPageQuery } from '../../../src/link/audit/events.js';
+import { listEventPage, type EventPageQuery } from '../../../src/link/audit/query.js';
 import { exportLines } from '../../../src/link/audit/export.js';
 import { checkLogs } from '../../../src/link/audit/log-check.js';
 import { Retention } from '../../../src/link/audit/retention.js';

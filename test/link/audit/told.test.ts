@@ -8,7 +8,7 @@ import { formatParty } from '../../../src/audit-log/party.js';
 import { createLog } from '../../../src/base/log.js';
 import { version } from '../../../src/base/version.js';
 import { createAudit } from '../../../src/link/audit/audit.js';
-import { listEvents } from '../../../src/link/audit/events.js';
+import { listEvents } from '../../../src/link/audit/query.js';
 import { LinkEvents } from '../../../src/link/audit/link-events.js';
 import { createPowerCutStore } from '../../../src/store/power-cut.js';
 import type { Store } from '../../../src/store/store.js';

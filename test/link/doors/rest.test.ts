@@ -9,7 +9,7 @@ import { permissionNames } from '../../../src/link/access/permissions.js';
 import { makeDevelopmentCertificates } from '../../../src/link/authority/development.js';
 import { openCutoffs } from '../../../src/link/access/tokens/cutoffs.js';
 import { createAudit } from '../../../src/link/audit/audit.js';
-import { listEvents } from '../../../src/link/audit/events.js';
+import { listEvents } from '../../../src/link/audit/query.js';
 import { createMemoryStore } from '../../../src/store/memory.js';
 import { createPowerCutStore } from '../../../src/store/power-cut.js';
 import { createManualClock } from '../../harness/manual-clock.js';

@@ -9,7 +9,7 @@ import { formatAddress } from '../../../src/base/settings.js';
 import { ControlClient } from '../../../src/control-client/control-client.js';
 import { diagnose } from '../../../src/control-client/diagnosis.js';
 import { isRollcallError, toRollcallError } from '../../../src/base/errors.js';
-import { listEvents } from '../../../src/link/audit/events.js';
+import { listEvents } from '../../../src/link/audit/query.js';
 import { loadServerIdentity } from '../../../src/link/doors/tls/server-identity.js';
 import { runLink } from '../../../src/link/main.js';
 import { limits } from '../../../src/protocol/limits.js';

@@ -1,5 +1,5 @@
 /** What must be true of a registry in the store at every moment, whatever was cut short. */
-import { listEvents } from '../../../src/link/audit/events.js';
+import { listEvents } from '../../../src/link/audit/query.js';
 import { listTenants, tenantPrefix } from '../../../src/store/keys.js';
 import {
   decodeId,

@@ -6,7 +6,7 @@ import type { Log } from '../../../src/base/log.js';
 import { systemRandom } from '../../../src/base/random.js';
 import { parseSpki, type PublicKey } from '../../../src/identity/public-key.js';
 import { createAudit } from '../../../src/link/audit/audit.js';
-import { listEvents } from '../../../src/link/audit/events.js';
+import { listEvents } from '../../../src/link/audit/query.js';
 import { statusKey } from '../../../src/link/registry/node-keys.js';
 import type { CertificateReference, NodeRecord } from '../../../src/link/registry/node-record.js';
 import { createRegistry, type NodeQuery, type Registry } from '../../../src/link/registry/registry.js';

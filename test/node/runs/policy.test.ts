@@ -7,7 +7,7 @@ import { decideTrust, type AppClaim, type TrustRules } from '../../../src/node/r
 import { clipText } from '../../../src/node/runs/clip-text.js';
 import { compareVersions, isVersion } from '../../../src/node/runs/compare-versions.js';
 import { createLinkHolder, type LiveLink, type OutgoingFrame } from '../../../src/node/runs/link-holder.js';
-import { createPlaces } from '../../../src/node/runs/places.js';
+import { createPlaces } from '../../../src/node/runs/runner-slots.js';
 import { createRunLogs, runLogLimits } from '../../../src/node/runs/run-logs.js';
 import type { NodeLog, ObjectsClient } from '../../../src/protocol/generated/rollcall/v1/link.js';
 import { createManualClock } from '../../harness/manual-clock.js';

@@ -8,7 +8,7 @@ import { setupParty } from '../../../audit-log/party.js';
 import { RollcallError } from '../../../base/errors.js';
 import type { Random } from '../../../base/random.js';
 import { readSecretFile, unlessMissing, writeWholeFile } from '../../../base/secret-file.js';
-import { createTurns } from '../../../base/turns.js';
+import { createTurns } from '../../../base/keyed-queue.js';
 import { defaultTenant } from '../../../protocol/limits.js';
 import type { Reads } from '../../../store/store.js';
 import type { Passwords } from '../accounts/passwords.js';

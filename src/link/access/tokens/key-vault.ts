@@ -10,7 +10,7 @@
 import { defaultTenant } from '../../../protocol/limits.js';
 import type { Log } from '../../../base/log.js';
 import type { Random } from '../../../base/random.js';
-import { createTurns } from '../../../base/turns.js';
+import { createTurns } from '../../../base/keyed-queue.js';
 import type { Audit, AuditEvent } from '../../audit/audit.js';
 import type { Key, StopWatching, Store } from '../../../store/store.js';
 import { decide, isStoreFailure, putRecord, readRecord, type Grounds } from '../records.js';

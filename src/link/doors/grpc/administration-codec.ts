@@ -8,7 +8,7 @@ import type { ServiceSettings } from '../../access/accounts/services.js';
 import type { Tenant } from '../../access/accounts/tenants.js';
 import type { TokenKeyInfo } from '../../access/tokens/keys.js';
 import type { Administration, ServiceView, UserRequest, UserView } from '../../administration.js';
-import type { EventPage, EventPageQuery } from '../../audit/events.js';
+import type { EventPage, EventPageQuery } from '../../audit/query.js';
 import type { Assignment } from '../assignment.js';
 
 type CallerView = ReturnType<Administration['describe']>;

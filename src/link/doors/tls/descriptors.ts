@@ -4,7 +4,7 @@
  * configuration allows, and each of the two ports a quarter.
  */
 import { readFileSync } from 'node:fs';
-import type { Caps } from './crowd.js';
+import type { Caps } from './pending-connections.js';
 
 const shareOfPort = 4;
 

@@ -17,7 +17,7 @@ import { allAddresses, formatAddress, type Address } from '../../../base/setting
 import type { Clock } from '../../../base/clock.js';
 import type { Log } from '../../../base/log.js';
 import { Connection, fourTupleOf } from './connection.js';
-import { createCrowd, type Caps } from './crowd.js';
+import { createCrowd, type Caps } from './pending-connections.js';
 import { capsWithin, descriptorLimit } from './descriptors.js';
 import { secure } from './server-context.js';
 

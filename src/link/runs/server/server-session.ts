@@ -7,7 +7,7 @@ import type { FrameConnection, Frame } from '../../../app-host/wire/frames.js';
 import { handleObjectFrame } from '../../../app-host/wire/object-frames.js';
 import { RollcallError, toRollcallError } from '../../../base/errors.js';
 import type { Clock } from '../../../base/clock.js';
-import { createTurns } from '../../../base/turns.js';
+import { createTurns } from '../../../base/keyed-queue.js';
 import type { ObjectRoom } from '../../../objects/object-store.js';
 import type { MessageErrorCode } from '../../../app/message-error.js';
 import { limits } from '../../../protocol/limits.js';

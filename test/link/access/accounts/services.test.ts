@@ -6,7 +6,7 @@ import { createRoles } from '../../../../src/link/access/accounts/roles.js';
 import type { ServiceSettings } from '../../../../src/link/access/accounts/service-settings.js';
 import { createServices, isSecretOf } from '../../../../src/link/access/accounts/services.js';
 import { createAudit } from '../../../../src/link/audit/audit.js';
-import { listEvents } from '../../../../src/link/audit/events.js';
+import { listEvents } from '../../../../src/link/audit/query.js';
 import { createMemoryStore } from '../../../../src/store/memory.js';
 import { createManualClock } from '../../../harness/manual-clock.js';
 import { userParty } from '../../../harness/parties.js';

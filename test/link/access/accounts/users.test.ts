@@ -4,7 +4,7 @@ import { permissionNames } from '../../../../src/link/access/permissions.js';
 import { createRoles } from '../../../../src/link/access/accounts/roles.js';
 import { createUsers, type User, type UserChange } from '../../../../src/link/access/accounts/users.js';
 import { createAudit } from '../../../../src/link/audit/audit.js';
-import { listEvents } from '../../../../src/link/audit/events.js';
+import { listEvents } from '../../../../src/link/audit/query.js';
 import { createMemoryStore } from '../../../../src/store/memory.js';
 import { createPowerCutStore } from '../../../../src/store/power-cut.js';
 import type { Store } from '../../../../src/store/store.js';

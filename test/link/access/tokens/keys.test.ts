@@ -13,7 +13,7 @@ import {
   type TokenKeys,
   type TokenKeysOptions,
 } from '../../../../src/link/access/tokens/keys.js';
-import { listEvents } from '../../../../src/link/audit/events.js';
+import { listEvents } from '../../../../src/link/audit/query.js';
 import { createAudit } from '../../../../src/link/audit/audit.js';
 import { createMemoryStore } from '../../../../src/store/memory.js';
 import { createPowerCutStore } from '../../../../src/store/power-cut.js';

@@ -10,7 +10,7 @@ import {
 } from '../../../../src/link/access/tokens/refresh-families.js';
 import { absoluteMs, idleMs, retryWithinMs } from '../../../../src/link/access/tokens/refresh-family.js';
 import { createAudit } from '../../../../src/link/audit/audit.js';
-import { listEvents } from '../../../../src/link/audit/events.js';
+import { listEvents } from '../../../../src/link/audit/query.js';
 import { createMemoryStore } from '../../../../src/store/memory.js';
 import { createPowerCutStore } from '../../../../src/store/power-cut.js';
 import type { Store } from '../../../../src/store/store.js';

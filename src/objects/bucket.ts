@@ -10,7 +10,7 @@ import { lstat, mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { isRollcallError, RollcallError, systemErrorCode } from '../base/errors.js';
 import { writeWholeFile } from '../base/secret-file.js';
-import { createTurns } from '../base/turns.js';
+import { createTurns } from '../base/keyed-queue.js';
 import { createChunkDraft, readChunkFile, syncPath, type ChunkDraft } from './chunk-file.js';
 import {
   chunkBytes,

@@ -8,8 +8,8 @@ import type { RunnerExit } from '../../app-host/hosting/hosting.js';
 import type { ObjectRoom } from '../../objects/object-store.js';
 import type { NodeConfig } from '../node-config.js';
 import type { NodeApp } from './app-source.js';
-import { startHalfRunner, type HalfListener, type HalfRunner, type StartedHalf } from './half-runner.js';
-import type { Place } from './places.js';
+import { startHalfRunner, type HalfListener, type HalfRunner, type StartedHalf } from './runner-session.js';
+import type { Place } from './runner-slots.js';
 import type { RunContext } from './run-context.js';
 
 export interface RunRunnerOptions {

@@ -11,9 +11,14 @@ import {
   type NodeRecord,
   type NodeStatusName,
 } from '../../../src/link/registry/node-record.js';
-import type { NodeEvent } from '../../../src/link/registry/decision.js';
+import type { NodeEvent } from '../../../src/link/registry/node-events.js';
 import { checkPageSize, makePageToken, readPageToken } from '../../../src/link/registry/page-token.js';
-import { decide, decideAll, isCloneSuspected, registeredNode } from '../../../src/link/registry/status.js';
+import {
+  decide,
+  decideAll,
+  isCloneSuspected,
+  registeredNode,
+} from '../../../src/link/registry/node-machine.js';
 import { userParty } from '../../harness/parties.js';
 
 const certificate = (generation: bigint): CertificateReference => ({

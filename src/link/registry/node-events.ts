@@ -1,4 +1,4 @@
-/** The words of the state machine (status.ts): what happens to a node, and what comes of it. */
+/** The words of the state machine (node-machine.ts): what happens to a node, and what comes of it. */
 import type { RollcallError } from '../../base/errors.js';
 import type { Actor, AuditEvent } from '../audit/audit.js';
 import { cleanText } from '../audit/clean-text.js';

@@ -19,7 +19,7 @@ import {
   type EventOf,
   type Folded,
   type NodeEvent,
-} from './decision.js';
+} from './node-events.js';
 import type { NodeRecord } from './node-record.js';
 
 const unchanged: Decision = { outcome: 'unchanged' };
