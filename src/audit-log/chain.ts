@@ -3,7 +3,6 @@
  * that is not where it belongs is missing until it is seen later on. Pure.
  */
 import { firstPrevious, hashEntry, type AuditEntry } from './entry.js';
-import { createHashList } from './hash-list.js';
 
 export type BreakKind = 'damaged' | 'changed' | 'missing' | 'reordered' | 'duplicated' | 'out of order';
 
@@ -116,4 +115,34 @@ function changed(seq: number): Break {
 function unfitting(seq: number): Break {
   const sentence = `entry ${seq} was changed, or the one before it: it does not hold the hash of that one`;
   return { kind: 'changed', seq, sentence };
+}
+
+const hashBytes = 32;
+const hashesInBlock = 4096;
+
+interface HashList {
+  /** Adds the hash (64 hex digits) of the next entry. */
+  add(hash: string): void;
+  /** The hash of an entry by its number, or undefined. */
+  at(seq: number): string | undefined;
+}
+
+/** `first` is the number of the first entry that is added. */
+export function createHashList(first: number): HashList {
+  const blocks: Buffer[] = [];
+  let count = 0;
+  return {
+    add(hash) {
+      const place = count % hashesInBlock;
+      if (place === 0) blocks.push(Buffer.alloc(hashesInBlock * hashBytes));
+      blocks.at(-1)?.write(hash, place * hashBytes, 'hex');
+      count += 1;
+    },
+    at(seq) {
+      const index = seq - first;
+      if (index < 0 || index >= count) return undefined;
+      const start = (index % hashesInBlock) * hashBytes;
+      return blocks[Math.floor(index / hashesInBlock)]?.toString('hex', start, start + hashBytes);
+    },
+  };
 }

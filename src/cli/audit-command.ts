@@ -48,7 +48,7 @@ export function addAuditCommands(program: Command, shell: Shell, acting: Acting,
     .argument('<file>', 'must not be there yet')
     .action(
       acting(async (file: string, flags: object) => {
-        return (await import('./audit-export.js')).exportAudit(shell, file, flags, ask);
+        return (await import('./audit-files.js')).exportAudit(shell, file, flags, ask);
       }),
     );
 

@@ -8,6 +8,11 @@ import { findCheckpoint, type Checkpoint } from '../audit-log/checkpoint.js';
 import { maxLineLength } from '../audit-log/export-line.js';
 import { fileError, RollcallError } from '../base/errors.js';
 import { readSmallFile } from '../base/secret-file.js';
+import type { AskAudit } from './audit-control.js';
+import type { ControlFlags } from './control-options.js';
+import { formatCount } from './format.js';
+import { printHint, type Shell } from './shell.js';
+import { plainText } from './terminal.js';
 
 /** The lines of a file, of which none takes more memory than the longest there may be. */
 export async function* readLines(path: string): AsyncGenerator<string> {
@@ -97,4 +102,20 @@ function parseJson(text: string): unknown {
   } catch {
     return undefined;
   }
+}
+
+/** `rollcall audit export FILE`: the whole log, its checkpoints and the public key, in a file that can be checked anywhere. */
+export async function exportAudit(
+  shell: Shell,
+  file: string,
+  flags: ControlFlags,
+  ask: AskAudit,
+): Promise<number> {
+  return ask(shell, flags, async (source, progress) => {
+    const count = await writeLines(file, source.exportLines());
+    progress.clear();
+    shell.stdout.write(`✅ ${formatCount(count, 'line')} written to ${plainText(file)}.\n`);
+    printHint(shell, `check it with: rollcall audit verify ${plainText(file)} --checkpoint FILE`);
+    return undefined;
+  });
 }

@@ -3,9 +3,9 @@
  * The one place that knows which error is which exit code.
  */
 import { isRollcallError, RollcallError, toRollcallError, type ErrorCode } from '../base/errors.js';
-import { StatedByLink } from '../control-client/stated-by-link.js';
 import { paintFor, plainText } from './terminal.js';
 import type { Shell } from './shell.js';
+import { StatedByLink } from '../control-client/diagnosis.js';
 
 /** 4 is the agent's own: its node was revoked. */
 export const exitCodes = { done: 0, refused: 1, usage: 2, unreachable: 3, stopped: 5 } as const;

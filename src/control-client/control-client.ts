@@ -69,7 +69,7 @@ export type * from './administration.js';
 export type * from './answers.js';
 export type * from './audit.js';
 export { statusName } from './node-status.js';
-export type { WatchOptions } from './node-watch.js';
+export type { WatchOptions } from './nodes.js';
 export type { NewNode, NodeFilter, NodeReference, Nodes, PageRequest } from './nodes.js';
 export type { OwnAccount, SecondFactorProof } from './own-account.js';
 export { runOutcomeName, runStatusName } from './run-status.js';

@@ -6,9 +6,8 @@ import { connect, type ConnectionOptions } from 'node:tls';
 import { openTunnel, type TunnelRequest } from '../base/tunnel.js';
 import { errorCodes, RollcallError, systemErrorCode } from '../base/errors.js';
 import { trustServer } from '../identity/server-trust.js';
-import { diagnose } from './diagnosis.js';
+import { diagnose, StatedByLink } from './diagnosis.js';
 import type { HttpTarget } from './http-target.js';
-import { StatedByLink } from './stated-by-link.js';
 import { withToken, type TokenSource } from './tokens.js';
 import { tunnelTo } from './tunnel.js';
 

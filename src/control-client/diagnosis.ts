@@ -135,3 +135,9 @@ export function findingOf(failure: Failure, target: HttpTarget): Finding {
     'check the address, the network and the firewall',
   );
 }
+
+export class StatedByLink extends RollcallError {
+  constructor(error: RollcallError, hint = error.hint) {
+    super(error.code, error.message, { hint, cause: error.cause });
+  }
+}

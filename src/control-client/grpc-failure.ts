@@ -2,9 +2,8 @@
 import { status as Status, type ServiceError } from '@grpc/grpc-js';
 import { RollcallError } from '../base/errors.js';
 import { fromGrpcStatus, hasStatedCode } from '../protocol/status.js';
-import { diagnose } from './diagnosis.js';
+import { diagnose, StatedByLink } from './diagnosis.js';
 import type { HttpTarget } from './http-target.js';
-import { StatedByLink } from './stated-by-link.js';
 
 /** For an answer, ms. */
 export const answerWithinMs = 10_000;

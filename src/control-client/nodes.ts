@@ -1,6 +1,7 @@
 /**
  * Asks the link about nodes, over gRPC. Every failure comes out as one error that says what to do.
  */
+import type { ClientReadableStream } from '@grpc/grpc-js';
 import { RollcallError } from '../base/errors.js';
 import {
   ControlClient as GrpcClient,
@@ -17,12 +18,14 @@ import {
   type RevokeNodeRequest,
   type RevokeNodeResponse,
   type Transition,
+  type NodeEvent,
 } from '../protocol/generated/rollcall/v1/control.js';
 import { bearer, createAsking, openGrpcClient } from './grpc-client.js';
 import type { HttpTarget } from './http-target.js';
-import { watchNodes, type WatchOptions } from './node-watch.js';
 import { everyItem, wholePage, type PageRequest } from './pages.js';
 import type { TokenSource } from './tokens.js';
+import { readEvents } from './event-stream.js';
+import { explainEnd } from './grpc-failure.js';
 
 export type { PageRequest } from './pages.js';
 
@@ -140,4 +143,24 @@ async function readSpki(key: string | Uint8Array): Promise<Buffer> {
   if (typeof key !== 'string') return Buffer.from(key);
   const { readPublicKey } = await import('../identity/key-file.js');
   return readPublicKey(Buffer.from(key)).spki;
+}
+
+export interface WatchOptions {
+  /** Every node once before the changes. */
+  readonly snapshot?: boolean;
+  /** Ends the iteration, without an error. */
+  readonly signal?: AbortSignal;
+  /** The link has said that the watch is on: from now on no change is missed. */
+  readonly onOpen?: () => void;
+}
+
+async function* watchNodes(
+  open: (token: string) => ClientReadableStream<NodeEvent>,
+  target: HttpTarget,
+  tokens: TokenSource,
+  { signal, onOpen }: WatchOptions,
+): AsyncGenerator<Node, void, undefined> {
+  for await (const { node } of readEvents(open, target, tokens, { signal, onOpen })) if (node) yield node;
+  // A watch is never over by itself.
+  if (!signal?.aborted) throw await explainEnd(undefined, target);
 }

@@ -1,7 +1,13 @@
 /** Asks the link about runs, over gRPC. Every failure comes out as one error that says what to do. */
 import { randomUUID } from 'node:crypto';
 import { setTimeout } from 'node:timers/promises';
-import { status as Status, type ServiceError } from '@grpc/grpc-js';
+import {
+  status as Status,
+  type ServiceError,
+  type CallOptions,
+  type ClientWritableStream,
+  type Metadata,
+} from '@grpc/grpc-js';
 import { RollcallError } from '../base/errors.js';
 import { hasStatedCode } from '../protocol/status.js';
 import {
@@ -13,14 +19,16 @@ import {
   type RunLogEntry,
   type RunStatus,
   type StopRunRequest,
+  type NewRun,
+  type StartRunRequest,
 } from '../protocol/generated/rollcall/v1/runs.js';
 import { readEvents } from './event-stream.js';
 import { bearer, createAsking, openGrpcClient } from './grpc-client.js';
 import { explain } from './grpc-failure.js';
 import type { HttpTarget } from './http-target.js';
 import { everyItem, wholePage, type PageRequest } from './pages.js';
-import { uploadRun, type Upload } from './run-upload.js';
 import { withToken, type TokenSource } from './tokens.js';
+import { limits } from '../protocol/limits.js';
 
 /** An app that was packed and signed, and the settings it is to run with. */
 export interface RunStart {
@@ -181,4 +189,53 @@ function toUpload({ archive, onProgress = () => undefined, config = {}, ...app }
       idempotencyKey: app.idempotencyKey ?? randomUUID(),
     },
   };
+}
+
+/** For all of it, with the answer, ms: as long as the link takes it in at the most. */
+const uploadWithinMs = 15 * 60_000;
+
+type OpenUpload = (
+  metadata: Metadata,
+  options: Partial<CallOptions>,
+  callback: (error: ServiceError | null, run: Run) => void,
+) => ClientWritableStream<StartRunRequest>;
+
+interface Upload {
+  readonly run: NewRun;
+  readonly archive: Uint8Array;
+  /** Calls with what was handed over so far. */
+  readonly onProgress: (sentBytes: number) => void;
+}
+
+/** Rejects with the ServiceError the call ended with. */
+async function uploadRun(open: OpenUpload, metadata: Metadata, upload: Upload): Promise<Run> {
+  let isAnswered = false;
+  let wake = (): void => undefined;
+  let call: ClientWritableStream<StartRunRequest> | undefined;
+  const answer = new Promise<Run>((resolve, reject) => {
+    call = open(metadata, { deadline: Date.now() + uploadWithinMs }, (error, run) => {
+      isAnswered = true;
+      wake();
+      if (error) reject(error);
+      else resolve(run);
+    });
+    call.on('drain', () => wake());
+    // The callback has it.
+    call.on('error', () => undefined);
+  });
+  const send = async (part: StartRunRequest['part']): Promise<void> => {
+    if (isAnswered || call?.write({ part }) !== false) return;
+    await new Promise<void>(resolve => (wake = resolve));
+  };
+  const sending = async (): Promise<void> => {
+    await send({ $case: 'run', value: upload.run });
+    for (let at = 0; at < upload.archive.length && !isAnswered; at += limits.pieceBytes) {
+      const piece = Buffer.from(upload.archive.subarray(at, at + limits.pieceBytes));
+      await send({ $case: 'archive', value: piece });
+      upload.onProgress(at + piece.length);
+    }
+    if (!isAnswered) call?.end();
+  };
+  const [run] = await Promise.all([answer, sending()]);
+  return run;
 }

@@ -1,6 +1,6 @@
 /** The token that every question carries: where it comes from, and what happens when the link refuses it. */
 import { isRollcallError, RollcallError } from '../base/errors.js';
-import { StatedByLink } from './stated-by-link.js';
+import { StatedByLink } from './diagnosis.js';
 
 export interface TokenSource {
   /** The token of now. With `refused`, which the link has just refused: another one, or the same where there is none. */

@@ -11,10 +11,8 @@
 import { RollcallError } from '../base/errors.js';
 import type { Backend } from './backend.js';
 import { storeFailure } from './failure.js';
-import { createHeadCache, readHead, type Head } from './log-head.js';
 import { padded } from './keys.js';
-import type { Change, Expectation, Key, Store, Value } from './store.js';
-import { createWatchers } from './watchers.js';
+import type { Change, Expectation, Key, Store, Value, StopWatching } from './store.js';
 
 const maxGroupCommits = 1024;
 const keyPattern = /^[\x20-\x7e]+$/;
@@ -158,5 +156,87 @@ export function createStore(backend: Backend): Store {
       return watchers.add(prefix, listener);
     },
     close: () => (closing ??= closeAll()),
+  };
+}
+
+/**
+ * The newest entry of a log, from which the next is made. A log is written by `append` alone; its old entries may be
+ * deleted, its newest never, or it would count from 1 again.
+ */
+interface Head {
+  /** 0 for a log without entries. */
+  readonly number: number;
+  readonly value: Value | undefined;
+}
+
+const maxCachedHeads = 1024;
+
+/** Reads the head of a log; INTERNAL when something else lies where its entries belong. */
+async function readHead(backend: Backend, log: Key): Promise<Head> {
+  // Entries begin with a digit, and ":" comes right after "9": a log below this one is not in the way.
+  const [entry] = await backend.list({ prefix: log, after: `${log}:`, reverse: true, limit: 1 });
+  if (!entry) return { number: 0, value: undefined };
+  const digits = entry.key.slice(log.length);
+  if (!/^\d{16}$/.test(digits)) throw new RollcallError('INTERNAL', 'a log of the store is damaged');
+  return { number: Number(digits), value: entry.value };
+}
+
+interface HeadCache {
+  get(log: Key): Head | undefined;
+  set(log: Key, head: Head): void;
+  clear(): void;
+}
+
+/** Remembers the heads of the logs written last. */
+function createHeadCache(): HeadCache {
+  const heads = new Map<Key, Head>();
+  return {
+    get: log => heads.get(log),
+    set(log, head) {
+      heads.delete(log);
+      heads.set(log, head);
+      for (const oldest of heads.keys()) {
+        if (heads.size <= maxCachedHeads) break;
+        heads.delete(oldest);
+      }
+    },
+    clear: () => heads.clear(),
+  };
+}
+
+type Listener = Parameters<Store['watch']>[1];
+
+interface Watchers {
+  add(prefix: Key, listener: Listener): StopWatching;
+  /** Tells everybody what one commit changed. A listener that throws is warned of and disturbs nobody. */
+  notify(values: ReadonlyMap<Key, Value | undefined>): void;
+  clear(): void;
+}
+
+function createWatchers(): Watchers {
+  const watches = new Set<{ readonly prefix: Key; readonly listener: Listener }>();
+
+  function tell(listener: Listener, changes: Parameters<Listener>[0]): void {
+    try {
+      listener(changes);
+    } catch (error) {
+      process.emitWarning(error instanceof Error ? error : new Error(String(error)));
+    }
+  }
+
+  return {
+    add(prefix, listener) {
+      const watch = { prefix, listener };
+      watches.add(watch);
+      return () => void watches.delete(watch);
+    },
+    notify(values) {
+      for (const { prefix, listener } of [...watches]) {
+        const changes = [];
+        for (const [key, value] of values) if (key.startsWith(prefix)) changes.push({ key, value });
+        if (changes.length > 0) tell(listener, changes);
+      }
+    },
+    clear: () => watches.clear(),
   };
 }

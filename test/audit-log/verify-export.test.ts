@@ -24,11 +24,11 @@ import {
   parseExportLine,
 } from '../../src/audit-log/export-line.js';
 import { linkParty, partyKinds } from '../../src/audit-log/party.js';
-import { createHashList } from '../../src/audit-log/hash-list.js';
 import { verifyExport, type ExportReport, type VerifyOptions } from '../../src/audit-log/verify-export.js';
 import { generatePrivateKey, toSpkiPem, type PrivateKey } from '../../src/identity/private-key.js';
 import { verifyChain } from '../harness/audit-chain.js';
 import { userParty } from '../harness/parties.js';
+import { createHashList } from '../../src/audit-log/chain.js';
 
 const key = generatePrivateKey('P-256');
 const otherKey = generatePrivateKey('P-256');

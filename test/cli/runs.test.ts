@@ -1,14 +1,13 @@
 /** `rollcall run` and `rollcall runs …` against a real control port whose runs go as the test tells them to. */
-import t, { type Test } from 'tap';
 import { once } from 'node:events';
 import { chmod, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import t, { type Test } from 'tap';
 import { readArchive } from '../../src/app-package/app-archive.js';
 import { isSignedBy } from '../../src/app-package/app-signature.js';
 import { openRuns } from '../../src/control-client/runs.js';
 import { parseSettings } from '../../src/cli/runs/arguments.js';
 import { followRun } from '../../src/cli/runs/follow.js';
-import { formatEntry } from '../../src/cli/runs/log-view.js';
 import { noPaint } from '../../src/cli/terminal.js';
 import { toPkcs8Pem } from '../../src/identity/private-key.js';
 import { parseSpki } from '../../src/identity/public-key.js';
@@ -19,6 +18,7 @@ import { openRunPort, type RunPort } from '../harness/run-port.js';
 import { newKey } from '../harness/test-link.js';
 import { ended, Kept, run, start, type RunOptions } from './fixtures/shell.js';
 import { userParty } from '../harness/parties.js';
+import { formatEntry } from '../../src/cli/runs/log-printer.js';
 
 const noon = Date.UTC(2026, 0, 15, 12);
 const site = await openRunPort(t);

@@ -22,10 +22,10 @@ import {
   plainText,
   type Output,
 } from '../../src/cli/terminal.js';
-import { StatedByLink } from '../../src/control-client/stated-by-link.js';
 import { NodeStatus } from '../../src/protocol/generated/rollcall/v1/control.js';
 import { day, makeNode, noon } from './fixtures/control-server.js';
 import { Kept } from './fixtures/shell.js';
+import { StatedByLink } from '../../src/control-client/diagnosis.js';
 
 const boxed = { box: true, paint: noPaint };
 const plain = { box: false, paint: noPaint };

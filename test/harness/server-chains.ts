@@ -2,8 +2,8 @@
 import { generateKeyPairSync, X509Certificate, type KeyObject } from 'node:crypto';
 import { toPem } from '../../src/base/pem.js';
 import { systemRandom } from '../../src/base/random.js';
-import { createSerial } from '../../src/link/authority/serial.js';
 import { writeCertificate, type CertificateTemplate } from '../../src/link/authority/x509.js';
+import { createSerial } from '../../src/link/authority/issuer.js';
 
 export interface ChainAuthority {
   readonly name: string;

@@ -10,7 +10,7 @@ import { systemClock } from '../../src/base/clock.js';
 import { isRollcallError, type RollcallError } from '../../src/base/errors.js';
 import { systemRandom } from '../../src/base/random.js';
 import { exporterLabel } from '../../src/identity/binding.js';
-import { createSerial } from '../../src/link/authority/serial.js';
+import { createSerial } from '../../src/link/authority/issuer.js';
 import { writeCertificate } from '../../src/link/authority/x509.js';
 import { describeCallFailure, describeTlsFailure } from '../../src/node/connection-error.js';
 import { openConnection, type ConnectionRequest } from '../../src/node/connection.js';

@@ -5,7 +5,7 @@ import t from 'tap';
 import { errorCodes, RollcallError } from '../../src/base/errors.js';
 import type { Log } from '../../src/base/log.js';
 import { systemRandom } from '../../src/base/random.js';
-import { createSerial } from '../../src/link/authority/serial.js';
+import { createSerial } from '../../src/link/authority/issuer.js';
 import { writeCertificate } from '../../src/link/authority/x509.js';
 import { createConditionLog } from '../../src/node/agent-log.js';
 import {

@@ -128,7 +128,7 @@ export function addNodesCommand(program: Command, shell: Shell, acting: Acting):
     .option('--limit <N>', 'at most so many')
     .action(
       acting(async (node: string, flags: object) => {
-        return (await import('./history.js')).showHistory(shell, node, flags);
+        return (await import('./show.js')).showHistory(shell, node, flags);
       }),
     );
 

@@ -1,12 +1,15 @@
 /** `rollcall nodes show NODE`: everything the link knows of one node. */
-import type { Node } from '../../protocol/generated/rollcall/v1/control.js';
+import type { Node, Transition } from '../../protocol/generated/rollcall/v1/control.js';
 import { statusName } from '../../control-client/node-status.js';
 import type { ControlFlags } from '../control-options.js';
 import { formatElapsed, formatLabels, formatMoment, toJson } from '../format.js';
 import { paintOf, type Shell } from '../shell.js';
 import { plainText, type Paint } from '../terminal.js';
-import { asking } from './with-link.js';
-import { nodeJson, statusShade } from './node-view.js';
+import { asking, pages } from './with-link.js';
+import { nodeJson, statusShade, transitionJson } from './node-view.js';
+import { printJson, printTable } from '../access/showing.js';
+import type { Column, Row } from '../table.js';
+import { pageSize, parseLimit } from './arguments.js';
 
 export interface ShowFlags extends ControlFlags {
   readonly json?: boolean;
@@ -52,4 +55,43 @@ function facts(node: Node, nowMs: number): readonly (readonly [string, string])[
     ['Registered', moment(node.registeredAtMs)],
     ['Tenant', node.tenant],
   ];
+}
+
+interface HistoryFlags extends ControlFlags {
+  readonly limit?: string;
+  readonly json?: boolean;
+}
+
+const columns: readonly Column[] = [
+  { header: 'When', least: 20 },
+  { header: 'Status', least: 7, shade: statusShade },
+  { header: 'Reason', clipTo: 10 },
+  { header: 'Address', dropRank: 1 },
+  { header: 'Detail', clipTo: 10, dropRank: 2 },
+];
+
+/** A node's history is bounded by the link's retention, so it is shown whole. */
+/** `rollcall nodes history NODE`: what a node's status was, since when and why, newest first. */
+export async function showHistory(shell: Shell, node: string, flags: HistoryFlags): Promise<number> {
+  const limit = parseLimit(flags.limit);
+  return asking(shell, flags, async (nodes, progress) => {
+    const transitions: Transition[] = [];
+    const listed = pages(
+      limit,
+      async (pageToken, most) => {
+        const answer = await nodes.historyPage(node, { pageToken, pageSize: most });
+        return { items: answer.transitions, nextPageToken: answer.nextPageToken };
+      },
+      pageSize,
+    );
+    for await (const { items } of listed) transitions.push(...items);
+    progress.clear();
+    if (flags.json) printJson(shell, transitions.map(transitionJson));
+    else printTable(shell, columns, transitions.map(transitionRow));
+    return undefined;
+  });
+}
+
+function transitionRow({ atMs, status, reason, address, detail }: Transition): Row {
+  return [formatMoment(atMs), statusName(status), reason, address, detail];
 }

@@ -81,6 +81,6 @@ export function addRunCommands(program: Command, shell: Shell, acting: Acting): 
     .description('stop a run')
     .argument(...runArgument)
     .action(
-      acting(async (run: string, flags: object) => (await import('./stop.js')).stopRun(shell, run, flags)),
+      acting(async (run: string, flags: object) => (await import('./show.js')).stopRun(shell, run, flags)),
     );
 }

@@ -1,14 +1,12 @@
 /** Prints what following a run gives: lines of the log on standard output, how far the run is below them on a terminal. */
-import { openNodes } from '../../control-client/nodes.js';
+import { openNodes, type Nodes } from '../../control-client/nodes.js';
 import type { Run, RunLogEntry } from '../../protocol/generated/rollcall/v1/runs.js';
-import { toJson } from '../format.js';
+import { toJson, formatMoment, formatRfc3339 } from '../format.js';
 import { paintOf, printHint, type Shell } from '../shell.js';
-import { displayWidth, plainText } from '../terminal.js';
+import { displayWidth, plainText, type Paint, type Shade, isTerminal } from '../terminal.js';
 import type { Asked } from './with-link.js';
-import { entryJson, formatEntry, speakerOf } from './log-view.js';
-import { createNodeNames } from './node-names.js';
 import { describeMessages, runWord } from './run-view.js';
-import { createStatusLine } from './status-line.js';
+import { isRollcallError } from '../../base/errors.js';
 
 export interface LogPrinter {
   entry(entry: RunLogEntry): Promise<void>;
@@ -64,6 +62,116 @@ export function createLogPrinter(
     end() {
       status.end();
       nodes.close();
+    },
+  };
+}
+
+const shades: Partial<Record<string, Shade>> = { warn: 'yellow', error: 'red', debug: 'dim', link: 'dim' };
+
+/** Who said it, where no node did. */
+function speakerOf({ level }: RunLogEntry): string {
+  return level === 'link' ? 'link' : 'server';
+}
+
+/** When, who, what; every line of the text but the first is set in, so that none looks like an entry of its own. */
+export function formatEntry(entry: RunLogEntry, who: string, width: number, paint: Paint): string {
+  const name = plainText(who);
+  const head = `${formatMoment(entry.atMs)}  ${name}${' '.repeat(Math.max(0, width - displayWidth(name)))}  `;
+  const isNamed = entry.level !== 'info' && entry.level !== 'link';
+  const text = `${isNamed ? `${plainText(entry.level)}: ` : ''}${entry.text}`;
+  const indent = `\n${' '.repeat(displayWidth(head))}`;
+  const lines = text.replace(/\n+$/, '').split('\n');
+  return head + lines.map(line => paint(shades[entry.level], harmless(line))).join(indent);
+}
+
+/** As it is, spaces and all, without what a terminal would obey or not show. */
+function harmless(line: string): string {
+  return line
+    .replaceAll('\t', '    ')
+    .replaceAll(/[\p{Cc}\p{Cf}\p{Co}\p{Cs}\p{Zl}\p{Zp}]/gu, '')
+    .trimEnd();
+}
+
+function entryJson({ number, atMs, node, level, text }: RunLogEntry): Record<string, unknown> {
+  return {
+    number: Number(number),
+    at: formatRfc3339(atMs) ?? null,
+    node: node === 0n ? null : `${node}`,
+    level,
+    text,
+  };
+}
+
+/** The names of the nodes that say something in a log, each asked for once; without the right to see nodes, their ids. */
+type NodeNames = (id: bigint) => Promise<string>;
+
+function createNodeNames(nodes: Pick<Nodes, 'get'>): NodeNames {
+  const known = new Map<bigint, string>();
+  // Each refusal is told of in the audit log: one is enough.
+  let isRefused = false;
+  return async id => {
+    const name = known.get(id);
+    if (name !== undefined || isRefused) return name ?? `${id}`;
+    try {
+      const node = await nodes.get(id);
+      known.set(id, node.name === '' ? `${id}` : node.name);
+    } catch (error) {
+      isRefused = isRollcallError(error, 'NOT_ALLOWED');
+      // A node that is gone has no name any more; a link that is gone may come back.
+      if (isRollcallError(error, 'NODE_NOT_FOUND')) known.set(id, `${id}`);
+    }
+    return known.get(id) ?? `${id}`;
+  };
+}
+
+const clearLine = '\r\x1b[2K';
+/** Nothing is printed for so long, ms. */
+const quietMs = 200;
+const usualColumns = 80;
+
+/** One line below the log: how far the run is, on standard error of a terminal, while nothing is printed. */
+interface StatusLine {
+  /** What to say from now on, once nothing is printed. */
+  say(text: string): void;
+  /** To be called before anything is printed: takes the line away for a moment. */
+  makeRoom(): void;
+  /** Takes it away for good. */
+  end(): void;
+}
+
+function createStatusLine({ stderr, environment }: Shell): StatusLine {
+  if (!isTerminal(stderr, environment))
+    return { say: () => undefined, makeRoom: () => undefined, end: () => undefined };
+  let text = '';
+  let isShown = false;
+  let timer: NodeJS.Timeout | undefined;
+  const show = (): void => {
+    const { columns = usualColumns } = stderr as { readonly columns?: number };
+    isShown = true;
+    stderr.write(`${clearLine}${plainText(text).slice(0, columns - 3)} …`);
+  };
+  const hide = (): void => {
+    clearTimeout(timer);
+    timer = undefined;
+    if (isShown) stderr.write(clearLine);
+    isShown = false;
+  };
+  const showSoon = (): void => {
+    timer ??= setTimeout(show, quietMs);
+  };
+  return {
+    say(next) {
+      text = next;
+      if (isShown) show();
+      else showSoon();
+    },
+    makeRoom() {
+      hide();
+      if (text !== '') showSoon();
+    },
+    end() {
+      text = '';
+      hide();
     },
   };
 }

@@ -1,7 +1,7 @@
 /** `rollcall runs show RUN`: everything the link knows of one run. */
 import type { Run } from '../../protocol/generated/rollcall/v1/runs.js';
 import { formatMoment, toJson } from '../format.js';
-import { printJson } from '../access/showing.js';
+import { printJson, printDone } from '../access/showing.js';
 import { paintOf, type Shell } from '../shell.js';
 import { plainText, type Paint } from '../terminal.js';
 import { askingRuns, findRunId, type AskFlags } from './with-link.js';
@@ -65,4 +65,17 @@ function describeSettings({ configJson }: Run): string {
   return Object.entries(config)
     .map(([name, value]) => `${name}=${String(value)}`)
     .join(' ');
+}
+
+/** One that is over already stays as it is, and that is said. */
+/** `rollcall runs stop RUN`: ends a run, and says how it ended. */
+export async function stopRun(shell: Shell, typed: string, flags: AskFlags): Promise<number> {
+  return askingRuns(shell, flags, async ({ runs, progress }) => {
+    const run = await runs.stop(await findRunId(runs, typed));
+    progress.clear();
+    if (flags.json) printJson(shell, runJson(run));
+    else if (runWord(run) === 'stopped') printDone(shell, `Run ${run.id} is stopped.`);
+    else printDone(shell, `Run ${run.id} was over already: ${runWord(run)}.`);
+    return undefined;
+  });
 }

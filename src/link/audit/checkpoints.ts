@@ -3,6 +3,7 @@
  * that the log was at this entry with this hash. They are kept for ever. The link learns of events by watching the store
  * after their commits, so it delays none and fails none; what the store does not take is logged and tried again.
  */
+import { join } from 'node:path';
 import { encodeCheckpoint, signCheckpoint, type Checkpoint } from '../../audit-log/checkpoint.js';
 import { linkParty } from '../../audit-log/party.js';
 import type { Clock, Timer } from '../../base/clock.js';
@@ -10,12 +11,11 @@ import { RollcallError } from '../../base/errors.js';
 import type { Log } from '../../base/log.js';
 import type { Random } from '../../base/random.js';
 import { createTurns } from '../../base/keyed-queue.js';
-import { toSpkiPem, type PrivateKey } from '../../identity/private-key.js';
+import { toSpkiPem, type PrivateKey, generatePrivateKey, toPkcs8Pem } from '../../identity/private-key.js';
 import type { PublicKey } from '../../identity/public-key.js';
 import { listTenants, padded, tenantOf } from '../../store/keys.js';
 import type { Change, Expectation, Key, StopWatching, Store } from '../../store/store.js';
 import type { Audit } from './audit.js';
-import { openCheckpointKey } from './checkpoint-key.js';
 import {
   checkpointsOf,
   decodeCheckpoint,
@@ -25,6 +25,8 @@ import {
   readEnd,
   readStart,
 } from './stored-log.js';
+import { readSecretFile, unlessMissing, writeWholeFile } from '../../base/secret-file.js';
+import { readPrivateKey } from '../../identity/key-file.js';
 
 export interface CheckpointOptions {
   /** Holds the key; must be there. */
@@ -259,4 +261,23 @@ function changedLog(seq: number): RollcallError {
     `the audit log was changed: entry ${seq} is not the one its checkpoint is of`,
     { hint: 'rollcall audit export FILE, then rollcall audit verify FILE, names what was changed' },
   );
+}
+
+/** Holds the key that signs checkpoints (P-256) and signs nothing else; operators keep its public half. 0600. */
+const auditKeyFile = 'audit-key.pem';
+
+/** Opens the key, making it when it is missing. Fails with CONFIG_INVALID, FILE_* or KEY_UNSUPPORTED for one that is not fit. */
+async function openCheckpointKey(folder: string, random: Random): Promise<PrivateKey> {
+  const path = join(folder, auditKeyFile);
+  const bytes = await unlessMissing(readSecretFile(path, 'audit key'));
+  if (!bytes) {
+    const key = generatePrivateKey('P-256', random);
+    await writeWholeFile(path, toPkcs8Pem(key));
+    return key;
+  }
+  const key = readPrivateKey(bytes, undefined, path);
+  if (key.publicKey.curve === 'P-256') return key;
+  throw new RollcallError('CONFIG_INVALID', `${path} holds a key on ${key.publicKey.curve}; expected P-256`, {
+    hint: 'bring the key back from a backup, or move the file away; the link then makes a new key',
+  });
 }

@@ -17,9 +17,9 @@ import {
   writeWholeFile,
   type Warn,
 } from '../../base/secret-file.js';
-import { createSerial } from './serial.js';
 import { createSigningPair, parseSigningKey, type SigningPair } from './signing-pair.js';
 import { writeCertificate } from './x509.js';
+import { createSerial } from './issuer.js';
 
 const tenYearsMs = 3652 * 86_400_000;
 /** Certificates start to count a little before they are made, for clocks that are behind. */

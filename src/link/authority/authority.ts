@@ -12,9 +12,9 @@ import { certificateFingerprint, verifyNodeCertificate } from '../../identity/ce
 import type { NodeId } from '../../identity/node-id.js';
 import { formatSpiffeId } from '../../identity/spiffe.js';
 import { backdatingMs, openGivenFiles, openOwnFiles } from './authority-files.js';
-import { createSerial, formatSerial } from './serial.js';
 import type { SigningPair } from './signing-pair.js';
 import { writeCertificate } from './x509.js';
+import { createSerial, formatSerial } from './issuer.js';
 
 export interface AuthorityOptions {
   /** Where the link keeps its own authority (`authority.key`, `authority.crt`); unused when files are given. */

@@ -7,11 +7,9 @@ import { isIP } from 'node:net';
 import { RollcallError } from '../../base/errors.js';
 import { toPem } from '../../base/pem.js';
 import type { Random } from '../../base/random.js';
-import { ipOctets } from './ip-octets.js';
-import { readIssuer } from './issuer.js';
-import { createSerial } from './serial.js';
+import { createSerial, readIssuer } from './issuer.js';
 import type { SigningPair } from './signing-pair.js';
-import { writeCertificate, type AlternativeName } from './x509.js';
+import { ipOctets, writeCertificate, type AlternativeName } from './x509.js';
 
 export interface DevelopmentOptions {
   /** Names and addresses besides localhost, 127.0.0.1 and ::1. */

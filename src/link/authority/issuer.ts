@@ -13,6 +13,7 @@ import {
   readDer,
   sequenceOf,
 } from '../../identity/der.js';
+import type { Random } from '../../base/random.js';
 
 export interface Issuer {
   /** Its subject: DER of a whole Name. */
@@ -41,4 +42,29 @@ const subjectKeyIdentifierOid = '2.5.29.14';
 export function keyIdentifierOf(spki: Uint8Array): Buffer {
   const bits = bytesOfBits(sequenceOf(readDer(spki))[1]);
   return createHash('sha1').update(bits).digest();
+}
+
+/**
+ * Random, so that two authorities with one name cannot use a number twice and nobody can guess the next (CA/Browser
+ * Forum asks for 64 random bits).
+ */
+const serialBytes = 16;
+
+/** 128 random bits as a positive DER integer of at most 17 octets. */
+export function createSerial(random: Random): Buffer {
+  return positiveInteger(random(serialBytes));
+}
+
+/** The shortest DER content of an unsigned number; zero, which RFC 5280 forbids as a serial, becomes one. */
+export function positiveInteger(magnitude: Uint8Array): Buffer {
+  const start = magnitude.findIndex(octet => octet !== 0);
+  if (start < 0) return Buffer.of(1);
+  const shortest = magnitude.subarray(start);
+  const signed = ((shortest[0] ?? 0) & 0x80) !== 0;
+  return Buffer.concat([Buffer.alloc(signed ? 1 : 0), shortest]);
+}
+
+/** Lower-case hex without the sign octet: what X509Certificate.serialNumber shows, in lower case. */
+export function formatSerial(serial: Uint8Array): string {
+  return Buffer.from(serial.length > 1 && serial[0] === 0 ? serial.subarray(1) : serial).toString('hex');
 }

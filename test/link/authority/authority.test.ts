@@ -11,9 +11,9 @@ import {
   type Authority,
   type AuthorityOptions,
 } from '../../../src/link/authority/authority.js';
-import { createSerial } from '../../../src/link/authority/serial.js';
 import { writeCertificate, type CertificateTemplate } from '../../../src/link/authority/x509.js';
 import { createManualClock } from '../../harness/manual-clock.js';
+import { createSerial } from '../../../src/link/authority/issuer.js';
 
 const needsOpenssl =
   spawnSync('openssl', ['version']).status === 0 ? {} : { skip: 'openssl is not installed' };

@@ -8,10 +8,13 @@ import t from 'tap';
 import { fromPem, toPem } from '../../../src/base/pem.js';
 import { systemRandom } from '../../../src/base/random.js';
 import { readCertificateFields } from '../../../src/identity/certificate-fields.js';
-import { ipOctets } from '../../../src/link/authority/ip-octets.js';
-import { keyIdentifierOf } from '../../../src/link/authority/issuer.js';
-import { createSerial, formatSerial, positiveInteger } from '../../../src/link/authority/serial.js';
-import { writeCertificate, type CertificateTemplate } from '../../../src/link/authority/x509.js';
+import {
+  keyIdentifierOf,
+  createSerial,
+  formatSerial,
+  positiveInteger,
+} from '../../../src/link/authority/issuer.js';
+import { writeCertificate, type CertificateTemplate, ipOctets } from '../../../src/link/authority/x509.js';
 
 interface Pair {
   readonly key: KeyObject;

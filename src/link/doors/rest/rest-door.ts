@@ -7,18 +7,23 @@ import { randomBytes } from 'node:crypto';
 import { createServer, type IncomingHttpHeaders } from 'node:http';
 import type { Duplex, Readable } from 'node:stream';
 import type { TLSSocket } from 'node:tls';
-import fastify, { type FastifyReply, type FastifyRequest, type FastifySchema } from 'fastify';
+import fastify, {
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+  type FastifySchema,
+} from 'fastify';
 import { RollcallError, toRollcallError } from '../../../base/errors.js';
 import type { Log } from '../../../base/log.js';
 import type { Origin, Principal } from '../../access/principal.js';
 import { routeRules, type RouteName } from '../access-table.js';
 import { logFault, toldOutside } from '../grpc/call-end.js';
 import type { Connection } from '../tls/connection.js';
-import { readBodies } from './bodies.js';
 import { sendProblem } from './problem.js';
 import { RestCall, type RestCallOptions } from './rest-call.js';
 import { compileSchema } from './schema-check.js';
 import type { Schema } from './schemas.js';
+import { parseStrictJson } from '../../../tokens/strict-json.js';
 
 /** What a route gets: what was sent, and who sent it. */
 export interface Exchange {
@@ -257,4 +262,27 @@ function errorOf(thrown: unknown): RollcallError {
       ? (message ?? 'the request is not valid')
       : `the request is not valid: ${message}`;
   return new RollcallError('REQUEST_INVALID', what.slice(0, 300), { cause: thrown });
+}
+
+function readBodies(app: FastifyInstance): void {
+  app.removeAllContentTypeParsers();
+  const parsed = (parse: (body: Buffer) => unknown) => (_: FastifyRequest, body: Buffer) =>
+    Promise.resolve().then(() => parse(body));
+  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, parsed(parseJson));
+  app.addContentTypeParser('application/x-www-form-urlencoded', { parseAs: 'buffer' }, parsed(parseForm));
+}
+
+function parseJson(body: Buffer): unknown {
+  try {
+    return parseStrictJson(body);
+  } catch {
+    throw new RollcallError('REQUEST_INVALID', 'the body is not JSON, or says something twice');
+  }
+}
+
+function parseForm(body: Buffer): unknown {
+  const fields = [...new URLSearchParams(body.toString('utf8'))];
+  const form = Object.fromEntries(fields);
+  if (Object.keys(form).length === fields.length) return form;
+  throw new RollcallError('REQUEST_INVALID', 'a field is there twice');
 }

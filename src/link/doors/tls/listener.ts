@@ -12,13 +12,13 @@
  */
 import { createServer, type Server, type Socket } from 'node:net';
 import { createServer as createTlsServer, type SecureContextOptions, type TLSSocket } from 'node:tls';
+import { readFileSync } from 'node:fs';
 import { RollcallError, systemErrorCode } from '../../../base/errors.js';
 import { allAddresses, formatAddress, type Address } from '../../../base/settings.js';
 import type { Clock } from '../../../base/clock.js';
 import type { Log } from '../../../base/log.js';
 import { Connection, fourTupleOf } from './connection.js';
 import { createCrowd, type Caps } from './pending-connections.js';
-import { capsWithin, descriptorLimit } from './descriptors.js';
 import { secure } from './server-context.js';
 
 export interface Deadlines {
@@ -204,4 +204,27 @@ function cannotListen(address: Address, error: Error): RollcallError {
       cause: error,
     },
   );
+}
+
+/**
+ * Of the file descriptors: a connection is one, and without any nobody gets in, no operator, no node with a session, and
+ * the store cannot open its files. The two ports' connections without a session may have half of them together.
+ */
+const shareOfPort = 4;
+
+/** How many descriptors this process may have open; Infinity where the system does not say (it is read from /proc). */
+function descriptorLimit(): number {
+  try {
+    const [, soft] = /^Max open files +(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8')) ?? [];
+    return soft === undefined ? Infinity : Number(soft);
+  } catch {
+    return Infinity;
+  }
+}
+
+/** The caps that hold for one port under this limit; one address keeps its share of the total. */
+function capsWithin(caps: Caps, limit: number): Caps {
+  const total = Math.min(caps.total, Math.max(1, Math.floor(limit / shareOfPort)));
+  if (total === caps.total) return caps;
+  return { total, perAddress: Math.max(1, Math.ceil((caps.perAddress * total) / caps.total)) };
 }
