@@ -4,6 +4,7 @@
  */
 import type { ClientReadableStream, ServiceError } from '@grpc/grpc-js';
 import { isRollcallError } from '../base/errors.js';
+import { onAbort } from '../base/wait.js';
 import { answerWithinMs, explainEnd, explainStart } from './grpc-failure.js';
 import type { HttpTarget } from './http-target.js';
 import { refusalOf, withToken, type TokenSource } from './tokens.js';
@@ -24,7 +25,7 @@ export async function* readEvents<E>(
 ): AsyncGenerator<E, void, undefined> {
   let stream: ClientReadableStream<E> | undefined;
   const stop = () => stream?.cancel();
-  signal?.addEventListener('abort', stop);
+  const forget = onAbort(signal, stop);
   try {
     const events = await withToken(tokens, token => {
       signal?.throwIfAborted();
@@ -37,7 +38,7 @@ export async function* readEvents<E>(
     if (signal?.aborted) return;
     throw isRollcallError(error, 'TOKEN_REFUSED') ? refusalOf(error, tokens) : error;
   } finally {
-    signal?.removeEventListener('abort', stop);
+    forget();
     stop();
   }
 }

@@ -12,6 +12,7 @@ import type { Log } from '../base/log.js';
 import type { Route } from '../base/proxy.js';
 import type { Random } from '../base/random.js';
 import { formatAddress, type Address } from '../base/settings.js';
+import { sleep } from '../base/wait.js';
 import type { NodeId } from '../identity/node-id.js';
 import type { PrivateKey } from '../identity/private-key.js';
 import { createConditionLog, type ConditionLog } from './agent-log.js';
@@ -148,7 +149,7 @@ export function createAgent(options: AgentOptions): Agent {
       const pauseMs = pauseAfter({ code: error.code, failures, refusals, askedPauseMs }, random);
       if (heldMs === undefined) conditions.report(error, pauseMs);
       enter('waiting', memory);
-      await pause(pauseMs);
+      await sleep(clock, pauseMs, signal);
       if (isStopping()) return { reason: 'closed' };
     }
   }
@@ -205,20 +206,6 @@ export function createAgent(options: AgentOptions): Agent {
     const { error } = end;
     log.info({ ...fields, code: error.code, reason: error.message, hint: error.hint }, 'offline');
     return { error, heldMs, askedPauseMs: end.reason === 'drained' ? end.pauseMs : undefined };
-  }
-
-  /** Ends early when the agent is told to stop. */
-  function pause(delayMs: number): Promise<void> {
-    return new Promise(resolve => {
-      const timer = clock.after(delayMs, done);
-      function done(): void {
-        timer.cancel();
-        signal.removeEventListener('abort', done);
-        resolve();
-      }
-      if (signal.aborted) done();
-      else signal.addEventListener('abort', done);
-    });
   }
 
   return {

@@ -12,6 +12,7 @@ import type { Clock } from '../base/clock.js';
 import { isRollcallError, RollcallError } from '../base/errors.js';
 import { withRouteHint, type Route } from '../base/proxy.js';
 import { formatAddress, type Address } from '../base/settings.js';
+import { deferred, onAbort } from '../base/wait.js';
 import { trustServer } from '../identity/server-trust.js';
 import { EnrollmentClient } from '../protocol/generated/rollcall/v1/enrollment.js';
 import { LinkClient, ObjectsClient } from '../protocol/generated/rollcall/v1/link.js';
@@ -224,19 +225,19 @@ function stopAfter(
   signal: AbortSignal | undefined,
   hop: FirstHop,
 ): { readonly promise: Promise<never>; cancel(): void } {
-  let stop: (error: RollcallError) => void = () => undefined;
-  const promise = new Promise<never>((_, reject) => (stop = reject));
-  promise.catch(() => undefined);
-  const onAbort = () =>
-    stop(new RollcallError('LINK_UNREACHABLE', `cannot reach the link at ${hop.place}: told to stop`));
-  const timer = clock.after(timeoutMs, () => stop(hop.late()));
-  if (signal?.aborted) onAbort();
-  signal?.addEventListener('abort', onAbort);
+  const failed = deferred<never>();
+  failed.promise.catch(() => undefined);
+  const timer = clock.after(timeoutMs, () => failed.reject(hop.late()));
+  const forget = onAbort(signal, () =>
+    failed.reject(
+      new RollcallError('LINK_UNREACHABLE', `cannot reach the link at ${hop.place}: told to stop`),
+    ),
+  );
   return {
-    promise,
+    promise: failed.promise,
     cancel() {
       timer.cancel();
-      signal?.removeEventListener('abort', onAbort);
+      forget();
     },
   };
 }

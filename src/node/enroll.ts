@@ -11,6 +11,7 @@ import { RollcallError } from '../base/errors.js';
 import { toPem } from '../base/pem.js';
 import type { Random } from '../base/random.js';
 import { version as agentVersion } from '../base/version.js';
+import { onAbort } from '../base/wait.js';
 import { exporterBinding } from '../identity/binding.js';
 import { verifyNodeCertificate, type NodeCertificate } from '../identity/certificate.js';
 import { isNodeId, type NodeId } from '../identity/node-id.js';
@@ -77,9 +78,8 @@ export async function enroll(options: EnrollOptions): Promise<Enrollment> {
   const stop = () => call.cancel();
   const late = options.clock.after(withinMs, stop);
   call.once('status', () => late.cancel());
-  options.signal?.addEventListener('abort', stop);
+  const forget = onAbort(options.signal, stop);
   try {
-    if (options.signal?.aborted) stop();
     const enrollment = await exchange(call, options);
     call.end();
     return enrollment;
@@ -87,7 +87,7 @@ export async function enroll(options: EnrollOptions): Promise<Enrollment> {
     stop();
     throw toCallFailure(error);
   } finally {
-    options.signal?.removeEventListener('abort', stop);
+    forget();
   }
 }
 

@@ -7,6 +7,7 @@ import type { Clock } from '../base/clock.js';
 import { isRollcallError, RollcallError, toRollcallError } from '../base/errors.js';
 import type { Log } from '../base/log.js';
 import type { Random } from '../base/random.js';
+import { deferred, onAbort } from '../base/wait.js';
 import type { ConditionLog } from './agent-log.js';
 import { pauseAfter } from './backoff.js';
 import type { Memory } from './memory.js';
@@ -85,22 +86,18 @@ function withoutOwnTakeover(end: SessionEnd): SessionEnd {
     : end;
 }
 
-function nextEvent(
+async function nextEvent(
   live: Live,
   waitMs: number,
   clock: Clock,
   signal: AbortSignal,
 ): Promise<SessionEnd | 'renew'> {
-  return new Promise(resolve => {
-    const stop = () => settle({ reason: 'closed' });
-    const timer = clock.after(waitMs, () => settle('renew'));
-    function settle(event: SessionEnd | 'renew'): void {
-      timer.cancel();
-      signal.removeEventListener('abort', stop);
-      resolve(event);
-    }
-    void live.session.ended.then(settle);
-    if (signal.aborted) stop();
-    else signal.addEventListener('abort', stop);
-  });
+  const { promise, resolve } = deferred<SessionEnd | 'renew'>();
+  const timer = clock.after(waitMs, () => resolve('renew'));
+  const forget = onAbort(signal, () => resolve({ reason: 'closed' }));
+  void live.session.ended.then(resolve);
+  const event = await promise;
+  timer.cancel();
+  forget();
+  return event;
 }

@@ -7,6 +7,7 @@ import { status as Status, type ClientDuplexStream, type StatusObject } from '@g
 import type { Clock, Timer } from '../base/clock.js';
 import { RollcallError } from '../base/errors.js';
 import { version as agentVersion } from '../base/version.js';
+import { onAbort } from '../base/wait.js';
 import type { LinkFrame, NodeFrame, Welcome } from '../protocol/generated/rollcall/v1/link.js';
 import { limits, protocolVersions } from '../protocol/limits.js';
 import { describeCallFailure, openCall } from './connection-error.js';
@@ -51,10 +52,8 @@ type Call = ClientDuplexStream<NodeFrame, LinkFrame>;
 export async function openSession(options: SessionOptions): Promise<Session> {
   const { connection, clock, runs, signal } = options;
   const call = openCall(() => connection.link.connect());
-  const stop = () => call.cancel();
-  if (signal?.aborted) stop();
-  signal?.addEventListener('abort', stop);
-  const opened = runSession(call, options).finally(() => signal?.removeEventListener('abort', stop));
+  const forget = onAbort(signal, () => call.cancel());
+  const opened = runSession(call, options).finally(forget);
   send(call, {
     $case: 'ready',
     value: {

@@ -1,6 +1,7 @@
 /** Failures of the store that pass, such as a full disk: what is owed is tried until it is written. */
 import type { Clock } from '../base/clock.js';
 import { toRollcallError } from '../base/errors.js';
+import { sleep } from '../base/wait.js';
 
 const retryMs = 1_000;
 
@@ -11,7 +12,7 @@ export function isPassing(error: unknown): boolean {
 
 /** Resolves when the time for another attempt has come. */
 export function untilRetry(clock: Clock): Promise<void> {
-  return new Promise(resolve => void clock.after(retryMs, resolve));
+  return sleep(clock, retryMs);
 }
 
 /** Does it again and again while it fails in passing, as long as somebody wants it. */

@@ -9,6 +9,7 @@ import { RollcallError, systemErrorCode, toRollcallError } from '../../base/erro
 import type { Log } from '../../base/log.js';
 import { refusalOf } from '../../base/system-error.js';
 import { visibleText } from '../../base/visible-text.js';
+import { onAbort, sleep } from '../../base/wait.js';
 import { createFrameConnection, type Frame, type FrameConnection } from '../wire/frames.js';
 import { endNotes } from './hosting-options.js';
 import type { RunnerOrder } from './hosting.js';
@@ -72,8 +73,7 @@ export async function runSupervisor(options: SupervisorOptions): Promise<void> {
   /** Resolves when the connection is over; throws when it was not let in. */
   async function superviseOnce(): Promise<void> {
     const connection = createFrameConnection(await connect(socketPath));
-    const stop = (): void => connection.destroy();
-    signal.addEventListener('abort', stop);
+    const forget = onAbort(signal, () => connection.destroy());
     const seen = { welcome: false, bye: 'without a word' };
     try {
       await new Promise<void>(resolve => {
@@ -88,10 +88,9 @@ export async function runSupervisor(options: SupervisorOptions): Promise<void> {
           }
         });
         introduce(connection);
-        if (signal.aborted) stop();
       });
     } finally {
-      signal.removeEventListener('abort', stop);
+      forget();
     }
     if (signal.aborted) return;
     if (!seen.welcome) throw new RollcallError('LINK_UNREACHABLE', `sent away: ${seen.bye}`);
@@ -115,7 +114,7 @@ export async function runSupervisor(options: SupervisorOptions): Promise<void> {
       if (message !== lastTrouble) log.warn({ why: message }, 'cannot connect; tries again until it can');
       lastTrouble = message;
     }
-    await pause(clock, pauseMs, signal);
+    await sleep(clock, pauseMs, signal);
     pauseMs = Math.min(longestPauseMs, pauseMs * 2);
   }
   for (const child of processes.values()) child.kill(endNotes.hostEnds);
@@ -135,19 +134,6 @@ function connect(path: string): Promise<Socket> {
       socket.off('error', fail);
       resolve(socket);
     });
-  });
-}
-
-function pause(clock: Clock, ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise(resolve => {
-    const goOn = (): void => {
-      timer.cancel();
-      signal.removeEventListener('abort', goOn);
-      resolve();
-    };
-    const timer = clock.after(ms, goOn);
-    signal.addEventListener('abort', goOn);
-    if (signal.aborted) goOn();
   });
 }
 

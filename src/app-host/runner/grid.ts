@@ -6,6 +6,7 @@ import type { Content } from '../../app/content.js';
 import type { Grid, GridNode, NodesQuery, OutgoingMessage, SendOptions } from '../../app/app.js';
 import type { Clock } from '../../base/clock.js';
 import { RollcallError } from '../../base/errors.js';
+import { withAbort } from '../../base/wait.js';
 import type { Frame } from '../wire/frames.js';
 import { prepareContent, type OutgoingContent } from './content.js';
 import type { RunnerLink } from './link.js';
@@ -63,7 +64,7 @@ export function createGrid({ link, clock, signal }: GridOptions): OpenGrid {
     nodes: query => nodes.ask(query ?? {}),
     async send(outgoing) {
       const numbers = post(outgoing, usualTtlMs);
-      await orAborted(messages.accepted(numbers), signal);
+      await withAbort(messages.accepted(numbers), signal);
       return numbers;
     },
     receive(numbers, options = {}) {
@@ -117,20 +118,6 @@ function unfit(what: string): RollcallError {
   return new RollcallError('REQUEST_INVALID', `a message cannot be sent: ${what}`);
 }
 
-async function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  signal.throwIfAborted();
-  let stop: () => void = () => undefined;
-  const aborted = new Promise<never>((_, reject) => {
-    stop = () => reject(signal.reason as Error);
-    signal.addEventListener('abort', stop);
-  });
-  try {
-    return await Promise.race([work, aborted]);
-  } finally {
-    signal.removeEventListener('abort', stop);
-  }
-}
-
 interface NodeQueries {
   ask(query: NodesQuery): Promise<readonly GridNode[]>;
   take(frame: Frame): boolean;
@@ -170,7 +157,7 @@ function createNodeQueries(link: RunnerLink, clock: Clock, signal: AbortSignal):
         open.set(request, { send, found, resolve, reject });
         send();
       });
-      return orAborted(answer, signal).finally(() => open.delete(request));
+      return withAbort(answer, signal).finally(() => open.delete(request));
     },
     take({ name, value }) {
       if (name !== 'nodes') return false;

@@ -1,6 +1,7 @@
 /** Which nodes a server half may send to: those of its tenant that are online, once there are enough of them. */
 import type { Clock, Timer } from '../../../base/clock.js';
 import { RollcallError } from '../../../base/errors.js';
+import { onAbort, sleep } from '../../../base/wait.js';
 import type { NodeRecord } from '../../registry/node-record.js';
 import type { Registry } from '../../registry/registry.js';
 
@@ -141,7 +142,7 @@ export class NodeFinder {
     const wake = (): void => search.wake();
     const lateAt = clock.elapsed() + wish.timeoutMs;
     const late = wish.timeoutMs <= maxWaitMs ? clock.after(wish.timeoutMs, wake) : undefined;
-    signal.addEventListener('abort', wake);
+    const forget = onAbort(signal, wake);
     this.#searches.add(search);
     let telling: Timer | undefined;
     const tell = (): void => {
@@ -154,14 +155,14 @@ export class NodeFinder {
         signal.throwIfAborted();
         if (!telling) tell();
         await new Promise<void>(resolve => (search.wake = resolve));
-        if (search.count >= wish.min) await new Promise<void>(resolve => void clock.after(settleMs, resolve));
+        if (search.count >= wish.min) await sleep(clock, settleMs);
       }
       return this.#collect(wish);
     } finally {
       this.#searches.delete(search);
       late?.cancel();
       telling?.cancel();
-      signal.removeEventListener('abort', wake);
+      forget();
     }
   }
 
