@@ -5,7 +5,7 @@
  *     { "name": "digits", "version": "1.0.0", "server": "server.js", "node": "node.js", "config": { "rounds": 3 } }
  */
 import { RollcallError } from '../base/errors.js';
-import { visibleText } from '../base/visible-text.js';
+import { visibleText } from '../base/text.js';
 
 export type ConfigValue = string | number | boolean;
 

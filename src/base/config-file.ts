@@ -3,7 +3,7 @@ import type * as Yaml from 'yaml';
 import { RollcallError } from './errors.js';
 import { readSmallFile } from './secret-file.js';
 import { isUnset } from './settings.js';
-import { isUtf16, visibleText } from './visible-text.js';
+import { isUtf16, visibleText } from './text.js';
 
 /** Settings nest two or three deep. YAML's parser calls itself for each level, and thousands end the process. */
 const deepest = 32;

@@ -1,5 +1,5 @@
 /** A line of the log as a person at a terminal reads it: when, how serious, what, and the fields behind it. Pure. */
-import { visibleText } from './visible-text.js';
+import { visibleText } from './text.js';
 
 /** What a terminal shows of a value without scrolling it away. */
 const maxValueLength = 200;

@@ -1,5 +1,6 @@
 /** How a program that cannot go on says why, where nobody has a terminal to draw on. */
 import type { RollcallError } from './errors.js';
+import { withoutControls } from './text.js';
 
 /** One `error:` line for each problem, then the hint; indented lines belong to the one before and keep their columns. */
 export function printProblems(
@@ -19,8 +20,4 @@ export function printWarning(
   { message, hint }: { readonly message: string; readonly hint: string },
 ): void {
   stderr.write(`warning: ${withoutControls(message)}\nhint: ${withoutControls(hint)}\n`);
-}
-
-function withoutControls(text: string): string {
-  return text.replaceAll(/\p{Cc}/gu, '?');
 }

@@ -5,7 +5,7 @@
  */
 import { RollcallError } from './errors.js';
 import { isServiceVariable } from './service-variables.js';
-import { visibleText } from './visible-text.js';
+import { visibleText } from './text.js';
 
 export interface Setting<T> {
   /** What the value looks like, for help: `HOST:PORT`. Absent for a flag without a value. */

@@ -10,7 +10,7 @@ import { isRollcallError, RollcallError, systemErrorCode } from './errors.js';
 import type { HttpProxy } from './proxy.js';
 import { formatAddress, type Address } from './settings.js';
 import { unreachable } from './unreachable.js';
-import { visibleText } from './visible-text.js';
+import { visibleText } from './text.js';
 
 export interface TunnelRequest {
   readonly proxy: HttpProxy;

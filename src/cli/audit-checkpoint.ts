@@ -10,7 +10,7 @@ import type { AskAudit } from './audit-control.js';
 import type { ControlFlags } from './control-options.js';
 import { toJson } from './format.js';
 import { printHint, type Shell } from './shell.js';
-import { plainText } from './terminal.js';
+import { plainText } from '../base/text.js';
 
 export async function keepCheckpoint(
   shell: Shell,

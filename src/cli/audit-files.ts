@@ -12,7 +12,7 @@ import type { AskAudit } from './audit-control.js';
 import type { ControlFlags } from './control-options.js';
 import { formatCount } from './format.js';
 import { printHint, type Shell } from './shell.js';
-import { plainText } from './terminal.js';
+import { plainText } from '../base/text.js';
 
 /** The lines of a file, of which none takes more memory than the longest there may be. */
 export async function* readLines(path: string): AsyncGenerator<string> {

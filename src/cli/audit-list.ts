@@ -8,7 +8,8 @@ import { formatLabels, formatMoment, formatRfc3339, toJson } from './format.js';
 import { parseLimit } from './nodes/arguments.js';
 import { printHint, printLeftOut, tableStyleOf, type Shell } from './shell.js';
 import { createTable, type Column, type Row, type Table } from './table.js';
-import { plainText, type Shade } from './terminal.js';
+import { plainText } from '../base/text.js';
+import type { Shade } from './terminal.js';
 import { parseWhen } from './moment.js';
 
 export interface AuditListFlags extends ControlFlags {

@@ -8,7 +8,8 @@ import { readCheckpointFile, readLines } from './audit-files.js';
 import { exitCodes, reportFailure } from './failure.js';
 import { toJson } from './format.js';
 import { paintOf, printHint, type Shell } from './shell.js';
-import { plainText, type Paint } from './terminal.js';
+import { plainText } from '../base/text.js';
+import type { Paint } from './terminal.js';
 
 export interface AuditVerifyFlags {
   readonly checkpoint?: string;

@@ -3,7 +3,8 @@
  * The one place that knows which error is which exit code.
  */
 import { isRollcallError, RollcallError, toRollcallError, type ErrorCode } from '../base/errors.js';
-import { paintFor, plainText } from './terminal.js';
+import { plainText } from '../base/text.js';
+import { paintFor } from './terminal.js';
 import type { Shell } from './shell.js';
 import { StatedByLink } from '../control-client/diagnosis.js';
 

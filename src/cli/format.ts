@@ -1,5 +1,5 @@
 /** Values as people and machines read them: moments, durations, JSON, lists of pairs. Pure. */
-import { plainText } from './terminal.js';
+import { plainText } from '../base/text.js';
 
 const secondsOfDay = 86_400;
 /** The furthest moment a Date can hold, ms since 1970 (ECMA-262, time values). */

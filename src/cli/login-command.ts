@@ -28,7 +28,8 @@ import { parseProfileName, readProfiles, withoutProxy, writeProfiles } from './p
 import { ask, askSecret } from './prompt.js';
 import { startProgress } from './progress.js';
 import { printHint, warnOn, type Shell } from './shell.js';
-import { plainText, type Environment } from './terminal.js';
+import { plainText } from '../base/text.js';
+import type { Environment } from './terminal.js';
 
 export interface LoginFlags extends ControlFlags {
   readonly user?: string;

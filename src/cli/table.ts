@@ -4,7 +4,8 @@
  * that `awk -F '  +'` works. Widths are decided once, from the first rows, so that a table of any length can be written
  * as it comes; a later cell that is wider pushes its own row as far as there is room.
  */
-import { clipText, displayWidth, plainText, type Paint, type Shade } from './terminal.js';
+import { plainText } from '../base/text.js';
+import { clipText, displayWidth, type Paint, type Shade } from './terminal.js';
 
 export interface Column {
   readonly header: string;

@@ -35,14 +35,6 @@ export function paintFor(output: Output, environment: Environment): Paint {
   return isTerminal(output, environment) && !unwanted ? ansiPaint : noPaint;
 }
 
-/** One line without control, formatting or private-use characters; runs of white space become one space. */
-export function plainText(text: string): string {
-  return text
-    .replaceAll(/\s+/gu, ' ')
-    .replaceAll(/[\p{Cc}\p{Cf}\p{Co}\p{Cs}]/gu, '')
-    .trim();
-}
-
 const wideRanges: readonly (readonly [number, number])[] = [
   [0x1100, 0x115f],
   [0x2e80, 0x303e],

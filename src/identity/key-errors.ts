@@ -3,6 +3,7 @@
  * is and what is wanted. Nothing of a file's content ever goes into such a line.
  */
 import { RollcallError } from '../base/errors.js';
+import { visibleText } from '../base/text.js';
 
 export interface KeyWish {
   /** How the sentence begins: "this key is", or a path and "holds". */
@@ -27,7 +28,7 @@ export const wireKeyWish: KeyWish = {
 
 export function publicKeyWish(path?: string): KeyWish {
   return {
-    opening: `${path === undefined ? 'this file' : printable(path)} holds`,
+    opening: `${path === undefined ? 'this file' : visiblePath(path)} holds`,
     path: path === undefined ? 'FILE' : shellWord(path),
     wanted: `an ECDSA public key ${onOurCurves}`,
     hint: 'make a pair with: ssh-keygen -t ecdsa -b 256 -f node-key (the public half is node-key.pub)',
@@ -64,12 +65,10 @@ export function wrongPassphrase(wish: KeyWish): RollcallError {
   );
 }
 
-/** One line, and nothing in it that a terminal would obey. */
-function printable(path: string): string {
-  return path.replaceAll(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, '?');
-}
+/** All of it, however long. */
+const visiblePath = (path: string): string => visibleText(path, Infinity);
 
 function shellWord(path: string): string {
-  const plain = printable(path);
+  const plain = visiblePath(path);
   return /^[\w./@%+=:,-]+$/.test(plain) ? plain : `'${plain.replaceAll("'", `'\\''`)}'`;
 }

@@ -4,7 +4,7 @@
  */
 import { nameOfSshType } from './foreign-key.js';
 import { escapedPem } from '../base/pem.js';
-import { isUtf16 } from '../base/visible-text.js';
+import { isUtf16 } from '../base/text.js';
 import { findCurveBySshType } from './curve.js';
 import { parseJwk, type Jwk } from './jwk.js';
 import { refuseKey, type KeyWish } from './key-errors.js';

@@ -14,14 +14,8 @@ import { forgiveFederation, parseLabels, parseLimit, parseStatuses } from '../..
 import { pages } from '../../src/cli/nodes/with-link.js';
 import { nodeColumns, nodeJson, nodeRow } from '../../src/cli/nodes/node-view.js';
 import { createTable, formatTable } from '../../src/cli/table.js';
-import {
-  displayWidth,
-  isTerminal,
-  noPaint,
-  paintFor,
-  plainText,
-  type Output,
-} from '../../src/cli/terminal.js';
+import { plainText } from '../../src/base/text.js';
+import { displayWidth, isTerminal, noPaint, paintFor, type Output } from '../../src/cli/terminal.js';
 import { NodeStatus } from '../../src/protocol/generated/rollcall/v1/control.js';
 import { day, makeNode, noon } from './fixtures/control-server.js';
 import { Kept } from './fixtures/shell.js';

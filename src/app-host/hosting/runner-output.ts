@@ -6,7 +6,7 @@
 import { StringDecoder } from 'node:string_decoder';
 import type { Readable } from 'node:stream';
 import type { Clock } from '../../base/clock.js';
-import { visibleText } from '../../base/visible-text.js';
+import { visibleText } from '../../base/text.js';
 
 export type OutputStream = 'stdout' | 'stderr';
 export type OnOutput = (stream: OutputStream, text: string) => void;

@@ -8,7 +8,7 @@ import type { Clock } from '../../base/clock.js';
 import { RollcallError, systemErrorCode, toRollcallError } from '../../base/errors.js';
 import type { Log } from '../../base/log.js';
 import { refusalOf } from '../../base/system-error.js';
-import { visibleText } from '../../base/visible-text.js';
+import { visibleText } from '../../base/text.js';
 import { onAbort, sleep } from '../../base/wait.js';
 import { createFrameConnection, type Frame, type FrameConnection } from '../wire/frames.js';
 import { endNotes } from './hosting-options.js';

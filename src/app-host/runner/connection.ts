@@ -6,7 +6,7 @@ import { connect } from 'node:net';
 import { archiveBytes as mostArchiveBytes } from '../../app-package/app-archive.js';
 import type { ConfigValue } from '../../app-package/app-manifest.js';
 import { isRollcallError, RollcallError } from '../../base/errors.js';
-import { visibleText } from '../../base/visible-text.js';
+import { visibleText } from '../../base/text.js';
 import { createFrameConnection, type Frame, type FrameConnection } from '../wire/frames.js';
 import type { Half } from '../hosting/hosting.js';
 

@@ -4,7 +4,7 @@
  */
 import type { Clock } from '../../base/clock.js';
 import { isRollcallError, RollcallError, toRollcallError } from '../../base/errors.js';
-import { visibleText } from '../../base/visible-text.js';
+import { visibleText } from '../../base/text.js';
 import type { Frame, FrameConnection } from '../wire/frames.js';
 import type { RunnerConnection } from './connection.js';
 import { createObjectTransfer, type ObjectTransfer } from './objects.js';

@@ -3,7 +3,7 @@ import type { OwnAccount } from '../../control-client/own-account.js';
 import { exitCodes, usageError } from '../failure.js';
 import { ask as askPerson } from '../prompt.js';
 import { printHint, type Shell } from '../shell.js';
-import { plainText } from '../terminal.js';
+import { plainText } from '../../base/text.js';
 import { openAccess, type AskFlags } from './with-link.js';
 import { askNewPassword, askOwnPassword } from './passwords.js';
 import { printDone, printJson } from './showing.js';

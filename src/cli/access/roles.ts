@@ -3,7 +3,8 @@ import type { Role, RoleMatrix } from '../../control-client/answers.js';
 import { exitCodes } from '../failure.js';
 import type { Shell } from '../shell.js';
 import type { Column } from '../table.js';
-import { plainText, type Shade } from '../terminal.js';
+import { plainText } from '../../base/text.js';
+import type { Shade } from '../terminal.js';
 import { openAccess, type AskFlags } from './with-link.js';
 import { printDone, printJson, printTable } from './showing.js';
 

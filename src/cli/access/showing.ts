@@ -2,7 +2,8 @@
 import { formatRfc3339, toJson } from '../format.js';
 import { paintOf, printLeftOut, tableStyleOf, type Shell } from '../shell.js';
 import { createTable, type Column, type Row } from '../table.js';
-import { plainText, type Shade } from '../terminal.js';
+import { plainText } from '../../base/text.js';
+import type { Shade } from '../terminal.js';
 
 export function printJson(shell: Shell, value: unknown): void {
   shell.stdout.write(`${toJson(value, 2)}\n`);

@@ -4,7 +4,7 @@ import { exitCodes } from '../failure.js';
 import { formatCount, formatMoment } from '../format.js';
 import { printHint, type Shell } from '../shell.js';
 import type { Column } from '../table.js';
-import { plainText } from '../terminal.js';
+import { plainText } from '../../base/text.js';
 import { openAccess, type AskFlags } from './with-link.js';
 import { askNewPassword } from './passwords.js';
 import { momentOrNull, printDone, printJson, printTable } from './showing.js';

@@ -8,7 +8,7 @@ import { formatMoment } from '../format.js';
 import { parseWhen } from '../moment.js';
 import { printHint, type Shell } from '../shell.js';
 import type { Column, Row } from '../table.js';
-import { plainText } from '../terminal.js';
+import { plainText } from '../../base/text.js';
 import { parseDuration, parseList } from './arguments.js';
 import { openAccess, type AskFlags } from './with-link.js';
 import { momentOrNull, printDone, printJson, printSecret, printTable } from './showing.js';

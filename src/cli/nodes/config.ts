@@ -7,7 +7,7 @@ import { openControlSettings, type ControlFlags } from '../control-options.js';
 import { exitCodes } from '../failure.js';
 import { toJson } from '../format.js';
 import { printHint, warnOn, type Shell } from '../shell.js';
-import { plainText } from '../terminal.js';
+import { plainText } from '../../base/text.js';
 
 export interface ConfigFlags extends ControlFlags {
   readonly output?: string;

@@ -4,7 +4,7 @@ import type { ControlFlags } from '../control-options.js';
 import { exitCodes, reportFailure } from '../failure.js';
 import { formatCount, toJson } from '../format.js';
 import type { Shell } from '../shell.js';
-import { plainText } from '../terminal.js';
+import { plainText } from '../../base/text.js';
 import { asking, someWords } from './with-link.js';
 import { nodeJson } from './node-view.js';
 

@@ -6,7 +6,7 @@ import type { ControlFlags } from '../control-options.js';
 import { exitCodes, reportFailure, usageError } from '../failure.js';
 import { toJson } from '../format.js';
 import { paintOf, printHint, type Shell } from '../shell.js';
-import { plainText } from '../terminal.js';
+import { plainText } from '../../base/text.js';
 import { parseLabels } from './arguments.js';
 import { asking, someWords } from './with-link.js';
 import { nodeJson } from './node-view.js';

@@ -5,7 +5,8 @@ import { statusName } from '../../control-client/node-status.js';
 import type { ControlFlags } from '../control-options.js';
 import { formatMoment, toJson } from '../format.js';
 import { isSeen, paintOf, printHint, type Shell } from '../shell.js';
-import { plainText, type Paint } from '../terminal.js';
+import { plainText } from '../../base/text.js';
+import type { Paint } from '../terminal.js';
 import { asking } from './with-link.js';
 import { nodeJson, statusShade } from './node-view.js';
 

@@ -4,7 +4,7 @@ import { openControlSettings, type ControlFlags } from '../control-options.js';
 import { exitCodes, usageError } from '../failure.js';
 import { startProgress, type Progress } from '../progress.js';
 import { printHint, warnOn, type Shell } from '../shell.js';
-import { plainText } from '../terminal.js';
+import { plainText } from '../../base/text.js';
 import { forgiveFederation } from './arguments.js';
 
 /** Asks the link the flags name; the connection is closed and the progress gone however it ends. */

@@ -3,7 +3,8 @@ import { openNodes, type Nodes } from '../../control-client/nodes.js';
 import type { Run, RunLogEntry } from '../../protocol/generated/rollcall/v1/runs.js';
 import { toJson, formatMoment, formatRfc3339 } from '../format.js';
 import { paintOf, printHint, type Shell } from '../shell.js';
-import { displayWidth, plainText, type Paint, type Shade, isTerminal } from '../terminal.js';
+import { plainLine, plainText } from '../../base/text.js';
+import { displayWidth, type Paint, type Shade, isTerminal } from '../terminal.js';
 import type { Asked } from './with-link.js';
 import { describeMessages, runWord } from './run-view.js';
 import { isRollcallError } from '../../base/errors.js';
@@ -81,15 +82,7 @@ export function formatEntry(entry: RunLogEntry, who: string, width: number, pain
   const text = `${isNamed ? `${plainText(entry.level)}: ` : ''}${entry.text}`;
   const indent = `\n${' '.repeat(displayWidth(head))}`;
   const lines = text.replace(/\n+$/, '').split('\n');
-  return head + lines.map(line => paint(shades[entry.level], harmless(line))).join(indent);
-}
-
-/** As it is, spaces and all, without what a terminal would obey or not show. */
-function harmless(line: string): string {
-  return line
-    .replaceAll('\t', '    ')
-    .replaceAll(/[\p{Cc}\p{Cf}\p{Co}\p{Cs}\p{Zl}\p{Zp}]/gu, '')
-    .trimEnd();
+  return head + lines.map(line => paint(shades[entry.level], plainLine(line))).join(indent);
 }
 
 function entryJson({ number, atMs, node, level, text }: RunLogEntry): Record<string, unknown> {

@@ -3,7 +3,8 @@ import type { Run } from '../../protocol/generated/rollcall/v1/runs.js';
 import { formatMoment, toJson } from '../format.js';
 import { printJson, printDone } from '../access/showing.js';
 import { paintOf, type Shell } from '../shell.js';
-import { plainText, type Paint } from '../terminal.js';
+import { plainText } from '../../base/text.js';
+import type { Paint } from '../terminal.js';
 import { askingRuns, findRunId, type AskFlags } from './with-link.js';
 import { describeMessages, elapsedOf, isFinished, parseOr, runJson, runShade, runWord } from './run-view.js';
 

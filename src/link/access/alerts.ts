@@ -6,7 +6,7 @@
 import type { AuditDetail } from '../../audit-log/entry.js';
 import { systemClock, type Clock } from '../../base/clock.js';
 import type { Log } from '../../base/log.js';
-import { cleanText } from '../audit/clean-text.js';
+import { cleanText } from '../../base/text.js';
 
 /** Each with what the log line says. */
 const alertEvents = {

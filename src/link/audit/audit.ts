@@ -16,9 +16,9 @@ import {
 import type { Party } from '../../audit-log/party.js';
 import type { Clock } from '../../base/clock.js';
 import type { Change, Value } from '../../store/store.js';
-import { cleanText } from './clean-text.js';
 import type { AuditEventType } from './event-types.js';
 import { decodeEntry, logOf } from './stored-log.js';
+import { cleanText } from '../../base/text.js';
 
 /** Who did something, and where the request came from; the link and a deed without a request have no origin. */
 export interface Actor extends Party {

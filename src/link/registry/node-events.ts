@@ -1,8 +1,8 @@
 /** The words of the state machine (node-machine.ts): what happens to a node, and what comes of it. */
 import type { RollcallError } from '../../base/errors.js';
 import type { Actor, AuditEvent } from '../audit/audit.js';
-import { cleanText } from '../audit/clean-text.js';
 import type { CertificateReference, HistoryEntry, NodeRecord } from './node-record.js';
+import { cleanText } from '../../base/text.js';
 
 /** A second session of an online node: the same agent moving to a new connection, or somebody taking over. */
 export type Takeover = 'handover' | 'replaced';

@@ -9,7 +9,6 @@ import type { AuditDetail } from '../../audit-log/entry.js';
 import { linkParty, nodeParty } from '../../audit-log/party.js';
 import { RollcallError } from '../../base/errors.js';
 import type { Actor, AuditEvent } from '../audit/audit.js';
-import { cleanText } from '../audit/clean-text.js';
 import {
   addChange,
   transition,
@@ -21,6 +20,7 @@ import {
   type NodeEvent,
 } from './node-events.js';
 import type { NodeRecord } from './node-record.js';
+import { cleanText } from '../../base/text.js';
 
 const unchanged: Decision = { outcome: 'unchanged' };
 

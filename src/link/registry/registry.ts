@@ -10,7 +10,6 @@ import type { Random } from '../../base/random.js';
 import { defaultTenant } from '../../protocol/limits.js';
 import { findNodeId } from '../../identity/node-id.js';
 import type { Actor, Audit } from '../audit/audit.js';
-import { cleanText } from '../audit/clean-text.js';
 import { allTenants, listTenants } from '../../store/keys.js';
 import type { Reads, StopWatching, Store } from '../../store/store.js';
 import { listHistory, type HistoryPage, type HistoryQuery } from './history.js';
@@ -31,6 +30,7 @@ import { createRegistration, type RegistrationRequest } from './registration.js'
 import type { Takeover } from './node-events.js';
 import { decideAll, refusalOf } from './node-machine.js';
 import { createTransitions, nodeNotFound } from './transitions.js';
+import { cleanText } from '../../base/text.js';
 
 export type { HistoryPage, HistoryQuery } from './history.js';
 export type { NodeCounts } from './node-count.js';

@@ -9,10 +9,10 @@
 import type { DiskFloor } from '../../base/disk-floor.js';
 import type { Clock } from '../../base/clock.js';
 import type { Change, Store } from '../../store/store.js';
-import { cleanText } from '../audit/clean-text.js';
 import { isPassing, untilRetry } from '../../store/retry.js';
 import { numberOfKey, runLogHeadKey, runLogKey, runLogPrefix } from './run-keys.js';
 import { decodeLogEntry, encodeLogEntry, type RunLogEntry } from './run-record.js';
+import { cleanText } from '../../base/text.js';
 
 /** Who says a line: the link, the server half, or a node by its id. */
 export type LogParty = 'link' | 'server' | bigint;

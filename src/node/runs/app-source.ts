@@ -4,7 +4,7 @@
  * the files that are decided about are the files that are run.
  */
 import { isRollcallError, RollcallError, toRollcallError } from '../../base/errors.js';
-import { visibleText } from '../../base/visible-text.js';
+import { visibleText } from '../../base/text.js';
 import { archiveBytes, packArchive, readArchive, type PackedApp } from '../../app-package/app-archive.js';
 import { languageOf, type AppManifest } from '../../app-package/app-manifest.js';
 import type { Language } from '../../app-host/hosting/hosting.js';

@@ -3,7 +3,7 @@
  * development – any. It decides by what the app's author signed and by the digest of the files, never by the link that
  * hands the app out; that the files have this digest is checked by whoever fetches them. No I/O.
  */
-import { visibleText } from '../../base/visible-text.js';
+import { visibleText } from '../../base/text.js';
 import { parseSpki, type PublicKey } from '../../identity/public-key.js';
 import { isSignedBy, type SignedApp } from '../../app-package/app-signature.js';
 import { compareVersions, isVersion } from './compare-versions.js';

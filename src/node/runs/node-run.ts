@@ -5,7 +5,7 @@
  * app, or it does not load – is not kept: the message comes again, and gets the same answer.
  */
 import { isRollcallError, RollcallError, toRollcallError } from '../../base/errors.js';
-import { visibleText } from '../../base/visible-text.js';
+import { visibleText } from '../../base/text.js';
 import type { MessageErrorCode } from '../../app/message-error.js';
 import { isDigest, type Manifest } from '../../objects/manifest.js';
 import type { ObjectRoom } from '../../objects/object-store.js';

@@ -9,13 +9,13 @@ import type { Log } from '../../../src/base/log.js';
 import { createAudit, type AuditEvent } from '../../../src/link/audit/audit.js';
 import { auditEventTypes } from '../../../src/link/audit/event-types.js';
 import { listEvents } from '../../../src/link/audit/query.js';
-import { cleanText } from '../../../src/link/audit/clean-text.js';
 import { Refusals } from '../../../src/link/audit/refusals.js';
 import { createMemoryStore } from '../../../src/store/memory.js';
 import { createPowerCutStore } from '../../../src/store/power-cut.js';
 import { verifyChain } from '../../harness/audit-chain.js';
 import { createManualClock } from '../registry/manual-clock.js';
 import { serviceParty, userParty } from '../../harness/parties.js';
+import { cleanText } from '../../../src/base/text.js';
 
 const silent: Log = {
   trace: () => undefined,

@@ -1,7 +1,7 @@
 /** Lists of networks: `10.1.0.0/16`, `2001:db8::/32`, or single addresses. */
 import { BlockList, isIP } from 'node:net';
 import { RollcallError } from '../../../base/errors.js';
-import { visibleText } from '../../../base/visible-text.js';
+import { visibleText } from '../../../base/text.js';
 
 function unfit(text: string): RollcallError {
   return new RollcallError('REQUEST_INVALID', `"${visibleText(text, 60)}" is no address or network`, {

@@ -3,7 +3,7 @@
  * looked up here at every request, so that a role taken away or changed counts from the next request on.
  */
 import { RollcallError } from '../../../base/errors.js';
-import { visibleText } from '../../../base/visible-text.js';
+import { visibleText } from '../../../base/text.js';
 import { defaultTenant } from '../../../protocol/limits.js';
 import type { Actor, Audit, AuditEvent } from '../../audit/audit.js';
 import { tenantPrefix } from '../../../store/keys.js';

@@ -1,6 +1,6 @@
 /** What may be set of a service, and what is fit to be: pure checks, made before anything is stored. */
 import { RollcallError } from '../../../base/errors.js';
-import { visibleText } from '../../../base/visible-text.js';
+import { visibleText } from '../../../base/text.js';
 import { parseAddresses } from './address-list.js';
 import { longestServiceTokenMs } from '../tokens/lifetimes.js';
 

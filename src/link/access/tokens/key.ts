@@ -16,7 +16,7 @@ import { promisify } from 'node:util';
 import { calculateJwkThumbprint } from 'jose';
 import { RollcallError } from '../../../base/errors.js';
 import type { Random } from '../../../base/random.js';
-import { visibleText } from '../../../base/visible-text.js';
+import { visibleText } from '../../../base/text.js';
 import {
   isTokenAlgorithm,
   leastRsaBits,

@@ -5,7 +5,7 @@
  */
 import type { KeyObject, X509Certificate } from 'node:crypto';
 import { RollcallError, toRollcallError } from '../../../base/errors.js';
-import { visibleText } from '../../../base/visible-text.js';
+import { visibleText } from '../../../base/text.js';
 import { certificateFingerprint } from '../../../identity/certificate.js';
 import { limits } from '../../../protocol/limits.js';
 import { rehearse } from './rehearsal.js';

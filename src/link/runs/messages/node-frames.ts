@@ -11,7 +11,6 @@ import type { Log } from '../../../base/log.js';
 import type { LinkFrame, NodeFrame, Ready } from '../../../protocol/generated/rollcall/v1/link.js';
 import { limits } from '../../../protocol/limits.js';
 import type { Alerts } from '../../access/alerts.js';
-import { cleanText } from '../../audit/clean-text.js';
 import type { RefusalCounter } from '../../audit/refusals.js';
 import type { Session } from '../../sessions/session.js';
 import type { Mailboxes, MailSession } from './node-queues.js';
@@ -19,6 +18,7 @@ import type { Answer } from './message-record.js';
 import type { NodeObjects } from './node-objects.js';
 import type { OpenRun } from '../open-run.js';
 import { appParty, serverParty } from './run-messages.js';
+import { cleanText } from '../../../base/text.js';
 
 type Said<Case extends string> = Extract<
   NonNullable<NodeFrame['frame']>,

@@ -11,7 +11,6 @@ import { createTurns } from '../../../base/keyed-queue.js';
 import type { ObjectRoom } from '../../../objects/object-store.js';
 import type { MessageErrorCode } from '../../../app/message-error.js';
 import { limits } from '../../../protocol/limits.js';
-import { cleanText } from '../../audit/clean-text.js';
 import type { Content, Question } from '../messages/message-record.js';
 import { pagesOf, waitingEveryMs, type FindNodes, type FoundNode, type NodeWish } from './find-nodes.js';
 import { isPassing, untilStored } from '../../../store/retry.js';
@@ -19,6 +18,7 @@ import { linkLine, type RunLog } from '../run-log.js';
 import type { RunMessages } from '../messages/run-messages.js';
 import type { RunRecord } from '../run-record.js';
 import { readNodesRequest, readSend, wantCount, wantText, type SentMessage } from './server-frames.js';
+import { cleanText } from '../../../base/text.js';
 
 export interface ServerHalf {
   /** An answer is there. */
