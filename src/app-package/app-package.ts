@@ -3,10 +3,10 @@
  * give the same digest on every machine, whatever their times, owners and order on the disk. Files whose name begins
  * with a dot stay at home; what could lead out of the folder (symbolic links) or is no file is refused.
  */
-import { createHash } from 'node:crypto';
 import { constants, type Dirent } from 'node:fs';
 import { open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { sha256Hex } from '../base/hash.js';
 import { fileError, RollcallError } from '../base/errors.js';
 import { encodeFields } from '../identity/fields.js';
 import { isPathInside, manifestFile, parseAppManifest, type AppManifest } from './app-manifest.js';
@@ -166,7 +166,7 @@ export function comparePaths(one: string, other: string): number {
 }
 
 export function sha256(content: Uint8Array): string {
-  return createHash('sha256').update(content).digest('hex');
+  return sha256Hex(content);
 }
 
 function notAnApp(what: string, hint: string): RollcallError {

@@ -11,7 +11,7 @@
  * an outcome over
  * `["rollcall audit v2", seq, at, type, subject, by, address, requestId, outcome, [[key, value], …], previous]`.
  */
-import { createHash } from 'node:crypto';
+import { sha256Hex } from '../base/hash.js';
 import { findParty, type Party } from './party.js';
 
 export type AuditValue = string | number | boolean;
@@ -56,9 +56,7 @@ export function hashEntry(entry: Omit<AuditEntry, 'hash'>): string {
   const who = isOld ? by : [by.kind, by.id, by.name];
   const origin = version === 1 ? [] : [address ?? null, requestId ?? null, outcome ?? null];
   const told = [seq, at, type, subject, who, ...origin, sortedPairs(detail), previous];
-  return createHash('sha256')
-    .update(JSON.stringify([`rollcall audit v${version}`, ...told]))
-    .digest('hex');
+  return sha256Hex(JSON.stringify([`rollcall audit v${version}`, ...told]));
 }
 
 /** The one way an entry is written in an export, without a line end. */

@@ -5,7 +5,8 @@
  *
  * The authorities are trust anchors: a name and a key each. Taking one out of the list is what ends its certificates.
  */
-import { createHash, verify, type KeyObject, type X509Certificate } from 'node:crypto';
+import { verify, type KeyObject, type X509Certificate } from 'node:crypto';
+import { sha256Hex } from '../base/hash.js';
 import { isRollcallError, RollcallError } from '../base/errors.js';
 import { readAnchorFields, readCertificateFields, type CertificateFields } from './certificate-fields.js';
 import { derTag, oidOf, readDer, sequenceOf } from './der.js';
@@ -62,7 +63,7 @@ export function verifyNodeCertificate(
 
 /** SHA-256 of a certificate's DER, lower-case hex. */
 export function certificateFingerprint(der: Uint8Array): string {
-  return createHash('sha256').update(der).digest('hex');
+  return sha256Hex(der);
 }
 
 const enrollAgain = 'enroll again with the node key';

@@ -3,6 +3,7 @@
  * are and which chunks. Whoever has checked the manifest can check each chunk by itself, as it comes. Pure; app hosts use it too.
  */
 import { createHash, type Hash } from 'node:crypto';
+import { sha256Hex } from '../base/hash.js';
 import { RollcallError } from '../base/errors.js';
 
 export const chunkBytes = 1024 * 1024;
@@ -148,7 +149,7 @@ function sizeOf(parts: readonly Uint8Array[]): number {
 }
 
 function sha256(bytes: Uint8Array): string {
-  return createHash('sha256').update(bytes).digest('hex');
+  return sha256Hex(bytes);
 }
 
 function malformed(what: string): RollcallError {

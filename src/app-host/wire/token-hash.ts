@@ -1,6 +1,5 @@
-import { createHash } from 'node:crypto';
-
 /** SHA-256 of a runner's token, hex: what may be stored of it. */
+import { sha256Hex } from '../../base/hash.js';
 export function hashToken(token: string): string {
-  return createHash('sha256').update(token).digest('hex');
+  return sha256Hex(token);
 }

@@ -4,7 +4,7 @@
  * there is no event without its deed and no deed without its event. What an entry and its hash are is in
  * src/audit-log/entry.ts.
  */
-import { createHash } from 'node:crypto';
+import { sha256Hex } from '../../base/hash.js';
 import {
   firstPrevious,
   hashEntry,
@@ -49,7 +49,7 @@ function placeAfter(before: Value | undefined): Pick<AuditEntry, 'seq' | 'previo
   if (!before) return { seq: 1, previous: firstPrevious };
   const entry = decodeEntry(before);
   if (entry) return { seq: entry.seq + 1, previous: entry.hash };
-  return { seq: 1, previous: createHash('sha256').update(before).digest('hex') };
+  return { seq: 1, previous: sha256Hex(before) };
 }
 
 function cleanValue(value: AuditValue): AuditValue {

@@ -3,7 +3,7 @@
  * asked, so that a token that was changed, cut, or used with other filters is refused instead of giving odd pages.
  * It is no secret and needs none: whoever may list may begin anywhere.
  */
-import { createHash } from 'node:crypto';
+import { sha256Hex } from '../../base/hash.js';
 import { RollcallError } from '../../base/errors.js';
 
 /** The size of a page: 1 to 1000, 100 unless told. */
@@ -14,7 +14,7 @@ export function checkPageSize(pageSize = 100): number {
 
 function checkOf(asked: readonly unknown[], place: bigint): string {
   const text = JSON.stringify(['rollcall page v1', asked, `${place}`]);
-  return createHash('sha256').update(text).digest('hex').slice(0, 16);
+  return sha256Hex(text).slice(0, 16);
 }
 
 /** The token of a place, for a listing that asked this. */

@@ -3,7 +3,7 @@
  * key of its caller. A commit that failed may be found later all the same. Such a start is in doubt, keeps its archive, and is
  * what the store says it is as soon as the store takes a commit again.
  */
-import { createHash } from 'node:crypto';
+import { sha256Hex } from '../../base/hash.js';
 import { isRollcallError, RollcallError, toRollcallError } from '../../base/errors.js';
 import type { Clock } from '../../base/clock.js';
 import type { Random } from '../../base/random.js';
@@ -229,7 +229,7 @@ function claimOf(wanted: NewRun, { config, signer }: AcceptedApp): Claim | undef
 }
 
 function hashOf(parts: readonly unknown[]): string {
-  return createHash('sha256').update(JSON.stringify(parts)).digest('hex');
+  return sha256Hex(JSON.stringify(parts));
 }
 
 function encodeClaimed(run: bigint, { content }: Claim): Buffer {

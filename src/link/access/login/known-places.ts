@@ -4,7 +4,7 @@
  *
  * Nothing is decided by it but how long somebody waits, so that a record that could not be written costs nobody more.
  */
-import { createHash } from 'node:crypto';
+import { sha256Base64url } from '../../../base/hash.js';
 import type { Clock } from '../../../base/clock.js';
 import type { Log } from '../../../base/log.js';
 import type { Key, Store } from '../../../store/store.js';
@@ -87,5 +87,5 @@ export class KnownPlaces {
 
 /** Bound to the account, so that the same network of two accounts does not look the same. */
 function hashOf(account: string, network: string): string {
-  return createHash('sha256').update(`${account} ${network}`).digest('base64url').slice(0, 22);
+  return sha256Base64url(`${account} ${network}`).slice(0, 22);
 }

@@ -10,7 +10,7 @@
  * pair got wrong, not by what strangers tried on the account from elsewhere or on other accounts from behind the same
  * proxy. And every delay has an end.
  */
-import { createHash } from 'node:crypto';
+import { sha256Base64url } from '../../../base/hash.js';
 import type { Clock } from '../../../base/clock.js';
 import { RollcallError } from '../../../base/errors.js';
 import { networkOf } from '../../../base/network.js';
@@ -238,8 +238,7 @@ class LoginThrottle implements Guesses {
 /** Names are hashed: they come in any length, and people type passwords where names belong. */
 function placeOf(address: string, account: string | undefined): Place {
   const network = networkOf(address);
-  const name =
-    account === undefined ? '' : createHash('sha256').update(account.toLowerCase()).digest('base64url');
+  const name = account === undefined ? '' : sha256Base64url(account.toLowerCase());
   return { network, account: name, pair: `${name} ${network}` };
 }
 

@@ -2,8 +2,8 @@
  * Access tokens of the link (RFC 9068): signs them, and says of one that comes back what it holds. Whether its holder
  * still exists and whether it was revoked is for others, and so is the certificate that a token may be bound to.
  */
-import { createHash } from 'node:crypto';
 import { CompactSign } from 'jose';
+import { sha256Base64url } from '../../../base/hash.js';
 import type { Clock } from '../../../base/clock.js';
 import { isRollcallError, RollcallError } from '../../../base/errors.js';
 import type { Random } from '../../../base/random.js';
@@ -94,7 +94,7 @@ export function createAccessTokens({
 
   /** A signature is verified once, not at every request, and forgotten with its key. */
   async function claimsOfSigned(token: string, audience: string): Promise<TokenClaims> {
-    const digest = createHash('sha256').update(`${audience} ${token}`).digest('base64url');
+    const digest = sha256Base64url(`${audience} ${token}`);
     const known = verified.get(digest);
     const usual = keys.algorithmFor(audience);
     if (known?.algorithm === usual && keys.verifyingKey(audience, known.kid, usual) === known.key)

@@ -1,9 +1,10 @@
 /** Secrets that are handed out as text: what is kept of one, and how one that comes back is compared. */
-import { createHash, timingSafeEqual } from 'node:crypto';
+import { timingSafeEqual } from 'node:crypto';
+import { sha256Hex } from '../../../base/hash.js';
 
 /** SHA-256, hex. For what is random and long, or guessed at slowly: passwords want a slow hash. */
 export function hashSecret(secret: string): string {
-  return createHash('sha256').update(secret).digest('hex');
+  return sha256Hex(secret);
 }
 
 /** In constant time for texts of one length. */
