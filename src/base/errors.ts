@@ -1,64 +1,12 @@
 /**
- * The one error class. Its code comes from a closed set; its message is public: it may be shown to whoever caused
- * it, says what is wrong and what to do, and never holds a secret. What only the log may see goes into `cause`.
- * How a code travels (gRPC status, HTTP status) is in src/protocol/status.ts.
+ * The one error class. Its code comes from a closed set (error-codes.ts); its message is public: it may be shown to
+ * whoever caused it, says what is wrong and what to do, and never holds a secret. What only the log may see goes into
+ * `cause`. How a code travels (gRPC status, HTTP status) is in src/protocol/status.ts.
  */
+import type { ErrorCode } from './error-codes.js';
 import { findFileCall, refusalOf } from './system-error.js';
 
-export const errorCodes = [
-  // Configuration and files on this machine.
-  'CONFIG_INVALID',
-  'FILE_UNREADABLE',
-  'FILE_UNWRITABLE',
-  'FILE_PERMISSIONS',
-  'FILE_EXISTS',
-  // Keys.
-  'KEY_UNSUPPORTED',
-  'KEY_PASSPHRASE',
-  // Enrollment and link, as the node sees them.
-  'PROTOCOL_INVALID',
-  'PROTOCOL_VERSION',
-  'PROOF_REFUSED',
-  'BINDING_REFUSED',
-  'NODE_NOT_REGISTERED',
-  'NODE_PENDING',
-  'NODE_QUARANTINED',
-  'NODE_REVOKED',
-  'CERTIFICATE_REFUSED',
-  'SESSION_REPLACED',
-  'SESSION_EXPIRED',
-  'SESSION_NO_ANSWER',
-  'LINK_DRAINING',
-  'LINK_BUSY',
-  'LINK_UNREACHABLE',
-  'LINK_UNVERIFIED',
-  'DEADLINE_EXCEEDED',
-  // What operators ask.
-  'REQUEST_INVALID',
-  'TOKEN_REFUSED',
-  'LOGIN_REFUSED',
-  'OTP_REQUIRED',
-  'NOT_ALLOWED',
-  'RATE_LIMITED',
-  'PASSWORD_UNFIT',
-  'NAME_TAKEN',
-  'NOT_FOUND',
-  'NODE_NOT_FOUND',
-  'NODE_ALREADY_REGISTERED',
-  'NODE_NAME_TAKEN',
-  'RUN_REFUSED',
-  'IDEMPOTENCY_KEY_REUSED',
-  'QUEUE_FULL',
-  // The store.
-  'STORE_CONFLICT',
-  'STORE_UNAVAILABLE',
-  'STORE_FULL',
-  'STORE_LOCKED',
-  'STORE_SCHEMA',
-  'INTERNAL',
-] as const;
-
-export type ErrorCode = (typeof errorCodes)[number];
+export { errorCodes, type ErrorCode } from './error-codes.js';
 
 export interface ErrorExtras {
   /** One sentence that says what to do; printed by the command as `hint:`. */

@@ -14,8 +14,14 @@ export interface Setting<T> {
   readonly default?: T;
   /** Other flags people know it by, without the dashes. */
   readonly aliases?: readonly string[];
-  /** Gives the value, or throws an Error whose message says what is wanted. `raw` is text, or what the file held. */
-  parse(raw: unknown): T;
+  readonly parse: Parse<T>;
+}
+
+/** Gives the value, or throws an Error whose message says what is wanted. `raw` is text, or what the file held. */
+export interface Parse<T> {
+  (raw: unknown): T;
+  /** The least and the greatest value, where there are such. */
+  readonly bounds?: readonly [least: number, greatest: number];
 }
 
 export type Settings = Record<string, Setting<unknown>>;
@@ -132,34 +138,34 @@ export const as = {
     throw new Error('wants true or false');
   },
   /** A whole number within the bounds, both included. */
-  integer(least: number, most: number): (raw: unknown) => number {
-    return raw => {
+  integer(least: number, most: number): Parse<number> {
+    return within(least, most, raw => {
       const value = typeof raw === 'string' && /^-?\d+$/.test(raw) ? Number(raw) : raw;
       if (typeof value === 'number' && Number.isInteger(value) && value >= least && value <= most)
         return value;
       throw new Error(`wants a whole number from ${least} to ${most}`);
-    };
+    });
   },
   /** `90s`, `15m`, `1h`, `30d`, `250ms`, in milliseconds. */
-  duration(leastMs: number, mostMs: number): (raw: unknown) => number {
+  duration(leastMs: number, mostMs: number): Parse<number> {
     const units: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
-    return raw => {
+    return within(leastMs, mostMs, raw => {
       const match = typeof raw === 'string' ? /^(\d{1,9})(ms|s|m|h|d)$/.exec(raw) : null;
       const value = match ? Number(match[1]) * (units[match[2] ?? ''] ?? Number.NaN) : Number.NaN;
       if (value >= leastMs && value <= mostMs) return value;
       throw new Error(`wants a duration such as 90s, 15m or 1h, from ${leastMs} ms to ${mostMs} ms`);
-    };
+    });
   },
   /** `512MiB`, `2GiB`, in bytes. */
-  size(least: number, most: number): (raw: unknown) => number {
-    return raw => {
+  size(least: number, most: number): Parse<number> {
+    return within(least, most, raw => {
       const match = typeof raw === 'string' ? /^(\d{1,9})(KiB|MiB|GiB)$/.exec(raw) : null;
       const value = match ? Number(match[1]) * (sizeUnits[match[2] ?? ''] ?? Number.NaN) : Number.NaN;
       if (value >= least && value <= most) return value;
       throw new Error(
         `wants a size such as 512MiB or 2GiB, from ${formatSize(least)} to ${formatSize(most)}`,
       );
-    };
+    });
   },
   oneOf<T extends string>(choices: readonly T[]): (raw: unknown) => T {
     return raw => {
@@ -194,6 +200,10 @@ export const as = {
       : { host: allAddresses, port: Number(port) };
   },
 };
+
+function within(least: number, greatest: number, parse: (raw: unknown) => number): Parse<number> {
+  return Object.assign(parse, { bounds: [least, greatest] as const });
+}
 
 const addressForm = 'wants HOST:PORT, such as 127.0.0.1:9092 or [::1]:9092';
 

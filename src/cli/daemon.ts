@@ -17,7 +17,7 @@ interface Daemon {
 }
 
 async function linkDaemon(): Promise<Daemon> {
-  const { linkSettings } = await import('../link/config.js');
+  const { environmentPrefix, linkSettings } = await import('../link/config.js');
   return {
     summary: 'run the link: the server that nodes enroll with and connect to',
     examples: `
@@ -25,7 +25,7 @@ Examples:
   $ rollcall link --ssl-ca-certfile certificates/ca.crt --ssl-certfile certificates/server.pem \\
       --ssl-keyfile certificates/server.key --data-dir link-data
   $ rollcall link --config link.yaml --check-config`,
-    environmentPrefix: 'ROLLCALL_LINK_',
+    environmentPrefix,
     settings: linkSettings,
     run: async (flags, { environment, stdout, stderr }) => {
       const { runLink } = await import('../link/main.js');
@@ -36,14 +36,14 @@ Examples:
 }
 
 async function nodeDaemon(): Promise<Daemon> {
-  const { nodeSettings } = await import('../node/config.js');
+  const { environmentPrefix, nodeSettings } = await import('../node/config.js');
   return {
     summary: 'run a node agent: enroll by its key and hold the link',
     examples: `
 Example:
   $ rollcall node --link 127.0.0.1:9092 --root-certificates certificates/ca.crt \\
       --auth-private-key keys/client_credentials_1 --state-dir node-state/1`,
-    environmentPrefix: 'ROLLCALL_NODE_',
+    environmentPrefix,
     settings: nodeSettings,
     run: async (flags, { environment, stdout, stderr }) => {
       const { runNode } = await import('../node/main.js');

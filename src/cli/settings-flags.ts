@@ -52,7 +52,10 @@ function describe(setting: Setting<unknown>): string {
 }
 
 /** The default as a person would type it; undefined for none, and for what nobody could type. */
-function formatDefault({ value, default: preset }: Setting<unknown>): string | undefined {
+export function formatDefault({
+  value,
+  default: preset,
+}: Pick<Setting<unknown>, 'value' | 'default'>): string | undefined {
   if (preset === true) return 'on';
   if (typeof preset === 'number') {
     if (value === 'DURATION') return formatDuration(preset);

@@ -19,8 +19,10 @@ const file = (description: string, aliases?: readonly string[]): Setting<string 
   ...(aliases && { aliases }),
 });
 
+export const environmentPrefix = 'ROLLCALL_LINK_';
+
 /** Only in the environment: everyone on a machine can read arguments. */
-export const keyPassphraseVariable = 'ROLLCALL_LINK_SSL_KEYFILE_PASSPHRASE';
+export const keyPassphraseVariable = `${environmentPrefix}SSL_KEYFILE_PASSPHRASE`;
 
 export const isolations = ['process', 'subprocess'] as const;
 export const bindingTypes = ['tls-exporter', 'tls-server-end-point'] as const;

@@ -7,6 +7,7 @@ import { makeSecretFolder } from '../base/secret-file.js';
 import { readSettings } from '../base/settings.js';
 import { checkLink } from './check.js';
 import {
+  environmentPrefix,
   findLinkProblems,
   isUsable,
   keyPassphraseVariable,
@@ -70,7 +71,6 @@ async function readLinkConfig(
   flags: LinkRun['flags'],
   environment: LinkRun['environment'],
 ): Promise<UsableLinkConfig> {
-  const environmentPrefix = 'ROLLCALL_LINK_';
   const { file, filePath } = await readNamedConfigFile(flags, environment, environmentPrefix);
   const config = readSettings(
     linkSettings,

@@ -9,7 +9,7 @@ import type { Log } from '../../base/log.js';
 import { cleanText } from '../../base/text.js';
 
 /** Each with what the log line says. */
-const alertEvents = {
+export const alertEvents = {
   'security.login-failures': 'repeated login failures',
   'security.refresh-reused': 'a refresh token was used twice; its session has ended',
   'security.token-denied': 'a revoked token was used',

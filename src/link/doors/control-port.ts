@@ -22,13 +22,8 @@ import { createRunsDoor } from './grpc/runs-door.js';
 import { HeldRights } from './held-rights.js';
 import { KnownConnections } from './known-connections.js';
 import { deadlines, type Port, type PortOptions } from './node-port.js';
-import { adminRoutes } from './rest/admin-routes.js';
-import { authRoutes } from './rest/auth-routes.js';
-import { auditRoutes } from './rest/audit-routes.js';
-import { healthRoutes } from './rest/health-routes.js';
-import { nodeRoutes } from './rest/node-routes.js';
 import { openRestDoor } from './rest/rest-door.js';
-import { runRoutes } from './rest/run-routes.js';
+import { createRoutes } from './rest/routes.js';
 import { createListener } from './tls/listener.js';
 
 export interface ControlPortOptions extends PortOptions {
@@ -92,14 +87,14 @@ export async function openControlPort(options: ControlPortOptions): Promise<Port
     createAdministrationDoor({ administration, audit: auditReading, assignment, door, clock, log }),
   );
   const rest = await openRestDoor({
-    routes: {
-      ...healthRoutes({ ready: options.ready, metrics: () => metrics.render() }),
-      ...authRoutes({ access, administration }),
-      ...nodeRoutes({ control, assignment, version, access }),
-      ...runRoutes(runControl),
-      ...adminRoutes(administration),
-      ...auditRoutes(auditReading),
-    },
+    routes: createRoutes({
+      health: { ready: options.ready, metrics: () => metrics.render() },
+      auth: { access, administration },
+      nodes: { control, assignment, version, access },
+      runs: runControl,
+      administration,
+      audit: auditReading,
+    }),
     doorkeeper,
     rights,
     known,

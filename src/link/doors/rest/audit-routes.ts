@@ -28,6 +28,7 @@ export function auditRoutes(audit: AuditReading): Record<AuditRoute, Route> {
   const tenantOf = ({ principal }: Exchange): string => known(principal).tenant;
   return {
     'GET /v1/audit/events': {
+      does: 'events of the audit log',
       schema: { querystring: query },
       answer: exchange => {
         const { typePrefix, subject, by, newestFirst } = exchange.query;
@@ -44,12 +45,16 @@ export function auditRoutes(audit: AuditReading): Record<AuditRoute, Route> {
       },
     },
     'GET /v1/audit/export': {
+      does: 'all of it, as lines of JSON',
       answer(exchange) {
         void exchange.reply.type('application/x-ndjson');
         return exchange.hold(Readable.from(withLineEnds(audit.exportLines(tenantOf(exchange)))));
       },
     },
-    'POST /v1/audit/checkpoint': { answer: exchange => audit.checkpoint(tenantOf(exchange)) },
+    'POST /v1/audit/checkpoint': {
+      does: 'a signed checkpoint of its last entry',
+      answer: exchange => audit.checkpoint(tenantOf(exchange)),
+    },
   };
 }
 

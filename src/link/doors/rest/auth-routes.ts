@@ -51,16 +51,24 @@ export function authRoutes({ access, administration }: AuthRouteOptions): Record
 
   return {
     'GET /.well-known/jwks.json': {
+      does: 'the public keys that verify tokens (RFC 7517)',
       answer({ reply }) {
         // A key is published an hour before it signs: longer than this, and than verifiers keep what they fetched.
         void reply.header('cache-control', 'public, max-age=300');
         return access.keys.jwks();
       },
     },
-    'GET /.well-known/oauth-authorization-server': { answer: () => metadataOf(access) },
-    'GET /.well-known/openid-configuration': { answer: () => openIdMetadataOf(access) },
+    'GET /.well-known/oauth-authorization-server': {
+      does: 'what the token endpoint takes (RFC 8414)',
+      answer: () => metadataOf(access),
+    },
+    'GET /.well-known/openid-configuration': {
+      does: 'the same, for clients that look here for the keys',
+      answer: () => openIdMetadataOf(access),
+    },
 
     'POST /auth/setup': {
+      does: 'makes the first admin with the setup code',
       schema: { body: objectOf({ code: text(100), username: text(63), password: text(256) }) },
       async answer({ body, origin }) {
         const { code, username, password } = body as Record<'code' | 'username' | 'password', string>;
@@ -70,11 +78,13 @@ export function authRoutes({ access, administration }: AuthRouteOptions): Record
     },
 
     'POST /auth/token': {
+      does: 'tokens for a login, a refresh token or a service (RFC 6749)',
       answer: exchange => grantTokens(exchange, readParameters(exchange.body)),
       sendError: sendGrantError,
     },
     // The same for a service, in the words that other systems ask it with.
     'POST /token': {
+      does: 'the same for a service alone, with `sub` and `aud`',
       answer(exchange) {
         const { aud: audience, ...others } = readParameters(exchange.body);
         const client_id = others['client_id'] ?? others['sub'];
@@ -84,6 +94,7 @@ export function authRoutes({ access, administration }: AuthRouteOptions): Record
     },
 
     'POST /auth/revoke': {
+      does: 'ends the token in `token` (RFC 7009)',
       async answer({ body, origin }) {
         const { token } = readParameters(body);
         if (token === undefined) throw new RollcallError('REQUEST_INVALID', 'token is needed');
@@ -94,6 +105,7 @@ export function authRoutes({ access, administration }: AuthRouteOptions): Record
     },
 
     'POST /auth/introspect': {
+      does: 'whether the token in `token` holds (RFC 7662)',
       async answer(exchange) {
         const parameters = readParameters(exchange.body);
         const { token } = parameters;
@@ -103,6 +115,7 @@ export function authRoutes({ access, administration }: AuthRouteOptions): Record
       },
     },
     'GET /auth/revoked': {
+      does: 'the signed list of revoked tokens',
       // No secret is ever taken from an address.
       schema: { querystring: objectOf({}, { client_id: text(100), tenant: text(63) }) },
       async answer(exchange) {
@@ -112,9 +125,13 @@ export function authRoutes({ access, administration }: AuthRouteOptions): Record
       },
     },
 
-    'GET /auth/me': { answer: ({ principal }) => administration.describe(known(principal)) },
+    'GET /auth/me': {
+      does: 'who the caller is, and what they may do',
+      answer: ({ principal }) => administration.describe(known(principal)),
+    },
 
     'POST /auth/password': {
+      does: 'changes the password of the caller',
       schema: { body: objectOf({ old: text(256), new: text(256) }) },
       async answer({ body, principal }) {
         const { old, new: fresh } = body as Record<'old' | 'new', string>;
@@ -122,13 +139,18 @@ export function authRoutes({ access, administration }: AuthRouteOptions): Record
         return {};
       },
     },
-    'POST /auth/second-factor': { answer: ({ principal }) => account.proposeSecondFactor(known(principal)) },
+    'POST /auth/second-factor': {
+      does: 'proposes a secret for a second factor',
+      answer: ({ principal }) => account.proposeSecondFactor(known(principal)),
+    },
     'POST /auth/second-factor/confirm': {
+      does: 'turns the second factor on; gives recovery codes',
       schema: { body: objectOf({ secret: text(64), code: text(20), password: text(256) }) },
       answer: ({ body, principal }) =>
         account.confirmSecondFactor(known(principal), body as Record<'secret' | 'code' | 'password', string>),
     },
     'POST /auth/second-factor/remove': {
+      does: 'turns the second factor off',
       schema: { body: objectOf({ password: text(256) }) },
       async answer({ body, principal }) {
         await account.removeSecondFactor(known(principal), (body as { password: string }).password);

@@ -13,12 +13,14 @@ export interface HealthRouteOptions {
 export function healthRoutes({ ready, metrics }: HealthRouteOptions): Record<HealthRoute, Route> {
   return {
     'GET /healthz': {
+      does: 'says `ok` while the process answers',
       answer({ reply }) {
         void reply.type('text/plain; charset=utf-8');
         return 'ok\n';
       },
     },
     'GET /readyz': {
+      does: 'says `ready` while the store answers',
       async answer({ reply }) {
         await ready();
         void reply.type('text/plain; charset=utf-8');
@@ -26,6 +28,7 @@ export function healthRoutes({ ready, metrics }: HealthRouteOptions): Record<Hea
       },
     },
     'GET /metrics': {
+      does: 'metrics in the text format of Prometheus',
       async answer({ reply }) {
         const { type, body } = await metrics();
         void reply.type(type);

@@ -36,6 +36,7 @@ export function nodeRoutes({
   const nodeOf = ({ parameters }: Exchange): string => parameters['node'] ?? '';
   return {
     'GET /v1/link': {
+      does: 'version and trust domain of the link',
       answer: ({ principal }) => ({
         name: 'rollcall',
         version,
@@ -43,11 +44,16 @@ export function nodeRoutes({
         ...(principal && { you: { id: principal.id, name: principal.name, tenant: principal.tenant } }),
       }),
     },
-    'GET /v1/assignment': { answer: exchange => ({ tenant: by(exchange).tenant, ...assignment() }) },
+    'GET /v1/assignment': {
+      does: 'addresses and server roots for a node',
+      answer: exchange => ({ tenant: by(exchange).tenant, ...assignment() }),
+    },
     'GET /v1/node': {
+      does: 'the node that the token belongs to',
       answer: async exchange => viewNode(await control.getOwnNode(by(exchange), requireNode(by(exchange)))),
     },
     'GET /v1/nodes': {
+      does: 'nodes, a page at a time',
       schema: {
         querystring: objectOf(
           {},
@@ -66,6 +72,7 @@ export function nodeRoutes({
       },
     },
     'POST /v1/nodes': {
+      does: 'registers a public key (SPKI DER, base64) as a node',
       schema: {
         body: objectOf(
           { publicKey: text(300) },
@@ -93,9 +100,11 @@ export function nodeRoutes({
       },
     },
     'GET /v1/nodes/:node': {
+      does: 'one node, by id, name or fingerprint',
       answer: async exchange => viewNode(await control.getNode(by(exchange), nodeOf(exchange))),
     },
     'GET /v1/nodes/:node/history': {
+      does: 'what happened to it, a page at a time',
       schema: { querystring: objectOf({}, pageQuery) },
       async answer(exchange) {
         const page = await control.listHistory(by(exchange), nodeOf(exchange), readPage(exchange.query));
@@ -103,6 +112,7 @@ export function nodeRoutes({
       },
     },
     'POST /v1/nodes/:node/revoke': {
+      does: 'revokes it and cuts its sessions',
       schema: { body: objectOf({}, { comment: anyText(500) }) },
       async answer(exchange) {
         const { comment = '' } = exchange.body as { comment?: string };
@@ -111,12 +121,14 @@ export function nodeRoutes({
       },
     },
     'DELETE /v1/nodes/:node': {
+      does: 'revokes and deletes it',
       async answer(exchange) {
         const { node, sessionsEnded } = await control.deleteNode(by(exchange), nodeOf(exchange));
         return { node: viewNode(node), sessionsEnded };
       },
     },
     'POST /v1/nodes/:node/config': {
+      does: 'what its configuration file holds, with tokens for it',
       async answer(exchange) {
         // One's own, or any for those who see all.
         const node = await control.getNode(by(exchange), nodeOf(exchange));

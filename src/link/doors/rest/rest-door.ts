@@ -43,6 +43,8 @@ export interface Exchange {
 }
 
 export interface Route {
+  /** What it is for, in Markdown: for docs/reference/rest.md. */
+  readonly does: string;
   readonly schema?: FastifySchema;
   /** Gives the body of the answer. */
   readonly answer: (exchange: Exchange) => unknown;
@@ -62,7 +64,7 @@ export interface RestDoorOptions extends RestCallOptions {
   readonly log: Log;
 }
 
-const largestBodyBytes = 64 * 1024;
+export const largestBodyBytes = 64 * 1024;
 /** From the last answer on a connection to its end, whatever the peer still sends, ms. */
 const lingerMs = 500;
 

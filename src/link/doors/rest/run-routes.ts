@@ -22,6 +22,7 @@ export function runRoutes(runs: RunControl): Record<RunRoute, Route> {
   const by = ({ principal }: Exchange) => known(principal);
   return {
     'GET /v1/runs': {
+      does: 'runs, a page at a time',
       schema: {
         querystring: objectOf({}, { status: anyText(100), pageSize: text(4), pageToken: text(300) }),
       },
@@ -31,9 +32,11 @@ export function runRoutes(runs: RunControl): Record<RunRoute, Route> {
       },
     },
     'GET /v1/runs/:run': {
+      does: 'one run, with its result',
       answer: async exchange => viewRun(await runs.getRun(by(exchange), runOf(exchange))),
     },
     'GET /v1/runs/:run/log': {
+      does: 'lines of its log after a number',
       schema: { querystring: objectOf({}, { after: text(15), limit: text(4) }) },
       async answer(exchange) {
         const after = readNumber(exchange, 'after') ?? 0;
@@ -44,6 +47,7 @@ export function runRoutes(runs: RunControl): Record<RunRoute, Route> {
       },
     },
     'POST /v1/runs/:run/stop': {
+      does: 'stops it',
       answer: async exchange => viewRun(await runs.stopRun(by(exchange), runOf(exchange))),
     },
   };
