@@ -2,13 +2,14 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { dirname, join, normalize } from 'node:path';
 import t from 'tap';
+import { referencePages } from '../scripts/reference.js';
 import { root, run } from './cli/fixtures/shell.js';
 
 const pages = [
-  ...(await readdir(root)).filter(name => name.endsWith('.md')),
-  ...(await readdir(join(root, 'docs'))).map(name => join('docs', name)),
+  ...(await readdir(root)),
+  ...(await readdir(join(root, 'docs'), { recursive: true })).map(name => join('docs', name)),
   'examples/digits/README.md',
-];
+].filter(name => name.endsWith('.md'));
 const read = (page: string): Promise<string> => readFile(join(root, page), 'utf8');
 
 /** The commands in the blocks of a page, each on one line, without its comment. */
@@ -86,4 +87,11 @@ void t.test('docs/apps.md shows what examples/hello holds', async t => {
   const manifest = JSON.parse(await read('examples/hello/app.json')) as unknown;
   const [, shown = ''] = /^ +app\.json +(\{.*\})$/m.exec(page) ?? [];
   t.same(JSON.parse(shown), manifest);
+});
+
+void t.test('docs/reference holds what the tables of the code say', async t => {
+  for (const [name, text] of await referencePages()) {
+    const page = join('docs/reference', name);
+    t.ok((await read(page)) === text, `${page} is current; npm run reference writes it`);
+  }
 });

@@ -70,15 +70,8 @@ void t.test('events are chained, each tenant for itself', async test => {
   test.same(await listEvents(store, 'a', { limit: 5, after: 3 }), []);
 });
 
-void t.test('every type of event is named by a test and documented, and nothing else is', test => {
+void t.test('every type of event is named by a test', test => {
   const folder = join(import.meta.dirname, '../..');
-  const documented = readFileSync(join(folder, '../docs/audit-log.md'), 'utf8').matchAll(
-    /^\| `([a-z.-]+)` +\|/gm,
-  );
-  const types = [...documented]
-    .map(([, type = '']) => type)
-    .filter(type => type.includes('.') || type === 'login');
-  test.strictSame(types, [...auditEventTypes]);
   const tests = readdirSync(folder, { recursive: true, encoding: 'utf8' })
     .filter(path => path.endsWith('.test.ts'))
     .map(path => readFileSync(join(folder, path), 'utf8'));
