@@ -12,7 +12,7 @@ import { verifyExport } from '../../src/audit-log/verify-export.js';
 import { readPublicKey } from '../../src/identity/key-file.js';
 
 const root = join(import.meta.dirname, '../..');
-const vectorFile = join(root, 'test/vectors/audit-log.json');
+const vectorFile = join(root, 'docs/vectors/audit-log.json');
 const script = join(root, 'python/rollcall_audit.py');
 
 interface Expected {

@@ -6,8 +6,8 @@ import { parseSpki, type Curve } from '../../src/identity/public-key.js';
 import { isStrictSignature, verifySignature } from '../../src/identity/signature.js';
 import { encodeTranscript, transcriptLabel, type Transcript } from '../../src/identity/transcript.js';
 
-function readVectors(name: string): unknown {
-  return JSON.parse(readFileSync(new URL(`../vectors/${name}`, import.meta.url), 'utf8'));
+function readVectors(name: string, folder = '../../docs/vectors'): unknown {
+  return JSON.parse(readFileSync(new URL(`${folder}/${name}`, import.meta.url), 'utf8'));
 }
 
 const bytes = (hex: string) => Buffer.from(hex, 'hex');
@@ -175,7 +175,7 @@ const encodingFlags = ['BerEncodedSignature', 'InvalidEncoding', 'InvalidTypesIn
 
 for (const file of ['ecdsa_secp256r1_sha256_test.json', 'ecdsa_secp384r1_sha384_test.json']) {
   void t.test(`every case of Wycheproof's ${file} gives the expected answer`, async t => {
-    const { numberOfTests, testGroups } = readVectors(`wycheproof/${file}`) as Wycheproof;
+    const { numberOfTests, testGroups } = readVectors(file, '../vectors/wycheproof') as Wycheproof;
     const wrong: string[] = [];
     const laterThanExpected: string[] = [];
     let count = 0;
