@@ -1,8 +1,27 @@
 /** What the pages for people say: commands that can be typed, files that are there, the example as it is. */
 import { readdir, readFile } from 'node:fs/promises';
+import { execFile } from 'node:child_process';
 import { dirname, join, normalize } from 'node:path';
 import t from 'tap';
 import { referencePages } from '../scripts/reference.js';
+import { errorCodes, type ErrorCode } from '../src/base/errors.js';
+import {
+  exporterBinding,
+  exporterBytes,
+  exporterLabel,
+  endPointBindingType,
+} from '../src/identity/binding.js';
+import { maxNodeCertificateBytes } from '../src/identity/certificate.js';
+import { curves } from '../src/identity/curve.js';
+import { transcriptLabel } from '../src/identity/transcript.js';
+import { deadlines } from '../src/link/doors/node-port.js';
+import { longestText, nonceBytes } from '../src/link/enrollment/attempt.js';
+import * as enrollments from '../src/link/enrollment/enrollments.js';
+import { mostKnownRuns } from '../src/link/runs/messages/node-frames.js';
+import * as sessions from '../src/link/sessions/sessions.js';
+import { baseMs, calmBaseMs, capMs, pauseAfter, settledAfterMs } from '../src/node/backoff.js';
+import { longestChain } from '../src/node/enroll.js';
+import { limits, protocolVersions } from '../src/protocol/limits.js';
 import { root, run } from './cli/fixtures/shell.js';
 
 const pages = [
@@ -95,3 +114,134 @@ void t.test('docs/reference holds what the tables of the code say', async t => {
     t.ok((await read(page)) === text, `${page} is current; npm run reference writes it`);
   }
 });
+
+const seconds = (ms: number): string => `${ms / 1000} s`;
+const kib = (bytes: number): string => `${bytes / 1024} KiB`;
+
+/** The cells of the table under a heading, by row, without the head. */
+async function rowsUnder(page: string, heading: string): Promise<string[][]> {
+  const [, section = ''] = (await read(page)).split(`\n## ${heading}\n`);
+  const lines = (section.split('\n## ')[0] ?? '').split('\n').filter(line => line.startsWith('|'));
+  return lines.slice(2).map(line =>
+    line
+      .split('|')
+      .slice(1, -1)
+      .map(cell => cell.trim()),
+  );
+}
+
+void t.test('docs/protocol.md names the numbers of the code', async t => {
+  const { handshakeMs, idleMs, afterRefusalMs } = deadlines;
+  const { helloMs, proofMs, readyMs, pingEveryMs, pongWithinMs, silenceMs, replacedPauseMs } = limits;
+  const times = [
+    ...[handshakeMs, helloMs, proofMs, readyMs, idleMs, afterRefusalMs, pingEveryMs, pongWithinMs],
+    ...[silenceMs, replacedPauseMs],
+  ];
+  t.same(
+    (await rowsUnder('docs/protocol.md', 'Order and deadlines')).map(([, within]) => within),
+    times.map(seconds),
+  );
+  t.same(
+    (await rowsUnder('docs/protocol.md', 'Limits')).map(([, bound]) => bound),
+    [
+      kib(limits.messageBytes),
+      `${longestText} characters`,
+      `${maxNodeCertificateBytes} bytes`,
+      `${longestChain} certificates`,
+      `${limits.serverRoots}, ${kib(limits.serverRootBytes)}`,
+      `${mostKnownRuns}`,
+      `${enrollments.maxBurst}`,
+      `${sessions.maxBurst}`,
+    ],
+  );
+  const page = (await read('docs/protocol.md')).replaceAll(/\s+/g, ' ');
+  const said = [
+    ...Object.values(curves).map(({ spkiPrefix }) => `\`${spkiPrefix.toString('hex')}\``),
+    `\`${transcriptLabel}\`, ASCII`,
+    `\`${exporterBinding}\` (RFC 9266): the TLS 1.3 exporter with the label \`${exporterLabel}\``,
+    `an empty context, ${exporterBytes} bytes`,
+    `\`${endPointBindingType}\` (RFC 5929)`,
+    `nonce (${nonceBytes} random bytes)`,
+    `then one in ${seconds(enrollments.refillMs)}`,
+    `then one in ${seconds(sessions.refillMs)}`,
+    `between nothing and ${seconds(baseMs)}, doubled with each failure up to ${seconds(capMs)}`,
+    `from ${seconds(calmBaseMs)}, doubled up to ${seconds(capMs)}`,
+    `A session that lasted ${seconds(settledAfterMs)}`,
+    `This is version ${protocolVersions.join(', ')}, and the only one.`,
+  ];
+  for (const words of said) t.ok(page.includes(words), words);
+});
+
+/** After a third failure: the least and the most that the agent waits, in ms, and how the page calls that. */
+const pauses: Readonly<Record<string, string>> = {
+  '0 2000': 'soon',
+  '10000 20000': 'calmly',
+  '0 0': 'at once, enrolling',
+  '30000 45000': 'after 30 s',
+  '2000 3000': 'as Drain said',
+};
+
+function againAfter(code: ErrorCode): string | undefined {
+  if (code === 'NODE_REVOKED') return 'never';
+  const asked = code === 'LINK_DRAINING' ? 2_000 : undefined;
+  const setback = { code, failures: 3, refusals: 1, askedPauseMs: asked };
+  const ends = [0, 0xff].map(chance => pauseAfter(setback, size => Buffer.alloc(size, chance)));
+  return pauses[ends.map(Math.round).join(' ')];
+}
+
+void t.test(
+  'docs/protocol.md has every refusal of an enrollment and a session, and what follows',
+  async t => {
+    const rows = await rowsUnder('docs/protocol.md', 'Refusals');
+    const listed = rows.map(([code = '']) => code.replaceAll('`', ''));
+    for (const [index, [, , final, again]] of rows.entries()) {
+      const code = errorCodes.find(each => each === listed[index]);
+      if (!code) t.fail(`${listed[index]} is no error code`);
+      else t.same([final, again], [code === 'NODE_REVOKED' ? 'yes' : 'no', againAfter(code)], code);
+    }
+    const files = [
+      ...['enrollment', 'sessions'].map(folder => join('src/link', folder)),
+      ...['enrollment-door.ts', 'link-door.ts'].map(name => join('src/link/doors/grpc', name)),
+      ...['binding.ts', 'certificate.ts', 'key-errors.ts'].map(name => join('src/identity', name)),
+      ...['src/link/registry/node-machine.ts', 'src/base/rate-limit.ts'],
+    ];
+    const paths = await Promise.all(
+      files.map(async path =>
+        path.endsWith('.ts') ? [path] : (await readdir(join(root, path))).map(name => join(path, name)),
+      ),
+    );
+    const code = (await Promise.all(paths.flat().map(read))).join('\n');
+    const thrown = new Set(
+      [...code.matchAll(/new RollcallError\(\s*'([A-Z_]+)'/g)].map(([, name = '']) => name),
+    );
+    // Never told: the first to a node that has gone, the second of key files.
+    for (const name of ['LINK_UNREACHABLE', 'KEY_PASSPHRASE']) thrown.delete(name);
+    t.ok(thrown.size > 15, [...thrown].join(', '));
+    t.same(
+      [...thrown].filter(name => !listed.includes(name)),
+      [],
+      'codes that the page does not have',
+    );
+  },
+);
+
+void t.test(
+  'the vectors of the proof are checked by node:crypto alone, as docs/protocol.md says',
+  async t => {
+    const check = (...files: string[]): Promise<readonly [unknown, string]> =>
+      new Promise(resolve => {
+        const script = join(root, 'docs/vectors/check-proofs.js');
+        execFile(process.execPath, [script, ...files], (error, stdout) =>
+          resolve([error?.code ?? 0, stdout]),
+        );
+      });
+    t.same(await check(), [0, '74 as they should be, 0 wrong\n']);
+    const folder = t.testdir({
+      'transcript.json': await read('docs/vectors/transcript.json'),
+      'proof.json': (await read('docs/vectors/proof.json')).replace('"valid": true', '"valid": false'),
+    });
+    const [code, said] = await check(join(folder, 'transcript.json'), join(folder, 'proof.json'));
+    t.equal(code, 1);
+    t.match(said, 'wrong: P-256: by the node key\n73 as they should be, 1 wrong\n');
+  },
+);

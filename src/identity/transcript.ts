@@ -3,7 +3,7 @@
  * programs that agree on the fields agree on the bytes. Every field, the label too, has its length before it as four
  * bytes big-endian, so no two different sets of fields give the same bytes. Anything that is not in here is advisory.
  *
- * Vectors for other languages: test/vectors/transcript.json.
+ * docs/protocol.md says the same for other languages; vectors are in docs/vectors/transcript.json.
  */
 import { RollcallError } from '../base/errors.js';
 import { encodeFields } from './fields.js';

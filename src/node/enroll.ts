@@ -62,7 +62,7 @@ export interface Enrollment {
 }
 
 export const nonceBytes = 32;
-const longestChain = 8;
+export const longestChain = 8;
 /** For the whole exchange. The link is strict about the node's part; this bounds the link's, ms. */
 const withinMs = limits.helloMs + limits.proofMs;
 

@@ -11,7 +11,7 @@ import type { Challenge, Hello, Proof } from '../../protocol/generated/rollcall/
 import { protocolVersions } from '../../protocol/limits.js';
 
 export const nonceBytes = 32;
-const longestText = 255;
+export const longestText = 255;
 
 /** A Hello that can be worked with; still only claims. */
 export interface Claim {

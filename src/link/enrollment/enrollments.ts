@@ -86,8 +86,8 @@ interface InFlight extends Place {
 }
 
 /** Certificates that one node may ask for at once; then one a minute, or as often as short-lived ones are renewed. */
-const maxBurst = 30;
-const refillMs = 60_000;
+export const maxBurst = 30;
+export const refillMs = 60_000;
 
 /** Beyond this a clock is worth a word in the log, ms. */
 const clockToleranceMs = 60_000;

@@ -67,8 +67,8 @@ export interface Sessions {
 
 const sweepEveryMs = 500;
 /** Sessions that one node may open at once; then one in ten seconds, or as often as short-lived certificates are renewed. */
-const maxBurst = 60;
-const refillMs = 10_000;
+export const maxBurst = 60;
+export const refillMs = 10_000;
 /** Nodes told to come back are spread so that the link meets about this many a second. */
 const returnsPerSecond = 300;
 

@@ -44,7 +44,7 @@ export interface NodeMailOptions {
   readonly onAnswered: (outcome: 'content' | MessageErrorCode) => void;
 }
 
-const mostKnownRuns = 1_000;
+export const mostKnownRuns = 1_000;
 /** A node that is told of more at once is taken for one that does not read. */
 const mostToldAtOnce = 100;
 const tellAgainMs = 100;

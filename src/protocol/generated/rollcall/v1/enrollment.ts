@@ -59,7 +59,7 @@ export interface Challenge {
   deadlineMs: number;
 }
 
-/** Both signatures cover the transcript of DESIGN 4.2 (see src/identity/transcript.ts), never these bytes. */
+/** Both signatures cover the transcript of docs/protocol.md (src/identity/transcript.ts), never these bytes. */
 export interface Proof {
   /** ECDSA in DER, by the node key. */
   signature: Buffer;
