@@ -17,6 +17,7 @@ import { transcriptLabel } from '../src/identity/transcript.js';
 import { deadlines } from '../src/link/doors/node-port.js';
 import { longestText, nonceBytes } from '../src/link/enrollment/attempt.js';
 import * as enrollments from '../src/link/enrollment/enrollments.js';
+import { createMetrics, metricTable } from '../src/link/metrics.js';
 import { mostKnownRuns } from '../src/link/runs/messages/node-frames.js';
 import * as sessions from '../src/link/sessions/sessions.js';
 import { baseMs, calmBaseMs, capMs, pauseAfter, settledAfterMs } from '../src/node/backoff.js';
@@ -113,6 +114,28 @@ void t.test('docs/reference holds what the tables of the code say', async t => {
     const page = join('docs/reference', name);
     t.ok((await read(page)) === text, `${page} is current; npm run reference writes it`);
   }
+});
+
+void t.test('docs/reference/metrics.md has every metric that the link renders, and no other', async t => {
+  const metrics = createMetrics();
+  metrics.observe({
+    sessions: () => 0,
+    runs: () => 0,
+    certificateExpiresAt: () => 0,
+    nodes: () => Promise.resolve({}),
+  });
+  const { body } = await metrics.render();
+  const rendered = [...body.matchAll(/^# TYPE (rollcall_\w+) (\w+)$/gm)].map(([, name, kind]) => [
+    name,
+    kind,
+  ]);
+  const listed = Object.entries(metricTable).map(([name, { kind }]) => [name, kind]);
+  t.same(rendered.sort(), listed.sort());
+  const others = [...body.matchAll(/^# TYPE (?!rollcall_)(\w+)/gm)].map(([, name = '']) => name);
+  t.same(
+    others.filter(name => !/^(process|nodejs)_/.test(name)),
+    [],
+  );
 });
 
 const seconds = (ms: number): string => `${ms / 1000} s`;

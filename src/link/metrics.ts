@@ -68,7 +68,7 @@ export const metricTable = {
     help: 'Refused peers, logins and requests, by audit event and reason',
     labels: {
       event: '`peer.refused`, `login.refused`, `request.refused`',
-      reason: `the missing permission, or ${codes}`,
+      reason: `the missing permission, ${codes}, or an error of the token endpoint`,
     },
   },
   rollcall_security_alerts_total: {

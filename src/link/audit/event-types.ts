@@ -130,7 +130,7 @@ export const auditEvents = {
   'run.stopped': { happened: 'a run was stopped', detail: '`app`, `outcome`, `reason`' },
   'request.refused': {
     happened: 'a principal asked for what they may not do; counted for a minute',
-    detail: 'how often, by missing permission or error code',
+    detail: 'how often, by missing permission, error code, or error of the token endpoint',
   },
   'peer.refused': {
     happened: 'a peer that has proved nothing was refused; counted for a minute; subject: its network',
