@@ -20,6 +20,7 @@ import * as enrollments from '../src/link/enrollment/enrollments.js';
 import { createMetrics, metricTable } from '../src/link/metrics.js';
 import { mostKnownRuns } from '../src/link/runs/messages/node-frames.js';
 import * as sessions from '../src/link/sessions/sessions.js';
+import { pingTimes } from '../src/link/sessions/session.js';
 import { baseMs, calmBaseMs, capMs, pauseAfter, settledAfterMs } from '../src/node/backoff.js';
 import { longestChain } from '../src/node/enroll.js';
 import { limits, protocolVersions } from '../src/protocol/limits.js';
@@ -155,7 +156,8 @@ async function rowsUnder(page: string, heading: string): Promise<string[][]> {
 
 void t.test('docs/protocol.md names the numbers of the code', async t => {
   const { handshakeMs, idleMs, afterRefusalMs } = deadlines;
-  const { helloMs, proofMs, readyMs, pingEveryMs, pongWithinMs, silenceMs, replacedPauseMs } = limits;
+  const { helloMs, proofMs, readyMs, silenceMs, replacedPauseMs } = limits;
+  const { pingEveryMs, pongWithinMs } = pingTimes;
   const times = [
     ...[handshakeMs, helloMs, proofMs, readyMs, idleMs, afterRefusalMs, pingEveryMs, pongWithinMs],
     ...[silenceMs, replacedPauseMs],

@@ -23,6 +23,3 @@ export type MessageErrorCode = keyof typeof messageErrors;
 export function isMessageErrorCode(text: string): text is MessageErrorCode {
   return Object.hasOwn(messageErrors, text);
 }
-
-/** Of its message, the rest is cut off. */
-export const messageErrorBytes = 4_096;

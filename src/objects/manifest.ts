@@ -7,10 +7,12 @@ import { sha256Hex } from '../base/hash.js';
 import { RollcallError } from '../base/errors.js';
 
 export const chunkBytes = 1024 * 1024;
-export const mostChunks = 2048;
+export const maxChunks = 2048;
+/** The largest object, bytes. */
+export const maxObjectBytes = maxChunks * chunkBytes;
 export const digestBytes = 32;
 const sizeFieldBytes = 8;
-export const mostManifestBytes = sizeFieldBytes + mostChunks * digestBytes;
+export const mostManifestBytes = sizeFieldBytes + maxChunks * digestBytes;
 
 export interface Manifest {
   /** SHA-256 of `bytes`, hex: the name of the object. */
@@ -98,8 +100,8 @@ export function isDigest(text: string): boolean {
 /** The manifest of all parts one after the other. REQUEST_INVALID when they are empty, or larger than an object can be. */
 export function manifestOf(parts: readonly Uint8Array[]): Manifest {
   const sizeBytes = sizeOf(parts);
-  if (sizeBytes < 1 || sizeBytes > mostChunks * chunkBytes)
-    throw new RollcallError('REQUEST_INVALID', `an object has 1 to ${mostChunks * chunkBytes} bytes`);
+  if (sizeBytes < 1 || sizeBytes > maxObjectBytes)
+    throw new RollcallError('REQUEST_INVALID', `an object has 1 to ${maxObjectBytes} bytes`);
   return makeManifest(sizeBytes, chunkDigestsOf(parts));
 }
 

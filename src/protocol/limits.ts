@@ -29,10 +29,6 @@ export const limits = {
   proofMs: 10_000,
   /** From the opened Connect stream to Ready, ms. */
   readyMs: 5_000,
-  /** Between two pings of one session, ms. */
-  pingEveryMs: 9_000,
-  /** For the answer to a ping, ms. */
-  pongWithinMs: 4_000,
   /** A node that heard nothing for this long takes the link for gone, ms. */
   silenceMs: 30_000,
   /** How long a replaced agent waits before it returns, so that two clones do not flap, ms. */

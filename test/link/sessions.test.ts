@@ -1,9 +1,8 @@
 import t from 'tap';
 import { isRollcallError, type ErrorCode } from '../../src/base/errors.js';
-import { judgeSession } from '../../src/link/sessions/session.js';
+import { judgeSession, pingTimes } from '../../src/link/sessions/session.js';
 import { createMemoryStore } from '../../src/store/memory.js';
 import type { Change, Store } from '../../src/store/store.js';
-import { limits } from '../../src/protocol/limits.js';
 import { createManualClock } from '../harness/manual-clock.js';
 import { makeProof, rawEnrollment } from '../harness/raw-enrollment.js';
 import {
@@ -78,7 +77,7 @@ void t.test('what the sweep decides', t => {
   t.equal(judgeSession(session, times, 2_000, 999_999), 'fine');
   t.equal(judgeSession(session, times, 2_000, 1_000_000), 'certificate expired');
   t.ok(
-    limits.pingEveryMs + limits.pongWithinMs + 2 * 500 <= 15_000,
+    pingTimes.pingEveryMs + pingTimes.pongWithinMs + 2 * 500 <= 15_000,
     'a node that stops answering is offline within 15 s',
   );
   t.end();
@@ -135,9 +134,9 @@ void t.test('presence', async t => {
       },
     });
     await welcomed;
-    clock.advance(limits.pingEveryMs + 500);
+    clock.advance(pingTimes.pingEveryMs + 500);
     t.equal(statusName(await test.control.getNode({ node: `${id}` })), 'online');
-    clock.advance(limits.pongWithinMs + 500);
+    clock.advance(pingTimes.pongWithinMs + 500);
     t.equal((await test.until(`${id}`, 'offline')).reason, 'no answer');
   });
 
@@ -147,13 +146,13 @@ void t.test('presence', async t => {
       const key = newKey();
       const { id } = await test.register(key);
       const live = await test.online(key);
-      clock.advance(limits.pingEveryMs + 500);
+      clock.advance(pingTimes.pingEveryMs + 500);
       // The ping is out; the link sleeps longer than it would wait, and its sweep comes before it reads.
-      clock.oversleep(limits.pongWithinMs + 2_000);
+      clock.oversleep(pingTimes.pongWithinMs + 2_000);
       clock.advance(1);
       t.equal(statusName(await test.control.getNode({ node: `${id}` })), 'online');
       await enrollOn(live.connection, key, live.enrollment.generation);
-      clock.advance(limits.pongWithinMs);
+      clock.advance(pingTimes.pongWithinMs);
       t.equal(statusName(await test.control.getNode({ node: `${id}` })), 'online');
       await live.session.close();
     },
@@ -164,7 +163,7 @@ void t.test('presence', async t => {
     const { id } = await test.register(key);
     const live = await test.online(key);
     for (let round = 0; round < 5; round += 1) {
-      clock.advance(limits.pingEveryMs + 500);
+      clock.advance(pingTimes.pingEveryMs + 500);
       // The pong is on its way back over a real socket: an exchange over the same connection is behind it.
       await enrollOn(live.connection, key, live.enrollment.generation + BigInt(round));
     }

@@ -8,7 +8,8 @@ import {
   distinctChunks,
   makeManifest,
   manifestOf,
-  mostChunks,
+  maxChunks,
+  maxObjectBytes,
   parseManifest,
   readChunkOf,
 } from '../../src/objects/manifest.js';
@@ -93,7 +94,7 @@ void t.test('what is no manifest is refused', t => {
     'a size for one chunk more': changed(bytes => bytes.writeBigUInt64BE(BigInt(3 * chunkBytes + 1))),
     'the largest size': changed(bytes => bytes.writeBigUInt64BE(2n ** 64n - 1n)),
     'a short last chunk that is a long one too': changed(bytes => bytes.copy(bytes, 8 + 64, 8, 8 + 32)),
-    'too many chunks': Buffer.alloc(8 + 32 * (mostChunks + 1)),
+    'too many chunks': Buffer.alloc(8 + 32 * (maxChunks + 1)),
   };
   for (const [what, bytes] of Object.entries(bad))
     t.equal(
@@ -123,12 +124,12 @@ void t.test('what is no manifest is refused', t => {
 });
 
 void t.test('the largest object there can be has a manifest, and one byte more has none', t => {
-  const full = new Array<string>(mostChunks).fill(sha256(Buffer.alloc(chunkBytes)));
-  const manifest = makeManifest(mostChunks * chunkBytes, full);
+  const full = new Array<string>(maxChunks).fill(sha256(Buffer.alloc(chunkBytes)));
+  const manifest = makeManifest(maxObjectBytes, full);
   t.equal(manifest.sizeBytes, 2 ** 31);
   t.same([...distinctChunks(manifest)], [[full[0], 0]], 'a chunk that comes again is named once');
   t.equal(
-    codeThrownBy(() => makeManifest(mostChunks * chunkBytes + 1, [...full, full[0] ?? ''])),
+    codeThrownBy(() => makeManifest(maxObjectBytes + 1, [...full, full[0] ?? ''])),
     'PROTOCOL_INVALID',
   );
   t.end();

@@ -9,6 +9,7 @@ import { isRollcallError, RollcallError } from '../../base/errors.js';
 import { visibleText } from '../../base/text.js';
 import { createFrameConnection, type Frame, type FrameConnection } from '../wire/frames.js';
 import type { Half } from '../hosting/hosting.js';
+import { appLimits } from '../../app/limits.js';
 
 export interface Welcome {
   /** Decimal. */
@@ -37,8 +38,6 @@ export interface RunnerConnection {
 }
 
 const protocol = 1;
-/** Of `context.state`. */
-export const mostStateBytes = 16 * 1024 * 1024;
 
 /** LINK_UNREACHABLE when nobody is there or it breaks off, TOKEN_REFUSED with the reason when the other side says bye. */
 export async function openRunnerConnection(socketPath: string, token: string): Promise<RunnerConnection> {
@@ -142,7 +141,7 @@ function parseWelcome(value: Frame['value']): Welcome {
     app: { name, version, entry },
     config: Object.freeze({ ...(config as Record<string, ConfigValue>) }),
     archiveBytes: sizeWithin(archiveBytes, mostArchiveBytes),
-    stateBytes: sizeWithin(stateBytes ?? 0, mostStateBytes),
+    stateBytes: sizeWithin(stateBytes ?? 0, appLimits.maxStateBytes),
     resumed: resumed === true,
     ...(half === 'node' && { node: parseNode(node) }),
   };

@@ -4,7 +4,7 @@
  */
 import { inspect } from 'node:util';
 import { isRollcallError } from '../../base/errors.js';
-import { messageErrorBytes } from '../../app/message-error.js';
+import { appLimits } from '../../app/limits.js';
 
 /** `name: message`, at most 4 KiB. Never throws, whatever was thrown. */
 export function describeError(error: unknown): string {
@@ -50,7 +50,7 @@ function withoutFolder(text: string, folder: string): string {
 }
 
 /** Cut between two characters. */
-export function clipBytes(text: string, most: number = messageErrorBytes): string {
+export function clipBytes(text: string, most: number = appLimits.maxFailureBytes): string {
   const bytes = Buffer.from(text.slice(0, most));
   if (bytes.length <= most) return text.slice(0, most);
   return new TextDecoder().decode(bytes.subarray(0, most), { stream: true });

@@ -4,6 +4,7 @@
  */
 import type { Content } from '../../app/content.js';
 import type { Grid, GridNode, NodesQuery, OutgoingMessage, SendOptions } from '../../app/app.js';
+import { appLimits } from '../../app/limits.js';
 import type { Clock } from '../../base/clock.js';
 import { RollcallError } from '../../base/errors.js';
 import { withAbort } from '../../base/wait.js';
@@ -29,8 +30,7 @@ export interface GridOptions {
   readonly signal: AbortSignal;
 }
 
-const usualTtlMs = 60 * 60_000;
-const longestTtlMs = 7 * 24 * 60 * 60_000;
+const { minTtlMs, defaultTtlMs, maxTtlMs } = appLimits;
 const mostCharacters = 200;
 const mostNodes = 1_000_000;
 
@@ -63,7 +63,7 @@ export function createGrid({ link, clock, signal }: GridOptions): OpenGrid {
   const grid: Grid = {
     nodes: query => nodes.ask(query ?? {}),
     async send(outgoing) {
-      const numbers = post(outgoing, usualTtlMs);
+      const numbers = post(outgoing, defaultTtlMs);
       await withAbort(messages.accepted(numbers), signal);
       return numbers;
     },
@@ -75,7 +75,7 @@ export function createGrid({ link, clock, signal }: GridOptions): OpenGrid {
     },
     sendAndReceive(outgoing, options = {}) {
       const open = openReplies(options);
-      open.expect(post(outgoing, checkTtl(options.timeoutMs ?? usualTtlMs), open.receiver).length);
+      open.expect(post(outgoing, checkTtl(options.timeoutMs ?? defaultTtlMs), open.receiver).length);
       return open.replies;
     },
   };
@@ -110,8 +110,8 @@ function isName(value: unknown): value is string {
 }
 
 function checkTtl(ttlMs: number): number {
-  if (ttlMs >= 1 && ttlMs <= longestTtlMs) return Math.floor(ttlMs);
-  throw unfit('its time is none between a millisecond and a week');
+  if (ttlMs >= minTtlMs && ttlMs <= maxTtlMs) return Math.floor(ttlMs);
+  throw unfit('ttlMs must be between 1 ms and 7 days');
 }
 
 function unfit(what: string): RollcallError {

@@ -5,11 +5,12 @@
 import type { MessageErrorCode } from '../../app/message-error.js';
 import { decodeContent, encodeContent, type Content } from '../../app/content.js';
 import type { Handlers, IncomingMessage, NodeContext } from '../../app/app.js';
+import { appLimits } from '../../app/limits.js';
 import type { Clock } from '../../base/clock.js';
 import { isRollcallError, RollcallError, toRollcallError } from '../../base/errors.js';
 import { chunkBytes } from '../../objects/manifest.js';
 import type { Frame, FrameConnection } from '../wire/frames.js';
-import { mostStateBytes, type Welcome } from './connection.js';
+import type { Welcome } from './connection.js';
 import { bodyOf, nameContent, prepareContent } from './content.js';
 import { describeError, describeFailure } from './failure.js';
 import { createAppLog, type LogLevel } from './log.js';
@@ -194,8 +195,11 @@ function createKeptState(bytes: Buffer): KeptState {
     },
     encode() {
       const now = join(state);
-      if (now.length > mostStateBytes)
-        throw new HandlingError('APP_INVALID', `context.state holds more than ${mostStateBytes} bytes`);
+      if (now.length > appLimits.maxStateBytes)
+        throw new HandlingError(
+          'APP_INVALID',
+          `context.state holds more than ${appLimits.maxStateBytes} bytes`,
+        );
       return now.equals(last) ? undefined : now;
     },
     keep: next => void (last = next ?? last),

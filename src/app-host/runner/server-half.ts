@@ -4,6 +4,7 @@
  */
 import { setMaxListeners } from 'node:events';
 import type { RunResult, ServerMain } from '../../app/app.js';
+import { appLimits } from '../../app/limits.js';
 import type { Clock } from '../../base/clock.js';
 import { RollcallError } from '../../base/errors.js';
 import type { Frame, FrameConnection } from '../wire/frames.js';
@@ -37,8 +38,6 @@ interface Outcome {
   readonly name: 'finished' | 'failed';
   readonly value: object;
 }
-
-const mostResultBytes = 64 * 1024;
 
 export function runServerHalf(options: ServerRunnerOptions): ServerRunner {
   const { connection, welcome, open, load, folder, clock } = options;
@@ -127,8 +126,8 @@ function checkResult(result: RunResult | undefined): { readonly result?: RunResu
   const text = JSON.stringify(result) as string | undefined;
   if (text === undefined) throw unfit('it is nothing that JSON holds');
   const sizeBytes = Buffer.byteLength(text);
-  if (sizeBytes > mostResultBytes)
-    throw unfit(`it has ${sizeBytes} bytes as JSON, and at most ${mostResultBytes} are kept`);
+  if (sizeBytes > appLimits.maxResultBytes)
+    throw unfit(`it has ${sizeBytes} bytes as JSON, and at most ${appLimits.maxResultBytes} are kept`);
   return { result };
 }
 

@@ -111,6 +111,8 @@ function refuseIfUseless(pair: SigningPair, options: AuthorityOptions, issued: I
 }
 
 const oneHourMs = 3_600_000;
+/** Of what is left of a certificate when it is issued: then its node asks for the next. */
+export const renewAfterShare = 2 / 3;
 
 function issueCertificate(pair: SigningPair, options: AuthorityOptions, subject: Subject): IssuedCertificate {
   const { clock, random, trustDomain, certificateLifetimeMs = oneHourMs } = options;
@@ -140,7 +142,7 @@ function issueCertificate(pair: SigningPair, options: AuthorityOptions, subject:
     fingerprint: certificateFingerprint(certificate),
     notBefore,
     notAfter,
-    renewAfterMs: Math.floor(((notAfter - now) * 2) / 3),
+    renewAfterMs: Math.round((notAfter - now) * renewAfterShare),
   };
 }
 

@@ -2,6 +2,7 @@
 import type { RollcallError } from '../../base/errors.js';
 import type { Actor, AuditEvent } from '../audit/audit.js';
 import type { CertificateReference, HistoryEntry, NodeRecord } from './node-record.js';
+import type { OfflineReason, StatusReason } from './offline-reasons.js';
 import { cleanText } from '../../base/text.js';
 
 /** A second session of an online node: the same agent moving to a new connection, or somebody taking over. */
@@ -30,7 +31,7 @@ export type NodeEvent =
       readonly type: 'closed';
       readonly at: number;
       readonly session: bigint;
-      readonly reason: string;
+      readonly reason: OfflineReason;
       readonly detail: string;
     }
   | { readonly type: 'revoked'; readonly at: number; readonly by: Actor; readonly comment: string }
@@ -53,7 +54,7 @@ export type EventOf<T extends NodeEvent['type']> = Extract<NodeEvent, { type: T 
 /** A change of status, or one that is told like it. */
 export interface Transition {
   readonly at: number;
-  readonly reason: string;
+  readonly reason: StatusReason;
   /** For people; empty when there is nothing more to say. */
   readonly detail?: string;
   readonly changes?: Partial<NodeRecord>;
@@ -68,7 +69,7 @@ export function transition(
   const next: NodeRecord = {
     ...record,
     ...changes,
-    reason: cleanText(reason, 128),
+    reason,
     version: record.version + 1,
     transitions: record.transitions + 1,
   };

@@ -29,6 +29,7 @@ import { createPresenceRetry } from './presence-retry.js';
 import { createRegistration, type RegistrationRequest } from './registration.js';
 import type { Takeover } from './node-events.js';
 import { decideAll, refusalOf } from './node-machine.js';
+import type { OfflineReason } from './offline-reasons.js';
 import { createTransitions, nodeNotFound } from './transitions.js';
 import { cleanText } from '../../base/text.js';
 
@@ -132,7 +133,7 @@ export interface Registry {
     tenant: string,
     id: bigint,
     session: bigint,
-    why: { readonly reason: string; readonly detail?: string },
+    why: { readonly reason: OfflineReason; readonly detail?: string },
   ): Promise<boolean>;
   /** At start: every node stored as online is offline since the link was last alive. Gives how many there were. */
   recover(aliveAt: number): Promise<number>;

@@ -2,6 +2,7 @@
 import type { RollcallError } from '../../base/errors.js';
 import type { NodeCertificate } from '../../identity/certificate.js';
 import type { LinkFrame } from '../../protocol/generated/rollcall/v1/link.js';
+import type { OfflineReason } from '../registry/offline-reasons.js';
 
 /** What a session needs of the stream it lives on; the door provides it. */
 export interface Peer {
@@ -27,19 +28,18 @@ export interface Session {
   successor: string | undefined;
 }
 
-export type SweepVerdict = 'fine' | 'ping' | 'no answer' | 'certificate expired';
+export type SweepVerdict = 'fine' | 'ping' | Extract<OfflineReason, 'no answer' | 'certificate expired'>;
 
-export interface SweepTimes {
-  readonly pingEveryMs: number;
-  readonly pongWithinMs: number;
-}
+/** A ping goes out so long after the node was last heard, and its answer must come in this time, ms. */
+export const pingTimes = { pingEveryMs: 9_000, pongWithinMs: 4_000 } as const;
+export type PingTimes = Readonly<Record<keyof typeof pingTimes, number>>;
 
 /** What the sweep must do about a session at this moment. `elapsed` is monotonic, `now` the wall clock. */
 export function judgeSession(
   session: Pick<Session, 'heardAt' | 'pingedAt'> & {
     readonly certificate: Pick<NodeCertificate, 'notAfter'>;
   },
-  times: SweepTimes,
+  times: PingTimes,
   elapsed: number,
   now: number,
 ): SweepVerdict {

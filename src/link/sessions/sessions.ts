@@ -19,7 +19,8 @@ import type { LinkFrame, NodeFrame, Ready } from '../../protocol/generated/rollc
 import { limits, protocolVersions } from '../../protocol/limits.js';
 import { ofAccount } from '../access/login/refused-account.js';
 import type { Registry } from '../registry/registry.js';
-import { judgeSession, type Peer, type Session } from './session.js';
+import type { OfflineReason } from '../registry/offline-reasons.js';
+import { judgeSession, pingTimes, type Peer, type Session } from './session.js';
 
 /** Whoever has something to say to the nodes that are online. */
 export interface SessionListener {
@@ -45,7 +46,7 @@ export interface SessionsOptions {
 }
 
 /** Why a session ended by itself. */
-export type LeaveReason = 'closed by node' | 'connection lost' | 'protocol error';
+export type LeaveReason = Extract<OfflineReason, 'closed by node' | 'connection lost' | 'protocol error'>;
 
 export interface Sessions {
   /** Verifies, commits and welcomes; throws what the caller may know. */
@@ -183,7 +184,7 @@ export function createSessions(options: SessionsOptions): Sessions {
   }
 
   /** Takes a session out of the table and records the node as offline, once. */
-  function retire(session: Session, reason: string): Promise<void> {
+  function retire(session: Session, reason: OfflineReason): Promise<void> {
     if (live.get(session.nodeId) !== session) return Promise.resolve();
     live.delete(session.nodeId);
     listener.onOffline(session);
@@ -197,7 +198,7 @@ export function createSessions(options: SessionsOptions): Sessions {
     return done;
   }
 
-  function endSession(session: Session, error: RollcallError, reason: string): Promise<void> {
+  function endSession(session: Session, error: RollcallError, reason: OfflineReason): Promise<void> {
     if (session.ended !== undefined) return Promise.resolve();
     session.ended = error;
     const closed = session.peer.end(error);
@@ -230,7 +231,7 @@ export function createSessions(options: SessionsOptions): Sessions {
     sweptAt = elapsed;
     if (pausedMs > sweepEveryMs) forgive(pausedMs);
     for (const session of live.values()) {
-      const verdict = judgeSession(session, limits, elapsed, now);
+      const verdict = judgeSession(session, pingTimes, elapsed, now);
       if (verdict === 'ping') ping(session, elapsed);
       else if (verdict === 'no answer') {
         void endSession(session, new RollcallError('SESSION_NO_ANSWER', 'no answer to a ping'), verdict);

@@ -6,7 +6,8 @@
 import type { Clock, Timer } from '../../base/clock.js';
 import { toRollcallError } from '../../base/errors.js';
 import type { Random } from '../../base/random.js';
-import { isMessageErrorCode, messageErrorBytes, type MessageErrorCode } from '../../app/message-error.js';
+import { isMessageErrorCode, type MessageErrorCode } from '../../app/message-error.js';
+import { appLimits } from '../../app/limits.js';
 import type { Frame, FrameConnection } from '../../app-host/wire/frames.js';
 import type { Hosting, Language, RunnerExit } from '../../app-host/hosting/hosting.js';
 import { handleObjectFrame } from '../../app-host/wire/object-frames.js';
@@ -250,7 +251,7 @@ export function startHalfRunner(options: HalfOptions, signal: AbortSignal): Prom
 
   function onFailedFrame(message: unknown): void {
     if (isReady) throw new Error('a runner that was ready');
-    failure = clipText(typeof message === 'string' ? message : 'it does not load', messageErrorBytes);
+    failure = clipText(typeof message === 'string' ? message : 'it does not load', appLimits.maxFailureBytes);
     stop('it does not load');
   }
 
@@ -333,7 +334,7 @@ export function startHalfRunner(options: HalfOptions, signal: AbortSignal): Prom
     dropState();
     releaseStored();
     const isKnown = typeof code === 'string' && isMessageErrorCode(code) && runnersCodes.has(code);
-    const text = clipText(typeof message === 'string' ? message : '', messageErrorBytes);
+    const text = clipText(typeof message === 'string' ? message : '', appLimits.maxFailureBytes);
     const answer = { kind: 'error', code: isKnown ? code : 'HANDLER_THREW', message: text } as const;
     asked.settle({ kind: 'answer', answer });
   }

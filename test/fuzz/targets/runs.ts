@@ -21,7 +21,8 @@ import {
 } from '../../../src/app-host/wire/frames.js';
 import { readArchive } from '../../../src/app-package/app-archive.js';
 import { languageOf, parseAppManifest } from '../../../src/app-package/app-manifest.js';
-import { readNodesRequest, readSend, ttlBounds } from '../../../src/link/runs/server/server-frames.js';
+import { appLimits } from '../../../src/app/limits.js';
+import { readNodesRequest, readSend } from '../../../src/link/runs/server/server-frames.js';
 import { makeManifest, manifestOf, parseManifest } from '../../../src/objects/manifest.js';
 import { limits } from '../../../src/protocol/limits.js';
 import { changeBytes, changedBytes, pick, steps } from '../bytes.js';
@@ -152,7 +153,7 @@ const serverFrames: Target = {
       demand(node === undefined || (node > 0n && node < 1n << 64n), 'a node or none');
       demand(type.length <= 200 && group.length <= 200, 'names of some length');
       demand(
-        Number.isInteger(ttlMs) && ttlMs >= ttlBounds.least && ttlMs <= ttlBounds.most,
+        Number.isInteger(ttlMs) && ttlMs >= appLimits.minTtlMs && ttlMs <= appLimits.maxTtlMs,
         'a time within bounds',
       );
       if ('bytes' in content) demand(content.bytes.length <= limits.contentBytes, 'a content that fits');

@@ -377,9 +377,13 @@ void t.test(
     });
     test.match(first, { confirmedGeneration: 1n, current: held });
     clock.advance(1000);
-    test.equal(await registry.closeSession(tenant, id, 2n, { reason: 'no' }), false, 'not its session');
+    test.equal(
+      await registry.closeSession(tenant, id, 2n, { reason: 'no answer' }),
+      false,
+      'not its session',
+    );
     test.equal(await registry.closeSession(tenant, id, 1n, { reason: 'no answer', detail: '4 s' }), true);
-    test.equal(await registry.closeSession(tenant, id, 1n, { reason: 'no' }), false, 'only once');
+    test.equal(await registry.closeSession(tenant, id, 1n, { reason: 'no answer' }), false, 'only once');
     test.match(await registry.findNode(tenant, id), {
       status: 'offline',
       sinceAt: startAt + 2000,
@@ -395,7 +399,7 @@ void t.test(
     );
     await test.rejects(registry.openSession(tenant, id, claimOf(4n, held)), { code: 'NODE_REVOKED' });
     await test.rejects(enroll(registry, id), { code: 'NODE_REVOKED' });
-    test.equal(await registry.closeSession(tenant, id, 3n, { reason: 'revoked' }), false);
+    test.equal(await registry.closeSession(tenant, id, 3n, { reason: 'connection lost' }), false);
     const { transitions } = await registry.listHistory(tenant, id);
     test.same(
       transitions.map(({ at, status, reason, detail }) => [at - startAt, status, reason, detail]),
@@ -414,7 +418,7 @@ void t.test(
     );
     const calls: Promise<unknown>[] = [
       registry.revokeNode(tenant, 1n, { by: userParty('x'), comment: '' }),
-      registry.closeSession(tenant, 1n, 1n, { reason: '' }),
+      registry.closeSession(tenant, 1n, 1n, { reason: 'no answer' }),
       registry.listHistory(tenant, 1n),
       enroll(registry, 1n),
     ];
@@ -457,7 +461,7 @@ void t.test(
       code: 'CERTIFICATE_REFUSED',
     });
     test.equal(
-      await registry.closeSession(tenant, id, 2n, { reason: 'late' }),
+      await registry.closeSession(tenant, id, 2n, { reason: 'connection lost' }),
       false,
       'a ghost does not close it',
     );
@@ -501,8 +505,8 @@ void t.test('whatever races a revocation loses, also from another process', asyn
       () => there.openSession(tenant, id, claimOf(1n, held)),
       () => here.openSession(tenant, id, claimOf(2n, held)),
       () => enroll(there, id),
-      () => here.closeSession(tenant, id, 1n, { reason: 'lost' }),
-      () => there.closeSession(tenant, id, 2n, { reason: 'lost' }),
+      () => here.closeSession(tenant, id, 1n, { reason: 'connection lost' }),
+      () => there.closeSession(tenant, id, 2n, { reason: 'connection lost' }),
     ].map(each => each());
     const revoking = here.revokeNode(tenant, id, { by: userParty('admin'), comment: '' });
     const codes = await codesOf([...racing, revoking]);
@@ -800,23 +804,27 @@ void t.test('history: newest first by pages, bounded in number and age', async t
   const { node, held } = await online(registry);
   for (let session = 1n; session < 20n; session++) {
     clock.advance(1000);
-    await registry.closeSession(tenant, node.id, session, { reason: `end ${session}` });
+    await registry.closeSession(tenant, node.id, session, { reason: 'no answer', detail: `of ${session}` });
     await registry.openSession(tenant, node.id, claimOf(session + 1n, held));
   }
   const reasons: string[] = [];
   for (let pageToken = ''; ;) {
     const page = await registry.listHistory(tenant, node.id, { pageSize: 3, pageToken });
-    reasons.push(...page.transitions.map(({ reason }) => reason));
+    reasons.push(...page.transitions.map(({ reason, detail }) => `${reason} ${detail}`));
     pageToken = page.nextPageToken;
     if (pageToken === '') break;
   }
   test.equal(reasons.length, 10);
-  test.same(reasons.slice(0, 4), ['connected', 'end 19', 'connected', 'end 18']);
+  test.same(reasons.slice(0, 4), ['connected ', 'no answer of 19', 'connected ', 'no answer of 18']);
   clock.advance(3 * 86_400_000);
-  await registry.closeSession(tenant, node.id, 20n, { reason: 'old' });
+  await registry.closeSession(tenant, node.id, 20n, { reason: 'no answer' });
   await registry.openSession(tenant, node.id, claimOf(21n, held));
-  await registry.closeSession(tenant, node.id, 21n, { reason: 'new' });
-  test.same(await reasonsOf(registry, node.id), ['offline: new', 'online: connected', 'offline: old']);
+  await registry.closeSession(tenant, node.id, 21n, { reason: 'connection lost' });
+  test.same(await reasonsOf(registry, node.id), [
+    'offline: connection lost',
+    'online: connected',
+    'offline: no answer',
+  ]);
   test.equal((await store.list({ prefix: 't/default/history/' })).length, 3);
   const other = await register(registry);
   const { nextPageToken } = await registry.listHistory(tenant, node.id, { pageSize: 1 });
@@ -915,7 +923,7 @@ void t.test('a thousand sessions that end at once share their syncs', async test
   const nodes = await Promise.all(Array.from({ length: 1000 }, () => online(registry)));
   const before = power.syncs();
   await Promise.all(
-    nodes.map(({ node }) => registry.closeSession(tenant, node.id, 1n, { reason: 'drained' })),
+    nodes.map(({ node }) => registry.closeSession(tenant, node.id, 1n, { reason: 'link stopped' })),
   );
   test.ok(power.syncs() - before <= 10, `${power.syncs() - before} syncs`);
   test.match(await registry.countNodes(tenant), { offline: 1000, online: 0 });
@@ -1055,7 +1063,7 @@ void t.test('a revocation holds although the record of its node cannot be read',
   const revoke = () => registry.revokeNode(tenant, id, { by: userParty('x'), comment: 'lost' });
   await test.rejects(revoke(), { code: 'STORE_UNAVAILABLE' }, 'the caller is told that it is not durable');
   await test.rejects(revoke(), { code: 'STORE_UNAVAILABLE' });
-  await registry.closeSession(tenant, id, 1n, { reason: 'revoked' });
+  await registry.closeSession(tenant, id, 1n, { reason: 'connection lost' });
   power.failWrites(failure);
   power.failReads(undefined);
   test.match(await registry.findNode(tenant, id), { status: 'revoked' });
@@ -1086,7 +1094,7 @@ void t.test('what waits is written with the next change of the node, in order', 
   power.failWrites(undefined);
   await Promise.all([
     registry.revokeNode(tenant, node.id, { by: userParty('x'), comment: '' }),
-    registry.closeSession(tenant, node.id, 1n, { reason: 'again' }),
+    registry.closeSession(tenant, node.id, 1n, { reason: 'no answer' }),
   ]);
   const wanted = ['revoked: revoked', 'offline: connection lost', 'online: connected', 'created: registered'];
   test.same(await reasonsOf(registry, node.id), wanted);
@@ -1112,14 +1120,14 @@ void t.test('what was written is over, whoever looks or comes before its writer 
   power.failWrites(undefined);
   const heard: string[] = [];
   registry.watchNodes(tenant, ({ status, reason }) => heard.push(`${status}: ${reason}`));
-  const closing = registry.closeSession(tenant, node.id, 2n, { reason: 'first' });
+  const closing = registry.closeSession(tenant, node.id, 2n, { reason: 'closed by node' });
   for (let round = 0; round < 3; round++) await settle();
-  const second = registry.closeSession(tenant, node.id, 2n, { reason: 'second' });
+  const second = registry.closeSession(tenant, node.id, 2n, { reason: 'connection lost' });
   test.same(await Promise.all([closing, second]), [true, false]);
-  test.same(heard, ['offline: first']);
-  test.match(await registry.findNode(tenant, node.id), { status: 'offline', reason: 'first' });
+  test.same(heard, ['offline: closed by node']);
+  test.match(await registry.findNode(tenant, node.id), { status: 'offline', reason: 'closed by node' });
   test.same(await reasonsOf(registry, node.id), [
-    'offline: first',
+    'offline: closed by node',
     'online: connected',
     'offline: connection lost',
     'online: connected',
@@ -1134,7 +1142,7 @@ void t.test('a store that cannot be read keeps nodes out, but loses no end of a 
   power.failWrites(failure);
   await test.rejects(registry.openSession(tenant, node.id, claimOf(2n, held)), { code: 'STORE_UNAVAILABLE' });
   await registry.closeSession(tenant, node.id, 1n, { reason: 'connection lost' });
-  await registry.closeSession(tenant, 12345n, 1n, { reason: 'never was' });
+  await registry.closeSession(tenant, 12345n, 1n, { reason: 'no answer' });
   power.failReads(undefined);
   test.match(await registry.findNode(tenant, node.id), { status: 'offline', reason: 'connection lost' });
   test.same((await registry.listNodes(tenant, { statuses: ['online'] })).nodes, []);
@@ -1242,7 +1250,8 @@ void t.test(
           registered.add(record.id);
         } else if (id === undefined) return;
         else if (kind === 'enroll') certified[node] = await enroll(registry, id);
-        else if (kind === 'close') await registry.closeSession(tenant, id, sessions, { reason: 'x' });
+        else if (kind === 'close')
+          await registry.closeSession(tenant, id, sessions, { reason: 'connection lost' });
         else if (kind === 'open') {
           const held = certified[node];
           if (held) await registry.openSession(tenant, id, claimOf(++sessions, held));

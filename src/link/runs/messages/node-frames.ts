@@ -3,7 +3,8 @@
  * before they are taken. A node speaks of its own messages alone, whatever its frames say; what it says of a run that is over
  * or not its own is answered by a cancellation, which tells nothing.
  */
-import { isMessageErrorCode, messageErrorBytes, type MessageErrorCode } from '../../../app/message-error.js';
+import { isMessageErrorCode, type MessageErrorCode } from '../../../app/message-error.js';
+import { appLimits } from '../../../app/limits.js';
 import { nodeParty } from '../../../audit-log/party.js';
 import { RollcallError } from '../../../base/errors.js';
 import type { Clock } from '../../../base/clock.js';
@@ -208,7 +209,7 @@ async function toAnswer(run: OpenRun, node: bigint, { outcome }: Said<'reply'>):
   if (outcome?.$case === 'error') {
     const { code, message } = outcome.value;
     const known = isMessageErrorCode(code) ? code : 'HANDLER_THREW';
-    return { error: { code: known, message: cleanText(message, messageErrorBytes) } };
+    return { error: { code: known, message: cleanText(message, appLimits.maxFailureBytes) } };
   }
   const body = outcome?.value.body;
   if (body?.$case === 'content') return { bytes: Buffer.from(body.value) };

@@ -5,6 +5,9 @@ import { limits } from '../../../protocol/limits.js';
 import type { Frame } from '../../../app-host/wire/frames.js';
 import type { Content } from '../messages/message-record.js';
 import type { NodeWish } from './find-nodes.js';
+import { appLimits } from '../../../app/limits.js';
+
+const { minTtlMs, defaultTtlMs, maxTtlMs } = appLimits;
 
 type Fields = Readonly<Record<string, unknown>>;
 
@@ -19,7 +22,6 @@ export interface SentMessage {
   readonly content: Content;
 }
 
-export const ttlBounds = { least: 1, usual: 3_600_000, most: 7 * 86_400_000 } as const;
 const longestName = 200;
 
 export function readSend({ value, body }: Frame): SentMessage {
@@ -30,7 +32,7 @@ export function readSend({ value, body }: Frame): SentMessage {
     nodeText,
     type: wantText(value, 'type', longestName),
     group: wantText(value, 'group', longestName),
-    ttlMs: Math.min(Math.max(wantNumber(value, 'ttlMs', ttlBounds.usual), ttlBounds.least), ttlBounds.most),
+    ttlMs: Math.min(Math.max(wantNumber(value, 'ttlMs', defaultTtlMs), minTtlMs), maxTtlMs),
     content: readContent(value, body),
   };
 }

@@ -10,6 +10,7 @@ import type { Clock } from '../../../base/clock.js';
 import { createTurns } from '../../../base/keyed-queue.js';
 import type { ObjectRoom } from '../../../objects/object-store.js';
 import type { MessageErrorCode } from '../../../app/message-error.js';
+import { appLimits } from '../../../app/limits.js';
 import { limits } from '../../../protocol/limits.js';
 import type { Content, Question } from '../messages/message-record.js';
 import { pagesOf, waitingEveryMs, type FindNodes, type FoundNode, type NodeWish } from './find-nodes.js';
@@ -60,8 +61,6 @@ const minSearchPauseMs = 5;
 const nodesPerPauseMs = 100;
 /** Messages that were not taken, of one run. */
 const mostUnanswered = 200_000;
-const mostResultBytes = 64 * 1024;
-const longestFailure = 4_096;
 /** Of the labels in a line about waiting. */
 const longestLabels = 200;
 /** Objects that were written last are kept though no message speaks of them yet. */
@@ -238,7 +237,7 @@ export function createServerHalf(options: ServerHalfOptions): ServerHalf {
 
   function readResult({ value }: Frame): Parameters<ServerHalfOptions['onEnd']>[0] {
     const result = value['result'] === undefined ? '' : JSON.stringify(value['result']);
-    return Buffer.byteLength(result) <= mostResultBytes
+    return Buffer.byteLength(result) <= appLimits.maxResultBytes
       ? { result }
       : { failure: 'what it returned is larger than 64 KiB' };
   }
@@ -272,7 +271,12 @@ export function createServerHalf(options: ServerHalfOptions): ServerHalf {
         end(readResult(frame));
         return;
       case 'failed':
-        end({ failure: cleanText(wantText(frame.value, 'message', limits.contentBytes), longestFailure) });
+        end({
+          failure: cleanText(
+            wantText(frame.value, 'message', limits.contentBytes),
+            appLimits.maxFailureBytes,
+          ),
+        });
         return;
       default:
         // What a newer runner may say besides is passed over.

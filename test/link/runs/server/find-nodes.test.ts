@@ -82,7 +82,7 @@ function openRig(t: Test): Rig {
       await registry.openSession(tenant, id, claim);
       return id;
     },
-    leave: id => registry.closeSession(tenant, id, 1n, { reason: 'gone' }).then(() => undefined),
+    leave: id => registry.closeSession(tenant, id, 1n, { reason: 'connection lost' }).then(() => undefined),
     async find(wish, signal = new AbortController().signal, onWaiting) {
       const whole = { min: 1, labels: {}, timeoutMs: Infinity, ...wish };
       const found = await finder.find(whole, signal, onWaiting);

@@ -2,12 +2,12 @@
 import t from 'tap';
 import fc from 'fast-check';
 import type { Frame } from '../../../../src/app-host/wire/frames.js';
+import { appLimits } from '../../../../src/app/limits.js';
 import { isRollcallError } from '../../../../src/base/errors.js';
 import {
   readContent,
   readNodesRequest,
   readSend,
-  ttlBounds,
   wantCount,
   wantText,
 } from '../../../../src/link/runs/server/server-frames.js';
@@ -36,7 +36,7 @@ void t.test('a message as runners send it', t => {
   });
   const object = { digest, sizeBytes: 70_000 };
   t.same(readSend(frame({ number: 2, object })), {
-    ...{ number: 2, node: undefined, nodeText: '', type: '', group: '', ttlMs: ttlBounds.usual },
+    ...{ number: 2, node: undefined, nodeText: '', type: '', group: '', ttlMs: appLimits.defaultTtlMs },
     content: { object },
   });
   t.end();
@@ -51,11 +51,11 @@ void t.test('what is no node is a message all the same, which finds none', t => 
 void t.test('times are kept within bounds', t => {
   const ttlOf = (ttlMs: number): number => readSend(frame({ number: 1, ttlMs })).ttlMs;
   t.same([-5, 0, 0.4, 1.6, 1e300].map(ttlOf), [
-    ttlBounds.least,
-    ttlBounds.least,
-    ttlBounds.least,
+    appLimits.minTtlMs,
+    appLimits.minTtlMs,
+    appLimits.minTtlMs,
     2,
-    ttlBounds.most,
+    appLimits.maxTtlMs,
   ]);
   const waitOf = (timeoutMs: unknown): number =>
     readNodesRequest(frame({ request: 1, timeoutMs })).wish.timeoutMs;
