@@ -147,26 +147,34 @@ export function nodeRoutes({
   };
 }
 
+/** As `rollcall nodes show --json` prints it: what is not known is null, and the members are always the same. */
 function viewNode(record: NodeRecord): object {
-  const { id, spki, name, owner, labels, fingerprint, status, reason, address, agentVersion } = record;
+  const { id, tenant, name, owner, labels, fingerprint, status, reason, address, agentVersion } = record;
   return {
     id: `${id}`,
-    name,
-    owner,
+    name: textOrNull(name),
+    owner: textOrNull(owner),
+    tenant,
     labels,
-    publicKey: spki.toString('base64'),
-    fingerprint,
     status,
     since: new Date(record.sinceAt).toISOString(),
-    reason,
+    reason: textOrNull(reason),
     registeredAt: new Date(record.registeredAt).toISOString(),
-    address,
-    agentVersion,
+    address: textOrNull(address),
+    agentVersion: textOrNull(agentVersion),
+    certificateExpiresAt: record.current ? new Date(record.current.notAfter).toISOString() : null,
+    fingerprint,
+    publicKey: record.spki.toString('base64'),
   };
 }
 
 function viewTransition({ at, status, reason, detail, address }: HistoryEntry): object {
-  return { at: new Date(at).toISOString(), status, reason, detail, address };
+  const told = { reason: textOrNull(reason), detail: textOrNull(detail), address: textOrNull(address) };
+  return { at: new Date(at).toISOString(), status, ...told };
+}
+
+function textOrNull(text: string): string | null {
+  return text === '' ? null : text;
 }
 
 /** Buffer.from takes what it understands of a text and says nothing of the rest. */
