@@ -1,7 +1,6 @@
 /**
- * Chunks as files. They are read and written piece by piece, and nothing is kept open in between: a thousand slow readers cost
- * neither memory nor descriptors. What is read is the chunk or fails; what is written becomes a chunk by a rename, when it is
- * one.
+ * Chunks as files. They are read and written piece by piece, and no file stays open in between: a thousand slow readers cost
+ * neither memory nor descriptors. A read gives the chunk or fails; a draft becomes a chunk by a rename, once its digest fits.
  */
 import { createHash } from 'node:crypto';
 import { appendFile, open, rename, rm } from 'node:fs/promises';
@@ -13,12 +12,12 @@ export interface ChunkName {
   readonly lengthBytes: number;
 }
 
-/** What is read or written at once: opening the file costs as much as the bytes do. */
+/** Read or written at once: opening the file costs as much as the bytes do. */
 const stretchBytes = 240 * 1024;
 
 /**
  * The bytes of a chunk, in pieces of at most `pieceBytes`. The last piece comes only when all of them together are the
- * chunk, so nobody ever has a whole chunk that is damaged. NOT_FOUND without the file, INTERNAL when it is damaged.
+ * chunk, so no reader ever has a whole chunk that is damaged. NOT_FOUND without the file, INTERNAL when it is damaged.
  */
 export async function* readChunkFile(
   path: string,
@@ -59,56 +58,58 @@ function damaged(digest: string): RollcallError {
   });
 }
 
-export interface ChunkDraft {
-  /** One at a time. PROTOCOL_INVALID for more than the chunk has. */
-  append(bytes: Uint8Array): Promise<void>;
-  /** PROTOCOL_INVALID when what was appended is not the chunk. Not synced. */
-  keepAs(path: string): Promise<void>;
-  /** Twice does nothing. */
-  discard(): Promise<void>;
-}
+/** A chunk that is being written, in a file of its own at `path`. One call at a time. */
+export class ChunkDraft {
+  readonly #path: string;
+  readonly #name: ChunkName;
+  readonly #hash = createHash('sha256');
+  // Copies the pieces: a small piece may keep a large network buffer alive.
+  #stretch: Buffer | undefined;
+  #filledBytes = 0;
+  #totalBytes = 0;
 
-/** A chunk that is being written, in a file of its own at `path`. */
-export function createChunkDraft(path: string, { digest, lengthBytes }: ChunkName): ChunkDraft {
-  const hash = createHash('sha256');
-  // Of its own, and no list of what came: a small piece may keep a large buffer of the network alive.
-  let stretch: Buffer | undefined;
-  let filledBytes = 0;
-  let totalBytes = 0;
-
-  async function flush(): Promise<void> {
-    if (!stretch || filledBytes === 0) return;
-    const bytes = stretch.subarray(0, filledBytes);
-    filledBytes = 0;
-    await appendFile(path, bytes, { mode: 0o600 });
+  constructor(path: string, name: ChunkName) {
+    this.#path = path;
+    this.#name = name;
   }
 
-  return {
-    async append(bytes) {
-      if (totalBytes + bytes.length > lengthBytes) throw notTheChunk('it is too long');
-      totalBytes += bytes.length;
-      hash.update(bytes);
-      stretch ??= Buffer.allocUnsafeSlow(Math.min(stretchBytes, lengthBytes));
-      for (let at = 0; at < bytes.length;) {
-        const piece = bytes.subarray(at, at + stretch.length - filledBytes);
-        stretch.set(piece, filledBytes);
-        filledBytes += piece.length;
-        at += piece.length;
-        if (filledBytes === stretch.length) await flush();
-      }
-    },
-    async keepAs(target) {
-      if (totalBytes !== lengthBytes) throw notTheChunk('it is too short');
-      if (hash.digest('hex') !== digest) throw notTheChunk('its digest is another');
-      await flush();
-      stretch = undefined;
-      await rename(path, target);
-    },
-    async discard() {
-      stretch = undefined;
-      await rm(path, { force: true });
-    },
-  };
+  /** PROTOCOL_INVALID for more than the chunk has. */
+  async append(bytes: Uint8Array): Promise<void> {
+    const { lengthBytes } = this.#name;
+    if (this.#totalBytes + bytes.length > lengthBytes) throw notTheChunk('it is too long');
+    this.#totalBytes += bytes.length;
+    this.#hash.update(bytes);
+    const stretch = (this.#stretch ??= Buffer.allocUnsafeSlow(Math.min(stretchBytes, lengthBytes)));
+    for (let at = 0; at < bytes.length;) {
+      const piece = bytes.subarray(at, at + stretch.length - this.#filledBytes);
+      stretch.set(piece, this.#filledBytes);
+      this.#filledBytes += piece.length;
+      at += piece.length;
+      if (this.#filledBytes === stretch.length) await this.#flush();
+    }
+  }
+
+  /** PROTOCOL_INVALID when what was appended is not the chunk. Not synced. */
+  async keepAs(target: string): Promise<void> {
+    if (this.#totalBytes !== this.#name.lengthBytes) throw notTheChunk('it is too short');
+    if (this.#hash.digest('hex') !== this.#name.digest) throw notTheChunk('its digest is another');
+    await this.#flush();
+    this.#stretch = undefined;
+    await rename(this.#path, target);
+  }
+
+  /** Twice does nothing. */
+  async discard(): Promise<void> {
+    this.#stretch = undefined;
+    await rm(this.#path, { force: true });
+  }
+
+  async #flush(): Promise<void> {
+    if (!this.#stretch || this.#filledBytes === 0) return;
+    const bytes = this.#stretch.subarray(0, this.#filledBytes);
+    this.#filledBytes = 0;
+    await appendFile(this.#path, bytes, { mode: 0o600 });
+  }
 }
 
 function notTheChunk(why: string): RollcallError {

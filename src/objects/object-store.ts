@@ -7,15 +7,15 @@
  * Failures of the disk are STORE_FULL and STORE_UNAVAILABLE. What a run takes on the disk is bounded, and memory holds pieces of
  * objects, never an object.
  */
-import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { DiskFloor } from '../base/disk-floor.js';
-import { RollcallError, systemErrorCode } from '../base/errors.js';
+import { RollcallError } from '../base/errors.js';
 import { storeFailure } from '../store/failure.js';
+import type { ChunkWriter } from './draft-writer.js';
 import { chunkBytes, type Manifest } from './manifest.js';
-import { createRoom, type Account, type ChunkWriter, type Room } from './bucket.js';
+import { isName, listNames, RunFolder } from './run-folder.js';
 
-export type { ChunkWriter } from './bucket.js';
+export type { ChunkWriter } from './draft-writer.js';
 
 export interface ObjectRoom {
   /** An object that is stored and whole. */
@@ -66,12 +66,11 @@ export interface ObjectStoreOptions {
 
 export function createObjectStore(options: ObjectStoreOptions): ObjectStore {
   const { folder, mostRunBytes, floor } = options;
-  const runs = new Map<string, Run>();
+  const runs = new Map<string, RunFolder>();
 
-  function runOf(name: string): Run {
+  function runOf(name: string): RunFolder {
     let run = runs.get(name);
-    if (!run)
-      runs.set(name, (run = createRun(join(folder, name), mostRunBytes, bytes => floor.require(bytes))));
+    if (!run) runs.set(name, (run = new RunFolder(join(folder, name), mostRunBytes, floor)));
     return run;
   }
 
@@ -82,12 +81,8 @@ export function createObjectStore(options: ObjectStoreOptions): ObjectStore {
       await run.remove();
       if (runs.get(name) === run) runs.delete(name);
     },
-    listRuns: () => listFolder(folder),
+    listRuns: () => listNames(folder),
   };
-}
-
-function isName(text: string): boolean {
-  return /^[0-9a-z]{1,32}$/.test(text);
 }
 
 function requireName(text: string): string {
@@ -95,140 +90,16 @@ function requireName(text: string): string {
   return text;
 }
 
-async function listFolder(folder: string): Promise<string[]> {
-  try {
-    return (await readdir(folder)).filter(isName);
-  } catch (error) {
-    if (systemErrorCode(error) === 'ENOENT') return [];
-    throw storeFailure(error);
-  }
-}
-
-interface Run {
-  roomOf(party: string): Room;
-  /** Does work when what lies on the disk is known. NOT_FOUND once the run is removed. */
-  work<T>(work: () => Promise<T>): Promise<T>;
-  /** STORE_FULL while the disk is nearly full. */
-  requireRoom(bytes: number): Promise<void>;
-  /** Twice is one promise, unless it fails. */
-  remove(): Promise<void>;
-}
-
-function createRun(folder: string, mostBytes: number, requireRoom: Run['requireRoom']): Run {
-  const rooms = new Map<string, Room>();
-  const loaded = new Set<string>();
-  const space = new RunSpace(mostBytes);
-  const working = new Set<Promise<unknown>>();
-  let loading: Promise<void> | undefined;
-  let removing: Promise<void> | undefined;
-
-  function roomOf(party: string): Room {
-    let room = rooms.get(party);
-    if (!room) rooms.set(party, (room = createRoom(join(folder, party), space.account(party))));
-    return room;
-  }
-
-  /** All rooms: the bound is for all of them together. */
-  async function load(): Promise<void> {
-    for (const party of await listFolder(folder)) {
-      if (loaded.has(party)) continue;
-      await roomOf(party).load();
-      loaded.add(party);
-    }
-  }
-
-  async function work<T>(doIt: () => Promise<T>): Promise<T> {
-    if (removing) throw new RollcallError('NOT_FOUND', 'the run is over');
-    const mine = (async () => {
-      loading ??= load();
-      await loading.catch((error: unknown) => {
-        loading = undefined;
-        throw error;
-      });
-      return doIt();
-    })();
-    working.add(mine);
-    try {
-      return await mine;
-    } catch (error) {
-      throw storeFailure(error);
-    } finally {
-      working.delete(mine);
-    }
-  }
-
-  async function remove(): Promise<void> {
-    await Promise.allSettled(working);
-    await rm(folder, { recursive: true, force: true });
-  }
-
-  return {
-    roomOf,
-    work,
-    requireRoom,
-    remove: () =>
-      (removing ??= remove().catch((error: unknown) => {
-        removing = undefined;
-        throw storeFailure(error);
-      })),
-  };
-}
-
-/** What one node may not take is left for the other nodes and for the server half: at most as much as it leaves to the nodes. */
-const nodesShare = 3 / 4;
-
-/** What the objects of a run take, and whose they are. */
-class RunSpace {
-  readonly #mostBytes: number;
-  #usedBytes = 0;
-  #nodesBytes = 0;
-
-  constructor(mostBytes: number) {
-    this.#mostBytes = mostBytes;
-  }
-
-  account(party: string): Account {
-    const isNode = /^\d/.test(party);
-    let ownBytes = 0;
-    const add = (bytes: number): void => {
-      this.#usedBytes += bytes;
-      ownBytes += bytes;
-      if (isNode) this.#nodesBytes += bytes;
-    };
-    const check = (bytes: number): void => {
-      if (this.#usedBytes + bytes > this.#mostBytes)
-        throw tooLarge(`the objects of this run would take more than ${this.#mostBytes} bytes`);
-      const leftBytes = this.#mostBytes * nodesShare - this.#nodesBytes - bytes;
-      if (isNode && ownBytes + bytes > leftBytes)
-        throw tooLarge('the objects of this node would take more of the run than they leave to other nodes');
-    };
-    return {
-      check,
-      take(bytes) {
-        check(bytes);
-        add(bytes);
-      },
-      note: add,
-      giveBack: bytes => add(-bytes),
-    };
-  }
-}
-
-function tooLarge(message: string): RollcallError {
-  return new RollcallError('STORE_FULL', message, {
-    hint: 'the operator of the link or of the node may give runs more: --object-space',
-  });
-}
-
-function createObjectRoom(run: Run, party: string): ObjectRoom {
-  const room = run.roomOf(party);
+/** A bucket as others see it: every call goes through the run, which may be removed at any time. */
+function createObjectRoom(run: RunFolder, party: string): ObjectRoom {
+  const room = run.bucket(party);
 
   async function beginChunk(manifest: Manifest, index: number): Promise<ChunkWriter> {
     const writer = await run.work(() => room.beginChunk(manifest, index));
     return {
       write: bytes => run.work(() => writer.write(bytes)),
       finish: () => run.work(() => writer.finish()),
-      // Also when the run is over, which has taken the file with it.
+      // Not through the run: a draft is discarded after the run is removed, too.
       discard: () =>
         writer.discard().catch((error: unknown) => {
           throw storeFailure(error);
@@ -260,7 +131,7 @@ function createObjectRoom(run: Run, party: string): ObjectRoom {
     },
     begin: manifest =>
       run.work(async () => {
-        await run.requireRoom(manifest.sizeBytes);
+        await run.requireSpace(manifest.sizeBytes);
         return room.begin(manifest);
       }),
     beginChunk,
