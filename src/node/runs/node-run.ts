@@ -11,13 +11,14 @@ import { isDigest, type Manifest } from '../../objects/manifest.js';
 import type { ObjectRoom } from '../../objects/object-store.js';
 import type { Assign, Deliver } from '../../protocol/generated/rollcall/v1/link.js';
 import type { NodeApp } from './app-source.js';
-import type { HalfAnswer, HalfRunner } from './runner-session.js';
+import type { RunnerAnswer } from './handler-call.js';
+import type { RunnerSession } from './runner-session.js';
 import type { Answer, Journal } from './journal.js';
 import { fetchObject } from './object-transfer.js';
 import { createOutbox } from './outbox.js';
 import { createRunLogs } from './run-logs.js';
 import type { RunContext } from './run-context.js';
-import { createRunRunner, describeExit } from './runner-lease.js';
+import { RunnerLease, describeExit } from './runner-lease.js';
 
 export interface NodeRun {
   assign(assign: Assign): void;
@@ -77,7 +78,7 @@ export function createNodeRun(run: bigint, context: RunContext): NodeRun {
   let work = Promise.resolve();
   let bytes = 0;
   /** Left by a handler whose answer nobody wanted; goes to the disk with the next answer of the same runner. */
-  let unwritten: { readonly half: HalfRunner; readonly state: Uint8Array } | undefined;
+  let unwritten: { readonly half: RunnerSession; readonly state: Uint8Array } | undefined;
 
   // A run goes on where an earlier process of this agent left it: its lines must come after those that were sent then.
   const firstSequence = Math.floor(clock.now()) * 1_000;
@@ -89,15 +90,15 @@ export function createNodeRun(run: bigint, context: RunContext): NodeRun {
     link,
     journal: () => context.journal(ending.signal),
     room: () => roomOf(parties.outgoing),
-    transfers: context.transfers,
+    transferSlots: context.transferSlots,
     flushLogs: () => logs.flush(),
     log,
     signal: ending.signal,
   });
-  const runner = createRunRunner({
+  const runner = new RunnerLease({
     run,
     context,
-    room: () => roomOf(parties.outgoing),
+    bucket: () => roomOf(parties.outgoing),
     ending: ending.signal,
     listener: {
       onLog: (at, level, text) => logs.add(at, level, text),
@@ -176,15 +177,15 @@ export function createNodeRun(run: bigint, context: RunContext): NodeRun {
         return notHandled('APP_INVALID', doesNotLoad);
       }
       if (started.kind === 'exited') return notHandled('APP_CRASHED', crashed(describeExit(started.exit)));
-      return await enter(message, started.half, content);
+      return await enter(message, started.session, content);
     } finally {
-      runner.idle();
+      runner.release();
     }
   }
 
   async function enter(
     message: Waiting,
-    half: HalfRunner,
+    half: RunnerSession,
     content: Uint8Array | { readonly manifest: Manifest; readonly room: ObjectRoom },
   ): Promise<Outcome> {
     const { number, deliver, stop } = message;
@@ -203,7 +204,7 @@ export function createNodeRun(run: bigint, context: RunContext): NodeRun {
     return outcomeOf(half, outcome, message.isUnwanted);
   }
 
-  function outcomeOf(half: HalfRunner, outcome: HalfAnswer, isUnwanted: boolean): Outcome {
+  function outcomeOf(half: RunnerSession, outcome: RunnerAnswer, isUnwanted: boolean): Outcome {
     if (outcome.kind === 'exited')
       return {
         kind: 'handled',
@@ -276,14 +277,11 @@ export function createNodeRun(run: bigint, context: RunContext): NodeRun {
       isLost(error) || (isRollcallError(error, 'PROTOCOL_INVALID') && ++senseless >= triesWhenSenseless);
     const manifest = await link
       .persist(
-        async ({ objects }) => {
-          const place = await context.transfers.take(() => undefined, signal);
-          try {
-            return await fetchObject({ client: objects, run, digest, room, signal });
-          } finally {
-            place.release();
-          }
-        },
+        ({ objects }) =>
+          context.transferSlots.use(
+            () => fetchObject({ client: objects, run, digest, room, signal }),
+            signal,
+          ),
         isFinal,
         signal,
       )

@@ -27,7 +27,7 @@ import { openEntryLog } from './entry-log.js';
 import { openJournal, type Journal } from './journal.js';
 import { createLinkHolder, type LiveLink } from './link-holder.js';
 import { createNodeRun, parties, type NodeRun } from './node-run.js';
-import { createPlaces } from './runner-slots.js';
+import { Slots } from './runner-slots.js';
 import type { RunContext } from './run-context.js';
 
 export type RunFrame = NonNullable<LinkFrame['frame']>;
@@ -116,8 +116,8 @@ export function createNodeRuns(options: NodeRunsOptions): NodeRuns {
     openJournal: () => journal,
     objects: () => (store ??= openObjects()),
     hosting: whenHosting,
-    places: createPlaces(options.maxRuns),
-    transfers: createPlaces(transfersAtOnce),
+    runnerSlots: new Slots(options.maxRuns),
+    transferSlots: new Slots(transfersAtOnce),
     persist,
     handlerTimeoutMs: options.handlerTimeoutMs,
     memoryBytes: options.memoryBytes,

@@ -10,7 +10,7 @@ import type { Reply } from '../../protocol/generated/rollcall/v1/link.js';
 import type { Answer, Journal } from './journal.js';
 import type { LinkHolder } from './link-holder.js';
 import { sendObject } from './object-transfer.js';
-import type { Places } from './runner-slots.js';
+import type { Slots } from './runner-slots.js';
 
 export interface OutboxOptions {
   readonly run: bigint;
@@ -18,7 +18,7 @@ export interface OutboxOptions {
   readonly journal: () => Promise<Journal>;
   /** Where answers that are objects lie. */
   readonly room: () => Promise<ObjectRoom>;
-  readonly transfers: Places;
+  readonly transferSlots: Slots;
   /** Called before an answer: lines of its handler come before it. */
   readonly flushLogs: () => void;
   readonly log: Log;
@@ -35,7 +35,7 @@ export interface Outbox {
 }
 
 export function createOutbox(options: OutboxOptions): Outbox {
-  const { run, link, journal, room, transfers, flushLogs, log, signal } = options;
+  const { run, link, journal, room, transferSlots, flushLogs, log, signal } = options;
   const queue = new Map<number, Answer | undefined>();
   let isRunning = false;
 
@@ -76,14 +76,8 @@ export function createOutbox(options: OutboxOptions): Outbox {
       return lost;
     }
     await link.persist(
-      async ({ objects }) => {
-        const place = await transfers.take(() => undefined, signal);
-        try {
-          await sendObject({ client: objects, run, manifest, room: from, signal });
-        } finally {
-          place.release();
-        }
-      },
+      ({ objects }) =>
+        transferSlots.use(() => sendObject({ client: objects, run, manifest, room: from, signal }), signal),
       error => isRollcallError(error, 'NOT_FOUND') || isRollcallError(error, 'PROTOCOL_INVALID'),
       signal,
     );

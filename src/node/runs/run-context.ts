@@ -8,7 +8,7 @@ import type { NodeConfig } from '../node-config.js';
 import type { AppSource } from './app-source.js';
 import type { Journal } from './journal.js';
 import type { LinkHolder } from './link-holder.js';
-import type { Places } from './runner-slots.js';
+import type { Slots } from './runner-slots.js';
 
 export interface RunContext {
   readonly apps: AppSource;
@@ -21,10 +21,9 @@ export interface RunContext {
   readonly objects: () => Promise<ObjectStore>;
   /** Resolves when runners can be started. */
   readonly hosting: (signal: AbortSignal) => Promise<Hosting>;
-  /** For runners. */
-  readonly places: Places;
+  readonly runnerSlots: Slots;
   /** For objects that are fetched or sent. */
-  readonly transfers: Places;
+  readonly transferSlots: Slots;
   /** Tries again after a pause, until it works or the signal says so; what fails is told. */
   readonly persist: <T>(work: () => Promise<T>, signal: AbortSignal) => Promise<T>;
   readonly handlerTimeoutMs: number;

@@ -1,133 +1,128 @@
 /**
- * The runner of one run: started with the first message that needs it, kept for the next ones, and started anew when it is
- * gone. It gives its place up between two messages when other runs wait for one and it has been idle, or has had its turn;
- * nothing is lost by that, because the state of the run is in the journal.
+ * The hold of one run on a runner: started with the first message that needs it, kept for the next ones, and started anew
+ * when it is gone. While other runs wait for a slot, it gives its slot up between two messages once it has been idle or has
+ * had its turn; nothing is lost by that, because the state of the run is in the journal.
  */
 import type { Timer } from '../../base/clock.js';
 import type { RunnerExit } from '../../app-host/hosting/hosting.js';
 import type { ObjectRoom } from '../../objects/object-store.js';
 import type { NodeConfig } from '../node-config.js';
 import type { NodeApp } from './app-source.js';
-import { startHalfRunner, type HalfListener, type HalfRunner, type StartedHalf } from './runner-session.js';
-import type { Place } from './runner-slots.js';
 import type { RunContext } from './run-context.js';
+import type { RunnerListener } from './runner-frames.js';
+import { RunnerSession, type StartedRunner } from './runner-session.js';
+import type { Slot } from './runner-slots.js';
 
-export interface RunRunnerOptions {
+export interface RunnerLeaseOptions {
   readonly run: bigint;
   readonly context: RunContext;
-  readonly listener: HalfListener;
-  readonly room: () => Promise<ObjectRoom>;
+  readonly listener: RunnerListener;
+  /** Where the runner puts the contents of its answers. */
+  readonly bucket: () => Promise<ObjectRoom>;
   /** The run is over. */
   readonly ending: AbortSignal;
 }
 
-export interface RunRunner {
-  /** One that is ready; waits for a place, and for an app host. One caller at a time, who calls `idle` when it is done. */
-  take(app: NodeApp, config: object, signal: AbortSignal): Promise<StartedHalf>;
-  idle(): void;
-  /** Resolves when it is gone. */
-  stop(note: string): Promise<void>;
-}
-
-/** While others wait: for how long a runner may be idle, and how long it may go on, ms. */
+/** While others wait: how long a runner may be idle, and how long it may go on, ms. */
 export const turnLimits = { idleMs: 10_000, busyMs: 60_000 } as const;
 
-interface Kept {
-  readonly half: HalfRunner;
-  readonly place: Place;
+interface Held {
+  readonly session: RunnerSession;
   readonly since: number;
 }
 
-export function createRunRunner({ run, context, listener, room, ending }: RunRunnerOptions): RunRunner {
-  const { clock, places } = context;
-  let kept: Kept | undefined;
-  let isBusy = false;
-  let isWanted = false;
-  let idleTimer: Timer | undefined;
+export class RunnerLease {
+  readonly #options: RunnerLeaseOptions;
+  #held: Held | undefined;
+  #isBusy = false;
+  /** Another run waits for the slot. */
+  #isWanted = false;
+  #idleTimer: Timer | undefined;
 
-  function onWanted(): void {
-    isWanted = true;
-    if (!isBusy) giveWaySoon();
+  constructor(options: RunnerLeaseOptions) {
+    this.#options = options;
   }
 
-  function giveWaySoon(): void {
-    idleTimer?.cancel();
-    idleTimer = clock.after(turnLimits.idleMs, () => {
-      if (!isBusy) void kept?.half.stop('it was idle, and others waited');
+  /** A runner that is ready; waits for a slot, and for an app host. One caller at a time, who calls `release` when done. */
+  async take(app: NodeApp, config: object, signal: AbortSignal): Promise<StartedRunner> {
+    this.#isBusy = true;
+    this.#idleTimer?.cancel();
+    const held = this.#held;
+    if (held && this.#isWanted && this.#heldMs(held) >= turnLimits.busyMs)
+      await held.session.stop('it had its turn, and others waited');
+    if (this.#held?.session.isOver) await this.#held.session.exited;
+    return this.#held ? { kind: 'ready', session: this.#held.session } : this.#start(app, config, signal);
+  }
+
+  /** The runner is kept for the next message. */
+  release(): void {
+    this.#isBusy = false;
+    if (this.#isWanted && this.#held) this.#giveWaySoon();
+  }
+
+  /** Resolves when the runner is gone. */
+  async stop(note: string): Promise<void> {
+    this.#idleTimer?.cancel();
+    await this.#held?.session.stop(note);
+  }
+
+  #heldMs({ since }: Held): number {
+    return this.#options.context.clock.elapsed() - since;
+  }
+
+  #onWanted(): void {
+    this.#isWanted = true;
+    if (!this.#isBusy) this.#giveWaySoon();
+  }
+
+  #giveWaySoon(): void {
+    this.#idleTimer?.cancel();
+    this.#idleTimer = this.#options.context.clock.after(turnLimits.idleMs, () => {
+      if (!this.#isBusy) void this.#held?.session.stop('it was idle, and others waited');
     });
   }
 
-  async function start(app: NodeApp, config: object, signal: AbortSignal): Promise<StartedHalf> {
-    isWanted = false;
-    const place = await places.take(onWanted, signal);
+  async #start(app: NodeApp, config: object, signal: AbortSignal): Promise<StartedRunner> {
+    this.#isWanted = false;
+    const slot = await this.#options.context.runnerSlots.take(() => this.#onWanted(), signal);
     try {
-      const started = await startWith(app, config, signal);
-      if (started.kind === 'ready') keep(started.half, place);
-      else place.release();
+      const started = await this.#startSession(app, config, signal);
+      if (started.kind === 'ready') this.#hold(started.session, slot);
+      else slot.release();
       return started;
     } catch (error) {
-      place.release();
+      slot.release();
       throw error;
     }
   }
 
-  function keep(half: HalfRunner, place: Place): void {
-    const mine: Kept = { half, place, since: clock.elapsed() };
-    kept = mine;
-    void half.exited.then((exit: RunnerExit) => {
-      place.release();
-      if (kept === mine) kept = undefined;
-      if (!isBusy && exit.note === '')
-        listener.onLog(Math.round(clock.now()), 'warn', `the process of the node half ${describeExit(exit)}`);
+  #hold(session: RunnerSession, slot: Slot): void {
+    const { context, listener } = this.#options;
+    const held: Held = { session, since: context.clock.elapsed() };
+    this.#held = held;
+    void session.exited.then((exit: RunnerExit) => {
+      slot.release();
+      if (this.#held === held) this.#held = undefined;
+      if (this.#isBusy || exit.note !== '') return;
+      const text = `the process of the node half ${describeExit(exit)}`;
+      listener.onLog(Math.round(context.clock.now()), 'warn', text);
     });
   }
 
-  async function startWith(app: NodeApp, config: object, signal: AbortSignal): Promise<StartedHalf> {
+  async #startSession(app: NodeApp, config: object, signal: AbortSignal): Promise<StartedRunner> {
+    const { run, context, listener, bucket, ending } = this.#options;
     const hosting = await context.hosting(signal);
     const journal = await context.journal(signal);
     const state = await context.persist(() => journal.findState(run), signal);
     const { nodeId } = await context.link.whenLive(signal);
     const { name, version, entry, language, archiveBytes } = app;
     const node = { id: nodeId.toString(), config: toJson(context.nodeConfig) };
-    return startHalfRunner(
-      {
-        hosting,
-        start: {
-          run,
-          language,
-          memoryBytes: context.memoryBytes,
-          welcome: { app: { name, version, entry }, config, node },
-          archiveBytes,
-          readArchive: () => app.readArchive(),
-          state,
-        },
-        room: await room(),
-        listener,
-        clock,
-        random: context.random,
-      },
-      ending,
-    );
+    const welcome = { app: { name, version, entry }, config, node };
+    const { memoryBytes, clock, random } = context;
+    const readArchive = (): AsyncIterable<Buffer> => app.readArchive();
+    const start = { run, language, memoryBytes, welcome, archiveBytes, readArchive, state };
+    return RunnerSession.start({ hosting, start, bucket: await bucket(), listener, clock, random }, ending);
   }
-
-  return {
-    async take(app, config, signal) {
-      isBusy = true;
-      idleTimer?.cancel();
-      if (kept && isWanted && clock.elapsed() - kept.since >= turnLimits.busyMs)
-        await kept.half.stop('it had its turn, and others waited');
-      if (kept?.half.isOver) await kept.half.exited;
-      return kept ? { kind: 'ready', half: kept.half } : start(app, config, signal);
-    },
-    idle() {
-      isBusy = false;
-      if (isWanted && kept) giveWaySoon();
-    },
-    async stop(note) {
-      idleTimer?.cancel();
-      await kept?.half.stop(note);
-    },
-  };
 }
 
 /** For people: `ended with code 1`. */

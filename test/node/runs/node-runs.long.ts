@@ -13,7 +13,7 @@ import { generatePrivateKey } from '../../../src/identity/private-key.js';
 import { RollcallError } from '../../../src/base/errors.js';
 import { manifestOf, readChunkOf, type Manifest } from '../../../src/objects/manifest.js';
 import type { ObjectRoom } from '../../../src/objects/object-store.js';
-import { halfLimits } from '../../../src/node/runs/runner-session.js';
+import { runnerLimits } from '../../../src/node/runs/runner-state.js';
 import { nodeRunLimits } from '../../../src/node/runs/node-runs.js';
 import { turnLimits } from '../../../src/node/runs/runner-lease.js';
 import { objectStoreIn } from '../../harness/objects.js';
@@ -333,7 +333,7 @@ void t.test('what nobody wants any more is not answered', async t => {
   const app = await makeApp(t, counting);
   const { runs, started } = await startBench(t, {
     apps: { folder: app.folder },
-    clock: hastyClock(halfLimits.cancelledMs),
+    clock: hastyClock(runnerLimits.cancelledMs),
   });
   const link = attach(runs);
   link.assign(assignOf(7n, app));

@@ -7,7 +7,7 @@ import { decideTrust, type AppClaim, type TrustRules } from '../../../src/node/r
 import { clipText } from '../../../src/node/runs/clip-text.js';
 import { compareVersions, isVersion } from '../../../src/node/runs/compare-versions.js';
 import { createLinkHolder, type LiveLink, type OutgoingFrame } from '../../../src/node/runs/link-holder.js';
-import { createPlaces } from '../../../src/node/runs/runner-slots.js';
+import { Slots } from '../../../src/node/runs/runner-slots.js';
 import { createRunLogs, runLogLimits } from '../../../src/node/runs/run-logs.js';
 import type { NodeLog, ObjectsClient } from '../../../src/protocol/generated/rollcall/v1/link.js';
 import { createManualClock } from '../../harness/manual-clock.js';
@@ -157,7 +157,7 @@ void t.test('text is cut between two characters', t => {
 });
 
 void t.test('places are given in turn, and holders are asked to give way', async t => {
-  const places = createPlaces(2);
+  const places = new Slots(2);
   const never = new AbortController().signal;
   const asked: string[] = [];
   const taken: string[] = [];
@@ -203,7 +203,7 @@ void t.test('places are given in turn, and holders are asked to give way', async
 });
 
 void t.test('who takes a place over while others wait is asked at once', async t => {
-  const places = createPlaces(1);
+  const places = new Slots(1);
   const never = new AbortController().signal;
   const asked: string[] = [];
   const take = (name: string) => places.take(() => asked.push(name), never);
