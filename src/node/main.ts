@@ -27,7 +27,7 @@ import {
 } from './config.js';
 import { maxNodeConfigBytes, parseNodeConfig, type NodeConfig } from './node-config.js';
 import { openAppSource } from './runs/app-source.js';
-import { createNodeRuns, type NodeRuns } from './runs/node-runs.js';
+import { NodeRuns } from './runs/node-runs.js';
 
 export interface NodeRun {
   /** By setting name. */
@@ -133,7 +133,7 @@ async function prepareRuns(
     log.warn({}, 'apps run as the user of this agent, and can read its keys (--isolation subprocess)');
   const socketPath = settings['app-host-socket'];
   const { PATH, LANG, TZ } = environment;
-  return createNodeRuns({
+  return new NodeRuns({
     apps: await openAppSource({ signers: settings['trust-app-signer'], folder, any }),
     nodeConfig,
     folder: settings['state-dir'],

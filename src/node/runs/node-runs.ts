@@ -1,415 +1,290 @@
 /**
- * All runs of a node, for as long as its agent lives: sessions come and go, what is owed stays. It takes the frames of runs from
- * whatever session is live, hands them to the run they are about, and bounds what may wait. What was owed as another node –
- * the key was registered anew – is owed to nobody, and is forgotten.
+ * All runs of a node, for as long as its agent lives: sessions come and go, what is owed stays. It takes the frames of the live
+ * session, hands each to its run, and bounds what may wait. When the key of this machine is registered as another node, what was
+ * owed before is forgotten: no link wants it any more.
  *
- * Nothing is opened before it is needed: a node that is given no runs has no journal, no folder and no socket of app hosts, but
- * for the socket that another user's app host connects to.
+ * Nothing is opened before it is needed: a node without runs has no journal, no folder and no socket of app hosts, except the
+ * socket that another user's app host connects to.
  */
-import { mkdtemp, rename, rm, stat } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import type { Clock } from '../../base/clock.js';
-import { DiskFloor } from '../../base/disk-floor.js';
-import { isRollcallError, systemErrorCode, toRollcallError } from '../../base/errors.js';
+import { toRollcallError } from '../../base/errors.js';
 import { createLifecycle } from '../../base/lifecycle.js';
-import type { Log } from '../../base/log.js';
 import type { Random } from '../../base/random.js';
 import type { Hosting } from '../../app-host/hosting/hosting.js';
-import { createObjectStore, type ObjectStore } from '../../objects/object-store.js';
 import type { Deliver, LinkFrame } from '../../protocol/generated/rollcall/v1/link.js';
-import { createMemoryStore } from '../../store/memory.js';
-import type { Store } from '../../store/store.js';
 import { createConditionLog } from '../agent-log.js';
 import type { NodeConfig } from '../node-config.js';
 import type { AppSource } from './app-source.js';
-import { openEntryLog } from './entry-log.js';
-import { openJournal, type Journal } from './journal.js';
-import { createLinkHolder, type LiveLink } from './link-holder.js';
-import { createNodeRun, parties, type NodeRun } from './node-run.js';
-import { Slots } from './runner-slots.js';
+import { HostingHolder } from './hosting-holder.js';
+import { createLinkHolder, type LinkHolder, type LiveLink } from './link-holder.js';
+import { NodeRun } from './node-run.js';
+import { retry } from './retry.js';
 import type { RunContext } from './run-context.js';
+import { RunStorage, type RunStorageOptions } from './run-storage.js';
+import { Slots } from './runner-slots.js';
 
 export type RunFrame = NonNullable<LinkFrame['frame']>;
 
-/** Runs on one session. */
+/** The runs of a node on one session. */
 export interface Attachment {
-  /** Frames about something else are passed over, and all frames once there is a newer session. Never throws. */
+  /** Passes over frames that are not about runs, and all frames once there is a newer session. Never throws. */
   receive(frame: RunFrame): void;
   /** The session is over. */
   detach(): void;
 }
 
-export interface NodeRuns {
-  /**
-   * Opens what an earlier process left. Rejects for what is wrong on this machine: a socket that cannot be, a journal that
-   * cannot be read.
-   */
-  start(): Promise<void>;
-  /** For Ready: those of which anything is kept. */
-  knownRuns(): readonly bigint[];
-  /** A session was welcomed; it takes the place of the one before. */
-  attach(live: LiveLink): Attachment;
-  /** Ends all runners. What is owed stays in the journal. Twice is one promise. */
-  close(): Promise<void>;
-}
-
-export interface NodeRunsOptions {
+export interface NodeRunsOptions extends RunStorageOptions {
   readonly apps: AppSource;
   readonly nodeConfig: NodeConfig;
-  /** Where it remembers; without it everything is forgotten with this process. */
-  readonly folder?: string | undefined;
-  /** Where the journal lies; by default a database in that folder, or memory. */
-  readonly openStore?: (() => Promise<Store>) | undefined;
   readonly openHosting: () => Promise<Hosting>;
-  /** Not only when the first app is to be run. */
+  /** Opens the hosting at the start, and not with the first app. */
   readonly hostingAtStart: boolean;
-  /** Runners at once. */
+  /** Maximum of runners at once. */
   readonly maxRuns: number;
   readonly handlerTimeoutMs: number;
   /** Of each runner. */
   readonly memoryBytes: number;
-  /** What the objects of one run may take on the disk. */
-  readonly objectBytes: number;
-  /** What runs leave free of the disk; undefined for the default of DiskFloor. */
-  readonly minFreeBytes: number | undefined;
-  readonly clock: Clock;
   readonly random: Random;
-  readonly log: Log;
 }
 
 export const nodeRunLimits = {
-  /** Runs of which anything is known. */
   runs: 1_000,
-  /** Messages that wait, and the bytes of their contents. */
+  /** Messages that wait in all runs together, and the bytes of their contents. */
   messages: 10_000,
   bytes: 64 * 1024 * 1024,
 } as const;
-/** Objects that are fetched or sent at once; a connection has eight streams, and the session and its renewal need theirs. */
-const transfersAtOnce = 4;
-const retryPauses = { firstMs: 500, mostMs: 30_000 } as const;
+/** Maximum of objects under way at once: a connection has eight streams, and the session and its renewal need theirs. */
+const maxTransfers = 4;
 
-export function createNodeRuns(options: NodeRunsOptions): NodeRuns {
-  const { folder, clock, log } = options;
-  const conditions = createConditionLog(log);
-  const lifecycle = createLifecycle();
-  const closing = new AbortController();
-  const runs = new Map<bigint, NodeRun>();
+/** The present session. */
+interface Current {
+  readonly live: LiveLink;
+  /** Frames that came before it was known whose journal this is; undefined since then. */
+  early: RunFrame[] | undefined;
+}
+
+export class NodeRuns {
+  readonly #options: NodeRunsOptions;
+  readonly #lifecycle = createLifecycle();
+  readonly #closing = new AbortController();
+  readonly #link: LinkHolder;
+  readonly #storage: RunStorage;
+  readonly #hosting: HostingHolder;
+  readonly #context: RunContext;
+  readonly #runs = new Map<bigint, NodeRun>();
   /** Runs that are over and being forgotten. */
-  const ending = new Map<bigint, Promise<void>>();
-  /** Objects of runs that this process knows nothing else of. */
-  let strays: readonly bigint[] = [];
-  let journal: Journal | undefined;
-  let opening: Promise<Journal> | undefined;
-  let store: Promise<ObjectStore> | undefined;
-  let hosting: Promise<Hosting> | undefined;
-  let current: LiveLink | undefined;
-  let owner: bigint | undefined;
-  const readyListeners = new Set<() => void>();
+  readonly #ending = new Map<bigint, Promise<void>>();
+  /** Runs that this process knows only by their objects. */
+  #strays: readonly bigint[] = [];
+  #current: Current | undefined;
+  #closed: Promise<void> | undefined;
 
-  const link = createLinkHolder(clock, (error, retryInMs) => conditions.report(error, retryInMs));
-  const context: RunContext = {
-    apps: options.apps,
-    nodeConfig: options.nodeConfig,
-    link,
-    journal: signal => persist(() => (opening ??= open()), signal),
-    openJournal: () => journal,
-    objects: () => (store ??= openObjects()),
-    hosting: whenHosting,
-    runnerSlots: new Slots(options.maxRuns),
-    transferSlots: new Slots(transfersAtOnce),
-    persist,
-    handlerTimeoutMs: options.handlerTimeoutMs,
-    memoryBytes: options.memoryBytes,
-    clock,
-    random: options.random,
-    log,
-  };
-
-  async function persist<T>(work: () => Promise<T>, signal: AbortSignal): Promise<T> {
-    for (let pauseMs: number = retryPauses.firstMs; ; pauseMs = Math.min(2 * pauseMs, retryPauses.mostMs)) {
-      signal.throwIfAborted();
-      try {
-        return await work();
-      } catch (error) {
-        signal.throwIfAborted();
-        conditions.report(toRollcallError(error), pauseMs);
-      }
-      await pause(clock, pauseMs, signal);
-    }
-  }
-
-  async function open(): Promise<Journal> {
-    let opened: Store | undefined;
-    try {
-      opened = await openStore();
-      const ready = await openJournal(opened, openEntryLog(folder && join(folder, 'runs-entered')));
-      if (owner !== undefined) await ready.claim(owner.toString());
-      lifecycle.onClose(() => ready.close());
-      journal = ready;
-      return ready;
-    } catch (error) {
-      opening = undefined;
-      await opened?.close();
-      throw error;
-    }
-  }
-
-  /** One that is damaged is set aside: the link will ask again for what it still wants. */
-  async function openStore(): Promise<Store> {
-    if (options.openStore) return options.openStore();
-    if (folder === undefined) return createMemoryStore();
-    const path = join(folder, 'runs');
-    const { openLevelStore } = await import('../../store/level.js');
-    try {
-      return await openLevelStore(path);
-    } catch (error) {
-      if (!isDamaged(error)) throw error;
-      const aside = `${path}.damaged`;
-      await rm(aside, { recursive: true, force: true });
-      await rename(path, aside);
-      log.warn({ aside }, 'the journal of runs is damaged and was set aside');
-      return openLevelStore(path);
-    }
-  }
-
-  async function openObjects(): Promise<ObjectStore> {
-    const { objectBytes: mostRunBytes, minFreeBytes } = options;
-    const openIn = (path: string): ObjectStore =>
-      createObjectStore({
-        folder: path,
-        mostRunBytes,
-        floor: new DiskFloor({ folder: path, minFreeBytes, clock }),
+  constructor(options: NodeRunsOptions) {
+    const { clock, log } = options;
+    const conditions = createConditionLog(log);
+    this.#options = options;
+    this.#link = createLinkHolder(clock, (error, retryInMs) => conditions.report(error, retryInMs));
+    this.#storage = new RunStorage(options, this.#lifecycle);
+    this.#hosting = new HostingHolder(options.openHosting, this.#lifecycle, log);
+    const persist: RunContext['persist'] = (work, signal) =>
+      retry(work, {
+        clock,
+        signal,
+        onFailure: (error, retryInMs) => conditions.report(error, retryInMs),
       });
-    if (folder !== undefined) return openIn(join(folder, 'objects'));
-    const temporary = await mkdtemp(join(tmpdir(), 'rollcall-node-'));
-    lifecycle.onClose(() => rm(temporary, { recursive: true, force: true }));
-    return openIn(temporary);
+    this.#context = {
+      apps: options.apps,
+      nodeConfig: options.nodeConfig,
+      link: this.#link,
+      journal: signal => persist(() => this.#storage.journal(), signal),
+      openJournal: () => this.#storage.openedJournal,
+      objects: () => this.#storage.objects(),
+      hosting: async signal => {
+        const hosting = await persist(() => this.#hosting.open(), signal);
+        await this.#hosting.whenReady(hosting, signal);
+        return hosting;
+      },
+      runnerSlots: new Slots(options.maxRuns),
+      transferSlots: new Slots(maxTransfers),
+      persist,
+      handlerTimeoutMs: options.handlerTimeoutMs,
+      memoryBytes: options.memoryBytes,
+      clock,
+      random: options.random,
+      log,
+    };
   }
 
-  async function openHosting(): Promise<Hosting> {
-    try {
-      const opened = await options.openHosting();
-      lifecycle.onClose(() => opened.close());
-      opened.onReady(() => {
-        for (const listener of [...readyListeners]) listener();
-      });
-      return opened;
-    } catch (error) {
-      hosting = undefined;
-      throw error;
-    }
+  /**
+   * Opens what an earlier process left. Rejects for what is wrong on this machine: a socket that cannot be opened, a journal
+   * that cannot be read.
+   */
+  async start(): Promise<void> {
+    if (this.#options.hostingAtStart) await this.#hosting.open();
+    const names = await this.#storage.load();
+    this.#strays = names.filter(name => /^[1-9]\d{0,19}$/.test(name)).map(BigInt);
+    if (names.length > 0) await this.#retainAnswers();
   }
 
-  async function whenHosting(signal: AbortSignal): Promise<Hosting> {
-    const opened = await persist(() => (hosting ??= openHosting()), signal);
-    if (opened.isReady()) return opened;
-    log.warn({ socket: opened.socketPath }, 'an app waits for an app host to connect');
-    await new Promise<void>((resolve, reject) => {
-      const done = (): void => {
-        readyListeners.delete(done);
-        signal.removeEventListener('abort', done);
-        if (signal.aborted) reject(signal.reason as Error);
-        else resolve();
-      };
-      readyListeners.add(done);
-      signal.addEventListener('abort', done);
-    });
-    return opened;
+  /** For Ready: the runs of which anything is kept. */
+  knownRuns(): readonly bigint[] {
+    const journaled = this.#storage.openedJournal?.runs() ?? [];
+    const known = new Set([...this.#runs.keys(), ...journaled, ...this.#strays]);
+    return [...known].filter(run => !this.#ending.has(run)).slice(0, nodeRunLimits.runs);
   }
 
-  async function start(): Promise<void> {
-    if (options.hostingAtStart) await (hosting ??= openHosting());
-    if (folder === undefined) return;
-    if (await exists(join(folder, 'runs'))) await (opening ??= open());
-    if (!(await exists(join(folder, 'objects')))) return;
-    const names = await (await context.objects()).listRuns();
-    strays = names.filter(name => /^[1-9]\d{0,19}$/.test(name)).map(BigInt);
-    await retainAnswers();
+  /** A session was welcomed; it takes the place of the one before. */
+  attach(live: LiveLink): Attachment {
+    const current: Current = { live, early: [] };
+    this.#current = current;
+    if (this.#storage.owner === live.nodeId) this.#begin(current);
+    else void this.#changeOwner(live.nodeId).then(() => this.#begin(current));
+    return {
+      receive: frame => {
+        if (!this.#isCurrent(current)) return;
+        if (current.early) current.early.push(frame);
+        else this.#receive(frame);
+      },
+      detach: () => {
+        if (!this.#isCurrent(current)) return;
+        this.#current = undefined;
+        this.#link.set(undefined);
+      },
+    };
   }
 
-  async function retainAnswers(): Promise<void> {
-    const objects = await context.objects();
+  /** Ends all runners. What is owed stays in the journal. Twice is one promise. */
+  close(): Promise<void> {
+    return (this.#closed ??= this.#close());
+  }
+
+  async #close(): Promise<void> {
+    this.#closing.abort(toRollcallError(new Error('the agent ends')));
+    this.#current = undefined;
+    this.#link.set(undefined);
+    await Promise.all([...this.#runs.values()].map(run => run.close()));
+    await Promise.all(this.#ending.values());
+    await Promise.all([this.#storage.settled(), this.#hosting.settled()]);
+    await this.#lifecycle.close();
+  }
+
+  async #retainAnswers(): Promise<void> {
+    const objects = await this.#storage.objects();
+    const journal = this.#storage.openedJournal;
     for (const run of journal?.runs() ?? []) {
       for (const message of journal?.answered(run) ?? []) {
         const digest = journal?.objectOf(run, message);
-        if (digest !== undefined) objects.room(run.toString(), parties.outgoing).retain(digest);
+        if (digest !== undefined) objects.room(run.toString(), 'out').retain(digest);
       }
     }
   }
 
-  function findRun(id: bigint): NodeRun {
-    const found = runs.get(id) ?? createNodeRun(id, context);
-    runs.set(id, found);
-    return found;
+  #isCurrent(current: Current): boolean {
+    return this.#current === current && !this.#closing.signal.aborted;
   }
 
-  function knownRuns(): readonly bigint[] {
-    const known = new Set([...runs.keys(), ...(journal?.runs() ?? []), ...strays]);
-    return [...known].filter(run => !ending.has(run)).slice(0, nodeRunLimits.runs);
+  #begin(current: Current): void {
+    if (!this.#isCurrent(current)) return;
+    this.#link.set(current.live);
+    for (const run of this.#storage.openedJournal?.runs() ?? []) this.#findRun(run);
+    for (const run of this.#runs.values()) run.sendAgain();
+    const frames = current.early ?? [];
+    current.early = undefined;
+    for (const frame of frames) this.#receive(frame);
   }
 
-  function attach(live: LiveLink): Attachment {
-    current = live;
-    // Frames that come before it is known whose journal this is.
-    let early: RunFrame[] | undefined = [];
-    const isCurrent = (): boolean => current === live && !closing.signal.aborted;
-    const begin = (): void => {
-      if (!isCurrent()) return;
-      link.set(live);
-      for (const run of journal?.runs() ?? []) findRun(run);
-      for (const run of runs.values()) run.sendAgain();
-      const frames = early ?? [];
-      early = undefined;
-      for (const frame of frames) receive(frame);
-    };
-    if (owner === live.nodeId) begin();
-    else void changeOwner(live.nodeId).then(begin);
-    return {
-      receive(frame) {
-        if (!isCurrent()) return;
-        if (early) early.push(frame);
-        else receive(frame);
-      },
-      detach() {
-        if (!isCurrent()) return;
-        current = undefined;
-        link.set(undefined);
-      },
-    };
-  }
-
-  /** Never rejects. Until it is known that all of it is this node's, nothing is sent. */
-  async function changeOwner(nodeId: bigint): Promise<void> {
-    const isOther = owner !== undefined;
-    owner = nodeId;
+  /** Never rejects. Nothing is sent before it is known that all of it is this node's. */
+  async #changeOwner(nodeId: bigint): Promise<void> {
+    const { log } = this.#options;
+    const isOther = this.#storage.owner !== undefined;
+    this.#storage.belongTo(nodeId);
     try {
       if (isOther) {
-        const open = [...runs.values()];
-        runs.clear();
+        const open = [...this.#runs.values()];
+        this.#runs.clear();
         await Promise.all(open.map(run => run.close()));
       }
-      const forgotten = await persist(
-        async () => (await journal?.claim(nodeId.toString())) ?? false,
-        closing.signal,
-      );
-      if (isOther || forgotten) await forgetObjects();
+      const { signal } = this.#closing;
+      const forgotten = await this.#context.persist(() => this.#storage.claim(nodeId), signal);
+      if (isOther || forgotten) {
+        this.#strays = [];
+        await this.#storage.forgetObjects();
+      }
       if (forgotten) log.warn({}, 'what was owed as another node is forgotten');
     } catch (error) {
       log.error({ err: error }, 'what was owed as another node could not be forgotten');
     }
   }
 
-  async function forgetObjects(): Promise<void> {
-    strays = [];
-    const objects = await context.objects();
-    for (const run of await objects.listRuns()) await objects.removeRun(run);
+  #findRun(id: bigint): NodeRun {
+    const found = this.#runs.get(id) ?? new NodeRun(id, this.#context);
+    this.#runs.set(id, found);
+    return found;
   }
 
-  function receive(frame: RunFrame): void {
+  #receive(frame: RunFrame): void {
     try {
-      take(frame);
+      this.#take(frame);
     } catch (error) {
-      log.error({ frame: frame.$case, err: error }, 'a frame of the link could not be dealt with');
+      const fields = { frame: frame.$case, err: error };
+      this.#options.log.error(fields, 'a frame of the link could not be dealt with');
     }
   }
 
-  function take(frame: RunFrame): void {
+  #take(frame: RunFrame): void {
+    const runs = this.#runs;
     if (frame.$case === 'assign') {
-      if (runs.has(frame.value.run) || runs.size < nodeRunLimits.runs)
-        findRun(frame.value.run).assign(frame.value);
-    } else if (frame.$case === 'deliver') takeDeliver(frame.value);
-    else if (frame.$case === 'cancel' && frame.value.message === 0n) void endRun(frame.value.run);
+      const { run } = frame.value;
+      if (runs.has(run) || runs.size < nodeRunLimits.runs) this.#findRun(run).assign(frame.value);
+    } else if (frame.$case === 'deliver') this.#takeDeliver(frame.value);
+    else if (frame.$case === 'cancel' && frame.value.message === 0n) void this.#endRun(frame.value.run);
     else if (frame.$case === 'cancel') runs.get(frame.value.run)?.cancel(Number(frame.value.message));
     else if (frame.$case === 'acknowledge')
       runs.get(frame.value.run)?.acknowledge(Number(frame.value.message));
     else if (frame.$case === 'logTaken') runs.get(frame.value.run)?.logTaken(Number(frame.value.sequence));
   }
 
-  function takeDeliver(deliver: Deliver): void {
+  #takeDeliver(deliver: Deliver): void {
     const { run: id, message } = deliver;
-    if (message < 1n || message > BigInt(Number.MAX_SAFE_INTEGER) || ending.has(id)) return;
-    const run = runs.get(id);
-    if (run && hasRoom()) run.deliver(deliver);
-    else refuse(deliver);
+    if (message < 1n || message > BigInt(Number.MAX_SAFE_INTEGER) || this.#ending.has(id)) return;
+    const run = this.#runs.get(id);
+    if (run && this.#hasRoom()) run.deliver(deliver);
+    else this.#refuse(deliver);
   }
 
-  function hasRoom(): boolean {
+  #hasRoom(): boolean {
     let messages = 0;
     let bytes = 0;
-    for (const { load } of runs.values()) {
+    for (const { load } of this.#runs.values()) {
       messages += load.messages;
       bytes += load.bytes;
     }
     return messages < nodeRunLimits.messages && bytes < nodeRunLimits.bytes;
   }
 
-  function refuse({ run, message }: Deliver): void {
+  #refuse({ run, message }: Deliver): void {
     const value = { code: 'QUEUE_FULL', message: 'too much waits on the node itself' };
-    link.live?.send({ $case: 'reply', value: { run, message, outcome: { $case: 'error', value } } });
+    const outcome = { $case: 'error', value } as const;
+    this.#link.live?.send({ $case: 'reply', value: { run, message, outcome } });
   }
 
   /** The run is over: nothing of it is kept. */
-  function endRun(id: bigint): Promise<void> {
-    const under = ending.get(id);
+  #endRun(id: bigint): Promise<void> {
+    const under = this.#ending.get(id);
     if (under) return under;
-    const run = runs.get(id);
-    runs.delete(id);
-    strays = strays.filter(each => each !== id);
-    const forgetting = forgetRun(id, run)
-      .catch((error: unknown) => log.warn({ run: `${id}`, err: error }, 'a run could not be forgotten'))
-      .finally(() => ending.delete(id));
-    ending.set(id, forgetting);
+    const run = this.#runs.get(id);
+    this.#runs.delete(id);
+    this.#strays = this.#strays.filter(each => each !== id);
+    const forgetting = this.#forgetRun(id, run)
+      .catch((error: unknown) =>
+        this.#options.log.warn({ run: `${id}`, err: error }, 'a run could not be forgotten'),
+      )
+      .finally(() => this.#ending.delete(id));
+    this.#ending.set(id, forgetting);
     return forgetting;
   }
 
-  async function forgetRun(id: bigint, run: NodeRun | undefined): Promise<void> {
+  async #forgetRun(id: bigint, run: NodeRun | undefined): Promise<void> {
     await run?.close();
-    await opening?.catch(() => undefined);
-    await journal?.forgetRun(id);
-    if (store) await (await store).removeRun(id.toString());
+    await this.#storage.forgetRun(id);
   }
-
-  async function closeAll(): Promise<void> {
-    closing.abort(toRollcallError(new Error('the agent ends')));
-    current = undefined;
-    link.set(undefined);
-    await Promise.all([...runs.values()].map(run => run.close()));
-    await Promise.all(ending.values());
-    await Promise.allSettled([opening, hosting]);
-    await lifecycle.close();
-  }
-
-  let closed: Promise<void> | undefined;
-  return { start, knownRuns, attach, close: () => (closed ??= closeAll()) };
-}
-
-function pause(clock: Clock, delayMs: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const timer = clock.after(delayMs, done);
-    function done(): void {
-      timer.cancel();
-      signal.removeEventListener('abort', done);
-      if (signal.aborted) reject(signal.reason as Error);
-      else resolve();
-    }
-    signal.addEventListener('abort', done);
-    if (signal.aborted) done();
-  });
-}
-
-async function exists(path: string): Promise<boolean> {
-  try {
-    await stat(path);
-    return true;
-  } catch (error) {
-    if (systemErrorCode(error) === 'ENOENT') return false;
-    throw error;
-  }
-}
-
-/** As the store says it: the cause is the database's, and the cause of that says which of its errors it is. */
-function isDamaged(error: unknown): boolean {
-  const cause = isRollcallError(error, 'STORE_UNAVAILABLE') ? error.cause : undefined;
-  return cause instanceof Error && systemErrorCode(cause.cause) === 'LEVEL_CORRUPTION';
 }

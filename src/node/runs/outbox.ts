@@ -1,7 +1,7 @@
 /**
  * Answers of one run on their way to the link: the content of an answer first, when it is an object, then the answer. What
- * is in the journal is sent again on every session until the link has it, so nothing is lost when a send fails; and what
- * is sent twice the link passes over.
+ * is in the journal is sent again on every session until the link has it, so nothing is lost when a send fails; and the link
+ * passes over an answer that it has.
  */
 import { isRollcallError } from '../../base/errors.js';
 import type { Log } from '../../base/log.js';
@@ -10,6 +10,7 @@ import type { Reply } from '../../protocol/generated/rollcall/v1/link.js';
 import type { Answer, Journal } from './journal.js';
 import type { LinkHolder } from './link-holder.js';
 import { sendObject } from './object-transfer.js';
+import type { RunLogs } from './run-logs.js';
 import type { Slots } from './runner-slots.js';
 
 export interface OutboxOptions {
@@ -17,47 +18,62 @@ export interface OutboxOptions {
   readonly link: LinkHolder;
   readonly journal: () => Promise<Journal>;
   /** Where answers that are objects lie. */
-  readonly room: () => Promise<ObjectRoom>;
+  readonly bucket: () => Promise<ObjectRoom>;
   readonly transferSlots: Slots;
-  /** Called before an answer: lines of its handler come before it. */
-  readonly flushLogs: () => void;
+  /** Flushed before an answer: lines of its handler come before it. */
+  readonly logs: RunLogs;
   readonly log: Log;
   readonly signal: AbortSignal;
 }
 
-export interface Outbox {
+export class Outbox {
+  readonly #options: OutboxOptions;
+  readonly #queue = new Map<number, Answer | undefined>();
+  #isRunning = false;
+
+  constructor(options: OutboxOptions) {
+    this.#options = options;
+  }
+
   /** Sends an answer that is in the journal; it is read from there unless it is given. */
-  post(message: number, answer?: Answer): void;
+  post(message: number, answer?: Answer): void {
+    // Without a link it is sent when there is one.
+    if (!this.#options.link.live) return;
+    this.#queue.set(message, answer);
+    void this.#sendAll();
+  }
+
   /** Sends an answer that is not kept: it is found anew when the message comes again. */
-  postOnce(message: number, answer: Answer): void;
-  /** It need not be sent any more. */
-  drop(message: number): void;
-}
+  postOnce(message: number, answer: Answer): void {
+    const { run, link } = this.#options;
+    link.live?.send({ $case: 'reply', value: toWire(run, message, answer) });
+  }
 
-export function createOutbox(options: OutboxOptions): Outbox {
-  const { run, link, journal, room, transferSlots, flushLogs, log, signal } = options;
-  const queue = new Map<number, Answer | undefined>();
-  let isRunning = false;
+  /** The answer need not be sent any more. */
+  drop(message: number): void {
+    this.#queue.delete(message);
+  }
 
-  async function sendAll(): Promise<void> {
-    if (isRunning) return;
-    isRunning = true;
+  async #sendAll(): Promise<void> {
+    if (this.#isRunning) return;
+    this.#isRunning = true;
     try {
-      for (const [message, given] of queue) {
-        queue.delete(message);
-        await sendOne(message, given);
+      for (const [message, given] of this.#queue) {
+        this.#queue.delete(message);
+        await this.#sendOne(message, given);
       }
     } finally {
-      isRunning = false;
+      this.#isRunning = false;
     }
   }
 
-  async function sendOne(message: number, given: Answer | undefined): Promise<void> {
+  async #sendOne(message: number, given: Answer | undefined): Promise<void> {
+    const { run, link, journal, logs, log, signal } = this.#options;
     try {
       const answer = given ?? (await (await journal()).findAnswer(run, message));
       if (!answer || signal.aborted) return;
-      const sent = answer.kind === 'object' ? await upload(message, answer) : answer;
-      flushLogs();
+      const sent = answer.kind === 'object' ? await this.#upload(message, answer) : answer;
+      logs.flush();
       const { live } = link;
       if (live && !live.send({ $case: 'reply', value: toWire(run, message, sent) })) await live.drained();
     } catch (error) {
@@ -66,36 +82,24 @@ export function createOutbox(options: OutboxOptions): Outbox {
     }
   }
 
-  /** Gives what is to be answered: a content that is lost on this node is told instead of it. */
-  async function upload(message: number, answer: Answer & { readonly kind: 'object' }): Promise<Answer> {
-    const from = await room();
-    const manifest = await from.find(answer.digest);
+  /** Gives the answer to send: an error in its place when this node has lost its content. */
+  async #upload(message: number, answer: Answer & { readonly kind: 'object' }): Promise<Answer> {
+    const { run, link, journal, bucket, transferSlots, signal } = this.#options;
+    const room = await bucket();
+    const manifest = await room.find(answer.digest);
     if (!manifest) {
       const lost = { kind: 'error', code: 'OBJECT_LOST', message: 'the node has lost its answer' } as const;
       await (await journal()).answer(run, message, lost);
       return lost;
     }
     await link.persist(
-      ({ objects }) =>
-        transferSlots.use(() => sendObject({ client: objects, run, manifest, room: from, signal }), signal),
+      ({ objects: client }) =>
+        transferSlots.use(() => sendObject({ client, run, manifest, room, signal }), signal),
       error => isRollcallError(error, 'NOT_FOUND') || isRollcallError(error, 'PROTOCOL_INVALID'),
       signal,
     );
     return answer;
   }
-
-  return {
-    post(message, answer) {
-      // Without a link it is sent when there is one.
-      if (!link.live) return;
-      queue.set(message, answer);
-      void sendAll();
-    },
-    postOnce(message, answer) {
-      link.live?.send({ $case: 'reply', value: toWire(run, message, answer) });
-    },
-    drop: message => void queue.delete(message),
-  };
 }
 
 function toWire(run: bigint, message: number, answer: Answer): Reply {

@@ -9,17 +9,6 @@ import { limits } from '../../protocol/limits.js';
 import { clipText } from './clip-text.js';
 import type { LinkHolder } from './link-holder.js';
 
-export interface RunLogs {
-  add(at: number, level: string, text: string): void;
-  /** Sends what waits now; also lines that were sent on an earlier session, when it was told of a new one. */
-  flush(): void;
-  /** There is a new session: nothing of what was sent counts as sent. */
-  sendAgain(): void;
-  /** The link has all up to this one. */
-  taken(sequence: number): void;
-  close(): void;
-}
-
 export const runLogLimits = {
   lines: 2_000,
   bytes: 4 * 1024 * 1024,
@@ -45,69 +34,101 @@ export interface RunLogsOptions {
   readonly firstSequence: number;
 }
 
-export function createRunLogs({ run, link, clock, firstSequence }: RunLogsOptions): RunLogs {
-  const lines: Line[] = [];
-  let bytes = 0;
-  let nextSequence = firstSequence;
-  /** Lines below this have been sent on the session there is now. */
-  let unsentFrom = 0;
-  let dropped = 0;
+export class RunLogs {
+  readonly #options: RunLogsOptions;
+  readonly #lines: Line[] = [];
+  #bytes = 0;
+  #nextSequence: number;
+  /** Lines below this have been sent on the present session. */
+  #unsentFrom = 0;
+  #dropped = 0;
   /** The first line, when it tells of dropped ones. */
-  let marker: Line | undefined;
-  let timer: Timer | undefined;
-  let waitsForLink = false;
+  #marker: Line | undefined;
+  #timer: Timer | undefined;
+  #waitsForLink = false;
 
-  function push(line: Line): void {
-    lines.push(line);
-    bytes += line.bytes;
-    while (lines.length > runLogLimits.lines || bytes > runLogLimits.bytes) dropOldest();
+  constructor(options: RunLogsOptions) {
+    this.#options = options;
+    this.#nextSequence = options.firstSequence;
   }
 
-  /** The place of the last one that was dropped is taken by the line that says so. */
-  function dropOldest(): void {
-    if (marker) remove();
-    else dropped = 0;
-    const oldest = remove();
-    if (!oldest) return;
-    dropped += 1;
-    marker = lineOf(oldest.sequence, oldest.at, 'warn', `${dropped} lines were dropped here on the node`);
-    lines.unshift(marker);
-    bytes += marker.bytes;
+  add(at: number, level: string, text: string): void {
+    this.#push(lineOf(this.#nextSequence++, at, level, clipText(text, runLogLimits.lineBytes)));
+    this.#timer ??= this.#options.clock.after(runLogLimits.gatherMs, () => this.flush());
   }
 
-  function remove(): Line | undefined {
-    const first = lines.shift();
-    bytes -= first?.bytes ?? 0;
-    return first;
-  }
-
-  function flush(): void {
-    timer?.cancel();
-    timer = undefined;
+  /** Sends what waits now; after `sendAgain` also the lines that were sent on an earlier session. */
+  flush(): void {
+    this.#timer?.cancel();
+    this.#timer = undefined;
+    const { run, link } = this.#options;
     const { live } = link;
-    if (!live || waitsForLink) return;
-    for (let batch = nextBatch(); batch.length > 0; batch = nextBatch()) {
+    if (!live || this.#waitsForLink) return;
+    for (let batch = this.#nextBatch(); batch.length > 0; batch = this.#nextBatch()) {
       const [first] = batch;
-      unsentFrom = (batch.at(-1)?.sequence ?? 0) + 1;
+      this.#unsentFrom = (batch.at(-1)?.sequence ?? 0) + 1;
       const value = { run, sequence: BigInt(first?.sequence ?? 0), lines: batch.map(toWire) };
       if (live.send({ $case: 'log', value })) continue;
-      waitsForLink = true;
+      this.#waitsForLink = true;
       void live.drained().then(() => {
-        waitsForLink = false;
-        flush();
+        this.#waitsForLink = false;
+        this.flush();
       });
       return;
     }
   }
 
+  /** There is a new session: nothing of what was sent counts as sent. */
+  sendAgain(): void {
+    this.#unsentFrom = 0;
+    this.#waitsForLink = false;
+  }
+
+  /** The link has all up to this one. */
+  taken(sequence: number): void {
+    while (this.#lines[0] && this.#lines[0].sequence <= sequence) this.#remove();
+    if (this.#marker !== this.#lines[0]) this.#marker = undefined;
+  }
+
+  close(): void {
+    this.#timer?.cancel();
+    this.#lines.length = 0;
+  }
+
+  #push(line: Line): void {
+    this.#lines.push(line);
+    this.#bytes += line.bytes;
+    while (this.#lines.length > runLogLimits.lines || this.#bytes > runLogLimits.bytes) this.#dropOldest();
+  }
+
+  /** The line that says how many were dropped takes the place of the last one. */
+  #dropOldest(): void {
+    if (this.#marker) this.#remove();
+    else this.#dropped = 0;
+    const oldest = this.#remove();
+    if (!oldest) return;
+    this.#dropped += 1;
+    const text = `${this.#dropped} lines were dropped here on the node`;
+    this.#marker = lineOf(oldest.sequence, oldest.at, 'warn', text);
+    this.#lines.unshift(this.#marker);
+    this.#bytes += this.#marker.bytes;
+  }
+
+  #remove(): Line | undefined {
+    const first = this.#lines.shift();
+    this.#bytes -= first?.bytes ?? 0;
+    return first;
+  }
+
   /** Lines without a gap in their numbers that fit into one frame. */
-  function nextBatch(): Line[] {
-    const from = lines.findIndex(({ sequence }) => sequence >= unsentFrom);
+  #nextBatch(): Line[] {
+    const lines = this.#lines;
+    const from = lines.findIndex(({ sequence }) => sequence >= this.#unsentFrom);
     if (from < 0) return [];
     let size = 0;
     let end = from;
-    const most = Math.min(lines.length, from + limits.logLinesPerFrame);
-    for (; end < most; end++) {
+    const maxEnd = Math.min(lines.length, from + limits.logLinesPerFrame);
+    for (; end < maxEnd; end++) {
       const line = lines[end];
       size += line?.bytes ?? 0;
       if (size > limits.pieceBytes && end > from) break;
@@ -115,26 +136,6 @@ export function createRunLogs({ run, link, clock, firstSequence }: RunLogsOption
     }
     return lines.slice(from, end);
   }
-
-  return {
-    add(at, level, text) {
-      push(lineOf(nextSequence++, at, level, clipText(text, runLogLimits.lineBytes)));
-      timer ??= clock.after(runLogLimits.gatherMs, flush);
-    },
-    flush,
-    sendAgain() {
-      unsentFrom = 0;
-      waitsForLink = false;
-    },
-    taken(sequence) {
-      while (lines[0] && lines[0].sequence <= sequence) remove();
-      if (marker !== lines[0]) marker = undefined;
-    },
-    close() {
-      timer?.cancel();
-      lines.length = 0;
-    },
-  };
 }
 
 function lineOf(sequence: number, at: number, level: string, text: string): Line {

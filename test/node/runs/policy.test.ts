@@ -8,7 +8,7 @@ import { clipText } from '../../../src/node/runs/clip-text.js';
 import { compareVersions, isVersion } from '../../../src/node/runs/compare-versions.js';
 import { createLinkHolder, type LiveLink, type OutgoingFrame } from '../../../src/node/runs/link-holder.js';
 import { Slots } from '../../../src/node/runs/runner-slots.js';
-import { createRunLogs, runLogLimits } from '../../../src/node/runs/run-logs.js';
+import { RunLogs, runLogLimits } from '../../../src/node/runs/run-logs.js';
 import type { NodeLog, ObjectsClient } from '../../../src/protocol/generated/rollcall/v1/link.js';
 import { createManualClock } from '../../harness/manual-clock.js';
 
@@ -235,7 +235,7 @@ function liveLink() {
 void t.test('lines are gathered, kept until they are taken, and sent again on the next session', t => {
   const clock = createManualClock();
   const link = createLinkHolder(clock);
-  const logs = createRunLogs({ run: 7n, link, clock, firstSequence: 100 });
+  const logs = new RunLogs({ run: 7n, link, clock, firstSequence: 100 });
   logs.add(1, 'info', 'before there is a link');
   clock.advance(50);
   const first = liveLink();
@@ -264,7 +264,7 @@ void t.test('lines are gathered, kept until they are taken, and sent again on th
 void t.test('a frame of lines is never too long, and waits for a link that is slow', async t => {
   const clock = createManualClock();
   const link = createLinkHolder(clock);
-  const logs = createRunLogs({ run: 7n, link, clock, firstSequence: 1 });
+  const logs = new RunLogs({ run: 7n, link, clock, firstSequence: 1 });
   const slow = liveLink();
   slow.live.isFull = true;
   link.set(slow.live);
@@ -285,7 +285,7 @@ void t.test('a frame of lines is never too long, and waits for a link that is sl
 void t.test('the oldest lines are dropped when too many wait, and that is told', t => {
   const clock = createManualClock();
   const link = createLinkHolder(clock);
-  const logs = createRunLogs({ run: 7n, link, clock, firstSequence: 1 });
+  const logs = new RunLogs({ run: 7n, link, clock, firstSequence: 1 });
   const most = runLogLimits.lines;
   for (let line = 1; line <= most + 10; line++) logs.add(0, 'info', `line ${line}`);
   const { live, logs: sent, texts } = liveLink();

@@ -1,0 +1,40 @@
+/** Tries work again and again, with longer and longer pauses, until it succeeds or a signal is aborted. */
+import type { Clock } from '../../base/clock.js';
+import { toRollcallError, type RollcallError } from '../../base/errors.js';
+
+const retryPauses = { firstMs: 500, maxMs: 30_000 } as const;
+
+export interface RetryOptions {
+  readonly clock: Clock;
+  readonly signal: AbortSignal;
+  readonly onFailure: (error: RollcallError, retryInMs: number) => void;
+}
+
+/** Rejects only when the signal is aborted. */
+export async function retry<T>(work: () => Promise<T>, options: RetryOptions): Promise<T> {
+  const { clock, signal, onFailure } = options;
+  for (let pauseMs: number = retryPauses.firstMs; ; pauseMs = Math.min(2 * pauseMs, retryPauses.maxMs)) {
+    signal.throwIfAborted();
+    try {
+      return await work();
+    } catch (error) {
+      signal.throwIfAborted();
+      onFailure(toRollcallError(error), pauseMs);
+    }
+    await pause(clock, pauseMs, signal);
+  }
+}
+
+function pause(clock: Clock, delayMs: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const timer = clock.after(delayMs, done);
+    function done(): void {
+      timer.cancel();
+      signal.removeEventListener('abort', done);
+      if (signal.aborted) reject(signal.reason as Error);
+      else resolve();
+    }
+    signal.addEventListener('abort', done);
+    if (signal.aborted) done();
+  });
+}
