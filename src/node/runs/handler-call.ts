@@ -1,5 +1,6 @@
 /** A message in work at a runner, and its caller, who waits for the answer. */
 import type { Timer } from '../../base/clock.js';
+import { deferred, onAbort } from '../../base/wait.js';
 import type { RunnerExit } from '../../app-host/hosting/hosting.js';
 import type { Manifest } from '../../objects/manifest.js';
 import type { ObjectRoom } from '../../objects/object-store.js';
@@ -21,14 +22,16 @@ export type RunnerAnswer =
 
 export class HandlerCall {
   readonly message: RunnerMessage;
-  readonly answer: Promise<RunnerAnswer>;
-  #resolve: (answer: RunnerAnswer) => void = () => undefined;
+  readonly #answer = deferred<RunnerAnswer>();
   #deadline: Timer | undefined;
   #stopListening = (): void => undefined;
 
   constructor(message: RunnerMessage) {
     this.message = message;
-    this.answer = new Promise(resolve => (this.#resolve = resolve));
+  }
+
+  get answer(): Promise<RunnerAnswer> {
+    return this.#answer.promise;
   }
 
   /** The deadline replaces the one before. */
@@ -38,9 +41,7 @@ export class HandlerCall {
   }
 
   onCancel(signal: AbortSignal, cancel: () => void): void {
-    signal.addEventListener('abort', cancel);
-    this.#stopListening = () => signal.removeEventListener('abort', cancel);
-    if (signal.aborted) cancel();
+    this.#stopListening = onAbort(signal, cancel);
   }
 
   /** The content of the message, when it is this object: nothing else may be read by the runner. */
@@ -52,6 +53,6 @@ export class HandlerCall {
   settle(answer: RunnerAnswer): void {
     this.#deadline?.cancel();
     this.#stopListening();
-    this.#resolve(answer);
+    this.#answer.resolve(answer);
   }
 }

@@ -1,6 +1,7 @@
 /** The hosting of runners: opened when the first runner is needed, or at the start, and waited for until it can start runners. */
 import type { Lifecycle } from '../../base/lifecycle.js';
 import type { Log } from '../../base/log.js';
+import { deferred, withAbort } from '../../base/wait.js';
 import type { Hosting } from '../../app-host/hosting/hosting.js';
 
 export class HostingHolder {
@@ -26,16 +27,13 @@ export class HostingHolder {
   async whenReady(hosting: Hosting, signal: AbortSignal): Promise<void> {
     if (hosting.isReady()) return;
     this.#log.warn({ socket: hosting.socketPath }, 'an app waits for an app host to connect');
-    await new Promise<void>((resolve, reject) => {
-      const done = (): void => {
-        this.#readyListeners.delete(done);
-        signal.removeEventListener('abort', done);
-        if (signal.aborted) reject(signal.reason as Error);
-        else resolve();
-      };
-      this.#readyListeners.add(done);
-      signal.addEventListener('abort', done);
-    });
+    const { promise: ready, resolve } = deferred();
+    this.#readyListeners.add(resolve);
+    try {
+      await withAbort(ready, signal);
+    } finally {
+      this.#readyListeners.delete(resolve);
+    }
   }
 
   /** Resolves when the hosting is not being opened any more. */

@@ -1,6 +1,7 @@
 /** Tries work again and again, with longer and longer pauses, until it succeeds or a signal is aborted. */
 import type { Clock } from '../../base/clock.js';
 import { toRollcallError, type RollcallError } from '../../base/errors.js';
+import { sleep } from '../../base/wait.js';
 
 const retryPauses = { firstMs: 500, maxMs: 30_000 } as const;
 
@@ -21,20 +22,6 @@ export async function retry<T>(work: () => Promise<T>, options: RetryOptions): P
       signal.throwIfAborted();
       onFailure(toRollcallError(error), pauseMs);
     }
-    await pause(clock, pauseMs, signal);
+    await sleep(clock, pauseMs, signal);
   }
-}
-
-function pause(clock: Clock, delayMs: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const timer = clock.after(delayMs, done);
-    function done(): void {
-      timer.cancel();
-      signal.removeEventListener('abort', done);
-      if (signal.aborted) reject(signal.reason as Error);
-      else resolve();
-    }
-    signal.addEventListener('abort', done);
-    if (signal.aborted) done();
-  });
 }

@@ -1,6 +1,7 @@
 /** The app of one run: whether this node runs it is decided once, with the first message. */
 import { toRollcallError } from '../../base/errors.js';
 import { visibleText } from '../../base/text.js';
+import { withAbort } from '../../base/wait.js';
 import type { MessageErrorCode } from '../../app/message-error.js';
 import type { Assign } from '../../protocol/generated/rollcall/v1/link.js';
 import type { NodeApp } from './app-source.js';
@@ -83,17 +84,4 @@ export class RunApp {
 
 function refused(code: MessageErrorCode, message: string): AppDecision {
   return { kind: 'refused', answer: { kind: 'error', code, message } };
-}
-
-/** The result of the promise, unless the signal is aborted first; the work goes on. */
-function withAbort<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const onAbort = (): void => reject(signal.reason as Error);
-    if (signal.aborted) {
-      onAbort();
-      return;
-    }
-    signal.addEventListener('abort', onAbort);
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
-  });
 }

@@ -4,9 +4,9 @@
  * lines, and a line says how many. In memory alone: what a crash of the agent loses of them is lost.
  */
 import type { Clock, Timer } from '../../base/clock.js';
+import { clipToBytes } from '../../base/text.js';
 import type { LogLine } from '../../protocol/generated/rollcall/v1/link.js';
 import { limits } from '../../protocol/limits.js';
-import { clipText } from './clip-text.js';
 import type { LinkHolder } from './link-holder.js';
 
 export const runLogLimits = {
@@ -53,7 +53,7 @@ export class RunLogs {
   }
 
   add(at: number, level: string, text: string): void {
-    this.#push(lineOf(this.#nextSequence++, at, level, clipText(text, runLogLimits.lineBytes)));
+    this.#push(lineOf(this.#nextSequence++, at, level, clipToBytes(text, runLogLimits.lineBytes)));
     this.#timer ??= this.#options.clock.after(runLogLimits.gatherMs, () => this.flush());
   }
 

@@ -3,12 +3,12 @@
  * every field of its frames is checked, bounded, or replaced by a default. No state.
  */
 import { appLimits } from '../../app/limits.js';
+import { clipToBytes } from '../../base/text.js';
 import { isMessageErrorCode, type MessageErrorCode } from '../../app/message-error.js';
 import type { Language } from '../../app-host/hosting/hosting.js';
 import type { Frame, FrameConnection } from '../../app-host/wire/frames.js';
 import { isDigest } from '../../objects/manifest.js';
 import { limits } from '../../protocol/limits.js';
-import { clipText } from './clip-text.js';
 import type { RunnerMessage } from './handler-call.js';
 import type { Answer } from './journal.js';
 import { runnerLimits } from './runner-state.js';
@@ -56,7 +56,7 @@ const runnerCodes: ReadonlySet<MessageErrorCode> = new Set([
 ]);
 
 export function readFailed({ message }: Value): string {
-  return clipText(typeof message === 'string' ? message : 'it does not load', appLimits.maxFailureBytes);
+  return clipToBytes(typeof message === 'string' ? message : 'it does not load', appLimits.maxFailureBytes);
 }
 
 /** Undefined for a content that had to be an object. */
@@ -66,14 +66,14 @@ export function readContent(body: Buffer): Answer | undefined {
 
 export function readError({ code, message }: Value): Answer {
   const isKnown = typeof code === 'string' && isMessageErrorCode(code) && runnerCodes.has(code);
-  const text = clipText(typeof message === 'string' ? message : '', appLimits.maxFailureBytes);
+  const text = clipToBytes(typeof message === 'string' ? message : '', appLimits.maxFailureBytes);
   return { kind: 'error', code: isKnown ? code : 'HANDLER_THREW', message: text };
 }
 
 /** Undefined without a fraction. */
 export function readProgress({ fraction, note }: Value): Progress | undefined {
   if (typeof fraction !== 'number') return undefined;
-  const text = typeof note === 'string' ? clipText(note, runnerLimits.noteBytes) : '';
+  const text = typeof note === 'string' ? clipToBytes(note, runnerLimits.noteBytes) : '';
   return { fraction: Math.min(Math.max(fraction, 0), 1), note: text };
 }
 

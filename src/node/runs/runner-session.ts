@@ -6,6 +6,7 @@
 import type { Clock, Timer } from '../../base/clock.js';
 import { toRollcallError } from '../../base/errors.js';
 import type { Random } from '../../base/random.js';
+import { deferred, onAbort } from '../../base/wait.js';
 import type { MessageErrorCode } from '../../app/message-error.js';
 import type { Frame, FrameConnection } from '../../app-host/wire/frames.js';
 import type { Hosting, RunnerExit } from '../../app-host/hosting/hosting.js';
@@ -47,19 +48,16 @@ export type StartedRunner =
 const tokenBytes = 32;
 
 export class RunnerSession {
-  /** Never rejects. */
-  readonly exited: Promise<RunnerExit>;
-
   readonly #options: RunnerSessionOptions;
   readonly #run: string;
   readonly #stateParts = new StateParts();
   readonly #objects: RunnerObjects;
+  readonly #started = deferred<StartedRunner>();
+  readonly #exited = deferred<RunnerExit>();
   #state: machine.RunnerState<HandlerCall> = { phase: 'connecting' };
   #connection: FrameConnection | undefined;
   /** For connecting, loading, and exiting after its connection closed. */
   #deadline: Timer;
-  #tellStarted: (started: StartedRunner) => void = () => undefined;
-  #tellExited: (exit: RunnerExit) => void = () => undefined;
 
   /** Resolves when the runner is ready, or never will be. The signal ends it: the run is over. */
   static start(options: RunnerSessionOptions, signal: AbortSignal): Promise<StartedRunner> {
@@ -70,10 +68,14 @@ export class RunnerSession {
     this.#options = options;
     this.#run = options.start.run.toString();
     this.#objects = new RunnerObjects(options.bucket);
-    this.exited = new Promise(resolve => (this.#tellExited = resolve));
     this.#deadline = options.clock.after(machine.runnerLimits.connectMs, () =>
       this.#stop('it did not connect in time'),
     );
+  }
+
+  /** Never rejects. */
+  get exited(): Promise<RunnerExit> {
+    return this.#exited.promise;
   }
 
   /** It takes no message any more. */
@@ -101,10 +103,6 @@ export class RunnerSession {
 
   #start(signal: AbortSignal): Promise<StartedRunner> {
     const { hosting, start, listener, clock, random } = this.#options;
-    const started = new Promise<StartedRunner>(resolve => (this.#tellStarted = resolve));
-    const onAbort = (): void => this.#onRunOver();
-    signal.addEventListener('abort', onAbort);
-    void this.exited.then(() => signal.removeEventListener('abort', onAbort));
     const token = random(tokenBytes).toString('hex');
     hosting.start(
       { run: this.#run, half: 'node', language: start.language, token, memoryBytes: start.memoryBytes },
@@ -114,8 +112,9 @@ export class RunnerSession {
         onOutput: (stream, text) => listener.onLog(Math.round(clock.now()), stream, text),
       },
     );
-    if (signal.aborted) onAbort();
-    return started;
+    const stopListening = onAbort(signal, () => this.#onRunOver());
+    void this.exited.then(stopListening);
+    return this.#started.promise;
   }
 
   #stop(note: string, failure?: string): void {
@@ -211,7 +210,7 @@ export class RunnerSession {
     if (machine.isReady(this.#state)) return;
     this.#state = machine.ready(this.#state);
     this.#deadline.cancel();
-    this.#tellStarted({ kind: 'ready', session: this });
+    this.#started.resolve({ kind: 'ready', session: this });
   }
 
   #onFailed(value: Frame['value']): void {
@@ -288,8 +287,8 @@ export class RunnerSession {
     this.#stateParts.drop();
     call?.settle({ kind: 'exited', exit });
     const message = state.failure;
-    this.#tellStarted(message === undefined ? { kind: 'exited', exit } : { kind: 'failed', message });
-    this.#tellExited(exit);
+    this.#started.resolve(message === undefined ? { kind: 'exited', exit } : { kind: 'failed', message });
+    this.#exited.resolve(exit);
   }
 
   #onRunOver(): void {

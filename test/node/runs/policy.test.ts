@@ -4,7 +4,7 @@ import t from 'tap';
 import { signApp } from '../../../src/app-package/app-signature.js';
 import { generatePrivateKey } from '../../../src/identity/private-key.js';
 import { decideTrust, type AppClaim, type TrustRules } from '../../../src/node/runs/app-trust.js';
-import { clipText } from '../../../src/node/runs/clip-text.js';
+import { clipToBytes } from '../../../src/base/text.js';
 import { compareVersions, isVersion } from '../../../src/node/runs/compare-versions.js';
 import { createLinkHolder, type LiveLink, type OutgoingFrame } from '../../../src/node/runs/link-holder.js';
 import { Slots } from '../../../src/node/runs/runner-slots.js';
@@ -141,14 +141,14 @@ void t.test('whose apps a node runs', async t => {
 });
 
 void t.test('text is cut between two characters', t => {
-  t.equal(clipText('short', 5), 'short');
-  t.equal(clipText('ä'.repeat(10), 12), 'ääää…');
+  t.equal(clipToBytes('short', 5), 'short');
+  t.equal(clipToBytes('ä'.repeat(10), 12), 'ääää…');
   fc.assert(
     fc.property(
       fc.string({ unit: 'binary', maxLength: 50 }),
       fc.integer({ min: 4, max: 60 }),
       (text, most) => {
-        const clipped = clipText(text, most);
+        const clipped = clipToBytes(text, most);
         return Buffer.byteLength(clipped) <= most && Buffer.from(clipped).toString() === clipped;
       },
     ),
