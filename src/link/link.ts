@@ -222,7 +222,7 @@ export function createLink(options: LinkOptions): Link {
           ...{ store, audit, refusals, alerts, clock, random, log, registry, isolation, floor },
           objects: createObjectStore({
             folder: join(folder, 'objects'),
-            mostRunBytes: config['object-space'],
+            maxRunBytes: config['object-space'],
             floor,
           }),
           hostingOf: tenant => hosts.of(tenant),

@@ -12,7 +12,7 @@ export const maxChunks = 2048;
 export const maxObjectBytes = maxChunks * chunkBytes;
 export const digestBytes = 32;
 const sizeFieldBytes = 8;
-export const mostManifestBytes = sizeFieldBytes + maxChunks * digestBytes;
+export const maxManifestBytes = sizeFieldBytes + maxChunks * digestBytes;
 
 export interface Manifest {
   /** SHA-256 of `bytes`, hex: the name of the object. */
@@ -38,7 +38,7 @@ export function makeManifest(sizeBytes: number, chunks: readonly string[]): Mani
 
 /** PROTOCOL_INVALID for what is no manifest. */
 export function parseManifest(bytes: Uint8Array): Manifest {
-  if (bytes.length > mostManifestBytes) throw malformed('it is too long');
+  if (bytes.length > maxManifestBytes) throw malformed('it is too long');
   // A copy: what is checked here cannot be changed afterwards.
   const own = Buffer.from(bytes);
   const count = (own.length - sizeFieldBytes) / digestBytes;

@@ -6,6 +6,6 @@ export const roomyDisk = {
   require: (): Promise<void> => Promise.resolve(),
 };
 
-export function objectStoreIn(folder: string, mostRunBytes = 64 * 1024 ** 3): ObjectStore {
-  return createObjectStore({ folder, mostRunBytes, floor: roomyDisk });
+export function objectStoreIn(folder: string, maxRunBytes = 64 * 1024 ** 3): ObjectStore {
+  return createObjectStore({ folder, maxRunBytes, floor: roomyDisk });
 }

@@ -24,7 +24,7 @@ import type {
   WriteObjectResponse,
 } from '../../src/protocol/generated/rollcall/v1/link.js';
 import { limits } from '../../src/protocol/limits.js';
-import type { ObjectRoom, ObjectStore } from '../../src/objects/object-store.js';
+import type { ObjectBucket, ObjectStore } from '../../src/objects/object-store.js';
 import { objectStoreIn } from '../harness/objects.js';
 import { makeFolder } from '../harness/folder.js';
 import { createManualClock } from '../harness/manual-clock.js';
@@ -42,47 +42,50 @@ const none = Buffer.alloc(0);
 interface Site {
   readonly port: TestNodePort;
   /** Of the link, which every node may read and write in run 7. */
-  readonly room: ObjectRoom;
+  readonly bucket: ObjectBucket;
   readonly folder: string;
   /** Of a node. */
-  readonly nodeRoom: () => Promise<ObjectRoom>;
+  readonly nodeBucket: () => Promise<ObjectBucket>;
 }
 
 async function startSite(
   t: Test,
-  options: { clock?: Parameters<typeof startNodePort>[2]; wrap?: (room: ObjectRoom) => ObjectRoom } = {},
+  options: {
+    clock?: Parameters<typeof startNodePort>[2];
+    wrap?: (bucket: ObjectBucket) => ObjectBucket;
+  } = {},
 ): Promise<Site> {
   const folder = await makeFolder(t);
   const store: ObjectStore = objectStoreIn(folder);
-  const room = (options.wrap ?? (each => each))(store.room('7', 'server'));
+  const bucket = (options.wrap ?? (each => each))(store.bucket('7', 'server'));
   const notFound = (): RollcallError => new RollcallError('NOT_FOUND', 'there is no such object');
   const objects: NodeObjects = {
     async read(_node, asked, digest) {
-      const manifest = asked === run ? await room.find(digest) : undefined;
+      const manifest = asked === run ? await bucket.find(digest) : undefined;
       if (!manifest) throw notFound();
-      return { manifest, room };
+      return { manifest, bucket };
     },
-    write: (_node, asked) => (asked === run ? Promise.resolve(room) : Promise.reject(notFound())),
+    write: (_node, asked) => (asked === run ? Promise.resolve(bucket) : Promise.reject(notFound())),
   };
   return {
     port: await startNodePort(t, objects, options.clock),
-    room,
+    bucket,
     folder: join(folder, '7/server'),
-    nodeRoom: async () => objectStoreIn(await makeFolder(t)).room('7', 'node'),
+    nodeBucket: async () => objectStoreIn(await makeFolder(t)).bucket('7', 'node'),
   };
 }
 
-async function store(room: ObjectRoom, bytes: Buffer): Promise<Manifest> {
+async function store(bucket: ObjectBucket, bytes: Buffer): Promise<Manifest> {
   const manifest = manifestOf([bytes]);
-  for (const index of await room.begin(manifest))
-    await room.writeChunk(manifest, index, readChunkOf([bytes], index));
-  await room.finish(manifest);
+  for (const index of await bucket.begin(manifest))
+    await bucket.writeChunk(manifest, index, readChunkOf([bytes], index));
+  await bucket.finish(manifest);
   return manifest;
 }
 
-async function read(room: ObjectRoom, manifest: Manifest): Promise<Buffer> {
+async function read(bucket: ObjectBucket, manifest: Manifest): Promise<Buffer> {
   const chunks = [];
-  for (const index of manifest.chunks.keys()) chunks.push(await room.readChunk(manifest, index));
+  for (const index of manifest.chunks.keys()) chunks.push(await bucket.readChunk(manifest, index));
   return Buffer.concat(chunks);
 }
 
@@ -118,30 +121,30 @@ const piecesOf = (chunk: number, bytes: Buffer): WriteObjectRequest[] =>
   );
 
 void t.test('objects go to the link and to other nodes as they are', async t => {
-  const { port, room, nodeRoom } = await startSite(t);
+  const { port, bucket, nodeBucket } = await startSite(t);
   const [writer, reader] = [await port.online(), await port.online()];
-  const [from, to] = [await nodeRoom(), await nodeRoom()];
+  const [from, to] = [await nodeBucket(), await nodeBucket()];
   for (const size of [1, limits.pieceBytes + 1, chunkBytes, 2 * chunkBytes + 1]) {
     const bytes = numbered(size, size);
     const manifest = await store(from, bytes);
-    await sendObject({ client: writer.connection.objects, run, manifest, room: from });
-    t.ok((await read(room, manifest)).equals(bytes), 'it is on the disk of the link');
-    await sendObject({ client: writer.connection.objects, run, manifest, room: from });
+    await sendObject({ client: writer.connection.objects, run, manifest, bucket: from });
+    t.ok((await read(bucket, manifest)).equals(bytes), 'it is on the disk of the link');
+    await sendObject({ client: writer.connection.objects, run, manifest, bucket: from });
     const { digest } = manifest;
-    t.same(await fetchObject({ client: reader.connection.objects, run, digest, room: to }), manifest);
+    t.same(await fetchObject({ client: reader.connection.objects, run, digest, bucket: to }), manifest);
     t.ok((await read(to, manifest)).equals(bytes));
-    t.same(await fetchObject({ client: reader.connection.objects, run, digest, room: to }), manifest);
+    t.same(await fetchObject({ client: reader.connection.objects, run, digest, bucket: to }), manifest);
   }
 });
 
 void t.test('without a session no object is read or written', async t => {
-  const { port, room, nodeRoom } = await startSite(t);
-  const { digest } = await store(room, numbered(1000));
-  const own = await nodeRoom();
+  const { port, bucket, nodeBucket } = await startSite(t);
+  const { digest } = await store(bucket, numbered(1000));
+  const own = await nodeBucket();
   const manifest = await store(own, numbered(1000, 1));
   const both = async ({ objects: client }: { objects: ObjectsClient }) => [
-    await codeOf(fetchObject({ client, run, digest, room: await nodeRoom() })),
-    await codeOf(sendObject({ client, run, manifest, room: own })),
+    await codeOf(fetchObject({ client, run, digest, bucket: await nodeBucket() })),
+    await codeOf(sendObject({ client, run, manifest, bucket: own })),
   ];
   const refused = ['CERTIFICATE_REFUSED', 'CERTIFICATE_REFUSED'];
   t.same(await both(await port.connect()), refused, 'a stranger');
@@ -152,25 +155,25 @@ void t.test('without a session no object is read or written', async t => {
   t.same(await both(live.connection), ['nothing', 'nothing'], 'with a session');
   await live.session.close();
   t.same(await both(live.connection), refused, 'a session that is over');
-  t.equal(await room.find(manifest.digest).then(found => found?.digest), manifest.digest);
+  t.equal(await bucket.find(manifest.digest).then(found => found?.digest), manifest.digest);
 });
 
 void t.test('what is not there for a node is not found, whatever it is', async t => {
-  const { port, room, nodeRoom } = await startSite(t);
-  const { digest } = await store(room, numbered(1000));
+  const { port, bucket, nodeBucket } = await startSite(t);
+  const { digest } = await store(bucket, numbered(1000));
   const { connection } = await port.online();
   const client = connection.objects;
-  const own = await nodeRoom();
-  t.equal(await codeOf(fetchObject({ client, run: 8n, digest, room: own })), 'NOT_FOUND');
+  const own = await nodeBucket();
+  t.equal(await codeOf(fetchObject({ client, run: 8n, digest, bucket: own })), 'NOT_FOUND');
   const other = manifestOf([numbered(5)]).digest;
-  t.equal(await codeOf(fetchObject({ client, run, digest: other, room: own })), 'NOT_FOUND');
-  t.equal(await codeOf(fetchObject({ client, run, digest: 'ab', room: own })), 'PROTOCOL_INVALID');
+  t.equal(await codeOf(fetchObject({ client, run, digest: other, bucket: own })), 'NOT_FOUND');
+  t.equal(await codeOf(fetchObject({ client, run, digest: 'ab', bucket: own })), 'PROTOCOL_INVALID');
   const manifest = await store(own, numbered(5));
-  t.equal(await codeOf(sendObject({ client, run: 8n, manifest, room: own })), 'NOT_FOUND');
+  t.equal(await codeOf(sendObject({ client, run: 8n, manifest, bucket: own })), 'NOT_FOUND');
 });
 
 void t.test('a write that does not hold to the protocol is refused and leaves nothing', async t => {
-  const { port, room } = await startSite(t);
+  const { port, bucket } = await startSite(t);
   const { connection } = await port.online();
   const bytes = numbered(2 * chunkBytes + 10);
   const manifest = manifestOf([bytes]);
@@ -206,8 +209,8 @@ void t.test('a write that does not hold to the protocol is refused and leaves no
       what,
     );
   }
-  t.equal(await room.find(manifest.digest), undefined);
-  t.same(await room.begin(manifest), [2], 'whole chunks stayed');
+  t.equal(await bucket.find(manifest.digest), undefined);
+  t.same(await bucket.begin(manifest), [2], 'whole chunks stayed');
   const { code, answers } = await writeByHand(connection.objects, [
     first(manifest),
     ...piecesOf(2, chunk(2)),
@@ -221,16 +224,16 @@ void t.test('a write that does not hold to the protocol is refused and leaves no
 
 /** Calls `cut` when so many chunks are there, and `eachTime` for every one. */
 function breakAfter(
-  room: ObjectRoom,
+  bucket: ObjectBucket,
   chunks: number,
   cut: () => void,
   eachTime = (): void => undefined,
-): ObjectRoom {
+): ObjectBucket {
   let count = 0;
   return {
-    ...room,
+    ...bucket,
     async beginChunk(manifest, index) {
-      const writer = await room.beginChunk(manifest, index);
+      const writer = await bucket.beginChunk(manifest, index);
       return {
         ...writer,
         async finish() {
@@ -245,14 +248,14 @@ function breakAfter(
 }
 
 void t.test('a read goes on where the connection broke', async t => {
-  const { port, room, nodeRoom } = await startSite(t);
+  const { port, bucket, nodeBucket } = await startSite(t);
   const bytes = numbered(6 * chunkBytes + 1);
-  const { digest, ...manifest } = await store(room, bytes);
-  const own = await nodeRoom();
+  const { digest, ...manifest } = await store(bucket, bytes);
+  const own = await nodeBucket();
   const broken = await port.online();
   const breaking = breakAfter(own, 3, () => void port.cut(broken.enrollment.nodeId));
   t.equal(
-    await codeOf(fetchObject({ client: broken.connection.objects, run, digest, room: breaking })),
+    await codeOf(fetchObject({ client: broken.connection.objects, run, digest, bucket: breaking })),
     'LINK_UNREACHABLE',
   );
   t.same(await own.begin({ digest, ...manifest }), [3, 4, 5, 6]);
@@ -266,32 +269,32 @@ void t.test('a read goes on where the connection broke', async t => {
       return objects.read(request);
     },
   });
-  await fetchObject({ client, run, digest, room: own });
+  await fetchObject({ client, run, digest, bucket: own });
   t.same(asked, [0, 3], 'what is here is not sent again');
   t.ok((await read(own, { digest, ...manifest })).equals(bytes));
 });
 
 void t.test('a write goes on where the connection broke', async t => {
   let cut = (): void => undefined;
-  const { port, room, nodeRoom } = await startSite(t, { wrap: each => breakAfter(each, 3, () => cut()) });
+  const { port, bucket, nodeBucket } = await startSite(t, { wrap: each => breakAfter(each, 3, () => cut()) });
   const bytes = numbered(6 * chunkBytes + 1);
-  const own = await nodeRoom();
+  const own = await nodeBucket();
   const manifest = await store(own, bytes);
   const broken = await port.online();
   cut = () => void port.cut(broken.enrollment.nodeId);
   t.equal(
-    await codeOf(sendObject({ client: broken.connection.objects, run, manifest, room: own })),
+    await codeOf(sendObject({ client: broken.connection.objects, run, manifest, bucket: own })),
     'LINK_UNREACHABLE',
   );
   const { connection } = await port.online(broken.enrollment);
   const { answers } = await writeByHand(connection.objects, [first(manifest)]);
   t.same(answers[0]?.missingChunks, [3, 4, 5, 6]);
-  await sendObject({ client: connection.objects, run, manifest, room: own });
-  t.ok((await read(room, manifest)).equals(bytes));
+  await sendObject({ client: connection.objects, run, manifest, bucket: own });
+  t.ok((await read(bucket, manifest)).equals(bytes));
 });
 
 void t.test('whoever fetches checks what comes', async t => {
-  const { nodeRoom } = await startSite(t);
+  const { nodeBucket } = await startSite(t);
   const bytes = numbered(chunkBytes + 10);
   const manifest = manifestOf([bytes]);
   const head: ObjectPiece = { manifest: manifest.bytes, chunk: 0, bytes: none };
@@ -312,46 +315,46 @@ void t.test('whoever fetches checks what comes', async t => {
     for (const each of pieces) call.write(each);
     call.end();
     const client = { read: () => call } as unknown as ObjectsClient;
-    const room = await nodeRoom();
+    const bucket = await nodeBucket();
     t.equal(
-      await codeOf(fetchObject({ client, run, digest: manifest.digest, room })),
+      await codeOf(fetchObject({ client, run, digest: manifest.digest, bucket })),
       'PROTOCOL_INVALID',
       what,
     );
-    t.equal(await room.find(manifest.digest), undefined, what);
+    t.equal(await bucket.find(manifest.digest), undefined, what);
   }
 });
 
 void t.test('a transfer ends at once when it is told to', async t => {
-  const { port, room, nodeRoom } = await startSite(t);
-  const { digest } = await store(room, numbered(3 * chunkBytes));
+  const { port, bucket, nodeBucket } = await startSite(t);
+  const { digest } = await store(bucket, numbered(3 * chunkBytes));
   const { connection } = await port.online();
   const client = connection.objects;
-  const own = await nodeRoom();
+  const own = await nodeBucket();
   const stop = new AbortController();
   const stopping = breakAfter(own, 1, () => stop.abort());
   const { signal } = stop;
-  t.equal(await codeOf(fetchObject({ client, run, digest, room: stopping, signal })), 'LINK_UNREACHABLE');
+  t.equal(await codeOf(fetchObject({ client, run, digest, bucket: stopping, signal })), 'LINK_UNREACHABLE');
   t.equal(
-    await codeOf(fetchObject({ client, run, digest, room: own, signal })),
+    await codeOf(fetchObject({ client, run, digest, bucket: own, signal })),
     'LINK_UNREACHABLE',
     'told before',
   );
   t.equal(
-    await codeOf(fetchObject({ client, run, digest, room: own })),
+    await codeOf(fetchObject({ client, run, digest, bucket: own })),
     'nothing',
     'the session is still there',
   );
 });
 
 void t.test('a chunk that is damaged on the disk of the link is told as its fault', async t => {
-  const { port, room, folder, nodeRoom } = await startSite(t);
-  const manifest = await store(room, numbered(2 * chunkBytes));
+  const { port, bucket, folder, nodeBucket } = await startSite(t);
+  const manifest = await store(bucket, numbered(2 * chunkBytes));
   await writeFile(join(folder, 'chunks', manifest.chunks[1] ?? ''), numbered(chunkBytes, 5));
   const { connection } = await port.online();
-  const own = await nodeRoom();
+  const own = await nodeBucket();
   t.equal(
-    await codeOf(fetchObject({ client: connection.objects, run, digest: manifest.digest, room: own })),
+    await codeOf(fetchObject({ client: connection.objects, run, digest: manifest.digest, bucket: own })),
     'INTERNAL',
   );
   t.same(await own.begin(manifest), [1]);
@@ -363,13 +366,13 @@ void t.test('a chunk that is damaged on the disk of the link is told as its faul
 });
 
 void t.test('a revoked node reads no further', async t => {
-  const { port, room, nodeRoom } = await startSite(t);
-  const { digest } = await store(room, numbered(4 * chunkBytes));
+  const { port, bucket, nodeBucket } = await startSite(t);
+  const { digest } = await store(bucket, numbered(4 * chunkBytes));
   const { connection, enrollment } = await port.online();
-  const own = await nodeRoom();
+  const own = await nodeBucket();
   let revoked: Promise<void> | undefined;
   const revoking = breakAfter(own, 1, () => void (revoked = port.revoke(enrollment.nodeId)));
-  const code = await codeOf(fetchObject({ client: connection.objects, run, digest, room: revoking }));
+  const code = await codeOf(fetchObject({ client: connection.objects, run, digest, bucket: revoking }));
   t.ok(['LINK_UNREACHABLE', 'NODE_REVOKED', 'CERTIFICATE_REFUSED'].includes(code), code);
   await revoked;
   await connection.closed;
@@ -379,13 +382,13 @@ void t.test('a revoked node reads no further', async t => {
 void t.test(
   'a node that closes its session has no objects any more, though its connection stays',
   async t => {
-    const { port, room, nodeRoom } = await startSite(t);
-    const { digest } = await store(room, numbered(8 * chunkBytes));
+    const { port, bucket, nodeBucket } = await startSite(t);
+    const { digest } = await store(bucket, numbered(8 * chunkBytes));
     const { connection, session } = await port.online();
-    const own = await nodeRoom();
+    const own = await nodeBucket();
     const closing = breakAfter(own, 1, () => void session.close());
     t.equal(
-      await codeOf(fetchObject({ client: connection.objects, run, digest, room: closing })),
+      await codeOf(fetchObject({ client: connection.objects, run, digest, bucket: closing })),
       'CERTIFICATE_REFUSED',
     );
   },
@@ -393,7 +396,7 @@ void t.test(
 
 void t.test('a writer that falls silent is not waited for', async t => {
   const clock = createManualClock();
-  const { port, room } = await startSite(t, { clock });
+  const { port, bucket } = await startSite(t, { clock });
   const { connection } = await port.online();
   const manifest = manifestOf([numbered(chunkBytes)]);
   const call = connection.objects.write();
@@ -403,13 +406,13 @@ void t.test('a writer that falls silent is not waited for', async t => {
   await answered;
   clock.advance(31_000);
   t.equal(await code, 'DEADLINE_EXCEEDED');
-  t.equal(await room.find(manifest.digest), undefined);
+  t.equal(await bucket.find(manifest.digest), undefined);
 });
 
 void t.test('a reader that takes nothing loses its connection', async t => {
   const clock = createManualClock();
   let taken = 0;
-  const { port, room } = await startSite(t, {
+  const { port, bucket } = await startSite(t, {
     clock,
     wrap: each => ({
       ...each,
@@ -421,7 +424,7 @@ void t.test('a reader that takes nothing loses its connection', async t => {
       },
     }),
   });
-  const manifest = await store(room, numbered(40 * chunkBytes));
+  const manifest = await store(bucket, numbered(40 * chunkBytes));
   const { connection } = await port.online();
   const digest = Buffer.from(manifest.digest, 'hex');
   const call = connection.objects.read({ run, digest, fromChunk: 0 });
@@ -444,8 +447,8 @@ function pause(): Promise<void> {
 }
 
 /** Calls at the end of each chunk. */
-function onChunk(room: ObjectRoom, call: () => void): ObjectRoom {
-  return breakAfter(room, Infinity, () => undefined, call);
+function onChunk(bucket: ObjectBucket, call: () => void): ObjectBucket {
+  return breakAfter(bucket, Infinity, () => undefined, call);
 }
 
 void t.test('64 MiB pass through with flat memory', async t => {
@@ -458,9 +461,9 @@ void t.test('64 MiB pass through with flat memory', async t => {
     collectGarbage();
     held.push(process.memoryUsage().arrayBuffers);
   };
-  const { port, room, nodeRoom } = await startSite(t, { wrap: each => onChunk(each, measure) });
+  const { port, bucket, nodeBucket } = await startSite(t, { wrap: each => onChunk(each, measure) });
   const [writer, reader] = [await port.online(), await port.online()];
-  const [from, to] = [await nodeRoom(), onChunk(await nodeRoom(), measure)];
+  const [from, to] = [await nodeBucket(), onChunk(await nodeBucket(), measure)];
   const count = 64;
   const chunk = (index: number): Buffer => numbered(chunkBytes, index);
   const digests = Array.from({ length: count }, (_, index) => digestOfChunk(chunk(index)));
@@ -468,14 +471,14 @@ void t.test('64 MiB pass through with flat memory', async t => {
   for (const index of await from.begin(manifest)) await from.writeChunk(manifest, index, chunk(index));
   await from.finish(manifest);
 
-  await sendObject({ client: writer.connection.objects, run, manifest, room: from });
-  await fetchObject({ client: reader.connection.objects, run, digest: manifest.digest, room: to });
+  await sendObject({ client: writer.connection.objects, run, manifest, bucket: from });
+  await fetchObject({ client: reader.connection.objects, run, digest: manifest.digest, bucket: to });
   t.equal(chunks, 2 * count);
   const growth = Math.max(...held) - Math.min(...held);
   // Buffers are freed beside the program, a busy machine is late with it; what grew with the object would be twice its size.
   t.ok(growth < (count / 2) * chunkBytes, `${Math.round(growth / 1024)} KiB between the least and the most`);
   t.same(await to.find(manifest.digest), manifest);
-  t.same(await room.find(manifest.digest), manifest);
+  t.same(await bucket.find(manifest.digest), manifest);
 });
 
 void t.test('a link as a whole has no objects for a node without a run', async t => {
@@ -483,12 +486,12 @@ void t.test('a link as a whole has no objects for a node without a run', async t
   const key = newKey();
   await link.register(key);
   const { connection } = await link.online(key);
-  const own = objectStoreIn(await makeFolder(t)).room('7', 'node');
+  const own = objectStoreIn(await makeFolder(t)).bucket('7', 'node');
   const manifest = await store(own, numbered(5));
   const client = connection.objects;
   t.equal(
-    await codeOf(fetchObject({ client, run, digest: manifestOf([numbered(6)]).digest, room: own })),
+    await codeOf(fetchObject({ client, run, digest: manifestOf([numbered(6)]).digest, bucket: own })),
     'NOT_FOUND',
   );
-  t.equal(await codeOf(sendObject({ client, run, manifest, room: own })), 'NOT_FOUND');
+  t.equal(await codeOf(sendObject({ client, run, manifest, bucket: own })), 'NOT_FOUND');
 });

@@ -4,7 +4,7 @@ import { DiskFloor } from '../../src/base/disk-floor.js';
 import { linkSettings } from '../../src/link/config.js';
 import { nodeSettings } from '../../src/node/config.js';
 import { chunkBytes, manifestOf, readChunkOf } from '../../src/objects/manifest.js';
-import type { ObjectRoom } from '../../src/objects/object-store.js';
+import type { ObjectBucket } from '../../src/objects/object-store.js';
 import { makeFolder } from '../harness/folder.js';
 import { createManualClock } from '../harness/manual-clock.js';
 import { numbered } from '../harness/numbered-bytes.js';
@@ -58,11 +58,11 @@ void t.test('a floor of free disk holds, by default in proportion to the disk', 
   t.equal(await codeOf(blind.require(1)), 'STORE_UNAVAILABLE');
 });
 
-async function write(room: ObjectRoom, bytes: Buffer): Promise<void> {
+async function write(bucket: ObjectBucket, bytes: Buffer): Promise<void> {
   const manifest = manifestOf([bytes]);
-  for (const index of await room.begin(manifest))
-    await room.writeChunk(manifest, index, readChunkOf([bytes], index));
-  await room.finish(manifest);
+  for (const index of await bucket.begin(manifest))
+    await bucket.writeChunk(manifest, index, readChunkOf([bytes], index));
+  await bucket.finish(manifest);
 }
 
 void t.test(
@@ -72,14 +72,14 @@ void t.test(
     let seed = 0;
     const fill = async (party: string): Promise<number> => {
       for (let count = 0; ; count++)
-        if ((await codeOf(write(store.room('7', party), numbered(chunkBytes, ++seed)))) !== 'nothing')
+        if ((await codeOf(write(store.bucket('7', party), numbered(chunkBytes, ++seed)))) !== 'nothing')
           return count;
     };
     t.equal(await fill('1'), 5);
     t.equal(await fill('2'), 3);
     t.equal(await fill('3'), 1);
     t.equal(
-      await codeOf(write(store.room('7', '4'), numbered(1000, ++seed))),
+      await codeOf(write(store.bucket('7', '4'), numbered(1000, ++seed))),
       'nothing',
       'a small one still',
     );

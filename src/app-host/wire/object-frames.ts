@@ -8,7 +8,7 @@ import { RollcallError, toRollcallError } from '../../base/errors.js';
 import { isDigest, parseManifest, type Manifest } from '../../objects/manifest.js';
 import type { Frame, FrameConnection } from './frames.js';
 
-/** What is asked of a room for objects; src/objects/object-store.ts has more. */
+/** The part of a bucket (src/objects/object-store.ts) that the frames need. */
 export interface ObjectPort {
   find(digest: string): Promise<Manifest | undefined>;
   /** Checked against its digest. */
@@ -25,7 +25,7 @@ export interface ObjectsOfRunner {
   /** Only what the run may read. */
   readonly readable: (
     digest: string,
-  ) => Promise<{ readonly manifest: Manifest; readonly room: Pick<ObjectPort, 'readChunk'> } | undefined>;
+  ) => Promise<{ readonly manifest: Manifest; readonly bucket: Pick<ObjectPort, 'readChunk'> } | undefined>;
   readonly writable: Pick<ObjectPort, 'begin' | 'writeChunk' | 'finish'>;
   /** An object is there; it is told to the runner when this is done. */
   readonly onStored?: ((manifest: Manifest) => void | Promise<void>) | undefined;
@@ -104,7 +104,7 @@ async function answerGet(
     const found = await readable(digest);
     if (!found) connection.send('lost', { digest });
     else if (chunk === undefined) connection.send('manifest', { digest }, found.manifest.bytes);
-    else connection.send('chunk', { digest, chunk }, await found.room.readChunk(found.manifest, chunk));
+    else connection.send('chunk', { digest, chunk }, await found.bucket.readChunk(found.manifest, chunk));
   } catch {
     // Whatever the reason: it cannot be had here.
     connection.send('lost', { digest });

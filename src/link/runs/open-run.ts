@@ -13,7 +13,7 @@ import type { Log } from '../../base/log.js';
 import type { Random } from '../../base/random.js';
 import { createTurns } from '../../base/keyed-queue.js';
 import type { MessageErrorCode } from '../../app/message-error.js';
-import type { ObjectRoom, ObjectStore } from '../../objects/object-store.js';
+import type { ObjectBucket, ObjectStore } from '../../objects/object-store.js';
 import type { Change, Store } from '../../store/store.js';
 import type { Actor, Audit } from '../audit/audit.js';
 import type { Mailboxes, MailRun } from './messages/node-queues.js';
@@ -35,7 +35,7 @@ export interface OpenRun {
   record(): RunRecord;
   readonly messages: RunMessages;
   readonly log: RunLog;
-  room(party: string): ObjectRoom;
+  bucket(party: string): ObjectBucket;
   /** Why it is not started yet. */
   wait(reason: string): Promise<void>;
   /** Gives its server half to be started. */
@@ -97,7 +97,7 @@ export async function openRun(
   const { store, audit, clock, objects, mailboxes, onChange } = options;
   const { id, tenant } = first;
   const inTurn = createTurns();
-  const rooms = new Map<string, ObjectRoom>();
+  const buckets = new Map<string, ObjectBucket>();
   const checked = new Set<bigint>();
   let stored = first;
   let half: ServerHalf | undefined;
@@ -113,18 +113,18 @@ export async function openRun(
     deliver: number => messages.deliver(number),
   };
   const log = await openRunLog({ store, clock, tenant, run: id, floor: options.floor, onChange });
-  const room = (party: string): ObjectRoom => {
-    let found = rooms.get(party);
-    if (!found) rooms.set(party, (found = objects.room(`${id}`, party)));
+  const bucket = (party: string): ObjectBucket => {
+    let found = buckets.get(party);
+    if (!found) buckets.set(party, (found = objects.bucket(`${id}`, party)));
     return found;
   };
   const messages = createRunMessages({
     ...{ store, clock, tenant, mailboxes, onChange, run: mailRun, mostWaiting: options.mostWaiting },
     floor: options.floor,
     objects: {
-      retain: (party, digest) => room(party).retain(digest),
+      retain: (party, digest) => bucket(party).retain(digest),
       release: (party, digest) =>
-        void room(party)
+        void bucket(party)
           .release(digest)
           .catch(() => undefined),
     },
@@ -235,9 +235,9 @@ export async function openRun(
       if (stored.status === 'starting') awaitBeginning();
       const mine = createServerHalf({
         ...{ connection, clock, messages, log, record: stored },
-        archive: room(appParty),
-        own: room(serverParty),
-        roomOf: node => room(`${node}`),
+        archive: bucket(appParty),
+        own: bucket(serverParty),
+        bucketOf: node => bucket(`${node}`),
         findNodes: options.findNodes,
         checkNode,
         onReady: () => {
@@ -298,7 +298,7 @@ export async function openRun(
     record: () => ({ ...stored, counts: counts() }),
     messages,
     log,
-    room,
+    bucket,
     async wait(reason) {
       await change({ type: 'waiting', reason });
     },

@@ -128,12 +128,12 @@ export class RunStarter {
 
   async #keepArchive(id: bigint, archive: Buffer): Promise<RunApp['archive']> {
     const manifest = manifestOf([archive]);
-    const room = this.#options.objects.room(`${id}`, appParty);
-    for (const index of await room.begin(manifest)) {
-      await room.writeChunk(manifest, index, readChunkOf([archive], index));
+    const bucket = this.#options.objects.bucket(`${id}`, appParty);
+    for (const index of await bucket.begin(manifest)) {
+      await bucket.writeChunk(manifest, index, readChunkOf([archive], index));
     }
-    await room.finish(manifest);
-    room.retain(manifest.digest);
+    await bucket.finish(manifest);
+    bucket.retain(manifest.digest);
     return { digest: manifest.digest, sizeBytes: manifest.sizeBytes };
   }
 

@@ -10,7 +10,7 @@ import { languageOf, type AppManifest } from '../../app-package/app-manifest.js'
 import type { Language } from '../../app-host/hosting/hosting.js';
 import { loadPublicKeyFile } from '../../identity/key-file.js';
 import type { Manifest } from '../../objects/manifest.js';
-import type { ObjectRoom } from '../../objects/object-store.js';
+import type { ObjectBucket } from '../../objects/object-store.js';
 import type { Assign, ObjectReference } from '../../protocol/generated/rollcall/v1/link.js';
 import type { SignerFile } from '../config.js';
 import { decideTrust, type AppClaim, type TrustedSigner, type TrustRules } from './app-trust.js';
@@ -34,7 +34,7 @@ export type FoundApp =
 export type FetchArchive = (reference: {
   readonly digest: string;
   readonly sizeBytes: number;
-}) => Promise<{ readonly manifest: Manifest; readonly room: ObjectRoom }>;
+}) => Promise<{ readonly manifest: Manifest; readonly bucket: ObjectBucket }>;
 
 export interface AppSource {
   /** Whether any app would be run. */
@@ -106,12 +106,12 @@ async function fetchApp(
   by: 'local' | 'signer' | 'any',
 ): Promise<FoundApp> {
   if (!reference || reference.sizeBytes > BigInt(archiveBytes)) return refused('its archive is too large');
-  const { manifest, room } = await fetch({
+  const { manifest, bucket } = await fetch({
     digest: reference.digest.toString('hex'),
     sizeBytes: Number(reference.sizeBytes),
   });
   if (manifest.sizeBytes > archiveBytes) return refused('its archive is too large');
-  const stored: Archive = { sizeBytes: manifest.sizeBytes, read: () => readChunks(manifest, room) };
+  const stored: Archive = { sizeBytes: manifest.sizeBytes, read: () => readChunks(manifest, bucket) };
   try {
     const pieces: Buffer[] = [];
     for await (const piece of stored.read()) pieces.push(piece);
@@ -153,8 +153,8 @@ function inMemory(archive: Buffer): Archive {
   };
 }
 
-async function* readChunks(manifest: Manifest, room: ObjectRoom): AsyncGenerator<Buffer> {
-  for (const index of manifest.chunks.keys()) yield room.readChunk(manifest, index);
+async function* readChunks(manifest: Manifest, bucket: ObjectBucket): AsyncGenerator<Buffer> {
+  for (const index of manifest.chunks.keys()) yield bucket.readChunk(manifest, index);
 }
 
 function refused(reason: string): FoundApp {

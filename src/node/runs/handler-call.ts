@@ -3,7 +3,7 @@ import type { Timer } from '../../base/clock.js';
 import { deferred, onAbort } from '../../base/wait.js';
 import type { RunnerExit } from '../../app-host/hosting/hosting.js';
 import type { Manifest } from '../../objects/manifest.js';
-import type { ObjectRoom } from '../../objects/object-store.js';
+import type { ObjectBucket } from '../../objects/object-store.js';
 import type { Answer } from './journal.js';
 
 export interface RunnerMessage {
@@ -12,7 +12,7 @@ export interface RunnerMessage {
   readonly group: string;
   readonly attempt: number;
   readonly createdAt: number;
-  readonly content: Uint8Array | { readonly manifest: Manifest; readonly room: ObjectRoom };
+  readonly content: Uint8Array | { readonly manifest: Manifest; readonly bucket: ObjectBucket };
 }
 
 export type RunnerAnswer =
@@ -45,7 +45,7 @@ export class HandlerCall {
   }
 
   /** The content of the message, when it is this object: nothing else may be read by the runner. */
-  findObject(digest: string): { readonly manifest: Manifest; readonly room: ObjectRoom } | undefined {
+  findObject(digest: string): { readonly manifest: Manifest; readonly bucket: ObjectBucket } | undefined {
     const { content } = this.message;
     return content instanceof Uint8Array || content.manifest.digest !== digest ? undefined : content;
   }

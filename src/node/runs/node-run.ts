@@ -5,6 +5,7 @@
  * this app, or it does not load – is not kept: the message comes again, and gets the same answer.
  */
 import { toRollcallError } from '../../base/errors.js';
+import type { ObjectBucket } from '../../objects/object-store.js';
 import type { Assign, Deliver } from '../../protocol/generated/rollcall/v1/link.js';
 import type { Answer, Journal } from './journal.js';
 import { failure, MessageHandler } from './message-handler.js';
@@ -43,11 +44,11 @@ export class NodeRun {
     // A run goes on where an earlier process of this agent left it: its lines must come after those that were sent then.
     const firstSequence = Math.floor(clock.now()) * 1_000;
     const logs = new RunLogs({ run, link, clock, firstSequence });
-    const bucket = () => objects.bucket('out');
+    const openBucket = (): Promise<ObjectBucket> => objects.bucket('out');
     const journal = (): Promise<Journal> => context.journal(ending);
     this.#objects = objects;
     this.#logs = logs;
-    this.#outbox = new Outbox({ run, link, journal, bucket, transferSlots, logs, log, signal: ending });
+    this.#outbox = new Outbox({ run, link, journal, openBucket, transferSlots, logs, log, signal: ending });
     const listener = {
       onLog: (at: number, level: string, text: string) => logs.add(at, level, text),
       onProgress: (message: number, fraction: number, note: string) =>
@@ -57,7 +58,7 @@ export class NodeRun {
         }),
     };
     this.#app = new RunApp(run, context, objects, ending);
-    this.#lease = new RunnerLease({ run, context, bucket, ending, listener });
+    this.#lease = new RunnerLease({ run, context, openBucket, ending, listener });
     this.#handler = new MessageHandler({
       run,
       context,

@@ -173,7 +173,7 @@ export class NodeRuns {
     for (const run of journal?.runs() ?? []) {
       for (const message of journal?.answered(run) ?? []) {
         const digest = journal?.objectOf(run, message);
-        if (digest !== undefined) objects.room(run.toString(), 'out').retain(digest);
+        if (digest !== undefined) objects.bucket(run.toString(), 'out').retain(digest);
       }
     }
   }

@@ -7,7 +7,7 @@
 import type { ClientDuplexStream, ClientReadableStream } from '@grpc/grpc-js';
 import { RollcallError } from '../../base/errors.js';
 import { chunkLengthOf, parseManifest, type Manifest } from '../../objects/manifest.js';
-import type { ChunkWriter, ObjectRoom } from '../../objects/object-store.js';
+import type { ChunkWriter, ObjectBucket } from '../../objects/object-store.js';
 import type {
   ObjectPiece,
   ObjectsClient,
@@ -21,7 +21,7 @@ export interface TransferOptions {
   readonly client: Pick<ObjectsClient, 'read' | 'write'>;
   readonly run: bigint;
   /** Where the object lies on this node. */
-  readonly room: ObjectRoom;
+  readonly bucket: ObjectBucket;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -30,7 +30,7 @@ type WriteCall = ClientDuplexStream<WriteObjectRequest, WriteObjectResponse>;
 
 /** Reads an object from the link; resolves when it is on this disk. */
 export async function fetchObject(options: TransferOptions & { readonly digest: string }): Promise<Manifest> {
-  const found = await options.room.find(options.digest);
+  const found = await options.bucket.find(options.digest);
   if (found) return found;
   // The manifest tells which chunks are here already; what is sent may then have to begin further on.
   for (let from = 0; ;) {
@@ -42,7 +42,7 @@ export async function fetchObject(options: TransferOptions & { readonly digest: 
 
 /** Gives the chunk to begin with instead, when those before it are here already. */
 function fetchFrom(
-  { client, run, digest, room, signal }: TransferOptions & { readonly digest: string },
+  { client, run, digest, bucket, signal }: TransferOptions & { readonly digest: string },
   from: number,
 ): Promise<Manifest | number> {
   const request = { run, digest: Buffer.from(digest, 'hex'), fromChunk: from };
@@ -52,16 +52,16 @@ function fetchFrom(
     async call => {
       const pieces = messagesOf<ObjectPiece>(call, 'the link ended the object too early');
       const manifest = checkManifest(await pieces(), digest);
-      const missing = await room.begin(manifest);
+      const missing = await bucket.begin(manifest);
       const first = missing[0] ?? manifest.chunks.length;
       if (first > from && missing.length > 0) return first;
       const wanted = new Set(missing);
       const last = missing.at(-1) ?? -1;
       for (let index = from; index <= last; index++) {
-        const writer = wanted.has(index) ? await room.beginChunk(manifest, index) : undefined;
+        const writer = wanted.has(index) ? await bucket.beginChunk(manifest, index) : undefined;
         await takeChunk(pieces, index, chunkLengthOf(manifest, index), writer);
       }
-      await room.finish(manifest);
+      await bucket.finish(manifest);
       return manifest;
     },
   );
@@ -99,7 +99,7 @@ export function sendObject({
   client,
   run,
   manifest,
-  room,
+  bucket,
   signal,
 }: TransferOptions & { readonly manifest: Manifest }): Promise<void> {
   return during(
@@ -111,7 +111,7 @@ export function sendObject({
       await send({ run, manifest: manifest.bytes });
       const { missingChunks, isStored } = await answers();
       if (isStored) return;
-      await sendChunks(send, { room, manifest }, checkMissing(missingChunks, manifest));
+      await sendChunks(send, { bucket, manifest }, checkMissing(missingChunks, manifest));
       call.end();
       if (!(await answers()).isStored) throw senseless('it has not stored the object');
     },
@@ -120,12 +120,12 @@ export function sendObject({
 
 async function sendChunks(
   send: (request: WriteObjectRequest) => Promise<boolean>,
-  { room, manifest }: { readonly room: ObjectRoom; readonly manifest: Manifest },
+  { bucket, manifest }: { readonly bucket: ObjectBucket; readonly manifest: Manifest },
   chunks: readonly number[],
 ): Promise<void> {
   const none = Buffer.alloc(0);
   for (const chunk of chunks) {
-    for await (const bytes of room.readPieces(manifest, chunk, limits.pieceBytes)) {
+    for await (const bytes of bucket.readPieces(manifest, chunk, limits.pieceBytes)) {
       // The answer says why it is over.
       if (!(await send({ run: 0n, manifest: none, piece: { manifest: none, chunk, bytes } }))) return;
     }

@@ -5,7 +5,7 @@
  */
 import { isRollcallError } from '../../base/errors.js';
 import type { Log } from '../../base/log.js';
-import type { ObjectRoom } from '../../objects/object-store.js';
+import type { ObjectBucket } from '../../objects/object-store.js';
 import type { Reply } from '../../protocol/generated/rollcall/v1/link.js';
 import type { Answer, Journal } from './journal.js';
 import type { LinkHolder } from './link-holder.js';
@@ -18,7 +18,7 @@ export interface OutboxOptions {
   readonly link: LinkHolder;
   readonly journal: () => Promise<Journal>;
   /** Where answers that are objects lie. */
-  readonly bucket: () => Promise<ObjectRoom>;
+  readonly openBucket: () => Promise<ObjectBucket>;
   readonly transferSlots: Slots;
   /** Flushed before an answer: lines of its handler come before it. */
   readonly logs: RunLogs;
@@ -84,9 +84,9 @@ export class Outbox {
 
   /** Gives the answer to send: an error in its place when this node has lost its content. */
   async #upload(message: number, answer: Answer & { readonly kind: 'object' }): Promise<Answer> {
-    const { run, link, journal, bucket, transferSlots, signal } = this.#options;
-    const room = await bucket();
-    const manifest = await room.find(answer.digest);
+    const { run, link, journal, openBucket, transferSlots, signal } = this.#options;
+    const bucket = await openBucket();
+    const manifest = await bucket.find(answer.digest);
     if (!manifest) {
       const lost = { kind: 'error', code: 'OBJECT_LOST', message: 'the node has lost its answer' } as const;
       await (await journal()).answer(run, message, lost);
@@ -94,7 +94,7 @@ export class Outbox {
     }
     await link.persist(
       ({ objects: client }) =>
-        transferSlots.use(() => sendObject({ client, run, manifest, room, signal }), signal),
+        transferSlots.use(() => sendObject({ client, run, manifest, bucket, signal }), signal),
       error => isRollcallError(error, 'NOT_FOUND') || isRollcallError(error, 'PROTOCOL_INVALID'),
       signal,
     );

@@ -4,7 +4,7 @@
  */
 import { isRollcallError, RollcallError } from '../../base/errors.js';
 import { isDigest, type Manifest } from '../../objects/manifest.js';
-import type { ObjectRoom } from '../../objects/object-store.js';
+import type { ObjectBucket } from '../../objects/object-store.js';
 import type { Deliver } from '../../protocol/generated/rollcall/v1/link.js';
 import { inlineContentOf, objectDigestOf } from './message-body.js';
 import { fetchObject } from './object-transfer.js';
@@ -15,7 +15,7 @@ export type LocalParty = 'app' | 'in' | 'out';
 
 export interface FetchedObject {
   readonly manifest: Manifest;
-  readonly room: ObjectRoom;
+  readonly bucket: ObjectBucket;
 }
 
 /** How often the link may send something that is not the object. */
@@ -30,16 +30,16 @@ export class RunObjects {
     this.#context = context;
   }
 
-  async bucket(party: LocalParty): Promise<ObjectRoom> {
-    return (await this.#context.objects()).room(this.#run.toString(), party);
+  async bucket(party: LocalParty): Promise<ObjectBucket> {
+    return (await this.#context.objects()).bucket(this.#run.toString(), party);
   }
 
   /** NOT_FOUND when the link will never have it. */
   async fetch(digest: string, party: LocalParty, signal: AbortSignal): Promise<FetchedObject> {
-    const room = await this.bucket(party);
+    const bucket = await this.bucket(party);
     if (!isDigest(digest)) throw new RollcallError('NOT_FOUND', 'invalid digest of an object');
-    const here = await this.#context.persist(() => room.find(digest), signal);
-    return { manifest: here ?? (await this.#fetchInto(room, digest, signal)), room };
+    const here = await this.#context.persist(() => bucket.find(digest), signal);
+    return { manifest: here ?? (await this.#fetchInto(bucket, digest, signal)), bucket };
   }
 
   /** The content of a message. Undefined when the link does not have its object any more. */
@@ -49,8 +49,8 @@ export class RunObjects {
     try {
       const fetched = await this.fetch(digest, 'in', signal);
       // `retainContent` was called before the object was here, and holds it only from now on.
-      fetched.room.retain(digest);
-      await fetched.room.release(digest);
+      fetched.bucket.retain(digest);
+      await fetched.bucket.release(digest);
       return fetched;
     } catch (error) {
       if (isLost(error)) return undefined;
@@ -75,7 +75,7 @@ export class RunObjects {
       .catch(() => undefined);
   }
 
-  async #fetchInto(room: ObjectRoom, digest: string, signal: AbortSignal): Promise<Manifest> {
+  async #fetchInto(bucket: ObjectBucket, digest: string, signal: AbortSignal): Promise<Manifest> {
     const { link, transferSlots } = this.#context;
     const run = this.#run;
     let invalidReplies = 0;
@@ -84,7 +84,7 @@ export class RunObjects {
     try {
       return await link.persist(
         ({ objects: client }) =>
-          transferSlots.use(() => fetchObject({ client, run, digest, room, signal }), signal),
+          transferSlots.use(() => fetchObject({ client, run, digest, bucket, signal }), signal),
         isFinal,
         signal,
       );

@@ -137,7 +137,7 @@ export class RunStorage {
     const openIn = (path: string): ObjectStore =>
       createObjectStore({
         folder: path,
-        mostRunBytes: objectBytes,
+        maxRunBytes: objectBytes,
         floor: new DiskFloor({ folder: path, minFreeBytes, clock }),
       });
     if (folder !== undefined) return openIn(join(folder, 'objects'));

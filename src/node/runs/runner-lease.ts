@@ -5,7 +5,7 @@
  */
 import type { Timer } from '../../base/clock.js';
 import type { RunnerExit } from '../../app-host/hosting/hosting.js';
-import type { ObjectRoom } from '../../objects/object-store.js';
+import type { ObjectBucket } from '../../objects/object-store.js';
 import type { NodeConfig } from '../node-config.js';
 import type { NodeApp } from './app-source.js';
 import type { RunContext } from './run-context.js';
@@ -18,7 +18,7 @@ export interface RunnerLeaseOptions {
   readonly context: RunContext;
   readonly listener: RunnerListener;
   /** Where the runner puts the contents of its answers. */
-  readonly bucket: () => Promise<ObjectRoom>;
+  readonly openBucket: () => Promise<ObjectBucket>;
   /** The run is over. */
   readonly ending: AbortSignal;
 }
@@ -110,7 +110,7 @@ export class RunnerLease {
   }
 
   async #startSession(app: NodeApp, config: object, signal: AbortSignal): Promise<StartedRunner> {
-    const { run, context, listener, bucket, ending } = this.#options;
+    const { run, context, listener, openBucket, ending } = this.#options;
     const hosting = await context.hosting(signal);
     const journal = await context.journal(signal);
     const state = await context.persist(() => journal.findState(run), signal);
@@ -121,7 +121,10 @@ export class RunnerLease {
     const { memoryBytes, clock, random } = context;
     const readArchive = (): AsyncIterable<Buffer> => app.readArchive();
     const start = { run, language, memoryBytes, welcome, archiveBytes, readArchive, state };
-    return RunnerSession.start({ hosting, start, bucket: await bucket(), listener, clock, random }, ending);
+    return RunnerSession.start(
+      { hosting, start, bucket: await openBucket(), listener, clock, random },
+      ending,
+    );
   }
 }
 

@@ -2,15 +2,15 @@
  * Objects that a runner has put: retained on its behalf until the answer that names them is settled, so that they are not
  * deleted in between, and released then.
  */
-import type { ObjectRoom } from '../../objects/object-store.js';
+import type { ObjectBucket } from '../../objects/object-store.js';
 import type { Answer } from './journal.js';
 import { readReference } from './runner-frames.js';
 
 export class RunnerObjects {
-  readonly #bucket: ObjectRoom;
+  readonly #bucket: ObjectBucket;
   readonly #put = new Set<string>();
 
-  constructor(bucket: ObjectRoom) {
+  constructor(bucket: ObjectBucket) {
     this.#bucket = bucket;
   }
 

@@ -11,7 +11,7 @@ import type { MessageErrorCode } from '../../app/message-error.js';
 import type { Frame, FrameConnection } from '../../app-host/wire/frames.js';
 import type { Hosting, RunnerExit } from '../../app-host/hosting/hosting.js';
 import { handleObjectFrame } from '../../app-host/wire/object-frames.js';
-import type { ObjectRoom } from '../../objects/object-store.js';
+import type { ObjectBucket } from '../../objects/object-store.js';
 import type { Answer } from './journal.js';
 import { HandlerCall, type RunnerAnswer, type RunnerMessage } from './handler-call.js';
 import {
@@ -33,7 +33,7 @@ export interface RunnerSessionOptions {
   readonly hosting: Hosting;
   readonly start: RunnerStart;
   /** Where the runner puts the contents of its answers. */
-  readonly bucket: ObjectRoom;
+  readonly bucket: ObjectBucket;
   readonly listener: RunnerListener;
   readonly clock: Clock;
   readonly random: Random;

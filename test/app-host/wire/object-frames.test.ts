@@ -13,15 +13,15 @@ import { createQueue } from '../fixtures/watched-runner.js';
 
 async function talk(t: Test, more: Partial<ObjectsOfRunner> = {}) {
   const folder = await makeFolder(t);
-  const room = objectStoreIn(join(folder, 'objects')).room('7', 'server');
+  const bucket = objectStoreIn(join(folder, 'objects')).bucket('7', 'server');
   const readable = async (digest: string) => {
-    const manifest = await room.find(digest);
-    return manifest && { manifest, room };
+    const manifest = await bucket.find(digest);
+    return manifest && { manifest, bucket };
   };
   const stored: string[] = [];
   const objects: ObjectsOfRunner = {
     readable,
-    writable: room,
+    writable: bucket,
     onStored: ({ digest }) => void stored.push(digest),
     ...more,
   };
@@ -41,7 +41,7 @@ async function talk(t: Test, more: Partial<ObjectsOfRunner> = {}) {
     socket.destroy();
     server.close();
   });
-  return { room, runner, stored, others, frame: frames.take };
+  return { bucket, runner, stored, others, frame: frames.take };
 }
 
 function someBytes(size: number, seed = 1): Buffer {
@@ -110,7 +110,7 @@ void t.test('after a broken connection only what is missing is sent', async t =>
 });
 
 void t.test('what is wrong is refused, and the next object is taken', async t => {
-  const { runner, frame, stored, room } = await talk(t);
+  const { runner, frame, stored, bucket } = await talk(t);
   const bytes = someBytes(chunkBytes + 10);
   const manifest = manifestOf([bytes]);
   const { digest } = manifest;
@@ -135,7 +135,7 @@ void t.test('what is wrong is refused, and the next object is taken', async t =>
   runner.send('chunk', { digest, chunk: 0 }, chunkOf(bytes, 0));
   runner.send('chunk', { digest, chunk: 0 }, chunkOf(bytes, 0));
   await refused(/not asked for/);
-  t.equal(await room.find(digest), undefined);
+  t.equal(await bucket.find(digest), undefined);
   t.strictSame(stored, []);
   await begin();
   runner.send('chunk', { digest, chunk: 1 }, chunkOf(bytes, 1));

@@ -56,11 +56,11 @@ void t.test('uploads to a disk that has room for half of them', async t => {
   });
 
   await t.test('an object of a node', async t => {
-    const room = objectStoreIn(await makeFolder(t)).room('1', 'node');
-    for (const index of await room.begin(manifest))
-      await room.writeChunk(manifest, index, readChunkOf([bytes], index));
-    await room.finish(manifest);
-    t.equal(await codeOf(sendObject({ client: node.objects, run: run.id, manifest, room })), 'STORE_FULL');
+    const bucket = objectStoreIn(await makeFolder(t)).bucket('1', 'node');
+    for (const index of await bucket.begin(manifest))
+      await bucket.writeChunk(manifest, index, readChunkOf([bytes], index));
+    await bucket.finish(manifest);
+    t.equal(await codeOf(sendObject({ client: node.objects, run: run.id, manifest, bucket })), 'STORE_FULL');
     const chunks = join(objects, `${run.id}`, `${node.id}`, 'chunks');
     while ((await readdir(chunks)).some(name => name.startsWith('draft')))
       await new Promise(resolve => setImmediate(resolve));

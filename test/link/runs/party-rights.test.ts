@@ -7,7 +7,7 @@ import { runKey } from '../../../src/link/runs/run-keys.js';
 import { decodeRunRecord } from '../../../src/link/runs/run-record.js';
 import { fetchObject, sendObject } from '../../../src/node/runs/object-transfer.js';
 import { manifestOf, readChunkOf, type Manifest } from '../../../src/objects/manifest.js';
-import type { ObjectRoom } from '../../../src/objects/object-store.js';
+import type { ObjectBucket } from '../../../src/objects/object-store.js';
 import { createMemoryStore } from '../../../src/store/memory.js';
 import { makeFolder } from '../../harness/folder.js';
 import { createManualClock } from '../../harness/manual-clock.js';
@@ -114,8 +114,8 @@ void t.test('a node that is revoked while a message to it is being stored gets n
 });
 
 /** Of a node, on its own disk. */
-async function ownRoom(t: Test): Promise<ObjectRoom> {
-  return objectStoreIn(await makeFolder(t)).room('1', 'node');
+async function ownBucket(t: Test): Promise<ObjectBucket> {
+  return objectStoreIn(await makeFolder(t)).bucket('1', 'node');
 }
 
 void t.test('a node reads the contents of messages to itself, and writes in its own name', async t => {
@@ -131,16 +131,16 @@ void t.test('a node reads the contents of messages to itself, and writes in its 
   await send(half, 1, berlin, question);
   await send(half, 2, tokyo);
   const fetching = async (node: HandNode, { digest }: Manifest): Promise<string> =>
-    codeOf(fetchObject({ client: node.objects, run: run.id, digest, room: await ownRoom(t) }));
+    codeOf(fetchObject({ client: node.objects, run: run.id, digest, bucket: await ownBucket(t) }));
   t.equal(await fetching(tokyo, question), 'NOT_FOUND', 'of a message to another node');
   t.equal(await fetching(berlin, question), 'nothing');
 
-  const room = await ownRoom(t);
+  const bucket = await ownBucket(t);
   const answer = manifestOf([numbered(80_000, 1)]);
-  await room.begin(answer);
-  await room.writeChunk(answer, 0, readChunkOf([numbered(80_000, 1)], 0));
-  await room.finish(answer);
-  await sendObject({ client: berlin.objects, run: run.id, manifest: answer, room });
+  await bucket.begin(answer);
+  await bucket.writeChunk(answer, 0, readChunkOf([numbered(80_000, 1)], 0));
+  await bucket.finish(answer);
+  await sendObject({ client: berlin.objects, run: run.id, manifest: answer, bucket });
   const value = { digest: Buffer.from(answer.digest, 'hex'), sizeBytes: 80_000n };
   const body = { body: { $case: 'object' as const, value } };
   const reply = (node: HandNode, message: bigint): void =>

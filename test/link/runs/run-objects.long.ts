@@ -4,7 +4,7 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fetchObject, sendObject } from '../../../src/node/runs/object-transfer.js';
 import { chunkBytes, manifestOf, readChunkOf, type Manifest } from '../../../src/objects/manifest.js';
-import type { ObjectRoom } from '../../../src/objects/object-store.js';
+import type { ObjectBucket } from '../../../src/objects/object-store.js';
 import type { Run } from '../../../src/protocol/generated/rollcall/v1/runs.js';
 import { objectStoreIn } from '../../harness/objects.js';
 import { makeFolder } from '../../harness/folder.js';
@@ -13,15 +13,15 @@ import { codeOf } from '../../harness/outcome.js';
 import { startHandSite, type HandHalf, type HandNode } from './fixtures/hand-site.js';
 
 /** Of a node, on its own disk. */
-async function ownRoom(t: Test): Promise<ObjectRoom> {
-  return objectStoreIn(await makeFolder(t)).room('1', 'node');
+async function ownBucket(t: Test): Promise<ObjectBucket> {
+  return objectStoreIn(await makeFolder(t)).bucket('1', 'node');
 }
 
-async function store(room: ObjectRoom, bytes: Buffer): Promise<Manifest> {
+async function store(bucket: ObjectBucket, bytes: Buffer): Promise<Manifest> {
   const manifest = manifestOf([bytes]);
-  for (const index of await room.begin(manifest))
-    await room.writeChunk(manifest, index, readChunkOf([bytes], index));
-  await room.finish(manifest);
+  for (const index of await bucket.begin(manifest))
+    await bucket.writeChunk(manifest, index, readChunkOf([bytes], index));
+  await bucket.finish(manifest);
   return manifest;
 }
 
@@ -74,7 +74,7 @@ void t.test('objects of two runs and three nodes', async t => {
   const { archive } = await berlin.hear('assign');
   const app = archive?.digest.toString('hex') ?? '';
   const read = async (node: HandNode, run: Run, digest: string): Promise<string> =>
-    codeOf(fetchObject({ client: node.objects, run: run.id, digest, room: await ownRoom(t) }));
+    codeOf(fetchObject({ client: node.objects, run: run.id, digest, bucket: await ownBucket(t) }));
 
   await t.test('a node reads the app and what its own messages speak of', async t => {
     t.equal(await read(berlin, one.run, first.digest), 'nothing');
@@ -100,10 +100,10 @@ void t.test('objects of two runs and three nodes', async t => {
   });
 
   await t.test('a node writes for runs it is a party of', async t => {
-    const room = await ownRoom(t);
-    const manifest = await store(room, numbered(80_000, 9));
+    const bucket = await ownBucket(t);
+    const manifest = await store(bucket, numbered(80_000, 9));
     const write = (node: HandNode, run: bigint): Promise<string> =>
-      codeOf(sendObject({ client: node.objects, run, manifest, room }));
+      codeOf(sendObject({ client: node.objects, run, manifest, bucket }));
     t.equal(await write(lima, one.run.id), 'NOT_FOUND');
     t.equal(await write(berlin, two.run.id), 'NOT_FOUND');
     t.equal(await write(berlin, 5n), 'NOT_FOUND');

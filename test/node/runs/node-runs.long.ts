@@ -12,7 +12,7 @@ import { formatOpensshPublic } from '../../../src/identity/openssh.js';
 import { generatePrivateKey } from '../../../src/identity/private-key.js';
 import { RollcallError } from '../../../src/base/errors.js';
 import { manifestOf, readChunkOf, type Manifest } from '../../../src/objects/manifest.js';
-import type { ObjectRoom } from '../../../src/objects/object-store.js';
+import type { ObjectBucket } from '../../../src/objects/object-store.js';
 import { runnerLimits } from '../../../src/node/runs/runner-state.js';
 import { nodeRunLimits } from '../../../src/node/runs/node-runs.js';
 import { turnLimits } from '../../../src/node/runs/runner-lease.js';
@@ -179,22 +179,22 @@ async function openLinkObjects(test: Parameters<typeof makeFolder>[0]) {
   const store = objectStoreIn(await makeFolder(test));
   const port = await startNodePort(test, {
     async read(_, run, digest) {
-      const room = store.room(run.toString(), 'link');
-      const manifest = await room.find(digest);
+      const bucket = store.bucket(run.toString(), 'link');
+      const manifest = await bucket.find(digest);
       if (!manifest) throw new RollcallError('NOT_FOUND', 'there is no such object');
-      return { manifest, room };
+      return { manifest, bucket };
     },
-    write: (_, run) => Promise.resolve(store.room(run.toString(), 'node')),
+    write: (_, run) => Promise.resolve(store.bucket(run.toString(), 'node')),
   });
   const { connection } = await port.online();
   return { store, objects: connection.objects };
 }
 
-async function put(room: ObjectRoom, bytes: Buffer): Promise<Manifest> {
+async function put(bucket: ObjectBucket, bytes: Buffer): Promise<Manifest> {
   const manifest = manifestOf([bytes]);
-  for (const index of await room.begin(manifest))
-    await room.writeChunk(manifest, index, readChunkOf([bytes], index));
-  await room.finish(manifest);
+  for (const index of await bucket.begin(manifest))
+    await bucket.writeChunk(manifest, index, readChunkOf([bytes], index));
+  await bucket.finish(manifest);
   return manifest;
 }
 
@@ -218,11 +218,11 @@ void t.test('an app of a trusted signer is fetched, and so are contents too larg
     });`,
   );
   const { store, objects } = await openLinkObjects(t);
-  const room = store.room('7', 'link');
-  const archive = referenceOf(await put(room, app.packed.archive));
+  const bucket = store.bucket('7', 'link');
+  const archive = referenceOf(await put(bucket, app.packed.archive));
   const weights = new NumberArray(new Uint8Array(numbered(3_000_000)));
   const given = Buffer.concat(encodeContent({ weights }));
-  const object = referenceOf(await put(room, given));
+  const object = referenceOf(await put(bucket, given));
   const body = { body: { $case: 'object', value: object } } as const;
 
   const { runs, folder } = await startBench(t, {
@@ -234,7 +234,7 @@ void t.test('an app of a trusted signer is fetched, and so are contents too larg
   const reply = await link.reply(7n, 1);
   const answered = said(reply) as { $case: string; value: { digest: Buffer; sizeBytes: bigint } };
   t.equal(answered.$case, 'object');
-  const stored = await store.room('7', 'node').find(answered.value.digest.toString('hex'));
+  const stored = await store.bucket('7', 'node').find(answered.value.digest.toString('hex'));
   t.equal(
     BigInt(stored?.sizeBytes ?? 0),
     answered.value.sizeBytes,
@@ -268,13 +268,13 @@ void t.test('an app of a trusted signer is fetched, and so are contents too larg
   const other = await makeApp(t, 'export default nodeApp({});');
   link.assign({
     ...assignOf(9n, app, { signer: author }),
-    archive: referenceOf(await put(store.room('9', 'link'), other.packed.archive)),
+    archive: referenceOf(await put(store.bucket('9', 'link'), other.packed.archive)),
   });
   link.deliver(9n, 1);
   t.match(said(await link.reply(9n, 1)), /^REFUSED_BY_NODE: its files are not those that were signed/);
   link.assign({
     ...assignOf(10n, app, { signer: author }),
-    archive: referenceOf(await put(store.room('10', 'link'), Buffer.from('no archive'))),
+    archive: referenceOf(await put(store.bucket('10', 'link'), Buffer.from('no archive'))),
   });
   link.deliver(10n, 1);
   t.match(said(await link.reply(10n, 1)), /^REFUSED_BY_NODE/);

@@ -8,7 +8,7 @@ import type { Clock, Timer } from '../../../base/clock.js';
 import { isRollcallError, RollcallError } from '../../../base/errors.js';
 import type { Log } from '../../../base/log.js';
 import { chunkLengthOf, digestBytes, parseManifest, type Manifest } from '../../../objects/manifest.js';
-import type { ChunkWriter, ObjectRoom } from '../../../objects/object-store.js';
+import type { ChunkWriter, ObjectBucket } from '../../../objects/object-store.js';
 import type {
   ObjectPiece,
   ObjectsServer,
@@ -64,13 +64,13 @@ export function createObjectsDoor(options: ObjectsDoorOptions): ObjectsServer {
     const session = sessionFor(call);
     const { run, digest, fromChunk } = call.request;
     if (digest.length !== digestBytes) throw new RollcallError('PROTOCOL_INVALID', 'the digest is none');
-    const { manifest, room } = await objects.read(session(), run, digest.toString('hex'));
+    const { manifest, bucket } = await objects.read(session(), run, digest.toString('hex'));
     if (fromChunk > manifest.chunks.length)
       throw new RollcallError('PROTOCOL_INVALID', 'the object has fewer chunks');
     const send = createSender(call);
     await send({ manifest: manifest.bytes, chunk: 0, bytes: Buffer.alloc(0) });
     for (let chunk = fromChunk; chunk < manifest.chunks.length; chunk++) {
-      for await (const bytes of room.readPieces(manifest, chunk, limits.pieceBytes)) {
+      for await (const bytes of bucket.readPieces(manifest, chunk, limits.pieceBytes)) {
         if (call.cancelled) return;
         session();
         await send({ manifest: Buffer.alloc(0), chunk, bytes });
@@ -174,8 +174,8 @@ interface Upload {
 }
 
 /** What a writer has told so far: the manifest first, then the missing chunks in order, piece by piece. */
-function createUpload(roomFor: (request: WriteObjectRequest) => Promise<ObjectRoom>): Upload {
-  let object: { readonly room: ObjectRoom; readonly manifest: Manifest } | undefined;
+function createUpload(bucketFor: (request: WriteObjectRequest) => Promise<ObjectBucket>): Upload {
+  let object: { readonly bucket: ObjectBucket; readonly manifest: Manifest } | undefined;
   let missing: readonly number[] = [];
   let writing: { readonly writer: ChunkWriter; leftBytes: number } | undefined;
   let isOver = false;
@@ -183,14 +183,14 @@ function createUpload(roomFor: (request: WriteObjectRequest) => Promise<ObjectRo
   async function begin(request: WriteObjectRequest): Promise<WriteObjectResponse> {
     if (request.piece) throw new RollcallError('PROTOCOL_INVALID', 'the manifest comes first, alone');
     const manifest = parseManifest(request.manifest);
-    const room = await roomFor(request);
-    object = { room, manifest };
-    missing = await room.begin(manifest);
+    const bucket = await bucketFor(request);
+    object = { bucket, manifest };
+    missing = await bucket.begin(manifest);
     return missing.length > 0 ? { missingChunks: [...missing], isStored: false } : finish();
   }
 
   async function finish(): Promise<WriteObjectResponse> {
-    await object?.room.finish(object.manifest);
+    await object?.bucket.finish(object.manifest);
     return { missingChunks: [], isStored: true };
   }
 
@@ -199,7 +199,7 @@ function createUpload(roomFor: (request: WriteObjectRequest) => Promise<ObjectRo
     if (!object || chunk !== due) throw new RollcallError('PROTOCOL_INVALID', 'this chunk is not due');
     if (bytes.length < 1 || bytes.length > limits.pieceBytes)
       throw new RollcallError('PROTOCOL_INVALID', `a piece has 1 to ${limits.pieceBytes} bytes`);
-    writing ??= await beginChunk(object.room, object.manifest, chunk);
+    writing ??= await beginChunk(object.bucket, object.manifest, chunk);
     await writing.writer.write(bytes);
     writing.leftBytes -= bytes.length;
     if (writing.leftBytes > 0) return undefined;
@@ -209,8 +209,8 @@ function createUpload(roomFor: (request: WriteObjectRequest) => Promise<ObjectRo
     return missing.length > 0 ? undefined : finish();
   }
 
-  async function beginChunk(room: ObjectRoom, manifest: Manifest, chunk: number) {
-    const writer = await room.beginChunk(manifest, chunk);
+  async function beginChunk(bucket: ObjectBucket, manifest: Manifest, chunk: number) {
+    const writer = await bucket.beginChunk(manifest, chunk);
     // Given up while this was under way.
     if (isOver) await writer.discard();
     return { writer, leftBytes: chunkLengthOf(manifest, chunk) };

@@ -152,14 +152,14 @@ export function createNodeMail(options: NodeMailOptions): NodeMail {
   const objects: NodeObjects = {
     async read(node, id, digest) {
       const run = ownRunOf(node, id);
-      const room = run && readableRoom(run, node.nodeId, digest);
-      const manifest = await room?.find(digest);
-      if (!room || !manifest) throw noObject();
-      return { manifest, room };
+      const bucket = run && readableBucket(run, node.nodeId, digest);
+      const manifest = await bucket?.find(digest);
+      if (!bucket || !manifest) throw noObject();
+      return { manifest, bucket };
     },
     write(node, id) {
       const run = ownRunOf(node, id);
-      return run ? Promise.resolve(run.room(`${node.nodeId}`)) : Promise.reject(noObject());
+      return run ? Promise.resolve(run.bucket(`${node.nodeId}`)) : Promise.reject(noObject());
     },
   };
 
@@ -198,11 +198,11 @@ export function createNodeMail(options: NodeMailOptions): NodeMail {
 }
 
 /** Of the app, and of the content of a message to this node that has no answer yet. */
-function readableRoom(run: OpenRun, node: bigint, digest: string) {
-  if (digest === run.archiveDigest) return run.room(appParty);
+function readableBucket(run: OpenRun, node: bigint, digest: string) {
+  if (digest === run.archiveDigest) return run.bucket(appParty);
   return run.messages.speaksOf(digest, { questionsTo: node }) === undefined
     ? undefined
-    : run.room(serverParty);
+    : run.bucket(serverParty);
 }
 
 async function toAnswer(run: OpenRun, node: bigint, { outcome }: Said<'reply'>): Promise<Answer> {
@@ -214,7 +214,7 @@ async function toAnswer(run: OpenRun, node: bigint, { outcome }: Said<'reply'>):
   const body = outcome?.value.body;
   if (body?.$case === 'content') return { bytes: Buffer.from(body.value) };
   const digest = body ? Buffer.from(body.value.digest).toString('hex') : '';
-  const manifest = /^[0-9a-f]{64}$/.test(digest) ? await run.room(`${node}`).find(digest) : undefined;
+  const manifest = /^[0-9a-f]{64}$/.test(digest) ? await run.bucket(`${node}`).find(digest) : undefined;
   return manifest
     ? { object: { digest, sizeBytes: manifest.sizeBytes } }
     : { error: { code: 'OBJECT_LOST', message: 'the content of the answer is not there' } };

@@ -3,7 +3,7 @@
  * nobody but a party of the run whether an object is there.
  */
 import type { Manifest } from '../../../objects/manifest.js';
-import type { ObjectRoom } from '../../../objects/object-store.js';
+import type { ObjectBucket } from '../../../objects/object-store.js';
 
 /** A node with a live session. */
 export interface ReadingNode {
@@ -17,7 +17,7 @@ export interface NodeObjects {
     node: ReadingNode,
     run: bigint,
     digest: string,
-  ): Promise<{ readonly manifest: Manifest; readonly room: ObjectRoom }>;
+  ): Promise<{ readonly manifest: Manifest; readonly bucket: ObjectBucket }>;
   /** Where this node may write for this run; NOT_FOUND. */
-  write(node: ReadingNode, run: bigint): Promise<ObjectRoom>;
+  write(node: ReadingNode, run: bigint): Promise<ObjectBucket>;
 }

@@ -8,7 +8,7 @@ import { handleObjectFrame } from '../../../app-host/wire/object-frames.js';
 import { RollcallError, toRollcallError } from '../../../base/errors.js';
 import type { Clock } from '../../../base/clock.js';
 import { createTurns } from '../../../base/keyed-queue.js';
-import type { ObjectRoom } from '../../../objects/object-store.js';
+import type { ObjectBucket } from '../../../objects/object-store.js';
 import type { MessageErrorCode } from '../../../app/message-error.js';
 import { appLimits } from '../../../app/limits.js';
 import { limits } from '../../../protocol/limits.js';
@@ -38,10 +38,10 @@ export interface ServerHalfOptions {
   readonly record: RunRecord;
   readonly messages: RunMessages;
   readonly log: RunLog;
-  readonly archive: ObjectRoom;
-  readonly own: ObjectRoom;
+  readonly archive: ObjectBucket;
+  readonly own: ObjectBucket;
   /** Of the parties whose answers it may read. */
-  readonly roomOf: (node: bigint) => ObjectRoom;
+  readonly bucketOf: (node: bigint) => ObjectBucket;
   readonly findNodes: FindNodes;
   /** Why a message cannot go to this node. */
   readonly checkNode: (node: bigint) => Promise<MessageErrorCode | undefined>;
@@ -286,9 +286,9 @@ export function createServerHalf(options: ServerHalfOptions): ServerHalf {
 
   async function readable(digest: string) {
     const node = messages.speaksOf(digest, 'answers');
-    const room = node === undefined ? undefined : options.roomOf(node);
-    const manifest = await room?.find(digest);
-    return room && manifest ? { manifest, room } : undefined;
+    const bucket = node === undefined ? undefined : options.bucketOf(node);
+    const manifest = await bucket?.find(digest);
+    return bucket && manifest ? { manifest, bucket } : undefined;
   }
 
   function lease({ digest }: { readonly digest: string }): void {
