@@ -8,6 +8,7 @@ import { clipToBytes } from '../../../src/base/text.js';
 import { compareVersions, isVersion } from '../../../src/node/runs/compare-versions.js';
 import { createLinkHolder, type LiveLink, type OutgoingFrame } from '../../../src/node/runs/link-holder.js';
 import { Slots } from '../../../src/node/runs/runner-slots.js';
+import * as machine from '../../../src/node/runs/runner-state.js';
 import { RunLogs, runLogLimits } from '../../../src/node/runs/run-logs.js';
 import type { NodeLog, ObjectsClient } from '../../../src/protocol/generated/rollcall/v1/link.js';
 import { createManualClock } from '../../harness/manual-clock.js';
@@ -356,4 +357,54 @@ void t.test('what fails with one link is tried on the next, or on the same after
   const waiting = link.whenLive(never.signal);
   never.abort(new Error('stop'));
   await t.rejects(waiting, { message: 'stop' });
+});
+
+void t.test('a runner connects once, loads, and handles one message at a time', t => {
+  const call = { message: { number: 7 } };
+  const other = { message: { number: 8 } };
+  const connecting: machine.RunnerState<typeof call> = { phase: 'connecting' };
+  const loading = machine.connected(connecting);
+  if (!loading) throw new Error('a first connection is accepted');
+  t.equal(machine.connected(loading), undefined, 'a second connection is refused');
+  t.same([connecting, loading].map(machine.isReady), [false, false]);
+  const idle = machine.ready(loading);
+  t.equal(machine.ready(idle), idle, 'a second "ready" changes nothing');
+  t.equal(machine.answered(idle, 7), undefined, 'an idle runner has nothing to answer');
+  const handling = machine.called(idle, call);
+  t.equal(machine.callOf(handling), call);
+  t.equal(machine.answered(handling, 8), undefined, 'another number is no answer');
+  t.equal(machine.answered(handling, '7'), undefined, 'the number as text is no answer');
+  const answering = machine.answered(handling, 7);
+  if (!answering) throw new Error('the answer of the message in work is accepted');
+  t.equal(machine.answered(answering, 7), undefined, 'a second answer is refused');
+  t.same([idle, handling, answering].map(machine.isReady), [true, true, true]);
+  t.equal(machine.callOf(machine.called(machine.settled(answering), other)), other);
+  t.end();
+});
+
+void t.test('a runner that ends keeps its call, and why it did not load, until its exit', t => {
+  const call = { message: { number: 7 } };
+  const exit = { code: 1, signal: null, note: '' };
+  const loading: machine.RunnerState<typeof call> = { phase: 'loading' };
+  const failed = machine.ended(machine.ended(loading, 'no such file'), 'too slow');
+  t.equal(machine.isOver(failed), true);
+  t.equal(machine.exited(failed, exit).failure, 'no such file', 'the first reason counts');
+  t.equal(machine.exited(machine.ended(machine.ended(loading), 'late'), exit).failure, 'late');
+  const handling = machine.called(machine.ready(loading), call);
+  const ending = machine.ended(handling, 'it lied');
+  t.equal(machine.callOf(ending), call, 'an answer under way may still be settled');
+  t.equal(machine.exited(ending, exit).failure, undefined, 'a runner that was ready has loaded');
+  t.equal(machine.callOf(machine.settled(ending)), undefined);
+  t.equal(
+    machine.callOf(machine.called(machine.settled(ending), call)),
+    call,
+    'a late call waits for the exit',
+  );
+  const gone = machine.exited(handling, exit);
+  t.same(
+    [machine.ready(gone), machine.called(gone, call), machine.ended(gone, 'late'), machine.settled(gone)],
+    [gone, gone, gone, gone],
+    'nothing changes a runner that has exited',
+  );
+  t.end();
 });
