@@ -1,8 +1,7 @@
 /**
- * How often a handler was entered with which message, in a file of lines that is written before the handler is. A kill does not
- * lose it, because the system has each line when the write returns; a power cut may, because no line waits for the disk:
- * a handler would otherwise be entered half a millisecond later, each time. Whoever answers waits for the disk, with
- * the answer.
+ * How often a handler was entered with each message, in a file of lines. A line is written before the handler is entered. A kill
+ * of the agent does not lose it, because the system has each line when the write returns. A power cut may lose it: no line waits
+ * for the disk, which would delay every handler by half a millisecond. The answer waits for the disk.
  *
  *     + <run> <message>      entered once more
  *     - <run> <message>      forgotten
@@ -20,86 +19,112 @@ import {
 } from 'node:fs';
 import { storeFailure } from '../../store/failure.js';
 
-export interface EntryLog {
-  /** Those with a message that was entered and is not forgotten. */
-  runs(): readonly bigint[];
-  times(run: bigint, message: number): number;
-  /** Counts even when the file cannot be written, and throws then: STORE_FULL, STORE_UNAVAILABLE. */
-  enter(run: bigint, message: number): void;
-  /** What cannot be written down here is forgotten again another time. */
-  forget(run: bigint, message: number): void;
-  forgetRun(run: bigint): void;
-  clear(): void;
-  close(): void;
-}
-
-/** A file that is larger is written anew with what is not forgotten. */
+/** A larger file is written anew, without the forgotten entries. */
 const compactBytes = 1024 * 1024;
 const linePattern = /^([+-]) (\d{1,20})(?: (\d{1,16}))?$/;
 
-/** Without a path it is kept in memory alone. */
-export function openEntryLog(path?: string): EntryLog {
-  const runs = new Map<bigint, Map<number, number>>();
-  let file: number | undefined;
-  let size = 0;
-  let compactAt = compactBytes;
-  if (path !== undefined) {
-    file = trying(() => openSync(path, 'a+', 0o600));
+export class EntryLog {
+  readonly #path: string | undefined;
+  readonly #runs = new Map<bigint, Map<number, number>>();
+  #file: number | undefined;
+  #size = 0;
+  #compactAt = compactBytes;
+
+  /** Without a path the log is kept in memory only. STORE_FULL and STORE_UNAVAILABLE for a file that cannot be opened. */
+  constructor(path?: string) {
+    this.#path = path;
+    if (path === undefined) return;
+    this.#file = trying(() => openSync(path, 'a+', 0o600));
     const text = trying(() => readFileSync(path, 'latin1'));
-    size = text.length;
-    for (const line of text.split('\n')) apply(line);
-    // What a power cut left of a line must not become part of the next one.
-    if (text !== '' && !text.endsWith('\n')) compact();
+    this.#size = text.length;
+    for (const line of text.split('\n')) this.#apply(line);
+    // A power cut may have left half a line, which must not become part of the next one.
+    if (text !== '' && !text.endsWith('\n')) this.#compact();
   }
 
-  function apply(line: string): void {
+  /** Runs with a message that was entered and is not forgotten. */
+  runs(): readonly bigint[] {
+    return [...this.#runs.keys()];
+  }
+
+  times(run: bigint, message: number): number {
+    return this.#runs.get(run)?.get(message) ?? 0;
+  }
+
+  /** Counts even when the file cannot be written, and throws then: STORE_FULL, STORE_UNAVAILABLE. */
+  enter(run: bigint, message: number): void {
+    this.#count(run, message);
+    this.#append(`+ ${run} ${message}\n`);
+  }
+
+  /** A line that cannot be written is left out; the message is forgotten again later. */
+  forget(run: bigint, message: number): void {
+    if (this.#drop(run, message)) this.#appendForgotten(`- ${run} ${message}\n`);
+  }
+
+  forgetRun(run: bigint): void {
+    if (this.#runs.delete(run)) this.#appendForgotten(`- ${run}\n`);
+  }
+
+  clear(): void {
+    this.#runs.clear();
+    trying(() => this.#empty());
+  }
+
+  close(): void {
+    if (this.#file !== undefined) closeSync(this.#file);
+    this.#file = undefined;
+  }
+
+  #apply(line: string): void {
     const [, sign, run, message] = linePattern.exec(line) ?? [];
     if (run === undefined) return;
-    if (sign === '+' && message !== undefined) count(BigInt(run), Number(message));
-    else if (message === undefined) runs.delete(BigInt(run));
-    else drop(BigInt(run), Number(message));
+    if (sign === '+' && message !== undefined) this.#count(BigInt(run), Number(message));
+    else if (message === undefined) this.#runs.delete(BigInt(run));
+    else this.#drop(BigInt(run), Number(message));
   }
 
-  function count(run: bigint, message: number, times = 1): void {
-    const messages = runs.get(run) ?? new Map<number, number>();
-    runs.set(run, messages);
-    messages.set(message, (messages.get(message) ?? 0) + times);
+  #count(run: bigint, message: number): void {
+    const messages = this.#runs.get(run) ?? new Map<number, number>();
+    this.#runs.set(run, messages);
+    messages.set(message, (messages.get(message) ?? 0) + 1);
   }
 
-  function drop(run: bigint, message: number): boolean {
-    const messages = runs.get(run);
+  #drop(run: bigint, message: number): boolean {
+    const messages = this.#runs.get(run);
     const wasThere = messages?.delete(message) ?? false;
-    if (messages?.size === 0) runs.delete(run);
+    if (messages?.size === 0) this.#runs.delete(run);
     return wasThere;
   }
 
-  function append(line: string): void {
-    if (file === undefined) return;
-    const open = file;
+  #append(line: string): void {
+    if (this.#file === undefined) return;
+    const open = this.#file;
     trying(() => writeSync(open, line));
-    size += line.length;
-    if (size > compactAt) compact();
+    this.#size += line.length;
+    if (this.#size > this.#compactAt) this.#compact();
   }
 
-  function appendForgotten(line: string): void {
+  #appendForgotten(line: string): void {
     try {
-      if (runs.size === 0) empty();
-      else append(line);
+      if (this.#runs.size === 0) this.#empty();
+      else this.#append(line);
     } catch {
-      // It stands there a little longer.
+      // The entry stays in the file a little longer.
     }
   }
 
-  function empty(): void {
-    if (file === undefined || size === 0) return;
-    ftruncateSync(file, 0);
-    size = 0;
+  #empty(): void {
+    if (this.#file === undefined || this.#size === 0) return;
+    ftruncateSync(this.#file, 0);
+    this.#size = 0;
   }
 
-  function compact(): void {
+  #compact(): void {
+    const path = this.#path;
     if (path === undefined) return;
     const draft = `${path}.new`;
-    const lines = [...runs].flatMap(([run, messages]) =>
+    const lines = [...this.#runs].flatMap(([run, messages]) =>
       [...messages].map(([message, times]) => `+ ${run} ${message}\n`.repeat(times)),
     );
     const text = lines.join('');
@@ -109,35 +134,12 @@ export function openEntryLog(path?: string): EntryLog {
       fsyncSync(next);
       closeSync(next);
       renameSync(draft, path);
-      if (file !== undefined) closeSync(file);
-      file = openSync(path, 'a', 0o600);
+      if (this.#file !== undefined) closeSync(this.#file);
+      this.#file = openSync(path, 'a', 0o600);
     });
-    size = text.length;
-    compactAt = Math.max(compactBytes, 4 * size);
+    this.#size = text.length;
+    this.#compactAt = Math.max(compactBytes, 4 * this.#size);
   }
-
-  return {
-    runs: () => [...runs.keys()],
-    times: (run, message) => runs.get(run)?.get(message) ?? 0,
-    enter(run, message) {
-      count(run, message);
-      append(`+ ${run} ${message}\n`);
-    },
-    forget(run, message) {
-      if (drop(run, message)) appendForgotten(`- ${run} ${message}\n`);
-    },
-    forgetRun(run) {
-      if (runs.delete(run)) appendForgotten(`- ${run}\n`);
-    },
-    clear() {
-      runs.clear();
-      trying(empty);
-    },
-    close() {
-      if (file !== undefined) closeSync(file);
-      file = undefined;
-    },
-  };
 }
 
 function trying<T>(work: () => T): T {

@@ -14,38 +14,12 @@ import { isMessageErrorCode, type MessageErrorCode } from '../../app/message-err
 import { padded } from '../../store/keys.js';
 import { prepareStore } from '../../store/schema.js';
 import type { Change, Entry, Key, Store } from '../../store/store.js';
-import { openEntryLog, type EntryLog } from './entry-log.js';
+import { EntryLog } from './entry-log.js';
 
 export type Answer =
   | { readonly kind: 'content'; readonly content: Uint8Array }
   | { readonly kind: 'object'; readonly digest: string; readonly sizeBytes: number }
   | { readonly kind: 'error'; readonly code: MessageErrorCode; readonly message: string };
-
-export interface Journal {
-  /** Forgets everything unless it belongs to this owner, who has it from then on. True when something was forgotten. */
-  claim(owner: string): Promise<boolean>;
-  /** Those of which anything is kept. */
-  runs(): readonly bigint[];
-  /** Messages whose answer the link does not have for sure, in order. */
-  answered(run: bigint): readonly number[];
-  isAnswered(run: bigint, message: number): boolean;
-  /** Digest of the object that is the answer, when it is one. */
-  objectOf(run: bigint, message: number): string | undefined;
-  /** How often a handler was entered with it. */
-  timesEntered(run: bigint, message: number): number;
-  /** Written down when it returns. Throws when it could not be, and counts all the same. */
-  enter(run: bigint, message: number): void;
-  /** The answer, with the state when that has changed. */
-  answer(run: bigint, message: number, answer: Answer, state?: Uint8Array): Promise<void>;
-  findAnswer(run: bigint, message: number): Promise<Answer | undefined>;
-  /** What the last answer that changed it left. */
-  findState(run: bigint): Promise<Uint8Array | undefined>;
-  /** Nothing of the message is kept. */
-  forget(run: bigint, message: number): Promise<void>;
-  /** Nothing of the run is kept. */
-  forgetRun(run: bigint): Promise<void>;
-  close(): Promise<void>;
-}
 
 interface KnownRun {
   /** With the digest of the object, for those that are one. */
@@ -62,95 +36,145 @@ const hasStateKey = (run: bigint): Key => `${runPrefix(run)}state`;
 const stateKey = (run: bigint): Key => `${allStates}${run}`;
 const keyPattern = /^run\/(\d{1,20})\/(?:answer\/(\d{16})|state)$/;
 const pageSize = 256;
+/** A page is read into memory, and a state may have 16 MiB. */
+const statesPerPage = 4;
 const inOrder = (one: number, other: number): number => one - other;
 
-/** Reads what is there; the store belongs to the journal from then on. */
-export async function openJournal(store: Store, entries: EntryLog = openEntryLog()): Promise<Journal> {
-  await prepareStore(store);
-  const known = new Map<bigint, KnownRun>();
-  for await (const { key, value } of entriesOf(store, allRuns)) remember(key, value);
+export class Journal {
+  readonly #store: Store;
+  readonly #entries: EntryLog;
+  readonly #known = new Map<bigint, KnownRun>();
 
-  function knownRun(run: bigint): KnownRun {
-    const found = known.get(run) ?? { answered: new Map<number, string | undefined>(), hasState: false };
-    known.set(run, found);
+  /** Reads what is there; the store belongs to the journal from then on. */
+  static async open(store: Store, entries: EntryLog = new EntryLog()): Promise<Journal> {
+    await prepareStore(store);
+    const journal = new Journal(store, entries);
+    for await (const { key, value } of entriesOf(store, allRuns)) journal.#remember(key, value);
+    return journal;
+  }
+
+  private constructor(store: Store, entries: EntryLog) {
+    this.#store = store;
+    this.#entries = entries;
+  }
+
+  /** Forgets everything unless it belongs to this owner, who has it from then on. True when something was forgotten. */
+  async claim(owner: string): Promise<boolean> {
+    const before = await this.#store.get(ownerKey);
+    if (before && Buffer.from(before).toString('latin1') === owner) return false;
+    const hadAny = this.#known.size > 0 || this.#entries.runs().length > 0;
+    this.#known.clear();
+    this.#entries.clear();
+    await this.#deleteAll(allRuns);
+    await this.#deleteAll(allStates, statesPerPage);
+    await this.#store.commit([{ type: 'put', key: ownerKey, value: Buffer.from(owner, 'latin1') }]);
+    return hadAny;
+  }
+
+  /** Runs of which anything is kept. */
+  runs(): readonly bigint[] {
+    return [...new Set([...this.#known.keys(), ...this.#entries.runs()])];
+  }
+
+  /** Messages whose answer the link may not have, in order. */
+  answered(run: bigint): readonly number[] {
+    return [...(this.#known.get(run)?.answered.keys() ?? [])].sort(inOrder);
+  }
+
+  isAnswered(run: bigint, message: number): boolean {
+    return this.#known.get(run)?.answered.has(message) ?? false;
+  }
+
+  /** Digest of the object that is the answer, when it is one. */
+  objectOf(run: bigint, message: number): string | undefined {
+    return this.#known.get(run)?.answered.get(message);
+  }
+
+  /** How often a handler was entered with the message. */
+  timesEntered(run: bigint, message: number): number {
+    return this.#entries.times(run, message);
+  }
+
+  /** Written down when it returns. Throws when it could not be written, and counts all the same. */
+  enter(run: bigint, message: number): void {
+    this.#entries.enter(run, message);
+  }
+
+  /** Keeps the answer, with the state when that has changed, in one commit. */
+  async answer(run: bigint, message: number, answer: Answer, state?: Uint8Array): Promise<void> {
+    const changes: Change[] = [{ type: 'put', key: answerKey(run, message), value: encodeAnswer(answer) }];
+    if (state) {
+      changes.push({ type: 'put', key: stateKey(run), value: state });
+      changes.push({ type: 'put', key: hasStateKey(run), value: Buffer.alloc(0) });
+    }
+    await this.#store.commit(changes);
+    const found = this.#knownRun(run);
+    found.answered.set(message, answer.kind === 'object' ? answer.digest : undefined);
+    found.hasState ||= state !== undefined;
+  }
+
+  async findAnswer(run: bigint, message: number): Promise<Answer | undefined> {
+    const value = await this.#store.get(answerKey(run, message));
+    return value && decodeAnswer(value);
+  }
+
+  /** The state with the last answer that changed it. */
+  findState(run: bigint): Promise<Uint8Array | undefined> {
+    return this.#store.get(stateKey(run));
+  }
+
+  /** Nothing of the message is kept. */
+  async forget(run: bigint, message: number): Promise<void> {
+    this.#entries.forget(run, message);
+    if (!this.#known.get(run)?.answered.delete(message)) return;
+    this.#dropIfEmpty(run);
+    await this.#store.commit([{ type: 'delete', key: answerKey(run, message) }]);
+  }
+
+  /** Nothing of the run is kept. */
+  async forgetRun(run: bigint): Promise<void> {
+    this.#known.delete(run);
+    this.#entries.forgetRun(run);
+    await this.#store.commit([{ type: 'delete', key: stateKey(run) }]);
+    await this.#deleteAll(runPrefix(run));
+    // An answer that was being written when this began has counted itself since.
+    this.#known.delete(run);
+  }
+
+  async close(): Promise<void> {
+    await this.#store.close();
+    this.#entries.close();
+  }
+
+  #knownRun(run: bigint): KnownRun {
+    const found = this.#known.get(run) ?? {
+      answered: new Map<number, string | undefined>(),
+      hasState: false,
+    };
+    this.#known.set(run, found);
     return found;
   }
 
-  function remember(key: Key, value: Uint8Array): void {
+  #remember(key: Key, value: Uint8Array): void {
     const [, run, message] = keyPattern.exec(key) ?? [];
     if (run === undefined) return;
-    const found = knownRun(BigInt(run));
+    const found = this.#knownRun(BigInt(run));
     if (message === undefined) found.hasState = true;
     else found.answered.set(Number(message), digestOf(value));
   }
 
-  function dropIfEmpty(run: bigint): void {
-    const found = known.get(run);
-    if (found && !found.hasState && found.answered.size === 0) known.delete(run);
+  #dropIfEmpty(run: bigint): void {
+    const found = this.#known.get(run);
+    if (found && !found.hasState && found.answered.size === 0) this.#known.delete(run);
   }
 
-  async function deleteAll(prefix: Key, limit = pageSize): Promise<void> {
+  async #deleteAll(prefix: Key, limit = pageSize): Promise<void> {
     for (;;) {
-      const page = await store.list({ prefix, limit });
+      const page = await this.#store.list({ prefix, limit });
       if (page.length === 0) return;
-      await store.commit(page.map(({ key }) => ({ type: 'delete', key })));
+      await this.#store.commit(page.map(({ key }) => ({ type: 'delete', key })));
     }
   }
-
-  return {
-    async claim(owner) {
-      const before = await store.get(ownerKey);
-      if (before && Buffer.from(before).toString('latin1') === owner) return false;
-      const hadAny = known.size > 0 || entries.runs().length > 0;
-      known.clear();
-      entries.clear();
-      await deleteAll(allRuns);
-      // A state may have 16 MiB.
-      await deleteAll(allStates, 4);
-      await store.commit([{ type: 'put', key: ownerKey, value: Buffer.from(owner, 'latin1') }]);
-      return hadAny;
-    },
-    runs: () => [...new Set([...known.keys(), ...entries.runs()])],
-    answered: run => [...(known.get(run)?.answered.keys() ?? [])].sort(inOrder),
-    isAnswered: (run, message) => known.get(run)?.answered.has(message) ?? false,
-    objectOf: (run, message) => known.get(run)?.answered.get(message),
-    timesEntered: (run, message) => entries.times(run, message),
-    enter: (run, message) => entries.enter(run, message),
-    async answer(run, message, answer, state) {
-      const changes: Change[] = [{ type: 'put', key: answerKey(run, message), value: encodeAnswer(answer) }];
-      if (state) {
-        changes.push({ type: 'put', key: stateKey(run), value: state });
-        changes.push({ type: 'put', key: hasStateKey(run), value: Buffer.alloc(0) });
-      }
-      await store.commit(changes);
-      const found = knownRun(run);
-      found.answered.set(message, answer.kind === 'object' ? answer.digest : undefined);
-      found.hasState ||= state !== undefined;
-    },
-    async findAnswer(run, message) {
-      const value = await store.get(answerKey(run, message));
-      return value && decodeAnswer(value);
-    },
-    findState: run => store.get(stateKey(run)),
-    async forget(run, message) {
-      entries.forget(run, message);
-      if (!known.get(run)?.answered.delete(message)) return;
-      dropIfEmpty(run);
-      await store.commit([{ type: 'delete', key: answerKey(run, message) }]);
-    },
-    async forgetRun(run) {
-      known.delete(run);
-      entries.forgetRun(run);
-      await store.commit([{ type: 'delete', key: stateKey(run) }]);
-      await deleteAll(runPrefix(run));
-      // An answer that was being written when this began has counted itself since.
-      known.delete(run);
-    },
-    async close() {
-      await store.close();
-      entries.close();
-    },
-  };
 }
 
 async function* entriesOf(store: Store, prefix: Key): AsyncGenerator<Entry> {
@@ -187,7 +211,7 @@ export function decodeAnswer(value: Uint8Array): Answer {
     if (letter === 'e' && typeof code === 'string' && isMessageErrorCode(code) && typeof message === 'string')
       return { kind: 'error', code, message };
   } catch {
-    // Told below.
+    // The error below tells it.
   }
   throw new RollcallError('INTERNAL', 'an answer in the journal of the node is damaged');
 }

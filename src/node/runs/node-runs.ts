@@ -15,7 +15,7 @@ import { createConditionLog } from '../agent-log.js';
 import type { NodeConfig } from '../node-config.js';
 import type { AppSource } from './app-source.js';
 import { HostingHolder } from './hosting-holder.js';
-import { createLinkHolder, type LinkHolder, type LiveLink } from './link-holder.js';
+import { LinkHolder, type LiveLink } from './link-holder.js';
 import { NodeRun } from './node-run.js';
 import { retry } from './retry.js';
 import type { RunContext } from './run-context.js';
@@ -82,7 +82,7 @@ export class NodeRuns {
     const { clock, log } = options;
     const conditions = createConditionLog(log);
     this.#options = options;
-    this.#link = createLinkHolder(clock, (error, retryInMs) => conditions.report(error, retryInMs));
+    this.#link = new LinkHolder(clock, (error, retryInMs) => conditions.report(error, retryInMs));
     this.#storage = new RunStorage(options, this.#lifecycle);
     this.#hosting = new HostingHolder(options.openHosting, this.#lifecycle, log);
     const persist: RunContext['persist'] = (work, signal) =>

@@ -1,8 +1,8 @@
 /**
- * Objects between the link and this node's disk, piece by piece. Nothing is believed: the manifest is checked against the digest
- * that was asked for, each chunk against the manifest. What has come stays, also when the connection breaks: the next attempt
- * goes on after it. Rejects with what the link stated, LINK_UNREACHABLE when the connection was lost or `signal` said so,
- * PROTOCOL_INVALID when what came is not the object, and with the failures of the disk.
+ * Objects between the link and this node's disk, piece by piece. Everything is checked: the manifest against the digest that was
+ * asked for, each chunk against the manifest. Chunks that have come stay, also when the connection breaks: the next attempt goes
+ * on after them. Rejects with the error that the link stated, LINK_UNREACHABLE when the connection was lost or `signal` was
+ * aborted, PROTOCOL_INVALID when what came is not the object, and with the failures of the disk.
  */
 import type { ClientDuplexStream, ClientReadableStream } from '@grpc/grpc-js';
 import { RollcallError } from '../../base/errors.js';
@@ -28,7 +28,7 @@ export interface TransferOptions {
 type ReadCall = ClientReadableStream<ObjectPiece>;
 type WriteCall = ClientDuplexStream<WriteObjectRequest, WriteObjectResponse>;
 
-/** Reads an object from the link; resolves when it is on this disk. */
+/** Reads an object from the link; resolves when the object is on this disk. */
 export async function fetchObject(options: TransferOptions & { readonly digest: string }): Promise<Manifest> {
   const found = await options.bucket.find(options.digest);
   if (found) return found;
@@ -69,7 +69,7 @@ function fetchFrom(
 
 function checkManifest({ manifest: bytes }: ObjectPiece, digest: string): Manifest {
   const manifest = parseManifest(bytes);
-  if (manifest.digest !== digest) throw senseless('it sent another object');
+  if (manifest.digest !== digest) throw invalidReply('it sent another object');
   return manifest;
 }
 
@@ -84,7 +84,7 @@ async function takeChunk(
     for (let left = lengthBytes; left > 0;) {
       const { chunk, bytes } = await pieces();
       if (chunk !== index || bytes.length < 1 || bytes.length > left)
-        throw senseless('a piece of the object is not the next one');
+        throw invalidReply('a piece of the object is not the next one');
       await writer?.write(bytes);
       left -= bytes.length;
     }
@@ -94,7 +94,7 @@ async function takeChunk(
   }
 }
 
-/** Writes an object of this disk to the link; resolves when it is on the link's disk. */
+/** Writes an object of this disk to the link; resolves when the object is on the link's disk. */
 export function sendObject({
   client,
   run,
@@ -113,7 +113,7 @@ export function sendObject({
       if (isStored) return;
       await sendChunks(send, { bucket, manifest }, checkMissing(missingChunks, manifest));
       call.end();
-      if (!(await answers()).isStored) throw senseless('it has not stored the object');
+      if (!(await answers()).isStored) throw invalidReply('it has not stored the object');
     },
   );
 }
@@ -136,12 +136,12 @@ function checkMissing(missing: readonly number[], { chunks }: Manifest): readonl
   const isList = missing.every(
     (index, at) => index < chunks.length && (at === 0 || index > (missing[at - 1] ?? index)),
   );
-  if (!isList || missing.length === 0) throw senseless('what it lacks is no list of chunks');
+  if (!isList || missing.length === 0) throw invalidReply('what it lacks is no list of chunks');
   return missing;
 }
 
-/** Pieces that wait to be sent. */
-const mostWaiting = 2;
+/** Maximum of pieces that wait to be sent. */
+const maxWaiting = 2;
 
 /** Sends, and waits while more than a few messages wait to be sent. Gives false when the call is over. */
 function createSender(call: WriteCall): (request: WriteObjectRequest) => Promise<boolean> {
@@ -160,7 +160,7 @@ function createSender(call: WriteCall): (request: WriteObjectRequest) => Promise
       waiting -= 1;
       goOn();
     });
-    while (waiting > mostWaiting && isOn()) await new Promise<void>(resolve => (goOn = resolve));
+    while (waiting > maxWaiting && isOn()) await new Promise<void>(resolve => (goOn = resolve));
     return isOn();
   };
 }
@@ -172,7 +172,7 @@ async function during<Call extends ReadCall | WriteCall, Result>(
   work: (call: Call) => Promise<Result>,
 ): Promise<Result> {
   const stop = (): void => call.cancel();
-  // Told to whoever waits for the next message; afterwards it concerns nobody, but must have a listener.
+  // The next read of a message rejects with the error; a call without a listener for it would end the process.
   call.on('error', () => undefined);
   signal?.addEventListener('abort', stop);
   try {
@@ -194,11 +194,11 @@ function messagesOf<Message>(
   const messages = call[Symbol.asyncIterator]() as AsyncIterator<Message, undefined>;
   return async () => {
     const next = await messages.next();
-    if (next.done === true) throw senseless(whenOver);
+    if (next.done === true) throw invalidReply(whenOver);
     return next.value;
   };
 }
 
-function senseless(what: string): RollcallError {
+function invalidReply(what: string): RollcallError {
   return new RollcallError('PROTOCOL_INVALID', `the link's answer makes no sense: ${what}`);
 }

@@ -13,8 +13,8 @@ import type { Log } from '../../base/log.js';
 import { createObjectStore, type ObjectStore } from '../../objects/object-store.js';
 import { createMemoryStore } from '../../store/memory.js';
 import type { Store } from '../../store/store.js';
-import { openEntryLog } from './entry-log.js';
-import { openJournal, type Journal } from './journal.js';
+import { EntryLog } from './entry-log.js';
+import { Journal } from './journal.js';
 
 export interface RunStorageOptions {
   /** Without a folder everything is forgotten with this process. */
@@ -101,7 +101,7 @@ export class RunStorage {
     let opened: Store | undefined;
     try {
       opened = await this.#openStore();
-      const journal = await openJournal(opened, openEntryLog(folder && join(folder, 'runs-entered')));
+      const journal = await Journal.open(opened, new EntryLog(folder && join(folder, 'runs-entered')));
       if (this.#owner !== undefined) await journal.claim(this.#owner.toString());
       this.#lifecycle.onClose(() => journal.close());
       this.#journal = journal;

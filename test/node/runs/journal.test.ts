@@ -2,8 +2,8 @@
 import { appendFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { decodeAnswer, encodeAnswer, openJournal, type Answer } from '../../../src/node/runs/journal.js';
-import { openEntryLog } from '../../../src/node/runs/entry-log.js';
+import { decodeAnswer, encodeAnswer, Journal, type Answer } from '../../../src/node/runs/journal.js';
+import { EntryLog } from '../../../src/node/runs/entry-log.js';
 import { openLevelStore } from '../../../src/store/level.js';
 import { createMemoryStore } from '../../../src/store/memory.js';
 import { createPowerCutStore } from '../../../src/store/power-cut.js';
@@ -31,7 +31,7 @@ void t.test('answers are read as they were written, and nothing else is taken fo
 void t.test('a journal on the disk is found again by the next process', async t => {
   const folder = join(await makeFolder(t), 'runs');
   const entries = `${folder}-entered`;
-  const first = await openJournal(await openLevelStore(folder), openEntryLog(entries));
+  const first = await Journal.open(await openLevelStore(folder), new EntryLog(entries));
   first.enter(7n, 1);
   first.enter(7n, 1);
   first.enter(7n, 2);
@@ -41,7 +41,7 @@ void t.test('a journal on the disk is found again by the next process', async t 
   await first.close();
 
   const store = await openLevelStore(folder);
-  const second = await openJournal(store, openEntryLog(entries));
+  const second = await Journal.open(store, new EntryLog(entries));
   t.same([...second.runs()].sort(), [18_446_744_073_709_551_615n, 7n].sort());
   t.equal(second.timesEntered(7n, 1), 2);
   t.equal(second.timesEntered(7n, 3), 0);
@@ -67,7 +67,7 @@ void t.test('a journal on the disk is found again by the next process', async t 
 
 void t.test('a run is not taken for another whose number begins alike', async t => {
   const store = createMemoryStore();
-  const journal = await openJournal(store);
+  const journal = await Journal.open(store);
   for (const run of [1n, 12n, 123n])
     await journal.answer(run, 1, content(`${run}`), Buffer.from(`state ${run}`));
   await journal.forgetRun(12n);
@@ -78,7 +78,7 @@ void t.test('a run is not taken for another whose number begins alike', async t 
 });
 
 void t.test('a message whose last trace goes takes its run along', async t => {
-  const journal = await openJournal(createMemoryStore());
+  const journal = await Journal.open(createMemoryStore());
   journal.enter(5n, 1);
   await journal.answer(5n, 1, content('one'));
   t.same(journal.runs(), [5n]);
@@ -89,17 +89,17 @@ void t.test('a message whose last trace goes takes its run along', async t => {
 
 void t.test('an answer and the state it left are both there after a power cut, or neither', async t => {
   const disk = createPowerCutStore();
-  const journal = await openJournal(disk.store);
+  const journal = await Journal.open(disk.store);
   journal.enter(7n, 1);
   await journal.answer(7n, 1, content('one'), Buffer.from('after one'));
   for (const keepHeld of [false, true]) {
-    const running = await openJournal(disk.store);
+    const running = await Journal.open(disk.store);
     disk.hold();
     const lost = running.answer(7n, 2, content('two'), Buffer.from('after two'));
     lost.catch(() => undefined);
     await new Promise(setImmediate);
     t.notOk(running.isAnswered(7n, 2), 'not before it is on the disk');
-    const after = await openJournal(disk.cut({ keepHeld }));
+    const after = await Journal.open(disk.cut({ keepHeld }));
     t.ok(after.isAnswered(7n, 1));
     t.equal(after.isAnswered(7n, 2), keepHeld);
     t.equal(stateOf(await after.findState(7n)), keepHeld ? 'after two' : 'after one');
@@ -109,7 +109,7 @@ void t.test('an answer and the state it left are both there after a power cut, o
 
 void t.test('a disk that refuses leaves nothing behind that only memory knows', async t => {
   const disk = createPowerCutStore();
-  const journal = await openJournal(disk.store);
+  const journal = await Journal.open(disk.store);
   disk.failWrites(Object.assign(new Error('full'), { code: 'ENOSPC' }));
   await t.rejects(journal.answer(7n, 1, content('one')), { code: 'STORE_FULL' });
   t.notOk(journal.isAnswered(7n, 1));
@@ -120,7 +120,7 @@ void t.test('a disk that refuses leaves nothing behind that only memory knows', 
 
 void t.test('an answer that is being written while its run is forgotten is forgotten too', async t => {
   const disk = createPowerCutStore();
-  const journal = await openJournal(disk.store);
+  const journal = await Journal.open(disk.store);
   const open = disk.hold();
   const answering = journal.answer(7n, 1, content('one'), Buffer.from('state'));
   const forgetting = journal.forgetRun(7n);
@@ -154,7 +154,7 @@ void t.test(
     t.same(link.replies(7n, 2), [], 'what is not on the disk is not sent');
     paused.resume();
     t.same(said(await link.reply(7n, 2)), { count: 2 });
-    const journal = await openJournal(pausing.store);
+    const journal = await Journal.open(pausing.store);
     t.same(journal.answered(7n), [1, 2]);
     t.ok(await journal.findState(7n));
   },
@@ -162,7 +162,7 @@ void t.test(
 
 void t.test('what is owed as one node is not owed as another', async t => {
   const store = createMemoryStore();
-  const journal = await openJournal(store);
+  const journal = await Journal.open(store);
   t.notOk(await journal.claim('42'), 'there was nothing');
   await journal.answer(7n, 1, content('one'), Buffer.from('state'));
   t.notOk(await journal.claim('42'));
@@ -175,7 +175,7 @@ void t.test('what is owed as one node is not owed as another', async t => {
 void t.test('a journal of a newer version is refused', async t => {
   const store = createMemoryStore();
   await store.commit([{ type: 'put', key: 'meta/schema', value: Buffer.from('99') }]);
-  await t.rejects(openJournal(store), { code: 'STORE_SCHEMA' });
+  await t.rejects(Journal.open(store), { code: 'STORE_SCHEMA' });
 });
 
 void t.test(
@@ -183,7 +183,7 @@ void t.test(
   async t => {
     const path = join(await makeFolder(t), 'entered');
     const max = 18_446_744_073_709_551_615n;
-    const first = openEntryLog(path);
+    const first = new EntryLog(path);
     first.enter(max, 1);
     first.enter(max, 1);
     first.enter(7n, 9);
@@ -192,12 +192,12 @@ void t.test(
     first.forgetRun(8n);
     // Not closed: it was killed.
     appendFileSync(path, '+ 7 1');
-    const second = openEntryLog(path);
+    const second = new EntryLog(path);
     t.equal(second.times(max, 1), 2);
     t.equal(second.times(7n, 1), 1, 'a whole line but for its end');
     t.same(second.runs(), [max, 7n]);
     appendFileSync(path, '+ 7 1\0\0\n\u001b\n+ x\n- \n');
-    const third = openEntryLog(path);
+    const third = new EntryLog(path);
     t.same(third.runs(), [max, 7n]);
     t.equal(third.times(7n, 1), 1);
     for (let message = 1; message <= 100_000; message++) {
@@ -207,7 +207,7 @@ void t.test(
     t.ok(statSync(path).size <= 1024 * 1024 + 100);
     third.enter(7n, 1);
     third.close();
-    const fourth = openEntryLog(path);
+    const fourth = new EntryLog(path);
     t.equal(fourth.times(7n, 1), 2);
     t.same(fourth.runs(), [max, 7n]);
     fourth.forgetRun(max);
@@ -215,7 +215,7 @@ void t.test(
     t.equal(statSync(path).size, 0, 'nothing owed, nothing kept');
     fourth.enter(7n, 2);
     fourth.clear();
-    t.same(openEntryLog(path).runs(), []);
-    t.throws(() => openEntryLog(join(path, 'below a file')), { code: 'STORE_UNAVAILABLE' });
+    t.same(new EntryLog(path).runs(), []);
+    t.throws(() => new EntryLog(join(path, 'below a file')), { code: 'STORE_UNAVAILABLE' });
   },
 );

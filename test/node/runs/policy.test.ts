@@ -6,7 +6,7 @@ import { generatePrivateKey } from '../../../src/identity/private-key.js';
 import { decideTrust, type AppClaim, type TrustRules } from '../../../src/node/runs/app-trust.js';
 import { clipToBytes } from '../../../src/base/text.js';
 import { compareVersions, isVersion } from '../../../src/node/runs/compare-versions.js';
-import { createLinkHolder, type LiveLink, type OutgoingFrame } from '../../../src/node/runs/link-holder.js';
+import { LinkHolder, type LiveLink, type OutgoingFrame } from '../../../src/node/runs/link-holder.js';
 import { Slots } from '../../../src/node/runs/runner-slots.js';
 import * as machine from '../../../src/node/runs/runner-state.js';
 import { RunLogs, runLogLimits } from '../../../src/node/runs/run-logs.js';
@@ -235,7 +235,7 @@ function liveLink() {
 
 void t.test('lines are gathered, kept until they are taken, and sent again on the next session', t => {
   const clock = createManualClock();
-  const link = createLinkHolder(clock);
+  const link = new LinkHolder(clock);
   const logs = new RunLogs({ run: 7n, link, clock, firstSequence: 100 });
   logs.add(1, 'info', 'before there is a link');
   clock.advance(50);
@@ -264,7 +264,7 @@ void t.test('lines are gathered, kept until they are taken, and sent again on th
 
 void t.test('a frame of lines is never too long, and waits for a link that is slow', async t => {
   const clock = createManualClock();
-  const link = createLinkHolder(clock);
+  const link = new LinkHolder(clock);
   const logs = new RunLogs({ run: 7n, link, clock, firstSequence: 1 });
   const slow = liveLink();
   slow.live.isFull = true;
@@ -285,7 +285,7 @@ void t.test('a frame of lines is never too long, and waits for a link that is sl
 
 void t.test('the oldest lines are dropped when too many wait, and that is told', t => {
   const clock = createManualClock();
-  const link = createLinkHolder(clock);
+  const link = new LinkHolder(clock);
   const logs = new RunLogs({ run: 7n, link, clock, firstSequence: 1 });
   const most = runLogLimits.lines;
   for (let line = 1; line <= most + 10; line++) logs.add(0, 'info', `line ${line}`);
@@ -319,7 +319,7 @@ void t.test('the oldest lines are dropped when too many wait, and that is told',
 void t.test('what fails with one link is tried on the next, or on the same after a pause', async t => {
   const clock = createManualClock();
   const failures: number[] = [];
-  const link = createLinkHolder(clock, (_, retryInMs) => failures.push(retryInMs));
+  const link = new LinkHolder(clock, (_, retryInMs) => failures.push(retryInMs));
   const never = new AbortController();
   const [one, two] = [liveLink().live, liveLink().live];
   const tried: LiveLink[] = [];
