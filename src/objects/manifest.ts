@@ -1,6 +1,6 @@
 /**
- * What an object is: bytes cut into chunks of 1 MiB, and named by the SHA-256 of a manifest that says how many bytes there
- * are and which chunks. Whoever has checked the manifest can check each chunk by itself, as it comes. Pure; app hosts use it too.
+ * What an object is: bytes cut into chunks of 1 MiB, and named by the SHA-256 of a manifest that lists its size and its chunks.
+ * With a checked manifest, each chunk can be checked by itself, as it comes. Pure; app hosts use it too.
  */
 import { createHash, type Hash } from 'node:crypto';
 import { sha256Hex } from '../base/hash.js';
@@ -30,19 +30,19 @@ export function makeManifest(sizeBytes: number, chunks: readonly string[]): Mani
   if (!Number.isSafeInteger(sizeBytes) || sizeBytes < 1) throw malformed('an object has at least one byte');
   bytes.writeBigUInt64BE(BigInt(sizeBytes));
   for (const [index, digest] of chunks.entries()) {
-    if (!isDigest(digest)) throw malformed('a digest is none');
+    if (!isDigest(digest)) throw malformed('invalid digest');
     bytes.write(digest, sizeFieldBytes + index * digestBytes, 'hex');
   }
   return parseManifest(bytes);
 }
 
-/** PROTOCOL_INVALID for what is no manifest. */
+/** PROTOCOL_INVALID for an invalid manifest. */
 export function parseManifest(bytes: Uint8Array): Manifest {
   if (bytes.length > maxManifestBytes) throw malformed('it is too long');
   // A copy: what is checked here cannot be changed afterwards.
   const own = Buffer.from(bytes);
   const count = (own.length - sizeFieldBytes) / digestBytes;
-  if (!Number.isInteger(count) || count < 1) throw malformed('its length is none of a manifest');
+  if (!Number.isInteger(count) || count < 1) throw malformed('its length does not fit a list of chunks');
   const size = own.readBigUInt64BE();
   if (size > BigInt(count * chunkBytes) || size <= BigInt((count - 1) * chunkBytes))
     throw malformed('its size does not fit the number of its chunks');
@@ -155,5 +155,5 @@ function sha256(bytes: Uint8Array): string {
 }
 
 function malformed(what: string): RollcallError {
-  return new RollcallError('PROTOCOL_INVALID', `this is no manifest of an object: ${what}`);
+  return new RollcallError('PROTOCOL_INVALID', `invalid manifest of an object: ${what}`);
 }

@@ -76,7 +76,7 @@ void t.test('parts are bytes wherever they lie in their buffers', t => {
   t.end();
 });
 
-void t.test('what is no manifest is refused', t => {
+void t.test('an invalid manifest is refused', t => {
   const good = manifestOf([numbered(2 * chunkBytes + 5)]);
   const changed = (change: (bytes: Buffer) => void): Buffer => {
     const bytes = Buffer.from(good.bytes);
@@ -123,7 +123,7 @@ void t.test('what is no manifest is refused', t => {
   t.end();
 });
 
-void t.test('the largest object there can be has a manifest, and one byte more has none', t => {
+void t.test('the largest object has a manifest, and one byte more is refused', t => {
   const full = new Array<string>(maxChunks).fill(sha256(Buffer.alloc(chunkBytes)));
   const manifest = makeManifest(maxObjectBytes, full);
   t.equal(manifest.sizeBytes, 2 ** 31);

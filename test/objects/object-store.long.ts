@@ -32,7 +32,7 @@ async function filesBelow(folder: string): Promise<string[]> {
     .sort();
 }
 
-void t.test('an object is there once it is finished, and is what was written', async t => {
+void t.test('an object can be read once it is finished, as it was written', async t => {
   const folder = join(await makeFolder(t), 'objects');
   const bucket = objectStoreIn(folder).bucket('7', 'server');
   for (const size of [1, chunkBytes - 1, chunkBytes, chunkBytes + 1, 3 * chunkBytes + 5]) {
@@ -179,7 +179,7 @@ void t.test('a store that is opened again goes on with what was whole', async t 
   t.same(await store.listRuns(), ['7']);
 });
 
-void t.test('a manifest that is damaged on the disk is none', async t => {
+void t.test('an object with a damaged manifest is not found', async t => {
   const folder = await makeFolder(t);
   const bytes = numbered(1000);
   const { digest } = await write(objectStoreIn(folder).bucket('7', 'server'), bytes);
@@ -307,7 +307,7 @@ void t.test('no name leads out of the folder', async t => {
     t.equal(await bucket.find(digest), undefined, digest);
 });
 
-void t.test('what a run may take is bounded, and small files count for more than they hold', async t => {
+void t.test('the space of a run is bounded, and small files count for 64 KiB', async t => {
   const folder = await makeFolder(t);
   const maxRunBytes = 3 * chunkBytes;
   const store = objectStoreIn(folder, maxRunBytes);
@@ -329,7 +329,7 @@ void t.test('what a run may take is bounded, and small files count for more than
   t.equal(await codeOf(write(bucket, numbered(chunkBytes, 2))), 'nothing', 'bucket was made');
 });
 
-void t.test('a full disk is told as such, and what was whole stays', async t => {
+void t.test('a full disk is STORE_FULL, and whole objects stay', async t => {
   const disk = await mountSmallDisk(t, 8 * chunkBytes);
   if (!disk) {
     t.comment('a disk cannot be mounted here');

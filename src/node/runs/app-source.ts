@@ -1,7 +1,7 @@
 /**
- * Gets the app of a run, when this node runs it: decides by app-trust.ts before a byte is fetched, and checks that what
- * was fetched has the digest that was decided about. The app of the node's own folder is packed anew for every run, so that
- * the files that are decided about are the files that are run.
+ * Gets the app of a run, when this node runs it: app-trust.ts decides before a byte is fetched, and the fetched files must have
+ * the digest that the decision was about. The app of the node's own folder is packed anew for every run, so that the decision is
+ * about the files that run.
  */
 import { isRollcallError, RollcallError, toRollcallError } from '../../base/errors.js';
 import { visibleText } from '../../base/text.js';
@@ -30,7 +30,7 @@ export type FoundApp =
   | { readonly kind: 'app'; readonly app: NodeApp; readonly by: 'local' | 'signer' | 'any' }
   | { readonly kind: 'refused'; readonly reason: string };
 
-/** Fetches an object of the link; rejects when it cannot be had, or never will be. */
+/** Fetches an object of the link; rejects when it cannot be had. */
 export type FetchArchive = (reference: {
   readonly digest: string;
   readonly sizeBytes: number;
@@ -52,7 +52,7 @@ export interface AppSourceOptions {
 
 const pieceBytes = 1024 * 1024;
 
-/** Reads the keys and the folder once, so that what is wrong with them is told at once. */
+/** Reads the keys and the folder once, so that errors in them are reported at the start. */
 export async function openAppSource({ signers, folder, any }: AppSourceOptions): Promise<AppSource> {
   const trusted = await Promise.all(signers.map(loadSigner));
   if (folder !== undefined) await packArchive(folder);
@@ -82,7 +82,7 @@ export async function openAppSource({ signers, folder, any }: AppSourceOptions):
   };
 }
 
-/** However many runs there are of one app, its archive is in memory once. */
+/** All runs of one app share its archive in memory. */
 function shareWith(last: PackedApp | undefined, now: PackedApp): PackedApp {
   return last?.app.digest === now.app.digest ? last : now;
 }
@@ -90,9 +90,13 @@ function shareWith(last: PackedApp | undefined, now: PackedApp): PackedApp {
 async function loadSigner({ file, lowestVersion }: SignerFile): Promise<TrustedSigner> {
   const key = await loadPublicKeyFile(file);
   if (key.curve === 'P-256') return { key, lowestVersion };
-  throw new RollcallError('KEY_UNSUPPORTED', `${file} is no app key: apps are signed by a key on P-256`, {
-    hint: 'the author makes one with rollcall app keygen, and hands out its .pub',
-  });
+  throw new RollcallError(
+    'KEY_UNSUPPORTED',
+    `${file}: expected an app key on P-256, found a key on ${key.curve}`,
+    {
+      hint: 'the author makes one with rollcall app keygen, and hands out its .pub',
+    },
+  );
 }
 
 function claimOf({ appName, appVersion, appDigest, signer, signature }: Assign): AppClaim {

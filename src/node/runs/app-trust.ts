@@ -1,7 +1,7 @@
 /**
- * Which apps a node runs. None, unless it was told: those of signers it trusts, the one in a folder of its own, or – for
- * development – any. It decides by what the app's author signed and by the digest of the files, never by the link that
- * hands the app out; that the files have this digest is checked by whoever fetches them. No I/O.
+ * Which apps a node runs. By default none; by its settings those of trusted signers, the one in a folder of its own, or – for
+ * development – any. The decision goes by what the author of the app signed and by the digest of the files, never by the link
+ * that hands the app out; app-source.ts checks that the files have this digest. No I/O.
  */
 import { visibleText } from '../../base/text.js';
 import { parseSpki, type PublicKey } from '../../identity/public-key.js';
@@ -10,7 +10,7 @@ import { compareVersions, isVersion } from './compare-versions.js';
 
 /** What the link says an app is. */
 export interface AppClaim extends SignedApp {
-  /** SPKI DER, not read yet. */
+  /** SPKI DER, unchecked. */
   readonly signer: Uint8Array;
   readonly signature: Uint8Array;
 }
@@ -26,7 +26,7 @@ export interface TrustRules {
   readonly signers: readonly TrustedSigner[];
   /** The app in the node's own folder, as it is now. */
   readonly local?: SignedApp | undefined;
-  /** Whatever the link hands out. */
+  /** Any app that the link hands out. */
   readonly any: boolean;
 }
 
@@ -36,7 +36,7 @@ export type TrustDecision =
   | { readonly trusted: false; readonly reason: string };
 
 export async function decideTrust(rules: TrustRules, claim: AppClaim): Promise<TrustDecision> {
-  if (!isVersion(claim.version)) return refuse('its version is none');
+  if (!isVersion(claim.version)) return refuse('invalid version');
   if (isSameApp(rules.local, claim)) return { trusted: true, by: 'local' };
   if (rules.any) return { trusted: true, by: 'any' };
   if (rules.signers.length > 0) return decideBySigner(rules.signers, claim);
@@ -78,7 +78,7 @@ function describeSigner(spki: Uint8Array): string {
   try {
     return parseSpki(spki).fingerprint;
   } catch {
-    return 'whose key is of no kind that signs apps';
+    return 'whose key cannot sign apps: expected a key on P-256';
   }
 }
 

@@ -4,7 +4,7 @@ const number = '(?:0|[1-9]\\d{0,15})';
 const pattern = new RegExp(
   `^(${number})\\.(${number})\\.(${number})(?:-([0-9A-Za-z-]+(?:\\.[0-9A-Za-z-]+)*))?(?:\\+[0-9A-Za-z.-]+)?$`,
 );
-const longest = 255;
+const maxLength = 255;
 
 interface Version {
   /** Major, minor, patch. */
@@ -14,7 +14,7 @@ interface Version {
 }
 
 function parseVersion(text: string): Version | undefined {
-  const match = text.length <= longest ? pattern.exec(text) : null;
+  const match = text.length <= maxLength ? pattern.exec(text) : null;
   if (!match) return undefined;
   const prerelease = match[4]?.split('.') ?? [];
   if (prerelease.some(each => /^0\d+$/.test(each))) return undefined;
@@ -25,10 +25,10 @@ export function isVersion(text: string): boolean {
   return parseVersion(text) !== undefined;
 }
 
-/** Below 0 when the first comes before the second. Throws TypeError for what is no version. */
+/** Below 0 when the first comes before the second. Throws TypeError for an invalid version. */
 export function compareVersions(one: string, other: string): number {
   const [first, second] = [parseVersion(one), parseVersion(other)];
-  if (!first || !second) throw new TypeError('one of them is no version');
+  if (!first || !second) throw new TypeError('invalid version');
   return compareLists(first.numbers, second.numbers, (a, b) => a - b) || comparePrereleases(first, second);
 }
 

@@ -1,12 +1,11 @@
 /**
- * What a node owes the link, so that no crash loses it: the answer to each message until the link has it, and the state of
- * each run, which is written in one commit with the answer that left it so; and how often a handler was entered with a
- * message, which is in a file of its own (entry-log.ts). The index of what is there is kept in memory; contents are read when
- * they are needed.
+ * What a node owes the link, so that no crash loses it: the answer to each message until the link has it, the state of each run,
+ * in one commit with the answer of the handler that left it so, and how often a handler was entered with a message, in a file of
+ * its own (entry-log.ts). An index is in memory; contents are read when they are needed.
  *
  *     owner                           the node all of this belongs to
  *     run/<run>/answer/<message>      one letter for the kind, and the rest
- *     run/<run>/state                 nothing: that there is one, so that listing runs reads no large values
+ *     run/<run>/state                 empty: the run has a state; listing runs then reads no large values
  *     state/<run>                     a content of src/app/content.ts
  */
 import { RollcallError } from '../../base/errors.js';

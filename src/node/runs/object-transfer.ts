@@ -20,7 +20,7 @@ import { openCall, toCallFailure } from '../connection-error.js';
 export interface TransferOptions {
   readonly client: Pick<ObjectsClient, 'read' | 'write'>;
   readonly run: bigint;
-  /** Where the object lies on this node. */
+  /** Where the object is on this node. */
   readonly bucket: ObjectBucket;
   readonly signal?: AbortSignal | undefined;
 }
@@ -136,7 +136,7 @@ function checkMissing(missing: readonly number[], { chunks }: Manifest): readonl
   const isList = missing.every(
     (index, at) => index < chunks.length && (at === 0 || index > (missing[at - 1] ?? index)),
   );
-  if (!isList || missing.length === 0) throw invalidReply('what it lacks is no list of chunks');
+  if (!isList || missing.length === 0) throw invalidReply('invalid list of missing chunks');
   return missing;
 }
 
@@ -200,5 +200,5 @@ function messagesOf<Message>(
 }
 
 function invalidReply(what: string): RollcallError {
-  return new RollcallError('PROTOCOL_INVALID', `the link's answer makes no sense: ${what}`);
+  return new RollcallError('PROTOCOL_INVALID', `invalid reply of the link: ${what}`);
 }

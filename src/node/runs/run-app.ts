@@ -59,7 +59,7 @@ export class RunApp {
     const { appName, appVersion } = assign;
     const app = `${visibleText(appName, 63)} ${visibleText(appVersion, 63)}`;
     const config = parseRunConfig(assign.configJson);
-    if (!config) return refused('REFUSED_BY_NODE', 'the settings of the run are no JSON object');
+    if (!config) return refused('REFUSED_BY_NODE', 'invalid settings of the run: expected a JSON object');
     try {
       return await this.#search(assign, app, config);
     } catch (error) {

@@ -14,7 +14,7 @@ export interface RunContext {
   readonly apps: AppSource;
   readonly nodeConfig: NodeConfig;
   readonly link: LinkHolder;
-  /** Opened when it is asked for; resolves in the end, however often the disk fails. */
+  /** Opens the journal on first use; retries until the disk works or the signal is aborted. */
   readonly journal: (signal: AbortSignal) => Promise<Journal>;
   /** The journal, when it is open. */
   readonly openJournal: () => Journal | undefined;
@@ -24,7 +24,7 @@ export interface RunContext {
   readonly runnerSlots: Slots;
   /** For objects that are fetched or sent. */
   readonly transferSlots: Slots;
-  /** Tries again after a pause, until it works or the signal says so; what fails is told. */
+  /** Retries after a pause, until the work succeeds or the signal is aborted; failures are logged. */
   readonly persist: <T>(work: () => Promise<T>, signal: AbortSignal) => Promise<T>;
   readonly handlerTimeoutMs: number;
   readonly memoryBytes: number;

@@ -1,7 +1,7 @@
 /**
- * Lines that a node half of one run has logged, on their way to the link: gathered for a moment, sent in frames, kept until
- * the link has them, and sent again on the next session. A half that logs more than the link takes loses its oldest
- * lines, and a line says how many. In memory alone: what a crash of the agent loses of them is lost.
+ * Lines that the node half of one run has logged, on their way to the link: gathered for a moment, sent in frames, kept until
+ * the link has them, and sent again on the next session. A half that logs more than the link takes loses its oldest lines, and
+ * a line says how many. They are in memory only: a crash of the agent loses those that the link does not have.
  */
 import type { Clock, Timer } from '../../base/clock.js';
 import { clipToBytes } from '../../base/text.js';
@@ -15,7 +15,7 @@ export const runLogLimits = {
   lineBytes: 16 * 1024,
   gatherMs: 20,
 } as const;
-/** What a line costs in a frame besides its text. */
+/** Bytes of a line in a frame besides its text. */
 const lineOverheadBytes = 64;
 
 interface Line {

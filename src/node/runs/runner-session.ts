@@ -214,7 +214,7 @@ export class RunnerSession {
   }
 
   #onFailed(value: Frame['value']): void {
-    if (machine.isReady(this.#state)) throw new Error('a runner that was ready');
+    if (machine.isReady(this.#state)) throw new Error('"failed" after "ready"');
     this.#stop('it does not load', readFailed(value));
   }
 
@@ -226,7 +226,7 @@ export class RunnerSession {
   /** The call that this number answers. The runner is ended when there is none. */
   #answer(number: unknown): HandlerCall | undefined {
     const next = machine.answered(this.#state, number);
-    if (!next) this.#refuse('it answered what it was not asked');
+    if (!next) this.#refuse('it answered a message that is not in work');
     else this.#state = next;
     return next?.call;
   }
@@ -250,7 +250,7 @@ export class RunnerSession {
       if (answer?.kind === 'object') this.#objects.release(answer.digest);
       return;
     }
-    if (!answer) this.#refuse('its answer is no content that travels');
+    if (!answer) this.#refuse('invalid content of its answer');
     else {
       this.#objects.releaseAll();
       this.#settle({ kind: 'answer', answer, state });

@@ -37,7 +37,7 @@ import {
 const read = (flags: object) =>
   readSettings(nodeSettings, { flags: { ...flags }, environment: {}, environmentPrefix });
 
-void t.test('settings of runs: nothing is trusted unless it is said', t => {
+void t.test('a node without settings for runs trusts no app', t => {
   t.match(read({}), {
     'trust-app-signer': [],
     app: undefined,
@@ -64,7 +64,7 @@ void t.test('settings of runs: nothing is trusted unless it is said', t => {
   t.end();
 });
 
-void t.test('what is wrong with an app, a key or a socket is told at the start', async t => {
+void t.test('a wrong app, key or socket is reported at the start', async t => {
   const folder = await makeFolder(t);
   const write = (name: string, text: string, mode = 0o600): string => {
     const path = join(folder, name);
@@ -87,7 +87,7 @@ void t.test('what is wrong with an app, a key or a socket is told at the start',
     [{ ...inChild, 'trust-app-signer': flags['auth-private-key'] }, /wanted is an ECDSA public key/],
     [
       { ...inChild, 'trust-app-signer': write('p384.pub', formatOpensshPublic(key.publicKey, 'a')) },
-      /is no app key.*\nhint: /,
+      /expected an app key.*\nhint: /,
     ],
   ];
   for (const [changes, expected] of cases) {
@@ -235,63 +235,60 @@ async function kill(child: ChildProcess): Promise<void> {
   await gone;
 }
 
-void t.test(
-  'an agent that is killed answers once what it has handled, and handles what it has not',
-  async t => {
-    const around = await startRunLink(t);
-    const { known, replies, send, deliver, session, reply } = around;
-    const app = await makeApp(t, writing);
-    const agent = await prepareAgent(t, around, app);
-    const assign = (): void => send({ $case: 'assign', value: assignOf(7n, app) });
+void t.test('a killed agent answers each message once after its restart, handled before or not', async t => {
+  const around = await startRunLink(t);
+  const { known, replies, send, deliver, session, reply } = around;
+  const app = await makeApp(t, writing);
+  const agent = await prepareAgent(t, around, app);
+  const assign = (): void => send({ $case: 'assign', value: assignOf(7n, app) });
 
-    // Killed after it has answered, before it knows that the answer has come.
-    let child = agent.start();
-    await session(1);
-    assign();
-    deliver(1, {});
-    t.same(said(await reply(1)), { count: 1, attempt: 1 });
-    await kill(child);
+  // Killed after it has answered, before it knows that the answer has come.
+  let child = agent.start();
+  await session(1);
+  assign();
+  deliver(1, {});
+  t.same(said(await reply(1)), { count: 1, attempt: 1 });
+  await kill(child);
 
-    child = agent.start();
-    await session(2);
-    t.same(known[1], [7n]);
-    t.same(said(await reply(1, 2)), { count: 1, attempt: 1 }, 'from the journal');
-    send({ $case: 'acknowledge', value: { run: 7n, message: 1n } });
-    assign();
+  child = agent.start();
+  await session(2);
+  t.same(known[1], [7n]);
+  t.same(said(await reply(1, 2)), { count: 1, attempt: 1 }, 'from the journal');
+  send({ $case: 'acknowledge', value: { run: 7n, message: 1n } });
+  assign();
 
-    // Killed while it handles.
-    deliver(2, { waits: true });
-    while (!agent.entries().includes('2 1')) await new Promise(setImmediate);
-    await kill(child);
+  // Killed while it handles.
+  deliver(2, { waits: true });
+  while (!agent.entries().includes('2 1')) await new Promise(setImmediate);
+  await kill(child);
 
-    child = agent.start();
-    await session(3);
-    assign();
-    deliver(2, { waits: true });
-    t.same(
-      said(await reply(2)),
-      { count: 2, attempt: 2 },
-      'entered again, with the state of the message before',
-    );
+  child = agent.start();
+  await session(3);
+  assign();
+  deliver(2, { waits: true });
+  t.same(
+    said(await reply(2)),
+    { count: 2, attempt: 2 },
+    'entered again, with the state of the message before',
+  );
 
-    // Killed before it handles, or nearly so.
-    deliver(3, {});
-    await kill(child);
-    child = agent.start();
-    await session(4);
-    assign();
-    deliver(3, {});
-    t.match(said(await reply(3)), { count: 3 });
-    t.equal(replies.filter(({ message }) => message === 1n).length, 2);
-    t.same(
-      agent.entries().filter(line => line.startsWith('1 ')),
-      ['1 1'],
-      'what was answered is not handled again',
-    );
-    t.same(
-      agent.entries().filter(line => line.startsWith('2 ')),
-      ['2 1', '2 2'],
-    );
-    await kill(child);
-  },
-);
+  // Killed before it handles, or nearly so.
+  deliver(3, {});
+  await kill(child);
+  child = agent.start();
+  await session(4);
+  assign();
+  deliver(3, {});
+  t.match(said(await reply(3)), { count: 3 });
+  t.equal(replies.filter(({ message }) => message === 1n).length, 2);
+  t.same(
+    agent.entries().filter(line => line.startsWith('1 ')),
+    ['1 1'],
+    'what was answered is not handled again',
+  );
+  t.same(
+    agent.entries().filter(line => line.startsWith('2 ')),
+    ['2 1', '2 2'],
+  );
+  await kill(child);
+});

@@ -18,7 +18,7 @@ const object: Answer = { kind: 'object', digest: 'ab'.repeat(32), sizeBytes: 5_0
 const keysOf = async (store: Store) => (await store.list({ prefix: '' })).map(({ key }) => key);
 const stateOf = (value: Uint8Array | undefined) => value && Buffer.from(value).toString();
 
-void t.test('answers are read as they were written, and nothing else is taken for one', t => {
+void t.test('answers in the journal are read as they were written, and invalid ones are refused', t => {
   for (const answer of [content('hello'), content(''), error, object]) {
     const read = decodeAnswer(encodeAnswer(answer));
     t.same(read, answer);
@@ -65,7 +65,7 @@ void t.test('a journal on the disk is found again by the next process', async t 
   await second.close();
 });
 
-void t.test('a run is not taken for another whose number begins alike', async t => {
+void t.test('runs 1, 12 and 123 do not share records in the journal', async t => {
   const store = createMemoryStore();
   const journal = await Journal.open(store);
   for (const run of [1n, 12n, 123n])
@@ -77,7 +77,7 @@ void t.test('a run is not taken for another whose number begins alike', async t 
   t.equal(await journal.findState(12n), undefined);
 });
 
-void t.test('a message whose last trace goes takes its run along', async t => {
+void t.test('the journal forgets a run with its last message', async t => {
   const journal = await Journal.open(createMemoryStore());
   journal.enter(5n, 1);
   await journal.answer(5n, 1, content('one'));
@@ -107,7 +107,7 @@ void t.test('an answer and the state it left are both there after a power cut, o
   }
 });
 
-void t.test('a disk that refuses leaves nothing behind that only memory knows', async t => {
+void t.test('an answer that the disk refuses is not in the journal in memory either', async t => {
   const disk = createPowerCutStore();
   const journal = await Journal.open(disk.store);
   disk.failWrites(Object.assign(new Error('full'), { code: 'ENOSPC' }));
@@ -160,7 +160,7 @@ void t.test(
   },
 );
 
-void t.test('what is owed as one node is not owed as another', async t => {
+void t.test('a journal that is claimed by another node is emptied', async t => {
   const store = createMemoryStore();
   const journal = await Journal.open(store);
   t.notOk(await journal.claim('42'), 'there was nothing');
@@ -178,44 +178,41 @@ void t.test('a journal of a newer version is refused', async t => {
   await t.rejects(Journal.open(store), { code: 'STORE_SCHEMA' });
 });
 
-void t.test(
-  'what was entered is found again, also after half a line, and the file does not grow',
-  async t => {
-    const path = join(await makeFolder(t), 'entered');
-    const max = 18_446_744_073_709_551_615n;
-    const first = new EntryLog(path);
-    first.enter(max, 1);
-    first.enter(max, 1);
-    first.enter(7n, 9);
-    first.enter(8n, 1);
-    first.forget(7n, 9);
-    first.forgetRun(8n);
-    // Not closed: it was killed.
-    appendFileSync(path, '+ 7 1');
-    const second = new EntryLog(path);
-    t.equal(second.times(max, 1), 2);
-    t.equal(second.times(7n, 1), 1, 'a whole line but for its end');
-    t.same(second.runs(), [max, 7n]);
-    appendFileSync(path, '+ 7 1\0\0\n\u001b\n+ x\n- \n');
-    const third = new EntryLog(path);
-    t.same(third.runs(), [max, 7n]);
-    t.equal(third.times(7n, 1), 1);
-    for (let message = 1; message <= 100_000; message++) {
-      third.enter(9n, message);
-      third.forget(9n, message);
-    }
-    t.ok(statSync(path).size <= 1024 * 1024 + 100);
-    third.enter(7n, 1);
-    third.close();
-    const fourth = new EntryLog(path);
-    t.equal(fourth.times(7n, 1), 2);
-    t.same(fourth.runs(), [max, 7n]);
-    fourth.forgetRun(max);
-    fourth.forget(7n, 1);
-    t.equal(statSync(path).size, 0, 'nothing owed, nothing kept');
-    fourth.enter(7n, 2);
-    fourth.clear();
-    t.same(new EntryLog(path).runs(), []);
-    t.throws(() => new EntryLog(join(path, 'below a file')), { code: 'STORE_UNAVAILABLE' });
-  },
-);
+void t.test('entries of handlers survive a restart and half a line, and the file is compacted', async t => {
+  const path = join(await makeFolder(t), 'entered');
+  const max = 18_446_744_073_709_551_615n;
+  const first = new EntryLog(path);
+  first.enter(max, 1);
+  first.enter(max, 1);
+  first.enter(7n, 9);
+  first.enter(8n, 1);
+  first.forget(7n, 9);
+  first.forgetRun(8n);
+  // Not closed: it was killed.
+  appendFileSync(path, '+ 7 1');
+  const second = new EntryLog(path);
+  t.equal(second.times(max, 1), 2);
+  t.equal(second.times(7n, 1), 1, 'a whole line but for its end');
+  t.same(second.runs(), [max, 7n]);
+  appendFileSync(path, '+ 7 1\0\0\n\u001b\n+ x\n- \n');
+  const third = new EntryLog(path);
+  t.same(third.runs(), [max, 7n]);
+  t.equal(third.times(7n, 1), 1);
+  for (let message = 1; message <= 100_000; message++) {
+    third.enter(9n, message);
+    third.forget(9n, message);
+  }
+  t.ok(statSync(path).size <= 1024 * 1024 + 100);
+  third.enter(7n, 1);
+  third.close();
+  const fourth = new EntryLog(path);
+  t.equal(fourth.times(7n, 1), 2);
+  t.same(fourth.runs(), [max, 7n]);
+  fourth.forgetRun(max);
+  fourth.forget(7n, 1);
+  t.equal(statSync(path).size, 0, 'nothing owed, nothing kept');
+  fourth.enter(7n, 2);
+  fourth.clear();
+  t.same(new EntryLog(path).runs(), []);
+  t.throws(() => new EntryLog(join(path, 'below a file')), { code: 'STORE_UNAVAILABLE' });
+});

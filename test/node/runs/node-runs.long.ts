@@ -101,7 +101,7 @@ void t.test('a message is handled, and its answer is kept until the link has it'
 });
 
 void t.test(
-  'what was not acknowledged is sent again on the next session, and by the next process',
+  'answers without an acknowledgement are sent again on the next session, and by the next process',
   async t => {
     const app = await makeApp(t, counting);
     const apps = { folder: app.folder };
@@ -148,7 +148,7 @@ void t.test(
   },
 );
 
-void t.test('a node that was not told to runs nothing, and opens nothing', async t => {
+void t.test('a node without settings for runs opens no journal, folder or socket', async t => {
   const app = await makeApp(t, counting);
   const { runs, folder, lines, started } = await startBench(t);
   const link = attach(runs);
@@ -164,7 +164,7 @@ void t.test('a node that was not told to runs nothing, and opens nothing', async
   t.equal(lines.filter(({ level }) => level === 'warn').length, 1, 'told once for the run');
 });
 
-void t.test('the app of the own folder is the one whose files are the same', async t => {
+void t.test('an app runs by the folder of the node only with the same files', async t => {
   const app = await makeApp(t, counting);
   const { runs } = await startBench(t, { apps: { folder: app.folder } });
   await writeFile(join(app.folder, 'lib/node.js'), 'changed since it was signed');
@@ -283,7 +283,7 @@ void t.test('an app of a trusted signer is fetched, and so are contents too larg
   t.match(said(await link.reply(11n, 1)), /^OBJECT_LOST/, 'the link does not have what it spoke of');
 });
 
-void t.test('a handler that fails is told, and what it left of the state is undone', async t => {
+void t.test('a handler that throws gives an error, and its change of the state is undone', async t => {
   const app = await makeApp(t, counting);
   const { runs, started } = await startBench(t, { apps: { folder: app.folder } });
   const link = attach(runs);
@@ -329,7 +329,7 @@ void t.test('a handler that takes too long is ended, and the next message finds 
   t.equal(started(), 2);
 });
 
-void t.test('what nobody wants any more is not answered', async t => {
+void t.test('a cancelled message is not answered', async t => {
   const app = await makeApp(t, counting);
   const { runs, started } = await startBench(t, {
     apps: { folder: app.folder },
@@ -396,7 +396,7 @@ void t.test('runs wait for their turn, and one that is idle gives way', async t 
   t.equal(started(), 4);
 });
 
-void t.test('what was owed as another node is forgotten', async t => {
+void t.test('answers owed as another node are forgotten', async t => {
   const app = await makeApp(t, counting);
   const bench = await startBench(t, { apps: { folder: app.folder } });
   const link = attach(bench.runs);
@@ -435,7 +435,7 @@ void t.test('frames of a session that has been replaced are passed over', async 
   t.equal(link.replies(7n, 1).length, 0);
 });
 
-void t.test('whatever a runner says, the agent goes on', async t => {
+void t.test('a runner that violates the protocol is ended, and the agent goes on', async t => {
   const app = await makeApp(t, counting);
   const rude = fileURLToPath(new URL('fixtures/rude-runner.js', import.meta.url));
   const { runs } = await startBench(t, {
@@ -445,8 +445,8 @@ void t.test('whatever a runner says, the agent goes on', async t => {
   const link = attach(runs);
   link.assign(assignOf(7n, app));
   const expected: Readonly<Record<string, RegExp | string>> = {
-    'other number': /^APP_INVALID: .*what it was not asked/,
-    'too long inline': /^APP_INVALID: .*no content that travels/,
+    'other number': /^APP_INVALID: .*a message that is not in work/,
+    'too long inline': /^APP_INVALID: .*invalid content of its answer/,
     'unknown object': /^APP_INVALID/,
     'no object': /^APP_INVALID/,
     'odd digest': /^APP_INVALID/,
@@ -473,7 +473,7 @@ void t.test('whatever a runner says, the agent goes on', async t => {
   t.equal(progress.length, 1);
 });
 
-void t.test('without an app host a message waits, and that is told', async t => {
+void t.test('a message waits for an app host, and a warning says so', async t => {
   const app = await makeApp(t, counting);
   const socketPath = join(await makeFolder(t), 'apps.sock');
   const { runs, logged } = await startBench(t, {
@@ -529,7 +529,7 @@ void t.test('a journal that is damaged is set aside, and the node goes on', asyn
   );
 });
 
-void t.test('without a folder everything is in memory, and in a folder that goes with it', async t => {
+void t.test('a node without a data folder keeps runs in memory and in a temporary folder', async t => {
   const app = await makeApp(t, counting);
   const { runs } = await startBench(t, { apps: { folder: app.folder }, folder: undefined });
   const link = attach(runs);

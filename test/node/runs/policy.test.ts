@@ -62,12 +62,12 @@ function claimOf(changes: Partial<AppClaim> = {}, key = author): AppClaim {
   return { signer: key.publicKey.spki, signature: signApp(key, claim), ...claim };
 }
 
-void t.test('a node runs no app unless it was told', async t => {
+void t.test('a node runs no app by default', async t => {
   const decision = await decideTrust(none, claimOf());
   t.match(decision, { trusted: false, reason: /--trust-app-signer/ });
 });
 
-void t.test('whose apps a node runs', async t => {
+void t.test('a node runs apps of trusted signers and of its own folder', async t => {
   const mine = (lowestVersion?: string): TrustRules => ({
     signers: [{ key: author.publicKey, lowestVersion }],
     any: false,
@@ -109,13 +109,13 @@ void t.test('whose apps a node runs', async t => {
       /does not hold/,
     ],
     ['without a signature', mine(), claimOf({ signature: Buffer.alloc(0) }), /does not hold/],
-    ['without a key', mine(), claimOf({ signer: Buffer.alloc(0) }), /of no kind/],
-    ['of no version', mine(), claimOf({ version: 'latest' }), /its version is none/],
+    ['without a key', mine(), claimOf({ signer: Buffer.alloc(0) }), /cannot sign apps/],
+    ['an invalid version', mine(), claimOf({ version: 'latest' }), /invalid version/],
     [
       'of no version, any allowed',
       { ...none, any: true },
       claimOf({ version: '\u001b[2J' }),
-      /its version is none/,
+      /invalid version/,
     ],
     ['in the own folder', local(), claimOf({ signature: Buffer.alloc(0) }, stranger), 'local'],
     [
@@ -141,7 +141,7 @@ void t.test('whose apps a node runs', async t => {
   }
 });
 
-void t.test('text is cut between two characters', t => {
+void t.test('clipped text ends between two characters', t => {
   t.equal(clipToBytes('short', 5), 'short');
   t.equal(clipToBytes('ä'.repeat(10), 12), 'ääää…');
   fc.assert(
@@ -157,15 +157,15 @@ void t.test('text is cut between two characters', t => {
   t.end();
 });
 
-void t.test('places are given in turn, and holders are asked to give way', async t => {
-  const places = new Slots(2);
+void t.test('slots are given in order, and holders are asked to give way', async t => {
+  const slots = new Slots(2);
   const never = new AbortController().signal;
   const asked: string[] = [];
   const taken: string[] = [];
   const take = async (name: string, signal = never) => {
-    const place = await places.take(() => asked.push(name), signal);
+    const slot = await slots.take(() => asked.push(name), signal);
     taken.push(name);
-    return place;
+    return slot;
   };
   const one = await take('one');
   const two = await take('two');
@@ -177,7 +177,7 @@ void t.test('places are given in turn, and holders are asked to give way', async
   t.same(asked, ['one', 'two'], 'nobody is asked twice');
   quits.abort(new Error('quits'));
   await t.rejects(four, { message: 'quits' });
-  t.equal(places.waiting, 2);
+  t.equal(slots.waiting, 2);
   two.release();
   two.release();
   await three;
@@ -203,11 +203,11 @@ void t.test('places are given in turn, and holders are asked to give way', async
   await nine;
 });
 
-void t.test('who takes a place over while others wait is asked at once', async t => {
-  const places = new Slots(1);
+void t.test('a holder that takes its slot while others wait is asked at once', async t => {
+  const slots = new Slots(1);
   const never = new AbortController().signal;
   const asked: string[] = [];
-  const take = (name: string) => places.take(() => asked.push(name), never);
+  const take = (name: string) => slots.take(() => asked.push(name), never);
   const one = await take('one');
   const [two] = [take('two'), take('three')];
   one.release();
@@ -283,7 +283,7 @@ void t.test('a frame of lines is never too long, and waits for a link that is sl
   t.ok(slow.texts().every(text => Buffer.byteLength(text) <= runLogLimits.lineBytes));
 });
 
-void t.test('the oldest lines are dropped when too many wait, and that is told', t => {
+void t.test('the oldest lines are dropped when too many wait, and a line says how many', t => {
   const clock = createManualClock();
   const link = new LinkHolder(clock);
   const logs = new RunLogs({ run: 7n, link, clock, firstSequence: 1 });
@@ -316,7 +316,7 @@ void t.test('the oldest lines are dropped when too many wait, and that is told',
   t.end();
 });
 
-void t.test('what fails with one link is tried on the next, or on the same after a pause', async t => {
+void t.test('work that fails on one session is retried on the next, or after a pause', async t => {
   const clock = createManualClock();
   const failures: number[] = [];
   const link = new LinkHolder(clock, (_, retryInMs) => failures.push(retryInMs));
