@@ -12,7 +12,7 @@ values, bytes, arrays of numbers and dicts. Arrays come as `NumberArray`, which 
 received (`.numpy()` copies nothing either); what is returned may also hold `array.array`, numpy arrays, or whatever
 else has a buffer of numbers. Whole numbers come as int, however they were sent.
 
-As a program (`python3 rollcall_app.py SOCKET`, with a token on standard input) it speaks docs/app-host.md: it holds the app
+As a program (`python3 rollcall_app.py SOCKET`, with a token on standard input) it speaks docs/app-host-protocol.md: it holds the app
 of one run, and its end is the end of whatever the app does. The socket and standard input are read by threads of
 their own, handlers run in the main thread. Contents are those of src/app/content.ts, byte for byte.
 """

@@ -1,5 +1,5 @@
 /**
- * An app in one piece: the list of its files and their content one after the other, as docs/app-host.md describes it. The
+ * An app in one piece: the list of its files and their content one after the other, as docs/app-host-protocol.md describes it. The
  * same files make the same bytes. What is read comes from others: an archive is taken only if packing would have written it.
  */
 import { RollcallError } from '../base/errors.js';

@@ -25,7 +25,7 @@ const codeThrownBy = (work: () => unknown): string => {
 };
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
 
-void t.test('manifests are the bytes that docs/app-host.md describes', t => {
+void t.test('manifests are the bytes that docs/app-host-protocol.md describes', t => {
   // Computed in another language, from the page alone.
   const vectors: readonly (readonly [sizeBytes: number, chunks: number, digest: string])[] = [
     [1, 1, 'eb4c9d2b4165cf3fde71b70c08bdb17401805c07b638863cb8abbc15478501e6'],

@@ -1,5 +1,5 @@
 /**
- * Frames on a Unix socket, as docs/app-host.md has them: a JSON head with one member, which names the frame, and a body of
+ * Frames on a Unix socket, as docs/app-host-protocol.md has them: a JSON head with one member, which names the frame, and a body of
  * bytes. What comes is bounded before it is read; what goes waits in the socket, and whoever sends much asks how much does.
  */
 import type { Socket } from 'node:net';

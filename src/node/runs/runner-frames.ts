@@ -1,5 +1,5 @@
 /**
- * Frames between the agent and the runner of a node half, as docs/app-host.md has them. The runner executes somebody's app:
+ * Frames between the agent and the runner of a node half, as docs/app-host-protocol.md has them. The runner executes somebody's app:
  * every field of its frames is checked, bounded, or replaced by a default. No state.
  */
 import { appLimits } from '../../app/limits.js';

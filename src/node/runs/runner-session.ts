@@ -1,5 +1,5 @@
 /**
- * One runner of a node half, from its start to its exit, as docs/app-host.md has it: it is given the app, its settings and
+ * One runner of a node half, from its start to its exit, as docs/app-host-protocol.md has it: it is given the app, its settings and
  * its state, then one message at a time. Every frame of it is checked. A runner that violates the protocol is ended, and so
  * is one whose handler takes too long. The caller decides what an answer means for the run.
  */

@@ -1,5 +1,5 @@
 /**
- * The conversation with the runner of a server half, on one connection of it (docs/app-host.md): what it asks is done in the
+ * The conversation with the runner of a server half, on one connection of it (docs/app-host-protocol.md): what it asks is done in the
  * order in which it is durable, what it is owed comes again on its next connection.
  */
 import { setMaxListeners } from 'node:events';
