@@ -1,7 +1,7 @@
 /** The client that programs import, against a real link over TLS. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createServer } from 'node:https';
 import { createServer as createTcpServer, type AddressInfo } from 'node:net';
@@ -387,6 +387,33 @@ void t.test('a program that imports rollcall/control runs, and ends once it lets
   };
   const types = await readFile(join(root, exports['./control']?.types ?? ''), 'utf8');
   t.match(types, 'export declare class ControlClient');
+});
+
+void t.test('the program in README.md runs as typed', async t => {
+  const folder = await makeFolder(t);
+  const [, program = ''] = /^```js\n(.*?)^```/ms.exec(await readFile(join(root, 'README.md'), 'utf8')) ?? [];
+  // The link of this test has a port of its own.
+  await writeFile(join(folder, 'watch.mjs'), program.replace("'localhost:9093'", `'${address}'`));
+  await mkdir(join(folder, 'certificates'));
+  await writeFile(join(folder, 'certificates', 'ca.crt'), ca);
+  await mkdir(join(folder, 'node_modules'));
+  await symlink(root, join(folder, 'node_modules', 'rollcall'));
+  const child = spawn(process.execPath, ['watch.mjs'], {
+    cwd: folder,
+    env: { PATH: process.env['PATH'], ROLLCALL_TOKEN: token },
+  });
+  const closed = once(child, 'close');
+  let said = '';
+  let complaint = '';
+  child.stderr.on('data', (chunk: Buffer) => (complaint += chunk.toString()));
+  child.stdout.on('data', (chunk: Buffer) => {
+    said += chunk.toString();
+    // It watches until it is ended.
+    if (/^berlin .*\n/m.test(said)) child.kill();
+  });
+  await closed;
+  t.equal(complaint, '');
+  t.match(said, /^berlin [a-z]+ [a-z ]+$/m);
 });
 
 void t.test('a client asks through its proxy alone, over gRPC and HTTP, by the name of the link', async t => {
