@@ -73,7 +73,7 @@ which runs them against a real link. Ids, times, tokens and certificates are sho
 has one, put in what your link printed.
 
 To type them yourself: \`npm ci && npm link\` in the clone, then everything below in an empty folder. The passwords are
-made first, each in a file; without \`--password-file\` a command asks for the password.`);
+made first, each in a file; without \`--password-file\` a command asks for the password. A password has 15 to 256 characters.`);
   await type('umask 077');
   await type(`for name in ada bob eve vera; do head -c 12 /dev/urandom | base64 > $name.password; done`);
   await type('rollcall certs');
