@@ -40,8 +40,8 @@ export function parseAppManifest(text: string): AppManifest {
   return {
     name: wantText(found, 'name', namePattern, 'lower-case letters, digits and dashes, at most 63'),
     version: wantText(found, 'version', versionPattern, 'three numbers, such as 1.0.0 or 1.1.0-beta.2'),
-    server: readEntry(found, 'server', ['javascript']),
-    node: readEntry(found, 'node', ['javascript', 'python']),
+    server: readEntry(found, 'server'),
+    node: readEntry(found, 'node'),
     config: readConfig(found['config'] ?? {}),
   };
 }
@@ -93,11 +93,7 @@ export function languageOf(entry: string): AppLanguage {
 }
 
 /** That the file is there is for whoever packs the folder. */
-function readEntry(
-  found: Readonly<Record<string, unknown>>,
-  member: string,
-  languages: readonly AppLanguage[],
-): string {
+function readEntry(found: Readonly<Record<string, unknown>>, member: string): string {
   const value = found[member];
   if (typeof value !== 'string' || !isPathInside(value)) {
     throw unfit(
@@ -105,13 +101,9 @@ function readEntry(
       `it wants the path of a file in the app's folder, such as "${member}.js"`,
     );
   }
-  const language = findLanguage(value);
-  if (language && languages.includes(language)) return value;
-  const wanted = Object.keys(endings).filter(ending => languages.includes(endings[ending] as AppLanguage));
-  throw unfit(
-    `"${member}" is in no language that this half may have`,
-    `its name ends in ${wanted.map(ending => `.${ending}`).join(' or ')}`,
-  );
+  if (findLanguage(value)) return value;
+  const forms = Object.keys(endings).map(ending => `.${ending}`);
+  throw unfit(`"${member}" is in no language that a half may have`, `its name ends in ${forms.join(' or ')}`);
 }
 
 /** A path that stays in the folder it is read from, spelled in one way only. */

@@ -2,6 +2,7 @@
  * A run that is not over: its record, its messages, its log, and the server half while that is connected. Every change of
  * the record is one commit with what it tells; changes take turns. However it ends, it ends once.
  */
+import { languageOf } from '../../app-package/app-manifest.js';
 import { linkParty } from '../../audit-log/party.js';
 import type { FrameConnection } from '../../app-host/wire/frames.js';
 import type { Hosting, RunnerExit } from '../../app-host/hosting/hosting.js';
@@ -308,7 +309,8 @@ export async function openRun(
       const { isolation: hostedBy } = host;
       if (!(await change({ type: 'starting', at, hostedBy, tokenHash: hashToken(token) })) || ending) return;
       hosting = host;
-      const order = { run: `${id}`, half: 'server', language: 'javascript', token } as const;
+      const language = languageOf(first.app.serverEntry);
+      const order = { run: `${id}`, half: 'server', language, token } as const;
       host.start({ ...order, memoryBytes: options.memoryBytes }, handler);
       awaitBeginning();
     },

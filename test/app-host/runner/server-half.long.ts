@@ -1,21 +1,60 @@
-/** Server halves in their real runner: what they ask of the grid comes to the link in frames, is sent again, and is answered. */
+/**
+ * Server halves in their real runners, in JavaScript and in Python: what they ask of the grid comes to the link in the same frames,
+ * is sent again, and is answered.
+ */
 import t, { type Test } from 'tap';
+import { spawnSync } from 'node:child_process';
 import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import { NumberArray, type Content } from '../../../src/app/content.js';
 import type { Frame, FrameConnection } from '../../../src/app-host/wire/frames.js';
+import type { Language } from '../../../src/app-host/hosting/hosting.js';
 import { createRunnerLink } from '../../../src/app-host/runner/link.js';
 import { createLogBook } from '../../../src/app-host/runner/log-book.js';
 import { isRollcallError, RollcallError } from '../../../src/base/errors.js';
 import { createManualClock } from '../../harness/manual-clock.js';
 import { startRunner, type DriverOptions, type RunnerDriver } from '../fixtures/runner-driver.js';
 
-function start(test: Test, body: string, options: Partial<DriverOptions> = {}): Promise<RunnerDriver> {
-  const source = `import { serverApp, NumberArray } from 'rollcall/app';
+/** A server half, as its author writes it in each language. */
+type Body = Readonly<Record<Language, string>>;
+
+const entries: Readonly<Record<Language, string>> = { javascript: 'server.js', python: 'server.py' };
+
+/** The body begins in line 3 in JavaScript, and in line 5 in Python. */
+function sourceOf(language: Language, body: string): string {
+  if (language === 'javascript')
+    return `import { serverApp, NumberArray } from 'rollcall/app';
 export default serverApp(async ({ grid, config, log, signal, runId }) => {
 ${body}
 });
 `;
-  return startRunner(test, { half: 'server', files: { 'server.js': source }, ...options });
+  const lines = body.replace(/^\n|\n *$/g, '').split('\n');
+  const indent = Math.min(...lines.map(line => /^ */.exec(line)?.[0].length ?? 0));
+  return `import array, functools, sys, threading, rollcall_app
+from rollcall_app import GridError, NumberArray, OutgoingMessage
+@rollcall_app.server
+def main(grid, context):
+${lines.map(line => `    ${line.slice(indent)}`).join('\n')}
+`;
+}
+
+const hasPython = spawnSync('python3', ['--version']).status === 0;
+const skip = !hasPython && 'there is no python3 here';
+
+/** One test for each language. */
+function testBoth(title: string, run: (test: Test, language: Language) => Promise<void>): void {
+  void t.test(`javascript: ${title}`, test => run(test, 'javascript'));
+  void t.test(`python: ${title}`, { skip }, test => run(test, 'python'));
+}
+
+function start(
+  test: Test,
+  language: Language,
+  body: Body,
+  options: Partial<DriverOptions> = {},
+): Promise<RunnerDriver> {
+  const files = { [entries[language]]: sourceOf(language, body[language]) };
+  return startRunner(test, { half: 'server', language, files, ...options });
 }
 
 /** Accepts the next message, and gives it. */
@@ -38,10 +77,11 @@ async function outcome(driver: RunnerDriver): Promise<Frame> {
   return ended;
 }
 
-void t.test('a run: nodes are found, messages answered, lines logged, and a result is given', async test => {
-  const driver = await start(
-    test,
-    `const nodes = await grid.nodes({ min: 2, labels: { zone: 'a' }, timeoutMs: 60_000 });
+testBoth(
+  'a run: nodes are found, messages answered, lines logged, and a result is given',
+  async (test, language) => {
+    const driver = await start(test, language, {
+      javascript: `const nodes = await grid.nodes({ min: 2, labels: { zone: 'a' }, timeoutMs: 60_000 });
      log.info('found ' + nodes.map(({ name }) => name).join());
      const replies = grid.sendAndReceive(
        nodes.map(({ id }) => ({ node: id, type: 'query', group: 'round 1', content: { greeting: 'hello', raw: new Uint8Array(3) } })),
@@ -51,52 +91,66 @@ void t.test('a run: nodes are found, messages answered, lines logged, and a resu
      for await (const { message, node, content, error } of replies) answers.push([message, node, content?.answer ?? '', error?.code ?? '']);
      log.error({ odd: 1 });
      return { answers, progress: replies.progress, rounds: config.rounds, runId };`,
-  );
-  await driver.next('ready');
-  const asked = (await driver.next('nodes')).value;
-  test.same(
-    { ...asked, timeoutMs: Math.ceil(Number(asked['timeoutMs']) / 60_000) },
-    { request: 1, min: 2, labels: { zone: 'a' }, timeoutMs: 1 },
-  );
-  const nodes = ['5', '6'].map(id => ({ id, name: `n${id}`, labels: { zone: 'a' } }));
-  driver.send('nodes', { request: 1, nodes });
-  const first = await accept(driver);
-  test.same(first.value, { number: 1, node: '5', type: 'query', group: 'round 1', ttlMs: 5_000 });
-  test.same(driver.contentOf(first), { greeting: 'hello', raw: new Uint8Array(3) });
-  const second = await accept(driver);
-  driver.send('progress', { number: 2, node: '6', fraction: 0.5, note: 'half' });
-  driver.send('answer', { number: 2, node: '6', error: { code: 'NO_HANDLER', message: 'none' } });
-  test.same((await driver.next('taken')).value, { number: 2 });
-  reply(driver, 1, { answer: 'well' });
-  test.same((await driver.next('taken')).value, { number: 1 });
-  test.equal(second.value['number'], 2);
-  const lines = [await driver.next('log'), await driver.next('log'), await driver.next('log')];
-  test.same(
-    lines.map(({ value }) => [value['sequence'], value['level'], value['text']]),
-    [
-      [1, 'info', 'found n5,n6'],
-      [2, 'debug', '6 0.5 half'],
-      [3, 'error', '{ odd: 1 }'],
-    ],
-  );
-  test.same((await outcome(driver)).value['result'], {
-    answers: [
-      [2, '6', '', 'NO_HANDLER'],
-      [1, '5', 'well', ''],
-    ],
-    progress: { sent: 2, answered: 2, failed: 1 },
-    rounds: 2,
-    runId: '99',
-  });
-  test.same(await readdir(driver.folder), [], 'nothing is left');
-});
+      python: `
+        nodes = grid.nodes(min_count=2, labels={"zone": "a"}, timeout=60)
+        context.log.info("found " + ",".join(node.name for node in nodes))
+        replies = grid.send_and_receive(
+            [OutgoingMessage(node.id, "query", {"greeting": "hello", "raw": bytes(3)}, group="round 1") for node in nodes],
+            timeout=5,
+            on_progress=lambda told: context.log.debug(f"{told.node} {told.fraction} {told.note}"),
+        )
+        answers = []
+        for message, node, content, error in replies:
+            answers.append([message, node, content["answer"] if content else "", error.code if error else ""])
+        context.log.error({"odd": 1})
+        progress = replies.progress._asdict()
+        return {"answers": answers, "progress": progress, "rounds": context.config["rounds"], "runId": context.run_id}`,
+    });
+    await driver.next('ready');
+    const asked = (await driver.next('nodes')).value;
+    test.same(
+      { ...asked, timeoutMs: Math.ceil(Number(asked['timeoutMs']) / 60_000) },
+      { request: 1, min: 2, labels: { zone: 'a' }, timeoutMs: 1 },
+    );
+    const nodes = ['5', '6'].map(id => ({ id, name: `n${id}`, labels: { zone: 'a' } }));
+    driver.send('nodes', { request: 1, nodes });
+    const first = await accept(driver);
+    test.same(first.value, { number: 1, node: '5', type: 'query', group: 'round 1', ttlMs: 5_000 });
+    test.same(driver.contentOf(first), { greeting: 'hello', raw: new Uint8Array(3) });
+    const second = await accept(driver);
+    driver.send('progress', { number: 2, node: '6', fraction: 0.5, note: 'half' });
+    driver.send('answer', { number: 2, node: '6', error: { code: 'NO_HANDLER', message: 'none' } });
+    test.same((await driver.next('taken')).value, { number: 2 });
+    reply(driver, 1, { answer: 'well' });
+    test.same((await driver.next('taken')).value, { number: 1 });
+    test.equal(second.value['number'], 2);
+    const lines = [await driver.next('log'), await driver.next('log'), await driver.next('log')];
+    test.same(
+      lines.map(({ value }) => [value['sequence'], value['level'], value['text']]),
+      [
+        [1, 'info', 'found n5,n6'],
+        [2, 'debug', '6 0.5 half'],
+        [3, 'error', language === 'python' ? "{'odd': 1}" : '{ odd: 1 }'],
+      ],
+    );
+    test.same((await outcome(driver)).value['result'], {
+      answers: [
+        [2, '6', '', 'NO_HANDLER'],
+        [1, '5', 'well', ''],
+      ],
+      progress: { sent: 2, answered: 2, failed: 1 },
+      rounds: 2,
+      runId: '99',
+    });
+    test.same(await readdir(driver.folder), [], 'nothing is left');
+  },
+);
 
-void t.test(
+testBoth(
   'send tells when all is on the disk, receive gives what came before and what comes after',
-  async test => {
-    const driver = await start(
-      test,
-      `const send = count => grid.send(Array.from({ length: count }, () => ({ node: '5', type: 'query', content: {} })));
+  async (test, language) => {
+    const driver = await start(test, language, {
+      javascript: `const send = count => grid.send(Array.from({ length: count }, () => ({ node: '5', type: 'query', content: {} })));
      const numbers = await send(3);
      log.info('accepted ' + numbers.join());
      const seen = [];
@@ -106,7 +160,20 @@ void t.test(
      for await (const { message } of grid.receive([3])) seen.push(message);
      for await (const _ of grid.sendAndReceive([])) seen.push('none');
      return { seen, errors };`,
-    );
+      python: `
+        numbers = grid.send([OutgoingMessage("5", "query", {}) for _ in range(3)])
+        context.log.info("accepted " + ",".join(map(str, numbers)))
+        seen = [reply.message for reply in grid.receive(numbers[:2])]
+        errors = []
+        for wrong in [[1], [9], [3, 3]]:
+            try:
+                grid.receive(wrong)
+            except GridError as error:
+                errors.append(error.code)
+        seen += [reply.message for reply in grid.receive([3])]
+        seen += ["none" for _ in grid.send_and_receive([])]
+        return {"seen": seen, "errors": errors}`,
+    });
     for (const number of [1, 2, 3]) {
       test.notOk(driver.has('log'));
       const { value } = await driver.next('send');
@@ -131,16 +198,22 @@ void t.test(
   },
 );
 
-void t.test('large contents travel once, in chunks, both ways', async test => {
-  const driver = await start(
-    test,
-    `const weights = new NumberArray(Float32Array.from({ length: 1_310_720 }, (_, n) => n), [1024, 1280]);
+testBoth('large contents travel once, in chunks, both ways', async (test, language) => {
+  const driver = await start(test, language, {
+    javascript: `const weights = new NumberArray(Float32Array.from({ length: 1_310_720 }, (_, n) => n), [1024, 1280]);
      const content = { weights };
      let sum = 0;
      for await (const { content: answer, error } of grid.sendAndReceive(['5', '6', '7'].map(node => ({ node, type: 'train', content }))))
        sum += error ? 0 : answer.weights.data[1] + answer.weights.data.at(-1);
      return sum;`,
-  );
+    python: `
+        content = {"weights": NumberArray(array.array("f", range(1_310_720)), [1024, 1280])}
+        total = 0
+        for reply in grid.send_and_receive([OutgoingMessage(node, "train", content) for node in ["5", "6", "7"]]):
+            if reply.error is None:
+                total += reply.content["weights"].data[1] + reply.content["weights"].data[-1]
+        return total`,
+  });
   const sent = [await accept(driver), await accept(driver), await accept(driver)];
   const names = sent.map(({ value }) => JSON.stringify(value['object']));
   test.equal(new Set(names).size, 1);
@@ -157,16 +230,20 @@ void t.test('large contents travel once, in chunks, both ways', async test => {
   test.equal((await outcome(driver)).value['result'], 6);
 });
 
-void t.test('an answer that is lost, or no content, is an error like any other', async test => {
-  const driver = await start(
-    test,
-    `const codes = [];
+testBoth('an answer that is lost, or no content, is an error like any other', async (test, language) => {
+  const driver = await start(test, language, {
+    javascript: `const codes = [];
      const messages = [1, 2, 3].map(() => ({ node: '5', type: 'query', content: {} }));
      for await (const { error } of grid.sendAndReceive(messages)) codes.push(error.code);
      const content = { raw: new Uint8Array(100_000) };
      for await (const { error } of grid.sendAndReceive([{ node: '5', type: 'query', content }])) codes.push(error.code, error.message);
      return codes;`,
-  );
+    python: `
+        codes = [reply.error.code for reply in grid.send_and_receive([OutgoingMessage("5", "query", {}) for _ in range(3)])]
+        for reply in grid.send_and_receive([OutgoingMessage("5", "query", {"raw": bytes(100_000)})]):
+            codes += reply.error
+        return codes`,
+  });
   for (let number = 1; number <= 3; number++) await accept(driver);
   driver.refuseNext('the disk is full');
   driver.send('answer', { number: 1, node: '5', object: { digest: 'ab'.repeat(32), sizeBytes: 70_000 } });
@@ -177,12 +254,14 @@ void t.test('an answer that is lost, or no content, is an error like any other',
   test.match(result[4], /refused: the disk is full/);
 });
 
-void t.test('no more than 256 messages wait to be accepted', async test => {
-  const driver = await start(
-    test,
-    `await grid.send(Array.from({ length: 300 }, () => ({ node: '5', type: 'query', content: {} })));
+testBoth('no more than 256 messages wait to be accepted', async (test, language) => {
+  const driver = await start(test, language, {
+    javascript: `await grid.send(Array.from({ length: 300 }, () => ({ node: '5', type: 'query', content: {} })));
      await grid.nodes();`,
-  );
+    python: `
+        grid.send([OutgoingMessage("5", "query", {}) for _ in range(300)])
+        grid.nodes()`,
+  });
   const numbers: unknown[] = [];
   for (let count = 0; count < 256; count++) numbers.push((await driver.next('send')).value['number']);
   // Whatever comes next was sent later than all it sends by itself.
@@ -199,12 +278,11 @@ void t.test('no more than 256 messages wait to be accepted', async test => {
   await driver.next('nodes');
 });
 
-void t.test(
+testBoth(
   'a loop that is slow holds no more than 64 answers, unless another loop waits behind it',
-  async test => {
-    const driver = await start(
-      test,
-      `const messages = count => Array.from({ length: count }, () => ({ node: '5', type: 'query', content: {} }));
+  async (test, language) => {
+    const driver = await start(test, language, {
+      javascript: `const messages = count => Array.from({ length: count }, () => ({ node: '5', type: 'query', content: {} }));
      const slow = grid.sendAndReceive(messages(100));
      await grid.nodes();
      let answered = slow.progress.answered;
@@ -212,7 +290,16 @@ void t.test(
      let count = 0;
      for await (const _ of slow) count++;
      return [answered, count, slow.progress];`,
-    );
+      python: `
+        def messages(count):
+            return [OutgoingMessage("5", "query", {}) for _ in range(count)]
+        slow = grid.send_and_receive(messages(100))
+        grid.nodes()
+        answered = slow.progress.answered
+        for _ in grid.send_and_receive(messages(1)):
+            context.log.info("the other came")
+        return [answered, sum(1 for _ in slow), slow.progress._asdict()]`,
+    });
     for (let number = 1; number <= 100; number++) await accept(driver);
     for (let number = 1; number <= 100; number++) reply(driver, number, {});
     await driver.next('nodes');
@@ -225,15 +312,21 @@ void t.test(
   },
 );
 
-void t.test('who leaves a loop gives up the rest', async test => {
-  const driver = await start(
-    test,
-    `const messages = Array.from({ length: 3 }, () => ({ node: '5', type: 'query', content: {} }));
+testBoth('who leaves a loop gives up the rest', async (test, language) => {
+  const driver = await start(test, language, {
+    javascript: `const messages = Array.from({ length: 3 }, () => ({ node: '5', type: 'query', content: {} }));
      const replies = grid.sendAndReceive(messages);
      for await (const _ of replies) break;
      await grid.nodes();
      for await (const _ of replies) throw new Error('there should be none');`,
-  );
+    python: `
+        replies = grid.send_and_receive([OutgoingMessage("5", "query", {}) for _ in range(3)])
+        for _ in replies:
+            break
+        grid.nodes()
+        for _ in replies:
+            raise Exception("there should be none")`,
+  });
   for (let number = 1; number <= 3; number++) await accept(driver);
   reply(driver, 1, {});
   test.same((await driver.next('taken')).value, { number: 1 });
@@ -245,96 +338,134 @@ void t.test('who leaves a loop gives up the rest', async test => {
   test.same((await outcome(driver)).value, {}, 'no result is no result');
 });
 
-void t.test('a lost connection is opened again, and what was not heard is said again', async test => {
-  const driver = await start(
-    test,
-    `log.info('first'); log.info('second');
+testBoth(
+  'a lost connection is opened again, and what was not heard is said again',
+  async (test, language) => {
+    const driver = await start(test, language, {
+      javascript: `log.info('first'); log.info('second');
      const content = { raw: new Uint8Array(100_000) };
      const waits = grid.nodes({ min: 3 });
      const seen = [];
      const messages = [{ node: '5', type: 'a', content: {} }, { node: '6', type: 'b', content }, { node: '7', type: 'c', content: {} }];
      for await (const { message } of grid.sendAndReceive(messages)) seen.push(message);
      return { seen, nodes: (await waits).length };`,
-  );
-  test.same((await driver.next('connected')).value, { resumed: false });
-  await driver.next('ready');
-  for (let count = 0; count < 3; count++) await driver.next('send');
-  test.same(
-    [(await driver.next('log')).value['sequence'], (await driver.next('log')).value['sequence']],
-    [1, 2],
-  );
-  await driver.next('nodes');
-  driver.send('accepted', { number: 1 });
-  driver.send('logged', { sequence: 1 });
-  reply(driver, 1, {});
-  await driver.next('taken');
-  driver.setOpen(false);
-  driver.drop();
-  await driver.next('closed');
-  driver.setOpen(true);
-  driver.objects.clear();
-  test.same((await driver.next('connected')).value, { resumed: true });
-  await driver.next('ready');
-  test.same((await driver.next('log')).value['sequence'], 2, 'lines that were not logged');
-  test.same((await driver.next('nodes')).value['request'], 1, 'what was asked');
-  reply(driver, 1, {});
-  const again = [await accept(driver), await accept(driver)];
-  test.same(
-    again.map(({ value }) => [value['number'], value['type']]),
-    [
-      [2, 'b'],
-      [3, 'c'],
-    ],
-    'messages that were not accepted, in order',
-  );
-  test.equal(driver.objects.size, 1, 'and the object they speak of');
-  test.same((await driver.next('taken')).value, { number: 1 }, 'an answer that comes twice is only taken');
-  for (const number of [2, 3]) reply(driver, number, {});
-  driver.send('nodes', { request: 1, nodes: [1, 2, 3].map(id => ({ id: `${id}`, name: '', labels: {} })) });
-  const finished = await driver.next('finished');
-  test.same(finished.value['result'], { seen: [1, 2, 3], nodes: 3 });
-  driver.drop();
-  test.same((await outcome(driver)).value, finished.value, 'how it ended');
-});
+      python: `
+        context.log.info("first")
+        context.log.info("second")
+        content = {"raw": bytes(100_000)}
+        found = []
+        waits = threading.Thread(target=lambda: found.extend(grid.nodes(min_count=3)))
+        waits.start()
+        messages = [OutgoingMessage("5", "a", {}), OutgoingMessage("6", "b", content), OutgoingMessage("7", "c", {})]
+        seen = [reply.message for reply in grid.send_and_receive(messages)]
+        waits.join()
+        return {"seen": seen, "nodes": len(found)}`,
+    });
+    test.same((await driver.next('connected')).value, { resumed: false });
+    await driver.next('ready');
+    for (let count = 0; count < 3; count++) await driver.next('send');
+    test.same(
+      [(await driver.next('log')).value['sequence'], (await driver.next('log')).value['sequence']],
+      [1, 2],
+    );
+    await driver.next('nodes');
+    driver.send('accepted', { number: 1 });
+    driver.send('logged', { sequence: 1 });
+    reply(driver, 1, {});
+    await driver.next('taken');
+    driver.setOpen(false);
+    driver.drop();
+    await driver.next('closed');
+    driver.setOpen(true);
+    driver.objects.clear();
+    test.same((await driver.next('connected')).value, { resumed: true });
+    await driver.next('ready');
+    test.same((await driver.next('log')).value['sequence'], 2, 'lines that were not logged');
+    test.same((await driver.next('nodes')).value['request'], 1, 'what was asked');
+    reply(driver, 1, {});
+    const again = [await accept(driver), await accept(driver)];
+    test.same(
+      again.map(({ value }) => [value['number'], value['type']]),
+      [
+        [2, 'b'],
+        [3, 'c'],
+      ],
+      'messages that were not accepted, in order',
+    );
+    test.equal(driver.objects.size, 1, 'and the object they speak of');
+    test.same((await driver.next('taken')).value, { number: 1 }, 'an answer that comes twice is only taken');
+    for (const number of [2, 3]) reply(driver, number, {});
+    driver.send('nodes', { request: 1, nodes: [1, 2, 3].map(id => ({ id: `${id}`, name: '', labels: {} })) });
+    const finished = await driver.next('finished');
+    test.same(finished.value['result'], { seen: [1, 2, 3], nodes: 3 });
+    driver.drop();
+    test.same((await outcome(driver)).value, finished.value, 'how it ended');
+  },
+);
 
-void t.test('an object that is on its way when the connection is lost goes on where it was', async test => {
-  const driver = await start(
-    test,
-    `const content = { raw: new Uint8Array(3_000_000).map((_, n) => n >> 12) };
+testBoth(
+  'an object that is on its way when the connection is lost goes on where it was',
+  async (test, language) => {
+    const driver = await start(test, language, {
+      javascript: `const content = { raw: new Uint8Array(3_000_000).map((_, n) => n >> 12) };
      let bytes = 0;
      for await (const each of grid.sendAndReceive([{ node: '5', type: 'a', content }])) bytes += each.content.raw.length;
      return bytes;`,
-  );
-  const sent = await driver.next('send');
-  const [object] = driver.objects.values();
-  object?.chunks.delete(1);
-  driver.drop();
-  await accept(driver);
-  test.equal(driver.chunksCame.length, 4, 'three chunks, and the one that was missing');
-  test.same(driver.contentOf(sent), { raw: new Uint8Array(3_000_000).map((_, n) => n >> 12) });
-  // The first chunk is given on one connection, the rest on the next.
-  const chunks = [...(object?.chunks ?? [])];
-  object?.chunks.clear();
-  driver.send('answer', { number: 1, node: '5', object: sent.value['object'] });
-  driver.drop();
-  await driver.next('closed', 'closed');
-  for (const [index, chunk] of chunks) object?.chunks.set(index, chunk);
-  await driver.next('connected');
-  driver.send('answer', { number: 1, node: '5', object: sent.value['object'] });
-  test.equal((await outcome(driver)).value['result'], 3_000_000);
-});
+      python: `
+        content = {"raw": bytes(n >> 12 & 255 for n in range(3_000_000))}
+        return sum(len(reply.content["raw"]) for reply in grid.send_and_receive([OutgoingMessage("5", "a", content)]))`,
+    });
+    const sent = await driver.next('send');
+    const [object] = driver.objects.values();
+    object?.chunks.delete(1);
+    driver.drop();
+    await accept(driver);
+    test.equal(driver.chunksCame.length, 4, 'three chunks, and the one that was missing');
+    test.same(driver.contentOf(sent), { raw: new Uint8Array(3_000_000).map((_, n) => n >> 12) });
+    // The first chunk is given on one connection, the rest on the next.
+    const chunks = [...(object?.chunks ?? [])];
+    object?.chunks.clear();
+    driver.send('answer', { number: 1, node: '5', object: sent.value['object'] });
+    driver.drop();
+    await driver.next('closed', 'closed');
+    for (const [index, chunk] of chunks) object?.chunks.set(index, chunk);
+    await driver.next('connected');
+    driver.send('answer', { number: 1, node: '5', object: sent.value['object'] });
+    test.equal((await outcome(driver)).value['result'], 3_000_000);
+  },
+);
 
-void t.test('a run that is stopped hears it, and whatever waits throws', async test => {
-  const driver = await start(
-    test,
-    `signal.addEventListener('abort', () => log.warn('stopping'));
+testBoth('a run that is stopped hears it, and whatever waits throws', async (test, language) => {
+  const driver = await start(test, language, {
+    javascript: `signal.addEventListener('abort', () => log.warn('stopping'));
      const replies = grid.sendAndReceive([{ node: '5', type: 'query', content: {} }]);
      const waits = [grid.nodes(), grid.send([{ node: '5', type: 'query', content: {} }]), replies[Symbol.asyncIterator]().next()];
      const ended = await Promise.allSettled(waits);
      ended.push(...(await Promise.allSettled([grid.nodes()])));
      try { grid.sendAndReceive([]) } catch (error) { log.info(error.message) }
      throw new Error(signal.aborted + ' ' + ended.map(({ reason }) => reason.message).join());`,
-  );
+    python: `
+        replies = grid.send_and_receive([OutgoingMessage("5", "query", {})])
+        reasons = []
+        def fails(wait):
+            try:
+                wait()
+            except GridError as error:
+                reasons.append(str(error))
+        waits = [grid.nodes, lambda: grid.send([OutgoingMessage("5", "query", {})]), lambda: next(iter(replies))]
+        threads = [threading.Thread(target=fails, args=[each]) for each in waits]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+        context.log.warn("stopping")
+        fails(grid.nodes)
+        try:
+            grid.send_and_receive([])
+        except GridError as error:
+            context.log.info(error)
+        raise Exception(f"{context.stopped()} " + ",".join(reasons))`,
+  });
   await driver.next('nodes');
   driver.send('stop', {});
   test.equal((await driver.next('log')).value['text'], 'stopping');
@@ -342,11 +473,17 @@ void t.test('a run that is stopped hears it, and whatever waits throws', async t
   test.equal((await driver.next('log')).value['text'], stopped);
   const { name, value } = await outcome(driver);
   test.equal(name, 'failed');
-  test.match(value['message'], `Error: true ${[stopped, stopped, stopped, stopped].join()} (server.js:`);
+  const said = [stopped, stopped, stopped, stopped].join();
+  const expected = {
+    javascript: `Error: true ${said} (server.js:`,
+    python: `Exception: True ${said} (server.py:`,
+  };
+  test.match(value['message'], expected[language]);
 });
 
-void t.test('how it failed is told, with the line of the app', async test => {
-  const cases: readonly (readonly [string, RegExp])[] = [
+/** Bodies, and how the run has failed then. */
+const failures: Readonly<Record<Language, readonly (readonly [string, RegExp])[]>> = {
+  javascript: [
     [`throw new RangeError('no');`, /^RangeError: no \(server.js:3:7\)$/],
     [
       `void Promise.reject(new Error('nobody looks')); await grid.nodes();`,
@@ -379,22 +516,64 @@ void t.test('how it failed is told, with the line of the app', async test => {
     [`await grid.send([{ node: '5', type: 'a', content: {}, ttlMs: -1 }]);`, /its time is none/],
     [`for await (const _ of grid.sendAndReceive([], { timeoutMs: NaN }));`, /its time is none/],
     [`await grid.nodes({ min: 'two' });`, /"min" of grid.nodes\(\)/],
-  ];
-  for (const [body, reason] of cases) {
-    const driver = await start(test, body);
+  ],
+  python: [
+    [`raise IndexError("no")`, /^IndexError: no \(server.py:5\)$/],
+    [
+      `threading.Thread(target=lambda: 1 / 0).start(); grid.nodes()`,
+      /^ZeroDivisionError: division by zero \(server.py:5\)$/,
+    ],
+    [`raise KeyboardInterrupt`, /^KeyboardInterrupt \(server.py:5\)$/],
+    [
+      `
+      class Odd(Exception):
+          def __str__(self):
+              raise self
+      raise Odd`,
+      /^an error that cannot be shown/,
+    ],
+    [`raise ValueError("x" * 10_000)`, /^ValueError: x{4000}/],
+    [`return "x" * 65_535`, /^the result of the server half cannot be kept: it has 65537 bytes/],
+    [
+      `return lambda: 1`,
+      /^the result .* cannot be kept: JSON holds no function \(server.py:5\)$|^the result .* JSON holds no function$/,
+    ],
+    [`a = {}; a["a"] = a; return a`, /^ValueError: Circular reference detected/],
+    [`return {(1, 2): 3}`, /^TypeError: keys must be str/],
+    [`grid.send([OutgoingMessage("five", "a", {})])`, /invalid node id.* \(server.py:5\)$/],
+    [`grid.send([OutgoingMessage("5", "", {})])`, /invalid type, expected a text/],
+    [`grid.send([OutgoingMessage("5", "a", {}, group="x" * 201)])`, /invalid group, expected a text/],
+    [`grid.send([OutgoingMessage("5", "a", [1])])`, /this content cannot be sent: it is no dict/],
+    [`grid.send([OutgoingMessage("5", "a", {"a": [1]})])`, /this content cannot be sent: .*array/],
+    [`grid.send([OutgoingMessage("5", "a", {}, ttl=-1)])`, /its time must be between/],
+    [`grid.send_and_receive([], timeout=float("nan"))`, /its time must be between/],
+    [`grid.send([{"node": "5"}])`, /expected an OutgoingMessage, found dict/],
+    [`grid.nodes(min_count="two")`, /min_count of grid.nodes\(\) must be/],
+    [`grid.nodes(labels={"zone": 1})`, /labels of grid.nodes\(\) must be/],
+    [`grid.nodes(timeout="long")`, /timeout of grid.nodes\(\) must be/],
+  ],
+};
+
+testBoth('how it failed is told, with the line of the app', async (test, language) => {
+  for (const [body, reason] of failures[language]) {
+    const driver = await start(test, language, { javascript: body, python: body });
     const { name, value } = await outcome(driver);
     test.equal(name, 'failed');
     test.match(value['message'], reason, body);
     test.ok(Buffer.byteLength(String(value['message'])) <= 4_096);
   }
-  const late = await start(test, `await grid.nodes({ min: 9, timeoutMs: 1 });`);
+  const late = await start(test, language, {
+    javascript: `await grid.nodes({ min: 9, timeoutMs: 1 });`,
+    python: `grid.nodes(min_count=9, timeout=0.001)`,
+  });
   const { request } = (await late.next('nodes')).value;
   late.send('nodes', { request, error: '1 of 9 nodes is online' });
   test.match((await outcome(late)).value['message'], /^1 of 9 nodes is online/);
 });
 
-void t.test('an app that does not load fails as one that runs, and is heard', async test => {
-  const cases: readonly (readonly [string, RegExp])[] = [
+/** Sources that do not load, and how the run has failed then. */
+const unloadable: Readonly<Record<Language, readonly (readonly [string, RegExp])[]>> = {
+  javascript: [
     [`const a = ;\n`, /^server.js cannot be loaded: SyntaxError: .* \(server.js:1\)$/],
     [
       `import { nodeApp } from 'rollcall/app';\nexport default nodeApp({});\n`,
@@ -408,23 +587,43 @@ void t.test('an app that does not load fails as one that runs, and is heard', as
       `process.exit;\nvoid Promise.reject(new Error('at once'));\nawait new Promise(() => {});\n`,
       /^Error: at once \(server.js:2/,
     ],
-  ];
-  for (const [source, reason] of cases) {
-    const driver = await startRunner(test, { half: 'server', files: { 'server.js': source } });
+  ],
+  python: [
+    [`a = = 1\n`, /^server.py cannot be loaded: SyntaxError: .* \(server.py:1\)$/],
+    [
+      `import rollcall_app\n@rollcall_app.query\ndef query(message, context): pass\n`,
+      /^server.py has no server half/,
+    ],
+    [`\nfrom rollcall_app import nothing\n`, /cannot import name 'nothing' .*\(server.py:2\)$/],
+    [
+      `import threading\nthreading.Thread(target=lambda: 1 / 0).start()\nthreading.Event().wait()\n`,
+      /^ZeroDivisionError: .* \(server.py:2\)$/,
+    ],
+    [
+      `import rollcall_app\n@rollcall_app.server\ndef one(grid, context): pass\nrollcall_app.server(one)\n`,
+      /there are two server halves \(server.py:4\)$/,
+    ],
+  ],
+};
+
+testBoth('an app that does not load fails as one that runs, and is heard', async (test, language) => {
+  for (const [source, reason] of unloadable[language]) {
+    const files = { [entries[language]]: source };
+    const driver = await startRunner(test, { half: 'server', language, files });
     test.match((await outcome(driver)).value['message'], reason);
     test.notOk(driver.has('ready'));
   }
 });
 
-void t.test('a process that the app ends has ended, with nothing said', async test => {
-  const driver = await start(test, `process.exit(0);`);
+testBoth('a process that the app ends has ended, with nothing said', async (test, language) => {
+  const driver = await start(test, language, { javascript: `process.exit(0);`, python: `sys.exit(0)` });
   await driver.exited;
   test.notOk(driver.has('finished') || driver.has('failed'));
   test.same(await readdir(driver.folder), []);
 });
 
-void t.test('a run that the link does not know any more is over', async test => {
-  const driver = await start(test, `await grid.nodes();`);
+testBoth('a run that the link does not know any more is over', async (test, language) => {
+  const driver = await start(test, language, { javascript: `await grid.nodes();`, python: `grid.nodes()` });
   await driver.next('nodes');
   for (let byes = 0; byes < 3; byes++) {
     driver.send('bye', { message: 'what was that?' });
@@ -436,7 +635,90 @@ void t.test('a run that the link does not know any more is over', async test => 
   test.match(driver.output().stderr, /^error: refused: what was that\?\n$/);
 });
 
-void t.test('a link that stays away for five minutes is given up', async test => {
+testBoth('a server half that never returns does not outlive its parent', async (test, language) => {
+  const driver = await start(test, language, {
+    javascript: `process.stdout.write('spinning'); for (;;);`,
+    python: `
+      print("spinning")
+      while True:
+          pass`,
+  });
+  while (!driver.output().stdout.includes('spinning')) await new Promise(resolve => setTimeout(resolve, 10));
+  driver.endInput();
+  const { code, signal } = await driver.exited;
+  test.ok(code === 0 || signal === 'SIGKILL', `${code} ${signal}`);
+});
+
+testBoth('a message that was never sent cannot be accepted', async (test, language) => {
+  const driver = await start(test, language, { javascript: `await grid.nodes();`, python: `grid.nodes()` });
+  await driver.next('nodes');
+  driver.send('accepted', { number: 1 });
+  test.match((await driver.next('bye')).value['message'], /message 1 was never sent/);
+  await driver.next('closed');
+  test.same((await driver.next('nodes')).value['request'], 1, 'what was asked is asked again');
+  driver.send('nodes', { request: 1, nodes: [] });
+  test.equal((await outcome(driver)).name, 'finished');
+});
+
+void t.test('python: arrays and odd numbers of a result are those that JSON holds', { skip }, async test => {
+  const driver = await start(test, 'python', {
+    javascript: '',
+    python: `
+      numbers = array.array("f", [1, 2, 3, 4])
+      return {
+          "loss": float("nan"), "pair": (1, None), 7: True, "row": numbers, "rows": NumberArray(numbers, [2, 2]),
+          "one": NumberArray(numbers[:1], []), "none": NumberArray(numbers[:0], [2, 0]),
+      }`,
+  });
+  const result = (await outcome(driver)).value['result'];
+  const lists = {
+    row: [1, 2, 3, 4],
+    rows: [
+      [1, 2],
+      [3, 4],
+    ],
+    one: 1,
+    none: [[], []],
+  };
+  test.same(result, { loss: null, pair: [1, null], 7: true, ...lists });
+});
+
+void t.test('python: what is stopped while a thread never returns is over at once', { skip }, async test => {
+  const driver = await start(test, 'python', {
+    javascript: '',
+    python: `
+      def spin():
+          while True:
+              pass
+      threading.Thread(target=spin).start()
+      grid.nodes()`,
+  });
+  await driver.next('nodes');
+  driver.send('stop', {});
+  test.match((await outcome(driver)).value['message'], /^the run is being stopped \(server.py:9\)$/);
+});
+
+void t.test('python: a server half has memory for itself, and an end of it', { skip }, async test => {
+  const driver = await start(
+    test,
+    'python',
+    {
+      javascript: '',
+      python: `
+        content = {"raw": bytes(1_000_000)}
+        replies = list(grid.send_and_receive([OutgoingMessage("5", "query", content)]))
+        context.log.info(len(replies[0].content["raw"]))
+        bytes(2 * 1024 ** 3)`,
+    },
+    { environment: { ROLLCALL_APP_MEMORY_BYTES: String(512 * 1024 * 1024) } },
+  );
+  const sent = await accept(driver);
+  reply(driver, 1, driver.contentOf(sent));
+  test.equal((await driver.next('log')).value['text'], '1000000');
+  test.match((await outcome(driver)).value['message'], /^MemoryError \(server.py:8\)$/);
+});
+
+void t.test('javascript: a link that stays away for five minutes is given up', async test => {
   const clock = createManualClock();
   let tries = 0;
   const connection = silentConnection();
@@ -482,7 +764,7 @@ function silentConnection(): FrameConnection {
 }
 
 void t.test(
-  'lines that come faster than they go are bounded, the least important lost first, and counted',
+  'javascript: lines that come faster than they go are bounded, the least important lost first, and counted',
   async test => {
     const sent: { sequence: number; level: string; text: string }[] = [];
     let letGo: () => void = () => undefined;
@@ -515,5 +797,84 @@ void t.test(
     book.onConnected();
     await book.sent();
     test.equal(sent.length - before, before - 101, 'what was not logged goes again');
+  },
+);
+
+/** Gives what the script prints, line by line; it has rollcall_app. */
+function runPython(script: string): string[] {
+  const folder = join(import.meta.dirname, '../../../python');
+  const begin = `import sys\nsys.dont_write_bytecode = True\nsys.path.insert(0, ${JSON.stringify(folder)})\nimport rollcall_app, threading\n`;
+  const { status, stdout, stderr } = spawnSync('python3', ['-c', begin + script], { encoding: 'utf8' });
+  if (status !== 0) throw new Error(stderr);
+  return stdout.trimEnd().split('\n');
+}
+
+void t.test('python: a link that stays away for five minutes is given up', { skip }, test => {
+  const [waited = '', tries = ''] = runPython(`
+class Clock:
+    now = 0.0
+    def monotonic(self):
+        return self.now
+    def sleep(self, seconds):
+        self.now += seconds
+
+class Silent:
+    def send(self, name, value, parts=()): pass
+    def read(self): return None
+    def close(self): pass
+
+tries = 0
+def open_again():
+    global tries
+    tries += 1
+    raise rollcall_app._Unreachable("nobody is there")
+
+clock = Clock()
+link = rollcall_app._Link(Silent(), open_again, threading.Condition(), clock)
+try:
+    link.run(lambda frame: False, lambda: None)
+except rollcall_app._Unreachable:
+    print(clock.now)
+    print(tries)
+`);
+  test.ok(Number(waited) >= 300 && Number(waited) < 310, `${waited} s`);
+  test.ok(Number(tries) > 140 && Number(tries) < 170, `${tries} tries, two seconds apart in the end`);
+  test.end();
+});
+
+void t.test(
+  'python: lines that come faster than they go are bounded, the least important lost first, and counted',
+  { skip },
+  test => {
+    const [count, first, warnings, lost, last, order, again] = runPython(`
+book = rollcall_app._LogBook(threading.Condition())
+def send_all():
+    lines = []
+    while True:
+        line = book.next_line()
+        if line is None:
+            return lines
+        lines.append(line)
+book.write("error", "first")
+for line in range(15_000):
+    book.write("warn" if line % 2 else "info", str(line))
+sent = send_all()
+print(len(sent))
+print(sent[0]["text"])
+print(sum(line["level"] == "warn" for line in sent))
+print(15_001 - (len(sent) - 1))
+print(sent[-1]["text"])
+print([line["sequence"] for line in sent] == sorted(line["sequence"] for line in sent))
+book.on_logged(sent[100]["sequence"])
+book.on_connected()
+print(len(sent) - len(send_all()))
+`);
+    test.ok(Number(count) <= 10_001, `${count} lines`);
+    test.equal(first, 'first');
+    test.equal(warnings, '7501', 'no warning was lost');
+    test.equal(last, `${lost} lines of the log were lost: too many came at once`);
+    test.equal(order, 'True', 'in order');
+    test.equal(again, '101', 'what was not logged goes again');
+    test.end();
   },
 );
