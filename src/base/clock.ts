@@ -22,7 +22,14 @@ export const systemClock: Clock = {
   now: () => Date.now(),
   elapsed: () => performance.now(),
   after(delayMs, call) {
-    const timer = setTimeout(call, delayMs).unref();
+    const dueAt = performance.now() + delayMs;
+    // Node.js counts whole milliseconds, so that a timer may fire up to one too early.
+    const fire = (): void => {
+      const leftMs = dueAt - performance.now();
+      if (leftMs > 0 && leftMs <= 1) timer = setTimeout(fire, 1).unref();
+      else call();
+    };
+    let timer = setTimeout(fire, delayMs).unref();
     return { cancel: () => clearTimeout(timer) };
   },
   every(periodMs, call) {
