@@ -1,8 +1,9 @@
 /** One run of many messages, while the agents and the link are killed at moments of chance: every message has one answer. */
 import type { Test } from 'tap';
 import { setTimeout as pause } from 'node:timers/promises';
+import type { Language } from '../../src/app-host/hosting/hosting.js';
 import { RunOutcome } from '../../src/protocol/generated/rollcall/v1/runs.js';
-import { nodeHalf, openRunSite, serverHalf, type SiteNode } from './run-site.js';
+import { nodeHalf, openRunSite, serverHalves, type SiteNode } from './run-site.js';
 
 interface Outcome {
   readonly answers: readonly number[];
@@ -10,7 +11,8 @@ interface Outcome {
   readonly entered: number;
 }
 
-const server = serverHalf(`
+const servers = serverHalves(
+  `
   const nodes = await grid.nodes({ min: 2 });
   log.info('sending');
   const messages = Array.from({ length: config['messages'] }, (_, index) => ({
@@ -24,7 +26,22 @@ const server = serverHalf(`
     else { answers.push(content.index); entered = Math.max(entered, content.attempt); }
     if (answers.length % 50 === 0) log.info('answered ' + answers.length);
   }
-  return { answers, codes, entered };`);
+  return { answers, codes, entered };`,
+  `
+  nodes = grid.nodes(min_count=2)
+  context.log.info("sending")
+  messages = [OutgoingMessage(nodes[index % 2].id, "query", {"index": index}) for index in range(context.config["messages"])]
+  answers, codes, entered = [], {}, 0
+  for _, _, content, error in grid.send_and_receive(messages):
+      if error:
+          codes[error.code] = codes.get(error.code, 0) + 1
+      else:
+          answers.append(content["index"])
+          entered = max(entered, content["attempt"])
+      if len(answers) % 50 == 0:
+          context.log.info(f"answered {len(answers)}")
+  return {"answers": answers, "codes": codes, "entered": entered}`,
+);
 
 /** Half of the contents are objects, so that these are cut in the middle, too. */
 const node = nodeHalf(`
@@ -36,13 +53,18 @@ const node = nodeHalf(`
   },`);
 
 /** Kills something so often; the order is by chance. */
-export async function killWhileRunning(t: Test, kills: number, messages: number): Promise<void> {
+export async function killWhileRunning(
+  t: Test,
+  kills: number,
+  messages: number,
+  language: Language = 'javascript',
+): Promise<void> {
   const site = await openRunSite(t, { isolation: 'process' });
   await site.startHost();
   const names = ['berlin', 'tokyo'];
   const nodes: SiteNode[] = [];
   for (const name of names) nodes.push(await site.startTrusting(name));
-  const run = await site.start({ server, node, config: { messages } });
+  const run = await site.start({ ...servers[language], node, config: { messages } });
   for await (const { entry } of site.runs().log(run.id, { follow: true }))
     if (entry?.text === 'sending') break;
   for (let kill = 0; kill < kills; kill++) {

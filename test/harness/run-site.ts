@@ -2,6 +2,7 @@
 import { chmod, chown, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Test } from 'tap';
+import type { Language } from '../../src/app-host/hosting/hosting.js';
 import { startRollcall, type Running, type UserIds } from '../../scripts/running.js';
 import { packArchive } from '../../src/app-package/app-archive.js';
 import { signApp } from '../../src/app-package/app-signature.js';
@@ -17,12 +18,15 @@ import {
 } from '../../src/protocol/generated/rollcall/v1/runs.js';
 import { NodeStatus } from '../../src/protocol/generated/rollcall/v1/control.js';
 import { prepareOperator } from './operator.js';
+import { pythonServerHalf } from './python-half.js';
 import { openSite, type Site } from './site.js';
 import { makeFolder, newKey } from './test-link.js';
 
 export interface AppSource {
   readonly name?: string;
   readonly server: string;
+  /** `server.js` unless told. */
+  readonly serverFile?: string;
   readonly node?: string;
   /** `node.js` unless told. */
   readonly nodeFile?: string;
@@ -67,6 +71,17 @@ export const serverHalf = (body: string): string =>
 export const nodeHalf = (handlers: string): string =>
   `import { nodeApp } from 'rollcall/app';\nexport default nodeApp({\n${handlers}\n});\n`;
 export const echoNode = nodeHalf('  query: message => message.content,');
+
+/** A server half in each language: what `serverHalf` and `pythonServerHalf` are given. */
+export function serverHalves(
+  javascript: string,
+  python: string,
+): Readonly<Record<Language, Pick<AppSource, 'server' | 'serverFile'>>> {
+  return {
+    javascript: { server: serverHalf(javascript) },
+    python: { server: pythonServerHalf(python), serverFile: 'server.py' },
+  };
+}
 
 /** Nobody in particular, whom nothing belongs to. */
 export const nobody: UserIds = { uid: 65_534, gid: 65_534 };
@@ -128,19 +143,26 @@ export async function openRunSite(
     }
   }
 
-  async function packed({ name, server, node = echoNode, nodeFile = 'node.js', config = {} }: AppSource) {
+  async function packed({
+    name,
+    server,
+    serverFile = 'server.js',
+    node = echoNode,
+    nodeFile = 'node.js',
+    config = {},
+  }: AppSource) {
     apps += 1;
     const folder = join(site.folder, `app-${apps}`);
     await mkdir(folder);
     const manifest = {
       name: name ?? `app-${apps}`,
       version: '1.0.0',
-      server: 'server.js',
+      server: serverFile,
       node: nodeFile,
       config,
     };
     await writeFile(join(folder, 'app.json'), JSON.stringify(manifest));
-    await writeFile(join(folder, 'server.js'), server);
+    await writeFile(join(folder, serverFile), server);
     await writeFile(join(folder, nodeFile), node);
     return packArchive(folder);
   }

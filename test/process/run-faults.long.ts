@@ -3,6 +3,7 @@ import t from 'tap';
 import { chmod, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { RunOutcome } from '../../src/protocol/generated/rollcall/v1/runs.js';
+import { skipWithoutPython } from '../harness/python-half.js';
 import { killWhileRunning } from '../harness/run-kill-loop.js';
 import {
   makeHostFolder,
@@ -10,15 +11,23 @@ import {
   nodeHalf,
   openRunSite,
   serverHalf,
+  serverHalves,
   type RunSite,
 } from '../harness/run-site.js';
 
 /** One message, and what comes back. */
-const askOne = serverHalf(`
+const askOne = serverHalves(
+  `
   const [{ id }] = await grid.nodes();
   log.info('sending');
   for await (const { content, error } of grid.sendAndReceive([{ node: id, type: 'query', content: {} }]))
-    return error ? { code: error.code, message: error.message } : content;`);
+    return error ? { code: error.code, message: error.message } : content;`,
+  `
+  [node] = grid.nodes()
+  context.log.info("sending")
+  for reply in grid.send_and_receive([OutgoingMessage(node.id, "query", {})]):
+      return reply.error._asdict() if reply.error else reply.content`,
+);
 
 /** Enters, waits until a file is there, and answers which attempt it was. */
 const waitingNode = (gate: string): string =>
@@ -41,7 +50,7 @@ void t.test('the agent dies', async t => {
   const gate = join(site.folder, 'gate');
 
   await t.test('in a handler: it is entered again, and knows', async t => {
-    const run = await site.start({ server: askOne, node: waitingNode(gate) });
+    const run = await site.start({ ...askOne.javascript, node: waitingNode(gate) });
     await untilLogged(site, run.id, 'entered 1');
     await berlin.running.stop('SIGKILL');
     await site.restartNode('berlin', berlin);
@@ -66,55 +75,58 @@ void t.test('the agent dies', async t => {
   });
 });
 
-void t.test('the link dies', async t => {
-  await t.test('its children die with it, and their run has failed, and says why', async t => {
-    const site = await openRunSite(t);
-    await site.startTrusting('berlin');
-    const run = await site.start({ server: askOne, node: waitingNode(join(site.folder, 'never')) });
-    await untilLogged(site, run.id, 'entered 1');
-    await site.link.running.stop('SIGKILL');
-    await site.restart();
-    const { outcome, reason } = await site.runs().get(run.id);
-    t.equal(outcome, RunOutcome.RUN_OUTCOME_FAILED);
-    t.match(reason, /the link was restarted, and its server half ran as a child of it/);
-  });
+for (const language of ['javascript', 'python'] as const) {
+  const withLanguage = { skip: language === 'python' && skipWithoutPython };
+  void t.test(`the link of a server half in ${language} dies`, withLanguage, async t => {
+    await t.test('its children die with it, and their run has failed, and says why', async t => {
+      const site = await openRunSite(t);
+      await site.startTrusting('berlin');
+      const run = await site.start({ ...askOne[language], node: waitingNode(join(site.folder, 'never')) });
+      await untilLogged(site, run.id, 'entered 1');
+      await site.link.running.stop('SIGKILL');
+      await site.restart();
+      const { outcome, reason } = await site.runs().get(run.id);
+      t.equal(outcome, RunOutcome.RUN_OUTCOME_FAILED);
+      t.match(reason, /the link was restarted, and its server half ran as a child of it/);
+    });
 
-  await t.test('a server half in an app host of its own goes on', async t => {
-    const site = await openRunSite(t, { isolation: 'process' });
-    const gate = join(site.folder, 'gate');
-    await site.startTrusting('berlin');
-    const run = await site.start({ server: askOne, node: waitingNode(gate) });
-    while (!/waiting for an app host/.test((await site.runs().get(run.id)).reason))
-      await new Promise(resolve => setTimeout(resolve, 10));
-    await site.startHost();
-    await untilLogged(site, run.id, 'entered 1');
-    await site.link.running.stop('SIGKILL');
-    await site.restart();
-    await writeFile(gate, '');
-    const done = await site.finished(run);
-    t.equal(done.outcome, RunOutcome.RUN_OUTCOME_COMPLETED, done.reason);
-    t.same(JSON.parse(done.resultJson), { attempt: 1 });
-    const entered = (await site.log(run)).filter(({ text }) => text.startsWith('entered'));
-    t.equal(entered.length, 1, 'the handler, which went on meanwhile, is not entered again');
-  });
+    await t.test('a server half in an app host of its own goes on', async t => {
+      const site = await openRunSite(t, { isolation: 'process' });
+      const gate = join(site.folder, 'gate');
+      await site.startTrusting('berlin');
+      const run = await site.start({ ...askOne[language], node: waitingNode(gate) });
+      while (!/waiting for an app host/.test((await site.runs().get(run.id)).reason))
+        await new Promise(resolve => setTimeout(resolve, 10));
+      await site.startHost();
+      await untilLogged(site, run.id, 'entered 1');
+      await site.link.running.stop('SIGKILL');
+      await site.restart();
+      await writeFile(gate, '');
+      const done = await site.finished(run);
+      t.equal(done.outcome, RunOutcome.RUN_OUTCOME_COMPLETED, done.reason);
+      t.same(JSON.parse(done.resultJson), { attempt: 1 });
+      const entered = (await site.log(run)).filter(({ text }) => text.startsWith('entered'));
+      t.equal(entered.length, 1, 'the handler, which went on meanwhile, is not entered again');
+    });
 
-  await t.test('and when the app host dies as well, the run has failed', async t => {
-    const site = await openRunSite(t, { isolation: 'process' });
-    await site.startTrusting('berlin');
-    const host = await site.startHost();
-    const run = await site.start({ server: askOne, node: waitingNode(join(site.folder, 'never')) });
-    await untilLogged(site, run.id, 'entered 1');
-    await host.stop('SIGKILL');
-    await site.startHost();
-    const done = await site.finished(run);
-    t.equal(done.outcome, RunOutcome.RUN_OUTCOME_FAILED);
-    t.match(done.reason, /its app host was restarted|ended/);
-  });
+    await t.test('and when the app host dies as well, the run has failed', async t => {
+      const site = await openRunSite(t, { isolation: 'process' });
+      await site.startTrusting('berlin');
+      const host = await site.startHost();
+      const run = await site.start({ ...askOne[language], node: waitingNode(join(site.folder, 'never')) });
+      await untilLogged(site, run.id, 'entered 1');
+      await host.stop('SIGKILL');
+      await site.startHost();
+      const done = await site.finished(run);
+      t.equal(done.outcome, RunOutcome.RUN_OUTCOME_FAILED);
+      t.match(done.reason, /its app host was restarted|ended/);
+    });
 
-  await t.test('whatever dies, and in whatever order: every message has one answer', async t => {
-    await killWhileRunning(t, 4, 120);
+    await t.test('whatever dies, and in whatever order: every message has one answer', async t => {
+      await killWhileRunning(t, 4, 120, language);
+    });
   });
-});
+}
 
 const skip = process.getuid?.() !== 0 && 'only root can start processes of other users';
 

@@ -1,7 +1,8 @@
 /** Runs as users have them: a link, agents and app hosts as processes, apps written to disk, logs read over the control port. */
 import t from 'tap';
 import { RunOutcome } from '../../src/protocol/generated/rollcall/v1/runs.js';
-import { nodeHalf, openRunSite, serverHalf } from '../harness/run-site.js';
+import { pythonServerHalf, skipWithoutPython } from '../harness/python-half.js';
+import { nodeHalf, openRunSite, serverHalf, serverHalves } from '../harness/run-site.js';
 import { newKey } from '../harness/test-link.js';
 
 /** Sends one query to every node and gives what came back. */
@@ -13,6 +14,9 @@ const askAll = serverHalf(`
     answers.push(error ? { node, code: error.code, message: error.message } : { node, content });
   return answers;`);
 const config = { min: 1, type: 'query', ttl: 60_000 };
+/** Of server halves. */
+const languages =
+  skipWithoutPython === false ? (['javascript', 'python'] as const) : (['javascript'] as const);
 
 void t.test('two nodes and an app', async t => {
   const site = await openRunSite(t);
@@ -28,30 +32,57 @@ void t.test('two nodes and an app', async t => {
         if (message.content.fail) throw new Error('as told');
         return { count: state.count };
       },`);
-      const server = serverHalf(`
+      const servers = serverHalves(
+        `
       const [{ id }] = await grid.nodes();
       const answers = [];
       for (const fail of [false, false, true, false])
         for await (const { content, error } of grid.sendAndReceive([{ node: id, type: 'query', content: { fail } }]))
           answers.push(error ? error.message : content.count);
-      return answers;`);
-      t.same(await site.complete({ server, node }), [1, 2, 'Error: as told (node.js:6:41)', 3]);
+      return answers;`,
+        `
+      [node, *_] = grid.nodes()
+      answers = []
+      for fail in [False, False, True, False]:
+          for reply in grid.send_and_receive([OutgoingMessage(node.id, "query", {"fail": fail})]):
+              answers.append(reply.error.message if reply.error else reply.content["count"])
+      return answers`,
+      );
+      for (const language of languages)
+        t.same(
+          await site.complete({ ...servers[language], node }),
+          [1, 2, 'Error: as told (node.js:6:41)', 3],
+          language,
+        );
     },
   );
 
   await t.test('a content of megabytes goes both ways, shared between messages', async t => {
-    const server = serverHalf(`
+    const servers = serverHalves(
+      `
       const nodes = await grid.nodes({ min: 2 });
+      const { NumberArray } = await import('rollcall/app');
       const numbers = new NumberArray(Float32Array.from({ length: 1_000_003 }, (_, index) => index % 1000));
       const content = { numbers };
       const sums = [];
       for await (const { content: { doubled }, error } of grid.sendAndReceive(nodes.map(({ id }) => ({ node: id, type: 'query', content }))))
         sums.push(doubled.data.length, doubled.data[999], doubled.data[1_000_002]);
-      return sums;`).replace('{ serverApp }', '{ NumberArray, serverApp }');
+      return sums;`,
+      `
+      content = {"numbers": NumberArray(array.array("f", (index % 1000 for index in range(1_000_003))))}
+      sums = []
+      for reply in grid.send_and_receive([OutgoingMessage(node.id, "query", content) for node in grid.nodes(min_count=2)]):
+          doubled = reply.content["doubled"].data
+          sums += [len(doubled), doubled[999], doubled[1_000_002]]
+      return sums`,
+    );
     const node = nodeHalf(
       '  query: ({ content }) => ({ doubled: new NumberArray(content.numbers.data.map(each => each * 2)) }),',
     ).replace('{ nodeApp }', '{ NumberArray, nodeApp }');
-    t.same(await site.complete({ server, node }), [1_000_003, 1998, 4, 1_000_003, 1998, 4]);
+    for (const language of languages) {
+      const sums = await site.complete({ ...servers[language], node });
+      t.same(sums, [1_000_003, 1998, 4, 1_000_003, 1998, 4], language);
+    }
   });
 
   await t.test('what a node half does wrong is its answer, and the next message works', async t => {
@@ -83,8 +114,8 @@ void t.test('two nodes and an app', async t => {
   });
 
   await t.test('what a server half does wrong is why its run failed', async t => {
-    const reasonOf = async (server: string): Promise<string> => {
-      const run = await site.finished(await site.start({ server }));
+    const reasonOf = async (server: string, serverFile = 'server.js'): Promise<string> => {
+      const run = await site.finished(await site.start({ server, serverFile }));
       t.equal(run.outcome, RunOutcome.RUN_OUTCOME_FAILED);
       return run.reason;
     };
@@ -97,19 +128,49 @@ void t.test('two nodes and an app', async t => {
       await reasonOf(serverHalf('await grid.nodes({ min: 50, timeoutMs: 50 });')),
       /of 50 nodes were online/,
     );
+    if (skipWithoutPython !== false) return;
+    const inPython = (server: string): Promise<string> => reasonOf(server, 'server.py');
+    t.match(await inPython(pythonServerHalf('raise IndexError("too few")')), /IndexError: too few/);
+    t.match(await inPython('def main(:'), /server\.py:1/);
+    t.match(await inPython('main = 5'), /@rollcall_app.server/);
+    t.match(await inPython(pythonServerHalf('sys.exit(3)')), /exit code 3/);
+    t.match(await inPython(pythonServerHalf('return {"big": "x" * 70_000}')), /65536|64 KiB/);
+    t.match(
+      await inPython(pythonServerHalf('grid.nodes(min_count=50, timeout=0.05)')),
+      /of 50 nodes were online/,
+    );
+    t.match(
+      await inPython(pythonServerHalf('return len(bytes(2 * 1024 ** 3))')),
+      /MemoryError \(server.py:5\)/,
+    );
   });
 
   await t.test('a run that would not end is stopped, and says by whom', async t => {
-    const server = serverHalf(
+    const listening = serverHalves(
       `log.info('begun'); await new Promise(resolve => signal.addEventListener('abort', resolve));`,
+      `
+      context.log.info("begun")
+      while not context.stopped():
+          time.sleep(0.01)`,
     );
-    const run = await site.start({ server });
-    for await (const { entry } of site.runs().log(run.id, { follow: true }))
-      if (entry?.text === 'begun') break;
-    const stopped = await site.runs().stop(run.id);
-    t.equal(stopped.outcome, RunOutcome.RUN_OUTCOME_STOPPED);
-    t.match(stopped.reason, /stopped by/);
-    t.equal((await site.runs().stop(run.id)).outcome, RunOutcome.RUN_OUTCOME_STOPPED);
+    const deaf = serverHalves(
+      `log.info('begun'); await new Promise(resolve => setImmediate(resolve)); for (;;);`,
+      `
+      context.log.info("begun")
+      while True:
+          pass`,
+    );
+    for (const [language, server] of languages.flatMap(each =>
+      [listening[each], deaf[each]].map(server => [each, server] as const),
+    )) {
+      const run = await site.start(server);
+      for await (const { entry } of site.runs().log(run.id, { follow: true }))
+        if (entry?.text === 'begun') break;
+      const stopped = await site.runs().stop(run.id);
+      t.equal(stopped.outcome, RunOutcome.RUN_OUTCOME_STOPPED, language);
+      t.match(stopped.reason, /stopped by/);
+      t.equal((await site.runs().stop(run.id)).outcome, RunOutcome.RUN_OUTCOME_STOPPED);
+    }
   });
 
   await t.test('an app that is not what was signed is refused', async t => {
@@ -118,7 +179,8 @@ void t.test('two nodes and an app', async t => {
 
   await t.test('10,000 messages to a node that is away: a thousand wait, the others are told', async t => {
     const away = await site.register(newKey());
-    const server = serverHalf(`
+    const servers = serverHalves(
+      `
       const messages = Array.from({ length: 10_000 }, () => ({ node: config['node'], type: 'query', content: {} }));
       const codes = new Set();
       let told = 0;
@@ -126,9 +188,24 @@ void t.test('two nodes and an app', async t => {
         codes.add(error.code);
         told += 1;
         if (told === 9_000) return [...codes];
-      }`);
-    const run = await site.finished(await site.start({ server, config: { node: '' } }, { node: away }));
-    t.equal(run.resultJson, '["QUEUE_FULL"]', run.reason);
-    t.same([run.messagesSent, run.messagesAnswered, run.messagesFailed], [10_000n, 9_000n, 9_000n]);
+      }`,
+      `
+      messages = [OutgoingMessage(context.config["node"], "query", {}) for _ in range(10_000)]
+      codes = set()
+      for told, reply in enumerate(grid.send_and_receive(messages), 1):
+          codes.add(reply.error.code)
+          if told == 9_000:
+              return list(codes)`,
+    );
+    for (const language of languages) {
+      const started = await site.start({ ...servers[language], config: { node: '' } }, { node: away });
+      const run = await site.finished(started);
+      t.equal(run.resultJson, '["QUEUE_FULL"]', run.reason);
+      t.same(
+        [run.messagesSent, run.messagesAnswered, run.messagesFailed],
+        [10_000n, 9_000n, 9_000n],
+        language,
+      );
+    }
   });
 });

@@ -13,6 +13,7 @@ import { createRunnerLink } from '../../../src/app-host/runner/link.js';
 import { createLogBook } from '../../../src/app-host/runner/log-book.js';
 import { isRollcallError, RollcallError } from '../../../src/base/errors.js';
 import { createManualClock } from '../../harness/manual-clock.js';
+import { pythonServerHalf, skipWithoutPython } from '../../harness/python-half.js';
 import { startRunner, type DriverOptions, type RunnerDriver } from '../fixtures/runner-driver.js';
 
 /** A server half, as its author writes it in each language. */
@@ -28,18 +29,10 @@ export default serverApp(async ({ grid, config, log, signal, runId }) => {
 ${body}
 });
 `;
-  const lines = body.replace(/^\n|\n *$/g, '').split('\n');
-  const indent = Math.min(...lines.map(line => /^ */.exec(line)?.[0].length ?? 0));
-  return `import array, functools, sys, threading, rollcall_app
-from rollcall_app import GridError, NumberArray, OutgoingMessage
-@rollcall_app.server
-def main(grid, context):
-${lines.map(line => `    ${line.slice(indent)}`).join('\n')}
-`;
+  return pythonServerHalf(body);
 }
 
-const hasPython = spawnSync('python3', ['--version']).status === 0;
-const skip = !hasPython && 'there is no python3 here';
+const skip = skipWithoutPython;
 
 /** One test for each language. */
 function testBoth(title: string, run: (test: Test, language: Language) => Promise<void>): void {
