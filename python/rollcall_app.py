@@ -46,7 +46,8 @@ import tempfile
 import threading
 import time
 import traceback
-from typing import Any, Callable, Iterable, Iterator, Mapping, NamedTuple, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 __all__ = [
     "Context",
