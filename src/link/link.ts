@@ -7,6 +7,7 @@ import type { Clock } from '../base/clock.js';
 import { DiskFloor } from '../base/disk-floor.js';
 import { toRollcallError } from '../base/errors.js';
 import { defaultRunnerPrograms } from '../app-host/hosting/runner-programs.js';
+import type { Environment } from '../app-host/hosting/spawn-runner.js';
 import { createLifecycle } from '../base/lifecycle.js';
 import type { Log } from '../base/log.js';
 import type { Random } from '../base/random.js';
@@ -54,6 +55,8 @@ export interface LinkOptions {
   readonly store: Store;
   readonly clock: Clock;
   readonly random: Random;
+  /** PATH, LANG and TZ of it go to server halves that are children of the link. */
+  readonly environment?: Environment | undefined;
   readonly log: Log;
   /** Of the server key, when it is encrypted and the settings name no file with its passphrase. Secret. */
   readonly keyPassphrase?: string | undefined;
@@ -210,6 +213,7 @@ export function createLink(options: LinkOptions): Link {
       () =>
         openHosts({
           ...{ isolation, clock, log, folder, random },
+          environment: options.environment,
           sockets: new Map(sockets),
           programs: defaultRunnerPrograms(),
         }),

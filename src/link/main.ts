@@ -46,7 +46,8 @@ export async function runLink({ flags, environment, stdout, stderr }: LinkRun): 
   });
   await makeSecretFolder(config['data-dir'], 'data folder', '--data-dir');
   const store = await openLevelStore(storeFolder(config['data-dir']));
-  const link = createLink({ config, store, log, ...outside });
+  const { PATH, LANG, TZ } = environment;
+  const link = createLink({ config, store, log, environment: { PATH, LANG, TZ }, ...outside });
   await link.start();
   tellSetupCode(link, config['ssl-ca-certfile'], stdout);
   return untilStopped(link, log);

@@ -57,6 +57,15 @@ void t.test('two nodes and an app', async t => {
     },
   );
 
+  await t.test('a server half finds programs where the link does, of which it is a child', async t => {
+    const servers = serverHalves('return process.env.PATH;', 'import os; return os.environ["PATH"]');
+    for (const language of languages) {
+      const path = await site.complete<string>(servers[language]);
+      // A wrapper around python3 may put its own folders before.
+      t.ok(path.endsWith(process.env['PATH'] ?? 'no PATH'), `${language}: ${path}`);
+    }
+  });
+
   await t.test('a content of megabytes goes both ways, shared between messages', async t => {
     const servers = serverHalves(
       `
