@@ -1,6 +1,7 @@
 /** Contents in Python are those of TypeScript: the same bytes are taken, refused, and written. */
 import t from 'tap';
 import { spawnSync } from 'node:child_process';
+import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import {
@@ -338,3 +339,21 @@ print(read["s"], read["t"])
     test.end();
   },
 );
+
+void t.test('the Python package has the version and the files of this one', async test => {
+  const readHere = (path: string): Promise<string> => readFile(join(folder, path), 'utf8');
+  const { version, files } = JSON.parse(await readHere('../package.json')) as {
+    version: string;
+    files: readonly string[];
+  };
+  const project = await readHere('pyproject.toml');
+  test.equal(/^version = "(.*)"$/m.exec(project)?.[1], version);
+  const sources = (await readdir(folder)).filter(name => name.endsWith('.py')).sort();
+  const modules = /^py-modules = \[(.*)\]$/m.exec(project)?.[1]?.split(', ');
+  test.same(
+    modules,
+    sources.map(name => JSON.stringify(name.replace('.py', ''))),
+  );
+  for (const name of [...sources, 'pyproject.toml'])
+    test.ok(files.includes(`python/${name}`), `${name} is published`);
+});
