@@ -101,8 +101,10 @@ void t.test('every link from a page leads to a file that the package has', async
   }
 });
 
-void t.test('docs/apps.md shows what examples/hello holds', async t => {
+void t.test('docs/apps.md shows what examples/hello and hello-python hold', async t => {
   const page = await read('docs/apps.md');
+  for (const name of ['server.py', 'node.py'])
+    t.match(page, `\`\`\`python\n# ${name}\n${await read(`examples/hello-python/${name}`)}\`\`\``);
   for (const name of ['server.js', 'node.js'])
     t.match(page, `\`\`\`js\n// ${name}\n${await read(`examples/hello/${name}`)}\`\`\``);
   const manifest = JSON.parse(await read('examples/hello/app.json')) as unknown;

@@ -1,4 +1,4 @@
-/** The example whose halves are both in Python, run by the command as its reader would, on two real nodes. */
+/** The examples whose halves are both in Python, run by the command as their readers would, on two real nodes. */
 import t from 'tap';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -15,7 +15,7 @@ interface Result {
 }
 
 void t.test(
-  'rollcall run examples/averaging-python --stream fits one line on two nodes',
+  'rollcall run averaging-python --stream fits one line on two nodes, and hello-python greets them',
   {
     skip: skipWithoutPython,
   },
@@ -50,5 +50,12 @@ void t.test(
     const failed = await run(['run', app, '--app-key', appKey, '--stream', '-c', 'examples=0', ...flags]);
     t.equal(failed.code, 1, 'a run that fails ends the command with 1');
     t.match(failed.stdout + failed.stderr, /round 1: no node could train/);
+
+    const greeted = await run([
+      ...['run', join(root, 'examples/hello-python'), '--app-key', appKey, '--stream', '-c', 'greeting=hi'],
+      ...flags,
+    ]);
+    t.equal(greeted.code, 0, greeted.stderr);
+    t.equal(greeted.stdout.match(/hi from node \d+, which has no config/g)?.length, 2);
   },
 );

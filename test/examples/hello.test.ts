@@ -28,7 +28,7 @@ void t.test('each node answers with its node config, and one that cannot is told
 
 void t.test('every example can be packed', async t => {
   const { manifest } = await packApp(join(root, 'examples/hello-python'));
-  t.equal(manifest.node, 'node.py');
+  t.same([manifest.server, manifest.node], ['server.py', 'node.py']);
   t.equal((await packApp(join(root, 'examples/averaging-python'))).manifest.server, 'server.py');
   t.equal((await packApp(join(root, 'examples/digits/app'))).manifest.name, 'digits');
 });
