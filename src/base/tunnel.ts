@@ -168,15 +168,18 @@ function checkAnswer({ status, reason, fields }: Head, { proxy, link }: TunnelRe
       hint: 'is the link running, and can the proxy reach it?',
     });
   }
-  const hint =
-    status === 407
-      ? credentialsHint(proxy, fields)
-      : `ask for CONNECT to ${target} to be allowed there: many proxies allow port 443 alone`;
+  // RFC 9110 §15.5.8 wants 407; tinyproxy answers a wrong password with 401.
+  const wantsCredentials = status === 407 || status === 401;
+  const hint = wantsCredentials
+    ? credentialsHint(proxy, fields)
+    : `ask for CONNECT to ${target} to be allowed there: many proxies allow port 443 alone`;
   throw new RollcallError('LINK_UNREACHABLE', `the proxy ${proxy.url} refuses ${target}: ${said}`, { hint });
 }
 
 function credentialsHint({ authorization, names }: HttpProxy, fields: string): string {
-  const schemes = [...fields.matchAll(/^Proxy-Authenticate:[ \t]*([\w-]+)/gim)].map(([, name = '']) => name);
+  const schemes = [...fields.matchAll(/^(?:Proxy|WWW)-Authenticate:[ \t]*([\w-]+)/gim)].map(
+    ([, name = '']) => name,
+  );
   if (schemes.length > 0 && !schemes.some(scheme => scheme.toLowerCase() === 'basic'))
     return `it asks for ${visibleText(schemes.join(', '), 60)}, and only Basic is supported`;
   return authorization === undefined

@@ -283,6 +283,22 @@ void t.test('an answer that refuses says that it was the proxy, what it said, an
   const asking = await startWire(t, socket => socket.end('HTTP/1.1 407 No\r\n\r\n'));
   const error = await refusal(tunnel(proxyTo(asking.port, { credentials: `bob:${secret}` })));
   t.equal(error.hint, 'it does not take the user and the password of --proxy-credentials-file');
+  // As tinyproxy 1.11.1 answers a wrong password.
+  const unauthorized = '401 Unauthorized\r\nWWW-Authenticate: Basic realm="x"';
+  const wrong = await startWire(t, socket => socket.end(`HTTP/1.0 ${unauthorized}\r\n\r\n`));
+  t.match(await refusal(tunnel(proxyTo(wrong.port, { credentials: `bob:${secret}` }))), {
+    message: / refuses link\.example\.org:9092: 401 Unauthorized$/,
+    hint: 'it does not take the user and the password of --proxy-credentials-file',
+  });
+  t.match(await refusal(tunnel(proxyTo(wrong.port))), {
+    hint: 'it asks for a user and a password: give user:password by --proxy-credentials-file',
+  });
+  const digest = await startWire(t, socket =>
+    socket.end('HTTP/1.1 401 No\r\nWWW-Authenticate: Digest realm="x"\r\n\r\n'),
+  );
+  t.match(await refusal(tunnel(proxyTo(digest.port))), {
+    hint: 'it asks for Digest, and only Basic is supported',
+  });
   t.notMatch(inspect(error, { depth: 9 }), /sesame|Basic/);
 });
 
