@@ -108,12 +108,21 @@ export function describeCallFailure(status: Partial<GrpcStatus> & { message?: st
   if (hasStatedCode(status)) return fromGrpcStatus(status);
   const { code, details = '' } = status;
   if (code === Status.DEADLINE_EXCEEDED || code === Status.RESOURCE_EXHAUSTED) return fromGrpcStatus(status);
+  if (code === Status.UNIMPLEMENTED)
+    return new RollcallError('PROTOCOL_INVALID', 'the server does not offer the services of the node port', {
+      hint: 'is this the operator port of the link? nodes connect to its node port (9092 by default)',
+      cause: status,
+    });
   const cut = code === Status.UNAVAILABLE || code === Status.CANCELLED || details.includes('RST_STREAM');
   return cut
     ? new RollcallError('LINK_UNREACHABLE', 'the connection to the link was lost', { cause: status })
-    : new RollcallError('PROTOCOL_INVALID', 'what answers is no link this agent understands', {
-        cause: status,
-      });
+    : new RollcallError(
+        'PROTOCOL_INVALID',
+        'the server answered with something that is not the protocol of a link',
+        {
+          cause: status,
+        },
+      );
 }
 
 /** Opens a call; LINK_UNREACHABLE on a connection that was closed meanwhile, where grpc-js throws an Error of its own. */

@@ -67,7 +67,10 @@ export async function openMemory({ store, owner, givenRoots, clock, log }: Memor
     if (!pushed) return held;
     const { accepted, refused } = acceptServerRoots(givenRoots, held, pushed);
     if (refused > 0)
-      log.warn({ refused }, 'server roots were refused: no root of this node vouches for them');
+      log.warn(
+        { refused, hint: rootsHint(givenRoots) },
+        'the link sent CA certificates that no root of this node has signed',
+      );
     return accepted;
   }
 
@@ -104,6 +107,13 @@ function toState(owner: Owner, enrollment: Enrollment, serverRoots: readonly str
     renewalMarginMs,
     serverRoots,
   };
+}
+
+/** Why it does not matter now, and what to do. */
+function rootsHint(givenRoots: readonly string[]): string {
+  return givenRoots.some(pem => new X509Certificate(pem).ca)
+    ? 'they are not used; the link is still verified by the roots this node has. If the CA of the link changes, give the new CA certificate by --root-certificates'
+    : '--root-certificates holds no CA certificate, but that of the link itself: it verifies the link until the link gets another one; give the CA certificate of the link instead';
 }
 
 /** By this machine's clock; when that is off the link will say so, and the node enrolls again. */

@@ -382,11 +382,35 @@ void t.test('roots the link hands out are kept when vouched for, and refused oth
     trustBundle: { serverRoots: [new X509Certificate(link.ca).raw, stranger.raw] },
   });
   const { agent, logged } = runAgent(t, link, { stateDir });
-  t.match(await logged(/server roots were refused/), { level: 'warn', refused: 1 });
+  t.match(await logged(/the link sent CA certificates that no root of this node has signed/), {
+    level: 'warn',
+    refused: 1,
+    hint: /^they are not used; the link is still verified .* give the new CA certificate by --root-certificates$/,
+  });
   await logged('online');
   t.match(decodeState(await readFile(join(stateDir, 'session.json'), 'utf8')), { serverRoots: [] });
   await agent.close();
 });
+
+void t.test(
+  'a node that was given the certificate of the link itself is told to get its CA certificate',
+  async t => {
+    const certificates = makeCertificates();
+    const { ca, server } = certificates;
+    const link = await startMiniLink(t, { certificates });
+    link.behaviour.enrolled = enrolled => ({
+      ...enrolled,
+      trustBundle: { serverRoots: [new X509Certificate(ca.certificate).raw] },
+    });
+    const { agent, logged } = runAgent(t, link, { serverRoots: [server.certificate] });
+    t.match(await logged(/the link sent CA certificates that no root of this node has signed/), {
+      level: 'warn',
+      hint: /^--root-certificates holds no CA certificate\b.* give the CA certificate of the link instead$/,
+    });
+    await logged('online');
+    await agent.close();
+  },
+);
 
 void t.test('being told to stop works at every moment', async t => {
   const link = await startMiniLink(t);

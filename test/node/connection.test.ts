@@ -331,6 +331,8 @@ void t.test('no failure tells what only the cause knows', t => {
   t.match(describeTlsFailure({ error: new Error('odd') }, 'link:1', 0), { code: 'LINK_UNREACHABLE' });
   t.match(describeCallFailure({ code: status.UNIMPLEMENTED, details: 'unimplemented' }), {
     code: 'PROTOCOL_INVALID',
+    message: 'the server does not offer the services of the node port',
+    hint: 'is this the operator port of the link? nodes connect to its node port (9092 by default)',
   });
   t.match(describeCallFailure({ code: status.UNAVAILABLE, details: 'gone' }), { code: 'LINK_UNREACHABLE' });
   t.match(describeCallFailure({ code: status.INTERNAL, details: 'Received RST_STREAM with code 2' }), {
