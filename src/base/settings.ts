@@ -47,15 +47,22 @@ interface Found {
   readonly where: string;
 }
 
-/**
- * Reads every setting; throws one CONFIG_INVALID that lists all problems, one a line. `findProblems` adds what no single
- * setting can know; values that could not be read are undefined for it.
- */
-export function readSettings<S extends Settings>(
-  schema: S,
-  sources: Sources,
-  findProblems: (values: ValuesOf<S>) => readonly string[] = () => [],
-): ValuesOf<S> {
+/** Reads every setting; throws one CONFIG_INVALID that lists all problems, one a line. */
+export function readSettings<S extends Settings>(schema: S, sources: Sources): ValuesOf<S> {
+  const { values, problems } = collectSettings(schema, sources);
+  if (problems.length > 0) throw new RollcallError('CONFIG_INVALID', problems.join('\n'));
+  return values as ValuesOf<S>;
+}
+
+export interface Collected<S extends Settings> {
+  /** A setting that could not be read is undefined. */
+  readonly values: Partial<ValuesOf<S>>;
+  /** A line each. */
+  readonly problems: readonly string[];
+}
+
+/** Reads every setting. For callers that go on with the good ones to find more that is wrong. */
+export function collectSettings<S extends Settings>(schema: S, sources: Sources): Collected<S> {
   const problems: string[] = [];
   const file = fileEntries(sources, problems);
   for (const key of Object.keys(file)) {
@@ -82,9 +89,7 @@ export function readSettings<S extends Settings>(
       problems.push(`${found.where}: ${error instanceof Error ? error.message : String(error)}`);
     }
   }
-  problems.push(...findProblems(values as ValuesOf<S>));
-  if (problems.length > 0) throw new RollcallError('CONFIG_INVALID', problems.join('\n'));
-  return Object.freeze(values) as ValuesOf<S>;
+  return { values: Object.freeze(values) as Partial<ValuesOf<S>>, problems };
 }
 
 function fileEntries({ file, filePath }: Sources, problems: string[]): Record<string, unknown> {

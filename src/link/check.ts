@@ -4,11 +4,12 @@ import { dirname, join, resolve } from 'node:path';
 import type { Clock } from '../base/clock.js';
 import { fileError, RollcallError, systemErrorCode, toRollcallError } from '../base/errors.js';
 import type { Random } from '../base/random.js';
-import { readSecretFile, unlessMissing, type Warn } from '../base/secret-file.js';
+import type { Collected } from '../base/settings.js';
+import { readSecretFile, readSmallFile, unlessMissing, type Warn } from '../base/secret-file.js';
 import { setupCodeFile } from './access/login/first-admin.js';
 import { tokenKeyFileName } from './access/tokens/keys.js';
 import { openAuthority } from './authority/authority.js';
-import { serverSettings, type UsableLinkConfig } from './config.js';
+import { namesServerFiles, serverSettings, type LinkConfig, type linkSettings } from './config.js';
 import { loadServerIdentity } from './doors/tls/server-identity.js';
 
 export interface CheckOptions {
@@ -18,26 +19,56 @@ export interface CheckOptions {
   readonly keyPassphrase?: string | undefined;
 }
 
-/** Throws one CONFIG_INVALID that lists every problem, one a line; gives warnings, a sentence each. Writes nothing. */
+/**
+ * Throws one CONFIG_INVALID that lists every problem, one a line: those of the settings, and what the good ones lead to. Gives
+ * warnings, a sentence each. Writes nothing.
+ */
 export async function checkLink(
-  config: UsableLinkConfig,
+  { values: config, problems: found }: Collected<typeof linkSettings>,
   { clock, random, keyPassphrase }: CheckOptions,
 ): Promise<readonly string[]> {
   const warned: string[] = [];
   const warn: Warn = (message, hint) => warned.push(`${message} (${hint})`);
-  const [identity, ...others] = await Promise.allSettled([
-    loadServerIdentity({ ...serverSettings(config, keyPassphrase), now: clock.now() }),
-    checkAuthority(config, clock, random, warn),
-    checkFolder(resolve(config['data-dir'])),
-    checkSecret(join(config['data-dir'], 'authority.key'), 'authority key'),
-    checkSecret(join(config['data-dir'], tokenKeyFileName), 'file of token keys'),
-    checkSecret(join(config['data-dir'], setupCodeFile), 'setup code'),
+  const { 'data-dir': folder } = config;
+  const checks = await Promise.allSettled([
+    checkServerFiles(config, keyPassphrase, clock.now()),
+    ...(folder === undefined
+      ? []
+      : [
+          checkAuthority(config, folder, clock, random, warn),
+          checkFolder(resolve(folder)),
+          checkSecret(join(folder, 'authority.key'), 'authority key'),
+          checkSecret(join(folder, tokenKeyFileName), 'file of token keys'),
+          checkSecret(join(folder, setupCodeFile), 'setup code'),
+        ]),
   ]);
-  const problems = [identity, ...others].flatMap(check =>
-    check.status === 'rejected' ? [describe(check.reason)] : [],
-  );
+  const problems = [...found, ...problemsOf(checks)];
   if (problems.length > 0) throw new RollcallError('CONFIG_INVALID', problems.join('\n'));
-  return [...(identity.status === 'fulfilled' ? identity.value.warnings : []), ...warned];
+  const [server] = checks;
+  return [...(server.status === 'fulfilled' ? server.value : []), ...warned];
+}
+
+/** Judged together when all are named; otherwise those that are named must be there. Gives warnings. */
+async function checkServerFiles(
+  config: Partial<LinkConfig>,
+  keyPassphrase: string | undefined,
+  now: number,
+): Promise<readonly string[]> {
+  if (namesServerFiles(config))
+    return (await loadServerIdentity({ ...serverSettings(config, keyPassphrase), now })).warnings;
+  const { 'ssl-certfile': certificate, 'ssl-keyfile': key, 'ssl-ca-certfile': roots } = config;
+  const reads = await Promise.allSettled([
+    certificate === undefined ? undefined : readSmallFile(certificate, 'server certificate'),
+    key === undefined ? undefined : readSecretFile(key, 'server key'),
+    roots === undefined ? undefined : readSmallFile(roots, 'server roots'),
+  ]);
+  const problems = problemsOf(reads);
+  if (problems.length > 0) throw new RollcallError('CONFIG_INVALID', problems.join('\n'));
+  return [];
+}
+
+function problemsOf(results: readonly PromiseSettledResult<unknown>[]): readonly string[] {
+  return results.flatMap(result => (result.status === 'rejected' ? [describe(result.reason)] : []));
 }
 
 function describe(reason: unknown): string {
@@ -47,13 +78,14 @@ function describe(reason: unknown): string {
 
 /** The link's own authority is made at the first start; one that was given must be there. */
 async function checkAuthority(
-  config: UsableLinkConfig,
+  config: Partial<LinkConfig>,
+  folder: string,
   clock: Clock,
   random: Random,
   warn: Warn,
 ): Promise<void> {
-  const { 'authority-certfile': certificateFile, 'authority-keyfile': keyFile, 'data-dir': folder } = config;
-  if (certificateFile === undefined) return;
+  const { 'authority-certfile': certificateFile, 'authority-keyfile': keyFile } = config;
+  if (certificateFile === undefined || keyFile === undefined) return;
   const trustDomain = config['trust-domain'] ?? 'check.invalid';
   await openAuthority({ folder, certificateFile, keyFile, trustDomain, clock, random, warn });
 }

@@ -1,5 +1,14 @@
 /** The link's settings: one schema for flags, environment (`ROLLCALL_LINK_*`) and file. */
-import { as, type Setting, type Settings, type ValuesOf } from '../base/settings.js';
+import { RollcallError } from '../base/errors.js';
+import {
+  as,
+  collectSettings,
+  type Collected,
+  type Setting,
+  type Settings,
+  type Sources,
+  type ValuesOf,
+} from '../base/settings.js';
 import { logFormatSetting, logLevels } from '../base/log.js';
 import { isTokenAlgorithm, tokenAlgorithms, type TokenAlgorithm } from '../tokens/algorithms.js';
 import { defaultTenant } from '../protocol/limits.js';
@@ -30,12 +39,12 @@ export const bindingTypes = ['tls-exporter', 'tls-server-end-point'] as const;
 export const linkSettings = {
   config: file('these settings as "key: value" lines of YAML'),
   'check-config': {
-    description: 'check everything, say all problems, and stop',
+    description: 'validate the configuration, report every problem, and exit',
     default: false,
     parse: as.flag,
   },
   'ssl-ca-certfile': file(
-    'CA certificates, PEM, that nodes verify this link by; those of its own chain are sent to nodes, none of them verifies clients',
+    "CA certificates, PEM, sent to nodes to verify this link (those of the link's own chain); not used to verify clients",
   ),
   'ssl-certfile': file("the link's certificate chain, PEM, its own first"),
   'ssl-keyfile': file('the private key of that certificate, PEM, 0600'),
@@ -81,19 +90,20 @@ export const linkSettings = {
   } as Setting<readonly string[]>,
   bindings: {
     value: 'TYPE,…',
-    description: `channel bindings accepted: ${bindingTypes.join(', ')} (the second for TLS libraries without an exporter)`,
+    description: `channel bindings that tie the proof of a node to its TLS connection: ${bindingTypes.join(', ')}; add the second only for nodes whose TLS library has no exporter`,
     default: ['tls-exporter'],
     parse: as.list(as.oneOf(bindingTypes)),
   } as Setting<readonly string[]>,
   'max-connections': {
     value: 'N',
-    description: 'connections without a session, in total',
+    description:
+      'connections of one port that are not the session of a node: handshakes, enrollments, operators',
     default: 4_096,
     parse: as.integer(1, 1_000_000),
   },
   'max-connections-per-address': {
     value: 'N',
-    description: 'the same, from one address; an IPv6 /64 counts as one',
+    description: 'the same, from one IP address (or one IPv6 /64)',
     default: 1_024,
     parse: as.integer(1, 1_000_000),
   },
@@ -159,7 +169,7 @@ export const linkSettings = {
     parse: as.duration(second, 365 * 24 * hour),
   },
   'object-space': objectSpaceSetting,
-  'min-free-disk': minFreeDiskSetting,
+  'min-free-disk': minFreeDiskSetting('data folder'),
   'run-retention': {
     value: 'DURATION',
     description: 'how long finished runs and their logs are kept',
@@ -186,11 +196,15 @@ export const linkSettings = {
   } as Setting<(typeof logLevels)[number]>,
   'log-format': logFormatSetting,
   'enable-supernode-auth': {
-    description: 'accepted: nodes are always authenticated',
+    description: 'a flag of Flower, ignored: nodes always authenticate by their keys',
     default: true,
     parse: alwaysOn,
   },
-  insecure: { description: 'refused: there is no link without TLS', default: false, parse: neverOff },
+  insecure: {
+    description: 'a flag of Flower, refused: a link always uses TLS',
+    default: false,
+    parse: neverOff,
+  },
 } satisfies Settings;
 
 /** `PATH` for the default tenant, `TENANT=PATH` for another. */
@@ -235,15 +249,26 @@ function neverOff(raw: unknown): boolean {
 
 export type LinkConfig = ValuesOf<typeof linkSettings>;
 
-/** A configuration that can be used: what is needed is there. */
-export interface UsableLinkConfig extends LinkConfig {
+interface ServerFileSettings {
   readonly 'ssl-ca-certfile': string;
   readonly 'ssl-certfile': string;
   readonly 'ssl-keyfile': string;
 }
 
+/** A configuration that can be used: what is needed is there. */
+export type UsableLinkConfig = LinkConfig & ServerFileSettings;
+
+/** The files are named; of the rest there may be what could not be read. */
+export type ServerConfig = Partial<LinkConfig> & ServerFileSettings;
+
+export function namesServerFiles(config: Partial<LinkConfig>): config is ServerConfig {
+  return (['ssl-ca-certfile', 'ssl-certfile', 'ssl-keyfile'] as const).every(
+    name => config[name] !== undefined,
+  );
+}
+
 /** What no single setting can know, a line each. */
-export function findLinkProblems(config: LinkConfig): string[] {
+function findLinkProblems(config: Partial<LinkConfig>): string[] {
   const problems = (['ssl-ca-certfile', 'ssl-certfile', 'ssl-keyfile'] as const)
     .filter(name => config[name] === undefined)
     .map(name => `--${name} is needed (for development: rollcall certs)`);
@@ -254,14 +279,15 @@ export function findLinkProblems(config: LinkConfig): string[] {
 }
 
 /** The link's own certificate: where it is, what opens its key, and the hosts that nodes are sent to. */
-export function serverSettings(config: UsableLinkConfig, keyPassphrase?: string) {
+export function serverSettings(config: ServerConfig, keyPassphrase?: string) {
+  const { 'link-addresses': addresses = [] } = config;
   return {
     files: {
       certificateFile: config['ssl-certfile'],
       keyFile: config['ssl-keyfile'],
       rootsFile: config['ssl-ca-certfile'],
     },
-    hosts: config['link-addresses'].map(address => address.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1')),
+    hosts: addresses.map(address => address.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1')),
     passphrase: createPassphraseSource({
       file: config['ssl-keyfile-passphrase-file'],
       environment: keyPassphrase,
@@ -269,7 +295,14 @@ export function serverSettings(config: UsableLinkConfig, keyPassphrase?: string)
   };
 }
 
-/** True of a configuration without those problems. */
-export function isUsable(config: LinkConfig): config is UsableLinkConfig {
-  return findLinkProblems(config).length === 0;
+/** The settings, with every problem that can be seen without looking at a file. */
+export function collectLinkConfig(sources: Sources): Collected<typeof linkSettings> {
+  const { values, problems } = collectSettings(linkSettings, sources);
+  return { values, problems: [...problems, ...findLinkProblems(values)] };
+}
+
+/** Throws one CONFIG_INVALID that lists them, one a line. */
+export function requireUsable({ values, problems }: Collected<typeof linkSettings>): UsableLinkConfig {
+  if (problems.length > 0) throw new RollcallError('CONFIG_INVALID', problems.join('\n'));
+  return values as UsableLinkConfig;
 }

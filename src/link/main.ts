@@ -4,16 +4,15 @@ import { systemClock } from '../base/clock.js';
 import { readNamedConfigFile } from '../base/config-file.js';
 import { systemRandom } from '../base/random.js';
 import { makeSecretFolder } from '../base/secret-file.js';
-import { readSettings } from '../base/settings.js';
 import { checkLink } from './check.js';
 import {
+  collectLinkConfig,
   environmentPrefix,
-  findLinkProblems,
-  isUsable,
   keyPassphraseVariable,
-  linkSettings,
-  type UsableLinkConfig,
+  requireUsable,
+  serverSettings,
 } from './config.js';
+import { loadServerIdentity } from './doors/tls/server-identity.js';
 import { createLink, storeFolder, type Link } from './link.js';
 import { openLevelStore } from '../store/level.js';
 
@@ -27,23 +26,26 @@ export interface LinkRun {
 
 /** Runs until a signal says stop; gives the exit code. Configuration problems are thrown as CONFIG_INVALID. */
 export async function runLink({ flags, environment, stdout, stderr }: LinkRun): Promise<number> {
-  const config = await readLinkConfig(flags, environment);
+  const collected = await collectConfig(flags, environment);
   const outside = {
     clock: systemClock,
     random: systemRandom,
     keyPassphrase: environment[keyPassphraseVariable],
   };
-  if (config['check-config']) {
-    const warnings = await checkLink(config, outside);
+  if (collected.values['check-config']) {
+    const warnings = await checkLink(collected, outside);
     for (const warning of warnings) stderr.write(`warning: ${warning}\n`);
     stdout.write('the configuration is good\n');
     return 0;
   }
+  const config = requireUsable(collected);
   const log = createLog({
     level: config['log-level'],
     format: config['log-format'],
     name: 'rollcall-link',
   });
+  // Before the store, so that a wrong file is told also while another link has the store open.
+  await loadServerIdentity({ ...serverSettings(config, outside.keyPassphrase), now: systemClock.now() });
   await makeSecretFolder(config['data-dir'], 'data folder', '--data-dir');
   const store = await openLevelStore(storeFolder(config['data-dir']));
   const { PATH, LANG, TZ } = environment;
@@ -68,24 +70,15 @@ It is in ${access.setup.path ?? ''} as well, until it was used:
 `);
 }
 
-async function readLinkConfig(
-  flags: LinkRun['flags'],
-  environment: LinkRun['environment'],
-): Promise<UsableLinkConfig> {
+async function collectConfig(flags: LinkRun['flags'], environment: LinkRun['environment']) {
   const { file, filePath } = await readNamedConfigFile(flags, environment, environmentPrefix);
-  const config = readSettings(
-    linkSettings,
-    {
-      flags,
-      environment: withoutPassphrase(environment),
-      environmentPrefix,
-      file,
-      filePath,
-    },
-    findLinkProblems,
-  );
-  if (!isUsable(config)) throw new Error('unreachable: readSettings has told every problem');
-  return config;
+  return collectLinkConfig({
+    flags,
+    environment: withoutPassphrase(environment),
+    environmentPrefix,
+    file,
+    filePath,
+  });
 }
 
 /** It is read where the key is; as a setting it could come from an argument. */

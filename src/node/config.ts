@@ -74,11 +74,14 @@ export const nodeSettings = {
   'trust-app-signer': {
     value: 'FILE[@VERSION],…',
     description:
-      'public keys of authors whose apps run here, each with the lowest version of them; none unless told',
+      'public keys of authors whose signed apps run here, each with the lowest version accepted (default: no app runs)',
     default: [],
     parse: as.list(parseSigner),
   } as Setting<readonly SignerFile[]>,
-  app: path('DIR', 'the one app that runs here whoever signed it: the link must hand out the same files'),
+  app: path(
+    'DIR',
+    'folder of an app that runs here without a signature, provided that the link hands out exactly these files',
+  ),
   'trust-any-app': {
     description: 'for development alone: runs whatever the link hands out',
     default: false,
@@ -111,7 +114,7 @@ export const nodeSettings = {
     parse: as.size(64 * 1024 ** 2, 2 ** 40),
   },
   'object-space': objectSpaceSetting,
-  'min-free-disk': minFreeDiskSetting,
+  'min-free-disk': minFreeDiskSetting('state folder'),
   access: {
     value: 'MAPPING',
     description:
@@ -125,7 +128,11 @@ export const nodeSettings = {
     parse: as.oneOf(logLevels),
   } as Setting<LogLevel>,
   'log-format': logFormatSetting,
-  insecure: { description: 'refused: there is no link without TLS', default: false, parse: neverInsecure },
+  insecure: {
+    description: 'a flag of Flower, refused: a node always uses TLS',
+    default: false,
+    parse: neverInsecure,
+  },
 } satisfies Settings;
 
 /** Pairs that are there, or the file they are in. */

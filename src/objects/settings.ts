@@ -8,9 +8,11 @@ export const objectSpaceSetting = {
   parse: as.size(64 * 1024 * 1024, 2 ** 50),
 };
 
-export const minFreeDiskSetting: Setting<number | undefined> = {
-  value: 'SIZE',
-  description:
-    'what runs leave free on the disk of the data folder; defaults to 256MiB, or a twentieth of a small disk',
-  parse: as.size(0, 2 ** 60),
-};
+/** `folder`: where the objects lie, as the help calls it. */
+export function minFreeDiskSetting(folder: string): Setting<number | undefined> {
+  return {
+    value: 'SIZE',
+    description: `free space that runs must leave on the disk of the ${folder}; defaults to 256MiB, or 5 % of a disk under 5GiB`,
+    parse: as.size(0, 2 ** 60),
+  };
+}

@@ -10,13 +10,12 @@ import t from 'tap';
 import { systemClock } from '../../src/base/clock.js';
 import { createLog } from '../../src/base/log.js';
 import { systemRandom } from '../../src/base/random.js';
-import { readSettings } from '../../src/base/settings.js';
 import { askHttp } from '../../src/control-client/control-http.js';
 import { openTarget } from '../../src/cli/control-options.js';
 import type { Login } from '../../src/cli/login-store.js';
 import { runCommand } from '../../src/cli/program.js';
 import type { Output } from '../../src/cli/terminal.js';
-import { isUsable, linkSettings } from '../../src/link/config.js';
+import { collectLinkConfig, requireUsable } from '../../src/link/config.js';
 import { createLink } from '../../src/link/link.js';
 import { createMemoryStore } from '../../src/store/memory.js';
 import { startConnectProxy } from '../harness/connect-proxy.js';
@@ -30,20 +29,21 @@ const roots = join(folder, 'ca.crt');
 
 /** A link nobody has been to yet: its first admin comes in by the setup code. */
 async function startLink() {
-  const config = readSettings(linkSettings, {
-    flags: {
-      'data-dir': join(folder, 'data'),
-      'ssl-ca-certfile': roots,
-      'ssl-certfile': join(folder, 'server.pem'),
-      'ssl-keyfile': join(folder, 'server.key'),
-      'node-address': '127.0.0.1:0',
-      'control-address': '127.0.0.1:0',
-      'token-algorithms': 'ES256,logging/eu=HS256',
-    },
-    environment: {},
-    environmentPrefix: 'ROLLCALL_LINK_',
-  });
-  if (!isUsable(config)) throw new Error('the settings of the link are not usable');
+  const config = requireUsable(
+    collectLinkConfig({
+      flags: {
+        'data-dir': join(folder, 'data'),
+        'ssl-ca-certfile': roots,
+        'ssl-certfile': join(folder, 'server.pem'),
+        'ssl-keyfile': join(folder, 'server.key'),
+        'node-address': '127.0.0.1:0',
+        'control-address': '127.0.0.1:0',
+        'token-algorithms': 'ES256,logging/eu=HS256',
+      },
+      environment: {},
+      environmentPrefix: 'ROLLCALL_LINK_',
+    }),
+  );
   const log = createLog({ level: 'silent', name: 'link', destination: { write: () => undefined } });
   const parts = { config, store: createMemoryStore(), clock: systemClock, random: systemRandom, log };
   const link = createLink(parts);

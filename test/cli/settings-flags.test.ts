@@ -7,7 +7,8 @@ import { readConfigFile } from '../../src/base/config-file.js';
 import { createPassphraseSource } from '../../src/identity/passphrase.js';
 import { allAddresses, as, readSettings, type Settings } from '../../src/base/settings.js';
 import { configFolder } from '../../src/cli/profile.js';
-import { isUsable, linkSettings, serverSettings } from '../../src/link/config.js';
+import { collectLinkConfig, linkSettings, requireUsable, serverSettings } from '../../src/link/config.js';
+import { nodeSettings } from '../../src/node/config.js';
 import { addSettingFlags } from '../../src/cli/settings-flags.js';
 import { makeFolder } from '../harness/folder.js';
 
@@ -117,12 +118,9 @@ void t.test('an empty environment variable is one that is not set', t => {
   });
   t.equal(createPassphraseSource({ environment: '' }), undefined, 'as a passphrase');
   const linkFiles = { 'ssl-ca-certfile': 'ca', 'ssl-certfile': 'cert', 'ssl-keyfile': 'key' };
-  const linkConfig = readSettings(linkSettings, {
-    flags: linkFiles,
-    environment: {},
-    environmentPrefix: 'ROLLCALL_LINK_',
-  });
-  if (!isUsable(linkConfig)) throw new Error('the settings of the link are incomplete');
+  const linkConfig = requireUsable(
+    collectLinkConfig({ flags: linkFiles, environment: {}, environmentPrefix: 'ROLLCALL_LINK_' }),
+  );
   t.equal(serverSettings(linkConfig, '').passphrase, undefined, "as the passphrase of the link's key");
   t.type(serverSettings(linkConfig, 'some').passphrase, 'function');
   t.ok(isAbsolute(configFolder({ HOME: '', ROLLCALL_CONFIG_HOME: '', XDG_CONFIG_HOME: '' })), 'as a home');
@@ -169,5 +167,34 @@ void t.test('an address to listen at may leave out the host; one to connect to m
       { message: `wants HOST:PORT, such as 127.0.0.1:9092 or [::1]:9092${ending}` },
       text,
     );
+  t.end();
+});
+
+void t.test('the help of link and node says plainly what a flag does', t => {
+  const helpOf = (settings: Settings): string => {
+    const command = new Command();
+    addSettingFlags(command, settings);
+    return command.helpInformation().replaceAll(/\s+/g, ' ');
+  };
+  const link = helpOf(linkSettings);
+  for (const words of [
+    '--check-config validate the configuration, report every problem, and exit',
+    '--ssl-ca-certfile <FILE> CA certificates, PEM, sent to nodes to verify this link',
+    'not used to verify clients',
+    '--bindings <TYPE,…> channel bindings that tie the proof of a node to its TLS connection',
+    '--max-connections <N> connections of one port that are not the session of a node',
+    '--enable-supernode-auth a flag of Flower, ignored',
+    '--insecure a flag of Flower, refused',
+    'on the disk of the data folder',
+  ])
+    t.ok(link.includes(words), words);
+  const node = helpOf(nodeSettings);
+  for (const words of [
+    '--app <DIR> folder of an app that runs here without a signature',
+    '--insecure a flag of Flower, refused',
+    'on the disk of the state folder',
+  ])
+    t.ok(node.includes(words), words);
+  t.notMatch(link + node, /unless told|whoever|default of both|without a session/);
   t.end();
 });

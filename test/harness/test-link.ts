@@ -6,11 +6,11 @@ import type { Test } from 'tap';
 import { systemClock, type Clock } from '../../src/base/clock.js';
 import { createLog, type Log } from '../../src/base/log.js';
 import { systemRandom } from '../../src/base/random.js';
-import { formatAddress, readSettings } from '../../src/base/settings.js';
+import { formatAddress } from '../../src/base/settings.js';
 import { generatePrivateKey, type PrivateKey } from '../../src/identity/private-key.js';
 import type { Curve } from '../../src/identity/public-key.js';
 import { makeDevelopmentCertificates } from '../../src/link/authority/development.js';
-import { isUsable, linkSettings } from '../../src/link/config.js';
+import { collectLinkConfig, requireUsable } from '../../src/link/config.js';
 import { createLink, type Link } from '../../src/link/link.js';
 import { createMemoryStore } from '../../src/store/memory.js';
 import type { Store } from '../../src/store/store.js';
@@ -107,21 +107,22 @@ export async function startTestLink(t: TapTest, options: TestLinkOptions = {}): 
       name: 'link',
       destination: { write: (line: string) => void logged.push(line) },
     });
-  const config = readSettings(linkSettings, {
-    flags: {
-      'data-dir': join(folder, 'data'),
-      'ssl-ca-certfile': join(folder, 'ca.crt'),
-      'ssl-certfile': join(folder, 'server.pem'),
-      'ssl-keyfile': join(folder, 'server.key'),
-      'node-address': '127.0.0.1:0',
-      'control-address': '127.0.0.1:0',
-      'trust-domain': 'test.example',
-      ...options.settings,
-    },
-    environment: {},
-    environmentPrefix: 'ROLLCALL_LINK_',
-  });
-  if (!isUsable(config)) throw new Error('the settings of the test link are not usable');
+  const config = requireUsable(
+    collectLinkConfig({
+      flags: {
+        'data-dir': join(folder, 'data'),
+        'ssl-ca-certfile': join(folder, 'ca.crt'),
+        'ssl-certfile': join(folder, 'server.pem'),
+        'ssl-keyfile': join(folder, 'server.key'),
+        'node-address': '127.0.0.1:0',
+        'control-address': '127.0.0.1:0',
+        'trust-domain': 'test.example',
+        ...options.settings,
+      },
+      environment: {},
+      environmentPrefix: 'ROLLCALL_LINK_',
+    }),
+  );
   const store = options.store ?? createMemoryStore();
   const link = createLink({
     config,

@@ -11,7 +11,9 @@ import { diagnose } from '../../../src/control-client/diagnosis.js';
 import { isRollcallError, toRollcallError } from '../../../src/base/errors.js';
 import { listEvents } from '../../../src/link/audit/query.js';
 import { loadServerIdentity } from '../../../src/link/doors/tls/server-identity.js';
+import { storeFolder } from '../../../src/link/link.js';
 import { runLink } from '../../../src/link/main.js';
+import { openLevelStore } from '../../../src/store/level.js';
 import { limits } from '../../../src/protocol/limits.js';
 import { fetchDocument } from '../../../src/tokens/fetch-document.js';
 import { createManualClock } from '../../harness/manual-clock.js';
@@ -311,6 +313,71 @@ void t.test('--check-config judges as the start does, and says what may not be m
     settings: passphrase,
   });
   await (await test.connect()).close();
+});
+
+void t.test('--check-config names missing files beside the settings that cannot be read', async t => {
+  const folder = await makeFolder(t);
+  const at = (name: string) => join(folder, name);
+  const config = at('link.yaml');
+  const check = async (lines: readonly string[]): Promise<readonly string[]> => {
+    await writeFile(config, lines.join('\n'));
+    const quiet = { write: () => true };
+    const started = runLink({
+      flags: { config, 'check-config': 'true' },
+      environment: {},
+      stdout: quiet,
+      stderr: quiet,
+    });
+    const error = await started.then(() => undefined, toRollcallError);
+    return (error?.message ?? '').replaceAll(`${folder}/`, '').split('\n');
+  };
+  const bad = ['node-addres: 1', 'max-runs: many', 'certificate-lifetime: long'];
+  const files = [`ssl-certfile: ${at('server.pem')}`, `ssl-keyfile: ${at('server.key')}`];
+  const named = await check([...bad, ...files, `ssl-ca-certfile: ${at('ca.crt')}`]);
+  t.match(named, [
+    /unknown key "node-addres"/,
+    /certificate-lifetime: wants a duration/,
+    /max-runs: wants a whole number/,
+    /cannot read the server certificate server\.pem: there is no such file/,
+    /cannot read the server key server\.key: there is no such file/,
+    /cannot read the server roots ca\.crt: there is no such file/,
+  ]);
+  t.equal(named.length, 6, 'nothing else');
+  t.match(
+    await check([...bad, ...files]),
+    [/node-addres/, /lifetime/, /max-runs/, /--ssl-ca-certfile is needed/, /server\.pem/, /server\.key/],
+    'files are looked at also while another one is not named',
+  );
+  const misled = await check([...bad, ...files, 'link-addresses: 7', 'data-dir: 7']);
+  t.equal(misled.length, 8, 'what could not be read is not looked at further');
+});
+
+void t.test('a wrong certificate file is named although another link has the database open', async t => {
+  const folder = await makeFolder(t);
+  const data = join(folder, 'data');
+  await mkdir(data, { mode: 0o700 });
+  const other = await openLevelStore(storeFolder(data));
+  t.teardown(() => other.close());
+  const root = makeAuthority('site root');
+  await writeServerFiles(folder, { ...makeServer(root), roots: root.pem });
+  const quiet = { write: () => true };
+  const flags = {
+    'data-dir': data,
+    'ssl-certfile': join(folder, 'server.pem'),
+    'ssl-keyfile': join(folder, 'server.key'),
+    'log-level': 'silent',
+  };
+  const start = (roots: string) =>
+    runLink({
+      flags: { ...flags, 'ssl-ca-certfile': join(folder, roots) },
+      environment: {},
+      stdout: quiet,
+      stderr: quiet,
+    });
+  await t.rejects(start('none.crt'), {
+    message: /cannot read the server roots .*none\.crt: there is no such file/,
+  });
+  await t.rejects(start('ca.crt'), { code: 'STORE_LOCKED' });
 });
 
 /** Resolves once the link has logged a line with this message. */
