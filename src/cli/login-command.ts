@@ -1,5 +1,5 @@
 /** `rollcall login`, `logout` and `whoami`. */
-import { isRollcallError } from '../base/errors.js';
+import { isRollcallError, RollcallError } from '../base/errors.js';
 import { askHttp, createAsk } from '../control-client/control-http.js';
 import type { HttpTarget } from '../control-client/http-target.js';
 import { askMe } from '../control-client/own-account.js';
@@ -55,13 +55,17 @@ export async function login(shell: Shell, flags: LoginFlags): Promise<number> {
     : await resolveNewTarget(flags, shell);
   const { control, rootCertificates, proxy } = resolved;
   const target = await openTarget(resolved, shell.environment, warnOn(shell));
-  const code = flags.setup ? await askSetupCode(shell, flags) : '';
+  await requireSetupIs(flags.setup === true, shell, target);
+  const code = flags.setup ? await askSetupCode(shell, target, flags) : '';
   const user = flags.user ?? (await ask(shell, 'user', 'give --user NAME'));
   const passwordFile = flags.passwordFile ?? nonEmpty(shell.environment['ROLLCALL_PASSWORD_FILE']);
   const password = flags.setup
     ? await askNewPassword(shell, passwordFile)
     : await askOwnPassword(shell, passwordFile);
-  if (flags.setup) await setUp(shell, target, code, { user, password }, flags);
+  if (flags.setup) {
+    const body = { code, username: user, password };
+    await askHttp(target, { method: 'POST', path: '/auth/setup', body });
+  }
   const answer = await enter(shell, target, { user, password }, flags);
   // One that cannot be read is replaced like any other.
   const before = await findLogin(shell.environment, profile).catch(() => undefined);
@@ -112,28 +116,35 @@ function resolveNewTarget({ profile: _, ...flags }: LoginFlags, { environment }:
   return resolveTarget(flags, { ...environment, ROLLCALL_PROFILE: undefined });
 }
 
-function askSetupCode(shell: Shell, { setupCodeFile }: LoginFlags): Promise<string> {
-  return askSecret(shell, 'setup code', setupCodeFile, 'give --setup-code-file FILE');
+/** Before anything is typed: whether the first admin is still to be made decides which login there can be. */
+async function requireSetupIs(wanted: boolean, shell: Shell, target: HttpTarget): Promise<void> {
+  const progress = startProgress(shell, `waiting for ${target.addressText}`);
+  const question = { method: 'GET', path: '/auth/setup' } as const;
+  const answer = await askHttp<{ open: unknown }>(target, question).finally(() => progress.clear());
+  const isOpen = answer.open === true;
+  if (wanted === isOpen) return;
+  throw isOpen
+    ? new RollcallError('LOGIN_REFUSED', 'there is no admin yet on this link', {
+        hint: "make the first one by the setup code in the link's data folder: rollcall login --setup",
+      })
+    : new RollcallError('LOGIN_REFUSED', 'there is an admin already', { hint: 'log in without --setup' });
 }
 
-/** A code that was mistyped is asked for again; what else was typed is kept. */
-async function setUp(
+/** Asks again for a code that was mistyped, before a password is asked for. */
+async function askSetupCode(
   shell: Shell,
   target: HttpTarget,
-  typed: string,
-  { user, password }: Entered,
-  flags: LoginFlags,
-): Promise<void> {
-  for (let code = typed, tries = 1; ; tries += 1) {
+  { setupCodeFile }: LoginFlags,
+): Promise<string> {
+  for (let tries = 1; ; tries += 1) {
+    const code = await askSecret(shell, 'setup code', setupCodeFile, 'give --setup-code-file FILE');
     try {
-      const body = { code, username: user, password };
-      await askHttp(target, { method: 'POST', path: '/auth/setup', body });
-      return;
+      await askHttp(target, { method: 'POST', path: '/auth/setup/code', body: { code } });
+      return code;
     } catch (error) {
-      const isMistyped = isRollcallError(error, 'LOGIN_REFUSED') && flags.setupCodeFile === undefined;
+      const isMistyped = isRollcallError(error, 'LOGIN_REFUSED') && setupCodeFile === undefined;
       if (!isMistyped || tries === maxTries) throw error;
       printHint(shell, `${error.message}; ${error.hint ?? 'try again'}`);
-      code = await askSetupCode(shell, flags);
     }
   }
 }

@@ -315,6 +315,12 @@ export function createLink(options: LinkOptions): Link {
     }
 
     await linkEvents.started();
+    if (access.setup.path !== undefined) {
+      log.info(
+        { setupCodeFile: access.setup.path, hint: 'rollcall login --setup' },
+        'there is no admin yet: the setup code makes the first one',
+      );
+    }
     // Nobody waits for these either.
     const looked = checkLogs({ store, audit, log, key: checkpoints.publicKey, onFault: tellFault });
     lifecycle.onClose(() => looked);

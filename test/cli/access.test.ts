@@ -27,6 +27,8 @@ const folder = await makeFolder(t);
 await writeCertificates(folder);
 const roots = join(folder, 'ca.crt');
 
+const logged: string[] = [];
+
 /** A link nobody has been to yet: its first admin comes in by the setup code. */
 async function startLink() {
   const config = requireUsable(
@@ -44,7 +46,11 @@ async function startLink() {
       environmentPrefix: 'ROLLCALL_LINK_',
     }),
   );
-  const log = createLog({ level: 'silent', name: 'link', destination: { write: () => undefined } });
+  const log = createLog({
+    level: 'info',
+    name: 'link',
+    destination: { write: (line: string) => void logged.push(line) },
+  });
   const parts = { config, store: createMemoryStore(), clock: systemClock, random: systemRandom, log };
   const link = createLink(parts);
   await link.start();
@@ -158,6 +164,15 @@ void t.test('the first admin comes in by the setup code, once', async t => {
   const refused = await logIn('ada', 'ada', passwords.ada, '--setup', '--setup-code-file', wrong);
   t.match(refused, { code: 1, stdout: '', stderr: /^error: the setup code is not valid\nhint: it is in/ });
   await t.rejects(stat(home('ada')), 'nothing is kept of a login that was refused');
+  const [told] = logged.filter(line => line.includes('there is no admin yet'));
+  t.match(JSON.parse(told ?? '{}'), { level: 'info', setupCodeFile: code, hint: 'rollcall login --setup' });
+  t.notMatch(logged.join(''), (await readFile(code, 'utf8')).trim(), 'the log does not hold the code');
+  const early = await attended(['login', ...here], () => 'nothing is to be asked');
+  t.match(early, { code: 1, stdout: '' });
+  t.match(
+    early.stderr,
+    /^error: there is no admin yet on this link\nhint: make the first one .*: rollcall login --setup\n$/,
+  );
   const unfit = await logIn('ada', 'ada', passwords.short, ...setup);
   t.match(unfit, { code: 1, stderr: /^error: a password has 15 to 256 characters/ });
 
@@ -168,21 +183,34 @@ void t.test('the first admin comes in by the setup code, once', async t => {
     'new password': ['too short', right, right],
     'new password again': [`${right} `, right],
   };
-  const told: string[] = [];
+  const shownThen: string[] = [];
+  const asked: string[] = [];
   const said = await attended(['login', ...here, '--setup'], (question, shown) => {
-    if (question === 'new password') told.push(shown);
+    if (question === 'new password') shownThen.push(shown);
+    asked.push(question);
     return typed[question]?.shift() ?? 'asked too often';
   });
   t.match(said, { code: 0, stdout: `✅ Logged in to ${control} as ada, the first admin.\n` });
-  t.match(told[0], /hint: a password has 15 to 256 characters/, 'the rule is told before it is asked for');
-  t.match(told[2], /hint: the two were not the same; try again\n/);
+  t.match(
+    shownThen[0],
+    /hint: a password has 15 to 256 characters/,
+    'the rule is told before it is asked for',
+  );
+  t.match(shownThen[2], /hint: the two were not the same; try again\n/);
   t.match(said.stderr, /hint: the setup code is not valid; it is in the file setup-code/);
+  t.same(asked.slice(0, 3), ['setup code', 'setup code', 'user'], 'the code is judged before more is asked');
   t.same(Object.values(typed).flat(), [], 'each was asked for once more, and nothing else');
   for (const name of ['login-default.json', 'profiles.json'])
     t.equal((await stat(join(home('ada'), name))).mode & 0o777, 0o600, name);
   await t.rejects(stat(code), 'the code is gone');
   const kept = await secretFile('kept-code', 'AAAAA-AAAAA-AAAAA-AAAAA-AAAAA\n');
   t.equal((await logIn('eve', 'eve', passwords.ada, '--setup', '--setup-code-file', kept)).code, 1);
+  const late = await attended(['login', ...here, '--setup'], () => 'nothing is to be asked');
+  t.match(late, {
+    code: 1,
+    stdout: '',
+    stderr: 'error: there is an admin already\nhint: log in without --setup\n',
+  });
 
   const who = await ada(['whoami']);
   t.match(who, { code: 0, stderr: '' });
@@ -736,7 +764,7 @@ void t.test('a login through a proxy keeps it, and what follows goes that way un
   await age('behind');
   t.equal((await at('behind', ['nodes', 'list'])).code, 0, 'with an exchanged token');
   t.equal((await at('behind', ['logout'])).code, 0);
-  t.equal(proxy.asked.length, 5, 'login, whoami, exchange, list, logout');
+  t.equal(proxy.asked.length, 6, 'setup, login, whoami, exchange, list, logout');
   t.same(new Set(proxy.asked), new Set([control]));
 });
 
@@ -971,7 +999,11 @@ void t.test('a new login ends the session it takes the place of, at the link of 
   const other = await startLiar('x');
   const elsewhere = ['login', '--control', other.control, '--root-certificates', roots, '--user', 'x'];
   t.match(await at('shelf', [...elsewhere, '--password-file', passwords.ada]), { code: 0, stderr: '' });
-  t.same(other.asked, ['POST /auth/token'], 'the other link is told nothing of the old session');
+  t.same(
+    other.asked,
+    ['GET /auth/setup', 'POST /auth/token'],
+    'the other link is told nothing of the old session',
+  );
   t.match(await at('shelf-before', ['whoami']), { code: 1, stderr: /^error: the token was revoked\n/ });
 
   await copyHome('ada', 'shelf');

@@ -631,6 +631,7 @@ attack('endless bodies to every route that asks for no token', async t => {
     'GET /metrics',
     'POST /v1/nodes',
     'POST /auth/setup',
+    'POST /auth/setup/code',
     'POST /auth/token',
     'POST /auth/revoke',
     'GET /v1/link',

@@ -58,6 +58,8 @@ export interface Access {
   readonly signRevokedList: SignRevokedList;
   /** The service that proves itself as at the token endpoint; LOGIN_REFUSED. */
   recognizeClient(request: TokenRequest): Promise<Service>;
+  /** Judges the setup code, and counts a wrong one as a failed login; LOGIN_REFUSED. */
+  checkSetupCode(code: string, origin: Origin): Promise<void>;
   /** Makes the first admin by the setup code. */
   setUp(code: string, name: string, password: string, origin: Origin): Promise<User>;
   /** RFC 7009: ends what the token stands for; what is no token of ours changes nothing. */
@@ -187,6 +189,7 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
       ),
     watchRights: listener => watchRights({ store, keys }, listener),
     grantTokens: createGrants({ ...shared, audit, refusals, clock, sessionTokens, signIn, recognition }),
+    checkSetupCode: (code, { address }) => attempt({ address, account: undefined }, () => setup.check(code)),
     setUp: (code, name, password, origin) =>
       attempt({ address: origin.address, account: undefined }, () =>
         setup.complete(code, name, password, origin),

@@ -54,6 +54,8 @@ export const routeRules = {
   'GET /.well-known/jwks.json': { access: 'open', rate: 'public' },
   'GET /.well-known/oauth-authorization-server': { access: 'open', rate: 'public' },
   'GET /.well-known/openid-configuration': { access: 'open', rate: 'public' },
+  'GET /auth/setup': { access: 'open', rate: 'public' },
+  'POST /auth/setup/code': { access: 'open', rate: 'login' },
   'POST /auth/setup': { access: 'open', rate: 'login' },
   'POST /auth/token': { access: 'open', rate: 'login' },
   'POST /token': { access: 'open', rate: 'login' },

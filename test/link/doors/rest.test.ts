@@ -481,6 +481,7 @@ void t.test('nobody gives themselves what was not asked for', async t => {
     'PUT /v1/roles/x': () => ({ permissions: ['nodes:read'] }),
     'POST /v1/tenants': () => ({ name: 'x', admin: 'x', password }),
     'POST /auth/setup': () => ({ code: 'x', username: 'x', password }),
+    'POST /auth/setup/code': () => ({ code: 'x' }),
     'POST /v1/keys/rotate': () => ({ audience: 'nobody' }),
   };
   const more = [

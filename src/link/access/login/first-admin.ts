@@ -23,7 +23,9 @@ export interface Setup {
   readonly path: string | undefined;
   /** The code, if this start made it; told once. */
   tell(): string | undefined;
-  /** Makes the first admin; LOGIN_REFUSED for a wrong code, or when there is a user already. */
+  /** LOGIN_REFUSED for a wrong code, or when there is a user already. */
+  check(code: string): Promise<void>;
+  /** Makes the first admin; refuses as `check` does. */
   complete(code: string, name: string, password: string, origin: Origin): Promise<User>;
 }
 
@@ -54,7 +56,13 @@ export async function openSetup({ folder, random, users, passwords }: SetupOptio
     }
   }
 
+  async function check(given: string): Promise<void> {
+    if (code === undefined || (await isDone())) throw isThere();
+    if (!isSameText(normal(given.slice(0, 100)), code)) throw refused();
+  }
+
   return {
+    check,
     get path() {
       return code === undefined ? undefined : path;
     },
@@ -65,11 +73,10 @@ export async function openSetup({ folder, random, users, passwords }: SetupOptio
     },
     complete: (given, name, password, origin) =>
       inTurn('setup', async () => {
-        if (code === undefined || !isSameText(normal(given.slice(0, 100)), code) || (await isDone()))
-          throw refused();
+        await check(given);
         const passwordHash = await passwords.hash(password);
         const grounds = async (reads: Reads): Promise<void> => {
-          if (!(await users.isEmpty(defaultTenant, reads))) throw refused();
+          if (!(await users.isEmpty(defaultTenant, reads))) throw isThere();
         };
         const reason: Reason = { type: 'setup.completed', by: actorFrom(setupParty, origin), grounds };
         const user = await users.create(defaultTenant, { name, roles: ['admin'], passwordHash }, reason);
@@ -100,6 +107,12 @@ async function writeCode(path: string, random: Random): Promise<string> {
 
 function normal(text: string): string {
   return text.toUpperCase().replaceAll(/[^0-9A-Z]/g, '');
+}
+
+function isThere(): RollcallError {
+  return new RollcallError('LOGIN_REFUSED', 'there is an admin already', {
+    hint: 'log in without --setup',
+  });
 }
 
 function refused(): RollcallError {

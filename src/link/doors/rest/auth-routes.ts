@@ -67,6 +67,19 @@ export function authRoutes({ access, administration }: AuthRouteOptions): Record
       answer: () => openIdMetadataOf(access),
     },
 
+    // To anybody: a link without an admin has nothing yet that a guesser could learn of.
+    'GET /auth/setup': {
+      does: 'whether the first admin is still to be made',
+      answer: () => ({ open: access.setup.path !== undefined }),
+    },
+    'POST /auth/setup/code': {
+      does: 'checks the setup code, before a password is asked for',
+      schema: { body: objectOf({ code: text(100) }) },
+      async answer({ body, origin }) {
+        await access.checkSetupCode((body as { code: string }).code, origin);
+        return {};
+      },
+    },
     'POST /auth/setup': {
       does: 'makes the first admin with the setup code',
       schema: { body: objectOf({ code: text(100), username: text(63), password: text(256) }) },
