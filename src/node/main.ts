@@ -129,6 +129,7 @@ async function prepareRuns(
   const { isolation, app: folder } = settings;
   const any = settings['trust-any-app'];
   if (any) log.warn({}, 'RUNS ANY APP the link hands out (--trust-any-app): for development alone');
+  if (!runsApps(settings)) log.info({}, 'trusts no app signer: no app runs here (--trust-app-signer)');
   if (runsApps(settings) && isolation === 'subprocess')
     log.warn({}, 'apps run as the user of this agent, and can read its keys (--isolation subprocess)');
   const socketPath = settings['app-host-socket'];

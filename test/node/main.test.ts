@@ -227,6 +227,10 @@ void t.test(
     const said = { ...flags, link: `127.0.0.1:${first.port}`, 'log-level': 'info' };
     const patient = spawnNode(t, said);
     t.match(
+      await patient.printed(/trusts no app signer/),
+      /"level":"info".*"trusts no app signer: no app runs here \(--trust-app-signer\)"/,
+    );
+    t.match(
       await patient.printed(/cannot reach/),
       /"level":"warn".*"LINK_UNREACHABLE".*nothing listens there/,
     );

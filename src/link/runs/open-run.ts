@@ -22,6 +22,7 @@ import type { FindNodes } from './server/find-nodes.js';
 import { untilStored } from '../../store/retry.js';
 import { runKey } from './run-keys.js';
 import { linkLine, openRunLog, type RunLog } from './run-log.js';
+import { waitingEveryMs } from './server/find-nodes.js';
 import { appParty, createRunMessages, serverParty, type RunMessages } from './messages/run-messages.js';
 import { decodeRunRecord, encodeRunRecord, type RunOutcomeName, type RunRecord } from './run-record.js';
 import { decideRun, type RunEvent } from './run-status.js';
@@ -292,6 +293,14 @@ export async function openRun(
     return problem;
   }
 
+  let waitingToldAt = clock.elapsed();
+
+  /** In the log of the run, so that those who follow it see why nothing happens. */
+  function tellWaiting(): void {
+    waitingToldAt = clock.elapsed();
+    void log.append('link', [linkLine(clock, stored.reason)]).catch(() => undefined);
+  }
+
   const run: OpenRun = {
     id,
     tenant,
@@ -301,7 +310,7 @@ export async function openRun(
     log,
     bucket,
     async wait(reason) {
-      await change({ type: 'waiting', reason });
+      if (await change({ type: 'waiting', reason })) tellWaiting();
     },
     async launch(host) {
       const token = options.random(32).toString('hex');
@@ -340,6 +349,7 @@ export async function openRun(
     },
     checkTime(now) {
       const { status, runningAt } = stored;
+      if (!ending && status === 'pending' && clock.elapsed() - waitingToldAt >= waitingEveryMs) tellWaiting();
       if (ending || status !== 'running' || now - runningAt <= options.mostRunMs) return;
       const reason = `it ran for longer than a run may (${Math.round(options.mostRunMs / 60_000)} minutes)`;
       void end({ outcome: 'failed', reason, by: linkParty });

@@ -45,10 +45,17 @@ async function openOther(t: Test, site: Parameters<typeof runsOf>[0]): Promise<R
 }
 
 void t.test('a run goes from pending to finished, and every step is told', async t => {
-  const site = await startHandSite(t);
+  const clock = createManualClock();
+  const site = await startHandSite(t, { clock });
   const run = await site.start();
   t.equal(run.status, RunStatus.RUN_STATUS_PENDING);
   t.equal((await site.runs.get(run.id)).reason, 'waiting for an app host');
+  const told = async () => (await site.log(run)).map(({ text }) => text);
+  t.same(await told(), ['waiting for an app host']);
+  clock.advance(59_000);
+  t.same(await told(), ['waiting for an app host'], 'told once');
+  clock.advance(2_000);
+  t.same(await told(), ['waiting for an app host', 'waiting for an app host'], 'and again each minute');
   const supervisor = await site.supervise();
   const half = await site.half(await supervisor.started(run));
   t.equal((await site.runs.get(run.id)).status, RunStatus.RUN_STATUS_STARTING);
@@ -64,7 +71,7 @@ void t.test('a run goes from pending to finished, and every step is told', async
   t.ok(done.runningAtMs <= done.finishedAtMs);
   t.same(
     (await site.log(run)).map(({ level, text }) => `${level} ${text}`),
-    ['link run completed'],
+    ['link waiting for an app host', 'link waiting for an app host', 'link run completed'],
   );
   t.same(
     (await site.audit('run.started', 'run.finished', 'run.stopped')).map(({ type, subject }) => [
