@@ -506,8 +506,14 @@ const failures: Readonly<Record<Language, readonly (readonly [string, RegExp])[]
       `await grid.send([{ node: '5', type: 'a', content: { a: undefined } }]);`,
       /this content cannot be sent/,
     ],
-    [`await grid.send([{ node: '5', type: 'a', content: {}, ttlMs: -1 }]);`, /ttlMs must be between 1 ms and 7 days/],
-    [`for await (const _ of grid.sendAndReceive([], { timeoutMs: NaN }));`, /ttlMs must be between 1 ms and 7 days/],
+    [
+      `await grid.send([{ node: '5', type: 'a', content: {}, ttlMs: -1 }]);`,
+      /ttlMs must be between 1 ms and 7 days/,
+    ],
+    [
+      `for await (const _ of grid.sendAndReceive([], { timeoutMs: NaN }));`,
+      /ttlMs must be between 1 ms and 7 days/,
+    ],
     [`await grid.nodes({ min: 'two' });`, /"min" of grid.nodes\(\)/],
   ],
   python: [
