@@ -153,12 +153,12 @@ export const as = {
   },
   /** `90s`, `15m`, `1h`, `30d`, `250ms`, in milliseconds. */
   duration(leastMs: number, mostMs: number): Parse<number> {
-    const units: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
     return within(leastMs, mostMs, raw => {
       const match = typeof raw === 'string' ? /^(\d{1,9})(ms|s|m|h|d)$/.exec(raw) : null;
-      const value = match ? Number(match[1]) * (units[match[2] ?? ''] ?? Number.NaN) : Number.NaN;
+      const value = match ? Number(match[1]) * (durationUnits[match[2] ?? ''] ?? Number.NaN) : Number.NaN;
       if (value >= leastMs && value <= mostMs) return value;
-      throw new Error(`wants a duration such as 90s, 15m or 1h, from ${leastMs} ms to ${mostMs} ms`);
+      const [from, to] = [leastMs, mostMs].map(formatDuration);
+      throw new Error(`wants a duration such as 90s, 15m or 1h, from ${from} to ${to}`);
     });
   },
   /** `512MiB`, `2GiB`, in bytes. */
@@ -220,6 +220,14 @@ function addressAdvice(raw: unknown): string {
   if (host !== undefined) return `; a URL was given: write ${host}:${port ?? 'PORT'}`;
   if (/^\*?:\d+$/.test(raw)) return '; the host is missing';
   return '';
+}
+
+const durationUnits: Record<string, number> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+/** As it can be given: `15m`, `90s`. */
+export function formatDuration(ms: number): string {
+  const unit = Object.entries(durationUnits).findLast(([, size]) => ms >= size && ms % size === 0);
+  return unit ? `${ms / unit[1]}${unit[0]}` : `${ms}ms`;
 }
 
 const sizeUnits: Record<string, number> = { KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3 };

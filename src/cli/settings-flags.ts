@@ -4,7 +4,14 @@
  * setting's name; the schema parses it later, together with the environment and the file.
  */
 import { Option, type Command } from 'commander';
-import { formatAddress, formatSize, type Address, type Setting, type Settings } from '../base/settings.js';
+import {
+  formatAddress,
+  formatDuration,
+  formatSize,
+  type Address,
+  type Setting,
+  type Settings,
+} from '../base/settings.js';
 
 export type Flags = Record<string, unknown>;
 
@@ -68,16 +75,4 @@ export function formatDefault({
 
 function isAddress(value: unknown): value is Address {
   return typeof value === 'object' && value !== null && 'host' in value && 'port' in value;
-}
-
-const units = [
-  [86_400_000, 'd'],
-  [3_600_000, 'h'],
-  [60_000, 'm'],
-  [1_000, 's'],
-] as const;
-
-function formatDuration(ms: number): string {
-  const unit = units.find(([size]) => ms >= size && ms % size === 0);
-  return unit ? `${ms / unit[0]}${unit[1]}` : `${ms}ms`;
 }

@@ -135,6 +135,15 @@ void t.test('a choice in capitals is told how to be written', t => {
   t.end();
 });
 
+void t.test('bounds of a duration and a size are told as one would type them', t => {
+  const duration = as.duration(60_000, 3_650 * 86_400_000);
+  t.throws(() => duration('1s'), { message: 'wants a duration such as 90s, 15m or 1h, from 1m to 3650d' });
+  t.throws(() => as.duration(250, 1_500)('1h'), { message: /, from 250ms to 1500ms$/ });
+  const size = as.size(1024, 3 * 1024 ** 3);
+  t.throws(() => size('1'), { message: 'wants a size such as 512MiB or 2GiB, from 1KiB to 3GiB' });
+  t.end();
+});
+
 void t.test('a configuration file in UTF-16 is named as one', async t => {
   const path = join(await makeFolder(t), 'link.yaml');
   const text = '\ufeffcount: 7\n';

@@ -1,6 +1,7 @@
 /** `rollcall services list|create|change|secret`: programs that ask for tokens in their own name. */
 import type { Services } from '../../control-client/administration.js';
 import type { Service, ServiceSecret } from '../../control-client/answers.js';
+import { formatDuration } from '../../base/settings.js';
 import { exitCodes } from '../failure.js';
 import { formatCount } from '../format.js';
 import { printHint, type Shell } from '../shell.js';
@@ -11,7 +12,6 @@ import { readServiceFlags, type ServiceFlags } from './service-flags.js';
 import {
   enabledShade,
   enabledText,
-  formatDuration,
   momentOrNull,
   printDone,
   printFacts,

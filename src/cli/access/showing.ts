@@ -38,19 +38,6 @@ export function momentOrNull(atMs: number): string | null {
   return formatRfc3339(atMs) ?? null;
 }
 
-const units = [
-  ['d', 86_400_000],
-  ['h', 3_600_000],
-  ['m', 60_000],
-  ['s', 1_000],
-] as const;
-
-/** As it can be typed: `15m`, `90s`. */
-export function formatDuration(ms: number): string {
-  const [unit, size] = units.find(([, each]) => ms >= each && ms % each === 0) ?? ['ms', 1];
-  return `${ms / size}${unit}`;
-}
-
 export function enabledText(enabled: boolean): string {
   return enabled ? 'enabled' : 'disabled';
 }
