@@ -14,7 +14,8 @@ import {
   nonEmpty,
 } from './control-options.js';
 import { exitCodes } from './failure.js';
-import { formatMoment, toJson } from './format.js';
+import { momentOrNull, printJson } from './access/showing.js';
+import { formatMoment } from './format.js';
 import {
   commandProgram,
   findLogin,
@@ -194,7 +195,7 @@ export async function logout(shell: Shell, flags: ControlFlags): Promise<number>
   // Whatever link is named now: its tokens go nowhere else.
   const target = await openTarget({ ...resolved, control: kept.control }, shell.environment, warnOn(shell));
   await endSession(target, kept.refreshToken);
-  shell.stdout.write(`✅ Logged out; the session of ${plainText(kept.user)} has ended.\n`);
+  shell.stdout.write(`✅ Logged out; the login of ${plainText(kept.user)} has ended.\n`);
   return exitCodes.done;
 }
 
@@ -205,7 +206,7 @@ export async function whoami(
   const { target, tokens } = await openControlSettings(flags, shell.environment, warnOn(shell));
   const me = await askMe(createAsk(target, tokens));
   if (flags.json) {
-    shell.stdout.write(`${toJson(me, 2)}\n`);
+    printJson(shell, { ...me, expiresAt: momentOrNull(me.expiresAt) });
     return exitCodes.done;
   }
   const lines = [

@@ -194,7 +194,7 @@ function addLoginCommands(program: Command, shell: Shell, acting: Acting): void 
     .option('--setup-code-file <FILE>', 'file with the setup code, mode 0600')
     .action(acting(async (flags: object) => (await import('./login-command.js')).login(shell, flags)));
   addControlFlags(program.command('logout'))
-    .description('end the session that was begun by login')
+    .description('end the login')
     .option('--profile <NAME>', 'the profile it was kept under')
     .action(acting(async (flags: object) => (await import('./login-command.js')).logout(shell, flags)));
   addControlFlags(program.command('whoami'))

@@ -123,6 +123,8 @@ export interface ServiceSecret {
 export interface EndedTime {
   readonly since: number;
   readonly before: number;
+  /** Whether the login or token that asked has ended too; a link of before does not say it. */
+  readonly ownEnded?: boolean;
 }
 
 export interface ApiToken {

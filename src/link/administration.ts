@@ -191,10 +191,13 @@ export function createAdministration(access: Access, endTenant: EndTenant) {
 
     /**
      * Of the whole tenant, the own ones too: those that began before a moment, since one, or between two, milliseconds
-     * since 1970. Gives what has ended, which may be more than was asked for.
+     * since 1970. Gives what has ended, which may be more than was asked for, and whether what the asker came with has.
      */
-    endTokens: (principal: Principal, wanted: Partial<Span>) =>
-      cutoffs.raise(principal.tenant, wanted, actorOf(principal), principal.confirm),
+    async endTokens(principal: Principal, wanted: Partial<Span>): Promise<Span & { ownEnded: boolean }> {
+      const { tenant, beganAt } = principal;
+      const span = await cutoffs.raise(tenant, wanted, actorOf(principal), principal.confirm);
+      return { ...span, ownEnded: cutoffs.of(tenant).covers(beganAt) };
+    },
 
     listKeys: () => keys.list(),
     rotateKeys: (principal: Principal, options: RotateOptions) => access.rotateKeys(options, principal),

@@ -215,7 +215,10 @@ void t.test('the first admin comes in by the setup code, once', async t => {
   const who = await ada(['whoami']);
   t.match(who, { code: 0, stderr: '' });
   t.match(who.stdout, /^Name {8}ada\nKind {8}user\nTenant {6}default\nRoles {7}admin\nMay {9}audit:read, /);
-  t.match(await adaJson('whoami'), { name: 'ada', kind: 'user', roles: ['admin'], tenant: 'default' });
+  t.match(await adaJson('whoami'), {
+    ...{ name: 'ada', kind: 'user', roles: ['admin'], tenant: 'default' },
+    expiresAt: /^\d{4}-\d\d-\d\dT.*Z$/,
+  });
 });
 
 void t.test('users are created, listed, changed and kept out', async t => {
@@ -252,7 +255,7 @@ void t.test('users are created, listed, changed and kept out', async t => {
 
   t.same(await ada(['users', 'change', 'otto', '--role', 'viewer', '--disable']), {
     code: 0,
-    stdout: '✅ User otto changed: now viewer, disabled, all sessions ended.\n',
+    stdout: '✅ User otto changed: now viewer, disabled, all logins and API tokens ended.\n',
     stderr: '',
   });
   t.match((await logIn('otto', 'otto', passwords.vera)).stderr, /^error: name, password or code is wrong\n/);
@@ -274,7 +277,7 @@ void t.test('users and services are deleted by name', async t => {
   await ada(['users', 'create', 'brief', '--role', 'viewer', ...word]);
   t.same(await ada(['users', 'delete', 'brief']), {
     ...{ code: 0, stderr: '' },
-    stdout: '✅ User brief deleted; all sessions and tokens of the user have ended.\n',
+    stdout: '✅ User brief deleted; all logins and tokens of the user have ended.\n',
   });
   t.match(await ada(['users', 'delete', 'brief']), { code: 1, stderr: 'error: there is no such user\n' });
   await ada(['users', 'create', 'brief', '--role', 'viewer', ...word]);
@@ -550,10 +553,26 @@ void t.test('API tokens are told once, written for their owner alone, listed and
   const [first = ''] = tokens.map(({ id }) => id).filter(id => id !== json.id);
   t.same(await adaJson('tokens', 'revoke', first), { revoked: first });
   t.match(await ada(['tokens', 'revoke', first]), { code: 1, stderr: 'error: there is no such API token\n' });
+  const both = tokens.filter(({ id }) => id !== json.id && id !== first).map(({ id }) => id);
+  t.match(await ada(['tokens', 'revoke', 'ci']), {
+    code: 2,
+    stderr: /^error: 3 tokens are named ci\nhint: give one ID: [0-9a-f]{32}, [0-9a-f]{32}, [0-9a-f]{32}\n$/,
+  });
+  t.equal(both.length, 2);
+  const { id } = await adaJson<{ id: string }>(...create.with(2, 'Nightly'));
+  t.match(await ada(['tokens', 'revoke', 'nightly']), {
+    code: 0,
+    stdout: `✅ Token Nightly (${id}) revoked.\n`,
+  });
+  t.match(await ada(['tokens', 'revoke', 'nightly']), {
+    code: 1,
+    stderr:
+      'error: there is no API token with the name or ID "nightly"\nhint: rollcall tokens list shows names and IDs\n',
+  });
   for (const wrong of [[], [first, '--before', '2h']])
     t.match(await ada(['tokens', 'revoke', ...wrong]), {
       code: 2,
-      stderr: /expected an ID, or a time with --before WHEN, --since WHEN or both/,
+      stderr: /expected a token, or a time with --before WHEN, --since WHEN or both/,
     });
   t.match(await ada(['tokens', 'revoke', '--before', 'soon']), {
     code: 2,
@@ -562,13 +581,15 @@ void t.test('API tokens are told once, written for their owner alone, listed and
   t.match(await ada(['tokens', 'revoke', '--before', '2999-01-01']), { code: 1, stderr: /from before now/ });
   t.match(await ada(['tokens', 'revoke', '--before', '30d']), {
     code: 0,
-    stdout: /^✅ Every token and session .*; those made since are kept\.\n$/,
+    stdout:
+      /^✅ Every token and login that began before .* has ended, .*; later ones are kept\. Connections of nodes stay: revoke a node to cut it off\.\n$/,
   });
   t.match(await ada(['tokens', 'revoke', '--since', '20d', '--before', '10d']), {
     code: 0,
-    stdout: /^✅ Every token and session that began from .* to .*; those from before and after are kept\.\n$/,
+    stdout:
+      /^✅ Every token and login that began from .* to .* has ended, .*; earlier and later ones are kept\. Connections/,
     stderr:
-      /^hint: a session that began earlier is kept even if it was stolen; --before now ends everything\n$/,
+      /^hint: a login that began earlier is kept even if it was stolen; --before now ends everything\n$/,
   });
   t.match(await ada(['tokens', 'revoke', '--since', '10d', '--before', '20d']), {
     code: 1,
@@ -724,7 +745,7 @@ void t.test('a second login elsewhere leaves the first as it is, and each ends a
   await copyHome('laptop', 'thief');
   t.same(await at('laptop', ['logout']), {
     code: 0,
-    stdout: '✅ Logged out; the session of ada has ended.\n',
+    stdout: '✅ Logged out; the login of ada has ended.\n',
     stderr: '',
   });
   t.match(await at('laptop', ['whoami']), {
@@ -768,14 +789,14 @@ void t.test('a login through a proxy keeps it, and what follows goes that way un
   t.same(new Set(proxy.asked), new Set([control]));
 });
 
-void t.test('the own password wants the old one, and ends every session', async t => {
+void t.test('the own password wants the old one, and ends every login', async t => {
   const own = ['users', 'password', '--old-password-file'];
   t.equal((await logIn('tablet', 'vera', passwords.vera)).code, 0);
   const wrong = await at('vera', [...own, passwords.ada, '--password-file', passwords.fresh]);
   t.match(wrong, { code: 1, stdout: '', stderr: 'error: the password is wrong\n' });
   t.same(await at('vera', [...own, passwords.vera, '--password-file', passwords.fresh]), {
     code: 0,
-    stdout: '✅ Password changed; every session has ended.\n',
+    stdout: '✅ Password changed; every login has ended.\n',
     stderr: 'hint: log in again, here too: rollcall login\n',
   });
   for (const where of ['vera', 'tablet']) t.equal((await at(where, ['whoami'])).code, 1, where);
@@ -785,7 +806,7 @@ void t.test('the own password wants the old one, and ends every session', async 
 
   t.match(await ada(['users', 'password', 'vera', '--password-file', passwords.fresh]), {
     code: 0,
-    stdout: '✅ Password of vera set; every session has ended.\n',
+    stdout: '✅ Password of vera set; every login has ended.\n',
   });
   t.match(await adaJson('users', 'password', 'vera', '--password-file', passwords.vera), { name: 'vera' });
   t.match(await ada(['users', 'password', 'vera', '--old-password-file', passwords.vera]), { code: 2 });
@@ -980,7 +1001,7 @@ void t.test('a login counts for its link, also when the link is named', async t 
   const words = ['login', '--control', control, '--user', 'vera', '--password-file', passwords.vera];
   t.match(await at('booth', words), { code: 0, stderr: '' }, 'the roots of the link are known');
   t.match(await at('booth', ['whoami', '--control', control]), { code: 0, stdout: /^Name +vera\n/ });
-  t.match(await at('booth', ['logout', '--control', control]), { code: 0, stdout: /session of vera/ });
+  t.match(await at('booth', ['logout', '--control', control]), { code: 0, stdout: /login of vera/ });
   t.match(await at('booth', ['whoami', '--profile', 'admin']), { code: 0, stdout: /^Name +ada\n/ });
 });
 
@@ -1078,13 +1099,20 @@ void t.test('a login whose session has ended is told so, once it is refused', as
   t.same(await readLogin('kiosk'), before);
 });
 
-void t.test('after a theft, tokens revoke --before now ends every token and session there is', async t => {
+void t.test('after a theft, tokens revoke --before now ends every token and login there is', async t => {
   t.equal((await logIn('stolen', 'ada', passwords.ada)).code, 0);
   t.match(await ada(['tokens', 'revoke', '--before', 'now']), {
     code: 0,
-    stdout: /^✅ Every token and session/,
+    stdout: /^✅ Every token and login that began before /,
+    stderr: 'hint: your own login has ended too: rollcall login\n',
   });
   for (const where of ['ada', 'stolen'])
     t.match(await at(where, ['whoami']), { code: 1, stderr: /^error: the token was revoked\n/ });
   t.equal((await logIn('ada', 'ada', passwords.ada)).code, 0, 'a login made since counts');
+  t.same(await adaJson('tokens', 'list'), [], 'an ended token is in no list');
+  const create = ['tokens', 'create', 'of-vera', '--role', 'viewer', '--ttl', '1h', '--user', 'vera'];
+  t.equal((await ada(create)).code, 0);
+  t.match(await adaJson('tokens', 'list'), [{ name: 'of-vera' }]);
+  await ada(['users', 'change', 'vera', '--end-sessions']);
+  t.same(await adaJson('tokens', 'list'), [], 'nor is one that ended with all logins of its holder');
 });

@@ -106,7 +106,8 @@ export async function issueToken(access: Access, user: User, lifetimeMs = monthM
 export function asLoggedIn({ id, name, tenant, roles, validAfter }: User): Principal {
   const principal: Principal = {
     ...{ kind: 'user', id, name, tenant, roles, permissions: new Set(permissionNames) },
-    ...{ tokenId: 'test', session: 'test', expiresAt: Infinity, countsFrom: validAfter, accountSince: 0 },
+    ...{ tokenId: 'test', session: 'test', expiresAt: Infinity },
+    ...{ beganAt: validAfter, countsFrom: validAfter, accountSince: 0 },
     origin: { address: '127.0.0.1', requestId: 'test', userAgent: '' },
     confirm: () => Promise.resolve(principal),
   };

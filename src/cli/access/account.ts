@@ -29,7 +29,7 @@ async function changeOwnPassword(shell: Shell, flags: PasswordFlags): Promise<nu
   const fresh = await askNewPassword(shell, flags.passwordFile);
   await account.changePassword(old, fresh);
   if (flags.json) printJson(shell, { changed: true });
-  else printDone(shell, 'Password changed; every session has ended.');
+  else printDone(shell, 'Password changed; every login has ended.');
   printHint(shell, 'log in again, here too: rollcall login');
   return exitCodes.done;
 }
@@ -41,7 +41,7 @@ async function resetPassword(shell: Shell, name: string, flags: PasswordFlags): 
   const password = await askNewPassword(shell, flags.passwordFile);
   const user = await users.change(name, { password });
   if (flags.json) printJson(shell, userJson(user));
-  else printDone(shell, `Password of ${user.name} set; every session has ended.`);
+  else printDone(shell, `Password of ${user.name} set; every login has ended.`);
   return exitCodes.done;
 }
 

@@ -57,7 +57,7 @@ function addUsers(users: Command, shell: Shell, acting: Acting): void {
     .option('--role <ROLE>', `a role, in place of those before; ${more}; "" for none`, collect)
     .option('--enable', 'let the user log in again')
     .option('--disable', 'keep the user out, at once')
-    .option('--end-sessions', 'end every session and API token there is')
+    .option('--end-sessions', 'end every login and API token of the user')
     .option('--remove-second-factor', 'for who lost the device')
     .action(
       acting(async (name: string, flags: UserChangeFlags) => {
@@ -65,7 +65,7 @@ function addUsers(users: Command, shell: Shell, acting: Acting): void {
       }),
     );
   addAskFlags(users.command('delete'))
-    .description('delete a user and end all their sessions and tokens; the audit log keeps what they did')
+    .description('delete a user and end all their logins and tokens; the audit log keeps what they did')
     .argument('<name>', 'name or id')
     .action(
       acting(async (name: string, flags: AskFlags) => {
@@ -189,18 +189,18 @@ function addTokens(tokens: Command, shell: Shell, acting: Acting): void {
     .action(acting(async (flags: AskFlags) => (await import('./tokens.js')).listTokens(shell, flags)));
   addAskFlags(tokens.command('revoke'))
     .description('end an API token, or everything that began in a span of time, at once')
-    .argument('[id]', 'as rollcall tokens list shows it')
+    .argument('[token]', 'its ID, or its name when no other has it')
     .option(
       '--before <WHEN>',
-      'all tokens and sessions of the tenant that began before WHEN, and keep later ones: now, 2h, 2026-01-15T12:00:00Z',
+      'all tokens and logins of the tenant that began before WHEN, and keep later ones: now, 2h, 2026-01-15T12:00:00Z',
     )
     .option(
       '--since <WHEN>',
       'those that began since WHEN, and keep earlier ones; with --before, those between the two',
     )
     .action(
-      acting(async (id: string | undefined, flags: RevokeFlags) => {
-        return (await import('./tokens.js')).revokeTokens(shell, id, flags);
+      acting(async (token: string | undefined, flags: RevokeFlags) => {
+        return (await import('./tokens.js')).revokeTokens(shell, token, flags);
       }),
     );
 }

@@ -138,20 +138,20 @@ export interface RevokeFlags extends AskFlags {
 /** One, or all that began before a moment, since one, or between two. */
 export async function revokeTokens(
   shell: Shell,
-  id: string | undefined,
+  reference: string | undefined,
   flags: RevokeFlags,
 ): Promise<number> {
   const before = parseWhen('--before', flags.before, shell.now());
   const since = parseWhen('--since', flags.since, shell.now());
   const isTimed = before !== undefined || since !== undefined;
-  if (id !== undefined && !isTimed) return revokeToken(shell, id, flags);
-  if (id === undefined && isTimed) {
+  if (reference !== undefined && !isTimed) return revokeToken(shell, reference, flags);
+  if (reference === undefined && isTimed) {
     const began = { ...(since !== undefined && { since }), ...(before !== undefined && { before }) };
     return endTokens(shell, began, flags);
   }
   throw usageError(
-    'expected an ID, or a time with --before WHEN, --since WHEN or both',
-    'rollcall tokens list shows the IDs',
+    'expected a token, or a time with --before WHEN, --since WHEN or both',
+    'rollcall tokens list shows names and IDs',
   );
 }
 
@@ -162,29 +162,51 @@ async function endTokens(shell: Shell, began: Began, flags: AskFlags): Promise<n
   const ended = await tokens.end(began);
   const [since, before] = [ended.since, ended.before].map(at => new Date(at).toISOString());
   if (flags.json) {
-    printJson(shell, { endedSince: ended.since === 0 ? null : since, endedBefore: before });
+    const { ownEnded = null } = ended;
+    printJson(shell, { endedSince: ended.since === 0 ? null : since, endedBefore: before, ownEnded });
     return exitCodes.done;
   }
-  const all = 'has ended, of users, services and nodes';
-  if (ended.since === 0) {
-    printDone(shell, `Every token and session from before ${before} ${all}; those made since are kept.`);
-    return exitCodes.done;
-  }
+  const [when, kept] =
+    ended.since === 0
+      ? [`before ${before}`, 'later ones are kept']
+      : [`from ${since} to ${before}`, 'earlier and later ones are kept'];
   printDone(
     shell,
-    `Every token and session that began from ${since} to ${before} ${all}; those from before and after are kept.`,
+    `Every token and login that began ${when} has ended, of users, services and nodes; ${kept}. ` +
+      'Connections of nodes stay: revoke a node to cut it off.',
   );
-  printHint(
-    shell,
-    'a session that began earlier is kept even if it was stolen; --before now ends everything',
-  );
+  if (ended.since > 0)
+    printHint(
+      shell,
+      'a login that began earlier is kept even if it was stolen; --before now ends everything',
+    );
+  if (ended.ownEnded) printHint(shell, 'your own login has ended too: rollcall login');
   return exitCodes.done;
 }
 
-async function revokeToken(shell: Shell, id: string, flags: AskFlags): Promise<number> {
+async function revokeToken(shell: Shell, reference: string, flags: AskFlags): Promise<number> {
   const { tokens } = await openAccess(shell, flags);
+  const { id, name } = await findToken(tokens, reference);
   await tokens.revoke(id);
   if (flags.json) printJson(shell, { revoked: id });
-  else printDone(shell, `Token ${id} revoked.`);
+  else printDone(shell, `Token ${name === undefined || name === id ? id : `${name} (${id})`} revoked.`);
   return exitCodes.done;
+}
+
+/** An ID goes as it is; a name, which several tokens may have, must be that of one. */
+async function findToken(
+  tokens: ApiTokens,
+  reference: string,
+): Promise<{ readonly id: string; readonly name?: string }> {
+  if (/^[0-9a-f]{32}$/.test(reference)) return { id: reference };
+  const found = (await tokens.list()).filter(({ name }) => name.toLowerCase() === reference.toLowerCase());
+  const [token] = found;
+  if (token && found.length === 1) return token;
+  if (token) {
+    const ids = found.map(({ id }) => id).join(', ');
+    throw usageError(`${found.length} tokens are named ${token.name}`, `give one ID: ${ids}`);
+  }
+  throw new RollcallError('NOT_FOUND', `there is no API token with the name or ID "${reference}"`, {
+    hint: 'rollcall tokens list shows names and IDs',
+  });
 }

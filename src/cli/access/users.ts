@@ -73,7 +73,7 @@ export async function deleteUser(shell: Shell, name: string, flags: AskFlags): P
   const { users } = await openAccess(shell, flags);
   await users.delete(name);
   if (flags.json) printJson(shell, { deleted: name });
-  else printDone(shell, `User ${name} deleted; all sessions and tokens of the user have ended.`);
+  else printDone(shell, `User ${name} deleted; all logins and tokens of the user have ended.`);
   return exitCodes.done;
 }
 
@@ -85,7 +85,7 @@ function changeText(user: User, change: UserChange): string {
   const parts = [
     change.roles && (user.roles.length > 0 ? `now ${user.roles.join(', ')}` : 'without a role'),
     change.enabled !== undefined && enabledText(user.enabled),
-    (change.endSessions || change.enabled === false) && 'all sessions ended',
+    (change.endSessions || change.enabled === false) && 'all logins and API tokens ended',
     change.removeSecondFactor && 'second factor removed',
   ];
   return parts.filter(part => typeof part === 'string').join(', ');

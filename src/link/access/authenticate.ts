@@ -134,6 +134,7 @@ export function createAuthenticate(options: AuthenticateOptions): {
       session: claims.session,
       expiresAt,
       origin,
+      beganAt: since,
       countsFrom,
       accountSince: holder.createdAt,
       async confirm(again) {

@@ -29,6 +29,8 @@ export interface Principal {
   readonly expiresAt: number;
   /** Where this request came from. */
   readonly origin: Origin;
+  /** When what its token came from began: a login, an API token, or the token itself; ms since 1970. */
+  readonly beganAt: number;
   /** What begins from this moment on counts, whatever was ended before it, ms since 1970. */
   readonly countsFrom: number;
   /** When its account was made, ms since 1970: what belonged to one of the same name before is not its own. */

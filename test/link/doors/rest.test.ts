@@ -844,7 +844,7 @@ void t.test('tokens and sessions from before a moment end together', async t => 
   t.equal((await end(viewer['access_token'], { before })).status, 403);
   for (const wrong of [{}, { before: -1 }, { before: 1.5 }, { before: 'now' }, { before: before + 60_000 }])
     t.equal((await end(fresh['access_token'], wrong)).status, 400, JSON.stringify(wrong));
-  t.match((await end(fresh['access_token'], { before })).json, { before });
+  t.match((await end(fresh['access_token'], { before })).json, { before, ownEnded: false });
   t.match((await end(fresh['access_token'], { before: 0 })).json, { before }, 'never back');
   for (const { access_token: token } of old) t.equal((await askOwn('GET /auth/me', { token })).status, 401);
   for (const { access_token: token } of [fresh, viewer, elsewhere])

@@ -50,7 +50,7 @@ export interface ApiTokens {
    */
   issue(maker: Principal, token: NewApiToken): Promise<{ readonly record: ApiToken; readonly token: string }>;
   find(tenant: string, id: string, reads?: Reads): Promise<ApiToken | undefined>;
-  /** Those that have not expired, of users that are there. */
+  /** Those that count: not expired, nor ended with all else of their holder or of a span of time. */
   list(tenant: string): Promise<ApiToken[]>;
   /**
    * Ends one for good; its use from now on raises an alert. NOT_FOUND for one that is not there, or that
@@ -81,7 +81,7 @@ export interface ApiTokensOptions {
   readonly tokens: AccessTokens;
   readonly roles: Pick<Roles, 'requireAll' | 'permissionsOf'>;
   readonly users: Pick<Users, 'get' | 'list'>;
-  readonly cutoffs: Pick<Cutoffs, 'read'>;
+  readonly cutoffs: Pick<Cutoffs, 'of' | 'read'>;
   readonly audience: string;
 }
 
@@ -190,9 +190,11 @@ export function createApiTokens(options: ApiTokensOptions): ApiTokens {
     find: (tenant, id, reads = store) => readRecord<ApiToken>(reads, keyOf(tenant, id)),
     async list(tenant) {
       const now = clock.now();
-      const holders = new Set((await users.list(tenant)).map(({ id }) => id));
+      const ended = cutoffs.of(tenant);
+      const countsFrom = new Map((await users.list(tenant)).map(({ id, validAfter }) => [id, validAfter]));
       return (await listRecords<ApiToken>(store, prefixOf(tenant))).filter(
-        ({ holder, expiresAt }) => expiresAt > now && holders.has(holder),
+        ({ holder, createdAt, expiresAt }) =>
+          expiresAt > now && createdAt >= (countsFrom.get(holder) ?? Infinity) && !ended.covers(createdAt),
       );
     },
     async revoke(tenant, id, { by, isTheirs }) {

@@ -117,8 +117,8 @@ export function createAdministrationDoor(options: AdministrationDoorOptions): Ad
     }),
     endTokens: unary(async ({ beforeMs, sinceMs }, by) => {
       const wanted = { since: Number(sinceMs), ...(beforeMs !== 0n && { before: Number(beforeMs) }) };
-      const { since, before } = await administration.endTokens(by, wanted);
-      return { sinceMs: BigInt(since), beforeMs: BigInt(before) };
+      const { since, before, ownEnded } = await administration.endTokens(by, wanted);
+      return { sinceMs: BigInt(since), beforeMs: BigInt(before), ownEnded };
     }),
 
     listTenants: unary(async () => ({ tenants: (await administration.listTenants()).map(toTenant) })),

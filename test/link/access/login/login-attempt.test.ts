@@ -111,6 +111,7 @@ void t.test('a wrong old password is a wrong guess, though its user is logged in
       session: 'b',
       expiresAt: Infinity,
       countsFrom: 0,
+      beganAt: 0,
       accountSince: 0,
     },
     origin,

@@ -281,6 +281,8 @@ export interface EndTokensRequest {
 export interface EndTokensResponse {
   beforeMs: bigint;
   sinceMs: bigint;
+  /** Whether the login or token of who asks began in that time. */
+  ownEnded: boolean;
 }
 
 export interface Tenant {
@@ -2824,7 +2826,7 @@ export const EndTokensRequest: MessageFns<EndTokensRequest> = {
 };
 
 function createBaseEndTokensResponse(): EndTokensResponse {
-  return { beforeMs: 0n, sinceMs: 0n };
+  return { beforeMs: 0n, sinceMs: 0n, ownEnded: false };
 }
 
 export const EndTokensResponse: MessageFns<EndTokensResponse> = {
@@ -2840,6 +2842,9 @@ export const EndTokensResponse: MessageFns<EndTokensResponse> = {
         throw new globalThis.Error("value provided for field message.sinceMs of type int64 too large");
       }
       writer.uint32(16).int64(message.sinceMs);
+    }
+    if (message.ownEnded !== false) {
+      writer.uint32(24).bool(message.ownEnded);
     }
     return writer;
   },
@@ -2871,6 +2876,14 @@ export const EndTokensResponse: MessageFns<EndTokensResponse> = {
             }
 
             message.sinceMs = reader.int64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.ownEnded = reader.bool();
             continue;
           }
         }
