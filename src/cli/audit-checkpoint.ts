@@ -6,6 +6,7 @@ import { encodeCheckpoint, findCheckpoint, type Checkpoint } from '../audit-log/
 import { RollcallError } from '../base/errors.js';
 import { isThere, writeWholeFile } from '../base/secret-file.js';
 import { readCheckpointFile } from './audit-files.js';
+import { printDone, printJson } from './access/showing.js';
 import type { AskAudit } from './audit-control.js';
 import type { ControlFlags } from './control-options.js';
 import { toJson } from './format.js';
@@ -15,7 +16,7 @@ import { plainText } from '../base/text.js';
 export async function keepCheckpoint(
   shell: Shell,
   file: string | undefined,
-  flags: ControlFlags,
+  flags: ControlFlags & { readonly json?: boolean },
   ask: AskAudit,
 ): Promise<number> {
   const kept = file !== undefined && (await isThere(file)) ? await readCheckpointFile(file) : undefined;
@@ -29,7 +30,8 @@ export async function keepCheckpoint(
     }
     if (kept) refuseUnlessLater(kept, checkpoint, plainText(file));
     await writeWholeFile(file, `${encodeCheckpoint(checkpoint)}\n`, { overwrite: true });
-    shell.stdout.write(`✅ Checkpoint of entry ${checkpoint.seq} kept in ${plainText(file)}.\n`);
+    if (flags.json) printJson(shell, { output: file, seq: checkpoint.seq });
+    else printDone(shell, `Checkpoint of entry ${checkpoint.seq} kept in ${file}.`);
     if (!kept) printHint(shell, 'keep it where the link cannot write');
     return undefined;
   });

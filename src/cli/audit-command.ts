@@ -46,6 +46,7 @@ export function addAuditCommands(program: Command, shell: Shell, acting: Acting,
   addAskFlags(audit.command('export'))
     .description('write the whole log to a file that can be checked anywhere')
     .argument('<file>', 'must not be there yet')
+    .option(...json)
     .action(
       acting(async (file: string, flags: object) => {
         return (await import('./audit-files.js')).exportAudit(shell, file, flags, ask);
@@ -68,6 +69,7 @@ export function addAuditCommands(program: Command, shell: Shell, acting: Acting,
   addAskFlags(audit.command('checkpoint'))
     .description('get a signed checkpoint of the newest entry, and keep it')
     .argument('[file]', 'where to keep it; one that is there must be of the same log, and older')
+    .option(...json)
     .action(
       acting(async (file: string | undefined, flags: object) => {
         return (await import('./audit-checkpoint.js')).keepCheckpoint(shell, file, flags, ask);

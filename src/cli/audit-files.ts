@@ -8,6 +8,7 @@ import { findCheckpoint, type Checkpoint } from '../audit-log/checkpoint.js';
 import { maxLineLength } from '../audit-log/export-line.js';
 import { fileError, RollcallError } from '../base/errors.js';
 import { readSmallFile } from '../base/secret-file.js';
+import { printDone, printJson } from './access/showing.js';
 import type { AskAudit } from './audit-control.js';
 import type { ControlFlags } from './control-options.js';
 import { formatCount } from './format.js';
@@ -108,13 +109,14 @@ function parseJson(text: string): unknown {
 export async function exportAudit(
   shell: Shell,
   file: string,
-  flags: ControlFlags,
+  flags: ControlFlags & { readonly json?: boolean },
   ask: AskAudit,
 ): Promise<number> {
   return ask(shell, flags, async (source, progress) => {
     const count = await writeLines(file, source.exportLines());
     progress.clear();
-    shell.stdout.write(`✅ ${formatCount(count, 'line')} written to ${plainText(file)}.\n`);
+    if (flags.json) printJson(shell, { output: file, lines: count });
+    else printDone(shell, `${formatCount(count, 'line')} written to ${file}.`);
     printHint(shell, `check it with: rollcall audit verify ${plainText(file)} --checkpoint FILE`);
     return undefined;
   });

@@ -3,7 +3,7 @@
  * What is in them is made in src/link/authority/development.ts; here are the arguments, the files and the words.
  */
 import { X509Certificate } from 'node:crypto';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { systemClock } from '../base/clock.js';
 import { RollcallError, systemErrorCode, toRollcallError } from '../base/errors.js';
@@ -11,6 +11,7 @@ import { fromPem } from '../base/pem.js';
 import { systemRandom } from '../base/random.js';
 import { isThere, makeFolder, readSmallFile, unlessMissing, writeWholeFile } from '../base/secret-file.js';
 import { as } from '../base/settings.js';
+import { plainText } from '../base/text.js';
 import { openGivenFiles } from '../link/authority/authority-files.js';
 import {
   makeDevelopmentCertificates,
@@ -19,6 +20,8 @@ import {
   type DevelopmentCertificates,
   type PemPair,
 } from '../link/authority/development.js';
+import { exitCodeOf, exitCodes, usageError } from './failure.js';
+import { toJson } from './format.js';
 
 const usage = `usage: rollcall certs [--host NAME-OR-IP]... [--days N] [--out DIR] [--force | --renew-server]
 
@@ -31,6 +34,7 @@ and a certificate for the link, valid for localhost, 127.0.0.1, ::1 and every --
   --force            replace files that are there; nodes then need the new ca.crt
   --renew-server     replace server.pem and server.key alone, signed by the ca.key that is there: nodes notice
                      nothing, and the names of the old certificate stay
+  --json             print JSON, for machines: the files and what the server certificate is valid for
   --help             show this
 `;
 
@@ -40,6 +44,7 @@ interface Wishes {
   readonly folder: string;
   readonly force: boolean;
   readonly renewServer: boolean;
+  readonly json: boolean;
 }
 
 const days = as.integer(1, 36_500);
@@ -54,18 +59,19 @@ function parseWishes(argv: readonly string[]): Wishes | undefined {
       out: { type: 'string', default: 'certificates' },
       force: { type: 'boolean', default: false },
       'renew-server': { type: 'boolean', default: false },
+      json: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
   });
   if (values.help) return undefined;
   values.host.forEach(parseHost);
-  const { host: hosts, out: folder, force, 'renew-server': renewServer } = values;
+  const { host: hosts, out: folder, force, 'renew-server': renewServer, json } = values;
   if (force && renewServer) {
     throw new RollcallError('REQUEST_INVALID', 'give --force or --renew-server, not both', {
       hint: '--force replaces the CA as well, and nodes then need the new ca.crt',
     });
   }
-  return { hosts, days: parseDays(values.days), folder, force, renewServer };
+  return { hosts, days: parseDays(values.days), folder, force, renewServer, json };
 }
 
 function parseDays(text: string): number {
@@ -131,6 +137,14 @@ Next, make keys for two nodes and start the link:
 `;
 }
 
+/** Each file that was written by its name, and what is in the server certificate. */
+function reportJson(targets: readonly Target[]): string {
+  const { validTo, subjectAltName, fingerprint256 } = new X509Certificate(targets.at(-1)?.content ?? '');
+  const files = Object.fromEntries(targets.map(({ path }) => [basename(path), path]));
+  const server = { expiresAt: new Date(validTo).toISOString(), names: subjectAltName, fingerprint256 };
+  return `${toJson({ files, server }, 2)}\n`;
+}
+
 export interface Output {
   readonly print: (text: string) => void;
   readonly complain: (text: string) => void;
@@ -142,20 +156,18 @@ export async function generateCertificates(argv: readonly string[], output: Outp
   try {
     wishes = parseWishes(argv);
   } catch (error) {
-    complainAbout(error, output);
-    return 2;
+    return complainAbout(error, output);
   }
   if (!wishes) {
     output.print(usage);
-    return 0;
+    return exitCodes.done;
   }
   try {
     output.print(await (wishes.renewServer ? renewServer(wishes) : writeAll(wishes)));
   } catch (error) {
-    complainAbout(error, output);
-    return 1;
+    return complainAbout(error, output);
   }
-  return 0;
+  return exitCodes.done;
 }
 
 /** Gives what to print. */
@@ -166,17 +178,18 @@ async function writeAll(wishes: Wishes): Promise<string> {
   if (!force) await refuseExisting(targets);
   await makeFolder(folder, { mode: 0o777, what: 'folder of certificates', setting: '--out' });
   await writeTargets(targets);
-  return report(wishes);
+  return wishes.json ? reportJson(targets) : report(wishes);
 }
 
 /** Gives what to print. Nodes that trust the CA trust the new certificate. */
-async function renewServer({ hosts, days, folder }: Wishes): Promise<string> {
+async function renewServer({ hosts, days, folder, json }: Wishes): Promise<string> {
   const ca = await openGivenFiles(join(folder, 'ca.crt'), join(folder, 'ca.key'), systemClock);
   const before = await unlessMissing(readSmallFile(join(folder, 'server.pem'), 'server certificate'));
   const options = { days, now: systemClock.now(), random: systemRandom };
   const names = before === undefined ? hosts : [...namesIn(before.toString('latin1')), ...hosts];
   const targets = serverTargets(folder, makeServerCertificate({ ...options, hosts: names }, ca));
   await writeTargets(targets);
+  if (json) return reportJson(targets);
   const { validTo, subjectAltName } = new X509Certificate(targets.at(-1)?.content ?? '');
   return `The link has a new certificate and a new key, by the same certificate authority: nodes need nothing new.
 
@@ -194,10 +207,26 @@ function namesIn(pem: string): string[] {
   return names.map(name => name.replace(/^(?:DNS|IP Address):/, ''));
 }
 
-function complainAbout(error: unknown, { complain }: Output): void {
-  const isUsage = systemErrorCode(error)?.startsWith('ERR_PARSE_ARGS') === true && error instanceof Error;
-  const { message, hint } = isUsage
-    ? { message: error.message, hint: '--help shows what there is' }
-    : toRollcallError(error);
-  complain(`error: ${message}\n${hint === undefined ? '' : `hint: ${hint}\n`}`);
+/** Tells it, and gives the exit code. */
+export function complainAbout(thrown: unknown, { complain }: Output): number {
+  const error = asUsage(thrown) ?? toRollcallError(thrown);
+  complain(`error: ${error.message}\n${error.hint === undefined ? '' : `hint: ${error.hint}\n`}`);
+  return exitCodeOf(error);
+}
+
+const usageMessages: Readonly<Record<string, string>> = {
+  ERR_PARSE_ARGS_UNKNOWN_OPTION: 'unknown option',
+  ERR_PARSE_ARGS_UNEXPECTED_POSITIONAL: 'too many arguments:',
+  ERR_PARSE_ARGS_INVALID_OPTION_VALUE: 'invalid use of option',
+};
+
+/** What parseArgs of Node.js refuses, in the words of all other commands. */
+function asUsage(thrown: unknown): RollcallError | undefined {
+  const message = usageMessages[systemErrorCode(thrown) ?? ''];
+  if (message === undefined) return undefined;
+  const [, quoted = ''] = /'((?:-[a-z], )?[^']*)'/.exec((thrown as Error).message) ?? [];
+  return usageError(
+    `${message} '${plainText(quoted.replace(/ <value>$/, ''))}'`,
+    '--help shows what there is',
+  );
 }

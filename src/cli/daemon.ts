@@ -4,6 +4,7 @@
  * once the flags are right.
  */
 import { Command } from 'commander';
+import { isRollcallError, RollcallError } from '../base/errors.js';
 import type { Settings } from '../base/settings.js';
 import { addSettingFlags, type Flags } from './settings-flags.js';
 import type { Shell } from './shell.js';
@@ -92,5 +93,10 @@ export async function runDaemon(
   const flags = addSettingFlags(command, settings);
   command.addHelpText('after', otherSources(environmentPrefix) + examples).allowExcessArguments(false);
   command.parse(args, { from: 'user' });
-  return run(flags, shell);
+  return run(flags, shell).catch((error: unknown) => {
+    const isBare = isRollcallError(error, 'CONFIG_INVALID') && error.hint === undefined;
+    if (!isBare) throw error;
+    const hint = `rollcall ${name} --help shows all settings and an example`;
+    throw new RollcallError(error.code, error.message, { hint, cause: error });
+  });
 }

@@ -4,15 +4,17 @@
  */
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import type { Output } from './certs.js';
-import { RollcallError, toRollcallError } from '../base/errors.js';
+import { complainAbout, type Output } from './certs.js';
+import { RollcallError } from '../base/errors.js';
 import { isThere, makeSecretFolder, writeWholeFile } from '../base/secret-file.js';
 import { as } from '../base/settings.js';
 import { formatOpensshPrivate, formatOpensshPublic } from '../identity/openssh.js';
 import { generatePrivateKey, toPkcs8Pem, toSpkiPem, type PrivateKey } from '../identity/private-key.js';
 import type { Curve } from '../identity/public-key.js';
+import { exitCodes, usageError } from './failure.js';
+import { toJson } from './format.js';
 
-const usage = `usage: rollcall keygen [N] [--curve p256|p384] [--format openssh|pem] [--out DIR]
+const usage = `usage: rollcall keygen [N] [--curve p256|p384] [--format openssh|pem] [--out DIR] [--json]
 
 Writes N key pairs for nodes, two by default: client_credentials_1 (private, for its owner alone) and
 client_credentials_1.pub, client_credentials_2 and so on. Nothing is ever overwritten.
@@ -20,6 +22,7 @@ client_credentials_1.pub, client_credentials_2 and so on. Nothing is ever overwr
   --curve p256|p384     NIST P-256 (default) or P-384
   --format openssh|pem  as ssh-keygen writes them (default), or PKCS#8 and SubjectPublicKeyInfo in PEM
   --out DIR             where to write (default keys)
+  --json                print JSON, for machines: the files of each pair and its fingerprint
   --help                show this
 `;
 
@@ -31,6 +34,7 @@ interface Wishes {
   readonly curve: Curve;
   readonly format: Format;
   readonly folder: string;
+  readonly json: boolean;
 }
 
 /** Undefined when help was asked for; throws an Error for people when the arguments make no sense. */
@@ -42,16 +46,18 @@ function parseWishes(argv: readonly string[]): Wishes | undefined {
       curve: { type: 'string', default: 'p256' },
       format: { type: 'string', default: 'openssh' },
       out: { type: 'string', default: 'keys' },
+      json: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
   });
   if (values.help) return undefined;
-  if (positionals.length > 1) throw new Error('give one number: how many pairs');
+  if (positionals.length > 1) throw usageError('too many arguments', 'give one number: how many pairs');
   return {
     count: parseWith('N', as.integer(1, 10_000), positionals[0] ?? '2'),
     curve: curveOfFlag[parseWith('--curve', as.oneOf<'p256' | 'p384'>(['p256', 'p384']), values.curve)],
     format: parseWith('--format', as.oneOf<Format>(['openssh', 'pem']), values.format),
     folder: parseWith('--out', raw => as.text(raw), values.out),
+    json: values.json,
   };
 }
 
@@ -59,7 +65,7 @@ function parseWith<T>(name: string, parse: (raw: unknown) => T, text: string): T
   try {
     return parse(text);
   } catch (error) {
-    throw new Error(`${name} ${(error as Error).message}`, { cause: error });
+    throw usageError(`${name} ${(error as Error).message}`, '--help shows what there is');
   }
 }
 
@@ -86,21 +92,37 @@ function formatPair(key: PrivateKey, format: Format, comment: string): [string, 
     : [toPkcs8Pem(key), toSpkiPem(key.publicKey)];
 }
 
-/** Gives the line that says so. */
-async function writePair({ curve, format, folder }: Wishes, number: number): Promise<string> {
+interface Pair {
+  readonly privateKey: string;
+  readonly publicKey: string;
+  readonly curve: Curve;
+  readonly fingerprint: string;
+}
+
+async function writePair({ curve, format, folder }: Wishes, number: number): Promise<Pair> {
   const key = generatePrivateKey(curve);
   const [privatePath, publicPath] = pathsOf(folder, number);
   const [privateText, publicText] = formatPair(key, format, `client_credentials_${number}`);
   await writeWholeFile(privatePath, privateText);
   await writeWholeFile(publicPath, publicText, { mode: 0o644 });
-  return `${privatePath}  ${publicPath}  ${curve}  ${key.publicKey.fingerprint}\n`;
+  const { fingerprint } = key.publicKey;
+  return { privateKey: privatePath, publicKey: publicPath, curve, fingerprint };
 }
 
 async function writeKeys(wishes: Wishes, { print }: Output): Promise<void> {
   const numbers = Array.from({ length: wishes.count }, (_, index) => index + 1);
   await refuseExisting(numbers.flatMap(number => pathsOf(wishes.folder, number)));
   await makeSecretFolder(wishes.folder, 'folder of keys', '--out');
-  for (const number of numbers) print(await writePair(wishes, number));
+  const pairs: Pair[] = [];
+  for (const number of numbers) {
+    const pair = await writePair(wishes, number);
+    pairs.push(pair);
+    if (!wishes.json) print(`${Object.values(pair).join('  ')}\n`);
+  }
+  if (wishes.json) {
+    print(`${toJson(pairs, 2)}\n`);
+    return;
+  }
   print('register the .pub files with the link; each private file goes to its node and nowhere else\n');
 }
 
@@ -110,24 +132,16 @@ export async function generateKeys(argv: readonly string[], output: Output): Pro
   try {
     wishes = parseWishes(argv);
   } catch (error) {
-    output.complain(`error: ${(error as Error).message.split('\n', 1)[0] ?? ''}\nhint: see --help\n`);
-    return 2;
+    return complainAbout(error, output);
   }
   if (!wishes) {
     output.print(usage);
-    return 0;
+    return exitCodes.done;
   }
   try {
     await writeKeys(wishes, output);
-    return 0;
+    return exitCodes.done;
   } catch (error) {
-    return reportFailure(error, output);
+    return complainAbout(error, output);
   }
-}
-
-function reportFailure(error: unknown, { complain }: Output): number {
-  const { message, hint } = toRollcallError(error);
-  complain(`error: ${message}\n`);
-  if (hint !== undefined) complain(`hint: ${hint}\n`);
-  return 1;
 }

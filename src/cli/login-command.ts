@@ -14,7 +14,7 @@ import {
   nonEmpty,
 } from './control-options.js';
 import { exitCodes } from './failure.js';
-import { momentOrNull, printJson } from './access/showing.js';
+import { momentOrNull, printDone, printJson } from './access/showing.js';
 import { formatMoment } from './format.js';
 import {
   commandProgram,
@@ -40,6 +40,7 @@ export interface LoginFlags extends ControlFlags {
   /** Make the first admin by the setup code. */
   readonly setup?: boolean;
   readonly setupCodeFile?: string;
+  readonly json?: boolean;
 }
 
 interface Entered {
@@ -84,9 +85,8 @@ export async function login(shell: Shell, flags: LoginFlags): Promise<number> {
   const oldRoots = before?.control === control ? rootCertificates : profiles.get(profile)?.rootCertificates;
   if (before && oldRoots !== undefined)
     await endReplaced(before, { ...resolved, rootCertificates: oldRoots }, shell.environment);
-  shell.stdout.write(
-    `✅ Logged in to ${control} as ${plainText(user)}${flags.setup ? ', the first admin' : ''}.\n`,
-  );
+  if (flags.json) printJson(shell, { user, control, profile });
+  else printDone(shell, `Logged in to ${control} as ${user}${flags.setup ? ', the first admin' : ''}.`);
   return exitCodes.done;
 }
 
@@ -182,10 +182,14 @@ async function enter(
 }
 
 /** Ends the session at the link; what is kept here goes even when the link cannot be asked. */
-export async function logout(shell: Shell, flags: ControlFlags): Promise<number> {
+export async function logout(
+  shell: Shell,
+  flags: ControlFlags & { readonly json?: boolean },
+): Promise<number> {
   const profile = parseProfileName(await loginProfile(flags, shell.environment));
   const kept = await findLogin(shell.environment, profile);
   if (!kept) {
+    if (flags.json) printJson(shell, { user: null, profile });
     printHint(shell, 'nobody was logged in');
     return exitCodes.done;
   }
@@ -195,7 +199,8 @@ export async function logout(shell: Shell, flags: ControlFlags): Promise<number>
   // Whatever link is named now: its tokens go nowhere else.
   const target = await openTarget({ ...resolved, control: kept.control }, shell.environment, warnOn(shell));
   await endSession(target, kept.refreshToken);
-  shell.stdout.write(`✅ Logged out; the login of ${plainText(kept.user)} has ended.\n`);
+  if (flags.json) printJson(shell, { user: kept.user, control: kept.control, profile });
+  else printDone(shell, `Logged out; the login of ${kept.user} has ended.`);
   return exitCodes.done;
 }
 

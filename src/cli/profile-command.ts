@@ -3,7 +3,6 @@ import { access, rm } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { readProxy, type ControlFlags } from './control-options.js';
 import { exitCodes, usageError } from './failure.js';
-import { toJson } from './format.js';
 import {
   defaultProfile,
   getProfile,
@@ -15,7 +14,7 @@ import {
   type Profile,
   type ProxyChoice,
 } from './profile.js';
-import { printTable } from './access/showing.js';
+import { printDone, printJson, printTable } from './access/showing.js';
 import { paintOf, printHint, type Shell } from './shell.js';
 import { loginPath } from './login-store.js';
 import type { Column } from './table.js';
@@ -25,7 +24,11 @@ export interface JsonFlag {
 }
 
 /** What is not given stays as it was saved before. */
-export async function saveProfile(shell: Shell, typedName: string, flags: ControlFlags): Promise<number> {
+export async function saveProfile(
+  shell: Shell,
+  typedName: string,
+  flags: ControlFlags & JsonFlag,
+): Promise<number> {
   const name = parseProfileName(typedName);
   const given: Profile = {
     ...(flags.control !== undefined && { control: parseControlAddress(flags.control, '--control') }),
@@ -40,8 +43,10 @@ export async function saveProfile(shell: Shell, typedName: string, flags: Contro
   }
   const profiles = await readProfiles(shell.environment);
   const before = flags.proxy === undefined ? profiles.get(name) : withoutProxy(profiles.get(name));
-  await writeProfiles(shell.environment, new Map(profiles).set(name, { ...before, ...given }));
-  shell.stdout.write(`✅ Profile ${name} saved.\n`);
+  const saved = { ...before, ...given };
+  await writeProfiles(shell.environment, new Map(profiles).set(name, saved));
+  if (flags.json) printJson(shell, profileJson(name, saved));
+  else printDone(shell, `Profile ${name} saved.`);
   const { rootCertificates, tokenFile, proxyCredentialsFile, proxyRootCertificates } = given;
   for (const path of [rootCertificates, tokenFile, proxyCredentialsFile, proxyRootCertificates]) {
     if (path !== undefined && !(await exists(path))) printHint(shell, `${path} is not there yet`);
@@ -76,11 +81,9 @@ const columns: readonly Column[] = [
 export async function listProfiles(shell: Shell, { json }: JsonFlag): Promise<number> {
   const profiles = [...(await readProfiles(shell.environment))];
   if (json) {
-    shell.stdout.write(
-      `${toJson(
-        profiles.map(([name, profile]) => profileJson(name, profile)),
-        2,
-      )}\n`,
+    printJson(
+      shell,
+      profiles.map(([name, profile]) => profileJson(name, profile)),
     );
     return exitCodes.done;
   }
@@ -96,7 +99,7 @@ export async function listProfiles(shell: Shell, { json }: JsonFlag): Promise<nu
 export async function showProfile(shell: Shell, name: string, { json }: JsonFlag): Promise<number> {
   const profile = getProfile(await readProfiles(shell.environment), name);
   if (json) {
-    shell.stdout.write(`${toJson(profileJson(name, profile), 2)}\n`);
+    printJson(shell, profileJson(name, profile));
     return exitCodes.done;
   }
   const paint = paintOf(shell);
@@ -115,14 +118,15 @@ export async function showProfile(shell: Shell, name: string, { json }: JsonFlag
   return exitCodes.done;
 }
 
-export async function removeProfile(shell: Shell, name: string): Promise<number> {
+export async function removeProfile(shell: Shell, name: string, { json }: JsonFlag): Promise<number> {
   const profiles = new Map(await readProfiles(shell.environment));
   getProfile(profiles, name);
   profiles.delete(name);
   await writeProfiles(shell.environment, profiles);
   // Its tokens are of no more use, and should not lie about.
   await rm(loginPath(shell.environment, name), { force: true });
-  shell.stdout.write(`✅ Profile ${name} removed.\n`);
+  if (json) printJson(shell, { removed: name });
+  else printDone(shell, `Profile ${name} removed.`);
   return exitCodes.done;
 }
 

@@ -3,6 +3,7 @@
  * lines. Nothing heavy is imported here, so that a command starts as fast as what it needs.
  */
 import { Command, CommanderError } from 'commander';
+import { isRollcallError, RollcallError } from '../base/errors.js';
 import { version } from '../base/version.js';
 import { addAccessCommands } from './access/command.js';
 import { addAppCommand } from './app-command.js';
@@ -42,8 +43,8 @@ export async function runCommand(typed: readonly string[], shell: Shell): Promis
     return code;
   } catch (error) {
     return error instanceof CommanderError
-      ? endOfParsing(shell, error, placeOf(program, words))
-      : reportFailure(shell, error);
+      ? endOfParsing(shell, error, placeOf(program, words), roomMeant(program, words))
+      : reportFailure(shell, meaningRoom(error, roomMeant(program, words)));
   }
 }
 
@@ -73,6 +74,22 @@ function placeOf(program: Command, words: readonly string[]): string {
   return ['rollcall', room?.name(), leaf?.name()].filter(name => name !== undefined).join(' ');
 }
 
+/** `rollcall nodes list`, where `node list` was typed; undefined when no room has a name in the plural of this. */
+function roomMeant(program: Command, [first = '', second = '']: readonly string[]): string | undefined {
+  const room = program.commands.find(command => command.name() === `${first}s`);
+  if (!room) return undefined;
+  const isClashing = program.commands.some(command => command.name() === first);
+  const leaf = room.commands.find(command => command.name() === second || command.alias() === second);
+  if (isClashing && !leaf) return undefined;
+  return ['rollcall', room.name(), ...(/^[a-z][a-z-]*$/.test(second) ? [second] : [])].join(' ');
+}
+
+/** `rollcall run list` finds no folder of that name. */
+function meaningRoom(error: unknown, meant: string | undefined): unknown {
+  if (meant === undefined || !isRollcallError(error, 'FILE_UNREADABLE')) return error;
+  return new RollcallError(error.code, error.message, { hint: `did you mean ${meant}?`, cause: error });
+}
+
 /** In a list of commands: the name, its other name, and what must follow. */
 function commandTerm(command: Command): string {
   const needed = command.registeredArguments
@@ -82,11 +99,12 @@ function commandTerm(command: Command): string {
 }
 
 /** Help and version end the parsing as well; all else is a mistake in what was typed. */
-function endOfParsing(shell: Shell, error: CommanderError, place: string): number {
+function endOfParsing(shell: Shell, error: CommanderError, place: string, meant: string | undefined): number {
   if (error.exitCode === 0 || error.code === 'commander.help') return exitCodes.done;
   const [first = '', suggestion] = error.message.replace(/^error: /, '').split('\n');
   const near = /^\(Did you mean (.+)\?\)$/.exec(suggestion ?? '');
-  const hint = near ? `did you mean ${near[1] ?? ''}?` : `${place} --help shows what there is`;
+  const guess = meant ?? near?.[1];
+  const hint = guess === undefined ? `${place} --help shows what there is` : `did you mean ${guess}?`;
   return reportFailure(shell, usageError(first, hint));
 }
 
@@ -182,6 +200,8 @@ function addMaker(
     );
 }
 
+const json = ['--json', 'print JSON, for machines'] as const;
+
 function addLoginCommands(program: Command, shell: Shell, acting: Acting): void {
   addControlFlags(program.command('login'))
     .description('log in to a link, and keep the login and the way there under a profile')
@@ -192,15 +212,17 @@ function addLoginCommands(program: Command, shell: Shell, acting: Acting): void 
     .option('--code <CODE>', 'code of the second factor, or a recovery code')
     .option('--setup', "make the first admin, by the setup code in the link's data folder")
     .option('--setup-code-file <FILE>', 'file with the setup code, mode 0600')
+    .option(...json)
     .action(acting(async (flags: object) => (await import('./login-command.js')).login(shell, flags)));
   addControlFlags(program.command('logout'))
     .description('end the login')
     .option('--profile <NAME>', 'the profile it was kept under')
+    .option(...json)
     .action(acting(async (flags: object) => (await import('./login-command.js')).logout(shell, flags)));
   addControlFlags(program.command('whoami'))
     .description('show who the link takes you for, and what you may do')
     .option('--profile <NAME>', 'the profile to use')
-    .option('--json', 'print JSON, for machines')
+    .option(...json)
     .action(acting(async (flags: object) => (await import('./login-command.js')).whoami(shell, flags)));
 }
 
@@ -209,6 +231,7 @@ function addProfileCommand(program: Command, shell: Shell, acting: Acting): void
   addControlFlags(profile.command('save'))
     .description('save or change a profile; the one named "default" is used when nothing else is said')
     .argument('<name>')
+    .option(...json)
     .action(
       acting(async (name: string, flags: object) => {
         return (await import('./profile-command.js')).saveProfile(shell, name, flags);
@@ -217,7 +240,7 @@ function addProfileCommand(program: Command, shell: Shell, acting: Acting): void
   profile
     .command('list')
     .description('list the profiles')
-    .option('--json', 'print JSON, for machines')
+    .option(...json)
     .action(
       acting(async (flags: object) => (await import('./profile-command.js')).listProfiles(shell, flags)),
     );
@@ -225,7 +248,7 @@ function addProfileCommand(program: Command, shell: Shell, acting: Acting): void
     .command('show')
     .description('show a profile')
     .argument('<name>')
-    .option('--json', 'print JSON, for machines')
+    .option(...json)
     .action(
       acting(async (name: string, flags: object) => {
         return (await import('./profile-command.js')).showProfile(shell, name, flags);
@@ -235,8 +258,11 @@ function addProfileCommand(program: Command, shell: Shell, acting: Acting): void
     .command('remove')
     .description('remove a profile and its login; the files it names stay')
     .argument('<name>')
+    .option(...json)
     .action(
-      acting(async (name: string) => (await import('./profile-command.js')).removeProfile(shell, name)),
+      acting(async (name: string, flags: object) => {
+        return (await import('./profile-command.js')).removeProfile(shell, name, flags);
+      }),
     );
 }
 

@@ -330,6 +330,7 @@ void t.test('the matrix has permissions as rows and roles as columns', async t =
     permissions: ['runs:stop'],
   });
   const said = await ada(['roles', 'matrix']);
+  t.same(await ada(['roles', 'list']), said, 'roles list is its name, and matrix another');
   t.match(
     said.stdout,
     /^Permission +admin {2}operator {2}viewer {2}stopper {2}watcher\nnodes:read +✓ {6}✓ {9}✓ {7}- {8}✓\n/,
@@ -1115,4 +1116,29 @@ void t.test('after a theft, tokens revoke --before now ends every token and logi
   t.match(await adaJson('tokens', 'list'), [{ name: 'of-vera' }]);
   await ada(['users', 'change', 'vera', '--end-sessions']);
   t.same(await adaJson('tokens', 'list'), [], 'nor is one that ended with all logins of its holder');
+});
+
+void t.test('login, logout, audit export and profile save say what they did as JSON', async t => {
+  const json = async (...words: string[]): Promise<unknown> => {
+    const said = await at('robot', [...words, '--json']);
+    t.equal(said.code, 0, said.stderr);
+    return JSON.parse(said.stdout);
+  };
+  const login = ['login', ...here, '--user', 'ada', '--password-file', passwords.ada];
+  t.same(await json(...login), { user: 'ada', control, profile: 'default' });
+  const [log, checkpoint] = [join(folder, 'robot.jsonl'), join(folder, 'robot.checkpoint')];
+  t.match(await json('audit', 'export', log), { output: log, lines: Number });
+  t.match(await json('audit', 'checkpoint', checkpoint), { output: checkpoint, seq: Number });
+  t.match(await json('profile', 'save', 'more', ...here), { name: 'more', control, tokenFile: null });
+  t.same(await json('profile', 'remove', 'more'), { removed: 'more' });
+  t.same(await json('logout'), { user: 'ada', control, profile: 'default' });
+  t.same(await json('logout'), { user: null, profile: 'default' });
+});
+
+void t.test('nodes config names --force before it asks for tokens, when the file is there', async t => {
+  const output = await secretFile('there.yaml', 'link: x');
+  t.match(await ada(['nodes', 'config', 'no-such-node', '--output', output]), {
+    ...{ code: 2, stdout: '' },
+    stderr: `error: ${output} exists already\nhint: --force replaces it, and --output FILE writes elsewhere\n`,
+  });
 });

@@ -612,7 +612,7 @@ void t.test('generate-keys makes two pairs unless told, and overwrites nothing',
   rmSync(join(out, 'client_credentials_2'));
   const before = readdirSync(out);
   const again = await runScript('2', '--out', out);
-  t.equal(again.code, 1);
+  t.equal(again.code, 2);
   t.match(again.err, /^error: \S+client_credentials_2.pub is there already/);
   t.match(again.err, /\nhint: nothing was written/);
   t.same(readdirSync(out), before, 'one file in the way, and not one was written');

@@ -73,7 +73,7 @@ void t.test('openssl accepts the server certificate by its strict rules', needsO
 void t.test('Files that are there stay unless told otherwise', async t => {
   const folder = t.testdir({ 'server.key': 'precious' });
   const refused = await run('--out', folder);
-  t.equal(refused.code, 1);
+  t.equal(refused.code, 2);
   t.match(
     refused.complained,
     new RegExp(`^error: .*${join(folder, 'server.key')}\nhint: --renew-server .*--force`),
@@ -115,7 +115,7 @@ void t.test(
     t.match(both, { code: 2, complained: /^error: give --force or --renew-server, not both\nhint: / });
     rmSync(join(folder, 'ca.key'));
     const kept = read('server.pem');
-    t.match(await run('--out', folder, '--renew-server'), { code: 1, complained: /^error: .*ca\.key/ });
+    t.match(await run('--out', folder, '--renew-server'), { code: 2, complained: /^error: .*ca\.key/ });
     t.equal(read('server.pem'), kept, 'without the key of the CA nothing is written');
   },
 );
@@ -142,12 +142,30 @@ void t.test('What makes no sense is refused before anything is written', async t
   }
   t.strictSame(readdirSync(folder), []);
   t.match(await run('--help'), { code: 0, printed: /usage: / });
+  for (const [argv, said] of [
+    ['--hots', "unknown option '--hots'"],
+    ['stray', "too many arguments: 'stray'"],
+    ['--out', "invalid use of option '--out'"],
+  ] as const)
+    t.equal((await run(argv)).complained, `error: ${said}\nhint: --help shows what there is\n`);
+});
+
+void t.test('With --json the files and the server certificate are told', async t => {
+  const folder = join(t.testdir(), 'made');
+  const at = (name: string) => join(folder, name);
+  const server = { expiresAt: /^\d{4}-.*Z$/, names: /DNS:localhost/, fingerprint256: /^[0-9A-F:]{95}$/ };
+  const pair = { 'server.pem': at('server.pem'), 'server.key': at('server.key') };
+  const made = await run('--out', folder, '--json');
+  const files = { ...pair, 'ca.crt': at('ca.crt'), 'ca.key': at('ca.key') };
+  t.match(JSON.parse(made.printed), { files, server });
+  const renewed = await run('--out', folder, '--json', '--renew-server');
+  t.match(JSON.parse(renewed.printed), { files: pair, server });
 });
 
 void t.test('A folder that cannot be made is an error, not a stack trace', async t => {
   const file = join(t.testdir({ file: '' }), 'file');
   const { code, complained } = await run('--out', join(file, 'below'));
-  t.equal(code, 1);
+  t.equal(code, 2);
   t.match(complained, /^error: /);
   t.notMatch(complained, /\n\s+at /);
 });
@@ -160,7 +178,7 @@ void t.test('It runs as a command', t => {
   t.equal(first.status, 0, first.stderr);
   t.match(first.stdout, /rollcall keygen 2\n  rollcall link --ssl-ca/);
   const second = spawnSync(process.execPath, command, { encoding: 'utf8' });
-  t.match(second, { status: 1, stdout: '', stderr: /^error: / });
+  t.match(second, { status: 2, stdout: '', stderr: /^error: / });
   t.end();
 });
 

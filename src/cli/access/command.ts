@@ -94,14 +94,14 @@ function addUsers(users: Command, shell: Shell, acting: Acting): void {
 }
 
 function addRoles(roles: Command, shell: Shell, acting: Acting): void {
-  addAskFlags(roles.command('matrix'))
-    .description('show which role holds which permission')
+  addAskFlags(roles.command('list').alias('matrix'))
+    .description('list the roles, with the permissions that each holds')
     .option('--wide', 'with what each permission allows to do')
     .action(acting(async (flags: MatrixFlags) => (await import('./roles.js')).showMatrix(shell, flags)));
   addAskFlags(roles.command('define'))
     .description('define a role, or change one')
     .argument('<name>')
-    .argument('<permission...>', 'as rollcall roles matrix lists them')
+    .argument('<permission...>', 'as rollcall roles list shows them')
     .action(
       acting(async (name: string, permissions: string[], flags: AskFlags) => {
         return (await import('./roles.js')).defineRole(shell, name, permissions, flags);

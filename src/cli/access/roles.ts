@@ -1,4 +1,4 @@
-/** `rollcall roles matrix|define|remove`: what the roles of the tenant allow. */
+/** `rollcall roles list|define|remove`: what the roles of the tenant allow. */
 import type { Role, RoleMatrix } from '../../control-client/answers.js';
 import { exitCodes } from '../failure.js';
 import type { Shell } from '../shell.js';

@@ -1,6 +1,7 @@
 /** `rollcall nodes config NODE`: a configuration file that a node starts from; its private key is only pointed at. */
 import { formatConfig } from '../../base/config-file.js';
-import { writeWholeFile } from '../../base/secret-file.js';
+import { RollcallError } from '../../base/errors.js';
+import { isThere, writeWholeFile } from '../../base/secret-file.js';
 import { askNodeConfig } from '../../control-client/administration.js';
 import { createAsk } from '../../control-client/control-http.js';
 import { openControlSettings, type ControlFlags } from '../control-options.js';
@@ -20,13 +21,15 @@ export interface ConfigFlags extends ControlFlags {
 const placeOfKey = 'PATH-OF-THE-PRIVATE-KEY';
 
 export async function writeNodeConfig(shell: Shell, node: string, flags: ConfigFlags): Promise<number> {
+  const output = flags.output ?? 'node.yaml';
+  // Before tokens are made that would be in no file.
+  if (!flags.json && !flags.force) await refuseExisting(output);
   const { target, tokens } = await openControlSettings(flags, shell.environment, warnOn(shell));
   const answer = await askNodeConfig(createAsk(target, tokens), node);
   if (flags.json) {
     shell.stdout.write(`${toJson(answer, 2)}\n`);
     return exitCodes.done;
   }
-  const output = flags.output ?? 'node.yaml';
   const settings = {
     link: answer.links[0]?.address ?? '',
     tenant: answer.tenant,
@@ -47,4 +50,11 @@ export async function writeNodeConfig(shell: Shell, node: string, flags: ConfigF
   if (flags.privateKey === undefined)
     printHint(shell, `put the path of the node's private key in place of ${placeOfKey}`);
   return exitCodes.done;
+}
+
+async function refuseExisting(path: string): Promise<void> {
+  if (!(await isThere(path))) return;
+  throw new RollcallError('FILE_EXISTS', `${path} exists already`, {
+    hint: '--force replaces it, and --output FILE writes elsewhere',
+  });
 }
