@@ -137,7 +137,7 @@ async function tenants(): Promise<void> {
   await type('rollcall tenants create acme --admin eve --password-file eve.password');
   await type(`rollcall login --profile acme --tenant acme --user eve --password-file eve.password \\
     --root-certificates certificates/ca.crt`);
-  await type('rollcall roles matrix --profile acme');
+  await type('rollcall roles list --profile acme');
   say(
     'metrics:read, keys:rotate and tenants:manage concern the whole link. Only people and programs of the tenant `default` can hold them, so no role of acme has them, not even admin.',
   );

@@ -77,9 +77,9 @@ async function* pagesOf(
 const outcomeShades: Partial<Record<string, Shade>> = { refused: 'yellow', failed: 'red' };
 
 const columns: readonly Column[] = [
-  { header: 'Entry', least: 5, roomy: 7 },
+  { header: 'Entry', least: 5, roomy: 7, dropRank: 5 },
   { header: 'When', least: 20 },
-  { header: 'Event', roomy: 20, clipTo: 14 },
+  { header: 'Event', roomy: 20, clipTo: 12 },
   { header: 'Outcome', least: 7, shade: text => outcomeShades[text] },
   { header: 'By', roomy: 16, clipTo: 8 },
   { header: 'Subject', roomy: 20, clipTo: 10, dropRank: 4 },

@@ -14,7 +14,7 @@ import {
   nonEmpty,
 } from './control-options.js';
 import { exitCodes } from './failure.js';
-import { momentOrNull, printDone, printJson } from './access/showing.js';
+import { momentOrNull, printDone, printFacts, printJson } from './access/showing.js';
 import { formatMoment } from './format.js';
 import {
   commandProgram,
@@ -29,8 +29,8 @@ import { parseProfileName, readProfiles, withoutProxy, writeProfiles } from './p
 import { ask, askSecret } from './prompt.js';
 import { startProgress } from './progress.js';
 import { printHint, warnOn, type Shell } from './shell.js';
-import { plainText } from '../base/text.js';
 import type { Environment } from './terminal.js';
+import type { Fact } from './wrap.js';
 
 export interface LoginFlags extends ControlFlags {
   readonly user?: string;
@@ -214,7 +214,7 @@ export async function whoami(
     printJson(shell, { ...me, expiresAt: momentOrNull(me.expiresAt) });
     return exitCodes.done;
   }
-  const lines = [
+  const facts: Fact[] = [
     ['Name', me.name],
     ['Kind', me.kind],
     ['Tenant', me.tenant],
@@ -222,7 +222,6 @@ export async function whoami(
     ['May', me.permissions.join(', ')],
     ['Token ends', formatMoment(me.expiresAt)],
   ];
-  for (const [name = '', value = ''] of lines)
-    shell.stdout.write(`${name.padEnd(10)}  ${plainText(value)}\n`);
+  printFacts(shell, facts, 0);
   return exitCodes.done;
 }

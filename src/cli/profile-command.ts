@@ -14,10 +14,11 @@ import {
   type Profile,
   type ProxyChoice,
 } from './profile.js';
-import { printDone, printJson, printTable } from './access/showing.js';
-import { paintOf, printHint, type Shell } from './shell.js';
+import { printDone, printFacts, printJson, printTable } from './access/showing.js';
+import { printHint, type Shell } from './shell.js';
 import { loginPath } from './login-store.js';
 import type { Column } from './table.js';
+import type { Fact } from './wrap.js';
 
 export interface JsonFlag {
   readonly json?: boolean;
@@ -102,19 +103,20 @@ export async function showProfile(shell: Shell, name: string, { json }: JsonFlag
     printJson(shell, profileJson(name, profile));
     return exitCodes.done;
   }
-  const paint = paintOf(shell);
-  const lines = [
+  const facts: Fact[] = [
     ['Profile', name],
-    ['Control', profile.control],
-    ['Root certificates', profile.rootCertificates],
-    ['Token file', profile.tokenFile],
-    ['Proxy', profile.proxy],
-    ['Proxy credentials', profile.proxyCredentialsFile],
-    ['Proxy roots', profile.proxyRootCertificates],
-  ] as const;
-  for (const [title, value] of lines) {
-    if (value !== undefined) shell.stdout.write(`${paint('dim', title.padEnd(17))}  ${value}\n`);
-  }
+    ['Control', profile.control ?? ''],
+    ['Root certificates', profile.rootCertificates ?? ''],
+    ['Token file', profile.tokenFile ?? ''],
+    ['Proxy', profile.proxy ?? ''],
+    ['Proxy credentials', profile.proxyCredentialsFile ?? ''],
+    ['Proxy roots', profile.proxyRootCertificates ?? ''],
+  ];
+  printFacts(
+    shell,
+    facts.filter(([, value]) => value !== ''),
+    0,
+  );
   return exitCodes.done;
 }
 

@@ -12,7 +12,8 @@ import type { DaemonName } from './daemon.js';
 import { exitCodes, reportFailure, usageError } from './failure.js';
 import { addControlFlags, addNodesCommand, type Acting } from './nodes/command.js';
 import { addRunCommands } from './runs/command.js';
-import type { Shell } from './shell.js';
+import { defaultColumns, tableStyleOf, type Shell } from './shell.js';
+import { formatHelpItem, wrapHelp } from './wrap.js';
 
 const examples = `
 Examples:
@@ -109,19 +110,23 @@ function endOfParsing(shell: Shell, error: CommanderError, place: string, meant:
 }
 
 function createProgram(shell: Shell, acting: Acting, typed?: string): Command {
+  const width = tableStyleOf(shell).maxWidth ?? defaultColumns;
+  const print = (text: string) => void shell.stdout.write(wrapHelp(text, width));
   const program = new Command('rollcall')
     .description('Register nodes by their keys, see who is there, cut one off at once.')
     .version(version, '-V, --version', 'print the version')
     .helpOption('-h, --help', 'print this help')
     .helpCommand(false)
     .addHelpText('after', examples)
-    .configureHelp({ subcommandTerm: commandTerm })
+    .configureHelp({ subcommandTerm: commandTerm, formatItem: formatHelpItem })
     .enablePositionalOptions()
     .exitOverride()
     .configureOutput({
-      writeOut: text => void shell.stdout.write(text),
+      writeOut: print,
       // The help of a command that was typed without its subcommand.
-      writeErr: text => void shell.stdout.write(text),
+      writeErr: print,
+      getOutHelpWidth: () => width,
+      getErrHelpWidth: () => width,
       outputError: () => undefined,
     });
   addDaemon(program, shell, acting, 'link', 'run the link: the server that nodes enroll with and connect to');
@@ -174,14 +179,16 @@ function addDaemon(program: Command, shell: Shell, acting: Acting, name: DaemonN
 /** What it takes is told by the module that does it. */
 function addMaker(
   program: Command,
-  { stdout, stderr }: Shell,
+  shell: Shell,
   acting: Acting,
   name: 'certs' | 'keygen',
   summary: string,
 ): void {
+  const width = tableStyleOf(shell).maxWidth ?? defaultColumns;
   const output = {
-    print: (text: string) => void stdout.write(text),
-    complain: (text: string) => void stderr.write(text),
+    print: (text: string) =>
+      void shell.stdout.write(text.startsWith('usage:') ? wrapHelp(text, width) : text),
+    complain: (text: string) => void shell.stderr.write(text),
   };
   program
     .command(name)

@@ -6,7 +6,7 @@ import type { Table, TableStyle } from './table.js';
 import { isTerminal, paintFor, type Environment, type Output, type Paint } from './terminal.js';
 
 /** How wide a terminal is that does not say it. */
-const defaultColumns = 80;
+export const defaultColumns = 80;
 
 export interface Shell {
   readonly stdout: Output;

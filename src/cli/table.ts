@@ -1,10 +1,12 @@
 /**
  * Tables. On a terminal a heavy box around the head and a light one around the body, as Python's rich draws its
- * HEAVY_HEAD, never wider than the terminal; elsewhere plain columns two spaces apart, where an empty cell is `-`, so
+ * HEAVY_HEAD, never wider than the terminal: columns are cut and left out, and where no box fits, each row becomes a
+ * block of `name  value` lines; elsewhere plain columns two spaces apart, where an empty cell is `-`, so
  * that `awk -F '  +'` works. Widths are decided once, from the first rows, so that a table of any length can be written
  * as it comes; a later cell that is wider pushes its own row as far as there is room.
  */
 import { plainText } from '../base/text.js';
+import { formatFacts } from './wrap.js';
 import { clipText, displayWidth, type Paint, type Shade } from './terminal.js';
 
 export interface Column {
@@ -124,7 +126,10 @@ export function createTable(
 ): Table {
   const rows = cleanRows(sample, style.box);
   const places = fitPlaces(columns, rows, style, complete);
-  return style.box ? boxTable(columns, places, style) : plainTable(places);
+  if (!style.box) return plainTable(places);
+  const { maxWidth = Infinity } = style;
+  const isTooWide = boxWidth(places.map(({ width }) => width)) > maxWidth;
+  return isTooWide ? factTable(columns, style) : boxTable(columns, places, style);
 }
 
 /** The whole table as one text. */
@@ -174,6 +179,25 @@ function boxTable(
     leftOut: columns
       .filter(column => !places.some(place => place.column === column))
       .map(({ header }) => header),
+  };
+}
+
+/** For a terminal that no box fits: each row as `name  value` lines, with a line between rows. */
+function factTable(columns: readonly Column[], style: TableStyle): Table {
+  const block = (row: readonly string[]): string => {
+    const facts = columns.map(
+      ({ header, shade }, at) => [header, row[at] ?? '', shade?.(row[at] ?? '')] as const,
+    );
+    return `${formatFacts(
+      facts.filter(([, value]) => value !== ''),
+      style,
+    )}\n`;
+  };
+  return {
+    head: () => '',
+    rows: rows => cleanRows(rows, true).map(block).join(''),
+    foot: () => '',
+    leftOut: [],
   };
 }
 

@@ -14,7 +14,7 @@ import { askHttp } from '../../src/control-client/control-http.js';
 import { openTarget } from '../../src/cli/control-options.js';
 import type { Login } from '../../src/cli/login-store.js';
 import { runCommand } from '../../src/cli/program.js';
-import type { Output } from '../../src/cli/terminal.js';
+import { displayWidth, type Output } from '../../src/cli/terminal.js';
 import { collectLinkConfig, requireUsable } from '../../src/link/config.js';
 import { createLink } from '../../src/link/link.js';
 import { createMemoryStore } from '../../src/store/memory.js';
@@ -349,7 +349,7 @@ void t.test('the matrix has permissions as rows and roles as columns', async t =
 
   t.match(await ada(['roles', 'define', 'watcher', 'nodes:fly']), {
     code: 1,
-    stderr: /^error: no permission here: nodes:fly\nhint: `rollcall roles matrix`/,
+    stderr: /^error: no permission here: nodes:fly\nhint: `rollcall roles list`/,
   });
   t.match(await ada(['roles', 'define', 'Admin', 'nodes:read']), { code: 1, stderr: /is built in/ });
   t.match(await ada(['roles', 'define', 'watcher']), { code: 2, stderr: /missing required argument/ });
@@ -1141,4 +1141,21 @@ void t.test('nodes config names --force before it asks for tokens, when the file
     ...{ code: 2, stdout: '' },
     stderr: `error: ${output} exists already\nhint: --force replaces it, and --output FILE writes elsewhere\n`,
   });
+});
+
+void t.test('every listing fits a terminal from 40 columns on', async t => {
+  const create = ['services', 'create', 'narrow', '--role', 'viewer', '--audience', 'logging', '--secret'];
+  t.equal((await ada(create)).code, 0);
+  const rooms = ['audit', 'keys', 'services', 'tokens', 'users', 'roles', 'tenants', 'profile'];
+  for (const words of [...rooms.map(room => [room, 'list']), ['whoami'], ['roles', 'list', '--wide']])
+    for (const columns of [40, 60, 80]) {
+      const stdout = new Kept(true, columns);
+      await ada(words, { stdout, environment: { NO_COLOR: '1' } });
+      // What cannot be broken, an ID, may go beyond where no box stands around it.
+      const wide = stdout.text
+        .split('\n')
+        .filter(line => displayWidth(line) > columns && !/^(?:.* {2,})?[^ │┃┏└]+$/.test(line));
+      t.same(wide, [], `${words.join(' ')} in ${columns} columns`);
+      t.notMatch(stdout.text, /^$/, 'and something is shown');
+    }
 });

@@ -479,8 +479,34 @@ void t.test('help and version are answers, with examples', async t => {
     t.match(made, { code: 0, stderr: '', stdout: new RegExp(`^usage: rollcall ${name} `) });
     t.match(await run([name, '--zzz']), { code: 2, stdout: '', stderr: /^error: .*zzz/ });
   }
-  t.match(help.stdout, 'default: 0.0.0.0:9092');
+  t.match(help.stdout, /default:\s+0\.0\.0\.0:9092/);
   t.notMatch((await run(['--help'])).stdout, 'supernode');
+});
+
+void t.test('every help fits the terminal, and breaks between words', async t => {
+  const all = [
+    [],
+    ['link'],
+    ['node'],
+    ['app-host'],
+    ['certs'],
+    ['keygen'],
+    ['nodes', 'config'],
+    ['login'],
+    ['run'],
+  ];
+  for (const columns of [40, 60, 80])
+    for (const words of all) {
+      const stdout = new Kept(true, columns);
+      await run([...words, '--help'], { stdout });
+      const lines = stdout.text.split('\n');
+      // One word that is wider than there is room, such as a flag with its value, stays whole.
+      const wide = lines.filter(
+        line => line.length > columns && /\S \S+ \S/.test(line.trim()) && !/^ +(?:\$|-)/.test(line),
+      );
+      t.same(wide, [], `${words.join(' ')} --help in ${columns} columns`);
+      t.match(stdout.text, /usage: rollcall/i);
+    }
 });
 
 void t.test('each way not to reach a link says what is wrong and what to do', async t => {

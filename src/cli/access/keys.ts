@@ -16,7 +16,7 @@ export interface RotateFlags extends AskFlags {
 const columns: readonly Column[] = [
   { header: 'Key' },
   { header: 'Algorithm', dropRank: 3 },
-  { header: 'Audience', clipTo: 8 },
+  { header: 'Audience', clipTo: 8, dropRank: 5 },
   { header: 'Use', shade: text => (text === 'signs' ? 'green' : 'dim') },
   { header: 'Published', least: 20, dropRank: 1 },
   { header: 'Signs From', least: 20, dropRank: 4 },

@@ -37,7 +37,7 @@ const columns: readonly Column[] = [
   { header: 'Addresses', dropRank: 2 },
   { header: 'Tokens Last', dropRank: 1 },
   { header: 'Comes With', dropRank: 3 },
-  { header: 'ID' },
+  { header: 'ID', dropRank: 7 },
 ];
 
 export async function listServices(shell: Shell, flags: AskFlags): Promise<number> {

@@ -1,9 +1,10 @@
 /** How the commands about access print: tables, JSON, and what was done. Text from others cannot move the cursor. */
 import { formatRfc3339, toJson } from '../format.js';
-import { paintOf, printLeftOut, tableStyleOf, type Shell } from '../shell.js';
+import { printLeftOut, tableStyleOf, type Shell } from '../shell.js';
 import { createTable, type Column, type Row } from '../table.js';
 import { plainText } from '../../base/text.js';
 import type { Shade } from '../terminal.js';
+import { formatFacts, type Fact } from '../wrap.js';
 
 export function printJson(shell: Shell, value: unknown): void {
   shell.stdout.write(`${toJson(value, 2)}\n`);
@@ -21,11 +22,9 @@ export function printDone(shell: Shell, sentence: string): void {
 }
 
 /** `name  value` lines below it. */
-export function printFacts(shell: Shell, facts: readonly (readonly [string, string])[]): void {
-  const width = Math.max(0, ...facts.map(([name]) => name.length));
-  const paint = paintOf(shell);
-  for (const [name, value] of facts)
-    shell.stdout.write(`   ${paint('dim', name.padEnd(width))}  ${plainText(value)}\n`);
+export function printFacts(shell: Shell, facts: readonly Fact[], indent = 3): void {
+  const clean = facts.map(([name, value, shade]) => [name, plainText(value), shade] as const);
+  shell.stdout.write(formatFacts(clean, { ...tableStyleOf(shell), indent }));
 }
 
 /** A secret alone, so that it can go straight into a file. */

@@ -105,7 +105,7 @@ export function createRoles({ store, audit }: { readonly store: Store; readonly 
       const missing = names.filter((_, index) => !found[index]);
       if (missing.length === 0) return;
       throw new RollcallError('REQUEST_INVALID', `there is no role ${visibleText(missing.join(', '))}`, {
-        hint: '`rollcall roles matrix` shows the roles',
+        hint: '`rollcall roles list` shows the roles',
       });
     },
   };
@@ -120,7 +120,7 @@ function parsePermissions(tenant: string, texts: readonly string[]): Permission[
   const unknown = texts.filter(text => !isPermission(text) || !holds(tenant, text));
   if (unknown.length > 0) {
     throw new RollcallError('REQUEST_INVALID', `no permission here: ${visibleText(unknown.join(', '))}`, {
-      hint: '`rollcall roles matrix` shows the permissions',
+      hint: '`rollcall roles list` shows the permissions',
     });
   }
   return [...new Set(texts.filter(isPermission))].sort();
