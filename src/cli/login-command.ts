@@ -121,7 +121,10 @@ function resolveNewTarget({ profile: _, ...flags }: LoginFlags, { environment }:
 async function requireSetupIs(wanted: boolean, shell: Shell, target: HttpTarget): Promise<void> {
   const progress = startProgress(shell, `waiting for ${target.addressText}`);
   const question = { method: 'GET', path: '/auth/setup' } as const;
-  const answer = await askHttp<{ open: unknown }>(target, question).finally(() => progress.clear());
+  const answer = await askHttp<{ open: unknown }>(target, question)
+    .catch(unlessUnknown)
+    .finally(() => progress.clear());
+  if (!answer) return;
   const isOpen = answer.open === true;
   if (wanted === isOpen) return;
   throw isOpen
@@ -129,6 +132,11 @@ async function requireSetupIs(wanted: boolean, shell: Shell, target: HttpTarget)
         hint: "make the first one by the setup code in the link's data folder: rollcall login --setup",
       })
     : new RollcallError('LOGIN_REFUSED', 'there is an admin already', { hint: 'log in without --setup' });
+}
+
+/** A link of an earlier version has no such route, and judges everything at the end. */
+function unlessUnknown(error: unknown): undefined {
+  if (!isRollcallError(error, 'NOT_FOUND')) throw error;
 }
 
 /** Asks again for a code that was mistyped, before a password is asked for. */
@@ -140,7 +148,9 @@ async function askSetupCode(
   for (let tries = 1; ; tries += 1) {
     const code = await askSecret(shell, 'setup code', setupCodeFile, 'give --setup-code-file FILE');
     try {
-      await askHttp(target, { method: 'POST', path: '/auth/setup/code', body: { code } });
+      await askHttp(target, { method: 'POST', path: '/auth/setup/code', body: { code } }).catch(
+        unlessUnknown,
+      );
       return code;
     } catch (error) {
       const isMistyped = isRollcallError(error, 'LOGIN_REFUSED') && setupCodeFile === undefined;
