@@ -12,6 +12,7 @@ import { visibleText } from '../../base/text.js';
 import { onAbort, sleep } from '../../base/wait.js';
 import { createFrameConnection, type Frame, type FrameConnection } from '../wire/frames.js';
 import { endNotes } from './hosting-options.js';
+import type { RunnerExit } from './hosting.js';
 import type { RunnerOrder } from './hosting.js';
 import { createOutbox } from './outbox.js';
 import type { RunnerPrograms } from './runner-programs.js';
@@ -59,7 +60,7 @@ export async function runSupervisor(options: SupervisorOptions): Promise<void> {
     processes.set(run, child);
     void child.exited.then(exit => {
       processes.delete(run);
-      log.info({ run, ...exit }, 'a runner has ended');
+      log.info({ run, ...shownExit(exit) }, 'a runner has ended');
       outbox.exited(run, exit);
     });
   }
@@ -74,7 +75,7 @@ export async function runSupervisor(options: SupervisorOptions): Promise<void> {
   async function superviseOnce(): Promise<void> {
     const connection = createFrameConnection(await connect(socketPath));
     const forget = onAbort(signal, () => connection.destroy());
-    const seen = { welcome: false, bye: 'without a word' };
+    const seen = { welcome: false, bye: 'connection closed' };
     try {
       await new Promise<void>(resolve => {
         connection.onClose(resolve);
@@ -93,8 +94,8 @@ export async function runSupervisor(options: SupervisorOptions): Promise<void> {
       forget();
     }
     if (signal.aborted) return;
-    if (!seen.welcome) throw new RollcallError('LINK_UNREACHABLE', `sent away: ${seen.bye}`);
-    log.warn({ why: seen.bye }, 'disconnected');
+    if (!seen.welcome) throw new RollcallError('LINK_UNREACHABLE', `refused: ${seen.bye}`);
+    log.warn({ reason: seen.bye }, 'disconnected');
   }
 
   function introduce(connection: FrameConnection): void {
@@ -111,7 +112,7 @@ export async function runSupervisor(options: SupervisorOptions): Promise<void> {
       lastTrouble = '';
     } catch (error) {
       const { message } = toRollcallError(error);
-      if (message !== lastTrouble) log.warn({ why: message }, 'cannot connect; tries again until it can');
+      if (message !== lastTrouble) log.warn({ reason: message }, 'cannot connect; trying again');
       lastTrouble = message;
     }
     await sleep(clock, pauseMs, signal);
@@ -135,6 +136,12 @@ function connect(path: string): Promise<Socket> {
       resolve(socket);
     });
   });
+}
+
+/** At the end of a run its runner is stopped by a signal: no crash, so the signal is not shown. */
+function shownExit({ code, signal, note }: RunnerExit): object {
+  if (note === endNotes.stopped) return { note };
+  return { code, signal, ...(note !== '' && { note }) };
 }
 
 const leastMemoryBytes = 1024 * 1024;
