@@ -136,7 +136,8 @@ async function requireSetupIs(wanted: boolean, shell: Shell, target: HttpTarget)
 
 /** A link of an earlier version has no such route, and judges everything at the end. */
 function unlessUnknown(error: unknown): undefined {
-  if (!isRollcallError(error, 'NOT_FOUND')) throw error;
+  if (isRollcallError(error, 'NOT_FOUND') || isRollcallError(error, 'REQUEST_INVALID')) return;
+  throw error;
 }
 
 /** Asks again for a code that was mistyped, before a password is asked for. */
