@@ -41,7 +41,7 @@ import { createRegistry, type Registry } from './registry/registry.js';
 import { createRunControl } from './run-control.js';
 import { openHosts } from './runs/server/hosts.js';
 import { createRuns, type OpenRuns } from './runs/runs.js';
-import { createSessions } from './sessions/sessions.js';
+import { Sessions } from './sessions/sessions.js';
 import { createObjectStore } from '../objects/object-store.js';
 import { measureCommits } from '../store/measured.js';
 import { prepareStore } from '../store/schema.js';
@@ -160,7 +160,7 @@ export function createLink(options: LinkOptions): Link {
     const shared = { registry, trustDomain, clock, random, log, metrics };
     // They need the sessions, and the sessions tell them.
     const later: { runs?: OpenRuns } = {};
-    const sessions = createSessions({
+    const sessions = new Sessions({
       ...shared,
       listener: {
         onOnline: (session, ready) => later.runs?.attach(session, ready),

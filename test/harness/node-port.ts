@@ -18,7 +18,7 @@ import { createEnrollments } from '../../src/link/enrollment/enrollments.js';
 import { createMetrics } from '../../src/link/metrics.js';
 import { createRegistry } from '../../src/link/registry/registry.js';
 import type { NodeObjects } from '../../src/link/runs/messages/node-objects.js';
-import { createSessions } from '../../src/link/sessions/sessions.js';
+import { Sessions } from '../../src/link/sessions/sessions.js';
 import { openConnection, type LinkConnection } from '../../src/node/connection.js';
 import type { Enrollment } from '../../src/node/enroll.js';
 import { defaultTenant } from '../../src/protocol/limits.js';
@@ -62,7 +62,7 @@ export async function startNodePort(
   const audit = createAudit({ clock });
   const registry = createRegistry({ ...shared, store, audit });
   const refusals = new Refusals({ clock, store, audit, log });
-  const sessions = createSessions({
+  const sessions = new Sessions({
     certificateLifetimeMs: 3_600_000,
     ...shared,
     registry,

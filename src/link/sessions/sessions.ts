@@ -1,7 +1,7 @@
 /**
  * The live links. A session is in the table as *opening* before the registry is asked, and live only after the
- * registry has committed it, so that no order of events leaves a revoked node in: a revocation commits first and then
- * ends every session of the node, opening ones too. One node has one live session; a newer one replaces it at once.
+ * registry has committed it, so that no interleaving leaves a revoked node connected: a revocation commits first and
+ * then ends every session of the node, opening ones too. One node has one live session; a newer one replaces it at once.
  * One sweep pings all of them and ends those that do not answer or whose certificate has run out.
  *
  * Promises that what the registry says of presence follows every start and end here; leaves the wire to the door.
@@ -20,9 +20,11 @@ import { limits, protocolVersions } from '../../protocol/limits.js';
 import { ofAccount } from '../access/login/refused-account.js';
 import type { Registry } from '../registry/registry.js';
 import type { OfflineReason } from '../registry/offline-reasons.js';
-import { judgeSession, pingTimes, type Peer, type Session } from './session.js';
+import { PingSweep } from './ping-sweep.js';
+import { SessionTable } from './session-table.js';
+import type { Peer, Session } from './session.js';
 
-/** Whoever has something to say to the nodes that are online. */
+/** Learns which sessions are live, and what their nodes say. */
 export interface SessionListener {
   /** The session is live and was welcomed. */
   onOnline(session: Session, ready: Ready): void;
@@ -33,7 +35,7 @@ export interface SessionListener {
 }
 
 export interface SessionsOptions {
-  readonly registry: Registry;
+  readonly registry: Pick<Registry, 'openSession' | 'closeSession'>;
   readonly authorities: readonly X509Certificate[];
   readonly trustDomain: string;
   /** Of a node that may be registered; it never changes. */
@@ -48,115 +50,164 @@ export interface SessionsOptions {
 /** Why a session ended by itself. */
 export type LeaveReason = Extract<OfflineReason, 'closed by node' | 'connection lost' | 'protocol error'>;
 
-export interface Sessions {
-  /** Verifies, commits and welcomes; throws what the caller may know. */
-  open(peer: Peer, certificate: Uint8Array | undefined, ready: Ready): Promise<Session>;
-  /** A frame of the node; throws PROTOCOL_INVALID for one that has no place here. */
-  receive(session: Session, frame: NodeFrame): void;
-  /** The peer has gone, also while still opening. */
-  leave(session: Session, reason: LeaveReason): void;
-  /** Ends every session of a node, opening ones too; resolves with how many when their sockets are closed. */
-  endNode(tenant: string, nodeId: bigint, error: RollcallError): Promise<number>;
-  /** The same for every node of a tenant. */
-  endTenant(tenant: string, error: RollcallError): Promise<number>;
-  /** To every live session. */
-  broadcast(frame: LinkFrame): void;
-  count(): number;
-  /** Tells every node, ends every session, and waits until the registry has it. */
-  drain(): Promise<void>;
-}
-
-const sweepEveryMs = 500;
 /** Sessions that one node may open at once; then one in ten seconds, or as often as short-lived certificates are renewed. */
 export const maxBurst = 60;
 export const refillMs = 10_000;
 /** Nodes told to come back are spread so that the link meets about this many a second. */
 const returnsPerSecond = 300;
 
-export function createSessions(options: SessionsOptions): Sessions {
-  const { registry, clock, log, listener } = options;
-  const opening = new Set<Session>();
-  const live = new Map<bigint, Session>();
-  const inTurn = createTurns();
-  const leaving = new Set<Promise<void>>();
-  let draining = false;
-  // Every coming and going is an event: a node must not decide how much the link writes.
-  const rate = new RateLimit({
-    elapsed: () => clock.elapsed(),
-    burst: maxBurst,
-    refillMs: Math.min(refillMs, options.certificateLifetimeMs / 8),
-  });
+export class Sessions {
+  readonly #options: SessionsOptions;
+  readonly #table = new SessionTable();
+  readonly #inTurn = createTurns();
+  readonly #leaving = new Set<Promise<void>>();
+  readonly #rate: RateLimit;
+  readonly #sweep: PingSweep;
+  #isDraining = false;
 
-  function verify(der: Uint8Array | undefined): NodeCertificate {
-    if (draining) throw drainingError();
+  constructor(options: SessionsOptions) {
+    const { clock, certificateLifetimeMs } = options;
+    this.#options = options;
+    // Every start and end of a session is an event: a node must not decide how much the link writes.
+    this.#rate = new RateLimit({
+      elapsed: () => clock.elapsed(),
+      burst: maxBurst,
+      refillMs: Math.min(refillMs, certificateLifetimeMs / 8),
+    });
+    this.#sweep = new PingSweep({
+      clock,
+      liveSessions: () => this.#table.live,
+      onOver: (session, error, reason) => void this.#end(session, error, reason),
+    });
+  }
+
+  /** Verifies, commits and welcomes; throws what the caller may know. */
+  async open(peer: Peer, der: Uint8Array | undefined, ready: Ready): Promise<Session> {
+    requireVersion(ready);
+    const certificate = this.#verify(der);
+    const { nodeId } = certificate;
+    const tenant = await this.#options.tenantOf(nodeId);
+    const refusal = this.#rate.take(`${nodeId}`, 'this node has opened too many sessions');
+    if (refusal) throw ofAccount(refusal, { tenant, ...nodeParty({ id: nodeId, name: '' }) });
+    const session = this.#begin(peer, certificate, tenant);
+    await this.#table.whileOpening(session, () =>
+      this.#inTurn(`${nodeId}`, () => this.#admit(session, ready)),
+    );
+    return session;
+  }
+
+  /** A frame of the node; throws PROTOCOL_INVALID for one that has no place here. */
+  receive(session: Session, { frame }: NodeFrame): void {
+    if (frame?.$case === 'pong') {
+      this.#sweep.answered(session, frame.value.sequence);
+      return;
+    }
+    if (frame === undefined || frame.$case === 'ready')
+      throw new RollcallError('PROTOCOL_INVALID', 'a frame that has no place here');
+    this.#options.listener.onFrame(session, { frame });
+  }
+
+  /** The peer has gone, also while still opening. */
+  leave(session: Session, reason: LeaveReason): void {
+    if (session.ended !== undefined) return;
+    session.ended = 'by peer';
+    void this.#retire(session, reason);
+  }
+
+  /** Ends every session of a node, opening ones too; resolves with how many when their sockets are closed. */
+  endNode(tenant: string, nodeId: bigint, error: RollcallError): Promise<number> {
+    return this.#endAll(this.#table.ofNode(tenant, nodeId), error);
+  }
+
+  /** The same for every node of a tenant. */
+  endTenant(tenant: string, error: RollcallError): Promise<number> {
+    return this.#endAll(this.#table.ofTenant(tenant), error);
+  }
+
+  /** To every live session. */
+  broadcast(frame: LinkFrame): void {
+    for (const session of this.#table.live) session.peer.send(frame);
+  }
+
+  count(): number {
+    return this.#table.liveCount;
+  }
+
+  /** Tells every node, ends every session, and waits until the registry has it. */
+  async drain(): Promise<void> {
+    this.#isDraining = true;
+    this.#sweep.cancel();
+    const spreadMs = 1_000 + (this.#table.liveCount / returnsPerSecond) * 1_000;
+    const ends = [...this.#table.live].map((session, position) => {
+      const reconnectAfterMs = Math.round((spreadMs * (position + 1)) / (this.#table.liveCount + 1));
+      session.peer.send({
+        frame: { $case: 'drain', value: { reason: 'the link is stopping', reconnectAfterMs } },
+      });
+      return this.#end(session, drainingError(), 'link stopped');
+    });
+    for (const session of this.#table.opening) {
+      session.ended = drainingError();
+      ends.push(session.peer.end(session.ended));
+    }
+    await Promise.all(ends);
+    while (this.#leaving.size > 0) await Promise.all(this.#leaving);
+  }
+
+  #verify(der: Uint8Array | undefined): NodeCertificate {
+    if (this.#isDraining) throw drainingError();
     if (!der) {
       throw new RollcallError('CERTIFICATE_REFUSED', 'the connection carries no node certificate', {
         hint: 'enroll first, then connect with the certificate',
       });
     }
-    const { authorities, trustDomain } = options;
+    const { authorities, trustDomain, clock } = this.#options;
     return verifyNodeCertificate(der, { authorities, trustDomain, now: clock.now() });
   }
 
-  function begin(peer: Peer, certificate: NodeCertificate, tenant: string): Session {
-    if (draining) throw drainingError();
+  #begin(peer: Peer, certificate: NodeCertificate, tenant: string): Session {
+    if (this.#isDraining) throw drainingError();
     return {
-      id: options.random(8).readBigUInt64BE() || 1n,
+      id: this.#options.random(8).readBigUInt64BE() || 1n,
       tenant,
       nodeId: certificate.nodeId,
       certificate,
       peer,
       ended: undefined,
-      heardAt: clock.elapsed(),
+      heardAt: this.#options.clock.elapsed(),
       pingedAt: undefined,
       pings: 0n,
       successor: undefined,
     };
   }
 
-  async function open(peer: Peer, der: Uint8Array | undefined, ready: Ready): Promise<Session> {
-    requireVersion(ready);
-    const certificate = verify(der);
-    const { nodeId } = certificate;
-    const tenant = await options.tenantOf(nodeId);
-    const refusal = rate.take(`${nodeId}`, 'this node has opened too many sessions');
-    if (refusal) throw ofAccount(refusal, { tenant, ...nodeParty({ id: nodeId, name: '' }) });
-    const session = begin(peer, certificate, tenant);
-    opening.add(session);
-    try {
-      await inTurn(`${session.nodeId}`, () => admit(session, ready));
-    } finally {
-      opening.delete(session);
-    }
-    return session;
-  }
-
   /** Makes the session the node's live one. Runs one at a time per node, so table and registry agree on the order. */
-  async function admit(session: Session, ready: Ready): Promise<void> {
+  async #admit(session: Session, ready: Ready): Promise<void> {
+    const { registry, clock, listener } = this.#options;
     throwIfEnded(session);
-    const previous = live.get(session.nodeId);
-    const handover = previous?.successor === session.certificate.fingerprint;
+    const previous = this.#table.liveOf(session.nodeId);
+    const isHandover = previous?.successor === session.certificate.fingerprint;
     await registry.openSession(session.tenant, session.nodeId, {
       session: session.id,
       certificateFingerprint: session.certificate.fingerprint,
       address: session.peer.remoteAddress,
       agentVersion: ready.agentVersion.slice(0, 64),
-      takeover: handover ? 'handover' : 'replaced',
+      takeover: isHandover ? 'handover' : 'replaced',
     });
     if (session.ended !== undefined) {
       await registry.closeSession(session.tenant, session.nodeId, session.id, { reason: 'connection lost' });
       throwIfEnded(session);
     }
-    live.set(session.nodeId, session);
+    this.#table.setLive(session);
     session.heardAt = clock.elapsed();
-    welcome(session);
-    if (previous && previous.ended === undefined) replace(previous, handover);
+    this.#welcome(session);
+    if (previous && previous.ended === undefined) this.#replace(previous, isHandover);
     listener.onOnline(session, ready);
   }
 
-  function welcome(session: Session): void {
-    const { nodeId, certificate } = session;
-    session.peer.send({
+  #welcome(session: Session): void {
+    const { nodeId, certificate, peer } = session;
+    const { clock, log } = this.#options;
+    peer.send({
       frame: {
         $case: 'welcome',
         value: {
@@ -168,149 +219,56 @@ export function createSessions(options: SessionsOptions): Sessions {
         },
       },
     });
-    log.info({ nodeId: `${nodeId}`, remoteAddress: session.peer.remoteAddress }, 'node online');
+    log.info({ nodeId: `${nodeId}`, remoteAddress: peer.remoteAddress }, 'node online');
   }
 
-  function replace(previous: Session, handover: boolean): void {
+  #replace(previous: Session, isHandover: boolean): void {
+    const { log, listener } = this.#options;
     previous.ended = new RollcallError(
       'SESSION_REPLACED',
-      handover ? 'the session was handed over to a newer one' : 'another session of this node took over',
+      isHandover ? 'the session was handed over to a newer one' : 'another session of this node took over',
       { hint: 'if this was not the same machine, two machines hold this key' },
     );
-    if (!handover)
+    if (!isHandover)
       log.warn({ nodeId: `${previous.nodeId}` }, 'a session was replaced by a newer one of the same node');
     listener.onOffline(previous);
     void previous.peer.end(previous.ended);
   }
 
   /** Takes a session out of the table and records the node as offline, once. */
-  function retire(session: Session, reason: OfflineReason): Promise<void> {
-    if (live.get(session.nodeId) !== session) return Promise.resolve();
-    live.delete(session.nodeId);
+  #retire(session: Session, reason: OfflineReason): Promise<void> {
+    const { registry, log, listener } = this.#options;
+    if (!this.#table.removeLive(session)) return Promise.resolve();
     listener.onOffline(session);
     log.info({ nodeId: `${session.nodeId}`, reason }, 'node offline');
     const done = registry.closeSession(session.tenant, session.nodeId, session.id, { reason }).then(
       () => undefined,
       (error: unknown) => log.error({ err: error, nodeId: `${session.nodeId}` }, 'could not record offline'),
     );
-    leaving.add(done);
-    void done.then(() => leaving.delete(done));
+    this.#leaving.add(done);
+    void done.then(() => this.#leaving.delete(done));
     return done;
   }
 
-  function endSession(session: Session, error: RollcallError, reason: OfflineReason): Promise<void> {
+  #end(session: Session, error: RollcallError, reason: OfflineReason): Promise<void> {
     if (session.ended !== undefined) return Promise.resolve();
     session.ended = error;
     const closed = session.peer.end(error);
-    void retire(session, reason);
+    void this.#retire(session, reason);
     return closed;
   }
 
   /** For a revocation or a deleted tenant: that commit records how the nodes are now, so nothing is recorded here. */
-  async function endAll(sessions: readonly Session[], error: RollcallError): Promise<number> {
-    const concerned = new Set(sessions);
+  async #endAll(sessions: ReadonlySet<Session>, error: RollcallError): Promise<number> {
     await Promise.all(
-      [...concerned].map(session => {
+      [...sessions].map(session => {
         session.ended = error;
-        if (live.get(session.nodeId) === session) {
-          live.delete(session.nodeId);
-          listener.onOffline(session);
-        }
+        if (this.#table.removeLive(session)) this.#options.listener.onOffline(session);
         return session.peer.end(error);
       }),
     );
-    return concerned.size;
+    return sessions.size;
   }
-
-  let sweptAt = clock.elapsed();
-  const sweep = clock.every(sweepEveryMs, () => {
-    const elapsed = clock.elapsed();
-    const now = clock.now();
-    // A pause of this process is no silence of the nodes: their answers wait to be read behind this very timer.
-    const pausedMs = elapsed - sweptAt - sweepEveryMs;
-    sweptAt = elapsed;
-    if (pausedMs > sweepEveryMs) forgive(pausedMs);
-    for (const session of live.values()) {
-      const verdict = judgeSession(session, pingTimes, elapsed, now);
-      if (verdict === 'ping') ping(session, elapsed);
-      else if (verdict === 'no answer') {
-        void endSession(session, new RollcallError('SESSION_NO_ANSWER', 'no answer to a ping'), verdict);
-      } else if (verdict === 'certificate expired') {
-        void endSession(
-          session,
-          new RollcallError('SESSION_EXPIRED', 'the certificate of this session has expired'),
-          verdict,
-        );
-      }
-    }
-  });
-
-  function forgive(pausedMs: number): void {
-    for (const session of live.values()) {
-      if (session.pingedAt !== undefined) session.pingedAt += pausedMs;
-    }
-  }
-
-  function ping(session: Session, elapsed: number): void {
-    session.pingedAt = elapsed;
-    session.pings += 1n;
-    session.peer.send({ frame: { $case: 'ping', value: { sequence: session.pings } } });
-  }
-
-  return {
-    open,
-    receive(session, { frame }) {
-      if (frame?.$case !== 'pong') {
-        if (frame === undefined || frame.$case === 'ready')
-          throw new RollcallError('PROTOCOL_INVALID', 'a frame that has no place here');
-        listener.onFrame(session, { frame });
-        return;
-      }
-      if (frame.value.sequence !== session.pings || session.pingedAt === undefined) return;
-      session.pingedAt = undefined;
-      session.heardAt = clock.elapsed();
-    },
-    leave(session, reason) {
-      if (session.ended !== undefined) return;
-      session.ended = 'by peer';
-      void retire(session, reason);
-    },
-    endNode(tenant, nodeId, error) {
-      const current = live.get(nodeId);
-      const concerned = [...opening, ...(current ? [current] : [])];
-      return endAll(
-        concerned.filter(session => session.nodeId === nodeId && session.tenant === tenant),
-        error,
-      );
-    },
-    endTenant: (tenant, error) =>
-      endAll(
-        [...opening, ...live.values()].filter(session => session.tenant === tenant),
-        error,
-      ),
-    broadcast(frame) {
-      for (const session of live.values()) session.peer.send(frame);
-    },
-    count: () => live.size,
-    async drain() {
-      draining = true;
-      sweep.cancel();
-      const spreadMs = 1_000 + (live.size / returnsPerSecond) * 1_000;
-      const ends = [...live.values()].map((session, position) => {
-        const reconnectAfterMs = Math.round((spreadMs * (position + 1)) / (live.size + 1));
-        session.peer.send({
-          frame: { $case: 'drain', value: { reason: 'the link is stopping', reconnectAfterMs } },
-        });
-        return endSession(session, drainingError(), 'link stopped');
-      });
-      for (const session of opening) {
-        session.ended = drainingError();
-        ends.push(session.peer.end(session.ended));
-      }
-      await Promise.all(ends);
-      while (leaving.size > 0) await Promise.all(leaving);
-    },
-  };
 }
 
 function throwIfEnded({ ended }: Session): void {
