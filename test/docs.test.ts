@@ -16,7 +16,7 @@ import { curves } from '../src/identity/curve.js';
 import { transcriptLabel } from '../src/identity/transcript.js';
 import { deadlines } from '../src/link/doors/node-port.js';
 import { longestText, nonceBytes } from '../src/link/enrollment/attempt.js';
-import * as enrollments from '../src/link/enrollment/enrollments.js';
+import * as enrollments from '../src/link/enrollment/issuance.js';
 import { createMetrics, metricTable } from '../src/link/metrics.js';
 import { mostKnownRuns } from '../src/link/runs/messages/node-frames.js';
 import * as sessions from '../src/link/sessions/sessions.js';

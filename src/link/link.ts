@@ -35,7 +35,7 @@ import { openControlPort } from './doors/control-port.js';
 import { openNodePort } from './doors/node-port.js';
 import { ServerCertificates } from './doors/tls/server-certificates.js';
 import type { ServerIdentity } from './doors/tls/server-identity.js';
-import { createEnrollments } from './enrollment/enrollments.js';
+import { Enrollments } from './enrollment/enrollments.js';
 import { createMetrics } from './metrics.js';
 import { createRegistry, type Registry } from './registry/registry.js';
 import { createRunControl } from './run-control.js';
@@ -171,7 +171,7 @@ export function createLink(options: LinkOptions): Link {
       tenantOf: id => registry.tenantOf(id),
       certificateLifetimeMs: config['certificate-lifetime'],
     });
-    const enrollments = createEnrollments({
+    const enrollments = new Enrollments({
       ...shared,
       alerts,
       authority,
@@ -180,7 +180,7 @@ export function createLink(options: LinkOptions): Link {
       trustBundle,
       linkAddresses: config['link-addresses'],
       certificateLifetimeMs: config['certificate-lifetime'],
-      most: config['max-enrollments'],
+      maxInFlight: config['max-enrollments'],
     });
     const issuerKeys = authority.certificates.map(each =>
       each.publicKey.export({ type: 'spki', format: 'der' }),

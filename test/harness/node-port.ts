@@ -14,7 +14,7 @@ import { Refusals } from '../../src/link/audit/refusals.js';
 import { openAuthority } from '../../src/link/authority/authority.js';
 import { makeDevelopmentCertificates } from '../../src/link/authority/development.js';
 import { openNodePort } from '../../src/link/doors/node-port.js';
-import { createEnrollments } from '../../src/link/enrollment/enrollments.js';
+import { Enrollments } from '../../src/link/enrollment/enrollments.js';
 import { createMetrics } from '../../src/link/metrics.js';
 import { createRegistry } from '../../src/link/registry/registry.js';
 import type { NodeObjects } from '../../src/link/runs/messages/node-objects.js';
@@ -70,7 +70,7 @@ export async function startNodePort(
     authorities: authority.certificates,
     tenantOf: id => registry.tenantOf(id),
   });
-  const enrollments = createEnrollments({
+  const enrollments = new Enrollments({
     ...shared,
     registry,
     metrics,
@@ -81,7 +81,7 @@ export async function startNodePort(
     trustBundle: () => ({ serverRoots: [] }),
     linkAddresses: [],
     certificateLifetimeMs: 3_600_000,
-    most: 100,
+    maxInFlight: 100,
   });
   const made = makeDevelopmentCertificates({
     hosts: ['127.0.0.1'],

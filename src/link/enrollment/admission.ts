@@ -23,7 +23,7 @@ export interface Places<P extends Place> extends Iterable<P> {
 }
 
 export interface PlacesOptions<P extends Place> {
-  readonly most: number;
+  readonly max: number;
   readonly clock: Clock;
   readonly onLost: (place: P) => void;
 }
@@ -31,7 +31,7 @@ export interface PlacesOptions<P extends Place> {
 /** A node answers its challenge within milliseconds, one that asks a slow chip for the signature within a second. */
 export const idleMs = 2_000;
 
-export function createPlaces<P extends Place>({ most, clock, onLost }: PlacesOptions<P>): Places<P> {
+export function createPlaces<P extends Place>({ max, clock, onLost }: PlacesOptions<P>): Places<P> {
   const takenAt = new Map<P, number>();
   const byNetwork = new Map<string, Set<P>>();
 
@@ -63,7 +63,7 @@ export function createPlaces<P extends Place>({ most, clock, onLost }: PlacesOpt
   return {
     [Symbol.iterator]: () => takenAt.keys(),
     take(place) {
-      if (takenAt.size >= most) {
+      if (takenAt.size >= max) {
         const loser = findLoser(place);
         if (!loser) return false;
         free(loser);

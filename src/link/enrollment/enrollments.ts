@@ -1,41 +1,26 @@
 /**
  * From a registered key to a certificate: challenge → proof → certificate. Every attempt is one stream; its nonce is
- * made for it and forgotten with it. Who has not proved the key learns nothing about it; who has learns that key's own
- * state. A certificate is committed as the node's next before it leaves, and attempts in flight end with a revocation.
+ * made for it and forgotten with it. Attempts in flight end with a revocation, and no certificate leaves after it.
  */
-import { nodeParty } from '../../audit-log/party.js';
 import type { Clock } from '../../base/clock.js';
 import { isRollcallError, RollcallError, toRollcallError } from '../../base/errors.js';
 import type { Log } from '../../base/log.js';
 import type { Random } from '../../base/random.js';
-import { RateLimit } from '../../base/rate-limit.js';
-import type { PublicKey } from '../../identity/public-key.js';
-import type {
-  Challenge,
-  Enrolled,
-  Hello,
-  Proof,
-  TrustBundle,
-} from '../../protocol/generated/rollcall/v1/enrollment.js';
+import type { Challenge, Enrolled, Hello, Proof } from '../../protocol/generated/rollcall/v1/enrollment.js';
 import { limits } from '../../protocol/limits.js';
 import type { Alerts } from '../access/alerts.js';
-import { accountIn, ofAccount } from '../access/login/refused-account.js';
+import { accountIn } from '../access/login/refused-account.js';
 import type { RefusalCounter } from '../audit/refusals.js';
-import type { Authority, IssuedCertificate } from '../authority/authority.js';
 import type { Metrics } from '../metrics.js';
-import type { NodeRecord } from '../registry/node-record.js';
-import type { Registry } from '../registry/registry.js';
-import { checkProof, nonceBytes, proofRefused, readHello, type Opening } from './attempt.js';
+import { nonceBytes, readHello, type Opening } from './attempt.js';
+import { createPlaces, type Place, type Places } from './admission.js';
 import { ForeignTrustDomains } from './foreign-trust-domains.js';
-import { createPlaces, type Place } from './admission.js';
+import { Issuance, type IssuanceOptions, type Recipient } from './issuance.js';
 
 /** What an attempt needs of the stream it runs on; the door provides it. */
-export interface EnrollPeer {
-  readonly remoteAddress: string;
+export interface EnrollPeer extends Recipient {
   /** What ties a proof to this connection, for a binding type the link accepts. */
   binding(type: string): Buffer;
-  /** The certificate was issued; a live session on the same connection learns of its successor. */
-  issued(nodeId: bigint, fingerprint: string): void;
   /** Tells the node why and cuts the connection; resolves when the socket is closed. */
   end(error: RollcallError): Promise<void>;
 }
@@ -47,35 +32,18 @@ export interface Attempt {
   close(): void;
 }
 
-export interface Enrollments {
-  /** Throws LINK_BUSY when too many are in flight and none of them has to give way. */
-  begin(peer: EnrollPeer): Attempt;
-  /** Ends every attempt with this key; resolves with how many when their sockets are closed. */
-  endKey(tenant: string, fingerprint: string, error: RollcallError): Promise<number>;
-  /** The same for every attempt in a tenant. */
-  endTenant(tenant: string, error: RollcallError): Promise<number>;
-}
-
-export interface EnrollmentsOptions {
-  readonly registry: Registry;
-  readonly authority: Authority;
+export interface EnrollmentsOptions extends IssuanceOptions {
   readonly refusals: RefusalCounter;
   readonly alerts: Alerts;
   readonly trustDomain: string;
   readonly bindingTypes: readonly string[];
-  readonly trustBundle: () => TrustBundle;
-  readonly linkAddresses: readonly string[];
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
   readonly metrics: Metrics;
-  readonly certificateLifetimeMs: number;
   /** Attempts at once. */
-  readonly most: number;
+  readonly maxInFlight: number;
 }
-
-/** What a certificate is asked for with. */
-type Asked = [peer: EnrollPeer, opening: Opening, proof: Proof, sessionKey: PublicKey];
 
 /** An attempt in flight. */
 interface InFlight extends Place {
@@ -85,160 +53,101 @@ interface InFlight extends Place {
   ended?: RollcallError;
 }
 
-/** Certificates that one node may ask for at once; then one a minute, or as often as short-lived ones are renewed. */
-export const maxBurst = 30;
-export const refillMs = 60_000;
-
-/** Beyond this a clock is worth a word in the log, ms. */
+/** A clock that is further off is worth a word in the log, ms. */
 const clockToleranceMs = 60_000;
 
-export function createEnrollments(options: EnrollmentsOptions): Enrollments {
-  const { registry, authority, refusals, alerts, clock, log, metrics } = options;
-  const inFlight = createPlaces<InFlight>({
-    most: options.most,
-    clock,
-    onLost: ({ peer }) => void refuse(peer, busy()),
-  });
+export class Enrollments {
+  readonly #options: EnrollmentsOptions;
+  readonly #inFlight: Places<InFlight>;
+  readonly #foreign: ForeignTrustDomains;
+  readonly #issuance: Issuance;
 
-  // Every certificate is an event: a node with a good key must not decide how much the link writes.
-  const rate = new RateLimit({
-    elapsed: () => clock.elapsed(),
-    burst: maxBurst,
-    refillMs: Math.min(refillMs, options.certificateLifetimeMs / 4),
-  });
-
-  const foreign = new ForeignTrustDomains({ trustDomain: options.trustDomain, clock, log });
-
-  function begin(peer: EnrollPeer): Attempt {
-    const { remoteAddress } = peer;
-    const state: InFlight = { remoteAddress, peer, proving: false, lost: false };
-    if (!inFlight.take(state)) {
-      throw refuse(peer, busy());
-    }
-    const attempt: Attempt = {
-      hello(hello) {
-        if (state.opening) throw new RollcallError('PROTOCOL_INVALID', 'a second Hello');
-        state.opening = counted(peer, () => challengeFor(peer, hello));
-        return state.opening.challenge;
-      },
-      async proof(proof) {
-        const { opening } = state;
-        if (!opening) throw new RollcallError('PROTOCOL_INVALID', 'a proof before Hello');
-        if (state.lost) throw busy();
-        state.proving = true;
-        try {
-          const enrolled = await enroll(peer, opening, proof);
-          if (state.ended) throw state.ended;
-          metrics.enrollment('enrolled');
-          return enrolled;
-        } catch (error) {
-          throw refuse(peer, error);
-        }
-      },
-      close: () => inFlight.free(state),
-    };
-    return attempt;
+  constructor(options: EnrollmentsOptions) {
+    const { trustDomain, clock, log } = options;
+    this.#options = options;
+    this.#inFlight = createPlaces<InFlight>({
+      max: options.maxInFlight,
+      clock,
+      onLost: ({ peer }) => void this.#refuse(peer, busy()),
+    });
+    this.#foreign = new ForeignTrustDomains({ trustDomain, clock, log });
+    this.#issuance = new Issuance(options);
   }
 
-  function challengeFor(peer: EnrollPeer, hello: Hello): Opening {
-    const claim = readHello(hello, options.bindingTypes);
+  /** Throws LINK_BUSY when too many are in flight and none of them has to give way. */
+  begin(peer: EnrollPeer): Attempt {
+    const state: InFlight = { remoteAddress: peer.remoteAddress, peer, proving: false, lost: false };
+    if (!this.#inFlight.take(state)) throw this.#refuse(peer, busy());
+    return {
+      hello: hello => this.#hello(state, hello),
+      proof: proof => this.#proof(state, proof),
+      close: () => this.#inFlight.free(state),
+    };
+  }
+
+  /** Ends every attempt with this key; resolves with how many when their sockets are closed. */
+  endKey(tenant: string, fingerprint: string, error: RollcallError): Promise<number> {
+    return this.#endAll(
+      ({ claim }) => claim.tenant === tenant && claim.nodeKey.fingerprint === fingerprint,
+      error,
+    );
+  }
+
+  /** The same for every attempt in a tenant. */
+  endTenant(tenant: string, error: RollcallError): Promise<number> {
+    return this.#endAll(({ claim }) => claim.tenant === tenant, error);
+  }
+
+  #hello(state: InFlight, hello: Hello): Challenge {
+    if (state.opening) throw new RollcallError('PROTOCOL_INVALID', 'a second Hello');
+    try {
+      state.opening = this.#challenge(state.peer, hello);
+    } catch (error) {
+      throw this.#refuse(state.peer, error);
+    }
+    return state.opening.challenge;
+  }
+
+  async #proof(state: InFlight, proof: Proof): Promise<Enrolled> {
+    const { peer, opening } = state;
+    if (!opening) throw new RollcallError('PROTOCOL_INVALID', 'a proof before Hello');
+    if (state.lost) throw busy();
+    state.proving = true;
+    try {
+      const enrolled = await this.#issuance.enroll(peer, opening, proof);
+      if (state.ended) throw state.ended;
+      this.#options.metrics.enrollment('enrolled');
+      return enrolled;
+    } catch (error) {
+      throw this.#refuse(peer, error);
+    }
+  }
+
+  #challenge(peer: EnrollPeer, hello: Hello): Opening {
+    const { bindingTypes, trustDomain, clock, random, log } = this.#options;
+    const claim = readHello(hello, bindingTypes);
     const now = clock.now();
     if (Math.abs(now - claim.nodeClockMs) > clockToleranceMs) {
-      log.debug(
-        { remoteAddress: peer.remoteAddress, nodeClockMs: claim.nodeClockMs },
-        'the clock of a peer is far off',
-      );
+      const fields = { remoteAddress: peer.remoteAddress, nodeClockMs: claim.nodeClockMs };
+      log.debug(fields, 'the clock of a peer is far off');
     }
-    if (claim.trustDomain !== undefined) foreign.heard(claim.trustDomain, peer.remoteAddress);
+    if (claim.trustDomain !== undefined) this.#foreign.heard(claim.trustDomain, peer.remoteAddress);
     return {
       claim,
       binding: peer.binding(claim.bindingType),
       challenge: {
         protocolVersion: claim.version,
-        nonce: options.random(nonceBytes),
-        trustDomain: options.trustDomain,
+        nonce: random(nonceBytes),
+        trustDomain,
         linkClockMs: BigInt(now),
         deadlineMs: limits.proofMs,
       },
     };
   }
 
-  async function enroll(peer: EnrollPeer, opening: Opening, proof: Proof): Promise<Enrolled> {
-    const sessionKey = await checkProof(opening, proof);
-    if (!sessionKey) throw proofRefused();
-    const { claim } = opening;
-    const node = await registry.findNodeByFingerprint(claim.tenant, claim.nodeKey.fingerprint);
-    if (!node) {
-      throw new RollcallError(
-        'NODE_NOT_REGISTERED',
-        `the key ${claim.nodeKey.fingerprint} is not registered here`,
-        {
-          hint: 'an operator registers it with "rollcall nodes register FILE.pub"',
-        },
-      );
-    }
-    const { issued, generation } = await issueTo(node, peer, opening, proof, sessionKey);
-    peer.issued(node.id, issued.fingerprint);
-    return {
-      nodeId: node.id,
-      certificateChain: issued.chain,
-      trustBundle: options.trustBundle(),
-      renewAfterMs: BigInt(issued.renewAfterMs),
-      generation,
-      linkAddresses: [...options.linkAddresses],
-    };
-  }
-
-  /** It has proved its key: what it is refused from here on is told of under its name. */
-  async function issueTo(node: NodeRecord, ...asked: Asked): ReturnType<typeof issue> {
-    try {
-      const refusal = rate.take(`${node.id}`, 'this node has asked for too many certificates');
-      if (refusal) throw refusal;
-      return await issue(node.id, ...asked);
-    } catch (error) {
-      const { code } = toRollcallError(error);
-      const isNodes = code === 'RATE_LIMITED' || code.startsWith('NODE_');
-      throw isNodes ? ofAccount(toRollcallError(error), { tenant: node.tenant, ...nodeParty(node) }) : error;
-    }
-  }
-
-  async function issue(
-    nodeId: bigint,
-    peer: EnrollPeer,
-    { claim }: Opening,
-    proof: Proof,
-    sessionKey: PublicKey,
-  ): Promise<{ issued: IssuedCertificate; generation: bigint }> {
-    let made: { issued: IssuedCertificate; generation: bigint } | undefined;
-    const said = {
-      rememberedGeneration: proof.generation,
-      address: peer.remoteAddress,
-      agentVersion: claim.agentVersion,
-    };
-    await registry.issueCertificate(claim.tenant, nodeId, said, (record, generation) => {
-      const issued = authority.issue({ nodeId: record.id, publicKey: sessionKey.spki });
-      made = { issued, generation };
-      return {
-        fingerprint: issued.fingerprint,
-        serial: issued.serial,
-        notAfter: issued.notAfter,
-        generation,
-      };
-    });
-    if (!made) throw new RollcallError('INTERNAL', 'no certificate was made');
-    return made;
-  }
-
-  function counted<T>(peer: EnrollPeer, work: () => T): T {
-    try {
-      return work();
-    } catch (error) {
-      throw refuse(peer, error);
-    }
-  }
-
   /** Counts a refusal for the audit and the metrics. */
-  function refuse(peer: EnrollPeer, thrown: unknown): RollcallError {
+  #refuse(peer: EnrollPeer, thrown: unknown): RollcallError {
+    const { metrics, refusals, alerts, log } = this.#options;
     const error = toRollcallError(thrown);
     metrics.enrollment(error.code);
     if (isRollcallError(thrown)) refusals.count(peer.remoteAddress, error.code, accountIn(error));
@@ -248,8 +157,8 @@ export function createEnrollments(options: EnrollmentsOptions): Enrollments {
     return error;
   }
 
-  async function endAll(isConcerned: (opening: Opening) => boolean, error: RollcallError): Promise<number> {
-    const concerned = [...inFlight].filter(({ opening }) => opening && isConcerned(opening));
+  async #endAll(isConcerned: (opening: Opening) => boolean, error: RollcallError): Promise<number> {
+    const concerned = [...this.#inFlight].filter(({ opening }) => opening && isConcerned(opening));
     await Promise.all(
       concerned.map(state => {
         state.ended = error;
@@ -258,13 +167,6 @@ export function createEnrollments(options: EnrollmentsOptions): Enrollments {
     );
     return concerned.length;
   }
-
-  return {
-    begin,
-    endKey: (tenant, fingerprint, error) =>
-      endAll(({ claim }) => claim.tenant === tenant && claim.nodeKey.fingerprint === fingerprint, error),
-    endTenant: (tenant, error) => endAll(({ claim }) => claim.tenant === tenant, error),
-  };
 }
 
 function busy(): RollcallError {

@@ -54,7 +54,7 @@ function codeOf(act: () => unknown): string {
 void t.test('places for enrollments: an IPv6 /64 that holds them all gives way to another network', t => {
   const clock = createManualClock();
   const lost: Place[] = [];
-  const places = createPlaces<Place>({ most: 600, clock, onLost: place => void lost.push(place) });
+  const places = createPlaces<Place>({ max: 600, clock, onLost: place => void lost.push(place) });
   const placeOf = (remoteAddress: string): Place => ({ remoteAddress, proving: false, lost: false });
   const taken = Array.from({ length: 600 }, (_, n) => places.take(placeOf(neighbour(n))));
   t.ok(taken.every(each => each));
