@@ -3,7 +3,7 @@ import { systemClock } from '../../src/base/clock.js';
 import { systemRandom } from '../../src/base/random.js';
 import { createAudit } from '../../src/link/audit/audit.js';
 import { storeFolder } from '../../src/link/link.js';
-import { createRegistry, type Registry } from '../../src/link/registry/registry.js';
+import { Registry } from '../../src/link/registry/registry.js';
 import { openLevelStore } from '../../src/store/level.js';
 import { prepareStore } from '../../src/store/schema.js';
 import { defaultTenant } from '../../src/protocol/limits.js';
@@ -117,7 +117,7 @@ async function measureRooms(
   await prepareStore(store);
   const audit = createAudit({ clock: systemClock });
   const log = { trace: none, debug: none, info: none, warn: none, error: none, child: () => log };
-  const registry = createRegistry({ store, audit, clock: systemClock, random: systemRandom, log });
+  const registry = new Registry({ store, audit, clock: systemClock, random: systemRandom, log });
   const ids = await someIds(registry, count, runs);
   const roomLookup = await timeEach(ids, id => registry.findNode(defaultTenant, id));
   const pages = Array.from({ length: Math.min(runs, 500) }, (_, index) => index);

@@ -37,7 +37,7 @@ import { ServerCertificates } from './doors/tls/server-certificates.js';
 import type { ServerIdentity } from './doors/tls/server-identity.js';
 import { Enrollments } from './enrollment/enrollments.js';
 import { createMetrics } from './metrics.js';
-import { createRegistry, type Registry } from './registry/registry.js';
+import { Registry } from './registry/registry.js';
 import { createRunControl } from './run-control.js';
 import { openHosts } from './runs/server/hosts.js';
 import { createRuns, type OpenRuns } from './runs/runs.js';
@@ -114,7 +114,7 @@ export function createLink(options: LinkOptions): Link {
     });
 
     const audit = createAudit({ clock });
-    const registry = createRegistry({ store, audit, clock, random, log });
+    const registry = new Registry({ store, audit, clock, random, log });
     lifecycle.onClose(() => registry.close());
     registry.watchNodes(undefined, ({ status, reason }) => metrics.presence(status, reason));
     const alive = await startAlive(store, clock, log);

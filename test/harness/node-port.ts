@@ -16,7 +16,7 @@ import { makeDevelopmentCertificates } from '../../src/link/authority/developmen
 import { openNodePort } from '../../src/link/doors/node-port.js';
 import { Enrollments } from '../../src/link/enrollment/enrollments.js';
 import { createMetrics } from '../../src/link/metrics.js';
-import { createRegistry } from '../../src/link/registry/registry.js';
+import { Registry } from '../../src/link/registry/registry.js';
 import type { NodeObjects } from '../../src/link/runs/messages/node-objects.js';
 import { Sessions } from '../../src/link/sessions/sessions.js';
 import { openConnection, type LinkConnection } from '../../src/node/connection.js';
@@ -60,7 +60,7 @@ export async function startNodePort(
   const authority = await openAuthority({ ...shared, folder, certificateLifetimeMs: 3_600_000 });
   const metrics = createMetrics();
   const audit = createAudit({ clock });
-  const registry = createRegistry({ ...shared, store, audit });
+  const registry = new Registry({ ...shared, store, audit });
   const refusals = new Refusals({ clock, store, audit, log });
   const sessions = new Sessions({
     certificateLifetimeMs: 3_600_000,

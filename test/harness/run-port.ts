@@ -20,7 +20,7 @@ import { makeDevelopmentCertificates } from '../../src/link/authority/developmen
 import { createControl } from '../../src/link/control.js';
 import { openControlPort } from '../../src/link/doors/control-port.js';
 import { createMetrics } from '../../src/link/metrics.js';
-import { createRegistry, type Registry } from '../../src/link/registry/registry.js';
+import { Registry } from '../../src/link/registry/registry.js';
 import { createRunControl } from '../../src/link/run-control.js';
 import type { RunLogEntry, RunRecord } from '../../src/link/runs/run-record.js';
 import type { NewRun, Runs } from '../../src/link/runs/runs.js';
@@ -190,7 +190,7 @@ export async function openRunPort(
   await prepareStore(store);
   const log = createLog({ level: 'error', name: 'link' });
   const audit = createAudit({ clock });
-  const registry = createRegistry({ store, audit, clock, random: systemRandom, log });
+  const registry = new Registry({ store, audit, clock, random: systemRandom, log });
   const refusals = new Refusals({ clock, store, audit, log });
   const trustDomain = 'test.example';
   const checkpoints = await openCheckpoints({

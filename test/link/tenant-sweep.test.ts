@@ -11,7 +11,7 @@ import { createAudit } from '../../src/link/audit/audit.js';
 import { listEvents } from '../../src/link/audit/query.js';
 import { exportLines } from '../../src/link/audit/export.js';
 import { openCheckpoints } from '../../src/link/audit/checkpoints.js';
-import { createRegistry } from '../../src/link/registry/registry.js';
+import { Registry } from '../../src/link/registry/registry.js';
 import { createPowerCutStore } from '../../src/store/power-cut.js';
 import type { Store } from '../../src/store/store.js';
 import type { ControlCalls } from '../harness/control-calls.js';
@@ -180,7 +180,7 @@ void t.test('what a link that died has left of a deleted tenant, the next one en
     const by = userParty('boss');
     await createTenants({ store, audit, clock, cutoffs }).remove(tenant, by);
     const log = createLog({ level: 'silent', name: 'test' });
-    const registry = createRegistry({ store, audit, clock, random: systemRandom, log });
+    const registry = new Registry({ store, audit, clock, random: systemRandom, log });
     let pages = 0;
     // Those that are pending and created; it died before those that were online.
     await registry.revokeAll(tenant, { by, comment: '' }, () => ++pages <= 2);

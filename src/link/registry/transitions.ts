@@ -17,7 +17,7 @@ import type { PresenceEvent, PresenceOverlay, WaitingEvent, WaitingNode } from '
 import { addChange, type Folded, type NodeEvent } from './node-events.js';
 import { decide, decideAll } from './node-machine.js';
 
-/** Only somebody outside this process can make a second try necessary. */
+/** Only a writer outside this process can make a second try necessary. */
 const maxTries = 10;
 /** Nodes in the overlay whose records could not be read. */
 const maxUnread = 1000;
@@ -25,30 +25,6 @@ const maxUnread = 1000;
 export interface Outcome {
   readonly record: NodeRecord;
   readonly changed: boolean;
-}
-
-export interface Transitions {
-  /** Applies the event made from the record as it truly is. Throws the refusal, or NODE_NOT_FOUND. */
-  apply(
-    node: WaitingNode,
-    makeEvent: (record: NodeRecord) => NodeEvent | Promise<NodeEvent>,
-  ): Promise<Outcome>;
-  /** Applies a coming or going; when the store does not take it, it waits in the overlay. A failing read denies. */
-  applyPresence(node: WaitingNode, event: PresenceEvent): Promise<Outcome>;
-  /** The same, but a failing read makes it wait too. Gives whether it made a difference, as far as is known. */
-  applyClosing(node: WaitingNode, event: PresenceEvent): Promise<boolean>;
-  /**
-   * Applies a revocation. It holds although the store cannot be read or written; the failure is then thrown, by every
-   * revocation until it is stored. LINK_BUSY when too many wait whose nodes could not be read.
-   */
-  applyRevocation(node: WaitingNode, event: Extract<NodeEvent, { type: 'revoked' }>): Promise<Outcome>;
-  /**
-   * Deletes a node that is stored as revoked, with its history and its indexes; gives it as it was. REQUEST_INVALID for one
-   * that is not revoked: nothing of a node that may connect is forgotten.
-   */
-  remove(node: WaitingNode, by: Actor): Promise<NodeRecord>;
-  /** Writes what waits in the overlay; rejects when the store does not take it. */
-  writeWaiting(node: WaitingNode): Promise<void>;
 }
 
 export interface TransitionOptions {
@@ -103,45 +79,73 @@ export function changesOf(audit: Audit, before: NodeRecord | undefined, after: F
   ];
 }
 
-export function createTransitions(options: TransitionOptions): Transitions {
-  const { store, audit, clock, overlay, bounds, onWaiting, onDoubt } = options;
-  const inTurn = createTurns();
+type MakeEvent = (record: NodeRecord) => NodeEvent | Promise<NodeEvent>;
+type RevokedEvent = Extract<NodeEvent, { type: 'revoked' }>;
 
-  async function prepare(
-    { tenant, id }: WaitingNode,
-    makeEvent?: (record: NodeRecord) => NodeEvent | Promise<NodeEvent>,
-  ): Promise<Prepared> {
+export class Transitions {
+  readonly #options: TransitionOptions;
+  readonly #inTurn = createTurns();
+
+  constructor(options: TransitionOptions) {
+    this.#options = options;
+  }
+
+  /** Applies the event made from the record as it truly is. Throws the refusal, or NODE_NOT_FOUND. */
+  apply(node: WaitingNode, makeEvent: MakeEvent): Promise<Outcome> {
+    return this.#inTurn(keyOf(node), () => this.#run(() => this.#prepare(node, makeEvent)));
+  }
+
+  /** Applies a coming or going; when the store does not take it, it waits in the overlay. A failing read denies. */
+  applyPresence(node: WaitingNode, event: PresenceEvent): Promise<Outcome> {
+    return this.#inTurn(keyOf(node), () => this.#runPresence(node, event));
+  }
+
+  /** The same, but a failing read makes it wait too. Gives whether it made a difference, as far as is known. */
+  applyClosing(node: WaitingNode, event: PresenceEvent): Promise<boolean> {
+    return this.#inTurn(keyOf(node), () => this.#close(node, event));
+  }
+
+  /**
+   * Applies a revocation. It holds although the store cannot be read or written; the failure is then thrown, by every
+   * revocation until it is stored. LINK_BUSY when too many wait whose nodes could not be read.
+   */
+  applyRevocation(node: WaitingNode, event: RevokedEvent): Promise<Outcome> {
+    return this.#inTurn(keyOf(node), () => this.#runRevocation(node, event));
+  }
+
+  /**
+   * Deletes a node that is stored as revoked, with its history and its indexes; gives it as it was. REQUEST_INVALID for one
+   * that is not revoked: nothing of a node that may connect is forgotten.
+   */
+  remove(node: WaitingNode, by: Actor): Promise<NodeRecord> {
+    return this.#inTurn(keyOf(node), () => this.#remove(node, by));
+  }
+
+  /** Writes what waits in the overlay; rejects when the store does not take it. */
+  writeWaiting(node: WaitingNode): Promise<void> {
+    return this.#inTurn(keyOf(node), () => this.#writeWaiting(node));
+  }
+
+  async #prepare({ tenant, id }: WaitingNode, makeEvent?: MakeEvent): Promise<Prepared> {
+    const { store, overlay } = this.#options;
     const key = nodeKey(tenant, id);
     const value = await store.get(key);
     if (!value) throw nodeNotFound();
     const before = decodeNodeRecord(value);
-    const folded = decideAll(before, overlay.eventsOf(tenant, id));
+    const after = decideAll(before, overlay.eventsOf(tenant, id));
     const expectations: Expectation[] = [{ key, value }];
-    const unchanged = {
-      expectations,
-      before,
-      after: folded,
-      changed: false,
-      unwritten: folded.record !== before,
-    };
+    const unchanged = { expectations, before, after, changed: false, unwritten: after.record !== before };
     if (!makeEvent) return unchanged;
-    const event = await makeEvent(folded.record);
-    const decision = decide(folded.record, event);
+    const event = await makeEvent(after.record);
+    const decision = decide(after.record, event);
     if (decision.outcome === 'refused') throw decision.error;
     if (decision.outcome === 'unchanged') return unchanged;
-    if (isBeginning(event)) expectations.push(await expectTenantOf(tenant));
-    return { expectations, before, after: addChange(folded, decision), changed: true, unwritten: true };
+    if (isBeginning(event)) expectations.push(await expectTenantOf(store, tenant));
+    return { expectations, before, after: addChange(after, decision), changed: true, unwritten: true };
   }
 
-  /** A node hears of its deleted tenant what it will hear once the sweep has revoked it. */
-  async function expectTenantOf(tenant: string): Promise<Expectation> {
-    return expectTenant(store, tenant).catch((error: unknown) => {
-      if (!isRollcallError(error, 'NOT_FOUND')) throw error;
-      throw new RollcallError('NODE_REVOKED', 'the tenant of this node was deleted');
-    });
-  }
-
-  async function commit({ expectations, before, after }: Prepared): Promise<void> {
+  async #commit({ expectations, before, after }: Prepared): Promise<void> {
+    const { store, audit, clock, overlay, bounds, onDoubt } = this.#options;
     const { tenant, id } = after.record;
     const old = after.history.length === 0 ? [] : await trimHistory(store, after.record, clock.now(), bounds);
     const changes = [...changesOf(audit, before, after), ...old];
@@ -154,8 +158,8 @@ export function createTransitions(options: TransitionOptions): Transitions {
     }
   }
 
-  /** Commits what `prepare` gives; `keep` may take over when the store does not take it. */
-  async function run(
+  /** Commits what `preparing` gives; `keep` may take over when the store does not take it. */
+  async #run(
     preparing: () => Promise<Prepared>,
     keep?: (prepared: Prepared, failure: unknown) => void,
   ): Promise<Outcome> {
@@ -164,7 +168,7 @@ export function createTransitions(options: TransitionOptions): Transitions {
       const outcome = { record: prepared.after.record, changed: prepared.changed };
       if (!prepared.unwritten) return outcome;
       try {
-        await commit(prepared);
+        await this.#commit(prepared);
         return outcome;
       } catch (error) {
         if (isRollcallError(error, 'STORE_CONFLICT') && tries < maxTries) continue;
@@ -175,76 +179,74 @@ export function createTransitions(options: TransitionOptions): Transitions {
     }
   }
 
-  function runPresence(node: WaitingNode, event: PresenceEvent): Promise<Outcome> {
-    return run(
-      () => prepare(node, () => event),
-      prepared => keepWaiting(node, event, prepared),
+  #runPresence(node: WaitingNode, event: PresenceEvent): Promise<Outcome> {
+    return this.#run(
+      () => this.#prepare(node, () => event),
+      prepared => this.#keepWaiting(node, event, prepared),
     );
   }
 
-  function runRevocation(
-    node: WaitingNode,
-    event: Extract<NodeEvent, { type: 'revoked' }>,
-  ): Promise<Outcome> {
-    return run(
+  #runRevocation(node: WaitingNode, event: RevokedEvent): Promise<Outcome> {
+    return this.#run(
       () =>
-        prepare(node, () => event).catch((failure: unknown) => {
-          if (isStoreFailure(failure)) keepUnread(node, event);
+        this.#prepare(node, () => event).catch((failure: unknown) => {
+          if (isStoreFailure(failure)) this.#keepUnread(node, event);
           throw failure;
         }),
       (prepared, failure) => {
-        keepWaiting(node, event, prepared);
+        this.#keepWaiting(node, event, prepared);
         throw failure;
       },
     );
   }
 
-  function keepWaiting(node: WaitingNode, event: WaitingEvent, { before, after, changed }: Prepared): void {
+  #keepWaiting(node: WaitingNode, event: WaitingEvent, { before, after, changed }: Prepared): void {
     if (!changed) return;
-    overlay.add(node, event, before, after.record);
-    onWaiting();
+    this.#options.overlay.add(node, event, before, after.record);
+    this.#options.onWaiting();
   }
 
-  /** Nobody knows yet whether there is such a node. */
-  function keepUnread(node: WaitingNode, event: WaitingEvent): void {
+  /** Whether there is such a node is not known yet. */
+  #keepUnread(node: WaitingNode, event: WaitingEvent): void {
+    const { overlay, onWaiting } = this.#options;
     if (overlay.countUnread() >= maxUnread && overlay.eventsOf(node.tenant, node.id).length === 0)
       throw new RollcallError(
         'LINK_BUSY',
         `at most ${maxUnread} revocations wait while the store cannot be read`,
-        {
-          hint: 'mend the store of the link first',
-        },
+        { hint: 'mend the store of the link first' },
       );
     overlay.add(node, event);
     onWaiting();
   }
 
-  async function close(node: WaitingNode, event: PresenceEvent): Promise<boolean> {
+  async #close(node: WaitingNode, event: PresenceEvent): Promise<boolean> {
     try {
-      return (await runPresence(node, event)).changed;
+      return (await this.#runPresence(node, event)).changed;
     } catch (error) {
       if (!isStoreFailure(error) && !isRollcallError(error, 'STORE_CONFLICT')) throw error;
-      overlay.add(node, event);
-      onWaiting();
+      this.#options.overlay.add(node, event);
+      this.#options.onWaiting();
       return true;
     }
   }
 
-  async function writeWaiting(node: WaitingNode): Promise<void> {
+  async #writeWaiting(node: WaitingNode): Promise<void> {
     try {
-      await run(() => prepare(node));
+      await this.#run(() => this.#prepare(node));
     } catch (error) {
       if (isStoreFailure(error) || isRollcallError(error, 'STORE_CONFLICT')) throw error;
     }
     // Written, or there is nothing it could be written to.
-    overlay.drop(node.tenant, node.id);
+    this.#options.overlay.drop(node.tenant, node.id);
   }
 
-  async function remove({ tenant, id }: WaitingNode, by: Actor): Promise<NodeRecord> {
+  async #remove({ tenant, id }: WaitingNode, by: Actor): Promise<NodeRecord> {
+    const { store, audit, onDoubt } = this.#options;
+    const key = nodeKey(tenant, id);
     for (let tries = 1; ; tries++) {
-      const stored = await store.get(nodeKey(tenant, id));
-      if (!stored) throw nodeNotFound();
-      const record = decodeNodeRecord(stored);
+      const value = await store.get(key);
+      if (!value) throw nodeNotFound();
+      const record = decodeNodeRecord(value);
       if (record.status !== 'revoked')
         throw new RollcallError('REQUEST_INVALID', 'this node is not revoked', { hint: 'revoke it first' });
       const { changes, expectations } = await planDeletion(store, record);
@@ -252,10 +254,7 @@ export function createTransitions(options: TransitionOptions): Transitions {
       const detail = { fingerprint, ...(name !== '' && { name }) };
       const event = audit.auditChange(tenant, { type: 'node.deleted', subject: `${id}`, by, detail });
       try {
-        await store.commit(
-          [...changes, event],
-          [{ key: nodeKey(tenant, id), value: stored }, ...expectations],
-        );
+        await store.commit([...changes, event], [{ key, value }, ...expectations]);
         return record;
       } catch (error) {
         if (isStoreFailure(error)) onDoubt();
@@ -263,14 +262,16 @@ export function createTransitions(options: TransitionOptions): Transitions {
       }
     }
   }
+}
 
-  const keyOf = ({ tenant, id }: WaitingNode) => nodeKey(tenant, id);
-  return {
-    apply: (node, makeEvent) => inTurn(keyOf(node), () => run(() => prepare(node, makeEvent))),
-    applyPresence: (node, event) => inTurn(keyOf(node), () => runPresence(node, event)),
-    applyClosing: (node, event) => inTurn(keyOf(node), () => close(node, event)),
-    applyRevocation: (node, event) => inTurn(keyOf(node), () => runRevocation(node, event)),
-    remove: (node, by) => inTurn(keyOf(node), () => remove(node, by)),
-    writeWaiting: node => inTurn(keyOf(node), () => writeWaiting(node)),
-  };
+function keyOf({ tenant, id }: WaitingNode): string {
+  return nodeKey(tenant, id);
+}
+
+/** A node is told of its deleted tenant what it is told once the sweep has revoked it. */
+async function expectTenantOf(store: Store, tenant: string): Promise<Expectation> {
+  return expectTenant(store, tenant).catch((error: unknown) => {
+    if (!isRollcallError(error, 'NOT_FOUND')) throw error;
+    throw new RollcallError('NODE_REVOKED', 'the tenant of this node was deleted');
+  });
 }

@@ -9,7 +9,7 @@ import { createAudit } from '../../../src/link/audit/audit.js';
 import { listEvents } from '../../../src/link/audit/query.js';
 import { statusKey } from '../../../src/link/registry/node-keys.js';
 import type { CertificateReference, NodeRecord } from '../../../src/link/registry/node-record.js';
-import { createRegistry, type NodeQuery, type Registry } from '../../../src/link/registry/registry.js';
+import { Registry, type NodeQuery } from '../../../src/link/registry/registry.js';
 import { cutoffKey } from '../../../src/link/tenant-mark.js';
 import { createMemoryStore } from '../../../src/store/memory.js';
 import { createPowerCutStore } from '../../../src/store/power-cut.js';
@@ -44,7 +44,7 @@ interface Rig {
 
 function createRig(store: Store, clock = createManualClock(startAt), bounds = {}): Rig {
   const audit = createAudit({ clock });
-  const registry = createRegistry({ store, audit, clock, random: systemRandom, log: silent, ...bounds });
+  const registry = new Registry({ store, audit, clock, random: systemRandom, log: silent, ...bounds });
   return { store, clock, registry };
 }
 

@@ -5,7 +5,7 @@ import { createLog } from '../../../../src/base/log.js';
 import { systemRandom } from '../../../../src/base/random.js';
 import { parseSpki } from '../../../../src/identity/public-key.js';
 import { createAudit } from '../../../../src/link/audit/audit.js';
-import { createRegistry, type Registry } from '../../../../src/link/registry/registry.js';
+import { Registry } from '../../../../src/link/registry/registry.js';
 import { NodeFinder, type NodeWish } from '../../../../src/link/runs/server/find-nodes.js';
 import { createMemoryStore } from '../../../../src/store/memory.js';
 import type { Store } from '../../../../src/store/store.js';
@@ -53,7 +53,7 @@ function openRig(t: Test): Rig {
   const audit = createAudit({ clock });
   const log = createLog({ level: 'error', name: 'link' });
   const registryOn = (on: Store): Registry => {
-    const registry = createRegistry({ store: on, audit, clock, random: systemRandom, log });
+    const registry = new Registry({ store: on, audit, clock, random: systemRandom, log });
     t.teardown(() => registry.close());
     return registry;
   };
