@@ -60,6 +60,7 @@ const floors: readonly (readonly string[])[] = [
   ['link/runs'],
   ['link/control', 'link/run-control', 'link/administration', 'link/tenant-sweep'],
   ['link/doors', 'link/config'],
+  ['link/parts'],
   ['link/link', 'link/check'],
   ['link/main'],
   ['cli'],

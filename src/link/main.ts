@@ -13,7 +13,7 @@ import {
   serverSettings,
 } from './config.js';
 import { loadServerIdentity } from './doors/tls/server-identity.js';
-import { createLink, storeFolder, type Link } from './link.js';
+import { Link, storeFolder } from './link.js';
 import { openLevelStore } from '../store/level.js';
 
 export interface LinkRun {
@@ -49,7 +49,7 @@ export async function runLink({ flags, environment, stdout, stderr }: LinkRun): 
   await makeSecretFolder(config['data-dir'], 'data folder', '--data-dir');
   const store = await openLevelStore(storeFolder(config['data-dir']));
   const { PATH, LANG, TZ } = environment;
-  const link = createLink({ config, store, log, environment: { PATH, LANG, TZ }, ...outside });
+  const link = new Link({ config, store, log, environment: { PATH, LANG, TZ }, ...outside });
   await link.start();
   tellSetupCode(link, config['ssl-ca-certfile'], stdout);
   return untilStopped(link, log);

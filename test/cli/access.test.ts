@@ -16,7 +16,7 @@ import type { Login } from '../../src/cli/login-store.js';
 import { runCommand } from '../../src/cli/program.js';
 import { displayWidth, type Output } from '../../src/cli/terminal.js';
 import { collectLinkConfig, requireUsable } from '../../src/link/config.js';
-import { createLink } from '../../src/link/link.js';
+import { Link } from '../../src/link/link.js';
 import { createMemoryStore } from '../../src/store/memory.js';
 import { startConnectProxy } from '../harness/connect-proxy.js';
 import { makeFolder } from '../harness/folder.js';
@@ -52,7 +52,7 @@ async function startLink() {
     destination: { write: (line: string) => void logged.push(line) },
   });
   const parts = { config, store: createMemoryStore(), clock: systemClock, random: systemRandom, log };
-  const link = createLink(parts);
+  const link = new Link(parts);
   await link.start();
   t.teardown(() => link.close());
   return link;

@@ -11,7 +11,7 @@ import { generatePrivateKey, type PrivateKey } from '../../src/identity/private-
 import type { Curve } from '../../src/identity/public-key.js';
 import { makeDevelopmentCertificates } from '../../src/link/authority/development.js';
 import { collectLinkConfig, requireUsable } from '../../src/link/config.js';
-import { createLink, type Link } from '../../src/link/link.js';
+import { Link } from '../../src/link/link.js';
 import { createMemoryStore } from '../../src/store/memory.js';
 import type { Store } from '../../src/store/store.js';
 import { enroll, type Enrollment } from '../../src/node/enroll.js';
@@ -124,7 +124,7 @@ export async function startTestLink(t: TapTest, options: TestLinkOptions = {}): 
     }),
   );
   const store = options.store ?? createMemoryStore();
-  const link = createLink({
+  const link = new Link({
     config,
     store,
     clock,
