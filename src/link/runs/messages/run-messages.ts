@@ -10,6 +10,7 @@ import { messageErrors, type MessageErrorCode } from '../../../app/message-error
 import type { LinkFrame } from '../../../protocol/generated/rollcall/v1/link.js';
 import type { Change, Store } from '../../../store/store.js';
 import type { Mailboxes, MailRun } from './node-queues.js';
+import { awaitsAnswer, nextStatus, type MessageEvent, type MessageStatus } from './message-machine.js';
 import {
   decodeMessage,
   encodeAnswer,
@@ -66,7 +67,7 @@ export interface RunMessages {
 
 export interface MessageEntry {
   readonly question: Question;
-  status: 'storing' | 'waiting' | 'answering' | 'answered';
+  status: MessageStatus;
   /** How often it was sent. */
   attempts: number;
   /** Of the question, then of the answer. */
@@ -151,7 +152,7 @@ export function createRunMessages(options: RunMessagesOptions): RunMessages {
     const refusal: Answer = { error: { code, message } };
     // Nobody keeps it for this message.
     speakOf(entry, undefined);
-    entry.status = 'answering';
+    advance(entry, 'answer');
     const key = messageKey(tenant, run.id, question.number);
     try {
       await store.commit([{ type: 'put', key, value: encodeAnswer(question, refusal) }]);
@@ -160,12 +161,12 @@ export function createRunMessages(options: RunMessagesOptions): RunMessages {
       counts.sent -= 1;
       throw error;
     }
+    advance(entry, 'answer-stored');
     settle(entry, refusal);
   }
 
   function settle(entry: MessageEntry, answer: Answer): void {
     entry.content = undefined;
-    entry.status = 'answered';
     count(answer);
     onAnswer(entry.question.number);
   }
@@ -219,8 +220,8 @@ export function createRunMessages(options: RunMessagesOptions): RunMessages {
     } finally {
       mailboxes.unreserve(node);
     }
-    if (isClosed || entry.status !== 'storing') return;
-    entry.status = 'waiting';
+    // Given up meanwhile, its answer is on the way.
+    if (isClosed || !advance(entry, 'stored')) return;
     mailboxes.put(node, run, number);
     entry.content = undefined;
     onChange();
@@ -260,13 +261,14 @@ export function createRunMessages(options: RunMessagesOptions): RunMessages {
     } catch (error) {
       // It may be answered again, or given up.
       if ('object' in given) objects.release(`${node}`, given.object.digest);
-      entry.status = 'waiting';
+      advance(entry, 'answer-failed');
       earliest = Math.min(earliest, entry.question.expiresAt);
       throw error;
     }
     if (entry.object) objects.release(serverParty, entry.object.digest);
     speakOf(entry, 'object' in given ? given.object : undefined);
     mailboxes.remove(node, run.id, number, 'answered');
+    advance(entry, 'answer-stored');
     settle(entry, given);
   }
 
@@ -274,10 +276,7 @@ export function createRunMessages(options: RunMessagesOptions): RunMessages {
   function answer(number: number, given: Answer): Promise<void> {
     const entry = entries.get(number);
     if (isClosed || !entry || entry.status === 'answered') return Promise.resolve();
-    if (entry.status !== 'answering') {
-      entry.status = 'answering';
-      entry.work = track(storeAnswer(entry, given));
-    }
+    if (advance(entry, 'answer')) entry.work = track(storeAnswer(entry, given));
     return entry.work;
   }
 
@@ -311,6 +310,7 @@ export function createRunMessages(options: RunMessagesOptions): RunMessages {
       if (entries.has(question.number)) return;
       const entry = begin(question, undefined);
       entry.refusal = { error: { code, message } };
+      advance(entry, 'turned-away');
       settle(entry, entry.refusal);
     },
     answer,
@@ -330,13 +330,13 @@ export function createRunMessages(options: RunMessagesOptions): RunMessages {
     failNode(node, code) {
       failed.set(node, code);
       for (const entry of entries.values())
-        if (entry.question.node === node && isOpen(entry)) giveUp(entry, code);
+        if (entry.question.node === node && awaitsAnswer(entry.status)) giveUp(entry, code);
     },
     expire(now) {
       if (now < earliest) return;
       earliest = Infinity;
       for (const entry of entries.values()) {
-        if (!isOpen(entry)) continue;
+        if (!awaitsAnswer(entry.status)) continue;
         const { expiresAt, node } = entry.question;
         if (expiresAt > now) earliest = Math.min(earliest, expiresAt);
         else giveUp(entry, mailboxes.isOnline(node) ? 'EXPIRED' : 'NODE_OFFLINE');
@@ -438,8 +438,11 @@ export function createRunMessages(options: RunMessagesOptions): RunMessages {
   }
 }
 
-function isOpen({ status }: MessageEntry): boolean {
-  return status === 'waiting' || status === 'storing';
+/** Whether the event changes its status. */
+function advance(entry: MessageEntry, event: MessageEvent): boolean {
+  const next = nextStatus(entry.status, event);
+  if (next) entry.status = next;
+  return next !== undefined;
 }
 
 function toBody(content: Content): Deliver['body'] {
