@@ -17,7 +17,8 @@ import type { MessageErrorCode } from '../../app/message-error.js';
 import type { ObjectBucket, ObjectStore } from '../../objects/object-store.js';
 import type { Change, Store } from '../../store/store.js';
 import type { Actor, Audit } from '../audit/audit.js';
-import type { Mailboxes, MailRun } from './messages/node-queues.js';
+import type { QueuedRun } from './messages/node-queue.js';
+import type { NodeQueues } from './messages/node-queues.js';
 import type { FindNodes } from './server/find-nodes.js';
 import { untilStored } from '../../store/retry.js';
 import { runKey } from './run-keys.js';
@@ -72,7 +73,7 @@ export interface OpenRunOptions {
   readonly linkLog: Log;
   readonly objects: ObjectStore;
   readonly floor: DiskFloor;
-  readonly mailboxes: Mailboxes;
+  readonly queues: NodeQueues;
   readonly mostWaiting: number;
   readonly memoryBytes: number;
   /** For how long it may run, ms. */
@@ -96,7 +97,7 @@ export async function openRun(
   { isStored }: { readonly isStored: boolean },
   options: OpenRunOptions,
 ): Promise<OpenRun> {
-  const { store, audit, clock, objects, mailboxes, onChange } = options;
+  const { store, audit, clock, objects, queues, onChange } = options;
   const { id, tenant } = first;
   const inTurn = createTurns();
   const buckets = new Map<string, ObjectBucket>();
@@ -109,7 +110,7 @@ export async function openRun(
   const ended = new Promise<void>(resolve => (tellEnded = resolve));
   let stopping: { readonly by: Actor; readonly who: string } | undefined;
 
-  const mailRun: MailRun = {
+  const queuedRun: QueuedRun = {
     id,
     assign: () => assignOf(stored),
     deliver: number => messages.deliver(number),
@@ -121,7 +122,7 @@ export async function openRun(
     return found;
   };
   const messages = createRunMessages({
-    ...{ store, clock, tenant, mailboxes, onChange, run: mailRun, mostWaiting: options.mostWaiting },
+    ...{ store, clock, tenant, queues, onChange, run: queuedRun, mostWaiting: options.mostWaiting },
     floor: options.floor,
     objects: {
       retain: (party, digest) => bucket(party).retain(digest),
@@ -134,7 +135,7 @@ export async function openRun(
   });
   if (isStored)
     await messages.load().catch((error: unknown) => {
-      mailboxes.removeRun(id, messages.nodes());
+      queues.removeRun(id, messages.nodes());
       throw error;
     });
   /** What was counted before this link was started. */
@@ -219,7 +220,7 @@ export async function openRun(
     if (!half) host?.stop(`${id}`);
     await log.close();
     await messages.close();
-    mailboxes.removeRun(id, messages.nodes());
+    queues.removeRun(id, messages.nodes());
     options.onEnded(run);
   }
 
@@ -370,7 +371,7 @@ function exitReason({ code, signal, note }: RunnerExit): string {
     : `its server half was ended by ${signal}`;
 }
 
-function assignOf({ id, app, config }: RunRecord): ReturnType<MailRun['assign']> {
+function assignOf({ id, app, config }: RunRecord): ReturnType<QueuedRun['assign']> {
   return {
     run: id,
     appName: app.name,

@@ -18,7 +18,7 @@ import type { Actor, Audit } from '../audit/audit.js';
 import type { RefusalCounter } from '../audit/refusals.js';
 import type { Registry } from '../registry/registry.js';
 import type { NewRun } from './accept-app.js';
-import { createMailboxes } from './messages/node-queues.js';
+import { NodeQueues } from './messages/node-queues.js';
 import { NodeFinder } from './server/find-nodes.js';
 import { createNodeMail, type NodeMail } from './messages/node-frames.js';
 import { openRun, type OpenRun } from './open-run.js';
@@ -98,9 +98,9 @@ const closeWithinMs = 10_000;
 export function createRuns(options: RunsOptions): OpenRuns {
   const { store, audit, clock, random, log, registry, objects } = options;
   const open = new Map<bigint, OpenRun>();
-  const mailboxes = createMailboxes();
+  const queues = new NodeQueues();
   const mail = createNodeMail({
-    ...{ mailboxes, clock, log, refusals: options.refusals, alerts: options.alerts },
+    ...{ queues, clock, log, refusals: options.refusals, alerts: options.alerts },
     find: id => open.get(id),
     onAnswered: outcome => options.onAnswered?.(outcome),
   });
@@ -145,7 +145,7 @@ export function createRuns(options: RunsOptions): OpenRuns {
   async function holdAnew(record: RunRecord, how: { readonly isStored: boolean }): Promise<OpenRun> {
     const { id, tenant } = record;
     const run = await openRun(record, how, {
-      ...{ store, audit, clock, random, objects, mailboxes, linkLog: log, floor: options.floor },
+      ...{ store, audit, clock, random, objects, queues, linkLog: log, floor: options.floor },
       mostWaiting: options.mostWaiting,
       memoryBytes: options.memoryBytes,
       mostRunMs: options.mostRunMs,

@@ -14,7 +14,7 @@ import { limits } from '../../../protocol/limits.js';
 import type { Alerts } from '../../access/alerts.js';
 import type { RefusalCounter } from '../../audit/refusals.js';
 import type { Session } from '../../sessions/session.js';
-import type { Mailboxes, MailSession } from './node-queues.js';
+import type { NodeQueues } from './node-queues.js';
 import type { Answer } from './message-record.js';
 import type { NodeObjects } from './node-objects.js';
 import type { OpenRun } from '../open-run.js';
@@ -36,7 +36,7 @@ export interface NodeMail {
 }
 
 export interface NodeMailOptions {
-  readonly mailboxes: Mailboxes;
+  readonly queues: NodeQueues;
   readonly find: (id: bigint) => OpenRun | undefined;
   readonly refusals: RefusalCounter;
   readonly alerts: Pick<Alerts, 'raise'>;
@@ -53,8 +53,7 @@ const tellAgainMs = 100;
 const mostCount = 2n ** 52n;
 
 export function createNodeMail(options: NodeMailOptions): NodeMail {
-  const { mailboxes, find, refusals, alerts, clock, log, onAnswered } = options;
-  const mailSessions = new WeakMap<Session, MailSession>();
+  const { queues, find, refusals, alerts, clock, log, onAnswered } = options;
   /** Sequences of the last log lines there are, by run and node. */
   const taken = new WeakMap<OpenRun, Map<bigint, number>>();
 
@@ -166,17 +165,14 @@ export function createNodeMail(options: NodeMailOptions): NodeMail {
   return {
     objects,
     attach(session, { runs }) {
-      const mail: MailSession = { nodeId: session.nodeId, send: frame => session.peer.send(frame) };
-      mailSessions.set(session, mail);
-      mailboxes.attach(mail);
+      queues.attach(session);
       sayAllOver(
         session,
         runs.slice(0, mostKnownRuns).filter(id => !runOf(session, id)),
       );
     },
     detach(session) {
-      const mail = mailSessions.get(session);
-      if (mail) mailboxes.detach(mail);
+      queues.detach(session);
     },
     receive(session, { frame }) {
       const failed = (error: unknown): void =>

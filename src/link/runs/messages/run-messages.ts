@@ -7,9 +7,9 @@
 import type { Clock } from '../../../base/clock.js';
 import type { DiskFloor } from '../../../base/disk-floor.js';
 import { messageErrors, type MessageErrorCode } from '../../../app/message-error.js';
-import type { LinkFrame } from '../../../protocol/generated/rollcall/v1/link.js';
 import type { Change, Store } from '../../../store/store.js';
-import type { Mailboxes, MailRun } from './node-queues.js';
+import type { Deliver, QueuedRun } from './node-queue.js';
+import type { NodeQueues } from './node-queues.js';
 import { awaitsAnswer, nextStatus, type MessageEvent, type MessageStatus } from './message-machine.js';
 import {
   decodeMessage,
@@ -22,8 +22,6 @@ import {
 } from './message-record.js';
 import { isPassing, untilStored } from '../../../store/retry.js';
 import { messageKey, messagePrefix, numberOfKey, runNodeKey, runNodePrefix } from '../run-keys.js';
-
-type Deliver = Extract<NonNullable<LinkFrame['frame']>, { $case: 'deliver' }>['value'];
 
 export interface RunMessages {
   /**
@@ -55,7 +53,7 @@ export interface RunMessages {
   readAnswer(number: number): Promise<Answer | undefined>;
   /** An object that a message to this node, or an answer to the server half, speaks of. */
   speaksOf(digest: string, of: { readonly questionsTo: bigint } | 'answers'): bigint | undefined;
-  deliver: MailRun['deliver'];
+  deliver: QueuedRun['deliver'];
   /** Those that messages were stored for: the parties of the run. */
   nodes(): ReadonlySet<bigint>;
   readonly counts: { sent: number; answered: number; failed: number };
@@ -90,8 +88,8 @@ export interface RunMessagesOptions {
   readonly store: Store;
   readonly clock: Clock;
   readonly tenant: string;
-  readonly run: MailRun;
-  readonly mailboxes: Mailboxes;
+  readonly run: QueuedRun;
+  readonly queues: NodeQueues;
   readonly objects: ObjectKeeper;
   /** What is said in a run leaves room on the disk for what the link must be able to write. */
   readonly floor: Pick<DiskFloor, 'require'>;
@@ -107,7 +105,7 @@ export const appParty = 'app';
 export const serverParty = 'server';
 
 export function createRunMessages(options: RunMessagesOptions): RunMessages {
-  const { store, clock, tenant, run, mailboxes, objects, floor, mostWaiting, onAnswer, onChange } = options;
+  const { store, clock, tenant, run, queues, objects, floor, mostWaiting, onAnswer, onChange } = options;
   const entries = new Map<number, MessageEntry>();
   /** Those that speak of an object, by its digest: nodes ask as often as they like. */
   const byObject = new Map<string, Set<MessageEntry>>();
@@ -207,7 +205,7 @@ export function createRunMessages(options: RunMessagesOptions): RunMessages {
     const { node, number } = entry.question;
     const { object } = entry;
     if (object) objects.retain(serverParty, object.digest);
-    mailboxes.reserve(node);
+    queues.reserve(node);
     try {
       await storeQuestion(entry, content);
     } catch (error) {
@@ -218,11 +216,11 @@ export function createRunMessages(options: RunMessagesOptions): RunMessages {
       if (object) objects.release(serverParty, object.digest);
       throw error;
     } finally {
-      mailboxes.unreserve(node);
+      queues.unreserve(node);
     }
     // Given up meanwhile, its answer is on the way.
     if (isClosed || !advance(entry, 'stored')) return;
-    mailboxes.put(node, run, number);
+    queues.put(node, run, number);
     entry.content = undefined;
     onChange();
   }
@@ -267,7 +265,7 @@ export function createRunMessages(options: RunMessagesOptions): RunMessages {
     }
     if (entry.object) objects.release(serverParty, entry.object.digest);
     speakOf(entry, 'object' in given ? given.object : undefined);
-    mailboxes.remove(node, run.id, number, 'answered');
+    queues.remove(node, run.id, number, 'answered');
     advance(entry, 'answer-stored');
     settle(entry, given);
   }
@@ -282,7 +280,7 @@ export function createRunMessages(options: RunMessagesOptions): RunMessages {
 
   function giveUp(entry: MessageEntry, code: MessageErrorCode): void {
     const { node, number } = entry.question;
-    mailboxes.remove(node, run.id, number, 'given up');
+    queues.remove(node, run.id, number, 'given up');
     void answer(number, { error: { code, message: messageErrors[code] } }).catch(() => undefined);
   }
 
@@ -294,7 +292,7 @@ export function createRunMessages(options: RunMessagesOptions): RunMessages {
       const entry = begin(question, content);
       const refusal = isClosed ? 'RUN_OVER' : failed.get(question.node);
       if (refusal) entry.work = track(refuse(entry, refusal));
-      else if (mailboxes.count(question.node) >= mostWaiting)
+      else if (queues.count(question.node) >= mostWaiting)
         entry.work = track(refuse(entry, 'QUEUE_FULL', `${mostWaiting} messages wait for this node already`));
       else entry.work = track(sendNew(entry, content));
       return entry.work;
@@ -339,7 +337,7 @@ export function createRunMessages(options: RunMessagesOptions): RunMessages {
         if (!awaitsAnswer(entry.status)) continue;
         const { expiresAt, node } = entry.question;
         if (expiresAt > now) earliest = Math.min(earliest, expiresAt);
-        else giveUp(entry, mailboxes.isOnline(node) ? 'EXPIRED' : 'NODE_OFFLINE');
+        else giveUp(entry, queues.isOnline(node) ? 'EXPIRED' : 'NODE_OFFLINE');
       }
     },
     find: number => entries.get(number),
@@ -419,7 +417,7 @@ export function createRunMessages(options: RunMessagesOptions): RunMessages {
     add(restored);
     if (object) objects.retain(isAnswer ? `${question.node}` : serverParty, object.digest);
     if (question.node !== 0n) nodes.add(question.node);
-    if (!isAnswer) mailboxes.put(question.node, run, question.number);
+    if (!isAnswer) queues.put(question.node, run, question.number);
   }
 
   function deliveryOf(entry: MessageEntry, content: Content): Deliver {

@@ -2,11 +2,8 @@
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import t from 'tap';
-import {
-  createMailboxes,
-  type MailRun,
-  type MailSession,
-} from '../../../../src/link/runs/messages/node-queues.js';
+import type { QueuedRun, QueueSession } from '../../../../src/link/runs/messages/node-queue.js';
+import { NodeQueues } from '../../../../src/link/runs/messages/node-queues.js';
 import type { LinkFrame } from '../../../../src/protocol/generated/rollcall/v1/link.js';
 
 setFlagsFromString('--expose-gc');
@@ -15,7 +12,7 @@ const collectGarbage = runInNewContext('gc') as () => void;
 const berlin = 7n;
 const tokyo = 8n;
 
-interface HeardSession extends MailSession {
+interface HeardSession extends QueueSession {
   /** What was sent, such as `assign 1`, `1:3` for message 3 of run 1, and `cancel 1:3`; and no more of it. */
   take(): string[];
 }
@@ -24,7 +21,7 @@ function session(nodeId = berlin): HeardSession {
   const sent: string[] = [];
   return {
     nodeId,
-    send: ({ frame }: LinkFrame) => void sent.push(describe(frame)),
+    peer: { send: ({ frame }: LinkFrame) => void sent.push(describe(frame)) },
     take: () => sent.splice(0),
   };
 }
@@ -38,14 +35,14 @@ function describe(frame: LinkFrame['frame']): string {
 
 const none = Buffer.alloc(0);
 
-function delivery(run: bigint, number: number): ReturnType<MailRun['deliver']> {
+function delivery(run: bigint, number: number): ReturnType<QueuedRun['deliver']> {
   return {
     ...{ run, message: BigInt(number), type: '', group: '', attempt: 1, ttlMs: 1n, createdAtMs: 0n },
     body: { body: { $case: 'content', value: none } },
   };
 }
 
-function mailRun(id: bigint, deliver: MailRun['deliver'] = number => delivery(id, number)): MailRun {
+function queuedRun(id: bigint, deliver: QueuedRun['deliver'] = number => delivery(id, number)): QueuedRun {
   return {
     id,
     assign: () => ({
@@ -60,30 +57,30 @@ const numbers = (from: number, to: number): number[] =>
   Array.from({ length: to - from + 1 }, (_, index) => from + index);
 
 void t.test('eight messages of a run are under way at once, in the order of their numbers', t => {
-  const boxes = createMailboxes();
+  const queues = new NodeQueues();
   const live = session();
-  const run = mailRun(1n);
+  const run = queuedRun(1n);
   // Commits end in any order.
-  for (const number of [3, 1, 2, ...numbers(4, 12).reverse()]) boxes.put(berlin, run, number);
-  t.equal(boxes.count(berlin), 12);
-  boxes.attach(live);
+  for (const number of [3, 1, 2, ...numbers(4, 12).reverse()]) queues.put(berlin, run, number);
+  t.equal(queues.count(berlin), 12);
+  queues.attach(live);
   t.same(live.take(), ['assign 1', ...numbers(1, 8).map(number => `1:${number}`)]);
-  boxes.remove(berlin, 1n, 5, 'answered');
+  queues.remove(berlin, 1n, 5, 'answered');
   t.same(live.take(), ['1:9'], 'an answer makes room for the next');
-  boxes.remove(berlin, 1n, 11, 'answered');
+  queues.remove(berlin, 1n, 11, 'answered');
   t.same(live.take(), [], 'not one that was only waiting');
-  for (const number of [1, 2, 3]) boxes.remove(berlin, 1n, number, 'answered');
+  for (const number of [1, 2, 3]) queues.remove(berlin, 1n, number, 'answered');
   t.same(live.take(), ['1:10', '1:12'], 'the run was told of once');
-  t.equal(boxes.count(berlin), 7);
+  t.equal(queues.count(berlin), 7);
   t.end();
 });
 
 void t.test('runs take turns, and 64 messages of a node are under way at once', t => {
-  const boxes = createMailboxes();
+  const queues = new NodeQueues();
   const live = session();
-  const runs = numbers(1, 10).map(id => mailRun(BigInt(id)));
-  for (const run of runs) for (const number of numbers(1, 20)) boxes.put(berlin, run, number);
-  boxes.attach(live);
+  const runs = numbers(1, 10).map(id => queuedRun(BigInt(id)));
+  for (const run of runs) for (const number of numbers(1, 20)) queues.put(berlin, run, number);
+  queues.attach(live);
   const sent = live.take().filter(text => !text.startsWith('assign'));
   t.equal(sent.length, 64);
   for (const round of numbers(0, 5))
@@ -99,143 +96,143 @@ void t.test('runs take turns, and 64 messages of a node are under way at once', 
 });
 
 void t.test('a run whose window is full keeps no other waiting', t => {
-  const boxes = createMailboxes();
+  const queues = new NodeQueues();
   const live = session();
-  boxes.attach(live);
-  const [busy, other] = [mailRun(1n), mailRun(2n)];
-  for (const number of numbers(1, 1000)) boxes.put(berlin, busy, number);
+  queues.attach(live);
+  const [busy, other] = [queuedRun(1n), queuedRun(2n)];
+  for (const number of numbers(1, 1000)) queues.put(berlin, busy, number);
   live.take();
-  boxes.put(berlin, other, 1);
+  queues.put(berlin, other, 1);
   t.same(live.take(), ['assign 2', '2:1']);
   t.end();
 });
 
 void t.test('what was under way goes again on the next session, before what waits', t => {
-  const boxes = createMailboxes();
+  const queues = new NodeQueues();
   const first = session();
-  boxes.attach(first);
-  const run = mailRun(1n);
-  for (const number of numbers(1, 10)) boxes.put(berlin, run, number);
-  boxes.remove(berlin, 1n, 2, 'answered');
+  queues.attach(first);
+  const run = queuedRun(1n);
+  for (const number of numbers(1, 10)) queues.put(berlin, run, number);
+  queues.remove(berlin, 1n, 2, 'answered');
   first.take();
-  boxes.detach(first);
-  t.notOk(boxes.isOnline(berlin));
-  boxes.remove(berlin, 1n, 4, 'given up');
+  queues.detach(first);
+  t.notOk(queues.isOnline(berlin));
+  queues.remove(berlin, 1n, 4, 'given up');
   t.same(first.take(), [], 'a session that is over is told nothing');
   const second = session();
-  boxes.attach(second);
-  t.ok(boxes.isOnline(berlin));
+  queues.attach(second);
+  t.ok(queues.isOnline(berlin));
   t.same(second.take(), ['assign 1', ...[1, 3, 5, 6, 7, 8, 9, 10].map(number => `1:${number}`)]);
   t.end();
 });
 
 void t.test('a newer session takes the place of one that is still there', t => {
-  const boxes = createMailboxes();
+  const queues = new NodeQueues();
   const [first, second] = [session(), session()];
-  boxes.attach(first);
-  boxes.put(berlin, mailRun(1n), 1);
-  boxes.attach(second);
+  queues.attach(first);
+  queues.put(berlin, queuedRun(1n), 1);
+  queues.attach(second);
   t.same(second.take(), ['assign 1', '1:1']);
-  boxes.detach(first);
-  t.ok(boxes.isOnline(berlin), 'the end of the first one is not the end of the second');
+  queues.detach(first);
+  t.ok(queues.isOnline(berlin), 'the end of the first one is not the end of the second');
   t.end();
 });
 
 void t.test('a node is told that nobody wants an answer any more, if it has the message', t => {
-  const boxes = createMailboxes();
+  const queues = new NodeQueues();
   const live = session();
-  boxes.attach(live);
-  const run = mailRun(1n);
-  for (const number of numbers(1, 10)) boxes.put(berlin, run, number);
+  queues.attach(live);
+  const run = queuedRun(1n);
+  for (const number of numbers(1, 10)) queues.put(berlin, run, number);
   live.take();
-  boxes.remove(berlin, 1n, 10, 'given up');
+  queues.remove(berlin, 1n, 10, 'given up');
   t.same(live.take(), [], 'this one it never had');
-  boxes.remove(berlin, 1n, 3, 'given up');
+  queues.remove(berlin, 1n, 3, 'given up');
   t.same(live.take(), ['cancel 1:3', '1:9']);
-  boxes.remove(berlin, 1n, 99, 'given up');
-  boxes.remove(berlin, 5n, 1, 'given up');
-  boxes.remove(tokyo, 1n, 1, 'given up');
+  queues.remove(berlin, 1n, 99, 'given up');
+  queues.remove(berlin, 5n, 1, 'given up');
+  queues.remove(tokyo, 1n, 1, 'given up');
   t.same(live.take(), [], 'nor what there is not');
   t.end();
 });
 
 void t.test('the end of a run is told once, and nothing of it comes after', async t => {
-  const boxes = createMailboxes();
+  const queues = new NodeQueues();
   const live = session();
-  boxes.attach(live);
+  queues.attach(live);
   let read = (): void => undefined;
-  const slow = mailRun(1n, number => new Promise(resolve => (read = () => resolve(delivery(1n, number)))));
-  boxes.put(berlin, slow, 1);
-  boxes.put(berlin, slow, 2);
+  const slow = queuedRun(1n, number => new Promise(resolve => (read = () => resolve(delivery(1n, number)))));
+  queues.put(berlin, slow, 1);
+  queues.put(berlin, slow, 2);
   t.same(live.take(), [], 'it is being read');
-  boxes.removeRun(1n, [berlin, tokyo]);
+  queues.removeRun(1n, [berlin, tokyo]);
   read();
   await new Promise(resolve => setImmediate(resolve));
   t.same(live.take(), ['cancel 1:0']);
-  t.equal(boxes.count(berlin), 0);
+  t.equal(queues.count(berlin), 0);
 });
 
 void t.test(
   'messages that are read from the disk go in order, and one that is gone is passed over',
   async t => {
-    const boxes = createMailboxes();
+    const queues = new NodeQueues();
     const live = session();
-    boxes.attach(live);
-    const run = mailRun(1n, async number => {
+    queues.attach(live);
+    const run = queuedRun(1n, async number => {
       await new Promise(resolve => setImmediate(resolve));
       if (number === 3) throw new Error('the disk');
       return number === 2 ? undefined : delivery(1n, number);
     });
-    for (const number of numbers(1, 5)) boxes.put(berlin, run, number);
-    while (boxes.count(berlin) > 3) await new Promise(resolve => setImmediate(resolve));
+    for (const number of numbers(1, 5)) queues.put(berlin, run, number);
+    while (queues.count(berlin) > 3) await new Promise(resolve => setImmediate(resolve));
     for (let count = 0; count < 20; count++) await new Promise(resolve => setImmediate(resolve));
     t.same(live.take(), ['assign 1', '1:1', '1:4', '1:5']);
   },
 );
 
 void t.test('a session that came while a message was read gets it once', async t => {
-  const boxes = createMailboxes();
+  const queues = new NodeQueues();
   const [first, second] = [session(), session()];
-  boxes.attach(first);
-  const run = mailRun(1n, async number => {
+  queues.attach(first);
+  const run = queuedRun(1n, async number => {
     await new Promise(resolve => setImmediate(resolve));
     return delivery(1n, number);
   });
-  boxes.put(berlin, run, 1);
-  boxes.detach(first);
-  boxes.attach(second);
+  queues.put(berlin, run, 1);
+  queues.detach(first);
+  queues.attach(second);
   for (let count = 0; count < 20; count++) await new Promise(resolve => setImmediate(resolve));
   t.same([first.take(), second.take()], [[], ['assign 1', '1:1']]);
 });
 
 void t.test('places that are kept count', t => {
-  const boxes = createMailboxes();
-  boxes.reserve(berlin);
-  boxes.reserve(berlin);
-  t.equal(boxes.count(berlin), 2);
-  t.equal(boxes.count(tokyo), 0);
-  boxes.unreserve(berlin);
-  boxes.put(berlin, mailRun(1n), 1);
-  t.equal(boxes.count(berlin), 2);
-  boxes.unreserve(berlin);
-  t.equal(boxes.count(berlin), 1);
+  const queues = new NodeQueues();
+  queues.reserve(berlin);
+  queues.reserve(berlin);
+  t.equal(queues.count(berlin), 2);
+  t.equal(queues.count(tokyo), 0);
+  queues.unreserve(berlin);
+  queues.put(berlin, queuedRun(1n), 1);
+  t.equal(queues.count(berlin), 2);
+  queues.unreserve(berlin);
+  t.equal(queues.count(berlin), 1);
   t.end();
 });
 
 void t.test('nothing is left of nodes that came and went', t => {
-  const boxes = createMailboxes();
+  const queues = new NodeQueues();
   const passBy = (node: bigint): void => {
-    const run = mailRun(node);
+    const run = queuedRun(node);
     const live = session(node);
-    if (node % 2n === 0n) boxes.put(node, run, 1);
-    boxes.attach(live);
-    boxes.put(node, run, 2);
-    if (node % 3n === 0n) boxes.detach(live);
-    boxes.remove(node, node, 1, 'answered');
-    boxes.remove(node, node, 2, 'given up');
-    boxes.reserve(node);
-    boxes.unreserve(node);
-    boxes.detach(live);
+    if (node % 2n === 0n) queues.put(node, run, 1);
+    queues.attach(live);
+    queues.put(node, run, 2);
+    if (node % 3n === 0n) queues.detach(live);
+    queues.remove(node, node, 1, 'answered');
+    queues.remove(node, node, 2, 'given up');
+    queues.reserve(node);
+    queues.unreserve(node);
+    queues.detach(live);
   };
   const pass = (from: number): number => {
     for (const node of numbers(from, from + 20_000)) passBy(BigInt(node));

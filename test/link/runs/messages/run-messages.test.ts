@@ -2,11 +2,8 @@
 import t from 'tap';
 import type { DiskFloor } from '../../../../src/base/disk-floor.js';
 import { RollcallError } from '../../../../src/base/errors.js';
-import {
-  createMailboxes,
-  type Mailboxes,
-  type MailRun,
-} from '../../../../src/link/runs/messages/node-queues.js';
+import type { QueuedRun } from '../../../../src/link/runs/messages/node-queue.js';
+import { NodeQueues } from '../../../../src/link/runs/messages/node-queues.js';
 import type { Answer, Content, Question } from '../../../../src/link/runs/messages/message-record.js';
 import {
   createRunMessages,
@@ -30,7 +27,7 @@ const yes: Answer = { bytes: Buffer.from('yes') };
 
 interface Bench {
   readonly messages: RunMessages;
-  readonly mailboxes: Mailboxes;
+  readonly queues: NodeQueues;
   readonly clock: ManualClock;
   /** Numbers of answers that the server half was told of, in order. */
   readonly told: number[];
@@ -48,7 +45,7 @@ async function openBench(
     floor = roomyDisk,
   }: { mostWaiting?: number; clock?: ManualClock; floor?: Pick<DiskFloor, 'require'> } = {},
 ): Promise<Bench> {
-  const mailboxes = createMailboxes();
+  const queues = new NodeQueues();
   const told: number[] = [];
   const kept = new Map<string, number>();
   const keep = (party: string, digest: string, by: number): void => {
@@ -59,7 +56,7 @@ async function openBench(
     else kept.set(key, next);
   };
   const none = Buffer.alloc(0);
-  const run: MailRun = {
+  const run: QueuedRun = {
     id: 1n,
     assign: () => ({
       ...{ run: 1n, appName: '', appVersion: '', appDigest: none, signer: none, signature: none },
@@ -68,7 +65,7 @@ async function openBench(
     deliver: number => messages.deliver(number),
   };
   const messages = createRunMessages({
-    ...{ store, clock, tenant: 'default', run, mailboxes, mostWaiting, floor },
+    ...{ store, clock, tenant: 'default', run, queues, mostWaiting, floor },
     objects: {
       retain: (party, digest) => keep(party, digest, 1),
       release: (party, digest) => keep(party, digest, -1),
@@ -78,15 +75,17 @@ async function openBench(
   });
   await messages.load();
   return {
-    ...{ messages, mailboxes, clock, told, kept },
+    ...{ messages, queues, clock, told, kept },
     online(nodeId = berlin) {
       const sent: string[] = [];
-      mailboxes.attach({
+      queues.attach({
         nodeId,
-        send: ({ frame }) => {
-          if (frame?.$case === 'deliver')
-            sent.push(`deliver ${frame.value.message} attempt ${frame.value.attempt}`);
-          if (frame?.$case === 'cancel') sent.push(`cancel ${frame.value.message}`);
+        peer: {
+          send: ({ frame }) => {
+            if (frame?.$case === 'deliver')
+              sent.push(`deliver ${frame.value.message} attempt ${frame.value.attempt}`);
+            if (frame?.$case === 'cancel') sent.push(`cancel ${frame.value.message}`);
+          },
         },
       });
       return sent;
@@ -190,7 +189,7 @@ void t.test('a disk that takes nothing accepts nothing', async t => {
     const both = [messages.send(question(1), object), messages.send(question(1), object)];
     t.same(await Promise.all(both.map(codeOf)), [code, code]);
     t.equal(messages.find(1), undefined);
-    t.same([messages.counts.sent, bench.mailboxes.count(berlin), kept.size], [0, 0, 0]);
+    t.same([messages.counts.sent, bench.queues.count(berlin), kept.size], [0, 0, 0]);
     t.same(messages.nodes(), new Set());
   }
   disk.failWrites(undefined);
@@ -301,8 +300,8 @@ void t.test('as many messages wait for a node as may, to the message', async t =
 
 void t.test('runs share the queue of a node, also while they store', async t => {
   const disk = createPowerCutStore();
-  const { messages, mailboxes } = await openBench(disk.store, { mostWaiting: 10 });
-  for (let count = 0; count < 4; count++) mailboxes.reserve(berlin);
+  const { messages, queues } = await openBench(disk.store, { mostWaiting: 10 });
+  for (let count = 0; count < 4; count++) queues.reserve(berlin);
   await Promise.all(Array.from({ length: 8 }, (_, index) => messages.send(question(index + 1), hello)));
   t.same(messages.answered(), [7, 8]);
 });
