@@ -26,11 +26,11 @@ export interface RunLauncherOptions {
   readonly hostingOf: (tenant: string) => Hosting | undefined;
   readonly countTenants: () => Promise<number>;
   /** Of one tenant, running at once; the others wait. */
-  readonly mostRunning: number;
+  readonly maxRunning: number;
 }
 
 export function createRunLauncher(options: RunLauncherOptions): RunLauncher {
-  const { isolation, hostingOf, countTenants, mostRunning } = options;
+  const { isolation, hostingOf, countTenants, maxRunning } = options;
   const pending = new Set<OpenRun>();
   const running = new Set<OpenRun>();
   const heard = new WeakSet<Hosting>();
@@ -56,7 +56,7 @@ export function createRunLauncher(options: RunLauncherOptions): RunLauncher {
 
   function whyWaiting(tenant: string, hosting: Hosting | undefined): string | undefined {
     const ofTenant = [...running].filter(each => each.tenant === tenant).length;
-    if (ofTenant >= mostRunning) return 'waiting for other runs to end';
+    if (ofTenant >= maxRunning) return 'waiting for other runs to end';
     return hosting?.isReady() ? undefined : 'waiting for an app host';
   }
 

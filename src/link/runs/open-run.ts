@@ -14,17 +14,18 @@ import type { Log } from '../../base/log.js';
 import type { Random } from '../../base/random.js';
 import { createTurns } from '../../base/keyed-queue.js';
 import type { MessageErrorCode } from '../../app/message-error.js';
-import type { ObjectBucket, ObjectStore } from '../../objects/object-store.js';
+import type { ObjectStore } from '../../objects/object-store.js';
 import type { Change, Store } from '../../store/store.js';
 import type { Actor, Audit } from '../audit/audit.js';
-import type { QueuedRun } from './messages/node-queue.js';
+import { assignOf } from './messages/run-frames.js';
 import type { NodeQueues } from './messages/node-queues.js';
 import type { FindNodes } from './server/find-nodes.js';
 import { untilStored } from '../../store/retry.js';
 import { runKey } from './run-keys.js';
 import { linkLine, openRunLog, type RunLog } from './run-log.js';
 import { waitingEveryMs } from './server/find-nodes.js';
-import { appParty, createRunMessages, serverParty, type RunMessages } from './messages/run-messages.js';
+import { RunMessages } from './messages/run-messages.js';
+import { appParty, RunBuckets, serverParty } from './run-buckets.js';
 import { decodeRunRecord, encodeRunRecord, type RunOutcomeName, type RunRecord } from './run-record.js';
 import { decideRun, type RunEvent } from './run-status.js';
 import { createServerHalf, type ServerHalf } from './server/server-session.js';
@@ -38,7 +39,7 @@ export interface OpenRun {
   record(): RunRecord;
   readonly messages: RunMessages;
   readonly log: RunLog;
-  bucket(party: string): ObjectBucket;
+  readonly buckets: RunBuckets;
   /** Why it is not started yet. */
   wait(reason: string): Promise<void>;
   /** Gives its server half to be started. */
@@ -74,10 +75,10 @@ export interface OpenRunOptions {
   readonly objects: ObjectStore;
   readonly floor: DiskFloor;
   readonly queues: NodeQueues;
-  readonly mostWaiting: number;
+  readonly maxWaiting: number;
   readonly memoryBytes: number;
   /** For how long it may run, ms. */
-  readonly mostRunMs: number;
+  readonly maxRunMs: number;
   readonly findNodes: FindNodes;
   readonly checkNode: (node: bigint) => Promise<MessageErrorCode | undefined>;
   readonly onChange: () => void;
@@ -100,7 +101,6 @@ export async function openRun(
   const { store, audit, clock, objects, queues, onChange } = options;
   const { id, tenant } = first;
   const inTurn = createTurns();
-  const buckets = new Map<string, ObjectBucket>();
   const checked = new Set<bigint>();
   let stored = first;
   let half: ServerHalf | undefined;
@@ -110,34 +110,15 @@ export async function openRun(
   const ended = new Promise<void>(resolve => (tellEnded = resolve));
   let stopping: { readonly by: Actor; readonly who: string } | undefined;
 
-  const queuedRun: QueuedRun = {
-    id,
-    assign: () => assignOf(stored),
-    deliver: number => messages.deliver(number),
-  };
   const log = await openRunLog({ store, clock, tenant, run: id, floor: options.floor, onChange });
-  const bucket = (party: string): ObjectBucket => {
-    let found = buckets.get(party);
-    if (!found) buckets.set(party, (found = objects.bucket(`${id}`, party)));
-    return found;
-  };
-  const messages = createRunMessages({
-    ...{ store, clock, tenant, queues, onChange, run: queuedRun, mostWaiting: options.mostWaiting },
+  const buckets = new RunBuckets(objects, id);
+  const messages = new RunMessages({
+    ...{ store, clock, tenant, queues, onChange, assign: assignOf(first), objects: buckets },
     floor: options.floor,
-    objects: {
-      retain: (party, digest) => bucket(party).retain(digest),
-      release: (party, digest) =>
-        void bucket(party)
-          .release(digest)
-          .catch(() => undefined),
-    },
+    maxWaiting: options.maxWaiting,
     onAnswer: number => half?.answer(number),
   });
-  if (isStored)
-    await messages.load().catch((error: unknown) => {
-      queues.removeRun(id, messages.nodes());
-      throw error;
-    });
+  if (isStored) await messages.load();
   /** What was counted before this link was started. */
   const before = stored.counts;
 
@@ -146,7 +127,7 @@ export async function openRun(
     const { last, unanswered } = messages.standing();
     const sent = Math.max(before.sent, last);
     return {
-      nodes: messages.nodes().size,
+      nodes: messages.nodes.size,
       sent,
       answered: sent - unanswered,
       failed: before.failed + messages.counts.failed,
@@ -220,7 +201,7 @@ export async function openRun(
     if (!half) host?.stop(`${id}`);
     await log.close();
     await messages.close();
-    queues.removeRun(id, messages.nodes());
+    messages.leaveQueues();
     options.onEnded(run);
   }
 
@@ -238,9 +219,9 @@ export async function openRun(
       if (stored.status === 'starting') awaitBeginning();
       const mine = createServerHalf({
         ...{ connection, clock, messages, log, record: stored },
-        archive: bucket(appParty),
-        own: bucket(serverParty),
-        bucketOf: node => bucket(`${node}`),
+        archive: buckets.of(appParty),
+        own: buckets.of(serverParty),
+        bucketOf: node => buckets.of(`${node}`),
         findNodes: options.findNodes,
         checkNode,
         onReady: () => {
@@ -309,7 +290,7 @@ export async function openRun(
     record: () => ({ ...stored, counts: counts() }),
     messages,
     log,
-    bucket,
+    buckets,
     async wait(reason) {
       if (await change({ type: 'waiting', reason })) tellWaiting();
     },
@@ -351,8 +332,8 @@ export async function openRun(
     checkTime(now) {
       const { status, runningAt } = stored;
       if (!ending && status === 'pending' && clock.elapsed() - waitingToldAt >= waitingEveryMs) tellWaiting();
-      if (ending || status !== 'running' || now - runningAt <= options.mostRunMs) return;
-      const reason = `it ran for longer than a run may (${Math.round(options.mostRunMs / 60_000)} minutes)`;
+      if (ending || status !== 'running' || now - runningAt <= options.maxRunMs) return;
+      const reason = `it ran for longer than a run may (${Math.round(options.maxRunMs / 60_000)} minutes)`;
       void end({ outcome: 'failed', reason, by: linkParty });
     },
     async leave() {
@@ -369,20 +350,4 @@ function exitReason({ code, signal, note }: RunnerExit): string {
   return signal === null
     ? `its server half ended by itself (exit code ${String(code)})`
     : `its server half was ended by ${signal}`;
-}
-
-function assignOf({ id, app, config }: RunRecord): ReturnType<QueuedRun['assign']> {
-  return {
-    run: id,
-    appName: app.name,
-    appVersion: app.version,
-    appDigest: Buffer.from(app.digest, 'hex'),
-    signer: Buffer.from(app.signer, 'base64'),
-    signature: Buffer.from(app.signature, 'base64'),
-    archive: {
-      digest: Buffer.from(app.archive.digest, 'hex'),
-      sizeBytes: BigInt(app.archive.sizeBytes),
-    },
-    configJson: JSON.stringify(config),
-  };
 }

@@ -16,7 +16,7 @@ import type { Audit } from '../audit/audit.js';
 import { acceptApp, type AcceptedApp, type NewRun } from './accept-app.js';
 import { isPassing } from '../../store/retry.js';
 import { numberOfKey, openRunKey, runKey, runOrderKey, runOrderPrefix, startKey } from './run-keys.js';
-import { appParty } from './messages/run-messages.js';
+import { appParty } from './run-buckets.js';
 import { decodeRunRecord, encodeRunRecord, noCounts, type RunApp, type RunRecord } from './run-record.js';
 
 export interface RunStartOptions {

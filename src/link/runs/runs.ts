@@ -26,7 +26,7 @@ import { isPassing, untilStored } from '../../store/retry.js';
 import { numberOfKey, openRunKey, openRunPrefix, runKey } from './run-keys.js';
 import { listRuns, type RunPage, type RunQuery } from './run-list.js';
 import { readRunLog } from './run-log.js';
-import { removeMessages } from './messages/run-messages.js';
+import { removeMessages } from './messages/stored-messages.js';
 import { createRunLauncher, type RunLauncherOptions } from './launcher.js';
 import { removeOldRuns } from './run-retention.js';
 import { decodeRunRecord, type RunLogEntry, type RunRecord } from './run-record.js';
@@ -75,11 +75,11 @@ export interface RunsOptions extends RunLauncherOptions {
   readonly objects: ObjectStore;
   readonly floor: DiskFloor;
   /** Messages waiting for one node. */
-  readonly mostWaiting: number;
+  readonly maxWaiting: number;
   /** Of a server half. */
   readonly memoryBytes: number;
   /** For how long a run may run, ms. */
-  readonly mostRunMs: number;
+  readonly maxRunMs: number;
   /** Finished runs are kept so long, ms. */
   readonly retentionMs: number;
   /** A message has its answer. */
@@ -90,8 +90,8 @@ const sweepEveryMs = 250;
 const saveEveryMs = 2_000;
 const retentionEveryMs = 3_600_000;
 /** Runs of one tenant that are not over. */
-const mostOpen = 200;
-const mostLogPage = 1_000;
+const maxOpen = 200;
+const maxLogPage = 1_000;
 /** For the end of a run to be recorded when the link stops, ms. */
 const closeWithinMs = 10_000;
 
@@ -115,8 +115,8 @@ export function createRuns(options: RunsOptions): OpenRuns {
     async requirePlace(tenant, starting) {
       if (closing) throw new RollcallError('LINK_DRAINING', 'the link is stopping; come back in a moment');
       await launcher.requirePlace(tenant);
-      if ([...open.values()].filter(each => each.tenant === tenant).length + starting >= mostOpen)
-        throw new RollcallError('RUN_REFUSED', `at most ${mostOpen} runs of a tenant at once`);
+      if ([...open.values()].filter(each => each.tenant === tenant).length + starting >= maxOpen)
+        throw new RollcallError('RUN_REFUSED', `at most ${maxOpen} runs of a tenant at once`);
     },
     async adopt(record) {
       if (!open.has(record.id)) launcher.add(await hold(record, { isStored: false }));
@@ -146,9 +146,9 @@ export function createRuns(options: RunsOptions): OpenRuns {
     const { id, tenant } = record;
     const run = await openRun(record, how, {
       ...{ store, audit, clock, random, objects, queues, linkLog: log, floor: options.floor },
-      mostWaiting: options.mostWaiting,
+      maxWaiting: options.maxWaiting,
       memoryBytes: options.memoryBytes,
-      mostRunMs: options.mostRunMs,
+      maxRunMs: options.maxRunMs,
       findNodes: finderOf(tenant).find,
       checkNode: node => checkNode(tenant, node),
       onChange: () => tell(id),
@@ -292,7 +292,7 @@ export function createRuns(options: RunsOptions): OpenRuns {
     list: (tenant, query) => listRuns(store, tenant, query, id => find(tenant, id)),
     stop,
     readLog: (tenant, id, after, limit) =>
-      readRunLog(store, tenant, id, after, Math.min(Math.max(limit, 1), mostLogPage)),
+      readRunLog(store, tenant, id, after, Math.min(Math.max(limit, 1), maxLogPage)),
     watch(id, listener) {
       const listeners = watchers.get(id) ?? new Set();
       watchers.set(id, listeners.add(listener));

@@ -18,7 +18,7 @@ import type { NodeQueues } from './node-queues.js';
 import type { Answer } from './message-record.js';
 import type { NodeObjects } from './node-objects.js';
 import type { OpenRun } from '../open-run.js';
-import { appParty, serverParty } from './run-messages.js';
+import { appParty, serverParty } from '../run-buckets.js';
 import { cleanText } from '../../../base/text.js';
 
 type Said<Case extends string> = Extract<
@@ -68,7 +68,7 @@ export function createNodeMail(options: NodeMailOptions): NodeMail {
     id: bigint,
   ): OpenRun | undefined {
     const run = runOf(node, id);
-    return run?.messages.nodes().has(node.nodeId) ? run : undefined;
+    return run?.messages.nodes.has(node.nodeId) ? run : undefined;
   }
 
   const send = (session: Session, frame: NonNullable<LinkFrame['frame']>): void =>
@@ -158,7 +158,7 @@ export function createNodeMail(options: NodeMailOptions): NodeMail {
     },
     write(node, id) {
       const run = ownRunOf(node, id);
-      return run ? Promise.resolve(run.bucket(`${node.nodeId}`)) : Promise.reject(noObject());
+      return run ? Promise.resolve(run.buckets.of(`${node.nodeId}`)) : Promise.reject(noObject());
     },
   };
 
@@ -195,10 +195,10 @@ export function createNodeMail(options: NodeMailOptions): NodeMail {
 
 /** Of the app, and of the content of a message to this node that has no answer yet. */
 function readableBucket(run: OpenRun, node: bigint, digest: string) {
-  if (digest === run.archiveDigest) return run.bucket(appParty);
+  if (digest === run.archiveDigest) return run.buckets.of(appParty);
   return run.messages.speaksOf(digest, { questionsTo: node }) === undefined
     ? undefined
-    : run.bucket(serverParty);
+    : run.buckets.of(serverParty);
 }
 
 async function toAnswer(run: OpenRun, node: bigint, { outcome }: Said<'reply'>): Promise<Answer> {
@@ -210,7 +210,7 @@ async function toAnswer(run: OpenRun, node: bigint, { outcome }: Said<'reply'>):
   const body = outcome?.value.body;
   if (body?.$case === 'content') return { bytes: Buffer.from(body.value) };
   const digest = body ? Buffer.from(body.value.digest).toString('hex') : '';
-  const manifest = /^[0-9a-f]{64}$/.test(digest) ? await run.bucket(`${node}`).find(digest) : undefined;
+  const manifest = /^[0-9a-f]{64}$/.test(digest) ? await run.buckets.of(`${node}`).find(digest) : undefined;
   return manifest
     ? { object: { digest, sizeBytes: manifest.sizeBytes } }
     : { error: { code: 'OBJECT_LOST', message: 'the content of the answer is not there' } };

@@ -1,12 +1,6 @@
 /** What waits for one node, by run, and what is on its way to it. */
 import type { LinkFrame } from '../../../protocol/generated/rollcall/v1/link.js';
-
-type Value<Case extends string> = Extract<
-  NonNullable<LinkFrame['frame']>,
-  { $case: Case; value: unknown }
->['value'];
-export type Deliver = Value<'deliver'>;
-export type Assign = Value<'assign'>;
+import type { Assign, Deliver } from './run-frames.js';
 
 /** What a queue needs of a session. */
 export interface QueueSession {

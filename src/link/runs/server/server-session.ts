@@ -253,7 +253,7 @@ export function createServerHalf(options: ServerHalfOptions): ServerHalf {
         track(readying.then(pumpAnswers));
         return;
       case 'send':
-        if (messages.count() < mostUnanswered) track(send(readSend(frame)));
+        if (messages.size < mostUnanswered) track(send(readSend(frame)));
         else end({ failure: `more than ${mostUnanswered} messages and answers wait to be taken` });
         return;
       case 'taken':

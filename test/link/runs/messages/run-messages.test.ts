@@ -2,15 +2,11 @@
 import t from 'tap';
 import type { DiskFloor } from '../../../../src/base/disk-floor.js';
 import { RollcallError } from '../../../../src/base/errors.js';
-import type { QueuedRun } from '../../../../src/link/runs/messages/node-queue.js';
 import { NodeQueues } from '../../../../src/link/runs/messages/node-queues.js';
 import type { Answer, Content, Question } from '../../../../src/link/runs/messages/message-record.js';
-import {
-  createRunMessages,
-  removeMessages,
-  serverParty,
-  type RunMessages,
-} from '../../../../src/link/runs/messages/run-messages.js';
+import { RunMessages } from '../../../../src/link/runs/messages/run-messages.js';
+import { removeMessages } from '../../../../src/link/runs/messages/stored-messages.js';
+import { serverParty } from '../../../../src/link/runs/run-buckets.js';
 import { createPowerCutStore } from '../../../../src/store/power-cut.js';
 import type { Store } from '../../../../src/store/store.js';
 import { createManualClock, type ManualClock } from '../../../harness/manual-clock.js';
@@ -40,10 +36,10 @@ interface Bench {
 async function openBench(
   store: Store,
   {
-    mostWaiting = 1_000,
+    maxWaiting = 1_000,
     clock = createManualClock(start),
     floor = roomyDisk,
-  }: { mostWaiting?: number; clock?: ManualClock; floor?: Pick<DiskFloor, 'require'> } = {},
+  }: { maxWaiting?: number; clock?: ManualClock; floor?: Pick<DiskFloor, 'require'> } = {},
 ): Promise<Bench> {
   const queues = new NodeQueues();
   const told: number[] = [];
@@ -56,16 +52,12 @@ async function openBench(
     else kept.set(key, next);
   };
   const none = Buffer.alloc(0);
-  const run: QueuedRun = {
-    id: 1n,
-    assign: () => ({
+  const messages = new RunMessages({
+    ...{ store, clock, tenant: 'default', queues, maxWaiting, floor },
+    assign: {
       ...{ run: 1n, appName: '', appVersion: '', appDigest: none, signer: none, signature: none },
       ...{ archive: undefined, configJson: '{}' },
-    }),
-    deliver: number => messages.deliver(number),
-  };
-  const messages = createRunMessages({
-    ...{ store, clock, tenant: 'default', run, queues, mostWaiting, floor },
+    },
     objects: {
       retain: (party, digest) => keep(party, digest, 1),
       release: (party, digest) => keep(party, digest, -1),
@@ -139,7 +131,7 @@ void t.test('a message that the server half has its answer of is gone', async t 
   t.equal(messages.find(1), undefined);
   const next = await openBench(disk.cut());
   t.same(next.messages.answered(), []);
-  t.same(next.messages.nodes(), new Set([berlin]), 'who is a party of the run is known all the same');
+  t.same(next.messages.nodes, new Set([berlin]), 'who is a party of the run is known all the same');
   await removeMessages(disk.store, 'default', 1n);
   t.same(await disk.store.list({ prefix: '' }), [], 'and nothing is left when the run is over');
 });
@@ -190,7 +182,7 @@ void t.test('a disk that takes nothing accepts nothing', async t => {
     t.same(await Promise.all(both.map(codeOf)), [code, code]);
     t.equal(messages.find(1), undefined);
     t.same([messages.counts.sent, bench.queues.count(berlin), kept.size], [0, 0, 0]);
-    t.same(messages.nodes(), new Set());
+    t.same(messages.nodes, new Set());
   }
   disk.failWrites(undefined);
   await messages.send(question(1), object);
@@ -279,7 +271,7 @@ void t.test('when its time is over, the answer says whether the node was there',
 
 void t.test('as many messages wait for a node as may, to the message', async t => {
   const disk = createPowerCutStore();
-  const bench = await openBench(disk.store, { mostWaiting: 10 });
+  const bench = await openBench(disk.store, { maxWaiting: 10 });
   const { messages, told, kept } = bench;
   const object: Content = { object: { digest: 'ab'.repeat(32), sizeBytes: 70_000 } };
   // All at once: none is on the disk when the last is asked for.
@@ -300,7 +292,7 @@ void t.test('as many messages wait for a node as may, to the message', async t =
 
 void t.test('runs share the queue of a node, also while they store', async t => {
   const disk = createPowerCutStore();
-  const { messages, queues } = await openBench(disk.store, { mostWaiting: 10 });
+  const { messages, queues } = await openBench(disk.store, { maxWaiting: 10 });
   for (let count = 0; count < 4; count++) queues.reserve(berlin);
   await Promise.all(Array.from({ length: 8 }, (_, index) => messages.send(question(index + 1), hello)));
   t.same(messages.answered(), [7, 8]);
@@ -355,7 +347,7 @@ void t.test('one that is revoked while a full disk refuses a message to it: one 
 
 void t.test('whatever becomes of messages, objects are retained as often as released', async t => {
   const disk = createPowerCutStore();
-  const { messages, kept } = await openBench(disk.store, { mostWaiting: 30 });
+  const { messages, kept } = await openBench(disk.store, { maxWaiting: 30 });
   const digest = (number: number): string => `${number % 5}`.padStart(64, '0');
   const object = (number: number) => ({ object: { digest: digest(number), sizeBytes: 70_000 } });
   const send = (number: number) => messages.send(question(number), object(number));
@@ -385,7 +377,7 @@ void t.test('whatever becomes of messages, objects are retained as often as rele
 });
 
 void t.test('of which object a message speaks', async t => {
-  const { messages } = await openBench(createPowerCutStore().store, { mostWaiting: 1 });
+  const { messages } = await openBench(createPowerCutStore().store, { maxWaiting: 1 });
   const [asked, answered] = ['ab'.repeat(32), 'cd'.repeat(32)];
   await messages.send(question(1), { object: { digest: asked, sizeBytes: 1 } });
   await messages.send(question(2), { object: { digest: answered, sizeBytes: 1 } });
@@ -463,7 +455,7 @@ void t.test('a disk that is nearly full takes no new messages, and keeps what is
   t.same(await messages.readAnswer(1), yes);
   isFull = true;
   await messages.send(question(3), hello).catch(() => undefined);
-  t.equal(messages.count(), 1);
+  t.equal(messages.size, 1);
   await messages.take(1);
-  t.equal(messages.count(), 0, 'and what is taken goes');
+  t.equal(messages.size, 0, 'and what is taken goes');
 });

@@ -1,0 +1,129 @@
+/** The messages of one run on the disk, and the nodes that they were stored for: the parties of the run. */
+import type { Clock } from '../../../base/clock.js';
+import type { DiskFloor } from '../../../base/disk-floor.js';
+import { isPassing, untilStored } from '../../../store/retry.js';
+import type { Change, Key, Store } from '../../../store/store.js';
+import { messageKey, messagePrefix, numberOfKey, runNodeKey, runNodePrefix } from '../run-keys.js';
+import {
+  decodeMessage,
+  encodeAnswer,
+  encodeQuestion,
+  type Answer,
+  type Content,
+  type Question,
+  type StoredMessage,
+} from './message-record.js';
+
+export interface StoredMessagesOptions {
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly tenant: string;
+  /** What is said in a run leaves room on the disk for what the link must be able to write. */
+  readonly floor: Pick<DiskFloor, 'require'>;
+}
+
+const pageSize = 500;
+
+export class StoredMessages {
+  readonly #run: bigint;
+  readonly #options: StoredMessagesOptions;
+  readonly #nodes = new Set<bigint>();
+
+  constructor(run: bigint, options: StoredMessagesOptions) {
+    this.#run = run;
+    this.#options = options;
+  }
+
+  get nodes(): ReadonlySet<bigint> {
+    return this.#nodes;
+  }
+
+  /** Those of a run from before this link was started. */
+  async *load(): AsyncGenerator<StoredMessage, void> {
+    const { store, tenant } = this.#options;
+    for (const { key } of await store.list({ prefix: runNodePrefix(tenant, this.#run) }))
+      this.#nodes.add(numberOfKey(key));
+    const prefix = messagePrefix(tenant, this.#run);
+    for (let after: string | undefined; ;) {
+      const stored = await store.list({ prefix, after, limit: pageSize });
+      for (const { value } of stored) {
+        const message = decodeMessage(value);
+        if (message.question.node !== 0n) this.#nodes.add(message.question.node);
+        yield message;
+      }
+      after = stored.at(-1)?.key;
+      if (stored.length < pageSize) return;
+    }
+  }
+
+  /** Writes nothing when the question is not wanted any more once there is room for it. */
+  async putQuestion(question: Question, content: Content, isWanted: () => boolean): Promise<void> {
+    const { store, floor, tenant } = this.#options;
+    const { node, number } = question;
+    const value = encodeQuestion(question, content);
+    await floor.require(value.length);
+    if (!isWanted()) return;
+    const changes: Change[] = [{ type: 'put', key: this.#keyOf(number), value }];
+    if (!this.#nodes.has(node))
+      changes.push({ type: 'put', key: runNodeKey(tenant, this.#run, node), value: Buffer.alloc(0) });
+    await store.commit(changes);
+    this.#nodes.add(node);
+  }
+
+  /** The answer of a message that was never accepted: it is tried once. */
+  async putRefusal(question: Question, refusal: Answer): Promise<void> {
+    const value = encodeAnswer(question, refusal);
+    await this.#options.store.commit([{ type: 'put', key: this.#keyOf(question.number), value }]);
+  }
+
+  /** Tries it again, while it is wanted, until it is on the disk. */
+  async putAnswer(question: Question, answer: Answer, isWanted: () => boolean): Promise<void> {
+    const { store, clock, floor } = this.#options;
+    const key = this.#keyOf(question.number);
+    const value = encodeAnswer(question, answer);
+    // Presence goes on when the disk is full, and so do answers: they are owed. Contents wait until there is room for them.
+    const put = async (): Promise<void> => {
+      if ('bytes' in answer) await floor.require(value.length);
+      await store.commit([{ type: 'put', key, value }]);
+    };
+    await untilStored(clock, put, isWanted);
+  }
+
+  /** Tries it again, while it is wanted, until it is read; undefined when the question is not there. */
+  async readContent(number: number, isWanted: () => boolean): Promise<Content | undefined> {
+    const { store, clock } = this.#options;
+    const value = await untilStored(clock, () => store.get(this.#keyOf(number)), isWanted);
+    const message = value && decodeMessage(value);
+    return message && 'content' in message ? message.content : undefined;
+  }
+
+  async readAnswer(number: number): Promise<Answer | undefined> {
+    const value = await this.#options.store.get(this.#keyOf(number));
+    const message = value && decodeMessage(value);
+    return message && 'answer' in message ? message.answer : undefined;
+  }
+
+  async remove(number: number): Promise<void> {
+    try {
+      await this.#options.store.commit([{ type: 'delete', key: this.#keyOf(number) }]);
+    } catch (error) {
+      // It goes with the run; after a restart it is given once more, and taken.
+      if (!isPassing(error)) throw error;
+    }
+  }
+
+  #keyOf(number: number): Key {
+    return messageKey(this.#options.tenant, this.#run, number);
+  }
+}
+
+/** The deletion of all messages of a run that is over, and of who its parties were, a few hundred at a time. */
+export async function removeMessages(store: Store, tenant: string, run: bigint): Promise<void> {
+  for (const prefix of [messagePrefix(tenant, run), runNodePrefix(tenant, run)]) {
+    for (;;) {
+      const stored = await store.list({ prefix, limit: pageSize });
+      if (stored.length === 0) break;
+      await store.commit(stored.map(({ key }): Change => ({ type: 'delete', key })));
+    }
+  }
+}
