@@ -18,7 +18,7 @@ import { deadlines } from '../src/link/doors/node-port.js';
 import { longestText, nonceBytes } from '../src/link/enrollment/attempt.js';
 import * as enrollments from '../src/link/enrollment/issuance.js';
 import { createMetrics, metricTable } from '../src/link/metrics.js';
-import { mostKnownRuns } from '../src/link/runs/messages/node-frames.js';
+import { maxKnownRuns } from '../src/link/runs/messages/node-frames.js';
 import * as sessions from '../src/link/sessions/sessions.js';
 import { pingTimes } from '../src/link/sessions/session.js';
 import { baseMs, calmBaseMs, capMs, pauseAfter, settledAfterMs } from '../src/node/backoff.js';
@@ -176,7 +176,7 @@ void t.test('docs/protocol.md names the numbers of the code', async t => {
       `${maxNodeCertificateBytes} bytes`,
       `${longestChain} certificates`,
       `${limits.serverRoots}, ${kib(limits.serverRootBytes)}`,
-      `${mostKnownRuns}`,
+      `${maxKnownRuns}`,
       `${enrollments.maxBurst}`,
       `${sessions.maxBurst}`,
     ],

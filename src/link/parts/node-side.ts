@@ -20,15 +20,15 @@ class RunsListener implements SessionListener {
   }
 
   onOnline(session: Session, ready: Ready): void {
-    this.#runs?.attach(session, ready);
+    this.#runs?.frames.attach(session, ready);
   }
 
   onOffline(session: Session): void {
-    this.#runs?.detach(session);
+    this.#runs?.frames.detach(session);
   }
 
   onFrame(session: Session, frame: NodeFrame): void {
-    this.#runs?.receive(session, frame);
+    this.#runs?.frames.receive(session, frame);
   }
 }
 

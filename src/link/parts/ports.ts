@@ -105,7 +105,7 @@ function openNodes(context: LinkContext, rooms: Rooms): Promise<Port> {
         context: nodeContextOf(foundation.certificates.identity, foundation),
         sessions,
         enrollments,
-        objects: runs.objects,
+        objects: runs.frames,
       }),
     port => port.close(),
   );

@@ -20,7 +20,7 @@ import type { Registry } from '../registry/registry.js';
 import type { NewRun } from './accept-app.js';
 import { NodeQueues } from './messages/node-queues.js';
 import { NodeFinder } from './server/find-nodes.js';
-import { createNodeMail, type NodeMail } from './messages/node-frames.js';
+import { NodeFrames } from './messages/node-frames.js';
 import { openRun, type OpenRun } from './open-run.js';
 import { isPassing, untilStored } from '../../store/retry.js';
 import { numberOfKey, openRunKey, openRunPrefix, runKey } from './run-keys.js';
@@ -52,7 +52,9 @@ export interface Runs {
 }
 
 /** What the rest of the link needs of the runs besides. */
-export interface OpenRuns extends Runs, NodeMail {
+export interface OpenRuns extends Runs {
+  /** What nodes say of runs, and the objects they read and write. */
+  readonly frames: NodeFrames;
   /** Of runs from before this link was started; before any door opens. */
   recover(): Promise<void>;
   /** Stops all runs of a deleted tenant, in which none is started any more. One that cannot be read is logged and passed over. */
@@ -99,9 +101,8 @@ export function createRuns(options: RunsOptions): OpenRuns {
   const { store, audit, clock, random, log, registry, objects } = options;
   const open = new Map<bigint, OpenRun>();
   const queues = new NodeQueues();
-  const mail = createNodeMail({
-    ...{ queues, clock, log, refusals: options.refusals, alerts: options.alerts },
-    find: id => open.get(id),
+  const frames = new NodeFrames({
+    ...{ queues, clock, log, runs: open, refusals: options.refusals, alerts: options.alerts },
     onAnswered: outcome => options.onAnswered?.(outcome),
   });
   const launcher = createRunLauncher(options);
@@ -312,7 +313,7 @@ export function createRuns(options: RunsOptions): OpenRuns {
         log.error({ err: error }, 'could not remove objects of runs that are not there'),
       );
     },
-    ...mail,
+    frames,
     stopAll,
     count: () => open.size,
     async close() {

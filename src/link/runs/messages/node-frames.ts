@@ -12,11 +12,12 @@ import type { Log } from '../../../base/log.js';
 import type { LinkFrame, NodeFrame, Ready } from '../../../protocol/generated/rollcall/v1/link.js';
 import { limits } from '../../../protocol/limits.js';
 import type { Alerts } from '../../access/alerts.js';
+import type { ObjectBucket } from '../../../objects/object-store.js';
 import type { RefusalCounter } from '../../audit/refusals.js';
 import type { Session } from '../../sessions/session.js';
 import type { NodeQueues } from './node-queues.js';
 import type { Answer } from './message-record.js';
-import type { NodeObjects } from './node-objects.js';
+import type { NodeObjects, ReadableObject, ReadingNode } from './node-objects.js';
 import type { OpenRun } from '../open-run.js';
 import { appParty, serverParty } from '../run-buckets.js';
 import { cleanText } from '../../../base/text.js';
@@ -26,18 +27,10 @@ type Said<Case extends string> = Extract<
   { $case: Case; value: unknown }
 >['value'];
 
-export interface NodeMail {
-  /** A session is live: what waits for its node goes there, and it is told which of its runs are over. */
-  attach(session: Session, ready: Ready): void;
-  detach(session: Session): void;
-  /** PROTOCOL_INVALID for a frame that is not of runs. */
-  receive(session: Session, frame: NodeFrame): void;
-  readonly objects: NodeObjects;
-}
-
-export interface NodeMailOptions {
+export interface NodeFramesOptions {
   readonly queues: NodeQueues;
-  readonly find: (id: bigint) => OpenRun | undefined;
+  /** Those that are not over. */
+  readonly runs: ReadonlyMap<bigint, OpenRun>;
   readonly refusals: RefusalCounter;
   readonly alerts: Pick<Alerts, 'raise'>;
   readonly clock: Clock;
@@ -45,87 +38,130 @@ export interface NodeMailOptions {
   readonly onAnswered: (outcome: 'content' | MessageErrorCode) => void;
 }
 
-export const mostKnownRuns = 1_000;
+export const maxKnownRuns = 1_000;
 /** A node that is told of more at once is taken for one that does not read. */
-const mostToldAtOnce = 100;
+const maxToldAtOnce = 100;
 const tellAgainMs = 100;
 /** Of what nodes count. */
-const mostCount = 2n ** 52n;
+const maxCount = 2n ** 52n;
 
-export function createNodeMail(options: NodeMailOptions): NodeMail {
-  const { queues, find, refusals, alerts, clock, log, onAnswered } = options;
+export class NodeFrames implements NodeObjects {
+  readonly #options: NodeFramesOptions;
   /** Sequences of the last log lines there are, by run and node. */
-  const taken = new WeakMap<OpenRun, Map<bigint, number>>();
+  readonly #taken = new WeakMap<OpenRun, Map<bigint, number>>();
 
-  function runOf({ tenant }: { readonly tenant: string }, id: bigint): OpenRun | undefined {
-    const run = find(id);
+  constructor(options: NodeFramesOptions) {
+    this.#options = options;
+  }
+
+  /** A session is live: what waits for its node goes there, and it is told which of its runs are over. */
+  attach(session: Session, { runs }: Ready): void {
+    this.#options.queues.attach(session);
+    const known = runs.slice(0, maxKnownRuns);
+    this.#sayAllOver(
+      session,
+      known.filter(id => !this.#runOf(session, id)),
+    );
+  }
+
+  detach(session: Session): void {
+    this.#options.queues.detach(session);
+  }
+
+  /** PROTOCOL_INVALID for a frame that is not of runs. */
+  receive(session: Session, { frame }: NodeFrame): void {
+    switch (frame?.$case) {
+      case 'reply':
+        this.#record(session, this.#takeReply(session, frame.value));
+        return;
+      case 'log':
+        requireLines(frame.value);
+        this.#record(session, this.#takeLog(session, frame.value));
+        return;
+      case 'progress':
+        this.#takeProgress(session, frame.value);
+        return;
+      default:
+        throw new RollcallError('PROTOCOL_INVALID', 'a frame that has no place here');
+    }
+  }
+
+  async read(node: ReadingNode, id: bigint, digest: string): Promise<ReadableObject> {
+    const run = this.#ownRunOf(node, id);
+    const bucket = run && readableBucket(run, node.nodeId, digest);
+    const manifest = await bucket?.find(digest);
+    if (!bucket || !manifest) throw noObject();
+    return { manifest, bucket };
+  }
+
+  write(node: ReadingNode, id: bigint): Promise<ObjectBucket> {
+    const run = this.#ownRunOf(node, id);
+    return run ? Promise.resolve(run.buckets.of(`${node.nodeId}`)) : Promise.reject(noObject());
+  }
+
+  #runOf({ tenant }: { readonly tenant: string }, id: bigint): OpenRun | undefined {
+    const run = this.#options.runs.get(id);
     return run?.tenant === tenant ? run : undefined;
   }
 
   /** Of a run that this node was sent anything of. */
-  function ownRunOf(
-    node: { readonly tenant: string; readonly nodeId: bigint },
-    id: bigint,
-  ): OpenRun | undefined {
-    const run = runOf(node, id);
+  #ownRunOf(node: ReadingNode, id: bigint): OpenRun | undefined {
+    const run = this.#runOf(node, id);
     return run?.messages.nodes.has(node.nodeId) ? run : undefined;
   }
 
-  const send = (session: Session, frame: NonNullable<LinkFrame['frame']>): void =>
-    session.peer.send({ frame });
-  const sayOver = (session: Session, run: bigint): void =>
-    send(session, { $case: 'cancel', value: { run, message: 0n } });
-
-  function sayAllOver(session: Session, runs: readonly bigint[]): void {
+  #sayAllOver(session: Session, runs: readonly bigint[]): void {
     if (session.ended !== undefined) return;
-    for (const id of runs.slice(0, mostToldAtOnce)) sayOver(session, id);
-    const rest = runs.slice(mostToldAtOnce);
-    if (rest.length > 0) clock.after(tellAgainMs, () => sayAllOver(session, rest));
+    for (const id of runs.slice(0, maxToldAtOnce)) sayOver(session, id);
+    const rest = runs.slice(maxToldAtOnce);
+    if (rest.length > 0) this.#options.clock.after(tellAgainMs, () => this.#sayAllOver(session, rest));
   }
 
-  function refuse(session: Session, reason: string, reply: Said<'reply'>): void {
-    const { nodeId, tenant, peer } = session;
-    const about = { run: `${reply.run}`, message: `${reply.message}`, nodeId: `${nodeId}`, reason };
-    alerts.raise('security.reply-refused', about);
-    refusals.count(peer.remoteAddress, reason, { tenant, ...nodeParty({ id: nodeId, name: '' }) });
+  #record({ nodeId }: Session, work: Promise<void>): void {
+    const { log } = this.#options;
+    work.catch((error: unknown) =>
+      log.error({ err: error, nodeId: `${nodeId}` }, 'what a node said of a run was not recorded'),
+    );
   }
 
-  async function takeReply(session: Session, reply: Said<'reply'>): Promise<void> {
+  async #takeReply(session: Session, reply: Said<'reply'>): Promise<void> {
     const { run: id, message } = reply;
-    const run = runOf(session, id);
+    const run = this.#runOf(session, id);
     if (!run) {
       sayOver(session, id);
       return;
     }
     const number = Number(message);
     const entry = run.messages.find(number);
-    if (entry && entry.question.node !== session.nodeId) refuse(session, 'NOT_ALLOWED', reply);
-    else if (entry && entry.status !== 'storing') await record(run, session, number, reply);
-    else if (entry || !run.messages.wasSent(number)) refuse(session, 'NOT_FOUND', reply);
+    if (entry && entry.question.node !== session.nodeId) this.#refuse(session, 'NOT_ALLOWED', reply);
+    else if (entry && entry.status !== 'storing') await this.#answer(run, session, number, reply);
+    else if (entry || !run.messages.wasSent(number)) this.#refuse(session, 'NOT_FOUND', reply);
     send(session, { $case: 'acknowledge', value: { run: id, message } });
   }
 
-  async function record(
-    run: OpenRun,
-    { nodeId }: Session,
-    number: number,
-    reply: Said<'reply'>,
-  ): Promise<void> {
+  #refuse({ nodeId, tenant, peer }: Session, reason: string, reply: Said<'reply'>): void {
+    const { alerts, refusals } = this.#options;
+    const about = { run: `${reply.run}`, message: `${reply.message}`, nodeId: `${nodeId}`, reason };
+    alerts.raise('security.reply-refused', about);
+    refusals.count(peer.remoteAddress, reason, { tenant, ...nodeParty({ id: nodeId, name: '' }) });
+  }
+
+  async #answer(run: OpenRun, { nodeId }: Session, number: number, reply: Said<'reply'>): Promise<void> {
     const answer = await toAnswer(run, nodeId, reply);
     const isFirst = run.messages.find(number)?.status === 'waiting';
     await run.messages.answer(number, answer);
-    if (isFirst) onAnswered('error' in answer ? answer.error.code : 'content');
+    if (isFirst) this.#options.onAnswered('error' in answer ? answer.error.code : 'content');
   }
 
-  async function takeLog(session: Session, { run: id, sequence, lines }: Said<'log'>): Promise<void> {
+  async #takeLog(session: Session, { run: id, sequence, lines }: Said<'log'>): Promise<void> {
     const { nodeId } = session;
-    const run = ownRunOf(session, id);
+    const run = this.#ownRunOf(session, id);
     if (!run) {
       sayOver(session, id);
       return;
     }
-    const ofRun = taken.get(run) ?? new Map<bigint, number>();
-    taken.set(run, ofRun);
+    const ofRun = this.#taken.get(run) ?? new Map<bigint, number>();
+    this.#taken.set(run, ofRun);
     const last = ofRun.get(nodeId) ?? 0;
     const first = Number(sequence);
     const end = first + lines.length - 1;
@@ -141,56 +177,28 @@ export function createNodeMail(options: NodeMailOptions): NodeMail {
     send(session, { $case: 'logTaken', value: { run: id, sequence: BigInt(end) } });
   }
 
-  function takeProgress(session: Session, { run: id, message, fraction, note }: Said<'progress'>): void {
-    const run = runOf(session, id);
+  #takeProgress(session: Session, { run: id, message, fraction, note }: Said<'progress'>): void {
+    const run = this.#runOf(session, id);
     const number = Number(message);
     if (run?.messages.find(number)?.question.node !== session.nodeId || !Number.isFinite(fraction)) return;
     run.progress(number, session.nodeId, Math.min(Math.max(fraction, 0), 1), cleanText(note, 200));
   }
+}
 
-  const objects: NodeObjects = {
-    async read(node, id, digest) {
-      const run = ownRunOf(node, id);
-      const bucket = run && readableBucket(run, node.nodeId, digest);
-      const manifest = await bucket?.find(digest);
-      if (!bucket || !manifest) throw noObject();
-      return { manifest, bucket };
-    },
-    write(node, id) {
-      const run = ownRunOf(node, id);
-      return run ? Promise.resolve(run.buckets.of(`${node.nodeId}`)) : Promise.reject(noObject());
-    },
-  };
+function send(session: Session, frame: NonNullable<LinkFrame['frame']>): void {
+  session.peer.send({ frame });
+}
 
-  return {
-    objects,
-    attach(session, { runs }) {
-      queues.attach(session);
-      sayAllOver(
-        session,
-        runs.slice(0, mostKnownRuns).filter(id => !runOf(session, id)),
-      );
-    },
-    detach(session) {
-      queues.detach(session);
-    },
-    receive(session, { frame }) {
-      const failed = (error: unknown): void =>
-        log.error({ err: error, nodeId: `${session.nodeId}` }, 'what a node said of a run was not recorded');
-      if (frame?.$case === 'reply') takeReply(session, frame.value).catch(failed);
-      else if (frame?.$case === 'log') {
-        if (frame.value.sequence < 1n || frame.value.sequence > mostCount)
-          throw new RollcallError('PROTOCOL_INVALID', 'lines of a log are counted from 1');
-        if (frame.value.lines.length > limits.logLinesPerFrame)
-          throw new RollcallError(
-            'PROTOCOL_INVALID',
-            `at most ${limits.logLinesPerFrame} lines in one frame`,
-          );
-        takeLog(session, frame.value).catch(failed);
-      } else if (frame?.$case === 'progress') takeProgress(session, frame.value);
-      else throw new RollcallError('PROTOCOL_INVALID', 'a frame that has no place here');
-    },
-  };
+function sayOver(session: Session, run: bigint): void {
+  send(session, { $case: 'cancel', value: { run, message: 0n } });
+}
+
+/** PROTOCOL_INVALID for lines that no agent sends. */
+function requireLines({ sequence, lines }: Said<'log'>): void {
+  if (sequence < 1n || sequence > maxCount)
+    throw new RollcallError('PROTOCOL_INVALID', 'lines of a log are counted from 1');
+  if (lines.length > limits.logLinesPerFrame)
+    throw new RollcallError('PROTOCOL_INVALID', `at most ${limits.logLinesPerFrame} lines in one frame`);
 }
 
 /** Of the app, and of the content of a message to this node that has no answer yet. */

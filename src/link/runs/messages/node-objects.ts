@@ -11,13 +11,14 @@ export interface ReadingNode {
   readonly nodeId: bigint;
 }
 
+export interface ReadableObject {
+  readonly manifest: Manifest;
+  readonly bucket: ObjectBucket;
+}
+
 export interface NodeObjects {
   /** Where an object that this node may read lies; NOT_FOUND for all else, whether it exists or not. */
-  read(
-    node: ReadingNode,
-    run: bigint,
-    digest: string,
-  ): Promise<{ readonly manifest: Manifest; readonly bucket: ObjectBucket }>;
+  read(node: ReadingNode, run: bigint, digest: string): Promise<ReadableObject>;
   /** Where this node may write for this run; NOT_FOUND. */
   write(node: ReadingNode, run: bigint): Promise<ObjectBucket>;
 }
