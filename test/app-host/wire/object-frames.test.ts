@@ -118,7 +118,7 @@ void t.test('what is wrong is refused, and the next object is taken', async t =>
     t.match(await frame(), { name: 'refused', value: { digest, message } });
   };
   runner.send('put', { digest }, Buffer.from('no manifest'));
-  await refused(/no manifest/);
+  await refused(/invalid manifest/);
   runner.send('put', { digest }, manifestOf([Buffer.from('x')]).bytes);
   await refused(/another digest/);
   const begin = async (): Promise<void> => {

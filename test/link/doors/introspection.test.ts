@@ -208,7 +208,7 @@ void t.test('a verifier that never asks learns from the signed list what was rev
   const within = (await grant(login)).fields['access_token'] ?? '';
   clock.advance(2_000);
   const ended = await ask('POST /v1/tokens/end', { token: chief.token, json: { since } });
-  t.same(ended.fields, { since, before: clock.now() });
+  t.same(ended.fields, { since, before: clock.now(), ownEnded: false });
   const last = (await grant(login)).fields['access_token'] ?? '';
   await take({ token: chief.token });
   await bad(within, 'from a time whose tokens were ended');
