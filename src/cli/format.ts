@@ -1,9 +1,8 @@
 /** Values as people and machines read them: moments, durations, JSON, lists of pairs. Pure. */
+import { formatRfc3339 } from '../base/rfc3339.js';
 import { plainText } from '../base/text.js';
 
 const secondsOfDay = 86_400;
-/** The furthest moment a Date can hold, ms since 1970 (ECMA-262, time values). */
-const furthestMs = 8.64e15;
 
 function twoDigits(value: number): string {
   return String(value).padStart(2, '0');
@@ -16,12 +15,6 @@ export function formatElapsed(elapsedMs: number): string {
   const rest = seconds % secondsOfDay;
   const clock = [Math.floor(rest / 3600), Math.floor(rest / 60) % 60, rest % 60].map(twoDigits).join(':');
   return days > 0 ? `${days}d ${clock}` : clock;
-}
-
-/** RFC 3339 in UTC with milliseconds; undefined for 0 and for what no date can hold. */
-export function formatRfc3339(atMs: bigint | number): string | undefined {
-  const ms = Number(atMs);
-  return ms === 0 || !(Math.abs(ms) <= furthestMs) ? undefined : new Date(ms).toISOString();
 }
 
 /** `YYYY-MM-DD HH:MM:SSZ`; `N/A` for no moment. */

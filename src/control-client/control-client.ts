@@ -68,7 +68,7 @@ export {
 export type * from './administration.js';
 export type * from './answers.js';
 export type * from './audit.js';
-export { statusName } from './node-status.js';
+export { statusName } from '../protocol/node-status.js';
 export type { WatchOptions } from './nodes.js';
 export type { NewNode, NodeFilter, NodeReference, Nodes, PageRequest } from './nodes.js';
 export type { OwnAccount, SecondFactorProof } from './own-account.js';

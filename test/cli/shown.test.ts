@@ -2,17 +2,18 @@
 import t from 'tap';
 import { isRollcallError, RollcallError, errorCodes } from '../../src/base/errors.js';
 import { exitCodeOf } from '../../src/cli/failure.js';
+import { formatRfc3339 } from '../../src/base/rfc3339.js';
 import {
   formatElapsed,
   formatLabels,
   formatMicroseconds,
   formatMoment,
-  formatRfc3339,
   toJson,
 } from '../../src/cli/format.js';
 import { forgiveFederation, parseLabels, parseLimit, parseStatuses } from '../../src/cli/nodes/arguments.js';
 import { pages } from '../../src/cli/nodes/with-link.js';
-import { nodeColumns, nodeJson, nodeRow } from '../../src/cli/nodes/node-view.js';
+import { nodeColumns, nodeRow } from '../../src/cli/nodes/node-view.js';
+import { nodeJson } from '../../src/protocol/node-json.js';
 import { createTable, formatTable } from '../../src/cli/table.js';
 import { plainText } from '../../src/base/text.js';
 import { displayWidth, isTerminal, noPaint, paintFor, type Output } from '../../src/cli/terminal.js';

@@ -1,5 +1,6 @@
 /** How the commands about access print: tables, JSON, and what was done. Text from others cannot move the cursor. */
-import { formatRfc3339, toJson } from '../format.js';
+import { formatRfc3339 } from '../../base/rfc3339.js';
+import { toJson } from '../format.js';
 import { printLeftOut, tableStyleOf, type Shell } from '../shell.js';
 import { createTable, type Column, type Row } from '../table.js';
 import { plainText } from '../../base/text.js';

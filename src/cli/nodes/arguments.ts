@@ -1,5 +1,5 @@
 /** What the `nodes` commands read from what was typed. Pure; mistakes are REQUEST_INVALID, exit code 2. */
-import { findStatus, statusWords } from '../../control-client/node-status.js';
+import { findStatus, statusWords } from '../../protocol/node-status.js';
 import type { NodeStatus } from '../../protocol/generated/rollcall/v1/control.js';
 import { usageError } from '../failure.js';
 

@@ -6,7 +6,7 @@ import { formatCount, toJson } from '../format.js';
 import type { Shell } from '../shell.js';
 import { plainText } from '../../base/text.js';
 import { asking, someWords } from './with-link.js';
-import { nodeJson } from './node-view.js';
+import { nodeJson } from '../../protocol/node-json.js';
 
 export interface DeleteFlags extends ControlFlags {
   readonly json?: boolean;

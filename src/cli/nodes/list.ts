@@ -1,5 +1,5 @@
 /** `rollcall nodes list`: the nodes that may come, or those asked for, page by page, so that a large fleet is shown as it comes. */
-import { statusName } from '../../control-client/node-status.js';
+import { statusName } from '../../protocol/node-status.js';
 import type { Nodes } from '../../control-client/nodes.js';
 import { NodeStatus, type Node } from '../../protocol/generated/rollcall/v1/control.js';
 import type { ControlFlags } from '../control-options.js';
@@ -10,7 +10,8 @@ import { isSeen, paintOf, printHint, printLeftOut, tableStyleOf, type Shell } fr
 import { createTable, type Table } from '../table.js';
 import { pageSize, parseLabels, parseLimit, parseStatuses } from './arguments.js';
 import { asking, meantWords, pages } from './with-link.js';
-import { allButRevoked, nodeColumns, nodeJson, nodeRow } from './node-view.js';
+import { nodeJson } from '../../protocol/node-json.js';
+import { allButRevoked, nodeColumns, nodeRow } from './node-view.js';
 
 export interface ListFlags extends ControlFlags {
   readonly status?: readonly string[];

@@ -1,7 +1,7 @@
-/** A node as the command shows it: the words for its status, its table cells, its JSON. Pure. */
-import { statusName } from '../../control-client/node-status.js';
-import { NodeStatus, type Node, type Transition } from '../../protocol/generated/rollcall/v1/control.js';
-import { formatElapsed, formatLabels, formatMoment, formatRfc3339 } from '../format.js';
+/** A node as the command shows it: the words for its status, its table cells. Pure. */
+import { statusName } from '../../protocol/node-status.js';
+import { NodeStatus, type Node } from '../../protocol/generated/rollcall/v1/control.js';
+import { formatElapsed, formatLabels, formatMoment } from '../format.js';
 import type { Column, Row } from '../table.js';
 import type { Shade } from '../terminal.js';
 
@@ -59,38 +59,4 @@ export function nodeRow(node: Node, nowMs: number, wide: boolean): Row {
     isSeen ? formatMoment(node.sinceMs) : 'N/A',
   ];
   return wide ? [...row, node.reason, node.address, formatLabels(node.labels)] : row;
-}
-
-/** What is not known is null; the keys are always the same. */
-export function nodeJson(node: Node): Record<string, unknown> {
-  return {
-    id: String(node.id),
-    name: textOrNull(node.name),
-    owner: textOrNull(node.owner),
-    tenant: node.tenant,
-    labels: { ...node.labels },
-    status: statusName(node.status),
-    since: formatRfc3339(node.sinceMs) ?? null,
-    reason: textOrNull(node.reason),
-    registeredAt: formatRfc3339(node.registeredAtMs) ?? null,
-    address: textOrNull(node.address),
-    agentVersion: textOrNull(node.agentVersion),
-    certificateExpiresAt: formatRfc3339(node.certificateExpiresAtMs) ?? null,
-    fingerprint: node.fingerprint,
-    publicKey: node.publicKey.toString('base64'),
-  };
-}
-
-export function transitionJson(transition: Transition): Record<string, unknown> {
-  return {
-    at: formatRfc3339(transition.atMs) ?? null,
-    status: statusName(transition.status),
-    reason: textOrNull(transition.reason),
-    detail: textOrNull(transition.detail),
-    address: textOrNull(transition.address),
-  };
-}
-
-function textOrNull(text: string): string | null {
-  return text === '' ? null : text;
 }

@@ -9,7 +9,7 @@ import { paintOf, printHint, type Shell } from '../shell.js';
 import { plainText } from '../../base/text.js';
 import { parseLabels } from './arguments.js';
 import { asking, someWords } from './with-link.js';
-import { nodeJson } from './node-view.js';
+import { nodeJson } from '../../protocol/node-json.js';
 
 export interface RegisterFlags extends ControlFlags {
   readonly name?: string;

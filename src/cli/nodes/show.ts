@@ -1,13 +1,14 @@
 /** `rollcall nodes show NODE`: everything the link knows of one node. */
 import type { Node, Transition } from '../../protocol/generated/rollcall/v1/control.js';
-import { statusName } from '../../control-client/node-status.js';
+import { statusName } from '../../protocol/node-status.js';
 import type { ControlFlags } from '../control-options.js';
 import { formatElapsed, formatLabels, formatMoment, toJson } from '../format.js';
 import { paintOf, type Shell } from '../shell.js';
 import { plainText } from '../../base/text.js';
 import type { Paint } from '../terminal.js';
 import { asking, pages } from './with-link.js';
-import { nodeJson, statusShade, transitionJson } from './node-view.js';
+import { nodeJson, transitionJson } from '../../protocol/node-json.js';
+import { statusShade } from './node-view.js';
 import { printJson, printTable } from '../access/showing.js';
 import type { Column, Row } from '../table.js';
 import { pageSize, parseLimit } from './arguments.js';

@@ -1,14 +1,15 @@
 /** `rollcall nodes watch`: a line for each change, as it happens, until Ctrl-C. */
 import { isRollcallError } from '../../base/errors.js';
 import type { Node } from '../../protocol/generated/rollcall/v1/control.js';
-import { statusName } from '../../control-client/node-status.js';
+import { statusName } from '../../protocol/node-status.js';
 import type { ControlFlags } from '../control-options.js';
 import { formatMoment, toJson } from '../format.js';
 import { isSeen, paintOf, printHint, type Shell } from '../shell.js';
 import { plainText } from '../../base/text.js';
 import type { Paint } from '../terminal.js';
 import { asking } from './with-link.js';
-import { nodeJson, statusShade } from './node-view.js';
+import { nodeJson } from '../../protocol/node-json.js';
+import { statusShade } from './node-view.js';
 
 export interface WatchFlags extends ControlFlags {
   readonly snapshot?: boolean;

@@ -1,7 +1,8 @@
 /** Prints what following a run gives: lines of the log on standard output, how far the run is below them on a terminal. */
 import { openNodes, type Nodes } from '../../control-client/nodes.js';
 import type { Run, RunLogEntry } from '../../protocol/generated/rollcall/v1/runs.js';
-import { toJson, formatMoment, formatRfc3339 } from '../format.js';
+import { formatRfc3339 } from '../../base/rfc3339.js';
+import { toJson, formatMoment } from '../format.js';
 import { paintOf, printHint, type Shell } from '../shell.js';
 import { plainLine, plainText } from '../../base/text.js';
 import { displayWidth, type Paint, type Shade, isTerminal } from '../terminal.js';

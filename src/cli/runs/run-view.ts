@@ -2,7 +2,8 @@
 import { runOutcomeName, runStatusName } from '../../control-client/run-status.js';
 import type { Run } from '../../protocol/generated/rollcall/v1/runs.js';
 import { exitCodes } from '../failure.js';
-import { formatCount, formatElapsed, formatMoment, formatRfc3339 } from '../format.js';
+import { formatRfc3339 } from '../../base/rfc3339.js';
+import { formatCount, formatElapsed, formatMoment } from '../format.js';
 import type { Column, Row } from '../table.js';
 import type { Shade } from '../terminal.js';
 

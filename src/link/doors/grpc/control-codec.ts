@@ -3,27 +3,23 @@ import { RollcallError } from '../../../base/errors.js';
 import {
   ControlService,
   NodeEvent,
-  NodeStatus,
+  type NodeStatus,
   type Node,
   type Transition,
 } from '../../../protocol/generated/rollcall/v1/control.js';
-import type { HistoryEntry, NodeRecord, NodeStatusName } from '../../registry/node-record.js';
-
-const toWire: Readonly<Record<NodeStatusName, NodeStatus>> = {
-  pending: NodeStatus.NODE_STATUS_PENDING,
-  created: NodeStatus.NODE_STATUS_CREATED,
-  online: NodeStatus.NODE_STATUS_ONLINE,
-  offline: NodeStatus.NODE_STATUS_OFFLINE,
-  revoked: NodeStatus.NODE_STATUS_REVOKED,
-  quarantined: NodeStatus.NODE_STATUS_QUARANTINED,
-};
+import { nodeStatuses } from '../../../protocol/node-status.js';
+import {
+  nodeStatusNames,
+  type HistoryEntry,
+  type NodeRecord,
+  type NodeStatusName,
+} from '../../registry/node-record.js';
 
 export function statusOf(wire: NodeStatus): NodeStatusName {
-  for (const [name, status] of Object.entries(toWire)) {
-    if (status === wire) return name as NodeStatusName;
-  }
+  const status = nodeStatusNames.find(name => nodeStatuses[name] === wire);
+  if (status) return status;
   throw new RollcallError('REQUEST_INVALID', 'an unknown node status', {
-    hint: `known: ${Object.keys(toWire).join(', ')}`,
+    hint: `known: ${nodeStatusNames.join(', ')}`,
   });
 }
 
@@ -36,7 +32,7 @@ export function toNode(record: NodeRecord): Node {
     labels: { ...record.labels },
     publicKey: record.spki,
     fingerprint: record.fingerprint,
-    status: toWire[record.status],
+    status: nodeStatuses[record.status],
     sinceMs: BigInt(record.sinceAt),
     reason: record.reason,
     registeredAtMs: BigInt(record.registeredAt),
@@ -71,7 +67,7 @@ export const controlService = {
 export function toTransition(entry: HistoryEntry): Transition {
   return {
     atMs: BigInt(entry.at),
-    status: toWire[entry.status],
+    status: nodeStatuses[entry.status],
     reason: entry.reason,
     detail: entry.detail,
     address: entry.address,

@@ -2,6 +2,7 @@
 import { RollcallError } from '../../../base/errors.js';
 import { requireNode } from '../../administration.js';
 import type { Access } from '../../access/access.js';
+import { nodeJson, transitionJson } from '../../../protocol/node-json.js';
 import type { Control } from '../../control.js';
 import {
   nodeStatusNames,
@@ -11,6 +12,7 @@ import {
 } from '../../registry/node-record.js';
 import type { RouteName } from '../access-table.js';
 import type { Assignment } from '../assignment.js';
+import { toNode, toTransition } from '../grpc/control-codec.js';
 import { known } from './auth-routes.js';
 import type { Exchange, Route } from './rest-door.js';
 import { anyText, flag, objectOf, text } from './schemas.js';
@@ -147,35 +149,10 @@ export function nodeRoutes({
   };
 }
 
-/** As `rollcall nodes show --json` prints it: what is not known is null, and the members are always the same. */
-function viewNode(record: NodeRecord): object {
-  const { id, tenant, name, owner, labels, fingerprint, status, reason, address, agentVersion } = record;
-  return {
-    id: `${id}`,
-    name: textOrNull(name),
-    owner: textOrNull(owner),
-    tenant,
-    labels,
-    status,
-    since: new Date(record.sinceAt).toISOString(),
-    reason: textOrNull(reason),
-    registeredAt: new Date(record.registeredAt).toISOString(),
-    address: textOrNull(address),
-    agentVersion: textOrNull(agentVersion),
-    certificateExpiresAt: record.current ? new Date(record.current.notAfter).toISOString() : null,
-    fingerprint,
-    publicKey: record.spki.toString('base64'),
-  };
-}
+/** As `rollcall nodes show --json` prints it. */
+const viewNode = (record: NodeRecord): object => nodeJson(toNode(record));
 
-function viewTransition({ at, status, reason, detail, address }: HistoryEntry): object {
-  const told = { reason: textOrNull(reason), detail: textOrNull(detail), address: textOrNull(address) };
-  return { at: new Date(at).toISOString(), status, ...told };
-}
-
-function textOrNull(text: string): string | null {
-  return text === '' ? null : text;
-}
+const viewTransition = (entry: HistoryEntry): object => transitionJson(toTransition(entry));
 
 /** Buffer.from takes what it understands of a text and says nothing of the rest. */
 function readBase64(text: string): Buffer {

@@ -1,14 +1,16 @@
 /** The words for what a node's status is. */
-import { NodeStatus } from '../protocol/generated/rollcall/v1/control.js';
+import { NodeStatus } from './generated/rollcall/v1/control.js';
 
-const statuses = new Map([
-  ['created', NodeStatus.NODE_STATUS_CREATED],
-  ['online', NodeStatus.NODE_STATUS_ONLINE],
-  ['offline', NodeStatus.NODE_STATUS_OFFLINE],
-  ['revoked', NodeStatus.NODE_STATUS_REVOKED],
-  ['pending', NodeStatus.NODE_STATUS_PENDING],
-  ['quarantined', NodeStatus.NODE_STATUS_QUARANTINED],
-]);
+export const nodeStatuses = {
+  created: NodeStatus.NODE_STATUS_CREATED,
+  online: NodeStatus.NODE_STATUS_ONLINE,
+  offline: NodeStatus.NODE_STATUS_OFFLINE,
+  revoked: NodeStatus.NODE_STATUS_REVOKED,
+  pending: NodeStatus.NODE_STATUS_PENDING,
+  quarantined: NodeStatus.NODE_STATUS_QUARANTINED,
+} as const;
+
+const statuses = new Map<string, NodeStatus>(Object.entries(nodeStatuses));
 
 /** The statuses one can ask for. */
 export const statusWords = [...statuses.keys()];
