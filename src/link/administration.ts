@@ -4,9 +4,9 @@
  */
 import { RollcallError } from '../base/errors.js';
 import type { Reads } from '../store/store.js';
+import type { TimeSpan } from '../tokens/revoked-list.js';
 import type { Access } from './access/access.js';
 import type { ApiToken, NewApiToken } from './access/tokens/api-tokens.js';
-import type { Span } from './access/tokens/cutoffs.js';
 import { parseNewName } from './access/accounts/names.js';
 import { permissionNames, permissions } from './access/permissions.js';
 import { actorOf, hashAskerOf, may, notAllowed, type Principal } from './access/principal.js';
@@ -193,7 +193,10 @@ export function createAdministration(access: Access, endTenant: EndTenant) {
      * Of the whole tenant, the own ones too: those that began before a moment, since one, or between two, milliseconds
      * since 1970. Gives what has ended, which may be more than was asked for, and whether what the asker came with has.
      */
-    async endTokens(principal: Principal, wanted: Partial<Span>): Promise<Span & { ownEnded: boolean }> {
+    async endTokens(
+      principal: Principal,
+      wanted: Partial<TimeSpan>,
+    ): Promise<TimeSpan & { ownEnded: boolean }> {
       const { tenant, beganAt } = principal;
       const span = await cutoffs.raise(tenant, wanted, actorOf(principal), principal.confirm);
       return { ...span, ownEnded: cutoffs.of(tenant).covers(beganAt) };

@@ -13,9 +13,15 @@ export const maxRevokedEntries = 10_000;
 /** The longest list that is looked at, bytes. */
 export const maxRevokedListBytes = 4 * 1024 * 1024;
 
+/** Moments are milliseconds since 1970. */
 export interface TimeSpan {
   readonly since: number;
+  /** The first moment that it does not cover. */
   readonly before: number;
+}
+
+export function isWithin({ since, before }: TimeSpan, at: number): boolean {
+  return since <= at && at < before;
 }
 
 /** Times are milliseconds since 1970, whole seconds as in the list. */
@@ -101,7 +107,7 @@ export function isRevokedBy(
   const { tokenId, session, subject, issuedAt } = claims;
   if (claims.tenant !== tenant) return false;
   if ([tokenId, session, subject].some(id => id !== undefined && ids.has(id))) return true;
-  if (notBetween.some(({ since, before }) => since <= issuedAt && issuedAt < before)) return true;
+  if (notBetween.some(span => isWithin(span, issuedAt))) return true;
   return issuedAt < Math.max(notBefore, holdersNotBefore.get(subject) ?? 0);
 }
 

@@ -8,15 +8,9 @@ import { RollcallError } from '../../../base/errors.js';
 import type { Actor, Audit } from '../../audit/audit.js';
 import { listTenants } from '../../../store/keys.js';
 import type { Change, Reads, Store } from '../../../store/store.js';
+import { isWithin, type TimeSpan } from '../../../tokens/revoked-list.js';
 import { cutoffKey, type TenantMark } from '../../tenant-mark.js';
 import { decide, isStoreFailure, putRecord, readRecord, type Grounds } from '../records.js';
-
-/** Moments are milliseconds since 1970. */
-export interface Span {
-  readonly since: number;
-  /** The first moment that it does not cover. */
-  readonly before: number;
-}
 
 export interface Cutoffs {
   of(tenant: string): Ended;
@@ -27,7 +21,7 @@ export interface Cutoffs {
    * counts all the same, until the link restarts. Gives the time that has ended, which holds what was asked for.
    * REQUEST_INVALID for a moment to come, and for an empty span.
    */
-  raise(tenant: string, wanted: Partial<Span>, by: Actor, grounds?: Grounds): Promise<Span>;
+  raise(tenant: string, wanted: Partial<TimeSpan>, by: Actor, grounds?: Grounds): Promise<TimeSpan>;
   /**
    * Marks a tenant as deleted, in one commit with the changes that `others` gives; without any, nothing is committed.
    * Durable when it resolves.
@@ -43,7 +37,7 @@ export interface Cutoffs {
 /** Its record. One from before there were spans has none. */
 interface Cutoff extends TenantMark {
   readonly before: number;
-  readonly spans?: readonly Span[];
+  readonly spans?: readonly TimeSpan[];
 }
 
 /** A caller whose clock is ahead by this means now, ms. */
@@ -56,10 +50,10 @@ const maxSpans = 32;
  */
 export class Ended {
   readonly before: number;
-  readonly spans: readonly Span[];
+  readonly spans: readonly TimeSpan[];
   readonly deletedAt: number | undefined;
 
-  constructor(spans: readonly Span[] = [], deletedAt?: number) {
+  constructor(spans: readonly TimeSpan[] = [], deletedAt?: number) {
     const [first, ...others] = joinSpans([{ since: 0, before: 0 }, ...spans]);
     this.before = first?.before ?? 0;
     this.spans = others;
@@ -87,11 +81,11 @@ export class Ended {
   /** Whether what began at this moment has ended. */
   covers(beganAt: number): boolean {
     if (this.isDeleted || beganAt < this.before) return true;
-    return this.spans.some(({ since, before }) => since <= beganAt && beganAt < before);
+    return this.spans.some(span => isWithin(span, beganAt));
   }
 
   /** All that has ended about one that has. */
-  around({ since, before }: Span): Span {
+  around({ since, before }: TimeSpan): TimeSpan {
     const beside = this.spans.find(each => each.since <= since && before <= each.before);
     return beside ?? { since: 0, before: this.before };
   }
@@ -163,9 +157,9 @@ export async function openCutoffs({ store, audit, clock }: CutoffOptions): Promi
   };
 }
 
-const asCutoff = (span: Span): Cutoff => ({ before: 0, spans: [span] });
+const asCutoff = (span: TimeSpan): Cutoff => ({ before: 0, spans: [span] });
 
-function parseSpan({ since = 0, before }: Partial<Span>, now: number): Span {
+function parseSpan({ since = 0, before }: Partial<TimeSpan>, now: number): TimeSpan {
   if (since === 0 && before === undefined) {
     throw new RollcallError('REQUEST_INVALID', 'expected before, since or both', {
       hint: 'milliseconds since 1970; before alone ends everything from before it',
@@ -191,8 +185,8 @@ function tooManySpans(): RollcallError {
 }
 
 /** In order; those that overlap or touch become one. */
-function joinSpans(spans: readonly Span[]): Span[] {
-  const joined: Span[] = [];
+function joinSpans(spans: readonly TimeSpan[]): TimeSpan[] {
+  const joined: TimeSpan[] = [];
   for (const span of [...spans].sort((one, other) => one.since - other.since)) {
     const last = joined.at(-1);
     if (!last || last.before < span.since) joined.push(span);

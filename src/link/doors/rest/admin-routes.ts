@@ -1,5 +1,5 @@
 /** /v1/users, roles, services, tokens, keys, tenants: thin translations of src/link/administration.ts. */
-import type { Span } from '../../access/tokens/cutoffs.js';
+import type { TimeSpan } from '../../../tokens/revoked-list.js';
 import type { ServiceSettings } from '../../access/accounts/services.js';
 import type { RotateOptions } from '../../access/tokens/keys.js';
 import type { Administration, UserRequest } from '../../administration.js';
@@ -150,7 +150,7 @@ export function adminRoutes(administration: Administration): Record<AdminRoute, 
     'POST /v1/tokens/end': {
       does: 'ends all tokens and sessions that began in a span of time',
       schema: { body: objectOf({}, { before: moment, since: moment }) },
-      answer: exchange => administration.endTokens(by(exchange), exchange.body as Partial<Span>),
+      answer: exchange => administration.endTokens(by(exchange), exchange.body as Partial<TimeSpan>),
     },
 
     'GET /v1/tenants': {
