@@ -1,10 +1,9 @@
-/** Takes what has ended from the store, from time to time: one sweep at a time, and a page of the store at a time. */
+/** Takes what has ended from the store, from time to time: one sweep at a time. */
 import type { Clock } from '../../base/clock.js';
 import type { Log } from '../../base/log.js';
-import type { Entry, Key, Store } from '../../store/store.js';
 
-/** Entries looked at, at once. */
-const pageSize = 500;
+/** Entries of the store that a sweep looks at, at once. */
+export const sweepPageSize = 500;
 
 export interface SweepOptions {
   readonly clock: Clock;
@@ -28,14 +27,4 @@ export function sweepEvery(
       .finally(() => (isSweeping = false));
   });
   return () => timer.cancel();
-}
-
-/** Everything below a prefix, in the order of the keys. Entries of a page may be deleted before the next is read. */
-export async function* pagesBelow(store: Store, prefix: Key): AsyncGenerator<readonly Entry[]> {
-  for (let after: Key | undefined; ;) {
-    const page = await store.list({ prefix, after, limit: pageSize });
-    if (page.length > 0) yield page;
-    if (page.length < pageSize) return;
-    after = page.at(-1)?.key;
-  }
 }

@@ -1,6 +1,7 @@
 /** Does something to every node of a status, many at a time: each may leave the status by it. */
 import { isRollcallError } from '../../base/errors.js';
 import type { Log } from '../../base/log.js';
+import { pagesBelow } from '../../store/pages.js';
 import type { Store } from '../../store/store.js';
 import { idOfKey, statusPrefix } from './node-keys.js';
 import type { NodeStatusName } from './node-record.js';
@@ -22,8 +23,8 @@ export async function forEachOfStatus(
 ): Promise<number> {
   const prefix = statusPrefix(tenant, status);
   let count = 0;
-  for (let after: string | undefined; isWanted();) {
-    const entries = await store.list({ prefix, after, limit: nodesAtOnce });
+  if (!isWanted()) return count;
+  for await (const entries of pagesBelow(store, prefix, nodesAtOnce)) {
     await Promise.all(
       entries.map(async ({ key }) => {
         const id = idOfKey(key);
@@ -34,8 +35,7 @@ export async function forEachOfStatus(
       }),
     );
     count += entries.length;
-    after = entries.at(-1)?.key;
-    if (entries.length < nodesAtOnce) break;
+    if (!isWanted()) break;
   }
   return count;
 }

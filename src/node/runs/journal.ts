@@ -10,9 +10,10 @@
  */
 import { RollcallError } from '../../base/errors.js';
 import { isMessageErrorCode, type MessageErrorCode } from '../../app/message-error.js';
+import { pagesBelow } from '../../store/pages.js';
 import { padded } from '../../store/keys.js';
 import { prepareStore } from '../../store/schema.js';
-import type { Change, Entry, Key, Store } from '../../store/store.js';
+import type { Change, Key, Store } from '../../store/store.js';
 import { EntryLog } from './entry-log.js';
 
 export type Answer =
@@ -48,7 +49,8 @@ export class Journal {
   static async open(store: Store, entries: EntryLog = new EntryLog()): Promise<Journal> {
     await prepareStore(store);
     const journal = new Journal(store, entries);
-    for await (const { key, value } of entriesOf(store, allRuns)) journal.#remember(key, value);
+    for await (const page of pagesBelow(store, allRuns, pageSize))
+      for (const { key, value } of page) journal.#remember(key, value);
     return journal;
   }
 
@@ -173,15 +175,6 @@ export class Journal {
       if (page.length === 0) return;
       await this.#store.commit(page.map(({ key }) => ({ type: 'delete', key })));
     }
-  }
-}
-
-async function* entriesOf(store: Store, prefix: Key): AsyncGenerator<Entry> {
-  for (let after: Key | undefined; ;) {
-    const page = await store.list({ prefix, after, limit: pageSize });
-    yield* page;
-    after = page.at(-1)?.key;
-    if (page.length < pageSize) return;
   }
 }
 

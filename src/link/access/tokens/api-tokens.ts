@@ -7,6 +7,7 @@ import { RollcallError } from '../../../base/errors.js';
 import type { Log } from '../../../base/log.js';
 import type { Actor, Audit, AuditEvent } from '../../audit/audit.js';
 import { listTenants, tenantPrefix } from '../../../store/keys.js';
+import { pagesBelow } from '../../../store/pages.js';
 import type { Change, Key, Reads, Store } from '../../../store/store.js';
 import type { AccessTokens } from './access-tokens.js';
 import type { Cutoffs } from './cutoffs.js';
@@ -16,7 +17,7 @@ import { actorOf, notAllowed, requirePermission, type Principal } from '../princ
 import { decide, decodeRecord, listRecords, putRecord, readRecord } from '../records.js';
 import type { Roles } from '../accounts/roles.js';
 import { longestApiTokenMs } from './lifetimes.js';
-import { pagesBelow, sweepEvery } from '../sweep.js';
+import { sweepEvery, sweepPageSize } from '../sweep.js';
 import { scopeOfToken } from './scope.js';
 import type { Users } from '../accounts/users.js';
 
@@ -132,7 +133,7 @@ export function createApiTokens(options: ApiTokensOptions): ApiTokens {
 
   async function forgetExpired(): Promise<void> {
     for (const tenant of await listTenants(store)) {
-      for await (const page of pagesBelow(store, prefixOf(tenant))) {
+      for await (const page of pagesBelow(store, prefixOf(tenant), sweepPageSize)) {
         const over = page.filter(
           ({ value }) => decodeRecord<ApiToken>(value).expiresAt + graceMs < clock.now(),
         );

@@ -7,9 +7,10 @@ import type { Clock } from '../../../base/clock.js';
 import type { Log } from '../../../base/log.js';
 import { defaultTenant } from '../../../protocol/limits.js';
 import { padded } from '../../../store/keys.js';
+import { pagesBelow } from '../../../store/pages.js';
 import type { Change, Key, Reads, Store, Value } from '../../../store/store.js';
 import { decide } from '../records.js';
-import { pagesBelow } from '../sweep.js';
+import { sweepPageSize } from '../sweep.js';
 
 export interface Revoked {
   readonly id: string;
@@ -65,7 +66,7 @@ export async function openDenied({ store, clock, log }: DeniedOptions): Promise<
     const now = clock.now();
     const isOver = (endsAt: number): boolean => endsAt + graceMs < now;
     for (const { id, endsAt } of revoked.values()) if (isOver(endsAt)) revoked.delete(id);
-    for await (const page of pagesBelow(store, prefix)) {
+    for await (const page of pagesBelow(store, prefix, sweepPageSize)) {
       const over = page.filter(({ key }) => isOver(endOf(key)));
       if (over.length > 0) await store.commit(over.map(({ key }) => ({ type: 'delete', key })));
       // The keys are in the order of the ends.

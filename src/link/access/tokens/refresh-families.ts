@@ -12,6 +12,7 @@ import type { Random } from '../../../base/random.js';
 import type { Actor, Audit, AuditEvent } from '../../audit/audit.js';
 import type { AuditEventType } from '../../audit/event-types.js';
 import { listTenants, tenantPrefix } from '../../../store/keys.js';
+import { pagesBelow } from '../../../store/pages.js';
 import type { Change, Key, Reads, Store } from '../../../store/store.js';
 import { createBoundedMap } from '../bounded-map.js';
 import { denial } from './deny-list.js';
@@ -19,7 +20,7 @@ import { isOver, judgeUse, type Family } from './refresh-family.js';
 import type { FindParty } from '../accounts/holders.js';
 import { decide, decodeRecord, putRecord, readRecord, type Decision } from '../records.js';
 import { createRefreshTokens } from './refresh-tokens.js';
-import { pagesBelow, sweepEvery } from '../sweep.js';
+import { sweepEvery, sweepPageSize } from '../sweep.js';
 import { hashSecret, isSameText } from './secret-text.js';
 import { accessLifetimeMs } from './lifetimes.js';
 
@@ -194,7 +195,7 @@ export function createFamilies(options: FamiliesOptions): Families {
   /** Nobody comes back for most families that are over, so that their use is not what forgets them. */
   async function forgetOver(): Promise<void> {
     for (const tenant of await listTenants(store)) {
-      for await (const page of pagesBelow(store, keyOf(tenant, '')))
+      for await (const page of pagesBelow(store, keyOf(tenant, ''), sweepPageSize))
         for (const { key, value } of page)
           if (isOver(decodeRecord<Family>(value), clock.now())) await forget(key);
     }

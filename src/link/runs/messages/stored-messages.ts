@@ -2,6 +2,7 @@
 import type { Clock } from '../../../base/clock.js';
 import type { DiskFloor } from '../../../base/disk-floor.js';
 import { isPassing, untilStored } from '../../../store/retry.js';
+import { pagesBelow } from '../../../store/pages.js';
 import type { Change, Key, Store } from '../../../store/store.js';
 import { messageKey, messagePrefix, numberOfKey, runNodeKey, runNodePrefix } from '../run-keys.js';
 import {
@@ -44,15 +45,12 @@ export class StoredMessages {
     for (const { key } of await store.list({ prefix: runNodePrefix(tenant, this.#run) }))
       this.#nodes.add(numberOfKey(key));
     const prefix = messagePrefix(tenant, this.#run);
-    for (let after: string | undefined; ;) {
-      const stored = await store.list({ prefix, after, limit: pageSize });
-      for (const { value } of stored) {
+    for await (const page of pagesBelow(store, prefix, pageSize)) {
+      for (const { value } of page) {
         const message = decodeMessage(value);
         if (message.question.node !== 0n) this.#nodes.add(message.question.node);
         yield message;
       }
-      after = stored.at(-1)?.key;
-      if (stored.length < pageSize) return;
     }
   }
 
