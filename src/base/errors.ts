@@ -1,6 +1,6 @@
 /**
  * The one error class. Its code comes from a closed set (error-codes.ts); its message is public: it may be shown to
- * whoever caused it, says what is wrong and what to do, and never holds a secret. What only the log may see goes into
+ * the one who caused it, says what is wrong and what to do, and never holds a secret. What only the log may see goes into
  * `cause`. How a code travels (gRPC status, HTTP status) is in src/protocol/status.ts.
  */
 import type { ErrorCode } from './error-codes.js';

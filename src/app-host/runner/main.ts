@@ -1,6 +1,6 @@
 /**
  * The runner of JavaScript halves, as a process of its own: `node runner.js SOCKET`, with a token on standard input. It holds
- * the app of one run and speaks docs/app-host-protocol.md; whoever started it may end it at any time, and its end takes it along.
+ * the app of one run and speaks docs/app-host-protocol.md; its parent may end it at any time, and its end takes it along.
  */
 import { closeSync, fstatSync, readdirSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';

@@ -6,6 +6,7 @@
  */
 import type { ClientDuplexStream, ClientReadableStream } from '@grpc/grpc-js';
 import { RollcallError } from '../../base/errors.js';
+import { onAbort } from '../../base/wait.js';
 import { chunkLengthOf, parseManifest, type Manifest } from '../../objects/manifest.js';
 import type { ChunkWriter, ObjectBucket } from '../../objects/object-store.js';
 import type {
@@ -174,14 +175,13 @@ async function during<Call extends ReadCall | WriteCall, Result>(
   const stop = (): void => call.cancel();
   // The next read of a message rejects with the error; a call without a listener for it would end the process.
   call.on('error', () => undefined);
-  signal?.addEventListener('abort', stop);
+  const forget = onAbort(signal, stop);
   try {
-    if (signal?.aborted) stop();
     return await work(call);
   } catch (error) {
     throw toCallFailure(error);
   } finally {
-    signal?.removeEventListener('abort', stop);
+    forget();
     stop();
   }
 }

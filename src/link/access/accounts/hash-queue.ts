@@ -5,6 +5,7 @@
  * first: the cost of being wrong is the guesser's. Work whose sender has hung up is not done.
  */
 import { RollcallError } from '../../../base/errors.js';
+import { onAbort } from '../../../base/wait.js';
 
 /** Whose work it is. */
 export interface HashAsker {
@@ -76,7 +77,7 @@ class Lane {
     if (this.#waiting.size >= maxWaiting && !this.#makeRoom(rank)) return Promise.reject(tooMany());
     return new Promise((resolve, reject) => {
       const stop = (): void => {
-        signal?.removeEventListener('abort', hangUp);
+        forget();
         this.#waiting.delete(waiting);
       };
       const waiting: Waiting = {
@@ -92,8 +93,7 @@ class Lane {
           reject(error);
         },
       };
-      const hangUp = (): void => waiting.refuse(signal?.reason as Error);
-      signal?.addEventListener('abort', hangUp);
+      const forget = onAbort(signal, () => waiting.refuse(signal?.reason as Error));
       this.#add(party, 1);
       this.#waiting.add(waiting);
     });
