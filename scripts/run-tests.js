@@ -17,6 +17,7 @@ import { readdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { inspect } from 'node:util';
 
 const slowRooms = ['process', 'security', 'cli', 'fuzz'];
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -192,8 +193,9 @@ function describe(diagnostics) {
     .join('\n');
 }
 
+/** What tap read from its own YAML may refer to itself. */
 function asText(value) {
-  return typeof value === 'string' ? value : JSON.stringify(value);
+  return typeof value === 'string' ? value : inspect(value, { breakLength: Infinity });
 }
 
 function indent(text) {
