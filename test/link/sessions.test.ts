@@ -560,9 +560,13 @@ void t.test('drain tells every node, records it, and the next start knows', asyn
   for (const key of keys) await test.register(key);
   const live = await Promise.all(keys.map(key => test.online(key)));
   await test.link.drain();
+  const pauses: number[] = [];
   for (const each of live) {
     const end = await each.session.ended;
     t.equal(end.reason, 'drained');
+    if (end.reason === 'drained') pauses.push(end.pauseMs);
   }
+  pauses.sort((one, other) => one - other);
+  t.same(pauses, [253, 505, 758], 'a quarter, a half and three quarters of 1,010 ms');
   await test.link.close();
 });

@@ -137,9 +137,10 @@ export class Sessions {
   async drain(): Promise<void> {
     this.#isDraining = true;
     this.#sweep.cancel();
-    const spreadMs = 1_000 + (this.#table.liveCount / returnsPerSecond) * 1_000;
-    const ends = [...this.#table.live].map((session, position) => {
-      const reconnectAfterMs = Math.round((spreadMs * (position + 1)) / (this.#table.liveCount + 1));
+    const told = [...this.#table.live];
+    const spreadMs = 1_000 + (told.length / returnsPerSecond) * 1_000;
+    const ends = told.map((session, position) => {
+      const reconnectAfterMs = Math.round((spreadMs * (position + 1)) / (told.length + 1));
       session.peer.send({
         frame: { $case: 'drain', value: { reason: 'the link is stopping', reconnectAfterMs } },
       });
