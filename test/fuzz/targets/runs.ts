@@ -20,7 +20,7 @@ import {
   type Frame,
 } from '../../../src/app-host/wire/frames.js';
 import { readArchive } from '../../../src/app-package/app-archive.js';
-import { languageOf, parseAppManifest } from '../../../src/app-package/app-manifest.js';
+import { parseAppManifest } from '../../../src/app-package/app-manifest.js';
 import { appLimits } from '../../../src/app/limits.js';
 import { readNodesRequest, readSend } from '../../../src/link/runs/server/server-frames.js';
 import { makeManifest, manifestOf, parseManifest } from '../../../src/objects/manifest.js';
@@ -263,7 +263,10 @@ const manifestReader: Target = {
       isDeepStrictEqual(parseAppManifest(JSON.stringify(result.value)), result.value),
       'read again as the same',
     );
-    demand(languageOf(server) === 'javascript' && /\.(js|mjs|py)$/.test(node), 'entries that can be run');
+    demand(
+      [server, node].every(path => /\.(js|mjs|py)$/.test(path)),
+      'entries that can be run',
+    );
     demand(![server, node].some(path => /^\/|(^|\/)\.\.?(\/|$)|\\/.test(path)), 'paths stay inside');
     demand(/^[a-z0-9-]+ \d/.test(`${rest.name} ${rest.version}`), 'a name and a version');
     demand(
