@@ -28,7 +28,7 @@ import { RunMessages } from './messages/run-messages.js';
 import { appParty, RunBuckets, serverParty } from './run-buckets.js';
 import { decodeRunRecord, encodeRunRecord, type RunOutcomeName, type RunRecord } from './run-record.js';
 import { decideRun, type RunEvent } from './run-status.js';
-import { createServerHalf, type ServerHalf } from './server/server-session.js';
+import { ServerSession } from './server/server-session.js';
 
 export interface OpenRun {
   readonly id: bigint;
@@ -103,7 +103,7 @@ export async function openRun(
   const inTurn = createTurns();
   const checked = new Set<bigint>();
   let stored = first;
-  let half: ServerHalf | undefined;
+  let half: ServerSession | undefined;
   let hosting: Hosting | undefined;
   let ending: Promise<void> | undefined;
   let tellEnded: (ending: Promise<void>) => void = () => undefined;
@@ -217,7 +217,7 @@ export async function openRun(
       half?.close();
       awaited?.cancel();
       if (stored.status === 'starting') awaitBeginning();
-      const mine = createServerHalf({
+      const mine = new ServerSession({
         ...{ connection, clock, messages, log, record: stored },
         archive: buckets.of(appParty),
         own: buckets.of(serverParty),

@@ -1,9 +1,11 @@
-/** What the runner of a server half says, read strictly: it executes somebody's app. Pure. */
+/** Frames from the runner of a server half, read strictly because the runner executes somebody's app. Pure. */
 import { RollcallError } from '../../../base/errors.js';
+import { cleanText } from '../../../base/text.js';
 import { findNodeId } from '../../../identity/node-id.js';
 import { limits } from '../../../protocol/limits.js';
 import type { Frame } from '../../../app-host/wire/frames.js';
 import type { Content } from '../messages/message-record.js';
+import type { LogLine } from '../run-log.js';
 import type { NodeWish } from './find-nodes.js';
 import { appLimits } from '../../../app/limits.js';
 
@@ -13,7 +15,7 @@ type Fields = Readonly<Record<string, unknown>>;
 
 export interface SentMessage {
   readonly number: number;
-  /** Undefined for what is no node id. */
+  /** Undefined for an invalid node id. */
   readonly node: bigint | undefined;
   readonly nodeText: string;
   readonly type: string;
@@ -22,22 +24,26 @@ export interface SentMessage {
   readonly content: Content;
 }
 
-const longestName = 200;
+/** How the server half says that it ended. */
+export type ServerOutcome = { readonly result: string } | { readonly failure: string };
+
+const maxNameLength = 200;
+const maxLevelLength = 20;
 
 export function readSend({ value, body }: Frame): SentMessage {
-  const nodeText = wantText(value, 'node', longestName);
+  const nodeText = wantText(value, 'node', maxNameLength);
   return {
     number: wantCount(value, 'number'),
     node: findNodeId(nodeText),
     nodeText,
-    type: wantText(value, 'type', longestName),
-    group: wantText(value, 'group', longestName),
+    type: wantText(value, 'type', maxNameLength),
+    group: wantText(value, 'group', maxNameLength),
     ttlMs: Math.min(Math.max(wantNumber(value, 'ttlMs', defaultTtlMs), minTtlMs), maxTtlMs),
     content: readContent(value, body),
   };
 }
 
-/** Of a frame that speaks of a content. */
+/** The content of a frame: its body, or the object that it names. */
 export function readContent(value: Fields, body: Buffer): Content {
   const { object } = value;
   if (object === undefined) {
@@ -67,6 +73,36 @@ export function readNodesRequest({ value }: Frame): { readonly request: number; 
   };
 }
 
+/** `now`: the time of a line that states none. */
+export function readLogLine(
+  { value }: Frame,
+  now: number,
+): { readonly sequence: number; readonly line: LogLine } {
+  const { at } = value;
+  return {
+    sequence: wantCount(value, 'sequence'),
+    line: {
+      at: typeof at === 'number' ? at : now,
+      level: wantText(value, 'level', maxLevelLength),
+      text: wantText(value, 'text', limits.contentBytes),
+    },
+  };
+}
+
+/** JSON; empty for no result. */
+export function readResult({ value }: Frame): ServerOutcome {
+  const result = value['result'] === undefined ? '' : JSON.stringify(value['result']);
+  return Buffer.byteLength(result) <= appLimits.maxResultBytes
+    ? { result }
+    : { failure: 'what it returned is larger than 64 KiB' };
+}
+
+export function readFailure({ value }: Frame): ServerOutcome {
+  return {
+    failure: cleanText(wantText(value, 'message', limits.contentBytes), appLimits.maxFailureBytes),
+  };
+}
+
 /** A number that counts something of the run, from 1. */
 export function wantCount(value: Fields, name: string): number {
   const count = value[name];
@@ -74,16 +110,16 @@ export function wantCount(value: Fields, name: string): number {
   throw malformed(`"${name}" is no number of the run`);
 }
 
-function wantNumber(value: Fields, name: string, usual: number): number {
-  const number = value[name] ?? usual;
+function wantNumber(value: Fields, name: string, defaultTo: number): number {
+  const number = value[name] ?? defaultTo;
   if (typeof number === 'number' && Number.isFinite(number)) return Math.round(number);
   throw malformed(`"${name}" is no number`);
 }
 
-export function wantText(value: Fields, name: string, most: number): string {
+export function wantText(value: Fields, name: string, maxLength: number): string {
   const text = value[name] ?? '';
-  if (typeof text === 'string' && text.length <= most) return text;
-  throw malformed(`"${name}" is no text of at most ${most} characters`);
+  if (typeof text === 'string' && text.length <= maxLength) return text;
+  throw malformed(`"${name}" is no text of at most ${maxLength} characters`);
 }
 
 function wantFields(value: unknown): Fields {

@@ -1,38 +1,33 @@
 /**
- * The conversation with the runner of a server half, on one connection of it (docs/app-host-protocol.md): what it asks is done in the
- * order in which it is durable, what it is owed comes again on its next connection.
+ * One connection of a server half's runner, as docs/app-host-protocol.md has it: the session does what the half asks in the order in which
+ * it becomes durable. What the half has not received by the end of the connection is sent again on the next one.
  */
-import { setMaxListeners } from 'node:events';
 import type { FrameConnection, Frame } from '../../../app-host/wire/frames.js';
-import { handleObjectFrame } from '../../../app-host/wire/object-frames.js';
-import { RollcallError, toRollcallError } from '../../../base/errors.js';
-import type { Clock } from '../../../base/clock.js';
-import { createTurns } from '../../../base/keyed-queue.js';
-import type { ObjectBucket } from '../../../objects/object-store.js';
+import { handleObjectFrame, type ObjectsOfRunner } from '../../../app-host/wire/object-frames.js';
 import type { MessageErrorCode } from '../../../app/message-error.js';
-import { appLimits } from '../../../app/limits.js';
-import { limits } from '../../../protocol/limits.js';
+import type { Clock } from '../../../base/clock.js';
+import { RollcallError, toRollcallError } from '../../../base/errors.js';
+import type { ObjectBucket } from '../../../objects/object-store.js';
+import { isPassing } from '../../../store/retry.js';
 import type { Content, Question } from '../messages/message-record.js';
-import { pagesOf, waitingEveryMs, type FindNodes, type FoundNode, type NodeWish } from './find-nodes.js';
-import { isPassing, untilStored } from '../../../store/retry.js';
-import { linkLine, type RunLog } from '../run-log.js';
 import type { RunMessages } from '../messages/run-messages.js';
+import type { RunLog } from '../run-log.js';
 import type { RunRecord } from '../run-record.js';
-import { readNodesRequest, readSend, wantCount, wantText, type SentMessage } from './server-frames.js';
-import { cleanText } from '../../../base/text.js';
+import { AnswerSender } from './answer-sender.js';
+import type { FindNodes } from './find-nodes.js';
+import { NodeSearches } from './node-searches.js';
+import { ServerConnection } from './server-connection.js';
+import {
+  readFailure,
+  readLogLine,
+  readResult,
+  readSend,
+  wantCount,
+  type SentMessage,
+  type ServerOutcome,
+} from './server-frames.js';
 
-export interface ServerHalf {
-  /** An answer is there. */
-  answer(number: number): void;
-  progress(number: number, node: bigint, fraction: number, note: string): void;
-  /** The run is to be stopped. */
-  stop(): void;
-  /** What it said last is recorded. */
-  over(): void;
-  close(): void;
-}
-
-export interface ServerHalfOptions {
+export interface ServerSessionOptions {
   readonly connection: FrameConnection;
   readonly clock: Clock;
   readonly record: RunRecord;
@@ -40,64 +35,96 @@ export interface ServerHalfOptions {
   readonly log: RunLog;
   readonly archive: ObjectBucket;
   readonly own: ObjectBucket;
-  /** Of the parties whose answers it may read. */
+  /** Of the parties whose answers the half may read. */
   readonly bucketOf: (node: bigint) => ObjectBucket;
   readonly findNodes: FindNodes;
   /** Why a message cannot go to this node. */
   readonly checkNode: (node: bigint) => Promise<MessageErrorCode | undefined>;
-  /** It has loaded; resolves when that is on the disk. */
+  /** The half has loaded; resolves when that is on the disk. */
   readonly onReady: () => Promise<void>;
-  readonly onEnd: (end: { readonly result: string } | { readonly failure: string }) => void;
+  readonly onEnd: (outcome: ServerOutcome) => void;
 }
 
-/** More of them being stored, and it is not read any more. */
-const mostOutstanding = 256;
-/** Answers within their frames given and not taken. */
-const mostUntaken = 64;
-/** Searches for nodes that wait. */
-const mostSearches = 64;
-/** Between two of their answers: at least so long, ms, and longer for many nodes. */
-const minSearchPauseMs = 5;
-const nodesPerPauseMs = 100;
-/** Messages that were not taken, of one run. */
-const mostUnanswered = 200_000;
-/** Of the labels in a line about waiting. */
-const longestLabels = 200;
-/** Objects that were written last are kept though no message speaks of them yet. */
-const leases = 4;
+/** Messages and answers of one run that wait to be taken. */
+const maxUnanswered = 200_000;
+/** So many objects that were written last are kept although no message names them yet. */
+const maxLeases = 4;
 
-export function createServerHalf(options: ServerHalfOptions): ServerHalf {
-  const { connection, clock, record, messages, log, own } = options;
-  const inTurn = createTurns();
-  const work = new Set<Promise<void>>();
-  const leased: string[] = [];
-  const ending = new AbortController();
-  /** Who pauses the reading while much waits to be written. */
-  const unread = {};
-  setMaxListeners(mostSearches, ending.signal);
-  let answers = messages.answered();
-  /** Given on this connection, and not taken. */
-  const untaken = new Set<number>();
-  let isPumping = false;
-  let isCrowded = false;
-  let searches = 0;
-  let tellWaitingFrom = 0;
-  let isReady = record.status === 'running';
-  let readying: Promise<void> = Promise.resolve();
-  let isOver = false;
+export class ServerSession {
+  readonly #options: ServerSessionOptions;
+  readonly #connection: ServerConnection;
+  readonly #answers: AnswerSender;
+  readonly #searches: NodeSearches;
+  readonly #objects: ObjectsOfRunner;
+  /** Digests of leased objects, oldest first. */
+  readonly #leases: string[] = [];
+  #isReady: boolean;
+  /** Resolves when it is recorded that the half has loaded. */
+  #ready: Promise<void> = Promise.resolve();
+  #isProgressHeld = false;
+  #isOver = false;
 
-  function track(doing: Promise<void>): void {
-    const done = doing
-      .catch((error: unknown) => connection.bye(toRollcallError(error).message))
-      .finally(() => {
-        work.delete(done);
-        if (work.size === mostOutstanding) connection.resume();
-      });
-    work.add(done);
-    if (work.size > mostOutstanding) connection.pause();
+  constructor(options: ServerSessionOptions) {
+    const { connection, clock, record, messages, log, own, findNodes } = options;
+    this.#options = options;
+    this.#isReady = record.status === 'running';
+    this.#connection = new ServerConnection(connection, clock);
+    this.#answers = new AnswerSender(this.#connection, messages);
+    this.#searches = new NodeSearches({ connection: this.#connection, clock, log, findNodes });
+    this.#objects = {
+      readable: digest => this.#findReadable(digest),
+      writable: own,
+      onStored: ({ digest }) => this.#lease(digest),
+    };
+    connection.onFrame(frame => {
+      try {
+        this.#take(frame);
+      } catch (error) {
+        this.#connection.refuse(error);
+      }
+    });
+    connection.onClose(() => this.#onClose());
+    this.#welcome().catch((error: unknown) => this.#connection.refuse(error));
   }
 
-  async function welcome(): Promise<void> {
+  /** This message has an answer. */
+  answer(number: number): void {
+    this.#answers.add(number);
+  }
+
+  progress(number: number, node: bigint, fraction: number, note: string): void {
+    // Progress may be left out: what waits for a half that does not read must not grow by what nodes say.
+    if (this.#isProgressHeld) return;
+    const { connection } = this.#options;
+    if (connection.send('progress', { number, node: `${node}`, fraction, note })) return;
+    this.#isProgressHeld = true;
+    void connection.drained().then(() => (this.#isProgressHeld = false));
+  }
+
+  /** Asks the half to end the run. */
+  stop(): void {
+    this.#options.connection.send('stop', {});
+  }
+
+  /** The end of the run is recorded. */
+  over(): void {
+    this.#isOver = true;
+    this.#options.connection.send('over', {});
+  }
+
+  close(): void {
+    this.#options.connection.destroy();
+  }
+
+  #onClose(): void {
+    this.#searches.close();
+    this.#answers.close();
+    for (const digest of this.#leases.splice(0))
+      void this.#options.own.release(digest).catch(() => undefined);
+  }
+
+  async #welcome(): Promise<void> {
+    const { connection, record } = this.#options;
     const { app, config, id } = record;
     connection.send('welcome', {
       protocol: 1,
@@ -105,33 +132,101 @@ export function createServerHalf(options: ServerHalfOptions): ServerHalf {
       half: 'server',
       app: { name: app.name, version: app.version, entry: app.serverEntry },
       config,
-      archiveBytes: isReady ? 0 : app.archive.sizeBytes,
+      archiveBytes: this.#isReady ? 0 : app.archive.sizeBytes,
       stateBytes: 0,
-      resumed: isReady,
+      resumed: this.#isReady,
     });
-    if (!isReady) await sendArchive();
-    else pumpAnswers();
+    if (!this.#isReady) await this.#sendArchive();
+    else this.#answers.start(this.#ready);
   }
 
-  async function sendArchive(): Promise<void> {
-    const manifest = await options.archive.find(record.app.archive.digest);
+  async #sendArchive(): Promise<void> {
+    const { connection, record, archive } = this.#options;
+    const manifest = await archive.find(record.app.archive.digest);
     if (!manifest) throw new RollcallError('INTERNAL', 'the app of this run is gone');
     for (let index = 0; index < manifest.chunks.length; index++) {
-      connection.send('archive', {}, await options.archive.readChunk(manifest, index));
+      connection.send('archive', {}, await archive.readChunk(manifest, index));
       await connection.drained();
     }
   }
 
-  async function send(sent: SentMessage): Promise<void> {
-    // Looked at as it comes: what it takes next is not sent anew.
+  #take(frame: Frame): void {
+    // Frames after its outcome have no effect.
+    if (this.#isOver) return;
+    const { connection } = this.#options;
+    switch (frame.name) {
+      case 'ready':
+        this.#onReady();
+        return;
+      case 'send':
+        this.#onSend(frame);
+        return;
+      case 'taken':
+        this.#onTaken(wantCount(frame.value, 'number'));
+        return;
+      case 'nodes':
+        this.#searches.search(frame).catch((error: unknown) => this.#connection.refuse(error));
+        return;
+      case 'log':
+        this.#onLog(frame);
+        return;
+      case 'finished':
+        this.#end(readResult(frame));
+        return;
+      case 'failed':
+        this.#end(readFailure(frame));
+        return;
+      default:
+        // Frames of a newer runner that are unknown here have no effect.
+        handleObjectFrame(connection, frame, this.#objects);
+    }
+  }
+
+  #onReady(): void {
+    if (this.#isReady) return;
+    this.#isReady = true;
+    this.#ready = this.#options.onReady();
+    this.#connection.track(this.#ready);
+    this.#answers.start(this.#ready);
+  }
+
+  #onSend(frame: Frame): void {
+    if (this.#options.messages.size < maxUnanswered) this.#connection.track(this.#send(readSend(frame)));
+    else this.#end({ failure: `more than ${maxUnanswered} messages and answers wait to be taken` });
+  }
+
+  #onTaken(number: number): void {
+    this.#connection.track(this.#options.messages.take(number));
+    this.#answers.taken(number);
+  }
+
+  #onLog(frame: Frame): void {
+    const { clock, log } = this.#options;
+    const { sequence, line } = readLogLine(frame, clock.now());
+    this.#connection.track(
+      this.#ready
+        .then(() => (sequence <= log.serverSequence() ? undefined : log.append('server', [line], sequence)))
+        .then(() => this.#connection.say('logged', { sequence: log.serverSequence() })),
+    );
+  }
+
+  #end(outcome: ServerOutcome): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    void this.#connection.workDone().then(() => this.#options.onEnd(outcome));
+  }
+
+  async #send(sent: SentMessage): Promise<void> {
+    const { messages, clock } = this.#options;
+    // Looked up before anything is waited for: a number that the half takes meanwhile must not be sent anew.
     const before = messages.find(sent.number);
-    await readying;
+    await this.#ready;
     const createdAt = clock.now();
     const question: Question = {
       ...{ number: sent.number, node: sent.node ?? 0n, type: sent.type, group: sent.group },
       ...{ createdAt, expiresAt: createdAt + sent.ttlMs },
     };
-    const accept = (): void => say('accepted', { number: sent.number });
+    const accept = (): void => this.#connection.say('accepted', { number: sent.number });
     if (before) {
       await before.work.catch(() => undefined);
       if (before.status !== 'storing') {
@@ -139,239 +234,43 @@ export function createServerHalf(options: ServerHalfOptions): ServerHalf {
         return;
       }
     }
-    const refusal = await whyNot(sent);
+    const refusal = await this.#findRefusal(sent);
     try {
       await (refusal ? messages.refuse(question, refusal) : messages.send(question, sent.content));
       accept();
     } catch (error) {
       if (!isPassing(error)) throw error;
-      // Its answer, while that can be given; after a restart it is sent again.
+      // An answer in memory only; after a restart the half sends the message again.
       messages.turnAway(question, 'STORE_FULL', toRollcallError(error).message);
     }
   }
 
-  async function whyNot({ node, content }: SentMessage): Promise<MessageErrorCode | undefined> {
+  /** Why the message cannot be sent. */
+  async #findRefusal({ node, content }: SentMessage): Promise<MessageErrorCode | undefined> {
     if (node === undefined) return 'NODE_NOT_FOUND';
-    const problem = await whileOpen(() => options.checkNode(node));
-    return problem ?? ((await isThere(content)) ? undefined : 'OBJECT_LOST');
+    const problem = await this.#connection.whileOpen(() => this.#options.checkNode(node));
+    return problem ?? ((await this.#isStored(content)) ? undefined : 'OBJECT_LOST');
   }
 
-  /** A disk that fails for a moment is no reason to part. */
-  const whileOpen = <T>(work: () => Promise<T>): Promise<T> =>
-    untilStored(clock, work, () => !connection.closed);
-
-  async function isThere(content: Content): Promise<boolean> {
+  async #isStored(content: Content): Promise<boolean> {
     if ('bytes' in content) return true;
-    const { digest } = content.object;
-    const manifest = await whileOpen(() => own.find(digest));
-    return manifest?.sizeBytes === content.object.sizeBytes;
+    const { digest, sizeBytes } = content.object;
+    const manifest = await this.#connection.whileOpen(() => this.#options.own.find(digest));
+    return manifest?.sizeBytes === sizeBytes;
   }
 
-  async function findNodes(frame: Frame): Promise<void> {
-    const { request, wish } = readNodesRequest(frame);
-    if (searches >= mostSearches) {
-      say('nodes', { request, error: `at most ${mostSearches} searches for nodes at once` });
-      return;
-    }
-    searches += 1;
-    try {
-      const nodes = await whileOpen(() =>
-        options.findNodes(wish, ending.signal, count => tellWaiting(wish, count)),
-      );
-      await inTurn('nodes', () => sendNodes(request, nodes));
-    } catch (error) {
-      if (!ending.signal.aborted) say('nodes', { request, error: toRollcallError(error).message });
-    } finally {
-      searches -= 1;
-    }
-  }
-
-  /** A line of the link in the log of the run, however many searches wait: the log has room for others too. */
-  function tellWaiting({ min, labels }: NodeWish, count: number): void {
-    if (clock.elapsed() < tellWaitingFrom) return;
-    // A timer may be a little early.
-    tellWaitingFrom = clock.elapsed() + waitingEveryMs - 1_000;
-    const fitting = Object.entries(labels).map(([name, value]) => ` ${name}=${value}`);
-    const wanted = `${min} ${min === 1 ? 'node' : 'nodes'}${fitting.join('').slice(0, longestLabels)}`;
-    track(log.append('link', [linkLine(clock, `waiting for ${wanted} (${count} online)`)]));
-  }
-
-  /** One answer after the other, and slower the longer they are: asking costs little, and answering does not. */
-  async function sendNodes(request: number, nodes: readonly FoundNode[]): Promise<void> {
-    for (const { page, isLast } of pagesOf(nodes)) {
-      say('nodes', { request, nodes: page, isLast });
-      await connection.drained();
-    }
-    const pauseMs = minSearchPauseMs + nodes.length / nodesPerPauseMs;
-    void inTurn('nodes', () => new Promise<void>(resolve => void clock.after(pauseMs, resolve)));
-  }
-
-  function takeLog({ value }: Frame): void {
-    const sequence = wantCount(value, 'sequence');
-    const { at } = value;
-    const line = {
-      at: typeof at === 'number' ? at : clock.now(),
-      level: wantText(value, 'level', 20),
-      text: wantText(value, 'text', limits.contentBytes),
-    };
-    track(
-      readying
-        .then(() => (sequence <= log.serverSequence() ? undefined : log.append('server', [line], sequence)))
-        .then(() => say('logged', { sequence: log.serverSequence() })),
-    );
-  }
-
-  /** What waits to be written is bounded: who does not read is not read from either. */
-  function say(name: string, value: object): void {
-    if (connection.send(name, value)) return;
-    connection.pause(unread);
-    void connection.drained().then(() => connection.resume(unread));
-  }
-
-  function end(outcome: Parameters<ServerHalfOptions['onEnd']>[0]): void {
-    if (isOver) return;
-    isOver = true;
-    const waiting = [...work];
-    void Promise.all(waiting).then(() => options.onEnd(outcome));
-  }
-
-  function readResult({ value }: Frame): Parameters<ServerHalfOptions['onEnd']>[0] {
-    const result = value['result'] === undefined ? '' : JSON.stringify(value['result']);
-    return Buffer.byteLength(result) <= appLimits.maxResultBytes
-      ? { result }
-      : { failure: 'what it returned is larger than 64 KiB' };
-  }
-
-  function receive(frame: Frame): void {
-    // What it says after its last word has no place.
-    if (isOver) return;
-    switch (frame.name) {
-      case 'ready':
-        if (isReady) return;
-        isReady = true;
-        readying = options.onReady();
-        track(readying.then(pumpAnswers));
-        return;
-      case 'send':
-        if (messages.size < mostUnanswered) track(send(readSend(frame)));
-        else end({ failure: `more than ${mostUnanswered} messages and answers wait to be taken` });
-        return;
-      case 'taken':
-        untaken.delete(wantCount(frame.value, 'number'));
-        track(messages.take(wantCount(frame.value, 'number')));
-        pumpAnswers();
-        return;
-      case 'nodes':
-        void findNodes(frame).catch((error: unknown) => connection.bye(toRollcallError(error).message));
-        return;
-      case 'log':
-        takeLog(frame);
-        return;
-      case 'finished':
-        end(readResult(frame));
-        return;
-      case 'failed':
-        end({
-          failure: cleanText(
-            wantText(frame.value, 'message', limits.contentBytes),
-            appLimits.maxFailureBytes,
-          ),
-        });
-        return;
-      default:
-        // What a newer runner may say besides is passed over.
-        handleObjectFrame(connection, frame, { readable, writable: own, onStored: lease });
-    }
-  }
-
-  async function readable(digest: string) {
+  async #findReadable(digest: string): ReturnType<ObjectsOfRunner['readable']> {
+    const { messages, bucketOf } = this.#options;
     const node = messages.speaksOf(digest, 'answers');
-    const bucket = node === undefined ? undefined : options.bucketOf(node);
+    const bucket = node === undefined ? undefined : bucketOf(node);
     const manifest = await bucket?.find(digest);
     return bucket && manifest ? { manifest, bucket } : undefined;
   }
 
-  function lease({ digest }: { readonly digest: string }): void {
+  #lease(digest: string): void {
+    const { own } = this.#options;
     own.retain(digest);
-    leased.push(digest);
-    if (leased.length > leases) track(own.release(leased.shift() ?? ''));
+    this.#leases.push(digest);
+    if (this.#leases.length > maxLeases) this.#connection.track(own.release(this.#leases.shift() ?? ''));
   }
-
-  function pumpAnswers(): void {
-    if (isPumping || !isReady || !mayGive()) return;
-    isPumping = true;
-    giveAnswers().then(
-      () => {
-        isPumping = false;
-        // What came while it was ending.
-        pumpAnswers();
-      },
-      (error: unknown) => {
-        isPumping = false;
-        connection.bye(toRollcallError(error).message);
-      },
-    );
-  }
-
-  function mayGive(): boolean {
-    return answers.length > 0 && untaken.size < mostUntaken && !connection.closed;
-  }
-
-  async function giveAnswers(): Promise<void> {
-    await readying;
-    while (mayGive()) {
-      const some = answers.splice(0, mostUntaken - untaken.size);
-      for (const number of some) untaken.add(number);
-      for (const number of some) await giveAnswer(number);
-      await connection.drained();
-    }
-  }
-
-  async function giveAnswer(number: number): Promise<void> {
-    const entry = messages.find(number);
-    const answer = await whileOpen(() => messages.readAnswer(number));
-    if (!entry || !answer) {
-      untaken.delete(number);
-      return;
-    }
-    // Whoever is given an object reads it when it likes; it costs nothing until then.
-    if ('object' in answer) untaken.delete(number);
-    const about = { number, node: `${entry.question.node}` };
-    if ('error' in answer) connection.send('answer', { ...about, error: answer.error });
-    else if ('object' in answer) connection.send('answer', { ...about, object: answer.object });
-    else connection.send('answer', about, answer.bytes);
-  }
-
-  connection.onFrame(frame => {
-    try {
-      receive(frame);
-    } catch (error) {
-      connection.bye(toRollcallError(error).message);
-    }
-  });
-  connection.onClose(() => {
-    ending.abort();
-    answers = [];
-    for (const digest of leased.splice(0)) void own.release(digest).catch(() => undefined);
-  });
-  void welcome().catch((error: unknown) => connection.bye(toRollcallError(error).message));
-
-  return {
-    answer(number) {
-      answers.push(number);
-      pumpAnswers();
-    },
-    progress(number, node, fraction, note) {
-      // It may be missed; what waits for a half that does not read may not grow by what nodes say.
-      if (isCrowded || connection.send('progress', { number, node: `${node}`, fraction, note })) return;
-      isCrowded = true;
-      void connection.drained().then(() => (isCrowded = false));
-    },
-    stop: () => void connection.send('stop', {}),
-    over() {
-      isOver = true;
-      connection.send('over', {});
-    },
-    close: () => connection.destroy(),
-  };
 }
