@@ -1,12 +1,7 @@
 /** The log of one run: in order, without gaps, on the disk before it is told, and bounded. */
 import t from 'tap';
-import {
-  logLimits,
-  openRunLog,
-  readRunLog,
-  type LogLine,
-  type RunLog,
-} from '../../../src/link/runs/run-log.js';
+import { openRunLog, readRunLog, type RunLog } from '../../../src/link/runs/run-log.js';
+import { logLimits, type LogLine } from '../../../src/link/runs/run-log-draft.js';
 import { runLogHeadKey } from '../../../src/link/runs/run-keys.js';
 import { createMemoryStore } from '../../../src/store/memory.js';
 import { createPowerCutStore } from '../../../src/store/power-cut.js';

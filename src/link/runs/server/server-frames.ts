@@ -5,7 +5,7 @@ import { findNodeId } from '../../../identity/node-id.js';
 import { limits } from '../../../protocol/limits.js';
 import type { Frame } from '../../../app-host/wire/frames.js';
 import type { Content } from '../messages/message-record.js';
-import type { LogLine } from '../run-log.js';
+import type { LogLine } from '../run-log-draft.js';
 import type { NodeWish } from './find-nodes.js';
 import { appLimits } from '../../../app/limits.js';
 
