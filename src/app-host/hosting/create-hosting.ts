@@ -1,7 +1,7 @@
 /** Hosting of the kind that is asked for. */
 import { RollcallError } from '../../base/errors.js';
 import type { HostingOptions } from './hosting-options.js';
-import { createProcessHosting } from './process-hosting.js';
+import { ProcessHosting } from './process-hosting.js';
 import { createSubprocessHosting } from './subprocess-hosting.js';
 import type { Hosting } from './hosting.js';
 
@@ -12,7 +12,7 @@ export async function createHosting(options: HostingOptions): Promise<Hosting> {
   const { isolation, socketPath, hostKey } = options;
   if (isolation === 'subprocess') return createSubprocessHosting(options);
   if (socketPath !== undefined && hostKey !== undefined)
-    return createProcessHosting({ ...options, socketPath, hostKey });
+    return ProcessHosting.listen({ ...options, socketPath, hostKey });
   throw new RollcallError('CONFIG_INVALID', 'apps in a process of their own need a socket and its key', {
     hint: 'name one in a folder that only the link, or the agent, and the app host can enter',
   });

@@ -1,8 +1,9 @@
 /**
- * Runners under another user: a supervisor, `rollcall app-host`, connects to our socket, starts what it is told to, and tells
- * what becomes of it. Runners live on when this process ends, and come back to the socket. What the supervisor says is
- * bounded and made harmless here again: it runs beside apps, as their user.
+ * Runners under another user. A supervisor, `rollcall app-host`, connects to our socket, starts the runners that are ordered, and
+ * reports their output and their end. Runners live on when this process ends, and come back to the socket. The supervisor runs
+ * beside apps, as their user: what it reports is bounded and made harmless here again.
  */
+import { createVisitors, protocolVersion, type Visitors } from './accept-peers.js';
 import { createExpectedRunners, type ExpectedRunner } from './expected-runners.js';
 import type { Frame, FrameConnection } from '../wire/frames.js';
 import { endNotes, type HostingOptions } from './hosting-options.js';
@@ -11,186 +12,210 @@ import { isHostKey } from './host-key.js';
 import { hashToken } from '../wire/token-hash.js';
 import { createLineLimit, makeHarmless, outputLimits } from './runner-output.js';
 import { listenInClosedFolder } from './runner-socket.js';
-import { createVisitors, protocolVersion } from './accept-peers.js';
 
-/** A supervisor that does not answer a stop for so long is taken not to know the runner. */
+/** A supervisor that does not answer a stop within this time is taken not to know the runner. */
 const stopWithinMs = 10_000;
-const tellRefusedEveryMs = 60_000;
-/** It bounds lines itself; more come only after it was away. */
-const linesPerSecond = 4 * outputLimits.linesPerSecond;
+const minRefusalLogMs = 60_000;
+/** The supervisor limits lines itself; more come only after it was away. */
+const maxLinesPerSecond = 4 * outputLimits.linesPerSecond;
 
-export async function createProcessHosting({
-  socketPath,
-  hostKey,
-  clock,
-  log,
-  held = false,
-}: Omit<HostingOptions, 'isolation'> & {
+export type ProcessHostingOptions = Omit<HostingOptions, 'isolation'> & {
   readonly socketPath: string;
   readonly hostKey: string;
-}): Promise<Hosting> {
-  const runners = createExpectedRunners(clock);
-  const outputs = new WeakMap<ExpectedRunner, ReturnType<typeof createLineLimit>>();
+};
+
+export class ProcessHosting implements Hosting {
+  readonly isolation = 'process';
+  readonly socketPath: string;
+  readonly #options: ProcessHostingOptions;
+  readonly #visitors: Visitors;
+  readonly #runners: ReturnType<typeof createExpectedRunners>;
+  readonly #outputs = new WeakMap<ExpectedRunner, ReturnType<typeof createLineLimit>>();
   /** Orders that no supervisor was given. */
-  const waiting = new Map<string, RunnerOrder>();
-  /** Orders that were given and of whose runner nothing was heard: what a supervisor was told as it ended may be lost. */
-  const unheard = new Map<string, RunnerOrder>();
-  /** Runs whose order was lost once; a second time it is their runner that ends the supervisor. */
-  const lostOnce = new WeakSet<RunnerOrder>();
+  readonly #waiting = new Map<string, RunnerOrder>();
+  /** Orders that were sent and whose runner gave no sign yet: what a supervisor was sent as it ended may be lost. */
+  readonly #unheard = new Map<string, RunnerOrder>();
+  /** Orders that were lost once. When one is lost again, its runner is what ends the supervisor. */
+  readonly #lostOnce = new WeakSet<RunnerOrder>();
   /** Runs whose runner is being ended, and why. */
-  const stopping = new Map<string, string>();
-  /** Runners of the supervisor that nobody waits for; a new one of the run is ordered when they are gone. */
-  let leftovers = new Set<string>();
-  let supervisor: FrameConnection | undefined;
-  const readyListeners: (() => void)[] = [];
-  let closing: Promise<void> | undefined;
-  let refusedAt = -Infinity;
+  readonly #stopping = new Map<string, string>();
+  /** Runners of the supervisor that nobody expects; a new one of the run is ordered when they are gone. */
+  #leftovers = new Set<string>();
+  #supervisor: FrameConnection | undefined;
+  readonly #readyListeners: (() => void)[] = [];
+  #closing: Promise<void> | undefined;
+  #refusalLoggedAt = -Infinity;
 
-  const visitors = createVisitors({
-    clock,
-    log,
-    onRunner(tokenHash, connection) {
-      const run = runners.connect(tokenHash, connection);
-      if (run !== undefined) unheard.delete(run);
-      return run !== undefined;
-    },
-    onSupervisor,
-  });
+  /** Listens on the socket when it resolves. */
+  static async listen(options: ProcessHostingOptions): Promise<ProcessHosting> {
+    const hosting = new ProcessHosting(options);
+    await listenInClosedFolder(hosting.#visitors.server, options.socketPath);
+    if (options.held !== true) hosting.open();
+    return hosting;
+  }
 
-  function add(run: string, tokenHash: string, handler: RunnerHandler): ExpectedRunner {
-    const runner = runners.add(run, tokenHash, handler);
+  private constructor(options: ProcessHostingOptions) {
+    const { clock, log, socketPath } = options;
+    this.socketPath = socketPath;
+    this.#options = options;
+    this.#runners = createExpectedRunners(clock);
+    this.#visitors = createVisitors({
+      clock,
+      log,
+      onRunner: (tokenHash, connection) => this.#onRunner(tokenHash, connection),
+      onSupervisor: (connection, key, runs) => this.#onSupervisor(connection, key, runs),
+    });
+  }
+
+  isReady(): boolean {
+    return this.#supervisor !== undefined;
+  }
+
+  onReady(listener: () => void): void {
+    this.#readyListeners.push(listener);
+  }
+
+  open(): void {
+    this.#visitors.open();
+  }
+
+  start(order: RunnerOrder, handler: RunnerHandler): void {
+    const runner = this.#add(order.run, hashToken(order.token), handler);
+    if (this.#closing) {
+      this.#endUnseen(runner, endNotes.closed);
+      return;
+    }
+    this.#waiting.set(order.run, order);
+    this.#orderIfPossible(order.run);
+  }
+
+  expect(run: string, tokenHash: string, handler: RunnerHandler): void {
+    const runner = this.#add(run, tokenHash, handler);
+    // The runners of a supervisor are compared with those that are expected when it connects, and not again.
+    if (this.#supervisor) this.#endUnseen(runner, endNotes.hostRestarted);
+  }
+
+  stop(run: string, note: string = endNotes.stopped): void {
+    const runner = this.#runners.find(run);
+    if (!runner || this.#stopping.has(run)) return;
+    if (this.#waiting.has(run) || !this.#supervisor) {
+      this.#endUnseen(runner, note);
+      return;
+    }
+    this.#stopping.set(run, note);
+    this.#supervisor.send('stop', { run });
+    const deadline = this.#options.clock.after(stopWithinMs, () => {
+      this.#leftovers.add(run);
+      this.#endUnseen(runner, note);
+    });
+    void runner.ended.then(() => deadline.cancel());
+  }
+
+  close(): Promise<void> {
+    return (this.#closing ??= this.#visitors.close());
+  }
+
+  #add(run: string, tokenHash: string, handler: RunnerHandler): ExpectedRunner {
+    const runner = this.#runners.add(run, tokenHash, handler);
     const tell = handler.onOutput.bind(handler);
-    outputs.set(runner, createLineLimit(clock, tell, linesPerSecond));
+    this.#outputs.set(runner, createLineLimit(this.#options.clock, tell, maxLinesPerSecond));
     return runner;
   }
 
-  function end(runner: ExpectedRunner, exit: RunnerExit): void {
-    waiting.delete(runner.run);
-    unheard.delete(runner.run);
-    stopping.delete(runner.run);
-    outputs.get(runner)?.end();
+  #end(runner: ExpectedRunner, exit: RunnerExit): void {
+    this.#waiting.delete(runner.run);
+    this.#unheard.delete(runner.run);
+    this.#stopping.delete(runner.run);
+    this.#outputs.get(runner)?.end();
     runner.end(exit);
   }
 
-  function endUnseen(runner: ExpectedRunner, note: string): void {
-    end(runner, { code: null, signal: null, note });
+  #endUnseen(runner: ExpectedRunner, note: string): void {
+    this.#end(runner, { code: null, signal: null, note });
   }
 
-  function orderIfPossible(run: string): void {
-    const order = waiting.get(run);
-    if (!order || !supervisor || leftovers.has(run)) return;
-    waiting.delete(run);
-    unheard.set(run, order);
-    supervisor.send('start', order);
+  #orderIfPossible(run: string): void {
+    const order = this.#waiting.get(run);
+    if (!order || !this.#supervisor || this.#leftovers.has(run)) return;
+    this.#waiting.delete(run);
+    this.#unheard.set(run, order);
+    this.#supervisor.send('start', order);
   }
 
-  /** For what a new supervisor does not have. */
-  function orderAgainOrEnd(runner: ExpectedRunner): void {
-    const order = unheard.get(runner.run);
-    if (order && !lostOnce.has(order)) {
-      lostOnce.add(order);
-      waiting.set(runner.run, order);
-    } else if (!waiting.has(runner.run)) endUnseen(runner, endNotes.hostRestarted);
+  /** For a runner that a new supervisor does not have. */
+  #orderAgainOrEnd(runner: ExpectedRunner): void {
+    const order = this.#unheard.get(runner.run);
+    if (order && !this.#lostOnce.has(order)) {
+      this.#lostOnce.add(order);
+      this.#waiting.set(runner.run, order);
+    } else if (!this.#waiting.has(runner.run)) this.#endUnseen(runner, endNotes.hostRestarted);
   }
 
-  function onSupervisor(
-    connection: FrameConnection,
-    key: unknown,
-    runs: readonly string[],
-  ): string | undefined {
+  #onRunner(tokenHash: string, connection: FrameConnection): boolean {
+    const run = this.#runners.connect(tokenHash, connection);
+    if (run !== undefined) this.#unheard.delete(run);
+    return run !== undefined;
+  }
+
+  /** Gives why the supervisor is refused, or undefined. */
+  #onSupervisor(connection: FrameConnection, key: unknown, runs: readonly string[]): string | undefined {
+    const { hostKey, log } = this.#options;
     if (!isHostKey(key, hostKey)) {
-      tellRefused();
+      this.#logRefusal();
       return 'this is not the key of this socket';
     }
-    if (supervisor) return 'there is a supervisor already';
-    supervisor = connection;
-    connection.onFrame(takeFrame);
-    connection.onClose(supervisorLeft);
+    if (this.#supervisor) return 'there is a supervisor already';
+    this.#supervisor = connection;
+    connection.onFrame(frame => this.#take(frame));
+    connection.onClose(() => this.#onSupervisorLeft());
     connection.send('welcome', { protocol: protocolVersion });
     log.info({ runners: runs.length }, 'an app host has connected');
-    leftovers = new Set(runs.filter(run => waiting.has(run) || !runners.find(run)));
-    for (const run of leftovers) connection.send('stop', { run });
-    const listed = new Set(runs);
-    for (const runner of runners.all()) if (!listed.has(runner.run)) orderAgainOrEnd(runner);
-    for (const run of waiting.keys()) orderIfPossible(run);
-    for (const listener of readyListeners) listener();
+    this.#compareRunners(connection, runs);
+    for (const run of this.#waiting.keys()) this.#orderIfPossible(run);
+    for (const listener of this.#readyListeners) listener();
     return undefined;
   }
 
-  /** Now and then: whoever knocks does not decide how much is logged. */
-  function tellRefused(): void {
-    if (clock.elapsed() - refusedAt < tellRefusedEveryMs) return;
-    refusedAt = clock.elapsed();
+  /** Ends the supervisor's runners that are not expected; orders again or ends those expected ones that it does not have. */
+  #compareRunners(supervisor: FrameConnection, runs: readonly string[]): void {
+    this.#leftovers = new Set(runs.filter(run => this.#waiting.has(run) || !this.#runners.find(run)));
+    for (const run of this.#leftovers) supervisor.send('stop', { run });
+    const listed = new Set(runs);
+    for (const runner of this.#runners.all()) if (!listed.has(runner.run)) this.#orderAgainOrEnd(runner);
+  }
+
+  /** At most one line a minute: a process that keeps trying must not fill the log. */
+  #logRefusal(): void {
+    const { clock, log, socketPath } = this.#options;
+    if (clock.elapsed() - this.#refusalLoggedAt < minRefusalLogMs) return;
+    this.#refusalLoggedAt = clock.elapsed();
     log.warn({ socketPath }, 'a process without the key of this socket wanted to be its app host');
   }
 
-  function supervisorLeft(): void {
-    supervisor = undefined;
-    if (closing) return;
-    log.warn({}, 'the app host has disconnected');
-    for (const [run, note] of [...stopping]) {
-      const runner = runners.find(run);
-      if (runner) endUnseen(runner, note);
+  #onSupervisorLeft(): void {
+    this.#supervisor = undefined;
+    if (this.#closing) return;
+    this.#options.log.warn({}, 'the app host has disconnected');
+    for (const [run, note] of [...this.#stopping]) {
+      const runner = this.#runners.find(run);
+      if (runner) this.#endUnseen(runner, note);
     }
   }
 
-  function takeFrame({ name, value }: Frame): void {
+  #take({ name, value }: Frame): void {
     const { run } = value;
     if (typeof run !== 'string') return;
-    const runner = waiting.has(run) ? undefined : runners.find(run);
-    if (name === 'output' && runner && !leftovers.has(run)) {
+    const runner = this.#waiting.has(run) ? undefined : this.#runners.find(run);
+    if (name === 'output' && runner && !this.#leftovers.has(run)) {
       const { stream, text } = value;
       if ((stream !== 'stdout' && stream !== 'stderr') || typeof text !== 'string') return;
-      unheard.delete(run);
-      outputs.get(runner)?.take(stream, () => makeHarmless(text));
+      this.#unheard.delete(run);
+      this.#outputs.get(runner)?.take(stream, () => makeHarmless(text));
     } else if (name === 'exited') {
-      if (leftovers.delete(run)) orderIfPossible(run);
-      else if (runner) end(runner, readExit(value, stopping.get(run)));
+      if (this.#leftovers.delete(run)) this.#orderIfPossible(run);
+      else if (runner) this.#end(runner, readExit(value, this.#stopping.get(run)));
     }
   }
-
-  function stop(run: string, note = endNotes.stopped): void {
-    const runner = runners.find(run);
-    if (!runner || stopping.has(run)) return;
-    if (waiting.has(run) || !supervisor) {
-      endUnseen(runner, note);
-      return;
-    }
-    stopping.set(run, note);
-    supervisor.send('stop', { run });
-    const patience = clock.after(stopWithinMs, () => {
-      leftovers.add(run);
-      endUnseen(runner, note);
-    });
-    void runner.ended.then(() => patience.cancel());
-  }
-
-  await listenInClosedFolder(visitors.server, socketPath);
-  if (!held) visitors.open();
-
-  return {
-    isolation: 'process',
-    isReady: () => supervisor !== undefined,
-    onReady: listener => void readyListeners.push(listener),
-    open: () => visitors.open(),
-    start(order, handler) {
-      const runner = add(order.run, hashToken(order.token), handler);
-      if (closing) {
-        endUnseen(runner, endNotes.closed);
-        return;
-      }
-      waiting.set(order.run, order);
-      orderIfPossible(order.run);
-    },
-    expect(run, tokenHash, handler) {
-      const runner = add(run, tokenHash, handler);
-      // What the supervisor has was gone through when it connected.
-      if (supervisor) endUnseen(runner, endNotes.hostRestarted);
-    },
-    stop,
-    socketPath,
-    close: () => (closing ??= visitors.close()),
-  };
 }
 
 function readExit({ code, signal, note }: Frame['value'], ourNote: string | undefined): RunnerExit {
