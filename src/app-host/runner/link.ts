@@ -1,28 +1,14 @@
 /**
  * The connection of a server half, which outlives the link it leads to: when it is lost, it is opened again, with growing
- * pauses, for five minutes. What was on its way is for whoever sent it to send again: `onConnected` says when.
+ * pauses, for five minutes. Frames that were on their way are sent again by their sender, on `onConnected`.
  */
 import type { Clock } from '../../base/clock.js';
 import { isRollcallError, RollcallError, toRollcallError } from '../../base/errors.js';
 import { visibleText } from '../../base/text.js';
+import { sleep } from '../../base/wait.js';
 import type { Frame, FrameConnection } from '../wire/frames.js';
 import type { RunnerConnection } from './connection.js';
-import { createObjectTransfer, type ObjectTransfer } from './objects.js';
-
-export interface RunnerLink {
-  /** False when so much waits to be written that one should wait for `ready`. Nothing is sent while there is no connection. */
-  send(name: string, value: object, body?: Uint8Array): boolean;
-  /** Resolves when there is a connection with room. */
-  ready(): Promise<void>;
-  /** Does the work on the connection there is, and again on the next one when that is lost meanwhile. */
-  withObjects<T>(work: (objects: ObjectTransfer) => Promise<T>): Promise<T>;
-  /**
-   * Begins: gives the frames that are not about objects, and calls `onConnected` now and after every reconnect. Resolves when
-   * it was closed; rejects when it was lost for too long, or the other side wants no more of it.
-   */
-  run(listeners: LinkListeners): Promise<void>;
-  close(): void;
-}
+import { ObjectTransfer } from './objects.js';
 
 export interface LinkListeners {
   readonly onFrame: (frame: Frame) => void;
@@ -40,48 +26,102 @@ interface Connected {
   readonly objects: ObjectTransfer;
 }
 
-const firstPauseMs = 50;
-const longestPauseMs = 2_000;
+const minPauseMs = 50;
+const maxPauseMs = 2_000;
 const giveUpMs = 5 * 60_000;
-/** So often it may be told bye and come again: what it sends anew may be what was wrong. A while without one, and they count no more. */
-const mostByes = 3;
+/** Refused on this many connections, it is given up: what it sends again on each may be what is refused. */
+const maxByes = 3;
+/** A connection that lasts this long begins the count anew. */
 const byesCountMs = 30_000;
 
-export function createRunnerLink({ first, open, clock }: RunnerLinkOptions): RunnerLink {
-  let current: Connected | undefined = connected(first);
-  let waiting: ((now: Connected) => void)[] = [];
-  let byes = 0;
-  let lastBye = '';
-  let isClosed = false;
+export class RunnerLink {
+  readonly #options: RunnerLinkOptions;
+  #current: Connected | undefined;
+  #waiting: ((now: Connected) => void)[] = [];
+  #byes = 0;
+  #lastBye = '';
+  #isClosed = false;
 
-  function connected(connection: FrameConnection): Connected {
-    return { connection, objects: createObjectTransfer(connection) };
+  constructor(options: RunnerLinkOptions) {
+    this.#options = options;
+    this.#current = connected(options.first);
   }
 
-  function wait(): Promise<Connected> {
-    return current ? Promise.resolve(current) : new Promise(resolve => waiting.push(resolve));
+  /** False when so much waits to be written that one should wait for `ready`. Without a connection, nothing is sent. */
+  send(name: string, value: object, body?: Uint8Array): boolean {
+    return this.#current?.connection.send(name, value, body) ?? false;
   }
 
-  /** Until it is lost. */
-  function serve(now: Connected, { onFrame, onConnected }: LinkListeners): Promise<void> {
+  /** Resolves when there is a connection with room. */
+  async ready(): Promise<void> {
+    const { connection } = await this.#wait();
+    await connection.drained();
+    if (connection.closed) await this.#wait();
+  }
+
+  /** Does the work on the present connection, and again on the next one when that is lost meanwhile. */
+  async withObjects<T>(work: (objects: ObjectTransfer) => Promise<T>): Promise<T> {
+    for (;;) {
+      const now = await this.#wait();
+      try {
+        return await work(now.objects);
+      } catch (error) {
+        if (!now.connection.closed) throw error;
+        // `run` hears of the loss in this very turn: the next wait must be for the next connection.
+        if (this.#current === now) this.#current = undefined;
+      }
+    }
+  }
+
+  /**
+   * Gives the frames that are not about objects to `onFrame`, and calls `onConnected` now and after every reconnect. Resolves
+   * when it was closed; rejects when the connection was lost for too long, or the other side refuses it.
+   */
+  async run(listeners: LinkListeners): Promise<void> {
+    const { clock } = this.#options;
+    for (let next = this.#current; next;) {
+      this.#current = next;
+      const servedFrom = clock.elapsed();
+      await this.#serve(next, listeners);
+      this.#current = undefined;
+      if (this.#isClosed) return;
+      if (clock.elapsed() - servedFrom > byesCountMs) this.#byes = 0;
+      if (this.#byes >= maxByes) throw new RollcallError('TOKEN_REFUSED', `refused: ${this.#lastBye}`);
+      next = await this.#reopen();
+    }
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    this.#current?.connection.destroy();
+  }
+
+  #wait(): Promise<Connected> {
+    const current = this.#current;
+    return current ? Promise.resolve(current) : new Promise(resolve => this.#waiting.push(resolve));
+  }
+
+  /** Resolves when the connection is lost. */
+  #serve(now: Connected, { onFrame, onConnected }: LinkListeners): Promise<void> {
     const lost = new Promise<void>(resolve => now.connection.onClose(resolve));
     onConnected();
-    for (const resolve of waiting) resolve(now);
-    waiting = [];
+    for (const resolve of this.#waiting) resolve(now);
+    this.#waiting = [];
     now.connection.onFrame(frame => {
       if (now.objects.take(frame)) return;
       if (frame.name === 'bye') {
-        byes += 1;
-        lastBye = visibleText(String(frame.value['message']));
+        this.#byes += 1;
+        this.#lastBye = visibleText(String(frame.value['message']));
       } else onFrame(frame);
     });
     return lost;
   }
 
-  async function reopen(): Promise<Connected> {
+  async #reopen(): Promise<Connected> {
+    const { clock, open } = this.#options;
     const lostAt = clock.elapsed();
-    for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(longestPauseMs, pauseMs * 2)) {
-      await new Promise<void>(resolve => void clock.after(pauseMs, resolve));
+    for (let pauseMs = minPauseMs; ; pauseMs = Math.min(maxPauseMs, pauseMs * 2)) {
+      await sleep(clock, pauseMs);
       try {
         return connected((await open()).connection);
       } catch (error) {
@@ -90,41 +130,8 @@ export function createRunnerLink({ first, open, clock }: RunnerLinkOptions): Run
       }
     }
   }
+}
 
-  return {
-    send: (name, value, body) => current?.connection.send(name, value, body) ?? false,
-    async ready() {
-      const { connection } = await wait();
-      await connection.drained();
-      if (connection.closed) await wait();
-    },
-    async withObjects(work) {
-      for (;;) {
-        const now = await wait();
-        try {
-          return await work(now.objects);
-        } catch (error) {
-          if (!now.connection.closed) throw error;
-          // Told to `serve` in this very turn: the next wait is for the next connection.
-          if (current === now) current = undefined;
-        }
-      }
-    },
-    async run(listeners) {
-      for (let next = current; next;) {
-        current = next;
-        const servedFrom = clock.elapsed();
-        await serve(next, listeners);
-        current = undefined;
-        if (isClosed) return;
-        if (clock.elapsed() - servedFrom > byesCountMs) byes = 0;
-        if (byes >= mostByes) throw new RollcallError('TOKEN_REFUSED', `refused: ${lastBye}`);
-        next = await reopen();
-      }
-    },
-    close() {
-      isClosed = true;
-      current?.connection.destroy();
-    },
-  };
+function connected(connection: FrameConnection): Connected {
+  return { connection, objects: new ObjectTransfer(connection) };
 }

@@ -14,7 +14,7 @@ import type { Welcome } from './connection.js';
 import { bodyOf, nameContent, prepareContent } from './content.js';
 import { describeError, describeFailure } from './failure.js';
 import { createAppLog, type LogLevel } from './log.js';
-import { createObjectTransfer, parseObjectName } from './objects.js';
+import { ObjectTransfer, parseObjectName } from './objects.js';
 
 export interface NodeRunnerOptions {
   readonly connection: FrameConnection;
@@ -43,7 +43,7 @@ class HandlingError extends Error {
 /** Says that it is ready, and resolves when the connection is closed. */
 export function runNodeHalf(options: NodeRunnerOptions): Promise<void> {
   const { connection, welcome, handlers, folder, clock } = options;
-  const objects = createObjectTransfer(connection);
+  const objects = new ObjectTransfer(connection);
   const log = createAppLog(createLogWriter(connection, clock));
   const kept = createKeptState(options.state);
   let handling: { readonly number: number; readonly abort: AbortController } | undefined;

@@ -1,6 +1,6 @@
 /**
  * Contents above 64 KiB, on one connection of a runner: read from the other side and written to it, in chunks that are checked
- * one by one. A content is in memory once, as the arrays of the app; chunks are views of it wherever that can be.
+ * one by one. A content is in memory once, as the arrays of the app; its chunks are views of them where possible.
  */
 import { RollcallError } from '../../base/errors.js';
 import { createTurns } from '../../base/keyed-queue.js';
@@ -21,22 +21,13 @@ export interface ObjectName {
   readonly sizeBytes: number;
 }
 
-export interface ObjectTransfer {
-  /** True for a frame about objects, which it took. */
-  take(frame: Frame): boolean;
-  /** All of it. NOT_FOUND when it is lost, PROTOCOL_INVALID when it is not what its name says, LINK_UNREACHABLE when closed. */
-  read(object: ObjectName): Promise<Buffer>;
-  /** Resolves when it is on the other side's disk. REQUEST_INVALID when it is refused, LINK_UNREACHABLE when closed. */
-  write(manifest: Manifest, parts: readonly Uint8Array[]): Promise<void>;
-}
-
 interface Waiting {
   readonly resolve: (frame: Frame) => void;
   readonly reject: (error: Error) => void;
 }
 
-/** Chunks that are asked for and have not come. */
-const chunksInFlight = 4;
+/** Chunks that were requested and have not come. */
+const maxChunksInFlight = 4;
 
 /** PROTOCOL_INVALID for what names no object. */
 export function parseObjectName(value: unknown): ObjectName {
@@ -46,117 +37,129 @@ export function parseObjectName(value: unknown): ObjectName {
   throw malformed('a name of it is none');
 }
 
-export function createObjectTransfer(connection: FrameConnection): ObjectTransfer {
-  const waiting = new Map<string, Waiting>();
-  const inTurn = createTurns();
+export class ObjectTransfer {
+  readonly #connection: FrameConnection;
+  /** By the frame that is waited for, and of which object. */
+  readonly #waiting = new Map<string, Waiting>();
+  readonly #inTurn = createTurns();
 
-  /** `key`: the frame that is waited for, and what of which object. */
-  function waitFor(key: string): Promise<Frame> {
-    return new Promise((resolve, reject) => {
-      if (connection.closed) reject(closed());
-      else waiting.set(key, { resolve, reject });
+  constructor(connection: FrameConnection) {
+    this.#connection = connection;
+    connection.onClose(() => this.#rejectAll(closed()));
+  }
+
+  /** True for a frame about objects, which it took. */
+  take(frame: Frame): boolean {
+    const { name, value } = frame;
+    const digest = String(value['digest']);
+    switch (name) {
+      case 'manifest':
+      case 'wants':
+      case 'stored':
+        this.#settle(`${name} ${digest}`, frame);
+        return true;
+      case 'chunk':
+        this.#settle(`chunk ${digest} ${String(value['chunk'])}`, frame);
+        return true;
+      case 'lost':
+        this.#rejectAll(lost(), key => key === `manifest ${digest}` || key.startsWith(`chunk ${digest} `));
+        return true;
+      case 'refused':
+        this.#rejectAll(
+          refused(String(value['message'])),
+          key => key === `wants ${digest}` || key === `stored ${digest}`,
+        );
+        return true;
+      default:
+        return false;
+    }
+  }
+
+  /** All of it. NOT_FOUND when it is lost, PROTOCOL_INVALID when it is not what its name says, LINK_UNREACHABLE when closed. */
+  read(object: ObjectName): Promise<Buffer> {
+    return this.#inTurn(`read ${object.digest}`, async () => {
+      const manifest = await this.#readManifest(object);
+      const all = allocate(manifest.sizeBytes);
+      await this.#readChunks(manifest, all);
+      return all;
     });
   }
 
-  function ask(name: string, value: object, key: string, body?: Uint8Array): Promise<Frame> {
-    const answer = waitFor(key);
-    connection.send(name, value, body);
+  /** Resolves when it is on the other side's disk. REQUEST_INVALID when it is refused, LINK_UNREACHABLE when closed. */
+  write(manifest: Manifest, parts: readonly Uint8Array[]): Promise<void> {
+    return this.#inTurn('write', () => this.#write(manifest, parts));
+  }
+
+  #waitFor(key: string): Promise<Frame> {
+    return new Promise((resolve, reject) => {
+      if (this.#connection.closed) reject(closed());
+      else this.#waiting.set(key, { resolve, reject });
+    });
+  }
+
+  #request(name: string, value: object, key: string, body?: Uint8Array): Promise<Frame> {
+    const answer = this.#waitFor(key);
+    this.#connection.send(name, value, body);
     return answer;
   }
 
-  function rejectAll(error: Error, isMeant: (key: string) => boolean = () => true): void {
-    for (const [key, { reject }] of waiting) {
+  #settle(key: string, frame: Frame): void {
+    const waiting = this.#waiting.get(key);
+    this.#waiting.delete(key);
+    waiting?.resolve(frame);
+  }
+
+  #rejectAll(error: Error, isMeant: (key: string) => boolean = () => true): void {
+    for (const [key, { reject }] of this.#waiting) {
       if (!isMeant(key)) continue;
-      waiting.delete(key);
+      this.#waiting.delete(key);
       reject(error);
     }
   }
 
-  function settle(key: string, frame: Frame): void {
-    const waits = waiting.get(key);
-    waiting.delete(key);
-    waits?.resolve(frame);
-  }
-
-  async function readManifest({ digest, sizeBytes }: ObjectName): Promise<Manifest> {
-    const { body } = await ask('get', { digest }, `manifest ${digest}`);
+  async #readManifest({ digest, sizeBytes }: ObjectName): Promise<Manifest> {
+    const { body } = await this.#request('get', { digest }, `manifest ${digest}`);
     const manifest = parseManifest(body);
     if (manifest.digest !== digest || manifest.sizeBytes !== sizeBytes)
       throw malformed('its manifest is that of another');
     return manifest;
   }
 
-  async function readChunks(manifest: Manifest, into: Buffer): Promise<void> {
+  async #readChunks(manifest: Manifest, into: Buffer): Promise<void> {
     const { digest, chunks } = manifest;
     let next = 0;
     const readOn = async (): Promise<void> => {
       for (let chunk = next++; chunk < chunks.length; chunk = next++) {
-        const { body } = await ask('get', { digest, chunk }, `chunk ${digest} ${chunk}`);
+        const { body } = await this.#request('get', { digest, chunk }, `chunk ${digest} ${chunk}`);
         if (body.length !== chunkLengthOf(manifest, chunk) || digestOfChunk(body) !== chunks[chunk])
           throw malformed(`its chunk ${chunk} is another`);
         body.copy(into, chunk * chunkBytes);
       }
     };
-    const lanes = Array.from({ length: chunksInFlight }, readOn);
-    // All have stopped before the first failure is told, so that nothing of it comes into the next read.
+    const lanes = Array.from({ length: maxChunksInFlight }, readOn);
+    // All lanes have stopped before the first failure is told, so that none of their chunks comes into the next read.
     const failed = (await Promise.allSettled(lanes)).find(lane => lane.status === 'rejected');
     if (failed) throw failed.reason;
   }
 
-  async function writeNow(manifest: Manifest, parts: readonly Uint8Array[]): Promise<void> {
+  async #write(manifest: Manifest, parts: readonly Uint8Array[]): Promise<void> {
     const { digest } = manifest;
-    const stored = waitFor(`stored ${digest}`);
-    // It may fail while nobody looks.
+    const stored = this.#waitFor(`stored ${digest}`);
+    // It may fail before anything awaits it.
     stored.catch(() => undefined);
-    const answer = await Promise.race([ask('put', { digest }, `wants ${digest}`, manifest.bytes), stored]);
+    const wants = this.#request('put', { digest }, `wants ${digest}`, manifest.bytes);
+    const answer = await Promise.race([wants, stored]);
     for (const chunk of answer.name === 'wants' ? parseChunks(answer.value['chunks'], manifest) : []) {
-      connection.send('chunk', { digest, chunk }, readChunkOf(parts, chunk));
-      await connection.drained();
-      if (!waiting.has(`stored ${digest}`)) break;
+      this.#connection.send('chunk', { digest, chunk }, readChunkOf(parts, chunk));
+      await this.#connection.drained();
+      if (!this.#waiting.has(`stored ${digest}`)) break;
     }
     await stored;
-    waiting.delete(`wants ${digest}`);
+    this.#waiting.delete(`wants ${digest}`);
   }
-
-  connection.onClose(() => rejectAll(closed()));
-  return {
-    take(frame) {
-      const { name, value } = frame;
-      const digest = String(value['digest']);
-      switch (name) {
-        case 'manifest':
-        case 'wants':
-        case 'stored':
-          settle(`${name} ${digest}`, frame);
-          return true;
-        case 'chunk':
-          settle(`chunk ${digest} ${String(value['chunk'])}`, frame);
-          return true;
-        case 'lost':
-          rejectAll(lost(), key => key === `manifest ${digest}` || key.startsWith(`chunk ${digest} `));
-          return true;
-        case 'refused':
-          rejectAll(
-            refused(String(value['message'])),
-            key => key === `wants ${digest}` || key === `stored ${digest}`,
-          );
-          return true;
-        default:
-          return false;
-      }
-    },
-    read: object =>
-      inTurn(`read ${object.digest}`, async () => {
-        const manifest = await readManifest(object);
-        const all = allocate(manifest.sizeBytes);
-        await readChunks(manifest, all);
-        return all;
-      }),
-    write: (manifest, parts) => inTurn('write', () => writeNow(manifest, parts)),
-  };
 }
 
-/** Memory of its own, so that arrays may look into it; every octet is written before anyone reads it. */
+/** Memory that nothing else shares, so that arrays may be views of it; every octet is written before it is read. */
 function allocate(sizeBytes: number): Buffer {
   try {
     return Buffer.allocUnsafeSlow(sizeBytes);

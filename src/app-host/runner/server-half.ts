@@ -11,7 +11,7 @@ import type { Frame, FrameConnection } from '../wire/frames.js';
 import type { RunnerConnection, Welcome } from './connection.js';
 import { describeFailure } from './failure.js';
 import { createGrid } from './grid.js';
-import { createRunnerLink } from './link.js';
+import { RunnerLink } from './link.js';
 import { createLogBook } from './log-book.js';
 import { createAppLog } from './log.js';
 
@@ -41,7 +41,7 @@ interface Outcome {
 
 export function runServerHalf(options: ServerRunnerOptions): ServerRunner {
   const { connection, welcome, open, load, folder, clock } = options;
-  const link = createRunnerLink({ first: connection, open, clock });
+  const link = new RunnerLink({ first: connection, open, clock });
   const log = createLogBook(link, clock);
   const stop = new AbortController();
   const over = new AbortController();

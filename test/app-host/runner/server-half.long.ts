@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { NumberArray, type Content } from '../../../src/app/content.js';
 import type { Frame, FrameConnection } from '../../../src/app-host/wire/frames.js';
 import type { Language } from '../../../src/app-host/hosting/hosting.js';
-import { createRunnerLink } from '../../../src/app-host/runner/link.js';
+import { RunnerLink } from '../../../src/app-host/runner/link.js';
 import { createLogBook } from '../../../src/app-host/runner/log-book.js';
 import { isRollcallError, RollcallError } from '../../../src/base/errors.js';
 import { createManualClock } from '../../harness/manual-clock.js';
@@ -721,7 +721,7 @@ void t.test('javascript: a link that stays away for five minutes is given up', a
   const clock = createManualClock();
   let tries = 0;
   const connection = silentConnection();
-  const link = createRunnerLink({
+  const link = new RunnerLink({
     first: connection,
     open: () => {
       tries += 1;
