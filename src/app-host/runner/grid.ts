@@ -11,8 +11,9 @@ import { withAbort } from '../../base/wait.js';
 import type { Frame } from '../wire/frames.js';
 import { prepareContent, type OutgoingContent } from './content.js';
 import type { RunnerLink } from './link.js';
-import { createMessageBook, type AnswerReceiver, type PostedMessage } from './messages.js';
-import { createHunger, createReplies, type OpenReplies } from './replies.js';
+import { MessageBook, type AnswerReceiver, type PostedMessage } from './messages.js';
+import { OpenReplies } from './replies.js';
+import { WaitingReaders } from './waiting-readers.js';
 
 export interface OpenGrid {
   /** For the app. */
@@ -31,14 +32,15 @@ export interface GridOptions {
 }
 
 const { minTtlMs, defaultTtlMs, maxTtlMs } = appLimits;
-const mostCharacters = 200;
-const mostNodes = 1_000_000;
+const maxNameLength = 200;
+const maxNodes = 1_000_000;
 
 export function createGrid({ link, clock, signal }: GridOptions): OpenGrid {
-  const messages = createMessageBook(link);
+  const messages = new MessageBook(link);
   const nodes = createNodeQueries(link, clock, signal);
-  const hunger = createHunger();
-  /** All or none: nothing is numbered before everything is known to be fit. */
+  const waitingReaders = new WaitingReaders();
+
+  /** All or none: nothing is numbered before all of it is checked. */
   function post(
     outgoing: readonly OutgoingMessage[],
     ttlMs: number,
@@ -51,10 +53,10 @@ export function createGrid({ link, clock, signal }: GridOptions): OpenGrid {
   }
 
   function openReplies(options: Pick<SendOptions, 'onProgress'>): OpenReplies {
-    return createReplies({
+    return new OpenReplies({
       readObject: object => link.withObjects(objects => objects.read(object)),
       taken: number => messages.taken(number),
-      hunger,
+      waitingReaders,
       signal,
       onProgress: options.onProgress,
     });
@@ -70,13 +72,13 @@ export function createGrid({ link, clock, signal }: GridOptions): OpenGrid {
     receive(numbers, options = {}) {
       const open = openReplies(options);
       open.expect(numbers.length);
-      messages.claim(numbers, open.receiver);
-      return open.replies;
+      messages.claim(numbers, open);
+      return open.asReplies();
     },
     sendAndReceive(outgoing, options = {}) {
       const open = openReplies(options);
-      open.expect(post(outgoing, checkTtl(options.timeoutMs ?? defaultTtlMs), open.receiver).length);
-      return open.replies;
+      open.expect(post(outgoing, checkTtl(options.timeoutMs ?? defaultTtlMs), open).length);
+      return open.asReplies();
     },
   };
 
@@ -93,20 +95,20 @@ export function createGrid({ link, clock, signal }: GridOptions): OpenGrid {
 /** `prepared`: contents of the same call; the very same object in several messages is prepared once. */
 function checkMessage(
   { node, type, content, group = '', ttlMs }: OutgoingMessage,
-  usualMs: number,
+  defaultMs: number,
   prepared: Map<Content, OutgoingContent>,
 ): PostedMessage {
   if (typeof node !== 'string' || !/^\d{1,20}$/.test(node))
     throw unfit('its node is no id, such as one that grid.nodes() gives');
-  if (!isName(type) || type === '') throw unfit(`its type is no text of 1 to ${mostCharacters} characters`);
-  if (!isName(group)) throw unfit(`its group is no text of at most ${mostCharacters} characters`);
+  if (!isName(type) || type === '') throw unfit(`its type is no text of 1 to ${maxNameLength} characters`);
+  if (!isName(group)) throw unfit(`its group is no text of at most ${maxNameLength} characters`);
   const ready = prepared.get(content) ?? prepareContent(content);
   prepared.set(content, ready);
-  return { node, type, group, ttlMs: checkTtl(ttlMs ?? usualMs), content: ready };
+  return { node, type, group, ttlMs: checkTtl(ttlMs ?? defaultMs), content: ready };
 }
 
 function isName(value: unknown): value is string {
-  return typeof value === 'string' && value.length <= mostCharacters && !/\p{Cs}|\p{Cc}/u.test(value);
+  return typeof value === 'string' && value.length <= maxNameLength && !/\p{Cs}|\p{Cc}/u.test(value);
 }
 
 function checkTtl(ttlMs: number): number {
@@ -138,7 +140,7 @@ function createNodeQueries(link: RunnerLink, clock: Clock, signal: AbortSignal):
 
   return {
     async ask({ min = 1, labels = {}, timeoutMs }) {
-      if (!Number.isSafeInteger(min) || min < 0 || min > mostNodes)
+      if (!Number.isSafeInteger(min) || min < 0 || min > maxNodes)
         throw new RollcallError('REQUEST_INVALID', '"min" of grid.nodes() is no number of nodes');
       if (timeoutMs !== undefined && !(timeoutMs >= 0))
         throw new RollcallError('REQUEST_INVALID', '"timeoutMs" of grid.nodes() is no time');

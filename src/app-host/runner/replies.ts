@@ -1,56 +1,22 @@
 /**
- * The answers to some messages, as the app iterates over them: decoded in the order in which they come, a few ahead of the
- * app and no more, so that an app that is slow does not hold all of them in memory.
+ * The answers to some messages, as the app iterates over them: decoded in the order in which they come, and only a few ahead of
+ * the app, so that an app that is slow does not hold all of them in memory.
  */
 import type { GridProgress, GridReply, MessageFailure, Replies } from '../../app/app.js';
 import { decodeContent } from '../../app/content.js';
 import { isRollcallError, toRollcallError } from '../../base/errors.js';
+import type { RawAnswer } from './message-frames.js';
+import type { AnswerReceiver } from './messages.js';
 import type { ObjectName } from './objects.js';
-import type { AnswerReceiver, RawAnswer } from './messages.js';
-
-export interface OpenReplies {
-  /** For the app. */
-  readonly replies: Replies;
-  readonly receiver: AnswerReceiver;
-  /** So many answers will come, and no more. */
-  expect(count: number): void;
-}
+import type { WaitingReaders } from './waiting-readers.js';
 
 export interface RepliesOptions {
   readonly readObject: (object: ObjectName) => Promise<Buffer>;
   readonly taken: (number: number) => void;
-  readonly hunger: Hunger;
-  /** Aborted when there is nothing more to wait for. */
+  readonly waitingReaders: WaitingReaders;
+  /** Aborted when no further answer will come. */
   readonly signal: AbortSignal;
   readonly onProgress?: ((progress: GridProgress) => void) | undefined;
-}
-
-/**
- * Loops of the app that wait and have nothing. While there is one, nobody's answers are held back: the link gives only so many
- * that are not taken, and what that loop waits for may come after them.
- */
-export interface Hunger {
-  begin(): void;
-  end(): void;
-  isThere(): boolean;
-  /** Called once, when there is one; the same function is kept once. */
-  onceThere(call: () => void): void;
-}
-
-export function createHunger(): Hunger {
-  let loops = 0;
-  const calls = new Set<() => void>();
-  return {
-    begin() {
-      loops += 1;
-      const called = [...calls];
-      calls.clear();
-      for (const call of called) call();
-    },
-    end: () => void (loops -= 1),
-    isThere: () => loops > 0,
-    onceThere: call => void calls.add(call),
-  };
 }
 
 interface Arrived {
@@ -58,114 +24,121 @@ interface Arrived {
   readonly answer: RawAnswer;
 }
 
-const mostAhead = 64;
+type Next = IteratorResult<GridReply, undefined>;
 
-export function createReplies({
-  readObject,
-  taken,
-  hunger,
-  signal,
-  onProgress,
-}: RepliesOptions): OpenReplies {
-  const arrived: Arrived[] = [];
-  const decoded: GridReply[] = [];
-  const progress = { sent: 0, answered: 0, failed: 0 };
-  let expected: number | undefined;
-  /** The app has left its loop: whatever else comes is of no use. */
-  let isLeft = false;
-  let isDecoding = false;
-  let sleepers: (() => void)[] = [];
+const maxAhead = 64;
 
-  function wake(): void {
-    signal.removeEventListener('abort', wake);
-    for (const each of sleepers) each();
-    sleepers = [];
+export class OpenReplies implements AnswerReceiver {
+  readonly #options: RepliesOptions;
+  readonly #arrived: Arrived[] = [];
+  readonly #decoded: GridReply[] = [];
+  readonly #progress = { sent: 0, answered: 0, failed: 0 };
+  #expected: number | undefined;
+  /** The app has left its loop and reads no further answer. */
+  #isLeft = false;
+  #isDecoding = false;
+  #sleepers: (() => void)[] = [];
+  readonly #wake = (): void => {
+    this.#options.signal.removeEventListener('abort', this.#wake);
+    for (const wake of this.#sleepers) wake();
+    this.#sleepers = [];
+  };
+  readonly #decodeOn = (): void => void this.#decode();
+
+  constructor(options: RepliesOptions) {
+    this.#options = options;
   }
 
-  async function sleep(): Promise<void> {
-    signal.addEventListener('abort', wake);
-    const woken = new Promise<void>(resolve => sleepers.push(resolve));
-    hunger.begin();
-    await woken;
-    hunger.end();
-  }
-
-  function hasRoom(): boolean {
-    return !isLeft && (decoded.length < mostAhead || hunger.isThere());
-  }
-
-  function hasLeft(): boolean {
-    return isLeft;
-  }
-
-  async function decodeOn(): Promise<void> {
-    if (isDecoding) return;
-    isDecoding = true;
-    for (let next = arrived[0]; next && hasRoom(); next = arrived[0]) {
-      const reply = await decode(next, readObject);
-      arrived.shift();
-      if (!hasLeft()) decoded.push(reply);
-      progress.answered += 1;
-      if (reply.error) progress.failed += 1;
-      taken(next.number);
-      wake();
-    }
-    isDecoding = false;
-    if (isLeft) for (const { number } of arrived.splice(0)) taken(number);
-    else if (arrived.length > 0) hunger.onceThere(goOn);
-  }
-
-  function goOn(): void {
-    void decodeOn();
-  }
-
-  async function next(): Promise<IteratorResult<GridReply, undefined>> {
-    for (;;) {
-      signal.throwIfAborted();
-      const reply = decoded.shift();
-      if (reply) {
-        void decodeOn();
-        return { done: false, value: reply };
-      }
-      if (isLeft || progress.answered === expected) return { done: true, value: undefined };
-      await sleep();
-    }
-  }
-
-  function leave(): Promise<IteratorResult<GridReply, undefined>> {
-    isLeft = true;
-    decoded.length = 0;
-    void decodeOn();
-    wake();
-    return Promise.resolve({ done: true, value: undefined });
-  }
-
-  return {
-    replies: {
-      [Symbol.asyncIterator]: () => ({ next, return: leave }),
+  /** For the app. */
+  asReplies(): Replies {
+    const progress = this.#progress;
+    return {
+      [Symbol.asyncIterator]: () => ({ next: () => this.#next(), return: () => this.#leave() }),
       get progress() {
         return { ...progress };
       },
-    },
-    receiver: {
-      onAccepted: () => void (progress.sent += 1),
-      onAnswer(number, answer) {
-        arrived.push({ number, answer });
-        void decodeOn();
-      },
-      onProgress(each) {
-        // What it throws is the app's error, not one of the connection.
-        if (onProgress && !isLeft) queueMicrotask(() => onProgress(each));
-      },
-    },
-    expect(count) {
-      expected = count;
-      wake();
-    },
-  };
+    };
+  }
+
+  /** This many answers will come. */
+  expect(count: number): void {
+    this.#expected = count;
+    this.#wake();
+  }
+
+  onAccepted(): void {
+    this.#progress.sent += 1;
+  }
+
+  onAnswer(number: number, answer: RawAnswer): void {
+    this.#arrived.push({ number, answer });
+    this.#decodeOn();
+  }
+
+  onProgress(progress: GridProgress): void {
+    const { onProgress } = this.#options;
+    // An error that it throws is the app's, not one of the connection.
+    if (onProgress && !this.#isLeft) queueMicrotask(() => onProgress(progress));
+  }
+
+  async #next(): Promise<Next> {
+    for (;;) {
+      this.#options.signal.throwIfAborted();
+      const value = this.#decoded.shift();
+      if (value) {
+        this.#decodeOn();
+        return { done: false, value };
+      }
+      if (this.#isLeft || this.#progress.answered === this.#expected) return { done: true, value: undefined };
+      await this.#sleep();
+    }
+  }
+
+  #leave(): Promise<Next> {
+    this.#isLeft = true;
+    this.#decoded.length = 0;
+    this.#decodeOn();
+    this.#wake();
+    return Promise.resolve({ done: true, value: undefined });
+  }
+
+  async #sleep(): Promise<void> {
+    const { signal, waitingReaders } = this.#options;
+    signal.addEventListener('abort', this.#wake);
+    const woken = new Promise<void>(resolve => this.#sleepers.push(resolve));
+    waitingReaders.begin();
+    await woken;
+    waitingReaders.end();
+  }
+
+  #hasRoom(): boolean {
+    return !this.#isLeft && (this.#decoded.length < maxAhead || this.#options.waitingReaders.areThere);
+  }
+
+  async #decode(): Promise<void> {
+    if (this.#isDecoding) return;
+    this.#isDecoding = true;
+    const { readObject, taken, waitingReaders } = this.#options;
+    for (let next = this.#arrived[0]; next && this.#hasRoom(); next = this.#arrived[0]) {
+      const reply = await decode(next, readObject);
+      this.#arrived.shift();
+      this.#keep(reply);
+      taken(next.number);
+      this.#wake();
+    }
+    this.#isDecoding = false;
+    if (this.#isLeft) for (const { number } of this.#arrived.splice(0)) taken(number);
+    else if (this.#arrived.length > 0) waitingReaders.onNext(this.#decodeOn);
+  }
+
+  #keep(reply: GridReply): void {
+    if (!this.#isLeft) this.#decoded.push(reply);
+    this.#progress.answered += 1;
+    if (reply.error) this.#progress.failed += 1;
+  }
 }
 
-/** An answer that cannot be read is an error like any other. */
+/** An answer that cannot be decoded becomes an error. */
 async function decode(
   { number: message, answer }: Arrived,
   readObject: RepliesOptions['readObject'],
