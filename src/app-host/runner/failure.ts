@@ -5,6 +5,17 @@
 import { inspect } from 'node:util';
 import { isRollcallError } from '../../base/errors.js';
 import { appLimits } from '../../app/limits.js';
+import type { MessageErrorCode } from '../../app/message-error.js';
+
+/** The error that the agent receives instead of an answer. */
+export class HandlingError extends Error {
+  readonly code: MessageErrorCode;
+
+  constructor(code: MessageErrorCode, message: string) {
+    super(message);
+    this.code = code;
+  }
+}
 
 /** `name: message`, at most 4 KiB. Never throws, whatever was thrown. */
 export function describeError(error: unknown): string {

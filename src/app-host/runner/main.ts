@@ -10,7 +10,7 @@ import type { ServerMain } from '../../app/app.js';
 import type { FrameConnection } from '../wire/frames.js';
 import { loadNodeHalf, loadServerHalf, unpackApp, type AppFolder } from './app.js';
 import { openRunnerConnection, type RunnerConnection } from './connection.js';
-import { runNodeHalf } from './node-half.js';
+import { NodeHalfRunner } from './node-half.js';
 import { runServerHalf } from './server-half.js';
 
 const exitCodes = { over: 0, failed: 1, usage: 2 } as const;
@@ -78,7 +78,7 @@ async function runNode({ connection, welcome, state }: RunnerConnection, folder:
     await untilClosed(connection);
     throw handlers;
   }
-  await runNodeHalf({
+  const runner = new NodeHalfRunner({
     connection,
     welcome,
     state,
@@ -86,6 +86,7 @@ async function runNode({ connection, welcome, state }: RunnerConnection, folder:
     folder: folder.path,
     clock: systemClock,
   });
+  await runner.run();
 }
 
 /** For the last frame to be read. */
