@@ -11,7 +11,7 @@ import type { FrameConnection } from '../wire/frames.js';
 import { loadNodeHalf, loadServerHalf, unpackApp, type AppFolder } from './app.js';
 import { openRunnerConnection, type RunnerConnection } from './connection.js';
 import { NodeHalfRunner } from './node-half.js';
-import { runServerHalf } from './server-half.js';
+import { ServerHalfRunner } from './server-half.js';
 
 const exitCodes = { over: 0, failed: 1, usage: 2 } as const;
 const lastWordsMs = 1_000;
@@ -104,10 +104,18 @@ async function runServer(
   open: () => Promise<RunnerConnection>,
 ): Promise<void> {
   const load = async (): Promise<ServerMain> => (await loadServerHalf(folder, welcome.app.entry)).main;
-  const server = runServerHalf({ connection, welcome, open, load, folder: folder.path, clock: systemClock });
-  process.on('uncaughtException', error => server.fail(error));
-  process.on('unhandledRejection', error => server.fail(error));
-  await server.ended;
+  const runner = new ServerHalfRunner({
+    connection,
+    welcome,
+    open,
+    load,
+    folder: folder.path,
+    clock: systemClock,
+  });
+  const ended = runner.run();
+  process.on('uncaughtException', error => runner.fail(error));
+  process.on('unhandledRejection', error => runner.fail(error));
+  await ended;
 }
 
 const [socketPath, ...more] = process.argv.slice(2);

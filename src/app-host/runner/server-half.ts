@@ -1,6 +1,6 @@
 /**
- * The server half of an app in its runner: its function is called once, with a grid that outlives the link, and how it
- * ended is told until the link has it on its disk. Whatever the app leaves unhandled is how it failed.
+ * The server half of an app in its runner: its function is called once, with a grid that outlives the link, and its outcome is
+ * sent until the link has it on its disk. Errors that the app leaves unhandled make the run fail.
  */
 import { setMaxListeners } from 'node:events';
 import type { RunResult, ServerMain } from '../../app/app.js';
@@ -10,9 +10,9 @@ import { RollcallError } from '../../base/errors.js';
 import type { Frame, FrameConnection } from '../wire/frames.js';
 import type { RunnerConnection, Welcome } from './connection.js';
 import { describeFailure } from './failure.js';
-import { createGrid } from './grid.js';
+import { createGrid, type OpenGrid } from './grid.js';
 import { RunnerLink } from './link.js';
-import { createLogBook } from './log-book.js';
+import { createLogBook, type LogBook } from './log-book.js';
 import { createAppLog } from './log.js';
 
 export interface ServerRunnerOptions {
@@ -20,18 +20,11 @@ export interface ServerRunnerOptions {
   readonly welcome: Welcome;
   /** Opens the connection again. */
   readonly open: () => Promise<RunnerConnection>;
-  /** Imports the app. What it throws is how the run failed. */
+  /** Imports the app. The run fails with what it throws. */
   readonly load: () => Promise<ServerMain>;
   /** Where the app lies. */
   readonly folder: string;
   readonly clock: Clock;
-}
-
-export interface ServerRunner {
-  /** Resolves when it is recorded how it ended; rejects when the link is lost for good. */
-  readonly ended: Promise<void>;
-  /** For what nobody in the app has caught. */
-  fail(error: unknown): void;
 }
 
 interface Outcome {
@@ -39,86 +32,104 @@ interface Outcome {
   readonly value: object;
 }
 
-export function runServerHalf(options: ServerRunnerOptions): ServerRunner {
-  const { connection, welcome, open, load, folder, clock } = options;
-  const link = new RunnerLink({ first: connection, open, clock });
-  const log = createLogBook(link, clock);
-  const stop = new AbortController();
-  const over = new AbortController();
-  const { grid, take, onConnected } = createGrid({ link, clock, signal: over.signal });
-  let outcome: Outcome | undefined;
-  let isLoaded = false;
-  /** Counted, and on which of them the outcome was told. */
-  let connections = 0;
-  let toldOn = 0;
+export class ServerHalfRunner {
+  readonly #options: ServerRunnerOptions;
+  readonly #link: RunnerLink;
+  readonly #log: LogBook;
+  readonly #grid: OpenGrid;
+  /** For the app: the run is being stopped. */
+  readonly #stop = new AbortController();
+  /** For the grid: the run is being stopped, or the half has ended. */
+  readonly #over = new AbortController();
+  #outcome: Outcome | undefined;
+  #isLoaded = false;
+  /** How many there were, and on which of them the outcome was sent. */
+  #connections = 0;
+  #sentOn = 0;
 
-  function onFrame(frame: Frame): void {
-    if (take(frame)) return;
+  constructor(options: ServerRunnerOptions) {
+    const { connection, open, clock } = options;
+    this.#options = options;
+    this.#link = new RunnerLink({ first: connection, open, clock });
+    this.#log = createLogBook(this.#link, clock);
+    this.#grid = createGrid({ link: this.#link, clock, signal: this.#over.signal });
+    // An app may wait for as much at once as it likes.
+    setMaxListeners(0, this.#stop.signal, this.#over.signal);
+  }
+
+  /** Resolves when the outcome is recorded; rejects when the link is lost for good. */
+  run(): Promise<void> {
+    const ended = this.#link.run({
+      onFrame: frame => this.#take(frame),
+      onConnected: () => this.#onConnected(),
+    });
+    void this.#runMain();
+    return ended;
+  }
+
+  /** The run fails with this error, unless it has an outcome. */
+  fail(error: unknown): void {
+    this.#settle({ name: 'failed', value: { message: describeFailure(error, this.#options.folder) } });
+  }
+
+  #take(frame: Frame): void {
+    if (this.#grid.take(frame)) return;
     switch (frame.name) {
       case 'logged':
-        log.onLogged(Number(frame.value['sequence']));
+        this.#log.onLogged(Number(frame.value['sequence']));
         break;
       case 'stop':
-        stop.abort(stopped());
-        over.abort(stopped());
+        this.#stop.abort(stopped());
+        this.#over.abort(stopped());
         break;
       case 'over':
-        link.close();
+        this.#link.close();
         break;
       default:
     }
   }
 
-  function connect(): void {
-    connections += 1;
-    if (isLoaded) link.send('ready', {});
-    log.onConnected();
-    onConnected();
-    void tellOutcome();
+  #onConnected(): void {
+    this.#connections += 1;
+    if (this.#isLoaded) this.#link.send('ready', {});
+    this.#log.onConnected();
+    this.#grid.onConnected();
+    void this.#sendOutcome();
   }
 
-  /** The last line of the log is before it. */
-  async function tellOutcome(): Promise<void> {
-    await log.sent();
-    if (!outcome || toldOn === connections) return;
-    toldOn = connections;
-    link.send(outcome.name, outcome.value);
+  /** After the last line of the log. */
+  async #sendOutcome(): Promise<void> {
+    await this.#log.sent();
+    if (!this.#outcome || this.#sentOn === this.#connections) return;
+    this.#sentOn = this.#connections;
+    this.#link.send(this.#outcome.name, this.#outcome.value);
   }
 
-  function settle(next: Outcome): void {
-    if (outcome) return;
-    outcome = next;
-    over.abort(new RollcallError('RUN_REFUSED', 'the server half has ended'));
-    void tellOutcome();
+  #settle(outcome: Outcome): void {
+    if (this.#outcome) return;
+    this.#outcome = outcome;
+    this.#over.abort(new RollcallError('RUN_REFUSED', 'the server half has ended'));
+    void this.#sendOutcome();
   }
 
-  function fail(error: unknown): void {
-    settle({ name: 'failed', value: { message: describeFailure(error, folder) } });
-  }
-
-  async function runMain(): Promise<void> {
+  async #runMain(): Promise<void> {
+    const { welcome, load } = this.#options;
     try {
       const main = await load();
-      isLoaded = true;
-      link.send('ready', {});
+      this.#isLoaded = true;
+      this.#link.send('ready', {});
       const result = await main({
-        grid,
+        grid: this.#grid.grid,
         config: welcome.config,
-        log: createAppLog(log.write),
-        signal: stop.signal,
+        log: createAppLog(this.#log.write),
+        signal: this.#stop.signal,
         runId: welcome.run,
       });
-      settle({ name: 'finished', value: checkResult(result) });
+      this.#settle({ name: 'finished', value: checkResult(result) });
     } catch (error) {
-      fail(error);
+      this.fail(error);
     }
   }
-
-  // An app may wait for as much at once as it likes.
-  setMaxListeners(0, stop.signal, over.signal);
-  const ended = link.run({ onFrame, onConnected: connect });
-  void runMain();
-  return { ended, fail };
 }
 
 function checkResult(result: RunResult | undefined): { readonly result?: RunResult } {
