@@ -28,9 +28,9 @@ export interface Measured {
 
 /** A bound on the median or the 99th percentile. */
 export type Budget =
-  | { readonly most: number; readonly of?: 'median' | 'p99' }
-  | { readonly least: number; readonly of?: 'median' | 'p99' }
-  | { readonly most: number; readonly p99Most: number }
+  | { readonly max: number; readonly of?: 'median' | 'p99' }
+  | { readonly min: number; readonly of?: 'median' | 'p99' }
+  | { readonly max: number; readonly p99Most: number }
   /** So many times the median of a bare grpc-js server. */
   | { readonly timesBare: number };
 
@@ -38,8 +38,8 @@ export interface Summary {
   readonly runs: number;
   readonly median: number;
   readonly p99: number;
-  readonly least: number;
-  readonly most: number;
+  readonly min: number;
+  readonly max: number;
   readonly cpuMs?: number | undefined;
 }
 
@@ -53,8 +53,8 @@ export function summarise({ samples, cpuMs }: Measured, unit: Figure['unit']): S
     runs: samples.length,
     median: median(samples),
     p99: isRate(unit) ? percentile(samples, 1) : percentile(samples, 99),
-    least: Math.min(...samples),
-    most: Math.max(...samples),
+    min: Math.min(...samples),
+    max: Math.max(...samples),
     ...(cpuMs && cpuMs.length > 0 && { cpuMs: median(cpuMs) }),
   };
 }
@@ -85,16 +85,16 @@ export function judge({ budget, samples, unit, beside }: Figure): Verdict | unde
   if ('timesBare' in budget) {
     const bare = beside?.['bare grpc-js'];
     if (!bare) return undefined;
-    const most = budget.timesBare * median(bare.samples);
-    return { text: `≤ bare × ${budget.timesBare}`, isMet: ours.median <= most };
+    const max = budget.timesBare * median(bare.samples);
+    return { text: `≤ bare × ${budget.timesBare}`, isMet: ours.median <= max };
   }
   if ('p99Most' in budget) {
-    const { most, p99Most } = budget;
-    return { text: `≤ ${most}, p99 ≤ ${p99Most}`, isMet: ours.median <= most && ours.p99 <= p99Most };
+    const { max, p99Most } = budget;
+    return { text: `≤ ${max}, p99 ≤ ${p99Most}`, isMet: ours.median <= max && ours.p99 <= p99Most };
   }
   const of = budget.of ?? 'median';
   const prefix = of === 'p99' ? 'p99 ' : '';
-  return 'most' in budget
-    ? { text: `${prefix}≤ ${budget.most}`, isMet: ours[of] <= budget.most }
-    : { text: `${prefix}≥ ${budget.least}`, isMet: ours[of] >= budget.least };
+  return 'max' in budget
+    ? { text: `${prefix}≤ ${budget.max}`, isMet: ours[of] <= budget.max }
+    : { text: `${prefix}≥ ${budget.min}`, isMet: ours[of] >= budget.min };
 }

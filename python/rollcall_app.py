@@ -313,7 +313,7 @@ class NumberArray:
     """Numbers of one type in rows: the last dimension changes fastest. Nothing is copied."""
 
     def __init__(self, data, shape=None):
-        """`data`: anything with a buffer of numbers, such as array.array or a numpy array; its own shape unless told."""
+        """`data`: anything with a buffer of numbers, such as array.array or a numpy array; its own shape by default."""
         view = memoryview(data)
         self.typecode = _typecode_of(view)
         """One of array.array: b B h H i I q Q f d."""
@@ -365,7 +365,7 @@ def _typecode_of(view):
         signed = code in ("l", "n")
         code = {4: "iI", 8: "qQ"}[view.itemsize][0 if signed else 1]
     if code not in _TYPES:
-        raise ContentError(f"an array in it is of no type that travels: {view.format}")
+        raise ContentError(f"unsupported array type: {view.format}")
     return code
 
 
@@ -617,7 +617,7 @@ class _Decoder:
 
     def _array(self, code, shape):
         if not isinstance(shape, list) or len(shape) > _DIMENSIONS or not all(map(_is_length, shape)):
-            raise _malformed("the shape of an array in it is none")
+            raise _malformed("invalid array shape")
         shape = [int(each) for each in shape]
         numbers = self._take(_product(shape) * struct.calcsize("=" + code))
         return NumberArray(memoryview(array.array(code)) if len(numbers) == 0 else numbers.cast(code), shape)

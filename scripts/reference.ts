@@ -18,7 +18,7 @@ import { permissions } from '../src/link/access/permissions.js';
 import { auditEvents, type AuditEventFacts } from '../src/link/audit/event-types.js';
 import { environmentPrefix as linkPrefix, keyPassphraseVariable, linkSettings } from '../src/link/config.js';
 import { rates, routeRules, type Access, type RouteName } from '../src/link/doors/access-table.js';
-import { largestBodyBytes, type Route } from '../src/link/doors/rest/rest-door.js';
+import { maxBodyBytes, type Route } from '../src/link/doors/rest/rest-door.js';
 import { createRoutes } from '../src/link/doors/rest/routes.js';
 import type { Schema } from '../src/link/doors/rest/schemas.js';
 import { metricTable, type MetricFacts } from '../src/link/metrics.js';
@@ -190,7 +190,7 @@ function restPage(): string {
   const restRates = limits.map(([name, limit]) => `${code(name)} ${limit}`).join(', ');
   return `# REST routes
 
-On the control port, over TLS. A body has at most ${largestBodyBytes / 1024} KiB and is a JSON object, or a form of texts. *Takes* lists its members, or those of
+On the control port, over TLS. A body has at most ${maxBodyBytes / 1024} KiB and is a JSON object, or a form of texts. *Takes* lists its members, or those of
 the query: in brackets those that may be left out, with the most characters of a text; others are refused. What the token endpoints take is
 in [docs/tokens.md](../tokens.md). Errors are [problem documents](errors.md). ${code('GET')} routes answer ${code('HEAD')} too.
 

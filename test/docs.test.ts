@@ -15,14 +15,14 @@ import { maxNodeCertificateBytes } from '../src/identity/certificate.js';
 import { curves } from '../src/identity/curve.js';
 import { transcriptLabel } from '../src/identity/transcript.js';
 import { deadlines } from '../src/link/doors/node-port.js';
-import { longestText, nonceBytes } from '../src/link/enrollment/attempt.js';
+import { maxTextLength, nonceBytes } from '../src/link/enrollment/attempt.js';
 import * as enrollments from '../src/link/enrollment/issuance.js';
 import { createMetrics, metricTable } from '../src/link/metrics.js';
 import { maxKnownRuns } from '../src/link/runs/messages/node-frames.js';
 import * as sessions from '../src/link/sessions/sessions.js';
 import { pingTimes } from '../src/link/sessions/session.js';
 import { baseMs, calmBaseMs, capMs, pauseAfter, settledAfterMs } from '../src/node/backoff.js';
-import { longestChain } from '../src/node/enroll.js';
+import { maxChainLength } from '../src/node/enroll.js';
 import { limits, protocolVersions } from '../src/protocol/limits.js';
 import { root, run } from './cli/fixtures/shell.js';
 
@@ -172,9 +172,9 @@ void t.test('docs/protocol.md names the numbers of the code', async t => {
     (await rowsUnder('docs/protocol.md', 'Limits')).map(([, bound]) => bound),
     [
       kib(limits.messageBytes),
-      `${longestText} characters`,
+      `${maxTextLength} characters`,
       `${maxNodeCertificateBytes} bytes`,
-      `${longestChain} certificates`,
+      `${maxChainLength} certificates`,
       `${limits.serverRoots}, ${kib(limits.serverRootBytes)}`,
       `${maxKnownRuns}`,
       `${enrollments.maxBurst}`,
@@ -272,3 +272,19 @@ void t.test(
     t.match(said, 'wrong: P-256: by the node key\n73 as they should be, 1 wrong\n');
   },
 );
+
+/** Wordings that a reader has to decode. "There is none" is plain; "the digest is none" is not. */
+const idioms =
+  /\b[Ww]hoever\b|\bunless told\b|\bwanted is\b|\bof no type\b|\b[Ii]n earnest\b|\bis not to be called\b|\bwhether at all\b|\bwhat is asked about\b|(?<![Tt]here )\bis none\b(?! of (?:the|this|our))/;
+
+void t.test('source, tests and pages hold none of the idioms that plain English replaced', async t => {
+  for (const folder of ['src', 'test', 'python', 'scripts', 'examples', 'bench', 'docs']) {
+    for (const name of await readdir(join(root, folder), { recursive: true })) {
+      const isText = /\.(ts|js|py|md)$/.test(name) && !name.includes('generated') && name !== 'docs.test.ts';
+      if (!isText || name === join('cli', 'settings-flags.test.ts')) continue;
+      const lines = (await read(join(folder, name))).split('\n');
+      const found = lines.findIndex(line => idioms.test(line));
+      if (found !== -1) t.fail(`${folder}/${name}:${found + 1}: ${lines[found] ?? ''}`);
+    }
+  }
+});

@@ -80,8 +80,8 @@ function figureOf(
   quiet: readonly number[],
 ): Figure {
   const failed = samples.filter(each => !Number.isFinite(each)).length;
-  const usual = [...quiet].sort((one, other) => one - other)[quiet.length >> 1] ?? Number.NaN;
-  const note = `${failed} of ${samples.length} did not go through; ${usual.toFixed(1)} ms when nobody attacks`;
+  const quietMedian = [...quiet].sort((one, other) => one - other)[quiet.length >> 1] ?? Number.NaN;
+  const note = `${failed} of ${samples.length} did not go through; ${quietMedian.toFixed(1)} ms when nobody attacks`;
   return {
     id: `attack.${name}.${who.replaceAll(' ', '-')}`,
     title: `${who}, ${title}`,

@@ -1,6 +1,6 @@
 /**
  * The least a server half could speak through: the very jobs of bench/apps/grid/server.js, over one stream of a bare server.
- * Nothing is stored, nothing comes again, and whoever does not answer is waited for in vain.
+ * Nothing is stored, nothing comes again, and anyone who does not answer is waited for in vain.
  */
 import { Client, credentials } from '@grpc/grpc-js';
 import { encodeContent, type Content } from '../../src/app/content.js';
@@ -11,7 +11,7 @@ import { bareDigest, pushMethod, type SenderAnswer, type SenderPlan } from './pu
 type Deliver = Extract<NonNullable<LinkFrame['frame']>, { $case: 'deliver' }>['value'];
 
 /** Messages of one call that have no reply yet: one for each node of the largest fleet. */
-const mostInFlight = 1_000;
+const maxInFlight = 1_000;
 
 const plan = JSON.parse(process.env['BENCH_SENDER'] ?? '{}') as SenderPlan;
 const { path, requestSerialize, responseDeserialize } = pushMethod;
@@ -48,7 +48,7 @@ async function* askAll(messages: readonly OutgoingMessage[]): AsyncGenerator<Gri
   const work = async (): Promise<void> => {
     for (const message of left) await ask(message);
   };
-  await Promise.all(Array.from({ length: Math.min(mostInFlight, messages.length) }, work));
+  await Promise.all(Array.from({ length: Math.min(maxInFlight, messages.length) }, work));
   for (const { node } of messages) yield { message: 0, node, content: {} };
 }
 

@@ -42,23 +42,23 @@ async function measureAgents(stage: Stage): Promise<Figure[]> {
   const bare = await startBare(place, stage.authorityFile, { tellsPresence: true });
   const enrolling: Life[] = [];
   const returning: Life[] = [];
-  const least: Life[] = [];
+  const min: Life[] = [];
   for (let run = 0; run < runs; run += 1) {
     const agent = await registerAgent(stage, link, `agent-${run}`);
     enrolling.push(await live(stage, agent, link, shown));
     returning.push(await live(stage, agent, link, shown));
-    least.push(await liveBare(stage, bare, BigInt(run + 1)));
+    min.push(await liveBare(stage, bare, BigInt(run + 1)));
   }
   const warm = await measureProtocol(stage, link, place.isQuick ? 3 : 20);
   shown.stop();
   await link.stop();
   await bare.program.stop('SIGKILL');
-  return figuresOf(enrolling, returning, least, warm);
+  return figuresOf(enrolling, returning, min, warm);
 }
 
-function figuresOf(enrolling: Life[], returning: Life[], least: Life[], warm: number[]): Figure[] {
+function figuresOf(enrolling: Life[], returning: Life[], min: Life[], warm: number[]): Figure[] {
   const of = (lives: Life[], what: keyof Life): number[] => lives.map(life => life[what]);
-  const bareStart = { samples: of(least, 'onlineMs'), cpuMs: of(least, 'onlineCpuMs') };
+  const bareStart = { samples: of(min, 'onlineMs'), cpuMs: of(min, 'onlineCpuMs') };
   const all = [...enrolling, ...returning];
   return [
     {
@@ -68,7 +68,7 @@ function figuresOf(enrolling: Life[], returning: Life[], least: Life[], warm: nu
       samples: of(enrolling, 'onlineMs'),
       cpuMs: of(enrolling, 'onlineCpuMs'),
       beside: { 'bare grpc-js': bareStart },
-      budget: { most: 400 },
+      budget: { max: 400 },
       note: 'CPU is that of the agent; bare: connects with a certificate it has, enrolls nothing',
     },
     {
@@ -91,7 +91,7 @@ function figuresOf(enrolling: Life[], returning: Life[], least: Life[], warm: nu
       title: 'of which: enroll and connect, in a process that has done it before',
       unit: 'ms',
       samples: warm,
-      budget: { most: 30 },
+      budget: { max: 30 },
     },
     {
       id: 'agent.killed',
@@ -99,8 +99,8 @@ function figuresOf(enrolling: Life[], returning: Life[], least: Life[], warm: nu
       unit: 'ms',
       samples: of(all, 'offlineMs'),
       cpuMs: of(all, 'offlineCpuMs'),
-      beside: { 'bare grpc-js': { samples: of(least, 'offlineMs'), cpuMs: of(least, 'offlineCpuMs') } },
-      budget: { most: 50, of: 'p99' },
+      beside: { 'bare grpc-js': { samples: of(min, 'offlineMs'), cpuMs: of(min, 'offlineCpuMs') } },
+      budget: { max: 50, of: 'p99' },
       note: 'CPU is that of the server; the link commits and tells the operator, bare only notices',
     },
   ];

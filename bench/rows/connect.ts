@@ -61,10 +61,10 @@ async function grow(
   which: string,
 ): Promise<Round | undefined> {
   const { fleet, place } = stage;
-  const most = sizes.at(-1) ?? 0;
+  const max = sizes.at(-1) ?? 0;
   const crew = crewOf(name, true);
-  place.progress(`connect: ${name}, ${which}, up to ${most}`);
-  const server = await startSubject(stage, name, crew, most);
+  place.progress(`connect: ${name}, ${which}, up to ${max}`);
+  const server = await startSubject(stage, name, crew, max);
   if (!server) return undefined;
   const round = new Map<number, Reached>();
   const emptyKib = await settledKib(server.program, hasProbe(name), place.isQuick);
@@ -73,7 +73,7 @@ async function grow(
     round.set(size, await reach(stage, name, server, { crew, from, to: size }, emptyKib));
     from = size;
   }
-  await fleet.leave({ crew, from: 0, to: most });
+  await fleet.leave({ crew, from: 0, to: max });
   await server.stop();
   return round;
 }
@@ -123,7 +123,7 @@ function figuresAt(size: number, rounds: ReadonlyMap<SubjectName, Round[]>): Fig
       unit: 'KiB',
       samples: samples('kib'),
       beside: beside('kib'),
-      ...(isLargest && { budget: { most: 95 } }),
+      ...(isLargest && { budget: { max: 95 } }),
     },
     {
       id: `connect.resident.${size}`,
@@ -131,7 +131,7 @@ function figuresAt(size: number, rounds: ReadonlyMap<SubjectName, Round[]>): Fig
       unit: 'MiB',
       samples: samples('residentMib'),
       beside: beside('residentMib'),
-      ...(isLargest && { budget: { most: 1024 } }),
+      ...(isLargest && { budget: { max: 1024 } }),
     },
   ];
 }

@@ -19,14 +19,14 @@ async function measureReturns(stage: Stage): Promise<Figure[]> {
   const count = place.isQuick ? 30 : 5_000;
   const rounds = place.isQuick ? 1 : 5;
   const ours = await returnsToLink(stage, count, rounds);
-  const least = await returnsToBare(stage, count, 1);
+  const min = await returnsToBare(stage, count, 1);
   return [
     {
       id: 'reconnect.half',
       title: `${count} nodes after kill and start of the link: half of them online again`,
       unit: 'ms',
       samples: ours.half,
-      beside: { 'bare grpc-js': { samples: least.half } },
+      beside: { 'bare grpc-js': { samples: min.half } },
     },
     {
       id: 'reconnect.all',
@@ -34,7 +34,7 @@ async function measureReturns(stage: Stage): Promise<Figure[]> {
       unit: 'ms',
       samples: ours.all,
       cpuMs: ours.cpu,
-      beside: { 'bare grpc-js': { samples: least.all, cpuMs: least.cpu } satisfies Measured },
+      beside: { 'bare grpc-js': { samples: min.all, cpuMs: min.cpu } satisfies Measured },
       note: 'from SIGKILL on, which the start follows at once; CPU is for each node; agents and server share the cores',
     },
   ];

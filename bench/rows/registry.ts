@@ -67,7 +67,7 @@ function figuresOf(count: number, found: Found): Figure[] {
     {
       ...{ id: 'registry.open', title: `${count} nodes: link start after SIGKILL → both ports open`, unit },
       ...found.openedMs,
-      budget: { most: 1_000 },
+      budget: { max: 1_000 },
     },
     {
       ...{ id: 'registry.count', title: 'from then on: first count of all nodes done', unit },
@@ -77,12 +77,12 @@ function figuresOf(count: number, found: Found): Figure[] {
     {
       ...{ id: 'registry.page', title: `a page of ${pageSize}, in the registry`, unit },
       ...found.roomPage,
-      budget: { most: 5, of: 'p99' },
+      budget: { max: 5, of: 'p99' },
     },
     {
       ...{ id: 'registry.lookup', title: 'lookup by id, in the registry', unit },
       ...found.roomLookup,
-      budget: { most: 0.2 },
+      budget: { max: 0.2 },
     },
     {
       ...{ id: 'registry.page.asked', title: `a page of ${pageSize}, asked over the control port`, unit },
@@ -99,7 +99,7 @@ function figuresOf(count: number, found: Found): Figure[] {
       ...{ id: 'list.wall', title: '`rollcall nodes list --limit 100`', unit },
       ...found.list,
       beside: { ...beside(found.bareList), 'node itself': found.nothing },
-      budget: { most: 250 },
+      budget: { max: 250 },
       note: 'bare: a program that does nothing but one call by grpc-js; node itself: an empty program',
     },
   ];

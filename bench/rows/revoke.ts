@@ -68,7 +68,7 @@ function figuresOf(
       unit: 'ms',
       ...seen(ours),
       beside: { 'bare grpc-js': seen(bare), ...peers },
-      budget: { most: 20, of: 'p99' },
+      budget: { max: 20, of: 'p99' },
       note: 'the link commits durably first; bare ends the stream and cannot close the socket; nats and mosquitto: the user is taken out of the configuration, then SIGHUP',
     },
     {
@@ -76,7 +76,7 @@ function figuresOf(
       title: 'of which: durable commit → socket closed, in the link',
       unit: 'ms',
       samples: ours.flatMap(round => round.closedMs),
-      budget: { most: 20, of: 'p99' },
+      budget: { max: 20, of: 'p99' },
     },
     {
       id: 'revoke.one.answered',

@@ -39,12 +39,12 @@ async function measureStopped(stage: Stage): Promise<Figure[]> {
     const program = startProgram(process.execPath, agent.words, { logFile });
     await shown.until(agent.id, NodeStatus.NODE_STATUS_ONLINE);
     const id = BigInt(index + 1);
-    const least = await startBareAgent(stage, bare, id);
+    const min = await startBareAgent(stage, bare, id);
     await bare.until('online', `${id}`);
-    programs.push(program, least);
+    programs.push(program, min);
     await sleep(apartMs);
     waits.push(freeze(program, shown.until(agent.id, NodeStatus.NODE_STATUS_OFFLINE)));
-    bareWaits.push(freeze(least, bare.until('offline', `${id}`)));
+    bareWaits.push(freeze(min, bare.until('offline', `${id}`)));
   }
   const samples = await Promise.all(waits);
   const besides = await Promise.all(bareWaits);
@@ -59,7 +59,7 @@ async function measureStopped(stage: Stage): Promise<Figure[]> {
       unit: 'ms',
       samples,
       beside: { 'bare grpc-js': { samples: besides } },
-      budget: { most: 15_000, of: 'p99' },
+      budget: { max: 15_000, of: 'p99' },
       note: 'bare has keepalive set to 9 s and 4 s; without, it never notices',
     },
   ];

@@ -39,7 +39,7 @@ async function measureTokens({ place }: Stage): Promise<Figure[]> {
     clock: systemClock,
     random: systemRandom,
     log: createLog({ level: 'error', name: 'bench' }),
-    algorithms: { usual: 'HS256', byAudience: { [audience]: 'ES256' } },
+    algorithms: { defaultAlgorithm: 'HS256', byAudience: { [audience]: 'ES256' } },
     audience,
     issuer: () => issuer,
     alerts: { raise: () => undefined },

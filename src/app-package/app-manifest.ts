@@ -1,6 +1,6 @@
 /**
  * `app.json`, which makes a folder an app: its name and version, the file each half begins with, and the settings a run
- * may have with what they are unless told. The type of a setting is that of its default.
+ * may have with their defaults. The type of a setting is that of its default.
  *
  *     { "name": "digits", "version": "1.0.0", "server": "server.js", "node": "node.js", "config": { "rounds": 3 } }
  */
@@ -28,8 +28,8 @@ const versionPattern = new RegExp(
   `^${number}\\.${number}\\.${number}(?:-[0-9A-Za-z-]{1,32}(?:\\.[0-9A-Za-z-]{1,32}){0,7})?$`,
 );
 const settingPattern = /^[a-z][a-z0-9-]{0,62}$/;
-const mostSettings = 100;
-const longestText = 4_096;
+const maxSettings = 100;
+const maxTextLength = 4_096;
 
 /** Throws REQUEST_INVALID that says what is wrong and how it should be. */
 export function parseAppManifest(text: string): AppManifest {
@@ -92,7 +92,7 @@ export function languageOf(entry: string): AppLanguage {
   return language;
 }
 
-/** That the file is there is for whoever packs the folder. */
+/** That the file is there is for anyone who packs the folder. */
 function readEntry(found: Readonly<Record<string, unknown>>, member: string): string {
   const value = found[member];
   if (typeof value !== 'string' || !isPathInside(value)) {
@@ -114,22 +114,21 @@ export function isPathInside(path: string): boolean {
 }
 
 function readConfig(value: unknown): Readonly<Record<string, ConfigValue>> {
-  if (!isObject(value))
-    throw unfit('"config" is no object', 'it holds settings and what they are unless told');
+  if (!isObject(value)) throw unfit('"config" is no object', 'it holds settings and their defaults');
   const settings = Object.entries(value);
-  if (settings.length > mostSettings)
-    throw unfit('"config" holds too much', `at most ${mostSettings} settings`);
-  for (const [name, usual] of settings) {
+  if (settings.length > maxSettings)
+    throw unfit('"config" holds too much', `at most ${maxSettings} settings`);
+  for (const [name, defaultValue] of settings) {
     if (!settingPattern.test(name))
       throw unfit(`the setting "${clip(name)}" has the wrong form`, 'lower-case letters, digits and dashes');
-    if (!isConfigValue(usual))
-      throw unfit(`the setting "${name}" is of no type there is`, 'a text, a finite number, true or false');
+    if (!isConfigValue(defaultValue))
+      throw unfit(`unsupported type of the setting "${name}"`, 'a text, a finite number, true or false');
   }
   return value as Readonly<Record<string, ConfigValue>>;
 }
 
 function isConfigValue(value: unknown): value is ConfigValue {
-  if (typeof value === 'string') return value.length <= longestText;
+  if (typeof value === 'string') return value.length <= maxTextLength;
   return typeof value === 'boolean' || (typeof value === 'number' && Number.isFinite(value));
 }
 

@@ -143,14 +143,14 @@ async function listFolder(folder: string, below: string): Promise<Dirent[]> {
 }
 
 /** A file that became a link since it was listed is not followed, one that grew is refused. */
-async function readFile(path: string, shown: string, mostBytes: number): Promise<Buffer> {
+async function readFile(path: string, shown: string, maxBytes: number): Promise<Buffer> {
   try {
     const handle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
     try {
       const { size } = await handle.stat();
-      if (size > mostBytes) throw tooLarge(mostBytes, shown);
+      if (size > maxBytes) throw tooLarge(maxBytes, shown);
       const content = await handle.readFile();
-      if (content.length > mostBytes) throw tooLarge(mostBytes, shown);
+      if (content.length > maxBytes) throw tooLarge(maxBytes, shown);
       return content;
     } finally {
       await handle.close();

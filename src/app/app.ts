@@ -28,7 +28,7 @@ export type { MessageErrorCode } from './message-error.js';
 /** Settings of a run: those of `app.json`, with what `-c name=value` changed. */
 export type RunConfig = Readonly<Record<string, string | number | boolean>>;
 
-/** Lines that whoever started the run reads. */
+/** Lines that anyone who started the run reads. */
 export interface AppLog {
   debug(text: string): void;
   info(text: string): void;
@@ -46,11 +46,11 @@ export interface GridNode {
 }
 
 export interface NodesQuery {
-  /** Waits until so many are online; 1 unless told. */
+  /** Waits until so many are online; 1 by default. */
   readonly min?: number;
   /** Every pair must be on the node. */
   readonly labels?: Readonly<Record<string, string>>;
-  /** Gives up waiting; for ever unless told. */
+  /** Gives up waiting; for ever by default. */
   readonly timeoutMs?: number;
 }
 
@@ -63,7 +63,7 @@ export interface OutgoingMessage {
   readonly content: Content;
   /** For the app's own order, such as a round. */
   readonly group?: string;
-  /** For how long it waits for the node and its answer; an hour unless told, at most a week. */
+  /** For how long it waits for the node and its answer; an hour by default, at most a week. */
   readonly ttlMs?: number;
 }
 

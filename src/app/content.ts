@@ -35,7 +35,7 @@ export class NumberArray<D extends ArrayData = ArrayData> {
   readonly data: D;
   readonly shape: readonly number[];
 
-  /** One dimension unless told. REQUEST_INVALID when the shape does not hold as many numbers as there are. */
+  /** One dimension by default. REQUEST_INVALID when the shape does not hold as many numbers as there are. */
   constructor(data: D, shape: readonly number[] = [data.length]) {
     if (!isShapeOf(shape, data.length))
       throw unfit(`a shape of [${shape.join()}] does not hold ${data.length} numbers`);
@@ -160,7 +160,7 @@ const oddNumbers: Readonly<Record<string, number>> = { NaN, Infinity, '-Infinity
 function typeOf(data: ArrayData): ArrayType {
   const found = (Object.keys(arrayTypes) as ArrayType[]).find(type => data instanceof arrayTypes[type]);
   if (found) return found;
-  throw unfit('an array in it is of no type that travels');
+  throw unfit('unsupported array type');
 }
 
 /** JSON as we write it: what is spelled or padded in another way is no content. */
@@ -243,9 +243,9 @@ function readRecord(entries: readonly unknown[], sections: Sections, count: Coun
 }
 
 function readArray(type: ArrayType, shape: unknown, sections: Sections): NumberArray {
-  if (!Array.isArray(shape) || !shape.every(isLength)) throw malformed('the shape of an array in it is none');
+  if (!Array.isArray(shape) || !shape.every(isLength)) throw malformed('invalid array shape');
   const length = shape.reduce((product, each) => product * each, 1);
-  if (!isShapeOf(shape, length)) throw malformed('the shape of an array in it is none');
+  if (!isShapeOf(shape, length)) throw malformed('invalid array shape');
   const Data = arrayTypes[type];
   const { buffer, byteOffset } = sections.take(length * Data.BYTES_PER_ELEMENT);
   return new NumberArray(new Data(buffer, byteOffset, length), shape);

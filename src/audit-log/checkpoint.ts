@@ -32,7 +32,7 @@ export interface Checkpoint {
 export type CheckpointStatement = Pick<Checkpoint, 'trustDomain' | 'tenant' | 'seq' | 'hash' | 'at'>;
 
 /** In DER on P-256 at most 72 bytes. */
-const longestSignature = 96;
+const maxSignatureLength = 96;
 const label = 'rollcall checkpoint v1';
 
 /** The bytes that are signed. */
@@ -90,13 +90,13 @@ function isText(value: unknown): value is string {
 function isSignature(value: unknown): value is string {
   return (
     typeof value === 'string' &&
-    value.length <= longestSignature &&
+    value.length <= maxSignatureLength &&
     value !== '' &&
     Buffer.from(value, 'base64').toString('base64') === value
   );
 }
 
-/** The checkpoint in a value that JSON.parse gave, whatever else is in it; undefined when it is none. */
+/** The checkpoint in a value that JSON.parse gave, whatever else is in it; undefined when it is invalid. */
 export function findCheckpoint(value: unknown): Checkpoint | undefined {
   if (!isRecord(value)) return undefined;
   const { version, trustDomain, tenant, seq, hash, at, keyFingerprint, signature } = value;

@@ -1,6 +1,6 @@
 /**
  * An entry of the audit log: its fields, its hash, its one spelling in JSON. Each entry holds the hash of the one
- * before it. Pure, and shared by the link, which writes entries, and by whoever checks them somewhere else.
+ * before it. Pure, and shared by the link, which writes entries, and by programs that check them somewhere else.
  *
  * The hash is SHA-256 over the UTF-8 of the JSON text of
  * `["rollcall audit v3", seq, at, type, subject, [kind, id, name], address, requestId, outcome, [[key, value], …],
@@ -112,7 +112,7 @@ function isOutcome(value: unknown): value is AuditOutcome | undefined {
   return value === undefined || auditOutcomes.some(each => each === value);
 }
 
-/** The entry in a value that JSON.parse gave, whatever else is in it; undefined when it is none. */
+/** The entry in a value that JSON.parse gave, whatever else is in it; undefined when it is invalid. */
 export function findEntry(value: unknown): AuditEntry | undefined {
   if (!isRecord(value)) return undefined;
   const { seq, at, type, subject, address, requestId, outcome, detail, previous, hash } = value;

@@ -1,6 +1,6 @@
 /**
  * Checks an exported audit log, by someone who need not trust who gave it to them. Without anything kept, it shows that
- * the entries follow from one another and that the key in the export signed the checkpoints; whoever holds the export
+ * the entries follow from one another and that the key in the export signed the checkpoints; anyone who holds the export
  * could have made both. A checkpoint or public key that was kept elsewhere is what makes it proof.
  *
  * Pure and streaming: of each entry 32 bytes are kept, of each checkpoint a finding. Damaged lines are findings, never
@@ -142,7 +142,7 @@ async function readLine(reading: Reading, text: string, number: number): Promise
     findings.push(await judgeCheckpoint(line.checkpoint, reading));
   } else if (line.type === 'damaged' && belongsToEntries(reading, line)) {
     chain.addDamaged(line.found, number, line.seq);
-  } else if (strays.length < mostStrays) {
+  } else if (strays.length < maxStrays) {
     const found =
       line.type === 'damaged' ? line.found : `a${line.type === 'entry' ? 'n entry' : ' header'} out of place`;
     strays.push({ kind: 'damaged', sentence: `line ${number} is ${found}` });
@@ -150,7 +150,7 @@ async function readLine(reading: Reading, text: string, number: number): Promise
 }
 
 /** Enough to see what happened to a file. */
-const mostStrays = 10;
+const maxStrays = 10;
 
 function belongsToEntries({ header, chain, findings }: Reading, { isSigned }: DamagedLine): boolean {
   return !isSigned && findings.length === 0 && chain.count() < header.to - header.from + 1;

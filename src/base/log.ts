@@ -56,7 +56,7 @@ export interface LogOptions {
   readonly name: string;
   /** Defaults to JSON. */
   readonly format?: LogFormat;
-  /** Where lines go; standard error unless told. */
+  /** Where lines go; standard error by default. */
   readonly destination?: DestinationStream;
 }
 

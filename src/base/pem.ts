@@ -10,7 +10,7 @@ export const escapedPem = /-----BEGIN [^-]+-----(?:\\r)?\\n/;
 export interface PemLayout {
   /** Before the body, such as `Proc-Type: 4,ENCRYPTED` (RFC 1421). */
   readonly headers?: readonly string[];
-  /** Characters in a line, 64 unless told; OpenSSH writes 70. */
+  /** Characters in a line, 64 by default; OpenSSH writes 70. */
   readonly width?: number;
 }
 

@@ -21,7 +21,7 @@ export interface Setting<T> {
 export interface Parse<T> {
   (raw: unknown): T;
   /** The least and the greatest value, where there are such. */
-  readonly bounds?: readonly [least: number, greatest: number];
+  readonly bounds?: readonly [min: number, max: number];
 }
 
 export type Settings = Record<string, Setting<unknown>>;
@@ -143,33 +143,30 @@ export const as = {
     throw new Error('wants true or false');
   },
   /** A whole number within the bounds, both included. */
-  integer(least: number, most: number): Parse<number> {
-    return within(least, most, raw => {
+  integer(min: number, max: number): Parse<number> {
+    return within(min, max, raw => {
       const value = typeof raw === 'string' && /^-?\d+$/.test(raw) ? Number(raw) : raw;
-      if (typeof value === 'number' && Number.isInteger(value) && value >= least && value <= most)
-        return value;
-      throw new Error(`wants a whole number from ${least} to ${most}`);
+      if (typeof value === 'number' && Number.isInteger(value) && value >= min && value <= max) return value;
+      throw new Error(`wants a whole number from ${min} to ${max}`);
     });
   },
   /** `90s`, `15m`, `1h`, `30d`, `250ms`, in milliseconds. */
-  duration(leastMs: number, mostMs: number): Parse<number> {
-    return within(leastMs, mostMs, raw => {
+  duration(minMs: number, maxMs: number): Parse<number> {
+    return within(minMs, maxMs, raw => {
       const match = typeof raw === 'string' ? /^(\d{1,9})(ms|s|m|h|d)$/.exec(raw) : null;
       const value = match ? Number(match[1]) * (durationUnits[match[2] ?? ''] ?? Number.NaN) : Number.NaN;
-      if (value >= leastMs && value <= mostMs) return value;
-      const [from, to] = [leastMs, mostMs].map(formatDuration);
+      if (value >= minMs && value <= maxMs) return value;
+      const [from, to] = [minMs, maxMs].map(formatDuration);
       throw new Error(`wants a duration such as 90s, 15m or 1h, from ${from} to ${to}`);
     });
   },
   /** `512MiB`, `2GiB`, in bytes. */
-  size(least: number, most: number): Parse<number> {
-    return within(least, most, raw => {
+  size(min: number, max: number): Parse<number> {
+    return within(min, max, raw => {
       const match = typeof raw === 'string' ? /^(\d{1,9})(KiB|MiB|GiB)$/.exec(raw) : null;
       const value = match ? Number(match[1]) * (sizeUnits[match[2] ?? ''] ?? Number.NaN) : Number.NaN;
-      if (value >= least && value <= most) return value;
-      throw new Error(
-        `wants a size such as 512MiB or 2GiB, from ${formatSize(least)} to ${formatSize(most)}`,
-      );
+      if (value >= min && value <= max) return value;
+      throw new Error(`wants a size such as 512MiB or 2GiB, from ${formatSize(min)} to ${formatSize(max)}`);
     });
   },
   oneOf<T extends string>(choices: readonly T[]): (raw: unknown) => T {
@@ -206,8 +203,8 @@ export const as = {
   },
 };
 
-function within(least: number, greatest: number, parse: (raw: unknown) => number): Parse<number> {
-  return Object.assign(parse, { bounds: [least, greatest] as const });
+function within(min: number, max: number, parse: (raw: unknown) => number): Parse<number> {
+  return Object.assign(parse, { bounds: [min, max] as const });
 }
 
 const addressForm = 'wants HOST:PORT, such as 127.0.0.1:9092 or [::1]:9092';

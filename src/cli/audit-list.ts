@@ -1,4 +1,4 @@
-/** `rollcall audit list`: what happened, newest first unless told, page by page. */
+/** `rollcall audit list`: what happened, newest first by default, page by page. */
 import type { AuditEntry } from '../audit-log/entry.js';
 import { formatParty } from '../audit-log/party.js';
 import type { AuditPage, AuditQuery, AuditSource } from '../control-client/audit.js';
@@ -25,11 +25,11 @@ export interface AuditListFlags extends ControlFlags {
   readonly json?: boolean;
 }
 
-const usualLimit = 50;
+const defaultLimit = 50;
 const pageSize = 1000;
 
 export async function listAudit(shell: Shell, flags: AuditListFlags, ask: AskAudit): Promise<number> {
-  const limit = parseLimit(flags.limit) ?? usualLimit;
+  const limit = parseLimit(flags.limit) ?? defaultLimit;
   const query = {
     newestFirst: !flags.oldestFirst,
     typePrefix: flags.type,
@@ -78,10 +78,10 @@ async function* pagesOf(
 const outcomeShades: Partial<Record<string, Shade>> = { refused: 'yellow', failed: 'red' };
 
 const columns: readonly Column[] = [
-  { header: 'Entry', least: 5, roomy: 7, dropRank: 5 },
-  { header: 'When', least: 20 },
+  { header: 'Entry', minWidth: 5, roomy: 7, dropRank: 5 },
+  { header: 'When', minWidth: 20 },
   { header: 'Event', roomy: 20, clipTo: 12 },
-  { header: 'Outcome', least: 7, shade: text => outcomeShades[text] },
+  { header: 'Outcome', minWidth: 7, shade: text => outcomeShades[text] },
   { header: 'By', roomy: 16, clipTo: 8 },
   { header: 'Subject', roomy: 20, clipTo: 10, dropRank: 4 },
 ];

@@ -88,7 +88,7 @@ function hintsFor({ key, kept, first, last, trimmedTo, vouchedTo }: ExportReport
     hints.push(`no checkpoint vouches for entries ${Math.max(first, vouchedTo + 1)} to ${last}`);
   if (key?.source === 'export' && !kept) {
     hints.push(
-      'the key is the one in the export: whoever made that could have made all of it; give --checkpoint or --public-key',
+      'the key is the one in the export: anyone who made that could have made all of it; give --checkpoint or --public-key',
     );
   } else if (!kept) {
     hints.push(

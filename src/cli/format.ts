@@ -8,7 +8,7 @@ function twoDigits(value: number): string {
   return String(value).padStart(2, '0');
 }
 
-/** `HH:MM:SS`, from a day on `2d 03:04:05`. A negative duration (clocks apart) is none. */
+/** `HH:MM:SS`, from a day on `2d 03:04:05`. A negative duration (clocks apart) counts as none. */
 export function formatElapsed(elapsedMs: number): string {
   const seconds = Math.max(0, Math.floor(elapsedMs / 1000));
   const days = Math.floor(seconds / secondsOfDay);

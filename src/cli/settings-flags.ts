@@ -44,7 +44,7 @@ function addFlag(
     });
 }
 
-/** What is on unless told can be told. */
+/** A setting that is on by default can be turned off. */
 function addOffFlag(command: Command, name: string, flags: Flags): void {
   command.addOption(new Option(`--no-${name}`).hideHelp()).on(`option:no-${name}`, () => {
     flags[name] = false;

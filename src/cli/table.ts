@@ -12,7 +12,7 @@ import { clipText, displayWidth, type Paint, type Shade } from './terminal.js';
 export interface Column {
   readonly header: string;
   /** The narrowest the column gets, but for `clipTo`. */
-  readonly least?: number;
+  readonly minWidth?: number;
   /** The width to keep free while not all rows are known, where there is room. */
   readonly roomy?: number;
   /** The colour of a cell, by its text. */
@@ -57,7 +57,7 @@ function boxWidth(widths: readonly number[]): number {
 
 /** As wide as the widest of these cells; while more rows are to come, as its usual ones. */
 function naturalWidth(column: Column, index: number, rows: readonly Row[], complete: boolean): number {
-  let widest = Math.max(displayWidth(column.header), column.least ?? 0);
+  let widest = Math.max(displayWidth(column.header), column.minWidth ?? 0);
   if (!complete) widest = Math.max(widest, column.roomy ?? 0);
   for (const row of rows) widest = Math.max(widest, displayWidth(row[index] ?? ''));
   return widest;

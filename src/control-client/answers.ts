@@ -204,7 +204,7 @@ export interface KeyRotation {
 }
 
 export interface RotateOptions {
-  /** Only the key that signs for it; all of them unless told. */
+  /** Only the key that signs for it; all of them by default. */
   readonly audience?: string;
   /** Every token signed with a key of before is refused from now on, the one that this is asked with too. */
   readonly dropOld?: boolean;

@@ -105,7 +105,7 @@ export interface ClientNodes extends Nodes {
 
 /** The log of the tenant of who asks. NOT_ALLOWED without `audit:read`. */
 export interface ClientAudit extends AuditSource {
-  /** Every entry that is meant, oldest first unless told, asked for page by page as the iteration goes. */
+  /** Every entry that is meant, oldest first by default, asked for page by page as the iteration goes. */
   list(filter?: AuditFilter): AsyncGenerator<AuditEntry, void, undefined>;
 }
 
@@ -228,14 +228,14 @@ function toTokenSource({ token = environmentToken() }: ControlClientOptions): To
   return { get: () => fixed, refusedHint };
 }
 
-const largestAuditPage = 1000;
+const maxAuditPageSize = 1000;
 
 function withList(source: AuditSource): ClientAudit {
   return {
     ...source,
     async *list(filter) {
       for (let from: number | undefined; ;) {
-        const page = await source.listEvents({ ...filter, from, limit: largestAuditPage });
+        const page = await source.listEvents({ ...filter, from, limit: maxAuditPageSize });
         yield* page.entries;
         if (page.next === undefined) return;
         from = page.next;

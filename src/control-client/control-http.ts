@@ -32,7 +32,7 @@ interface Received {
 }
 
 const answerWithinMs = 30_000;
-const largestAnswerBytes = 64 * 1024 * 1024;
+const maxAnswerBytes = 64 * 1024 * 1024;
 
 export function createAsk(target: HttpTarget, tokens: TokenSource): Ask {
   return (method, path, body) => withToken(tokens, token => askHttp(target, { method, path, token, body }));
@@ -158,7 +158,7 @@ async function collect(response: IncomingMessage): Promise<Received> {
   let length = 0;
   for await (const chunk of response as AsyncIterable<Buffer>) {
     length += chunk.length;
-    if (length > largestAnswerBytes) throw new Error('the answer is too long');
+    if (length > maxAnswerBytes) throw new Error('the answer is too long');
     chunks.push(chunk);
   }
   return { status: response.statusCode ?? 0, body: Buffer.concat(chunks) };

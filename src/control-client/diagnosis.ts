@@ -64,7 +64,7 @@ function silentFinding({ addressText }: HttpTarget, fallback: string): Finding {
   return {
     code: 'LINK_UNREACHABLE',
     message: `the link at ${addressText} did not answer: ${fallback}`,
-    hint: 'is this the control port (9093 unless told otherwise), and is the link healthy?',
+    hint: 'is this the control port (9093 by default), and is the link healthy?',
   };
 }
 
@@ -121,7 +121,7 @@ export function findingOf(failure: Failure, target: HttpTarget): Finding {
   if (/^(ERR_SSL_|EPROTO)/.test(code)) {
     return unreachable(
       `what answers at ${addressText} does not speak TLS 1.3`,
-      'is this the control port of a link? it is 9093 unless told otherwise',
+      'is this the control port of a link? it is 9093 by default',
     );
   }
   const reasons: Partial<Record<string, string>> = {

@@ -23,7 +23,7 @@ import { withToken, type TokenSource } from './tokens.js';
 import { tunnelTo } from './tunnel.js';
 
 /** A page of a thousand nodes with many labels fits well. */
-const largestAnswerBytes = 64 * 1024 * 1024;
+const maxAnswerBytes = 64 * 1024 * 1024;
 
 /** Nothing is sent before the first call. */
 export function openGrpcClient<C>(
@@ -86,13 +86,13 @@ function secureCredentials({ address, roots }: HttpTarget): ChannelCredentials {
 
 function channelOptions({ address, route }: HttpTarget): ChannelOptions {
   return {
-    'grpc.max_receive_message_length': largestAnswerBytes,
+    'grpc.max_receive_message_length': maxAnswerBytes,
     // By variables of the environment alone: a proxy that is set up for browsing has no business here unless a setting says so.
     'grpc.enable_http_proxy': 0,
     // Only calls that the link says it has not begun are made again by that: no method has a policy that asks for more.
     'grpc.enable_retries': 1,
     'grpc.service_config_disable_resolution': 1,
-    // Whoever waits for a link that restarts asks again soon; left alone it would wait two minutes in the end.
+    // Anyone who waits for a link that restarts asks again soon; left alone it would wait two minutes in the end.
     'grpc.initial_reconnect_backoff_ms': 250,
     'grpc.max_reconnect_backoff_ms': 2_000,
     // A cut cable must end a watch.

@@ -42,7 +42,7 @@ export interface NodeFilter {
 export interface NewNode {
   /** Text as ssh-keygen or openssl write it (OpenSSH line or PEM), or SubjectPublicKeyInfo in DER. P-256 or P-384. */
   readonly publicKey: string | Uint8Array;
-  /** Unique in the tenant; none unless told. */
+  /** Unique in the tenant; none by default. */
   readonly name?: string;
   readonly labels?: Readonly<Record<string, string>>;
   /** Register a revoked key again, as a new node. */

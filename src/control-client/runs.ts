@@ -59,7 +59,7 @@ export interface RunFilter {
 export interface LogOptions {
   /** Only entries after the one of this number. */
   readonly after?: number;
-  /** At most so many; all unless told. */
+  /** At most so many; all by default. */
   readonly limit?: number;
   /** Goes on with what comes until the run is over, with the run itself in between. */
   readonly follow?: boolean;

@@ -105,7 +105,7 @@ function readExtensions(elements: readonly DerElement[]): Map<string, Certificat
   return extensions;
 }
 
-/** The name and the key of an authority, whoever signed it and however it says the rest. */
+/** The name and the key of an authority, no matter who signed it and however it says the rest. */
 export function readAnchorFields(der: Uint8Array): Pick<CertificateFields, 'subject' | 'spki'> {
   const fields = sequenceOf(sequenceOf(readDer(der))[0]);
   // The version is left out by version 1.

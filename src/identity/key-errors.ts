@@ -1,5 +1,5 @@
 /**
- * What a reader of keys was asked for, carried along so that whoever finds something else can say in one line what it
+ * What a reader of keys was asked for, carried along so that anyone who finds something else can say in one line what it
  * is and what is wanted. Nothing of a file's content ever goes into such a line.
  */
 import { RollcallError } from '../base/errors.js';
@@ -10,7 +10,7 @@ export interface KeyWish {
   readonly opening: string;
   /** How hints name the file in commands. */
   readonly path: string;
-  /** What is wanted, after "wanted is". */
+  /** What is wanted, after "expected". */
   readonly wanted: string;
   /** What to do when nothing better is known. */
   readonly hint: string;
@@ -45,14 +45,14 @@ export function privateKeyWish(path?: string): KeyWish {
 
 /** KEY_UNSUPPORTED: what was found ("an RSA key"), and what is wanted instead. */
 export function refuseKey(wish: KeyWish, found: string, hint = wish.hint, cause?: unknown): RollcallError {
-  const message = `${wish.opening} ${found}; wanted is ${wish.wanted}`;
+  const message = `${wish.opening} ${found}; expected ${wish.wanted}`;
   return new RollcallError('KEY_UNSUPPORTED', message, { hint, cause });
 }
 
 export function missingPassphrase(wish: KeyWish): RollcallError {
   return new RollcallError(
     'KEY_PASSPHRASE',
-    `${wish.opening} an encrypted private key; wanted is its passphrase`,
+    `${wish.opening} an encrypted private key; expected its passphrase`,
     { hint: 'give the passphrase at a prompt, in a file or in an environment variable' },
   );
 }

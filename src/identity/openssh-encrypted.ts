@@ -13,7 +13,7 @@ import { createSshReader } from './ssh-wire.js';
 const ciphers = ['aes256-ctr', 'aes192-ctr', 'aes128-ctr', 'aes256-cbc', 'aes192-cbc', 'aes128-cbc'];
 
 /** ssh-keygen uses 16 or 24; each costs some 20 ms here. */
-const mostRounds = 1000;
+const maxRounds = 1000;
 
 export interface Encryption {
   readonly cipher: string;
@@ -54,10 +54,10 @@ function refuseOdd({ cipher, kdf, kdfOptions, secret }: Encryption, wish: KeyWis
   if (secret.length === 0 || secret.length % 16 !== 0) throw refuseKey(wish, 'a damaged OpenSSH private key');
   const rounds = findRounds(kdfOptions);
   if (rounds === undefined || rounds === 0) throw refuseKey(wish, 'a damaged OpenSSH private key');
-  if (rounds > mostRounds) {
+  if (rounds > maxRounds) {
     throw refuseKey(
       wish,
-      `an OpenSSH private key with ${rounds} rounds of key derivation, more than ${mostRounds}`,
+      `an OpenSSH private key with ${rounds} rounds of key derivation, more than ${maxRounds}`,
       `encrypt it anew with: ssh-keygen -p -a 24 -f ${wish.path}`,
     );
   }

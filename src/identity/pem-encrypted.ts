@@ -9,7 +9,7 @@ import { missingPassphrase, refuseKey, wrongPassphrase, type KeyWish } from './k
 import type { PemBlock } from './pem.js';
 
 /** OpenSSL's own default is 2,048, careful people's are a million or two. Each costs less than a microsecond. */
-const mostRounds = 10_000_000;
+const maxRounds = 10_000_000;
 
 /** The unencrypted PKCS#8 of a block that is encrypted by PKCS#8 or in the old way of OpenSSL (RFC 1421). */
 export function decryptPem(block: PemBlock, passphrase: string | undefined, wish: KeyWish): Buffer {
@@ -49,8 +49,8 @@ function refuseEndless(der: Buffer, wish: KeyWish): void {
   } catch (error) {
     throw refuseKey(wish, 'a damaged private key', wish.hint, error);
   }
-  if (rounds > mostRounds) {
-    throw refuseEncryption(wish, `with more than ${mostRounds} rounds of key derivation`);
+  if (rounds > maxRounds) {
+    throw refuseEncryption(wish, `with more than ${maxRounds} rounds of key derivation`);
   }
 }
 

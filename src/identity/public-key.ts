@@ -37,7 +37,7 @@ export function parseSpki(der: Uint8Array, wish: KeyWish = wireKeyWish): PublicK
   });
 }
 
-/** The canonical form alone: whether the point is on its curve is found out by whoever verifies with the key. */
+/** The canonical form alone: whether the point is on its curve is found out by the function that verifies with the key. */
 export function canonicalSpki(
   der: Uint8Array,
   wish: KeyWish = wireKeyWish,

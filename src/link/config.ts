@@ -116,7 +116,7 @@ export const linkSettings = {
   'token-algorithms': {
     value: 'ALG,AUDIENCE=ALG,…',
     description: `how tokens are signed: ${tokenAlgorithms.join(', ')}; for all, or for one audience`,
-    default: { usual: 'ES256', byAudience: {} },
+    default: { defaultAlgorithm: 'ES256', byAudience: {} },
     parse: parseTokenAlgorithms,
   } as Setting<TokenAlgorithms>,
   'require-auth': {
@@ -225,16 +225,16 @@ function parseIssuer(raw: unknown): string {
 
 /** `ES256` for all that name none, `logging=HS256` for one audience. */
 function parseTokenAlgorithms(raw: unknown): TokenAlgorithms {
-  let usual: TokenAlgorithm = 'ES256';
+  let defaultAlgorithm: TokenAlgorithm = 'ES256';
   const byAudience: Record<string, TokenAlgorithm> = {};
   for (const text of as.list(as.text)(raw)) {
     const equals = text.lastIndexOf('=');
     const algorithm = text.slice(equals + 1);
     if (!isTokenAlgorithm(algorithm)) throw new Error(`want one of ${tokenAlgorithms.join(', ')}`);
-    if (equals === -1) usual = algorithm;
+    if (equals === -1) defaultAlgorithm = algorithm;
     else byAudience[text.slice(0, equals)] = algorithm;
   }
-  return { usual, byAudience };
+  return { defaultAlgorithm, byAudience };
 }
 
 function alwaysOn(raw: unknown): boolean {

@@ -28,7 +28,7 @@ export interface RunControlOptions {
 export type RunControl = ReturnType<typeof createRunControl>;
 
 /** The most entries of a log that are given at once. */
-export const largestLogPage = 1000;
+export const maxLogPageSize = 1000;
 
 export function createRunControl({ runs }: RunControlOptions) {
   /** Whether there is anything to see at all, before it is looked for. */
@@ -72,8 +72,8 @@ export function createRunControl({ runs }: RunControlOptions) {
 
     /** Entries after a number, at most `limit` of them, 1 to 1000. */
     async readLog(principal: Principal, id: bigint, after: number, limit: number): Promise<RunLogEntry[]> {
-      if (!Number.isInteger(limit) || limit < 1 || limit > largestLogPage)
-        throw new RollcallError('REQUEST_INVALID', `the limit is a whole number from 1 to ${largestLogPage}`);
+      if (!Number.isInteger(limit) || limit < 1 || limit > maxLogPageSize)
+        throw new RollcallError('REQUEST_INVALID', `the limit is a whole number from 1 to ${maxLogPageSize}`);
       const run = await getRun(principal, id, 'runs:read');
       return runs.readLog(principal.tenant, run.id, after, limit);
     },

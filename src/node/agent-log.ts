@@ -28,7 +28,7 @@ export function createConditionLog(log: Log): ConditionLog {
       told.add(condition);
       const fields = { code, hint, retryInMs: Math.round(retryInMs) };
       if (!isNew) log.debug({ ...fields, cause }, message);
-      // What went wrong on this side is for whoever repairs it.
+      // What went wrong on this side is for the person who repairs it.
       else if (code === 'INTERNAL' || code === 'STORE_UNAVAILABLE' || isFileError(error))
         log.error({ ...fields, cause }, message);
       else log.warn(fields, message);

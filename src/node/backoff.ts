@@ -24,7 +24,7 @@ export const capMs = 30_000;
 /** First ceiling while the operator's decision is awaited, ms. */
 export const calmBaseMs = 5_000;
 /** A link cannot send a node away for longer, ms. */
-export const longestAskedPauseMs = 5 * 60_000;
+export const maxAskedPauseMs = 5 * 60_000;
 /** A session that held for this long makes what went before it forgotten, ms. */
 export const settledAfterMs = 10_000;
 
@@ -35,7 +35,7 @@ export function pauseAfter(setback: Setback, random: Random): number {
   switch (code) {
     case 'LINK_DRAINING':
       if (askedPauseMs === undefined) return chance * ceiling(baseMs, failures);
-      return (1 + chance / 2) * Math.max(Math.min(askedPauseMs, longestAskedPauseMs), baseMs);
+      return (1 + chance / 2) * Math.max(Math.min(askedPauseMs, maxAskedPauseMs), baseMs);
     case 'SESSION_REPLACED':
       return (1 + chance / 2) * limits.replacedPauseMs;
     case 'NODE_NOT_REGISTERED':

@@ -44,7 +44,7 @@ export interface LinkConnection {
   /** The channel binding of this connection (RFC 9266), 32 bytes. */
   readonly exporter: Buffer;
   readonly peerCertificate: X509Certificate;
-  /** Resolves when the socket is closed, whoever closed it. */
+  /** Resolves when the socket is closed, by either side. */
   readonly closed: Promise<void>;
   /** Lets what was written get out, then closes; the socket is cut if that takes longer than half a second. */
   close(): Promise<void>;

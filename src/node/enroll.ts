@@ -62,7 +62,7 @@ export interface Enrollment {
 }
 
 export const nonceBytes = 32;
-export const longestChain = 8;
+export const maxChainLength = 8;
 /** For the whole exchange. The link is strict about the node's part; this bounds the link's, ms. */
 const withinMs = limits.helloMs + limits.proofMs;
 
@@ -165,9 +165,9 @@ function checkChallenge(challenge: Challenge, remembered: string | undefined): C
 
 function checkEnrolled(enrolled: Enrolled, challenge: Challenge, sessionKey: PrivateKey): Enrollment {
   const { nodeId, certificateChain: chain, generation, renewAfterMs, trustBundle } = enrolled;
-  if (!isNodeId(nodeId)) throw senseless('the node id is none');
+  if (!isNodeId(nodeId)) throw senseless('invalid node id');
   // It may be lower than the one before: a link restored from a backup must be able to take its nodes back.
-  if (generation === 0n) throw senseless('the generation is none');
+  if (generation === 0n) throw senseless('invalid generation');
   const { trustDomain } = challenge;
   const linkClockMs = Number(challenge.linkClockMs);
   const { notAfter, nodeId: certified } = readChain(chain, sessionKey, trustDomain, linkClockMs);
@@ -193,7 +193,7 @@ function readChain(
   trustDomain: string,
   now: number,
 ): NodeCertificate {
-  if (!leaf || authorities.length === 0 || authorities.length > longestChain)
+  if (!leaf || authorities.length === 0 || authorities.length > maxChainLength)
     throw senseless('no whole chain');
   try {
     const certificate = verifyNodeCertificate(leaf, {

@@ -36,7 +36,7 @@ export interface NodeRun {
   readonly stderr: { write(text: string): unknown };
 }
 
-/** `revoked` is its own, so that whoever supervises the process knows that starting it again is of no use. */
+/** `revoked` is its own, so that anyone who supervises the process knows that starting it again is of no use. */
 export const nodeExitCodes = { toldTo: 0, local: 2, revoked: 4 } as const;
 
 /** Runs until a signal says stop, something on this machine is wrong, or the node is revoked; gives the exit code. */

@@ -180,6 +180,6 @@ function readEscape(cursor: Cursor): string {
   if (long === undefined) throw cursor.fail('wants one of \\b \\t \\n \\f \\r \\" \\\\ \\uXXXX \\UXXXXXXXX');
   const point = Number.parseInt(long.slice(2), 16);
   const isScalar = point <= 0x10ffff && (point < 0xd800 || point > 0xdfff);
-  if (!isScalar) throw cursor.fail('wants a Unicode character; this number is none', start);
+  if (!isScalar) throw cursor.fail('expected the number of a Unicode character', start);
   return String.fromCodePoint(point);
 }

@@ -25,7 +25,7 @@ export interface OnlineOptions {
 }
 
 /** Between two tries to renew, at least, ms. */
-const leastRetryMs = 1_000;
+const minRetryMs = 1_000;
 
 /** Holds the node online from a welcomed session on; resolves when it is not any more, with nothing left open. */
 export async function holdOnline(first: Live, options: OnlineOptions): Promise<SessionEnd> {
@@ -54,7 +54,7 @@ export async function holdOnline(first: Live, options: OnlineOptions): Promise<S
       }
       failures += 1;
       const pauseMs = pauseAfter({ code: error.code, failures, refusals: failures }, random);
-      waitMs = Math.max(leastRetryMs, pauseMs);
+      waitMs = Math.max(minRetryMs, pauseMs);
       if (!signal.aborted) conditions.report(error, waitMs);
     }
   }

@@ -1,6 +1,6 @@
 /**
  * Which of the roots a link hands out this node comes to trust: those it trusts already, and those vouched for by one
- * of them, that is CA certificates one of them has signed. So whoever takes over a link can pass nothing on that the
+ * of them, that is CA certificates one of them has signed. So anyone who takes over a link can pass nothing on that the
  * holder of a root the node was given has not signed. What was given on the command line is never dropped.
  */
 import { X509Certificate } from 'node:crypto';

@@ -42,7 +42,7 @@ export interface Session {
 /** From the opened stream to Welcome, ms. */
 const welcomeWithinMs = 10_000;
 /** Whatever a link says, silence means no less and no more than this, ms. */
-const silenceBounds = { least: 1_000, most: 10 * 60_000 };
+const silenceBounds = { min: 1_000, max: 10 * 60_000 };
 /** From good-bye to the end of the stream, ms. */
 const byeWithinMs = 1_000;
 
@@ -168,5 +168,5 @@ function unreachable(why: string): RollcallError {
 
 function patienceOf({ silenceMs }: Welcome): number {
   const saidMs = silenceMs === 0 ? limits.silenceMs : silenceMs;
-  return Math.min(Math.max(saidMs, silenceBounds.least), silenceBounds.most);
+  return Math.min(Math.max(saidMs, silenceBounds.min), silenceBounds.max);
 }

@@ -130,9 +130,9 @@ export function isRefusal(error: unknown): boolean {
   return isRollcallError(error, 'CERTIFICATE_REFUSED') || isRollcallError(error, 'SESSION_EXPIRED');
 }
 
-const leastRenewalMs = 500;
+const minRenewalMs = 500;
 /** Timers take no more than 2^31 ms. */
-const mostRenewalMs = 20 * 24 * 3_600_000;
+const maxRenewalMs = 20 * 24 * 3_600_000;
 
 /**
  * Milliseconds from Welcome to renewal, by the link's own clock alone: the margin before the end that the link asked
@@ -144,7 +144,7 @@ export function renewalDelay(
   chance: number,
 ): number {
   const dueInMs = Number(expiresAtMs - linkClockMs) - renewalMarginMs;
-  return Math.min(Math.max(dueInMs * (1 - chance / 10), leastRenewalMs), mostRenewalMs);
+  return Math.min(Math.max(dueInMs * (1 - chance / 10), minRenewalMs), maxRenewalMs);
 }
 
 /** The issuer is known to the link: sending it as well would cost the link memory for every node. */

@@ -12,7 +12,7 @@ export interface Cursor {
   looking(pattern: RegExp): boolean;
   /** Reads what the sticky pattern matches here, or gives undefined and reads nothing. */
   take(pattern: RegExp): string | undefined;
-  /** CONFIG_INVALID that says what is wanted and points at a position, the current one unless told. */
+  /** CONFIG_INVALID that says what is wanted and points at a position, the current one by default. */
   fail(wanted: string, at?: number): RollcallError;
 }
 

@@ -4,7 +4,7 @@
  * grpc-js is pinned exactly, and a test says when this must be looked at again.
  *
  * A second attempt to connect is refused before it opens a socket: a new connection has another exporter and may have
- * another peer, so it must never happen behind the back of whoever holds this one.
+ * another peer, so it must never happen behind the back of anyone who holds this one.
  */
 import { X509Certificate } from 'node:crypto';
 import type { Socket } from 'node:net';
@@ -91,9 +91,9 @@ export class TlsCredentials extends ChannelCredentials {
       };
       const socket = connectTls({ ...this.#options, socket: raw });
       // grpc-js lets go of a connection without a call, and from Node.js 24 on that reaches the socket: a process that
-      // waits for the end of such a connection would just end. Whoever opened it holds it until it is closed.
+      // waits for the end of such a connection would just end. Anyone who opened it holds it until it is closed.
       socket.unref = () => socket;
-      // Before the verdict: an expired certificate is gone with the socket, and its dates help whoever reads the error.
+      // Before the verdict: an expired certificate is gone with the socket, and its dates help anyone who reads the error.
       // Not by getPeerX509Certificate(): on a client each call takes the certificate out of the chain, and the check of the
       // name that follows would find none.
       socket.prependOnceListener('secure', () => (shown = readShown(socket)));

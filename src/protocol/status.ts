@@ -68,7 +68,7 @@ export const statusTable: Readonly<Record<ErrorCode, Row>> = {
 
 const codeTrailer = 'rollcall-code';
 const hintTrailer = 'rollcall-hint';
-const longestMessage = 1024;
+const maxMessageLength = 1024;
 
 export interface GrpcStatus {
   readonly code: Status;
@@ -84,7 +84,7 @@ export function toGrpcStatus(thrown: unknown): GrpcStatus {
   if (error.hint !== undefined) metadata.set(hintTrailer, printableAscii(error.hint));
   return {
     code: statusTable[error.code].grpc,
-    details: wellFormed(error.message.slice(0, longestMessage)),
+    details: wellFormed(error.message.slice(0, maxMessageLength)),
     metadata,
   };
 }
@@ -133,5 +133,5 @@ function wellFormed(text: string): string {
 }
 
 function printableAscii(text: string): string {
-  return text.replaceAll(/[^\x20-\x7e]/g, '?').slice(0, longestMessage);
+  return text.replaceAll(/[^\x20-\x7e]/g, '?').slice(0, maxMessageLength);
 }

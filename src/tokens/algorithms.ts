@@ -8,8 +8,8 @@ export function isTokenAlgorithm(value: unknown): value is TokenAlgorithm {
 }
 
 /** RFC 7518 §3.2: a secret is at least as long as the hash, bytes. */
-export const leastSecretBytes = 32;
+export const minSecretBytes = 32;
 /** RFC 7518 §3.3, bits. */
-export const leastRsaBits = 2048;
-/** A larger modulus only costs whoever verifies, bits. */
-export const mostRsaBits = 8192;
+export const minRsaBits = 2048;
+/** A larger modulus only costs anyone who verifies, bits. */
+export const maxRsaBits = 8192;

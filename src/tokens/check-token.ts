@@ -11,7 +11,7 @@ import { tokenRefused } from './refusals.js';
 import { decodeBase64url, isJsonObject, parseStrictJson } from './strict-json.js';
 
 /** The longest token that is looked at, bytes. */
-export const mostTokenBytes = 8 * 1024;
+export const maxTokenBytes = 8 * 1024;
 /** `typ` of an access token (RFC 9068 §2.1): it keeps other JWTs of the same issuer from being taken for one. */
 export const accessTokenType = 'at+jwt';
 
@@ -62,7 +62,7 @@ export interface SignedForm {
   readonly maxBytes: number;
 }
 
-const accessToken: SignedForm = { type: accessTokenType, maxBytes: mostTokenBytes };
+const accessToken: SignedForm = { type: accessTokenType, maxBytes: maxTokenBytes };
 
 /** The payload of a compact JWS of this form, as JSON, once its signature holds; judging what it says is the caller's. */
 export async function checkSigned(
@@ -98,7 +98,7 @@ function readHeader(token: string, { type, maxBytes }: SignedForm): Header {
   if (other !== undefined) throw tokenRefused('the header holds more than alg, kid and typ');
   const { alg, kid, typ } = header;
   if (typ !== type) throw tokenRefused(`typ is not ${type}`);
-  if (!isTokenAlgorithm(alg)) throw tokenRefused('alg is none of ours');
+  if (!isTokenAlgorithm(alg)) throw tokenRefused('unsupported alg');
   if (typeof kid !== 'string' || !kidPattern.test(kid)) throw tokenRefused('kid is missing or none of ours');
   return { kid, algorithm: alg };
 }

@@ -32,7 +32,7 @@ export interface TokenClaims {
 }
 
 /** The longest life of any token, ms. */
-const longestLifeMs = 400 * 86_400_000;
+const maxLifeMs = 400 * 86_400_000;
 
 /** The payload of a token. */
 export function encodeClaims(claims: TokenClaims): Buffer {
@@ -64,7 +64,7 @@ export function readClaims(payload: unknown): TokenClaims {
     audience: readAudience(payload['aud']),
     tenant: wantText(payload, 'tenant_id'),
     roles: readRoles(payload['roles']),
-    scope: findText(payload, 'scope', mostScope),
+    scope: findText(payload, 'scope', maxScopeLength),
     scopeFrom: readScopeFrom(payload['scope_from']),
     tokenId: wantText(payload, 'jti'),
     client: findText(payload, 'client_id'),
@@ -76,7 +76,7 @@ export function readClaims(payload: unknown): TokenClaims {
   };
   if (claims.expiresAt <= claims.issuedAt) throw tokenRefused('exp is not after iat');
   if (claims.expiresAt <= claims.notBefore) throw tokenRefused('exp is not after nbf');
-  if (claims.expiresAt - claims.issuedAt > longestLifeMs) throw tokenRefused('exp is too far from iat');
+  if (claims.expiresAt - claims.issuedAt > maxLifeMs) throw tokenRefused('exp is too far from iat');
   return claims;
 }
 
@@ -98,9 +98,9 @@ export function expectClaims(claims: TokenClaims, { issuer, audience, now, toler
   if (claims.expiresAt + toleranceMs <= now) throw tokenExpired();
 }
 
-const mostText = 512;
-const mostScope = 4096;
-const mostRoles = 100;
+const maxTextLength = 512;
+const maxScopeLength = 4096;
+const maxRoles = 100;
 /** 9999-12-31, seconds: beyond it dates have no common form. */
 const lastSecond = 253_402_300_799;
 /** 32 bytes in base64url; the last character carries four bits. */
@@ -112,8 +112,8 @@ function toSeconds(ms: number): number {
   return Math.floor(ms / 1000);
 }
 
-function isText(value: unknown, most = mostText): value is string {
-  return typeof value === 'string' && value !== '' && value.length <= most && !invisible.test(value);
+function isText(value: unknown, max = maxTextLength): value is string {
+  return typeof value === 'string' && value !== '' && value.length <= max && !invisible.test(value);
 }
 
 function wantText(payload: Readonly<Record<string, unknown>>, name: string): string {
@@ -125,10 +125,10 @@ function wantText(payload: Readonly<Record<string, unknown>>, name: string): str
 function findText(
   payload: Readonly<Record<string, unknown>>,
   name: string,
-  most?: number,
+  max?: number,
 ): string | undefined {
   const value = payload[name];
-  if (value === undefined || isText(value, most)) return value;
+  if (value === undefined || isText(value, max)) return value;
   throw tokenRefused(`${name} is no text`);
 }
 
@@ -140,7 +140,7 @@ function wantTime(payload: Readonly<Record<string, unknown>>, name: string): num
   throw tokenRefused(`${name} is missing or no time`);
 }
 
-/** RFC 7519 §4.1.3 allows a list; of several, whoever holds the token could use it elsewhere. */
+/** RFC 7519 §4.1.3 allows a list; of several, the holder of the token could use it elsewhere. */
 function readAudience(value: unknown): string {
   const list: readonly unknown[] = Array.isArray(value) ? value : [value];
   const [only, ...others] = list;
@@ -155,7 +155,7 @@ function readScopeFrom(value: unknown): 'roles' | undefined {
 }
 
 function readRoles(value: unknown = []): readonly string[] {
-  if (Array.isArray(value) && value.length <= mostRoles && value.every(role => isText(role))) return value;
+  if (Array.isArray(value) && value.length <= maxRoles && value.every(role => isText(role))) return value;
   throw tokenRefused('roles is no list of texts');
 }
 
@@ -164,5 +164,5 @@ function readConfirmation(value: unknown): string | undefined {
   if (value === undefined) return undefined;
   const text = isJsonObject(value) && Object.keys(value).length === 1 ? value['x5t#S256'] : undefined;
   if (typeof text === 'string' && thumbprint.test(text)) return text;
-  throw tokenRefused('cnf is none of ours');
+  throw tokenRefused('unsupported cnf');
 }

@@ -14,7 +14,7 @@ export interface FetchOptions {
   readonly rootCertificates?: string | Buffer | undefined;
   /** From the first packet to the last, ms. */
   readonly timeoutMs: number;
-  readonly mostBytes: number;
+  readonly maxBytes: number;
   readonly clock: Clock;
 }
 
@@ -23,7 +23,7 @@ export function fetchDocument({
   url,
   rootCertificates,
   timeoutMs,
-  mostBytes,
+  maxBytes,
   clock,
 }: FetchOptions): Promise<Buffer> {
   const options: RequestOptions & Pick<ConnectionOptions, 'ALPNProtocols'> = {
@@ -35,7 +35,7 @@ export function fetchDocument({
   };
   return new Promise((resolve, reject) => {
     const request = get(url, options, response => {
-      readBody(response, mostBytes).then(resolve, (error: unknown) => {
+      readBody(response, maxBytes).then(resolve, (error: unknown) => {
         reject(error instanceof Error ? error : new Error('no body', { cause: error }));
         request.destroy();
       });
@@ -48,13 +48,13 @@ export function fetchDocument({
   });
 }
 
-async function readBody(response: IncomingMessage, mostBytes: number): Promise<Buffer> {
+async function readBody(response: IncomingMessage, maxBytes: number): Promise<Buffer> {
   if (response.statusCode !== 200) throw new Error(`status ${response.statusCode ?? 0}, 200 is wanted`);
   const parts: Buffer[] = [];
   let length = 0;
   for await (const part of response as AsyncIterable<Buffer>) {
     length += part.length;
-    if (length > mostBytes) throw new Error(`more than ${mostBytes} bytes`);
+    if (length > maxBytes) throw new Error(`more than ${maxBytes} bytes`);
     parts.push(part);
   }
   return Buffer.concat(parts);

@@ -3,7 +3,7 @@
  * each for one algorithm: a key is found by its name and its algorithm together.
  */
 import { createPublicKey, type JsonWebKey, type KeyObject } from 'node:crypto';
-import { leastRsaBits, mostRsaBits } from './algorithms.js';
+import { minRsaBits, maxRsaBits } from './algorithms.js';
 import { isJsonObject, parseStrictJson } from './strict-json.js';
 
 export type JwksAlgorithm = 'ES256' | 'RS256';
@@ -61,7 +61,7 @@ function readPublicKey(entry: Readonly<Record<string, unknown>>, algorithm: Jwks
   if (!wanted) throw new TypeError('a key does not fit its algorithm');
   const key = createPublicKey({ key: members as JsonWebKey, format: 'jwk' });
   const bits = key.asymmetricKeyDetails?.modulusLength;
-  if (bits !== undefined && (bits < leastRsaBits || bits > mostRsaBits))
+  if (bits !== undefined && (bits < minRsaBits || bits > maxRsaBits))
     throw new TypeError('a key has a poor size');
   return key;
 }

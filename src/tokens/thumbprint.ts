@@ -1,4 +1,4 @@
-/** Tokens that are bound to a certificate (RFC 8705 §3): whoever took one without the key of the certificate has nothing. */
+/** Tokens that are bound to a certificate (RFC 8705 §3): anyone who took one without the key of the certificate has nothing. */
 import { sha256Base64url } from '../base/hash.js';
 import type { TokenClaims } from './claims.js';
 

@@ -15,7 +15,7 @@
 import type { ServerInterceptor } from '@grpc/grpc-js';
 import { systemClock, type Clock } from '../base/clock.js';
 import { RollcallError } from '../base/errors.js';
-import { isTokenAlgorithm, leastSecretBytes, type TokenAlgorithm } from './algorithms.js';
+import { isTokenAlgorithm, minSecretBytes, type TokenAlgorithm } from './algorithms.js';
 import { checkSigned, checkToken, type TokenCheck } from './check-token.js';
 import type { TokenClaims } from './claims.js';
 import { fetchDocument } from './fetch-document.js';
@@ -65,13 +65,13 @@ export interface VerifierOptions {
   readonly issuer: string;
   /** `aud`: the name of this program. */
   readonly audience: string;
-  /** Those with public keys unless told; with secrets HS256 alone. */
+  /** Those with public keys by default; with secrets HS256 alone. */
   readonly algorithms?: readonly TokenAlgorithm[];
-  /** PEM of the roots that the link's server certificate goes back to; the system's own unless told. */
+  /** PEM of the roots that the link's server certificate goes back to; the system's own by default. */
   readonly rootCertificates?: string | Buffer;
   /** For an audience with HS256, in place of public keys. Several during a rotation. */
   readonly secrets?: string | readonly SharedSecret[];
-  /** 30 seconds unless told, ms. */
+  /** 30 seconds by default, ms. */
   readonly clockToleranceMs?: number;
   readonly clock?: Clock;
 }
@@ -133,7 +133,7 @@ export function createTokenVerifier(options: VerifierOptions): TokenVerifier {
 }
 
 const fetchWithinMs = 5_000;
-const mostJwksBytes = 256 * 1024;
+const maxJwksBytes = 256 * 1024;
 
 function toCheck(options: VerifierOptions): TokenCheck {
   const { issuer, audience, secrets, clock = systemClock, clockToleranceMs = 30_000 } = options;
@@ -150,7 +150,7 @@ function toCheck(options: VerifierOptions): TokenCheck {
 function keysOfIssuer({ issuer, rootCertificates }: VerifierOptions, clock: Clock): TokenCheck['findKeys'] {
   const url = jwksUrl(issuer);
   const fetch = () =>
-    fetchDocument({ url, rootCertificates, timeoutMs: fetchWithinMs, mostBytes: mostJwksBytes, clock });
+    fetchDocument({ url, rootCertificates, timeoutMs: fetchWithinMs, maxBytes: maxJwksBytes, clock });
   return createIssuerKeys({ fetch, clock }).findKeys;
 }
 
@@ -171,7 +171,7 @@ function keysOfSecrets(secrets: string | readonly SharedSecret[]): TokenCheck['f
 
 function readSecret(text: string): Buffer {
   const secret = decodeBase64url(text);
-  if (secret && secret.length >= leastSecretBytes) return secret;
+  if (secret && secret.length >= minSecretBytes) return secret;
   throw unfit('a secret is not base64url of 32 bytes or more');
 }
 

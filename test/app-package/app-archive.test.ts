@@ -11,14 +11,14 @@ import { isRollcallError } from '../../src/base/errors.js';
 import { makeFolder } from '../harness/folder.js';
 
 const manifest = { name: 'digits', version: '1.0.0', server: 'server.js', node: 'lib/node.py' };
-const usual: Readonly<Record<string, string>> = {
+const defaultAlgorithm: Readonly<Record<string, string>> = {
   'app.json': JSON.stringify(manifest),
   'lib/node.py': 'import rollcall_app\n',
   'grüße.txt': '',
   'server.js': 'export default 1;\n',
 };
 
-async function makeApp(test: Test, files = usual): Promise<string> {
+async function makeApp(test: Test, files = defaultAlgorithm): Promise<string> {
   const folder = await makeFolder(test);
   for (const [path, content] of Object.entries(files)) {
     await mkdir(dirname(join(folder, path)), { recursive: true });
@@ -57,7 +57,7 @@ function same(list: string): string {
 }
 
 /** In the order of their paths' bytes. */
-const entries = Object.entries(usual).sort(([one], [other]) =>
+const entries = Object.entries(defaultAlgorithm).sort(([one], [other]) =>
   Buffer.compare(Buffer.from(one), Buffer.from(other)),
 );
 const withFile = (path: string, content = ''): (readonly [string, string])[] =>
@@ -77,7 +77,9 @@ void t.test('what is packed is read', async test => {
     entries,
   );
   test.ok(writeArchive(entries).equals(archive), 'the bytes are those of the documentation');
-  const twin = await packArchive(await makeApp(test, Object.fromEntries(Object.entries(usual).reverse())));
+  const twin = await packArchive(
+    await makeApp(test, Object.fromEntries(Object.entries(defaultAlgorithm).reverse())),
+  );
   test.ok(twin.archive.equals(archive), 'the same files make the same bytes');
 });
 

@@ -18,14 +18,17 @@ const manifest = {
   node: 'lib/node.js',
   config: { rounds: 3, rate: 0.5, label: 'a', verbose: true },
 };
-const usual: Readonly<Record<string, string>> = {
+const defaultAlgorithm: Readonly<Record<string, string>> = {
   'app.json': JSON.stringify(manifest),
   'server.js': 'export default 1;\n',
   'lib/node.js': 'export default 2;\n',
   'data/weights.bin': '\0\u0001\u0002',
 };
 
-async function makeApp(test: Test, files: Readonly<Record<string, string>> = usual): Promise<string> {
+async function makeApp(
+  test: Test,
+  files: Readonly<Record<string, string>> = defaultAlgorithm,
+): Promise<string> {
   const folder = await makeFolder(test);
   for (const [path, content] of Object.entries(files)) {
     await mkdir(dirname(join(folder, path)), { recursive: true });
@@ -67,9 +70,9 @@ void t.test('a manifest says what it is, and nothing else', async test => {
     ),
     [{ ...manifest, config: [] }, /"config" is no object/],
     [{ ...manifest, config: { Rounds: 1 } }, /"Rounds" has the wrong form/],
-    [{ ...manifest, config: { rounds: null } }, /"rounds" is of no type/],
-    [{ ...manifest, config: { rounds: [1] } }, /"rounds" is of no type/],
-    [JSON.stringify(manifest).replace('0.5', '1e999'), /"rate" is of no type/],
+    [{ ...manifest, config: { rounds: null } }, /type of the setting "rounds"/],
+    [{ ...manifest, config: { rounds: [1] } }, /type of the setting "rounds"/],
+    [JSON.stringify(manifest).replace('0.5', '1e999'), /type of the setting "rate"/],
     [
       { ...manifest, config: Object.fromEntries(Array.from({ length: 101 }, (_, n) => [`s${n}`, n])) },
       /too much/,
@@ -89,7 +92,7 @@ function bareWithout(member: string): object {
 
 void t.test('the same files have the same digest, whatever else differs', async test => {
   const one = await makeApp(test);
-  const other = await makeApp(test, Object.fromEntries(Object.entries(usual).reverse()));
+  const other = await makeApp(test, Object.fromEntries(Object.entries(defaultAlgorithm).reverse()));
   await utimes(join(other, 'server.js'), 1, 1);
   await chmod(join(other, 'server.js'), 0o755);
   await writeFile(join(other, '.env'), 'SECRET=1');
@@ -103,7 +106,7 @@ void t.test('the same files have the same digest, whatever else differs', async 
     packed.files.map(({ path }) => path),
     ['app.json', 'data/weights.bin', 'lib/node.js', 'server.js'],
   );
-  test.equal(packed.sizeBytes, Object.values(usual).join('').length);
+  test.equal(packed.sizeBytes, Object.values(defaultAlgorithm).join('').length);
   // Held against another program's SHA-256.
   const said = execFileSync('sha256sum', [join(one, 'server.js')], { encoding: 'utf8' }).split(' ')[0];
   test.equal(packed.files.at(-1)?.digest, said);
@@ -162,7 +165,7 @@ void t.test('what is no app, or cannot travel, is refused by name', async test =
     return refusal(() => packApp(folder, limits));
   };
   const without = (path: string) =>
-    makeApp(test, Object.fromEntries(Object.entries(usual).filter(([each]) => each !== path)));
+    makeApp(test, Object.fromEntries(Object.entries(defaultAlgorithm).filter(([each]) => each !== path)));
   test.match(await refusal(async () => packApp(await without('app.json'))), /no app: there is no app.json/);
   test.match(await refusal(async () => packApp(await without('server.js'))), /server.js is not there/);
   test.match(await refusal(async () => packApp(await without('lib/node.js'))), /lib\/node.js is not there/);

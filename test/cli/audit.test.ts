@@ -264,7 +264,7 @@ Vouched for   up to entry 3
     code: 3,
     stderr: 'error: the link went away\n',
   });
-  await t.rejects(stat(half), { code: 'ENOENT' }, 'half an export is none');
+  await t.rejects(stat(half), { code: 'ENOENT' }, 'half an export is removed');
 });
 
 void t.test('verify names the first broken entry, and ends with 1', async t => {

@@ -162,7 +162,11 @@ void t.test('colours only on a terminal, without NO_COLOR, and not on a dumb one
   const terminal = new Kept(true) as Output;
   const pipe = new Kept(false) as Output;
   t.equal(paintFor(terminal, {})('red', 'x'), '\x1b[31mx\x1b[0m');
-  t.equal(paintFor(terminal, { NO_COLOR: '' })('red', 'x'), '\x1b[31mx\x1b[0m', 'an empty NO_COLOR is none');
+  t.equal(
+    paintFor(terminal, { NO_COLOR: '' })('red', 'x'),
+    '\x1b[31mx\x1b[0m',
+    'an empty NO_COLOR counts as unset',
+  );
   t.equal(paintFor(terminal, {})(undefined, 'x'), 'x');
   for (const [stream, environment] of [
     [terminal, { NO_COLOR: '1' }],
@@ -245,10 +249,10 @@ void t.test('labels, statuses and limits are read, or refused as usage', t => {
 
 void t.test('paging asks for no more than is wanted and stops at the end', async t => {
   const asked: number[] = [];
-  const source = (pageToken: string, most: number) => {
-    asked.push(most);
+  const source = (pageToken: string, max: number) => {
+    asked.push(max);
     const at = Number(pageToken || '0');
-    const items = Array.from({ length: Math.min(most, 25 - at) }, (_, index) => at + index);
+    const items = Array.from({ length: Math.min(max, 25 - at) }, (_, index) => at + index);
     const end = at + items.length;
     return Promise.resolve({ items, nextPageToken: end < 25 ? String(end) : '' });
   };

@@ -15,7 +15,7 @@ export interface Target {
   readonly check: (input: Buffer) => string | Promise<string>;
   /** Outcomes without which a run of some length shows nothing: the inputs would all have died at the gate. */
   readonly reaches: readonly string[];
-  /** What one input costs, as a divisor of the number of inputs; 1 unless told. */
+  /** What one input costs, as a divisor of the number of inputs; 1 by default. */
   readonly weight?: number;
 }
 
@@ -77,7 +77,7 @@ interface Kept {
   readonly note: string;
   readonly text?: string;
   readonly hex?: string;
-  /** How often the text or the bytes are repeated; once unless told. */
+  /** How often the text or the bytes are repeated; once by default. */
   readonly times?: number;
 }
 

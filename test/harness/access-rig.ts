@@ -65,7 +65,7 @@ export async function openAccessRig(
       audit: createAudit({ clock }),
       refusals,
       log: createLog({ level: 'silent', name: 'link' }),
-      algorithms: { usual: 'ES256', byAudience: { studio: 'HS256' } },
+      algorithms: { defaultAlgorithm: 'ES256', byAudience: { studio: 'HS256' } },
       audience: 'rollcall',
       issuer: () => 'https://localhost',
       alerts: { raise: () => undefined },

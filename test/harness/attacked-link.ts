@@ -234,14 +234,14 @@ const ownLines = new Set([
 ]);
 
 /** Makes each attack a test of its own, with what must hold after it. */
-export function attacksOn(t: Test, link: AttackedLink, mostDescriptors?: number) {
+export function attacksOn(t: Test, link: AttackedLink, maxDescriptors?: number) {
   return (title: string, body: (t: Test) => Promise<void>): void => {
     void t.test(title, async t => {
       const before = link.memoryMb();
       await body(t);
       await expectUnharmed(t, link, before);
-      if (mostDescriptors === undefined) return;
-      const closed = await eventually(() => link.descriptors() < mostDescriptors);
+      if (maxDescriptors === undefined) return;
+      const closed = await eventually(() => link.descriptors() < maxDescriptors);
       t.ok(closed, `${link.descriptors()} descriptors in use`);
     });
   };

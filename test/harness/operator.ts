@@ -54,7 +54,7 @@ export async function prepareOperator(dataDir: string): Promise<string> {
       clock: systemClock,
       random: systemRandom,
       log: createLog({ level: 'error', name: 'operator' }),
-      algorithms: { usual: 'ES256', byAudience: {} },
+      algorithms: { defaultAlgorithm: 'ES256', byAudience: {} },
       audience: 'rollcall',
       issuer: () => operatorIssuer,
       alerts: { raise: () => undefined },

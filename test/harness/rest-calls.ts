@@ -10,7 +10,7 @@ export interface RestRequest {
   /** As it is, as JSON unless headers say otherwise. */
   readonly raw?: string | Buffer;
   readonly headers?: Readonly<Record<string, string>>;
-  /** The address to come from, 127.0.0.1 unless told. */
+  /** The address to come from, 127.0.0.1 by default. */
   readonly from?: string;
   /** A client certificate. */
   readonly certificate?: { readonly cert: string; readonly key: string };

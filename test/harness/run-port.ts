@@ -200,7 +200,7 @@ export async function openRunPort(
   const access = await openAccess({
     ...{ folder, store, audit, clock, random: systemRandom, log, audience: 'rollcall' },
     refusals,
-    algorithms: { usual: 'ES256', byAudience: {} },
+    algorithms: { defaultAlgorithm: 'ES256', byAudience: {} },
     issuer: () => 'https://localhost',
     alerts: { raise: () => undefined },
     findNodeName: () => Promise.resolve(undefined),

@@ -25,10 +25,10 @@ import { makeFolder, newKey } from './test-link.js';
 export interface AppSource {
   readonly name?: string;
   readonly server: string;
-  /** `server.js` unless told. */
+  /** `server.js` by default. */
   readonly serverFile?: string;
   readonly node?: string;
-  /** `node.js` unless told. */
+  /** `node.js` by default. */
   readonly nodeFile?: string;
   readonly config?: Readonly<Record<string, string | number | boolean>>;
 }
@@ -48,7 +48,7 @@ export interface HostWish {
 
 export interface RunSite extends Site {
   readonly author: PrivateKey;
-  /** Starts an app host for server halves, or on another socket, as the user of the test unless told. */
+  /** Starts an app host for server halves, or on another socket, as the user of the test by default. */
   startHost(options?: HostWish): Promise<Running>;
   /** Asks the link there is now. */
   runs(): OpenRuns;

@@ -37,13 +37,13 @@ export interface Faults {
 export interface SiegeOptions {
   /** Flags of the link. */
   readonly more?: readonly string[];
-  /** Where its data is; a folder beside the rest unless told. */
+  /** Where its data is; a folder beside the rest by default. */
   readonly dataDir?: string;
 }
 
 export interface NodeOptions {
   readonly more?: readonly string[];
-  /** A folder of its own by its name unless told. */
+  /** A folder of its own by its name by default. */
   readonly stateDir?: string;
   /** host:port of what stands before the link. */
   readonly link?: string;
@@ -80,7 +80,7 @@ export interface Siege {
   connect(credential?: Credential): Promise<LinkConnection>;
   enroll(key: PrivateKey, generation?: bigint): Promise<Enrollment>;
   online(key: PrivateKey): Promise<LiveNode>;
-  /** To the node port, from 127.0.0.1 and without a certificate unless told. */
+  /** To the node port, from 127.0.0.1 and without a certificate by default. */
   raw(options?: RawOptions): Promise<RawPeer>;
   /** The answer to a path of the control port. */
   http(path: string, headers?: Record<string, string>): Promise<{ status: number; body: string }>;

@@ -17,7 +17,7 @@ export interface Stranger {
   /** Everything it was told. */
   readonly received: () => Buffer;
   readonly frames: () => ReceivedFrame[];
-  /** Resolves when the connection is gone, whoever ended it. */
+  /** Resolves when the connection is gone, by either side. */
   readonly closed: Promise<void>;
 }
 
@@ -57,7 +57,7 @@ async function settled(socket: Socket, event: string): Promise<void> {
 /** Writes for as long as the other side takes it; resolves when the connection is gone. */
 export async function pour(socket: Socket, part: Buffer): Promise<void> {
   const more = (): void => {
-    // One part at a time, so that whoever else lives in this process gets a turn.
+    // One part at a time, so that everything else in this process gets a turn.
     if (!socket.destroyed && socket.write(part)) setImmediate(more);
   };
   socket.on('drain', more);

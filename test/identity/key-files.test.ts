@@ -114,7 +114,7 @@ void t.test('every other key is refused in one line that names it', t => {
     const error = errorOf(() => read(vector));
     t.equal(error.code, vector.code, vector.name);
     t.ok(error.message.includes(vector.says), `${vector.name}: ${error.message}`);
-    t.ok(error.message.includes(`wanted is an ECDSA ${vector.wanted} key on P-256 or P-384`));
+    t.ok(error.message.includes(`expected an ECDSA ${vector.wanted} key on P-256 or P-384`));
     t.ok(error.hint?.includes(vector.hint ?? ''), vector.name);
     checkOneLine(t, error, Buffer.from(vector.text));
   }
@@ -291,7 +291,7 @@ void t.test('an encrypted key wants its passphrase, and only its own', t => {
     t.equal(secret, passphrase);
     const missing = errorOf(() => readPrivateKey(bytes));
     t.equal(missing.code, 'KEY_PASSPHRASE', name);
-    t.match(missing.message, /wanted is its passphrase/);
+    t.match(missing.message, /expected its passphrase/);
     if (name.includes('16 rounds')) continue; // a third of a second each
     const wrong = errorOf(() => readPrivateKey(bytes, 'hunter2'));
     t.equal(wrong.code, 'KEY_PASSPHRASE');
@@ -341,12 +341,12 @@ void t.test('files are read from disk, and errors name them', async t => {
 
   await t.rejects(loadPublicKeyFile(path), {
     code: 'KEY_UNSUPPORTED',
-    message: `${path} holds a private key; wanted is an ECDSA public key on P-256 or P-384`,
+    message: `${path} holds a private key; expected an ECDSA public key on P-256 or P-384`,
     hint: `give its public half: ssh-keygen -y -f ${path} > ${path}.pub`,
   });
   await t.rejects(loadPrivateKeyFile(publicPath), {
     code: 'KEY_UNSUPPORTED',
-    message: `${publicPath} holds a public key; wanted is an ECDSA private key on P-256 or P-384`,
+    message: `${publicPath} holds a public key; expected an ECDSA private key on P-256 or P-384`,
   });
   const odd = write("odd \u001b[31m'name", 'hunter2');
   await t.rejects(loadPublicKeyFile(odd), { message: /odd \?\[31m'name holds something/ });
@@ -603,7 +603,7 @@ void t.test('generate-keys writes pairs that are read back, private ones for the
   }
 });
 
-void t.test('generate-keys makes two pairs unless told, and overwrites nothing', async t => {
+void t.test('generate-keys makes two pairs by default, and overwrites nothing', async t => {
   const out = join(folder, 'twice');
   t.equal((await runScript('--out', out)).code, 0);
   t.equal(readdirSync(out).length, 4);

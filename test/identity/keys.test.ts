@@ -110,7 +110,7 @@ void t.test('a key in any other form is refused and named before a parser sees i
     t.match(refusal, message, what);
     t.match(
       refusal,
-      /^this key is [^\n]+; wanted is an ECDSA public key on P-256 or P-384[^\n]*$/,
+      /^this key is [^\n]+; expected an ECDSA public key on P-256 or P-384[^\n]*$/,
       'one line',
     );
   }

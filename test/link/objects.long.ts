@@ -182,7 +182,7 @@ void t.test('a write that does not hold to the protocol is refused and leaves no
   const cases: Readonly<Record<string, readonly WriteObjectRequest[]>> = {
     'no message': [],
     'no manifest': [first({ bytes: none })],
-    'a manifest that is none': [first({ bytes: manifest.bytes.subarray(0, 60) })],
+    'an invalid manifest': [first({ bytes: manifest.bytes.subarray(0, 60) })],
     'a piece first': [piece(0, chunk(0).subarray(0, 10))],
     'a manifest with a piece': [{ ...piece(0, none), ...first(manifest) }],
     'the manifest twice': [first(manifest), first(manifest)],
@@ -293,7 +293,7 @@ void t.test('a write goes on where the connection broke', async t => {
   t.ok((await read(bucket, manifest)).equals(bytes));
 });
 
-void t.test('whoever fetches checks what comes', async t => {
+void t.test('anyone who fetches checks what comes', async t => {
   const { nodeBucket } = await startSite(t);
   const bytes = numbered(chunkBytes + 10);
   const manifest = manifestOf([bytes]);

@@ -287,10 +287,10 @@ void t.test(
     const link = await startMiniLink(t);
     const stateDir = await makeFolder(t);
     link.behaviour.certificateLifetimeMs = 900;
-    let most = 0;
+    let max = 0;
     let renewedOn: unknown;
     link.behaviour.welcome = welcome => {
-      most = Math.max(most, link.sessions.size);
+      max = Math.max(max, link.sessions.size);
       return welcome;
     };
     const { agent, logged, lines } = runAgent(t, link, { stateDir });
@@ -302,7 +302,7 @@ void t.test(
     };
     t.match(await logged('renewed'), { level: 'info', generation: '2' });
     t.equal(renewedOn, 2, 'no third connection for the enrollment itself');
-    t.equal(most, 2, 'both sessions at once');
+    t.equal(max, 2, 'both sessions at once');
     t.equal(link.proofs[1]?.generation, 1n);
     t.not(leafOf(link, 1), leafOf(link, 2));
     while (link.sessions.size > 1) await new Promise(resolve => setTimeout(resolve, 5));

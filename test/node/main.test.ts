@@ -126,7 +126,7 @@ void t.test('what is wrong on this machine ends it with 2 and a line that says w
     [{ 'root-certificates': damaged }, /a root certificate in .* is damaged/],
     [{ 'auth-private-key': open }, /can be read by others.*\nhint: chmod 600/s],
     [{ 'auth-private-key': join(folder, 'none') }, /cannot read the private key/],
-    [{ 'auth-private-key': other }, /wanted is an ECDSA private key/],
+    [{ 'auth-private-key': other }, /expected an ECDSA private key/],
     [{ 'state-dir': other }, /cannot make the state folder .*: a file is in its place/],
     [{ config: join(folder, 'none.yaml') }, /cannot read the configuration file/],
     [{ 'node-config': `@${join(folder, 'none')}` }, /cannot read the node config/],

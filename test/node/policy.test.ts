@@ -13,7 +13,7 @@ import {
   calmBaseMs,
   capMs,
   fraction,
-  longestAskedPauseMs,
+  maxAskedPauseMs,
   pauseAfter,
   type Setback,
 } from '../../src/node/backoff.js';
@@ -30,17 +30,17 @@ function chance(part: number) {
   };
 }
 
-const least = chance(0);
-const most = chance(1);
+const min = chance(0);
+const max = chance(1);
 
 function pauses(setback: Partial<Setback>): readonly [number, number] {
   const whole = { code: 'LINK_UNREACHABLE', failures: 1, refusals: 0, ...setback } as const;
-  return [pauseAfter(whole, least), Math.round(pauseAfter(whole, most))];
+  return [pauseAfter(whole, min), Math.round(pauseAfter(whole, max))];
 }
 
 void t.test('chance is uniform from 0 to below 1', t => {
-  t.equal(fraction(least), 0);
-  t.ok(fraction(most) < 1);
+  t.equal(fraction(min), 0);
+  t.ok(fraction(max) < 1);
   t.equal(fraction(chance(0.25)), 0.25);
   t.end();
 });
@@ -78,8 +78,8 @@ void t.test('a draining link says when to come back, within reason', t => {
   t.same(pauses({ code: 'LINK_DRAINING', askedPauseMs: 2_000 }), [2_000, 3_000]);
   t.same(pauses({ code: 'LINK_DRAINING', askedPauseMs: 0 }), [baseMs, baseMs * 1.5]);
   t.same(pauses({ code: 'LINK_DRAINING', askedPauseMs: 2 ** 32 - 1 }), [
-    longestAskedPauseMs,
-    longestAskedPauseMs * 1.5,
+    maxAskedPauseMs,
+    maxAskedPauseMs * 1.5,
   ]);
   t.same(pauses({ code: 'LINK_DRAINING' }), [0, baseMs]);
   t.end();
@@ -103,7 +103,7 @@ void t.test('whatever happens, the pause is a time that can be waited', t => {
       fc.option(fc.nat(2 ** 32 - 1), { nil: undefined }),
       (code, failures, refusals, askedPauseMs) => {
         const pauseMs = pauseAfter({ code, failures, refusals, askedPauseMs }, systemRandom);
-        return pauseMs >= 0 && pauseMs <= longestAskedPauseMs * 1.5;
+        return pauseMs >= 0 && pauseMs <= maxAskedPauseMs * 1.5;
       },
     ),
   );

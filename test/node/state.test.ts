@@ -115,7 +115,7 @@ void t.test('a file that others can read is refused, and so is a folder others m
   t.match(await reopen(folder), { kind: 'found' });
 });
 
-void t.test('a folder that is none is said in one line', async t => {
+void t.test('what is not a folder is said in one line', async t => {
   const folder = await makeFolder(t);
   await writeFile(join(folder, 'file'), '');
   await t.rejects(open(join(folder, 'file')), {

@@ -92,7 +92,7 @@ void t.test('a chunk is read piece by piece, and a damaged one never whole', asy
   t.equal(await codeOf(bucket.readChunk(manifest, 0)), 'NOT_FOUND', 'gone');
   t.equal(await codeOf(bucket.readChunk(manifest, 2)), 'PROTOCOL_INVALID', 'there never was one');
 
-  t.same(await bucket.begin(manifest), [0], 'whoever has it may bring it again');
+  t.same(await bucket.begin(manifest), [0], 'anyone who has it may bring it again');
   await bucket.writeChunk(manifest, 0, bytes.subarray(0, chunkBytes));
   await bucket.finish(manifest);
   t.ok((await read(bucket, manifest)).equals(bytes));

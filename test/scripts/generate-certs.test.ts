@@ -70,7 +70,7 @@ void t.test('openssl accepts the server certificate by its strict rules', needsO
   t.match(stdout, /server\.pem: OK/);
 });
 
-void t.test('Files that are there stay unless told otherwise', async t => {
+void t.test('Files that are there stay by default', async t => {
   const folder = t.testdir({ 'server.key': 'precious' });
   const refused = await run('--out', folder);
   t.equal(refused.code, 2);

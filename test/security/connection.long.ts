@@ -40,7 +40,7 @@ async function besiege(t: Test, attackers: number, assault: (from: string) => Pr
   const end = performance.now() + floodMs;
   const before = link.memoryMb();
   let assaults = 0;
-  let most = 0;
+  let max = 0;
   const all = Array.from({ length: attackers }, async (_, position) => {
     while (performance.now() < end && link.alive()) {
       await assault(`127.0.2.${position + 1}`);
@@ -51,14 +51,11 @@ async function besiege(t: Test, attackers: number, assault: (from: string) => Pr
   });
   while (performance.now() < end) {
     await link.honest(t);
-    most = Math.max(most, link.memoryMb());
+    max = Math.max(max, link.memoryMb());
     await pause(500);
   }
   await Promise.all(all);
-  t.ok(
-    most - before < floodMb,
-    `${assaults} assaults; memory ${Math.round(before)} → ${Math.round(most)} MB`,
-  );
+  t.ok(max - before < floodMb, `${assaults} assaults; memory ${Math.round(before)} → ${Math.round(max)} MB`);
 }
 
 /** Sends the opening and then the part, again and again, until it is cut off. */

@@ -543,7 +543,7 @@ attack('messages that are too long, compressed, cut off, endless or nothing', as
       'PROTOCOL_INVALID',
     ],
     ['a compressed flag without an encoding', flagged(hello, 1), 'PROTOCOL_INVALID'],
-    ['a flag that is none', flagged(hello, 2), 'PROTOCOL_INVALID'],
+    ['an unknown flag', flagged(hello, 2), 'PROTOCOL_INVALID'],
     ['12,000 empty messages', Buffer.alloc(60_000), 'PROTOCOL_INVALID'],
     ['no protobuf', framed(Buffer.alloc(100, 0xff)), ''],
   ];
@@ -577,7 +577,7 @@ attack('messages that are too long, compressed, cut off, endless or nothing', as
   t.ok(link.memoryMb() < before + 64, 'unpacking them would have taken 170 MB');
 });
 
-attack('whoever goes on after a refusal is cut off', async t => {
+attack('anyone who goes on after a refusal is cut off', async t => {
   const call = (path: string, body: Buffer = Buffer.alloc(0), changes = {}) => {
     return (stream: number): Buffer =>
       Buffer.concat([headers(stream, grpcHeaders(path, changes)), dataFrames(stream, body)]);

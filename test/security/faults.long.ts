@@ -1,6 +1,6 @@
 /**
  * What happens to a fleet: clones of a node, clocks that are wrong, disks that are full, slow, read-only or unreadable.
- * Nobody gets in who should not, nothing acknowledged is lost, and whoever is honest is back when the fault is gone.
+ * Nobody gets in who should not, nothing acknowledged is lost, and anyone who is honest is back when the fault is gone.
  */
 import t from 'tap';
 import { cp, rm } from 'node:fs/promises';
@@ -149,7 +149,7 @@ void t.test("the link's own clock is stepped", async t => {
     await test.until(`${id}`, 'offline');
   });
 
-  await t.test('ten years back: whoever is in stays, and what is issued is of that time', async t => {
+  await t.test('ten years back: anyone who is in stays, and what is issued is of that time', async t => {
     const live = await test.online(key);
     clock.step(-10 * year);
     sweep();
@@ -402,7 +402,7 @@ void t.test('a store that takes two seconds for every commit', async t => {
   );
 
   await t.test(
-    'who leaves while it comes is offline, and whoever is revoked while it leaves is out',
+    'who leaves while it comes is offline, and anyone who is revoked while it leaves is out',
     async t => {
       const leaving = two.session.close();
       await pass(1);

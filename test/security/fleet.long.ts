@@ -473,12 +473,12 @@ void t.test(
   'every place held by challenges that nobody answers, and taken again at once',
   alone(),
   async t => {
-    const most = 2_048;
-    const site = await openSiege(t, { more: ['--max-enrollments', `${most}`] });
+    const max = 2_048;
+    const site = await openSiege(t, { more: ['--max-enrollments', `${max}`] });
     const flood = floodWithChallenges({
       // A few more than there are places.
-      connections: most / 2 + 32,
-      held: most,
+      connections: max / 2 + 32,
+      held: max,
       addresses: ['127.0.0.66', '127.0.0.67', '127.0.0.68', '127.0.0.69'],
       open: from => openRaw(portOf(site.link.node), site.ca, { from }),
     });

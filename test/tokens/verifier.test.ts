@@ -62,7 +62,10 @@ const unreachable = { code: 'LINK_UNREACHABLE' };
 type Answer = (request: IncomingMessage, response: ServerResponse) => void;
 
 /** A link as a verifier sees it: its issuer address, with the answer that the test wants. */
-async function startIssuer(t: Test, algorithms: TokenAlgorithms = { usual: 'ES256', byAudience: {} }) {
+async function startIssuer(
+  t: Test,
+  algorithms: TokenAlgorithms = { defaultAlgorithm: 'ES256', byAudience: {} },
+) {
   const clock = createManualClock();
   const keys = await openTokenKeys({
     folder: await makeFolder(t),
@@ -72,7 +75,7 @@ async function startIssuer(t: Test, algorithms: TokenAlgorithms = { usual: 'ES25
     clock,
     random: systemRandom,
     log: createLog({ level: 'silent', name: 'link' }),
-    longestLifetimeMs: 86_400_000,
+    maxLifetimeMs: 86_400_000,
   });
   const asked: string[] = [];
   const publish: Answer = (_, response) => response.end(JSON.stringify(keys.jwks()));
@@ -107,7 +110,7 @@ const partOf = (token: string, index: number): Record<string, unknown> =>
 for (const algorithm of ['ES256', 'RS256'] as const) {
   void t.test(`a token is verified with the public keys alone (${algorithm})`, async t => {
     const { keys, clock, asked, issuer, verifier, sign } = await startIssuer(t, {
-      usual: algorithm,
+      defaultAlgorithm: algorithm,
       byAudience: {},
     });
     const mine = verifier();
@@ -320,7 +323,7 @@ void t.test('an answer that is no set of keys is not taken', async t => {
 
 void t.test('HS256 goes by the secret that was handed over, with overlap', async t => {
   const { keys, asked, issuer, clock, sign } = await startIssuer(t, {
-    usual: 'ES256',
+    defaultAlgorithm: 'ES256',
     byAudience: { [audience]: 'HS256' },
   });
   const old = await sign();

@@ -76,8 +76,7 @@ export function createVisitors({ clock, log, onRunner, onSupervisor }: VisitorsO
 
   /** Gives why it is sent away, or undefined. */
   function identify(connection: FrameConnection, { name, value }: Frame): string | undefined {
-    if (name !== 'run' && name !== 'supervise')
-      return 'the first frame is none of those that say who connects';
+    if (name !== 'run' && name !== 'supervise') return 'expected "run" or "supervise" as the first frame';
     if (value['protocol'] !== protocolVersion)
       return `only protocol ${protocolVersion} of app hosts is spoken here`;
     if (name === 'supervise') {

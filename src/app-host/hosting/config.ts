@@ -55,7 +55,7 @@ export function requireUsable(
     });
   }
   if (userId === 0 && !settings['allow-root']) {
-    throw new RollcallError('CONFIG_INVALID', 'this is root, and apps run as whoever runs their app host', {
+    throw new RollcallError('CONFIG_INVALID', 'this is root, and apps run as the user of their app host', {
       hint: 'give it a user of its own that can read nothing else; --allow-root runs it as root all the same',
     });
   }

@@ -14,7 +14,7 @@ export interface HostingOptions {
   readonly programs: RunnerPrograms;
   /** PATH, LANG and TZ of it go to children; without it they get a usual PATH. */
   readonly environment?: Environment | undefined;
-  /** Whoever connects waits until `open`: for those who first say what they expect. */
+  /** Anyone who connects waits until `open`: for those who first say what they expect. */
   readonly held?: boolean | undefined;
   readonly clock: Clock;
   readonly log: Log;

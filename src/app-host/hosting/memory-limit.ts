@@ -35,12 +35,12 @@ export function watchMemory(
   return stop;
 }
 
-const mostOfFamily = 1_000;
+const maxProcesses = 1_000;
 
-/** A process and what it has started, as far as the system tells: whoever has lost its parent is not found. */
+/** A process and what it has started, as far as the system tells: a process that has lost its parent is not found. */
 export async function readFamily(pid: number): Promise<number[]> {
   const family = [pid];
-  for (let at = 0; at < family.length && family.length < mostOfFamily; at++)
+  for (let at = 0; at < family.length && family.length < maxProcesses; at++)
     family.push(...(await readChildren(family[at] ?? 0)));
   return family;
 }

@@ -15,7 +15,7 @@ export interface Outbox {
   connect(connection: FrameConnection): void;
 }
 
-export const mostKeptLines = 2_000;
+export const maxKeptLines = 2_000;
 
 type Kept =
   | { readonly run: string; readonly stream: OutputStream; readonly text: string }
@@ -63,7 +63,7 @@ export function createOutbox(): Outbox {
 
   return {
     output(run, stream, text) {
-      if (kept.length >= mostKeptLines) leftOut.set(run, (leftOut.get(run) ?? 0) + 1);
+      if (kept.length >= maxKeptLines) leftOut.set(run, (leftOut.get(run) ?? 0) + 1);
       else put({ run, stream, text });
     },
     exited: (run, exit) => put({ run, exit }),

@@ -81,7 +81,7 @@ export function makeHarmless(text: string): string {
 export function createLineLimit(
   clock: Clock,
   onOutput: OnOutput,
-  mostPerSecond: number = outputLimits.linesPerSecond,
+  maxPerSecond: number = outputLimits.linesPerSecond,
 ): { take(stream: OutputStream, show: () => string): void; end(): void } {
   let passed = 0;
   let leftOut = 0;
@@ -91,7 +91,7 @@ export function createLineLimit(
     second?.cancel();
     second = undefined;
     if (leftOut > 0)
-      onOutput('stderr', `(${leftOut} more lines were left out: at most ${mostPerSecond} a second)`);
+      onOutput('stderr', `(${leftOut} more lines were left out: at most ${maxPerSecond} a second)`);
     passed = 0;
     leftOut = 0;
   }
@@ -99,7 +99,7 @@ export function createLineLimit(
   return {
     take(stream, show) {
       second ??= clock.after(secondMs, next);
-      if (passed >= mostPerSecond) leftOut += 1;
+      if (passed >= maxPerSecond) leftOut += 1;
       else {
         passed += 1;
         onOutput(stream, show());

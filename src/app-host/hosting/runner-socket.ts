@@ -10,7 +10,7 @@ import { isThere } from '../../base/secret-file.js';
 import { refusalOf } from '../../base/system-error.js';
 
 /** What every system takes; `sun_path` is 104 to 108 bytes long. */
-export const longestSocketPathBytes = 100;
+export const maxSocketPathBytes = 100;
 const socketMode = 0o660;
 
 /** Listens at a path in a folder that is closed to others. CONFIG_INVALID when that cannot be done safely. */
@@ -33,10 +33,10 @@ export async function listen(server: Server, path: string): Promise<void> {
 }
 
 function requireShort(path: string): void {
-  if (Buffer.byteLength(path) <= longestSocketPathBytes) return;
+  if (Buffer.byteLength(path) <= maxSocketPathBytes) return;
   throw new RollcallError(
     'CONFIG_INVALID',
-    `the path of the socket is longer than ${longestSocketPathBytes} bytes: ${path}`,
+    `the path of the socket is longer than ${maxSocketPathBytes} bytes: ${path}`,
     {
       hint: 'no system takes a longer one; choose a shorter folder',
     },

@@ -32,7 +32,7 @@ export interface RunnerProcess {
   readonly exited: Promise<RunnerExit>;
 }
 
-const usualPath = '/usr/local/bin:/usr/bin:/bin';
+const defaultPath = '/usr/local/bin:/usr/bin:/bin';
 const mebibyte = 1024 * 1024;
 /** For how long the output of a process that is gone is waited for; somebody else may hold its end. */
 const lastWordsMs = 1_000;
@@ -89,7 +89,7 @@ function commandOf(
 }
 
 function cleanEnvironment(environment: Environment, folder: string): Record<string, string> {
-  const { PATH = usualPath, LANG, TZ } = environment;
+  const { PATH = defaultPath, LANG, TZ } = environment;
   const kept = { PATH, HOME: folder, TMPDIR: folder, LANG, TZ };
   return Object.fromEntries(
     Object.entries(kept).filter((pair): pair is [string, string] => pair[1] !== undefined),

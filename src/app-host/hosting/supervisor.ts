@@ -33,7 +33,7 @@ export interface SupervisorOptions {
 }
 
 const firstPauseMs = 100;
-const longestPauseMs = 5_000;
+const maxPauseMs = 5_000;
 
 /** Resolves when it was told to end and every runner is gone. */
 export async function runSupervisor(options: SupervisorOptions): Promise<void> {
@@ -116,7 +116,7 @@ export async function runSupervisor(options: SupervisorOptions): Promise<void> {
       lastTrouble = message;
     }
     await sleep(clock, pauseMs, signal);
-    pauseMs = Math.min(longestPauseMs, pauseMs * 2);
+    pauseMs = Math.min(maxPauseMs, pauseMs * 2);
   }
   for (const child of processes.values()) child.kill(endNotes.hostEnds);
   await Promise.all([...processes.values()].map(({ exited }) => exited));
@@ -144,8 +144,8 @@ function shownExit({ code, signal, note }: RunnerExit): object {
   return { code, signal, ...(note !== '' && { note }) };
 }
 
-const leastMemoryBytes = 1024 * 1024;
-const mostMemoryBytes = 2 ** 44;
+const minMemoryBytes = 1024 * 1024;
+const maxMemoryBytes = 2 ** 44;
 
 /** PROTOCOL_INVALID for what is no order. */
 export function parseOrder(value: Frame['value']): RunnerOrder {
@@ -159,8 +159,8 @@ export function parseOrder(value: Frame['value']): RunnerOrder {
     /^[0-9a-f]{64}$/.test(token) &&
     typeof memoryBytes === 'number' &&
     Number.isSafeInteger(memoryBytes) &&
-    memoryBytes >= leastMemoryBytes &&
-    memoryBytes <= mostMemoryBytes
+    memoryBytes >= minMemoryBytes &&
+    memoryBytes <= maxMemoryBytes
   )
     return { run, half, language, token, memoryBytes };
   throw new RollcallError('PROTOCOL_INVALID', 'an order to start a runner has the wrong form');

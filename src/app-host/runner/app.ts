@@ -22,7 +22,7 @@ export interface AppFolder {
   remove(): void;
 }
 
-/** REQUEST_INVALID for an archive that is none. */
+/** REQUEST_INVALID for an invalid archive. */
 export async function unpackApp(archive: Buffer): Promise<AppFolder> {
   const { files } = readArchive(archive);
   const folder = await realpath(await mkdtemp(join(tmpdir(), 'rollcall-app-')));

@@ -1,9 +1,9 @@
 /**
  * How a runner comes to its connection: it shows its token and is told what it is for, and the first time is given the app and
- * the state. Everything that is said is checked; what comes after that is for whoever runs the half.
+ * the state. Everything that is said is checked; what comes after that is for anyone who runs the half.
  */
 import { connect } from 'node:net';
-import { archiveBytes as mostArchiveBytes } from '../../app-package/app-archive.js';
+import { archiveBytes as maxArchiveBytes } from '../../app-package/app-archive.js';
 import type { ConfigValue } from '../../app-package/app-manifest.js';
 import { isRollcallError, RollcallError } from '../../base/errors.js';
 import { visibleText } from '../../base/text.js';
@@ -140,7 +140,7 @@ function parseWelcome(value: Frame['value']): Welcome {
     half,
     app: { name, version, entry },
     config: Object.freeze({ ...(config as Record<string, ConfigValue>) }),
-    archiveBytes: sizeWithin(archiveBytes, mostArchiveBytes),
+    archiveBytes: sizeWithin(archiveBytes, maxArchiveBytes),
     stateBytes: sizeWithin(stateBytes ?? 0, appLimits.maxStateBytes),
     resumed: resumed === true,
     ...(half === 'node' && { node: parseNode(node) }),
@@ -159,12 +159,12 @@ function fromJson(value: unknown): ConfigValue | bigint {
   if (isObject(value) && typeof value['integer'] === 'string' && /^-?\d{1,19}$/.test(value['integer']))
     return BigInt(value['integer']);
   if (typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean') return value;
-  throw malformed('a setting of the node is of no type there is');
+  throw malformed('unsupported type of a node setting');
 }
 
-function sizeWithin(value: unknown, most: number): number {
-  if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 0 && value <= most) return value;
-  throw malformed('a size is none');
+function sizeWithin(value: unknown, max: number): number {
+  if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 0 && value <= max) return value;
+  throw malformed('invalid size');
 }
 
 function isDecimal(value: unknown): value is string {

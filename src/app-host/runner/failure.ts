@@ -61,8 +61,8 @@ function withoutFolder(text: string, folder: string): string {
 }
 
 /** Cut between two characters. */
-export function clipBytes(text: string, most: number = appLimits.maxFailureBytes): string {
-  const bytes = Buffer.from(text.slice(0, most));
-  if (bytes.length <= most) return text.slice(0, most);
-  return new TextDecoder().decode(bytes.subarray(0, most), { stream: true });
+export function clipBytes(text: string, max: number = appLimits.maxFailureBytes): string {
+  const bytes = Buffer.from(text.slice(0, max));
+  if (bytes.length <= max) return text.slice(0, max);
+  return new TextDecoder().decode(bytes.subarray(0, max), { stream: true });
 }

@@ -23,7 +23,7 @@ interface Line {
   readonly text: string;
 }
 
-const mostLines = 10_000;
+const maxLines = 10_000;
 
 export function createLogBook(link: Pick<RunnerLink, 'send' | 'ready'>, clock: Clock): LogBook {
   /** In order. */
@@ -39,16 +39,16 @@ export function createLogBook(link: Pick<RunnerLink, 'send' | 'ready'>, clock: C
   }
 
   function makeRoom(): void {
-    if (lines.size < mostLines) return;
+    if (lines.size < maxLines) return;
     // Looking through all of them for each line that is written would take longer than the line is worth.
-    const least = [...lines.values()].filter(({ level }) => level === 'debug' || level === 'info');
-    const leaving = (least.length > 0 ? least : [...lines.values()]).slice(0, mostLines / 10);
+    const min = [...lines.values()].filter(({ level }) => level === 'debug' || level === 'info');
+    const leaving = (min.length > 0 ? min : [...lines.values()]).slice(0, maxLines / 10);
     for (const line of leaving) lines.delete(line.sequence);
     lost += leaving.length;
   }
 
   async function sendAll(): Promise<void> {
-    // Lines of the same turn go together, and whoever writes them is not held up.
+    // Lines of the same turn go together, and anyone who writes them is not held up.
     await Promise.resolve();
     for (;;) {
       const next = nextLine();

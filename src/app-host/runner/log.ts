@@ -5,7 +5,7 @@ import type { AppLog } from '../../app/app.js';
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
 export type WriteLog = (level: LogLevel, text: string) => void;
 
-const mostCharacters = 4_096;
+const maxCharacters = 4_096;
 
 export function createAppLog(write: WriteLog): AppLog {
   const writeAt =
@@ -18,5 +18,5 @@ export function createAppLog(write: WriteLog): AppLog {
 /** JavaScript may log whatever it has. */
 function textOf(value: unknown): string {
   const text = typeof value === 'string' ? value : inspect(value);
-  return text.length > mostCharacters ? `${text.slice(0, mostCharacters - 1)}…` : text;
+  return text.length > maxCharacters ? `${text.slice(0, maxCharacters - 1)}…` : text;
 }

@@ -21,7 +21,7 @@ interface StandardInput {
 }
 
 /**
- * Whoever started this process may have files open that children inherit, such as those of a store (LevelDB does not mark its
+ * Anyone who started this process may have files open that children inherit, such as those of a store (LevelDB does not mark its
  * files). Nothing of this process is a file yet.
  */
 function closeInheritedFiles(): void {

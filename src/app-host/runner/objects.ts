@@ -34,7 +34,7 @@ export function parseObjectName(value: unknown): ObjectName {
   const { digest, sizeBytes } = (value ?? {}) as Partial<Record<string, unknown>>;
   if (typeof digest === 'string' && isDigest(digest) && typeof sizeBytes === 'number')
     return { digest, sizeBytes };
-  throw malformed('a name of it is none');
+  throw malformed('invalid name');
 }
 
 export class ObjectTransfer {

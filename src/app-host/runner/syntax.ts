@@ -5,7 +5,7 @@
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 
-const mostFiles = 20;
+const maxFiles = 20;
 const timeoutMs = 5_000;
 
 /** Such as `lib/model.js:12`; empty when nothing wrong is found in the first files. The entry is looked at first. */
@@ -17,7 +17,7 @@ export async function findSyntaxError(
   const others = paths.filter(
     path => path !== entry && /\.m?js$/.test(path) && !/(^|\/)node_modules\//.test(path),
   );
-  for (const path of [entry, ...others].slice(0, mostFiles)) {
+  for (const path of [entry, ...others].slice(0, maxFiles)) {
     const line = await checkFile(join(folder, path));
     if (line !== '') return `${path}:${line}`;
   }

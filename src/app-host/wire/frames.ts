@@ -1,6 +1,6 @@
 /**
  * Frames on a Unix socket, as docs/app-host-protocol.md has them: a JSON head with one member, which names the frame, and a body of
- * bytes. What comes is bounded before it is read; what goes waits in the socket, and whoever sends much asks how much does.
+ * bytes. What comes is bounded before it is read; what goes waits in the socket, and anyone who sends much asks how much does.
  */
 import type { Socket } from 'node:net';
 import { RollcallError, toRollcallError } from '../../base/errors.js';
@@ -51,7 +51,7 @@ export function encodeFrame(name: string, value: object, bodyBytes = 0): Buffer 
   return Buffer.concat([prefix, head]);
 }
 
-/** Takes bytes as they come and gives whole frames, one by one. PROTOCOL_INVALID for what is none, or longer than the limits of now. */
+/** Takes bytes as they come and gives whole frames, one by one. PROTOCOL_INVALID for an invalid frame, or one longer than the limits of now. */
 export function createFrameReader(
   limitsOf: () => FrameLimits = () => frameLimits,
 ): (bytes: Buffer) => Generator<Frame, void> {

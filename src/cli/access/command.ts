@@ -52,7 +52,7 @@ function addUsers(users: Command, shell: Shell, acting: Acting): void {
       }),
     );
   addAskFlags(users.command('change'))
-    .description('change what a user may do, or whether at all')
+    .description('change the roles of a user, or disable the account')
     .argument('<name>')
     .option('--role <ROLE>', `a role, in place of those before; ${more}; "" for none`, collect)
     .option('--enable', 'let the user log in again')

@@ -18,9 +18,9 @@ const columns: readonly Column[] = [
   { header: 'Algorithm', dropRank: 3 },
   { header: 'Audience', clipTo: 8, dropRank: 5 },
   { header: 'Use', shade: text => (text === 'signs' ? 'green' : 'dim') },
-  { header: 'Published', least: 20, dropRank: 1 },
-  { header: 'Signs From', least: 20, dropRank: 4 },
-  { header: 'Until', least: 20, dropRank: 2 },
+  { header: 'Published', minWidth: 20, dropRank: 1 },
+  { header: 'Signs From', minWidth: 20, dropRank: 4 },
+  { header: 'Until', minWidth: 20, dropRank: 2 },
 ];
 
 export async function listKeys(shell: Shell, flags: AskFlags): Promise<number> {

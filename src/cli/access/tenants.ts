@@ -14,7 +14,7 @@ export interface NewTenantFlags extends AskFlags {
   readonly passwordFile?: string;
 }
 
-const columns: readonly Column[] = [{ header: 'Tenant' }, { header: 'Created', least: 20 }];
+const columns: readonly Column[] = [{ header: 'Tenant' }, { header: 'Created', minWidth: 20 }];
 
 export async function listTenants(shell: Shell, flags: AskFlags): Promise<number> {
   const tenants = await (await openAccess(shell, flags)).tenants.list();

@@ -90,8 +90,8 @@ const columns: readonly Column[] = [
   { header: 'Holder', clipTo: 8, dropRank: 2 },
   { header: 'Made by', clipTo: 8, dropRank: 5 },
   { header: 'Roles', clipTo: 8, dropRank: 3 },
-  { header: 'Created', least: 20, dropRank: 1 },
-  { header: 'Ends', least: 20, dropRank: 4 },
+  { header: 'Created', minWidth: 20, dropRank: 1 },
+  { header: 'Ends', minWidth: 20, dropRank: 4 },
   { header: 'ID' },
 ];
 

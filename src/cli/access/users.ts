@@ -25,7 +25,7 @@ const columns: readonly Column[] = [
   { header: 'Roles', clipTo: 10 },
   { header: 'Status', shade: enabledShade },
   { header: 'Second Factor', dropRank: 3 },
-  { header: 'Created', least: 20, dropRank: 2 },
+  { header: 'Created', minWidth: 20, dropRank: 2 },
   { header: 'ID', dropRank: 1 },
 ];
 

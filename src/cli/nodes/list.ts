@@ -50,8 +50,8 @@ export async function listNodes(shell: Shell, typed: string[], flags: ListFlags)
     let count = 0;
     const listed = pages(
       limit,
-      async (pageToken, most) => {
-        const answer = await known.listPage({ ...filter, pageToken, pageSize: most });
+      async (pageToken, max) => {
+        const answer = await known.listPage({ ...filter, pageToken, pageSize: max });
         return { items: answer.nodes, nextPageToken: answer.nextPageToken };
       },
       pageSize,

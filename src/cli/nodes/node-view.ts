@@ -28,12 +28,12 @@ export const allButRevoked: readonly NodeStatus[] = [
 ];
 
 const columns: readonly Column[] = [
-  { header: 'Node ID', least: 20 },
+  { header: 'Node ID', minWidth: 20 },
   { header: 'Name', roomy: 24, clipTo: 8 },
-  { header: 'Owner', least: 6, clipTo: 6, dropRank: 2 },
-  { header: 'Status', least: 7, roomy: 11, shade: statusShade },
-  { header: 'Elapsed', least: 8, roomy: 12, dropRank: 1 },
-  { header: 'Status Changed @', least: 20, dropRank: 4 },
+  { header: 'Owner', minWidth: 6, clipTo: 6, dropRank: 2 },
+  { header: 'Status', minWidth: 7, roomy: 11, shade: statusShade },
+  { header: 'Elapsed', minWidth: 8, roomy: 12, dropRank: 1 },
+  { header: 'Status Changed @', minWidth: 20, dropRank: 4 },
 ];
 
 const wideColumns: readonly Column[] = [

@@ -65,8 +65,8 @@ interface HistoryFlags extends ControlFlags {
 }
 
 const columns: readonly Column[] = [
-  { header: 'When', least: 20 },
-  { header: 'Status', least: 7, shade: statusShade },
+  { header: 'When', minWidth: 20 },
+  { header: 'Status', minWidth: 7, shade: statusShade },
   { header: 'Reason', clipTo: 10 },
   { header: 'Address', dropRank: 1 },
   { header: 'Detail', clipTo: 10, dropRank: 2 },
@@ -80,8 +80,8 @@ export async function showHistory(shell: Shell, node: string, flags: HistoryFlag
     const transitions: Transition[] = [];
     const listed = pages(
       limit,
-      async (pageToken, most) => {
-        const answer = await nodes.historyPage(node, { pageToken, pageSize: most });
+      async (pageToken, max) => {
+        const answer = await nodes.historyPage(node, { pageToken, pageSize: max });
         return { items: answer.transitions, nextPageToken: answer.nextPageToken };
       },
       pageSize,

@@ -24,7 +24,7 @@ export async function watchNodes(shell: Shell, flags: WatchFlags): Promise<numbe
     try {
       return await watchOnce(shell, flags, print, course);
     } catch (error) {
-      // The token has ended meanwhile. A login has another; whoever cannot get one is told why by the next.
+      // The token has ended meanwhile. A login has another; anyone who cannot get one is told why by the next.
       if (!isRollcallError(error, 'TOKEN_REFUSED') || !course.wasOn) throw error;
       print.resume();
     }

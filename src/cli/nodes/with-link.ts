@@ -42,13 +42,13 @@ export function someWords(shell: Shell, typed: readonly string[], what: string):
 /** The pages of a listing until the link has no more or `limit` items came; never more items than that. */
 export async function* pages<T>(
   limit: number | undefined,
-  page: (pageToken: string, most: number) => Promise<{ items: T[]; nextPageToken: string }>,
-  most = 1000,
+  page: (pageToken: string, max: number) => Promise<{ items: T[]; nextPageToken: string }>,
+  max = 1000,
 ): AsyncGenerator<{ readonly items: T[]; readonly isLast: boolean }> {
   let left = limit ?? Number.POSITIVE_INFINITY;
   let pageToken = '';
   for (;;) {
-    const { items, nextPageToken } = await page(pageToken, Math.min(left, most));
+    const { items, nextPageToken } = await page(pageToken, Math.min(left, max));
     const wanted = items.slice(0, left);
     left -= wanted.length;
     const isLast = nextPageToken === '' || left === 0;

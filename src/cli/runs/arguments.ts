@@ -36,7 +36,7 @@ export function parseAfter(text: string | undefined): number {
 /** `name=value` pairs, each of the type that the app gives the setting. */
 export function parseSettings(
   pairs: readonly string[] = [],
-  usual: Readonly<Record<string, ConfigValue>>,
+  defaults: Readonly<Record<string, ConfigValue>>,
 ): Record<string, ConfigValue> {
   const settings = new Map<string, ConfigValue>();
   for (const pair of pairs) {
@@ -44,26 +44,26 @@ export function parseSettings(
     if (at < 1) throw usageError(`-c wants NAME=VALUE, not "${pair}"`);
     const name = pair.slice(0, at);
     if (settings.has(name)) throw usageError(`-c ${name} is given twice`);
-    const before = Object.hasOwn(usual, name) ? usual[name] : undefined;
-    if (before === undefined) throw usageError(`the app has no setting "${name}"`, settingsOf(usual));
+    const before = Object.hasOwn(defaults, name) ? defaults[name] : undefined;
+    if (before === undefined) throw usageError(`the app has no setting "${name}"`, settingsOf(defaults));
     settings.set(name, parseSetting(name, pair.slice(at + 1), before));
   }
   return Object.fromEntries(settings);
 }
 
-function settingsOf(usual: Readonly<Record<string, ConfigValue>>): string {
-  const known = Object.entries(usual).map(([name, value]) => `${name}=${String(value)}`);
+function settingsOf(defaults: Readonly<Record<string, ConfigValue>>): string {
+  const known = Object.entries(defaults).map(([name, value]) => `${name}=${String(value)}`);
   return known.length === 0 ? 'it has none' : `it has: ${known.join(', ')}`;
 }
 
-function parseSetting(name: string, text: string, usual: ConfigValue): ConfigValue {
-  if (typeof usual === 'string') return text;
-  if (typeof usual === 'boolean') {
+function parseSetting(name: string, text: string, defaults: ConfigValue): ConfigValue {
+  if (typeof defaults === 'string') return text;
+  if (typeof defaults === 'boolean') {
     if (text === 'true' || text === 'false') return text === 'true';
     throw usageError(`-c ${name} wants true or false, not "${text}"`);
   }
   // As JSON has numbers: what one reads as a number elsewhere (0x10, a blank) may be a slip here.
   const value = /^-?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?$/.test(text) ? Number(text) : Number.NaN;
   if (Number.isFinite(value)) return value;
-  throw usageError(`-c ${name} wants a number, not "${text}"`, `unless told it is ${String(usual)}`);
+  throw usageError(`-c ${name} wants a number, not "${text}"`, `the default is ${String(defaults)}`);
 }

@@ -11,9 +11,9 @@ import { isFinished } from './run-view.js';
 export interface FollowOptions {
   readonly runs: Pick<Runs, 'log'>;
   readonly run: bigint;
-  /** Only lines after this one; all unless told. */
+  /** Only lines after this one; all by default. */
   readonly after?: number;
-  /** At most so many lines; all unless told. */
+  /** At most so many lines; all by default. */
   readonly limit?: number | undefined;
   /** Ends it, without an error. */
   readonly signal: AbortSignal;
@@ -29,7 +29,7 @@ export interface Patience {
   readonly pauseMs: number;
 }
 
-const usualPatience: Patience = { giveUpAfterMs: 60_000, pauseMs: 500 };
+const defaultPatience: Patience = { giveUpAfterMs: 60_000, pauseMs: 500 };
 
 /** They pass. */
 const passing: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
@@ -54,7 +54,7 @@ interface Attempt {
 
 /** Gives the run as it ended; undefined when the signal or the limit ended the following first. */
 export async function followRun(options: FollowOptions): Promise<Run | undefined> {
-  const { signal, onLost, after = 0, limit = Infinity, patience = usualPatience } = options;
+  const { signal, onLost, after = 0, limit = Infinity, patience = defaultPatience } = options;
   const course: Course = { after, left: limit };
   let lostAt: number | undefined;
   for (;;) {
@@ -101,7 +101,7 @@ async function followOnce(
 
 function isPassing(error: unknown, { isOn }: Attempt): boolean {
   if (!isRollcallError(error)) return false;
-  // The token has ended meanwhile. A login has another; whoever cannot get one is told why by the next.
+  // The token has ended meanwhile. A login has another; anyone who cannot get one is told why by the next.
   return passing.has(error.code) || (error.code === 'TOKEN_REFUSED' && isOn);
 }
 

@@ -121,7 +121,7 @@ function createNodeNames(nodes: Pick<Nodes, 'get'>): NodeNames {
 const clearLine = '\r\x1b[2K';
 /** Nothing is printed for so long, ms. */
 const quietMs = 200;
-const usualColumns = 80;
+const defaultColumns = 80;
 
 /** One line below the log: how far the run is, on standard error of a terminal, while nothing is printed. */
 interface StatusLine {
@@ -140,7 +140,7 @@ function createStatusLine({ stderr, environment }: Shell): StatusLine {
   let isShown = false;
   let timer: NodeJS.Timeout | undefined;
   const show = (): void => {
-    const { columns = usualColumns } = stderr as { readonly columns?: number };
+    const { columns = defaultColumns } = stderr as { readonly columns?: number };
     isShown = true;
     stderr.write(`${clearLine}${plainText(text).slice(0, columns - 3)} …`);
   };

@@ -8,11 +8,11 @@ import type { Shell } from '../shell.js';
 import { describeMessages, elapsedOf, parseOr, runWord } from './run-view.js';
 
 /** What does not fit on a line or two is for who asks for it. */
-const longestResult = 160;
+const maxResultLength = 160;
 
 function describeResult({ id, resultJson }: Run): string {
   const text = toJson(parseOr(resultJson));
-  return text.length <= longestResult
+  return text.length <= maxResultLength
     ? text
     : `rollcall runs show ${id} shows it (${text.length} characters)`;
 }

@@ -35,12 +35,12 @@ export function outcomeCode(run: Run): number {
 }
 
 export const runColumns: readonly Column[] = [
-  { header: 'Run ID', least: 20 },
+  { header: 'Run ID', minWidth: 20 },
   { header: 'App', roomy: 20, clipTo: 10 },
-  { header: 'Status', least: 9, shade: runShade },
+  { header: 'Status', minWidth: 9, shade: runShade },
   { header: 'Started By', roomy: 12, clipTo: 10, dropRank: 2 },
-  { header: 'Started @', least: 20, dropRank: 4 },
-  { header: 'Elapsed', least: 8, roomy: 12, dropRank: 3 },
+  { header: 'Started @', minWidth: 20, dropRank: 4 },
+  { header: 'Elapsed', minWidth: 8, roomy: 12, dropRank: 3 },
   { header: 'Nodes', roomy: 5, dropRank: 1 },
   { header: 'Messages', roomy: 12 },
 ];
@@ -107,7 +107,7 @@ export function runJson(run: Run): Record<string, unknown> {
   };
 }
 
-/** JSON that the link gave; what is none stays the text it is, and nothing is null. */
+/** JSON that the link gave; what is not JSON stays text, and empty text is null. */
 export function parseOr(json: string): unknown {
   if (json === '') return null;
   try {

@@ -75,7 +75,7 @@ async function requireTenant({ target, tokens }: Asked, wanted: string): Promise
   const { tenant } = await askMe(createAsk(target, tokens));
   if (tenant === wanted) return;
   throw usageError(
-    `whoever is logged in belongs to the tenant ${tenant}, not to ${wanted}`,
+    `the user who is logged in belongs to the tenant ${tenant}, not to ${wanted}`,
     'log in as somebody of that tenant: rollcall login --tenant; or leave --tenant out',
   );
 }

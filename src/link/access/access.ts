@@ -45,7 +45,7 @@ import {
   type TokenAlgorithms,
   type TokenKeys,
 } from './tokens/keys.js';
-import { longestApiTokenMs } from './tokens/lifetimes.js';
+import { maxApiTokenMs } from './tokens/lifetimes.js';
 import { createUsers, type User, type Users } from './accounts/users.js';
 
 export interface Access {
@@ -122,7 +122,7 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
         clock,
         random,
         log,
-        longestLifetimeMs: longestApiTokenMs,
+        maxLifetimeMs: maxApiTokenMs,
         ownAudience: audience,
       }),
     opened => opened.close(),

@@ -37,7 +37,7 @@ export interface AlertsOptions {
 /** Lines of one event. */
 export const linesPerMinute = 10;
 const minuteMs = 60_000;
-const longestText = 256;
+const maxTextLength = 256;
 
 interface Window {
   since: number;
@@ -78,7 +78,7 @@ function cleanDetail(detail: AuditDetail): AuditDetail {
   return Object.fromEntries(
     Object.entries(detail).map(([key, value]) => [
       key,
-      typeof value === 'string' ? cleanText(value, longestText) : value,
+      typeof value === 'string' ? cleanText(value, maxTextLength) : value,
     ]),
   );
 }

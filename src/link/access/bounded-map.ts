@@ -10,7 +10,7 @@ export interface BoundedMap<T> {
   readonly size: number;
 }
 
-export function createBoundedMap<T>(most: number): BoundedMap<T> {
+export function createBoundedMap<T>(max: number): BoundedMap<T> {
   // A Map goes through its entries in the order they were added.
   const entries = new Map<string, T>();
   return {
@@ -18,7 +18,7 @@ export function createBoundedMap<T>(most: number): BoundedMap<T> {
     set(key, value) {
       entries.delete(key);
       for (const oldest of entries.keys()) {
-        if (entries.size < most) break;
+        if (entries.size < max) break;
         entries.delete(oldest);
       }
       entries.set(key, value);

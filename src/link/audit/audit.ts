@@ -31,7 +31,7 @@ export interface AuditEvent {
   /** What it is about, a node id for instance. */
   readonly subject?: string | undefined;
   readonly by: Actor;
-  /** Done unless told. */
+  /** Done by default. */
   readonly outcome?: AuditOutcome | undefined;
   readonly detail?: AuditDetail | undefined;
 }

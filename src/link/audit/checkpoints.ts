@@ -224,9 +224,9 @@ export class Checkpoints {
     }
   }
 
-  async #makeUpFor(least: number): Promise<void> {
+  async #makeUpFor(min: number): Promise<void> {
     const behind = [...this.#tenants].filter(
-      ([, { newest, vouched, keyBefore }]) => newest - vouched >= least || keyBefore !== undefined,
+      ([, { newest, vouched, keyBefore }]) => newest - vouched >= min || keyBefore !== undefined,
     );
     await Promise.all(behind.map(([tenant]) => this.#tryToMake(tenant)));
   }

@@ -55,20 +55,20 @@ export interface EventPage {
   readonly next: number | undefined;
 }
 
-const mostEntries = 1000;
-const mostScanned = 10_000;
+const maxEntries = 1000;
+const maxScanned = 10_000;
 const scannedAtOnce = 500;
 
 /** One page of the entries that fit; REQUEST_INVALID for a query that no entry could. */
 export async function listEventPage(store: Store, tenant: string, query: EventPageQuery): Promise<EventPage> {
   checkQuery(query);
   const { newestFirst = false } = query;
-  const limit = Math.min(query.limit, mostEntries);
+  const limit = Math.min(query.limit, maxEntries);
   const prefix = logOf(tenant);
   const entries: AuditEntry[] = [];
   const damaged: number[] = [];
   let at = query.from;
-  for (let scanned = 0; scanned < mostScanned;) {
+  for (let scanned = 0; scanned < maxScanned;) {
     const some = await store.list({
       prefix,
       after: startOf(prefix, at, newestFirst),
@@ -88,7 +88,7 @@ export async function listEventPage(store: Store, tenant: string, query: EventPa
   return { entries, damaged, next: at };
 }
 
-const longestText = 200;
+const maxTextLength = 200;
 /** Of fifteen digits, as many as a number in a key has room for, and more than there will be. */
 const largest = 1e15 - 1;
 
@@ -98,8 +98,8 @@ function checkQuery({ limit, from, since, until, typePrefix, subject, by }: Even
     throw new RollcallError('REQUEST_INVALID', `${name} wants a whole number`);
   }
   for (const [name, text] of Object.entries({ typePrefix, subject, by })) {
-    if (text === undefined || text.length <= longestText) continue;
-    throw new RollcallError('REQUEST_INVALID', `${name} wants a text of at most ${longestText} characters`);
+    if (text === undefined || text.length <= maxTextLength) continue;
+    throw new RollcallError('REQUEST_INVALID', `${name} wants a text of at most ${maxTextLength} characters`);
   }
 }
 

@@ -25,7 +25,7 @@ export interface AuthorityOptions {
   readonly trustDomain: string;
   readonly clock: Clock;
   readonly random: Random;
-  /** How long node certificates are valid from now on; an hour unless told. */
+  /** How long node certificates are valid from now on; an hour by default. */
   readonly certificateLifetimeMs?: number | undefined;
   /** Hears of a key that a platform has mounted readable by all. */
   readonly warn?: Warn | undefined;

@@ -76,7 +76,7 @@ export async function openControlPort(options: ControlPortOptions): Promise<Port
     enter: (who, request) => doorkeeper.enter(who, request),
     rights,
     onNotAllowed: (principal, message) => doorkeeper.tellRefused(principal, { code: 'NOT_ALLOWED', message }),
-    streams: { most: streamsPerConnection, on: () => streamsPerConnection },
+    streams: { max: streamsPerConnection, on: () => streamsPerConnection },
     clock,
     log,
   });

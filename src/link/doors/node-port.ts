@@ -55,7 +55,7 @@ export async function openNodePort(options: NodePortOptions): Promise<Port> {
       throw new Error('no method of the node port takes a token');
     },
     streams: {
-      most: limits.streamsPerSession,
+      max: limits.streamsPerSession,
       on: ({ authenticated }) => (authenticated ? limits.streamsPerSession : limits.streamsPerConnection),
     },
     clock,

@@ -1,5 +1,5 @@
 /**
- * The places for enrollments in flight, and who gives way when all are taken. A challenge costs whoever asks for it
+ * The places for enrollments in flight, and who gives way when all are taken. A challenge costs anyone who asks for it
  * nothing, so places are shared among networks: the network that holds the most loses its oldest place to one that
  * holds fewer, and to anybody once that place has been idle for longer than an honest node thinks. Nobody who has sent
  * a proof gives way.
@@ -16,7 +16,7 @@ export interface Place {
 }
 
 export interface Places<P extends Place> extends Iterable<P> {
-  /** False when all are taken and nobody has to give way. Whoever has is marked as lost, and told to `onLost`. */
+  /** False when all are taken and nobody has to give way. Anyone who has is marked as lost, and told to `onLost`. */
   take(place: P): boolean;
   /** A second time does nothing. */
   free(place: P): void;

@@ -11,7 +11,7 @@ import type { Challenge, Hello, Proof } from '../../protocol/generated/rollcall/
 import { protocolVersions } from '../../protocol/limits.js';
 
 export const nonceBytes = 32;
-export const longestText = 255;
+export const maxTextLength = 255;
 
 /** A Hello that can be worked with; still only claims. */
 export interface Claim {
@@ -39,7 +39,8 @@ export function readHello(hello: Hello, bindingTypes: readonly string[]): Claim 
     });
   }
   for (const text of [hello.tenant, hello.agentVersion]) {
-    if (text.length > longestText) throw new RollcallError('PROTOCOL_INVALID', 'a text in Hello is too long');
+    if (text.length > maxTextLength)
+      throw new RollcallError('PROTOCOL_INVALID', 'a text in Hello is too long');
   }
   return {
     version,

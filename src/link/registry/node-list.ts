@@ -17,7 +17,7 @@ export interface NodeQuery {
   readonly text?: string | undefined;
   /** Only nodes of this owner, registered from then on. */
   readonly owner?: { readonly name: string; readonly since: number } | undefined;
-  /** 1 to 1000, 100 unless told. */
+  /** 1 to 1000, 100 by default. */
   readonly pageSize?: number | undefined;
   readonly pageToken?: string | undefined;
 }

@@ -1,12 +1,12 @@
 /**
  * Where a listing goes on, as text for the caller to hand back. It carries a check over the place and over what was
  * asked, so that a token that was changed, cut, or used with other filters is refused instead of giving odd pages.
- * It is no secret and needs none: whoever may list may begin anywhere.
+ * It is no secret and needs none: anyone who may list may begin anywhere.
  */
 import { sha256Hex } from '../../base/hash.js';
 import { RollcallError } from '../../base/errors.js';
 
-/** The size of a page: 1 to 1000, 100 unless told. */
+/** The size of a page: 1 to 1000, 100 by default. */
 export function checkPageSize(pageSize = 100): number {
   if (Number.isInteger(pageSize) && pageSize >= 1 && pageSize <= 1000) return pageSize;
   throw new RollcallError('REQUEST_INVALID', 'the page size is a whole number from 1 to 1000');

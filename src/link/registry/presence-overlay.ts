@@ -1,7 +1,7 @@
 /**
  * Presence stays true when the store does not take it. Comings and goings that could not be written wait here, are
  * laid over everything that is read, and are written once the store is well (presence-retry.ts). A revocation
- * waits here too: it holds at once, though whoever asked is told that it is not durable yet. Registrations and
+ * waits here too: it holds at once, though anyone who asked is told that it is not durable yet. Registrations and
  * certificates do not wait: they are in the store or they are not.
  */
 import { nodeKey } from './node-keys.js';

@@ -59,20 +59,20 @@ function readArchiveOf(archive: Buffer): ReturnType<typeof readArchive> {
 }
 
 /** Nodes get it in one frame. */
-const mostConfigBytes = 64 * 1024;
+const maxConfigBytes = 64 * 1024;
 
 function mergeConfig(manifest: AppManifest, given: NewRun['config']): Record<string, ConfigValue> {
   for (const [name, value] of Object.entries(given)) {
-    const usual = Object.hasOwn(manifest.config, name) ? manifest.config[name] : undefined;
-    if (usual === undefined)
+    const defaults = Object.hasOwn(manifest.config, name) ? manifest.config[name] : undefined;
+    if (defaults === undefined)
       throw new RollcallError('REQUEST_INVALID', `${manifest.name} has no setting "${name}"`, {
         hint: `it has ${Object.keys(manifest.config).join(', ') || 'none'}`,
       });
-    if (typeof value !== typeof usual)
-      throw new RollcallError('REQUEST_INVALID', `the setting "${name}" wants a ${typeof usual}`);
+    if (typeof value !== typeof defaults)
+      throw new RollcallError('REQUEST_INVALID', `the setting "${name}" wants a ${typeof defaults}`);
   }
   const merged = { ...manifest.config, ...given };
-  if (Buffer.byteLength(JSON.stringify(merged)) > mostConfigBytes)
-    throw new RollcallError('REQUEST_INVALID', `the settings of a run have at most ${mostConfigBytes} bytes`);
+  if (Buffer.byteLength(JSON.stringify(merged)) > maxConfigBytes)
+    throw new RollcallError('REQUEST_INVALID', `the settings of a run have at most ${maxConfigBytes} bytes`);
   return merged;
 }

@@ -138,7 +138,7 @@ export function createRuns(options: RunsOptions): OpenRuns {
     return record.status === 'revoked' ? 'NODE_REVOKED' : undefined;
   }
 
-  /** One run of an id is open at a time, whoever asks for it. */
+  /** One run of an id is open at a time, no matter who asks for it. */
   function hold(record: RunRecord, how: { readonly isStored: boolean }): Promise<OpenRun> {
     return inTurn(`${record.id}`, async () => open.get(record.id) ?? holdAnew(record, how));
   }
@@ -165,7 +165,7 @@ export function createRuns(options: RunsOptions): OpenRuns {
     log.info({ run: `${run.id}`, outcome, reason }, 'run finished');
     tell(run.id);
     launcher.remove(run);
-    // One whose end could not be recorded is found by whoever stops it, or by the next link.
+    // One whose end could not be recorded is found by anyone who stops it, or by the next link.
     if (status !== 'finished') return;
     const cleaned = untilStored(
       clock,

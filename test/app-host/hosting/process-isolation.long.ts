@@ -158,35 +158,38 @@ void t.test(
   },
 );
 
-void t.test('runners live on while the link is restarted, and come back to whoever expects them', async t => {
-  const path = join(await makeSocketFolder(t), 's');
-  const before = await hostingAt(t, path);
-  const supervisor = startSupervisor(t, path);
-  const kept = await startRunner(before, '1');
-  const forgotten = await startRunner(before, '2');
-  const dying = await startRunner(before, '3');
-  await before.close();
-  t.notOk(existsSync(path));
-  await supervisor.said('disconnected');
+void t.test(
+  'runners live on while the link is restarted, and come back to anyone who expects them',
+  async t => {
+    const path = join(await makeSocketFolder(t), 's');
+    const before = await hostingAt(t, path);
+    const supervisor = startSupervisor(t, path);
+    const kept = await startRunner(before, '1');
+    const forgotten = await startRunner(before, '2');
+    const dying = await startRunner(before, '3');
+    await before.close();
+    t.notOk(existsSync(path));
+    await supervisor.said('disconnected');
 
-  const after = await hostingAt(t, path, { held: true });
-  // All come back before anybody says whom to expect.
-  const expected = { kept: watchRunner(), dying: watchRunner(), lost: watchRunner() };
-  after.expect('1', hashToken(kept.order.token), expected.kept);
-  after.expect('3', hashToken(dying.order.token), expected.dying);
-  after.expect('4', hashToken('of a runner that nobody has'), expected.lost);
-  after.open();
-  const tell = tellTo(await expected.kept.connected());
-  tell('write', { stream: 'stdout', base64: Buffer.from('still here\n').toString('base64') });
-  t.equal(await expected.kept.line(), 'stdout: still here');
-  t.match(await expected.lost.exited, { note: 'its app host was restarted' });
-  await supervisor.said('"run":"2"');
-  t.strictSame(forgotten.runner.told, ['connection'], 'nothing is told to a hosting that is closed');
-  tellTo(await expected.dying.connected())('exit', { code: 4 });
-  t.match(await expected.dying.exited, { code: 4 });
-  after.stop('1', 'stopped by ada');
-  t.match(await expected.kept.exited, { signal: 'SIGKILL', note: 'stopped by ada' });
-});
+    const after = await hostingAt(t, path, { held: true });
+    // All come back before anybody says whom to expect.
+    const expected = { kept: watchRunner(), dying: watchRunner(), lost: watchRunner() };
+    after.expect('1', hashToken(kept.order.token), expected.kept);
+    after.expect('3', hashToken(dying.order.token), expected.dying);
+    after.expect('4', hashToken('of a runner that nobody has'), expected.lost);
+    after.open();
+    const tell = tellTo(await expected.kept.connected());
+    tell('write', { stream: 'stdout', base64: Buffer.from('still here\n').toString('base64') });
+    t.equal(await expected.kept.line(), 'stdout: still here');
+    t.match(await expected.lost.exited, { note: 'its app host was restarted' });
+    await supervisor.said('"run":"2"');
+    t.strictSame(forgotten.runner.told, ['connection'], 'nothing is told to a hosting that is closed');
+    tellTo(await expected.dying.connected())('exit', { code: 4 });
+    t.match(await expected.dying.exited, { code: 4 });
+    after.stop('1', 'stopped by ada');
+    t.match(await expected.kept.exited, { signal: 'SIGKILL', note: 'stopped by ada' });
+  },
+);
 
 void t.test('what a runner writes, and its end, while the link is away is told when it is back', async t => {
   const path = join(await makeSocketFolder(t), 's');

@@ -335,7 +335,7 @@ for (const language of ['javascript', 'python'] as const) {
   );
 
   void t.test(
-    `${language}: a handler that never returns does not outlive whoever started it`,
+    `${language}: a handler that never returns does not outlive anyone who started it`,
     { skip },
     async test => {
       const driver = await start(test);
@@ -462,7 +462,7 @@ for (const language of ['javascript', 'python'] as const) {
   const reason = language === 'python' && !hasPython ? 'there is no python3 here' : 'there is no /proc here';
   const skip = (!existsSync('/proc/self/fd') || (language === 'python' && !hasPython)) && reason;
   void t.test(
-    `${language}: files that whoever started it has open are not the app's`,
+    `${language}: files that anyone who started it has open are not the app's`,
     { skip },
     async test => {
       const secret = join(await makeFolder(test), 'secret');

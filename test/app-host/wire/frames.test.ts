@@ -1,4 +1,4 @@
-/** Frames: however the bytes are cut, the same frames come out; what is none ends the connection. */
+/** Frames: however the bytes are cut, the same frames come out; an invalid one ends the connection. */
 import t, { type Test } from 'tap';
 import fc from 'fast-check';
 import { once } from 'node:events';

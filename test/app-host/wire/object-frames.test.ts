@@ -193,13 +193,13 @@ void t.test(
 
 void t.test('while a chunk is written, no more than one read waits in memory', async t => {
   let isWriting = 0;
-  let most = 0;
+  let max = 0;
   const gates = createQueue<() => void>();
   const missing = Array.from({ length: 40 }, (_, index) => index);
   const writable = {
     begin: () => Promise.resolve(missing),
     async writeChunk(): Promise<void> {
-      most = Math.max(most, (isWriting += 1));
+      max = Math.max(max, (isWriting += 1));
       await new Promise<void>(resolve => gates.put(resolve));
       isWriting -= 1;
     },
@@ -227,5 +227,5 @@ void t.test('while a chunk is written, no more than one read waits in memory', a
   for (let written = 1; written < missing.length; written += 1) (await gates.take())();
   t.match(await frame(), { name: 'stored', value: { digest } });
   await drained;
-  t.equal(most, 1);
+  t.equal(max, 1);
 });

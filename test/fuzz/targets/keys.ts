@@ -250,7 +250,7 @@ function opensshSecret(): SshField[] {
   ];
 }
 
-/** In counter mode whoever knows the text can write another one in its place without the key. */
+/** In counter mode anyone who knows the text can write another one in its place without the key. */
 function rewriteSecret(container: Buffer, list: readonly Step[]): Buffer {
   const start = container.length - 160 + 8;
   const padded = (fields: readonly SshField[]) =>

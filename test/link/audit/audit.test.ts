@@ -344,7 +344,7 @@ void t.test(
 );
 
 void t.test(
-  'whose account is attacked is told in the log of its tenant, whoever else is attacked',
+  'whose account is attacked is told in the log of its tenant, no matter who else is attacked',
   async test => {
     const { counter, power } = createCounter();
     const account = (name: string, tenant = 'acme') => ({ tenant, ...userParty(name) });

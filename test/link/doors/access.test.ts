@@ -68,7 +68,7 @@ const withoutId = ({ status, text }: RestAnswer, id: string): object => ({
   text: text.replaceAll(id, 'ID').replaceAll(encodeURIComponent(id), 'ID'),
 });
 
-void t.test('every route, without a token and with one that is none', async t => {
+void t.test('every route, without a token and with an invalid one', async t => {
   for (const [name, rule] of routes) {
     const isOpen = typeof rule.access === 'string' && ['public', 'open', 'optional'].includes(rule.access);
     const isForService = typeof rule.access === 'object' && 'orService' in rule.access;

@@ -546,7 +546,7 @@ void t.test('every method refuses what its route refuses, with the same words', 
       codes.add(byMethod.code);
     };
     for (const method of methods) await compare(method, 'absent');
-    // Whoever revokes the token they come with has no second question.
+    // Anyone who revokes the token they come with has no second question.
     const asked = [...ids, ...odd].filter(id => token !== foreigner.token || id !== theirToken);
     // What is deleted by the one is not there for the other.
     const isGone = (method: AdministrationMethod, id: string | undefined): boolean =>

@@ -67,7 +67,7 @@ void t.test('introspection says what a token holds now, and nothing of one that 
     username: 'mill',
   });
 
-  await t.test('whoever proves nothing, or may not, is refused', async t => {
+  await t.test('anyone who proves nothing, or may not, is refused', async t => {
     const { token: plain } = await plainUser('pat', ['viewer']);
     for (const [what, more, status, code] of [
       ['nothing', {}, 401, 'LOGIN_REFUSED'],

@@ -254,14 +254,14 @@ void t.test('a service proves itself by secret, by its own key, or by its own ce
     claims: Readonly<Record<string, string | number | undefined>> = {},
     key = privateKey,
   ): Promise<string> => {
-    const usual = {
+    const defaultAlgorithm = {
       iss: id,
       sub: id,
       aud: access.issuer(),
       jti: systemRandom(16).toString('hex'),
       exp: now() + 60,
     };
-    const all = Object.entries<string | number | undefined>({ ...usual, ...claims }).filter(
+    const all = Object.entries<string | number | undefined>({ ...defaultAlgorithm, ...claims }).filter(
       ([, value]) => value !== undefined,
     );
     return new SignJWT(Object.fromEntries(all)).setProtectedHeader({ alg: 'ES256' }).sign(key);
@@ -353,7 +353,7 @@ void t.test('a service proves itself by secret, by its own key, or by its own ce
     const logging = await grant({ ...bySecret, audience: 'logging' });
     const claims = decodeJwt(logging.fields['access_token'] ?? '');
     t.match(claims, { aud: 'logging', sub: id, roles: [], scope: 'logs:write', iss: access.issuer() });
-    t.equal((await me(logging)).status, 401, 'a token for somebody else is none here');
+    t.equal((await me(logging)).status, 401, 'a token for another audience is refused here');
     isGrantError(t, await grant({ ...bySecret, audience: 'billing' }), 400, 'invalid_target');
     isGrantError(
       t,
@@ -399,7 +399,7 @@ void t.test('a service proves itself by secret, by its own key, or by its own ce
     t.match(
       await me(answer),
       { status: 401, fields: { code: 'TOKEN_REFUSED' } },
-      'without it the token is none',
+      'without it the token is refused',
     );
     t.equal((await me(answer, other)).status, 401, 'nor with another');
     isGrantError(t, await grant(asking, { certificate: other }), 401, 'invalid_client');
@@ -411,7 +411,7 @@ void t.test('a service proves itself by secret, by its own key, or by its own ce
     isGrantError(t, await grant(asking, { headers: header, from: '127.0.2.200' }), 401, 'invalid_client');
   });
 
-  await t.test('whoever does not prove it is told the same, whatever is wrong', async t => {
+  await t.test('anyone who does not prove it is told the same, whatever is wrong', async t => {
     pause();
     const absent = `service:${'0'.repeat(32)}`;
     const wrong = await grant({ ...bySecret, client_secret: 'rcs_wrong' }, { from: '127.0.2.210' });
@@ -928,12 +928,12 @@ void t.test(
     t.equal(
       (await ask('GET /v1/users', operator)).status,
       401,
-      'but a revocation is one, whoever holds the token',
+      'but a revocation is one, no matter who holds the token',
     );
     t.same(await link.link.access.apiTokens.list('default'), [], 'it is in no list any more');
     t.ok(
       link.logged.some(line => line.includes('security.token-denied')),
-      'and whoever uses it is heard',
+      'and anyone who uses it is heard',
     );
     t.equal((await ask('POST /auth/revoke', { form: { token: 'nonsense' } })).status, 200, 'RFC 7009 §2.2');
     const logged = link.logged.join('');

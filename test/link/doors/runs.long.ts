@@ -245,7 +245,7 @@ void t.test('what is no app to run is refused', async t => {
     'an archive of nothing': [first({ archiveBytes: 0n })],
     'one that is too large': [first({ archiveBytes: 1n << 40n })],
     'one of 2^64 - 1 bytes': [first({ archiveBytes: (1n << 64n) - 1n })],
-    'a digest that is none': [first({ appDigest: Buffer.alloc(31) }), piece(4)],
+    'an invalid digest': [first({ appDigest: Buffer.alloc(31) }), piece(4)],
     'settings that are none': [first({ configJson: '[]' }), piece(4)],
   };
   for (const [name, parts] of Object.entries(cases))

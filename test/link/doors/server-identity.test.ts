@@ -40,7 +40,7 @@ void t.test('link, node and command all take an intermediate authority as their 
   t.match(await client.me(), { tenant: 'default' }, 'over HTTP');
   t.equal((await client.nodes.list().next()).value?.name, '', 'over gRPC');
   const url = new URL(`https://${address}/.well-known/jwks.json`);
-  const bounds = { timeoutMs: 10_000, mostBytes: 65_536, clock: systemClock };
+  const bounds = { timeoutMs: 10_000, maxBytes: 65_536, clock: systemClock };
   const keys = await fetchDocument({ url, rootCertificates: server.roots, ...bounds });
   t.match(JSON.parse(keys.toString()), { keys: [{}] }, 'for the keys of tokens');
   const target = { address: test.link.addresses.control, addressText: address, rootsPath: 'ca.crt' };

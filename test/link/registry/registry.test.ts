@@ -1102,38 +1102,41 @@ void t.test('what waits is written with the next change of the node, in order', 
   test.same(await reasonsOf(registry, node.id), wanted);
 });
 
-void t.test('what was written is over, whoever looks or comes before its writer has heard', async test => {
-  const { power, clock } = openOnPower(test);
-  // Written and seen, but the answer takes its time.
-  const slow: Store = {
-    ...power.store,
-    async commit(...commit) {
-      await power.store.commit(...commit);
-      await settleAll();
-    },
-  };
-  const { registry } = createRig(slow, clock);
-  const { node, held } = await online(registry);
-  power.failWrites(failure);
-  await registry.closeSession(tenant, node.id, 1n, { reason: 'connection lost' });
-  await registry.openSession(tenant, node.id, claimOf(2n, held));
-  power.failWrites(undefined);
-  const heard: string[] = [];
-  registry.watchNodes(tenant, ({ status, reason }) => heard.push(`${status}: ${reason}`));
-  const closing = registry.closeSession(tenant, node.id, 2n, { reason: 'closed by node' });
-  for (let round = 0; round < 3; round++) await settle();
-  const second = registry.closeSession(tenant, node.id, 2n, { reason: 'connection lost' });
-  test.same(await Promise.all([closing, second]), [true, false]);
-  test.same(heard, ['offline: closed by node']);
-  test.match(await registry.findNode(tenant, node.id), { status: 'offline', reason: 'closed by node' });
-  test.same(await reasonsOf(registry, node.id), [
-    'offline: closed by node',
-    'online: connected',
-    'offline: connection lost',
-    'online: connected',
-    'created: registered',
-  ]);
-});
+void t.test(
+  'what was written is over, no matter who looks or comes before its writer has heard',
+  async test => {
+    const { power, clock } = openOnPower(test);
+    // Written and seen, but the answer takes its time.
+    const slow: Store = {
+      ...power.store,
+      async commit(...commit) {
+        await power.store.commit(...commit);
+        await settleAll();
+      },
+    };
+    const { registry } = createRig(slow, clock);
+    const { node, held } = await online(registry);
+    power.failWrites(failure);
+    await registry.closeSession(tenant, node.id, 1n, { reason: 'connection lost' });
+    await registry.openSession(tenant, node.id, claimOf(2n, held));
+    power.failWrites(undefined);
+    const heard: string[] = [];
+    registry.watchNodes(tenant, ({ status, reason }) => heard.push(`${status}: ${reason}`));
+    const closing = registry.closeSession(tenant, node.id, 2n, { reason: 'closed by node' });
+    for (let round = 0; round < 3; round++) await settle();
+    const second = registry.closeSession(tenant, node.id, 2n, { reason: 'connection lost' });
+    test.same(await Promise.all([closing, second]), [true, false]);
+    test.same(heard, ['offline: closed by node']);
+    test.match(await registry.findNode(tenant, node.id), { status: 'offline', reason: 'closed by node' });
+    test.same(await reasonsOf(registry, node.id), [
+      'offline: closed by node',
+      'online: connected',
+      'offline: connection lost',
+      'online: connected',
+      'created: registered',
+    ]);
+  },
+);
 
 void t.test('a store that cannot be read keeps nodes out, but loses no end of a session', async test => {
   const { registry, power, clock } = openOnPower(test);

@@ -84,7 +84,7 @@ void t.test('a wrong app, key or socket is reported at the start', async t => {
     [{ app: folder }, /--app-host-socket is needed/],
     [{ ...inChild, app: folder }, /this folder is no app/],
     [{ ...inChild, 'trust-app-signer': join(folder, 'none.pub') }, /cannot read the public key/],
-    [{ ...inChild, 'trust-app-signer': flags['auth-private-key'] }, /wanted is an ECDSA public key/],
+    [{ ...inChild, 'trust-app-signer': flags['auth-private-key'] }, /expected an ECDSA public key/],
     [
       { ...inChild, 'trust-app-signer': write('p384.pub', formatOpensshPublic(key.publicKey, 'a')) },
       /expected an app key.*\nhint: /,

@@ -497,9 +497,9 @@ void t.test('a message waits for an app host, and a warning says so', async t =>
   link.deliver(7n, 1);
   t.match(await logged('an app waits for an app host to connect'), { level: 'warn' });
   t.equal(link.frames.length, 0);
-  const most = nodeRunLimits.messages;
-  for (let message = 2; message <= most + 1; message++) link.deliver(7n, message);
-  t.match(said(await link.reply(7n, most + 1)), /^QUEUE_FULL/);
+  const max = nodeRunLimits.messages;
+  for (let message = 2; message <= max + 1; message++) link.deliver(7n, message);
+  t.match(said(await link.reply(7n, max + 1)), /^QUEUE_FULL/);
   t.equal(link.frames.length, 1, 'the others wait');
   await runs.close();
 });

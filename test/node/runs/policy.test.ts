@@ -148,9 +148,9 @@ void t.test('clipped text ends between two characters', t => {
     fc.property(
       fc.string({ unit: 'binary', maxLength: 50 }),
       fc.integer({ min: 4, max: 60 }),
-      (text, most) => {
-        const clipped = clipToBytes(text, most);
-        return Buffer.byteLength(clipped) <= most && Buffer.from(clipped).toString() === clipped;
+      (text, max) => {
+        const clipped = clipToBytes(text, max);
+        return Buffer.byteLength(clipped) <= max && Buffer.from(clipped).toString() === clipped;
       },
     ),
   );
@@ -287,16 +287,16 @@ void t.test('the oldest lines are dropped when too many wait, and a line says ho
   const clock = createManualClock();
   const link = new LinkHolder(clock);
   const logs = new RunLogs({ run: 7n, link, clock, firstSequence: 1 });
-  const most = runLogLimits.lines;
-  for (let line = 1; line <= most + 10; line++) logs.add(0, 'info', `line ${line}`);
+  const max = runLogLimits.lines;
+  for (let line = 1; line <= max + 10; line++) logs.add(0, 'info', `line ${line}`);
   const { live, logs: sent, texts } = liveLink();
   link.set(live);
   logs.sendAgain();
   logs.flush();
-  t.equal(texts().length, most);
+  t.equal(texts().length, max);
   t.equal(texts()[0], '11 lines were dropped here on the node');
   t.equal(texts()[1], 'line 12');
-  t.equal(texts().at(-1), `line ${most + 10}`);
+  t.equal(texts().at(-1), `line ${max + 10}`);
   t.equal(sent()[0]?.sequence, 11n);
   for (let line = 0; line < 1_000; line++) logs.add(0, 'info', 'x'.repeat(20_000));
   const last = liveLink();

@@ -9,7 +9,7 @@ function unfit(text: string): RollcallError {
   });
 }
 
-/** Throws REQUEST_INVALID for what is none. */
+/** Throws REQUEST_INVALID for an invalid one. */
 export function parseAddresses(texts: readonly string[]): BlockList {
   const list = new BlockList();
   for (const text of texts) {

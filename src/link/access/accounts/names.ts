@@ -30,12 +30,12 @@ export function isAccessName(text: string): boolean {
 }
 
 /** In one request, or of one account: more are a mistake, or meant to cost. */
-const mostNames = 100;
+const maxNames = 100;
 
 /** Throws REQUEST_INVALID for a list of names that is too long. `what` is "roles". */
 export function requireFew(names: readonly string[], what: string): void {
-  if (names.length <= mostNames) return;
-  throw new RollcallError('REQUEST_INVALID', `at most ${mostNames} ${what} at a time`);
+  if (names.length <= maxNames) return;
+  throw new RollcallError('REQUEST_INVALID', `at most ${maxNames} ${what} at a time`);
 }
 
 export function nameTaken(what: string, name: string): RollcallError {

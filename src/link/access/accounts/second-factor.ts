@@ -19,7 +19,7 @@ const recoveryCharacters = 10;
 /** Crockford's base32: no i, l, o and u. */
 const alphabet = '0123456789abcdefghjkmnpqrstvwxyz';
 /** Nobody types more than a code and some spaces. */
-const longestTyped = 64;
+const maxTypedLength = 64;
 
 /** A new secret, base32, to be shown once. */
 export function newSecret(random: Random): string {
@@ -45,7 +45,7 @@ export function otpauthUri({ issuer, name, secret }: OtpauthParts): string {
  * an earlier one is taken afterwards. A recovery code is gone. `now` in ms since 1970.
  */
 export function checkCode(factor: SecondFactor, code: string, now: number): SecondFactor | undefined {
-  if (code.length > longestTyped) return undefined;
+  if (code.length > maxTypedLength) return undefined;
   const typed = code.replaceAll(/\s/g, '');
   return /^[0-9]{6}$/.test(typed) ? useTimeCode(factor, typed, now) : useRecoveryCode(factor, typed);
 }

@@ -2,7 +2,7 @@
 import { RollcallError } from '../../../base/errors.js';
 import { visibleText } from '../../../base/text.js';
 import { parseAddresses } from './address-list.js';
-import { longestServiceTokenMs } from '../tokens/lifetimes.js';
+import { maxServiceTokenMs } from '../tokens/lifetimes.js';
 
 export interface ServiceSetting {
   readonly enabled: boolean;
@@ -26,17 +26,17 @@ export interface ServiceSetting {
 export type ServiceSettings = { readonly [Name in keyof ServiceSetting]?: ServiceSetting[Name] | undefined };
 
 const shortestLifetimeMs = 60_000;
-export const usualLifetimeMs = 15 * 60_000;
+export const defaultLifetimeMs = 15 * 60_000;
 
 /** Entries in each list. */
-const mostEntries = 64;
+const maxEntries = 64;
 /** The one in use and the next; every login of the service may try each. */
-const mostKeys = 5;
+const maxKeys = 5;
 /** RFC 6749 §3.3: no white space, which divides scopes, no quote and no backslash. */
 const scopePattern = /^[\x21\x23-\x5b\x5d-\x7e]{1,200}$/;
 /** SHA-256, base64url. */
 const thumbprintPattern = /^[A-Za-z0-9_-]{43}$/;
-const longestKey = 2_000;
+const maxKeyLength = 2_000;
 /** A private key would be taken for its public part too, and has no business here. */
 const publicKeyPattern = /^-----BEGIN PUBLIC KEY-----\s[A-Za-z0-9+/=\s]+-----END PUBLIC KEY-----\s*$/;
 
@@ -60,14 +60,14 @@ export function pickServiceSettings(settings: ServiceSettings): Partial<ServiceS
 /** Throws REQUEST_INVALID. Roles are for others to look up. */
 export function checkServiceSettings(settings: ServiceSettings): void {
   const { audiences = [], scopes = [], addresses = [], publicKeys = [], certificates = [] } = settings;
-  requireAtMost(mostKeys, publicKeys, certificates);
-  checkEach('public key in PEM', publicKeys, publicKeyPattern, longestKey);
+  requireAtMost(maxKeys, publicKeys, certificates);
+  checkEach('public key in PEM', publicKeys, publicKeyPattern, maxKeyLength);
   checkEach('SHA-256 of a certificate in base64url', certificates, thumbprintPattern);
-  requireAtMost(mostEntries, audiences, scopes, addresses);
+  requireAtMost(maxEntries, audiences, scopes, addresses);
   audiences.forEach(checkAudience);
   checkEach('scope', scopes, scopePattern);
   parseAddresses(addresses);
-  checkLifetime(settings.tokenLifetimeMs ?? usualLifetimeMs);
+  checkLifetime(settings.tokenLifetimeMs ?? defaultLifetimeMs);
 }
 
 /** Whom a token is for. Throws REQUEST_INVALID. */
@@ -85,14 +85,14 @@ function checkEach(what: string, texts: readonly string[], pattern: RegExp, long
 
 function checkLifetime(lifetimeMs: number): void {
   const isFit =
-    Number.isInteger(lifetimeMs) && lifetimeMs >= shortestLifetimeMs && lifetimeMs <= longestServiceTokenMs;
+    Number.isInteger(lifetimeMs) && lifetimeMs >= shortestLifetimeMs && lifetimeMs <= maxServiceTokenMs;
   if (isFit) return;
   throw new RollcallError('REQUEST_INVALID', 'tokens of a service last 1 to 60 minutes', {
     hint: 'a service asks for a new one when it needs it',
   });
 }
 
-function requireAtMost(most: number, ...lists: readonly (readonly string[])[]): void {
-  if (lists.every(({ length }) => length <= most)) return;
-  throw new RollcallError('REQUEST_INVALID', `this list of a service holds at most ${most} entries`);
+function requireAtMost(max: number, ...lists: readonly (readonly string[])[]): void {
+  if (lists.every(({ length }) => length <= max)) return;
+  throw new RollcallError('REQUEST_INVALID', `this list of a service holds at most ${max} entries`);
 }

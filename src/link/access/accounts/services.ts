@@ -18,11 +18,11 @@ import { hashSecret } from '../tokens/secret-text.js';
 import {
   checkServiceSettings,
   pickServiceSettings,
-  usualLifetimeMs,
+  defaultLifetimeMs,
   type ServiceSetting,
   type ServiceSettings,
 } from './service-settings.js';
-import { longestServiceTokenMs } from '../tokens/lifetimes.js';
+import { maxServiceTokenMs } from '../tokens/lifetimes.js';
 
 export type { ServiceSettings } from './service-settings.js';
 
@@ -184,7 +184,7 @@ export function createServices({ store, audit, clock, random, roles }: ServicesO
             { type: 'delete', key: nameKeyOf(tenant, name) },
             { type: 'delete', key: homeKeyOf(id) },
             // Here no token of nobody counts; those who verify elsewhere read it from the list.
-            denial({ id, endsAt: clock.now() + longestServiceTokenMs, tenant }),
+            denial({ id, endsAt: clock.now() + maxServiceTokenMs, tenant }),
             audit.auditChange(tenant, { type: 'service.deleted', subject: id, by, detail: { name } }),
           ],
           result: undefined,
@@ -212,7 +212,7 @@ const emptyService = {
   audiences: [],
   scopes: [],
   addresses: [],
-  tokenLifetimeMs: usualLifetimeMs,
+  tokenLifetimeMs: defaultLifetimeMs,
   secrets: [],
   publicKeys: [],
   certificates: [],

@@ -15,7 +15,7 @@ import { denial } from '../tokens/deny-list.js';
 import { isAccessName, nameTaken, notFound, parseNewName, requireFew } from './names.js';
 import { decide, listRecords, putRecord, readRecord, type Grounds } from '../records.js';
 import type { Roles } from './roles.js';
-import { longestApiTokenMs } from '../tokens/lifetimes.js';
+import { maxApiTokenMs } from '../tokens/lifetimes.js';
 
 export interface SecondFactor {
   /** Base32. */
@@ -239,7 +239,7 @@ export function createUsers({ store, audit, clock, random, roles }: UsersOptions
             { type: 'delete', key: nameKeyOf(tenant, name) },
             ...(await keepAnAdmin(reads, user, { ...user, enabled: false })),
             // Here no token of nobody counts; those who verify elsewhere read it from the list.
-            denial({ id, endsAt: clock.now() + longestApiTokenMs, tenant }),
+            denial({ id, endsAt: clock.now() + maxApiTokenMs, tenant }),
             audit.auditChange(tenant, { type: 'user.deleted', subject: id, by, detail }),
           ],
           result: undefined,

@@ -48,9 +48,9 @@ export interface Recognition {
 export const usedAssertion = 'assertion-';
 const assertionType = 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer';
 /** An assertion is made for one request. */
-const longestAssertionSeconds = 300;
+const maxAssertionSeconds = 300;
 const assertionToleranceSeconds = 30;
-const mostAssertionLength = 8_192;
+const maxAssertionLength = 8_192;
 
 /**
  * Commits what `grant` makes for the service that proved to be it. The service as it was when that was decided is an
@@ -102,7 +102,7 @@ function readPresented({ parameters, authorization, certificate }: ServiceCreden
   if (basic) return { ...basic, tenant, by: 'secret' };
   if (secret !== undefined) return { client, tenant, by: 'secret', proof: secret };
   if (assertion !== undefined) {
-    if (parameters['client_assertion_type'] !== assertionType || assertion.length > mostAssertionLength)
+    if (parameters['client_assertion_type'] !== assertionType || assertion.length > maxAssertionLength)
       throw refused();
     return { client: subjectOf(assertion), tenant, by: 'assertion', proof: assertion };
   }
@@ -174,7 +174,7 @@ async function prove(
       typeof jti !== 'string' ||
       jti === '' ||
       jti.length > 200 ||
-      leftSeconds > longestAssertionSeconds + assertionToleranceSeconds
+      leftSeconds > maxAssertionSeconds + assertionToleranceSeconds
     )
       return undefined;
     // Kept until it would have expired, also over a restart.

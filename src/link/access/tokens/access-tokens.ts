@@ -10,7 +10,7 @@ import type { Random } from '../../../base/random.js';
 import {
   accessTokenType,
   checkSignature,
-  mostTokenBytes,
+  maxTokenBytes,
   type SignedClaims,
   type VerifyingKey,
 } from '../../../tokens/check-token.js';
@@ -36,13 +36,13 @@ export interface NewToken {
   readonly scopeFrom?: 'roles' | undefined;
   /** At least a second, at most 400 days, ms. */
   readonly lifetimeMs: number;
-  /** 32 random hex digits unless told. */
+  /** 32 random hex digits by default. */
   readonly tokenId?: string | undefined;
   /** The family of refresh tokens it comes from. */
   readonly session?: string | undefined;
   /** SHA-256 of the certificate it is bound to, base64url. */
   readonly confirmation?: string | undefined;
-  /** Now unless told, milliseconds since 1970. */
+  /** Now by default, milliseconds since 1970. */
   readonly issuedAt?: number | undefined;
 }
 
@@ -96,12 +96,15 @@ export function createAccessTokens({
   async function claimsOfSigned(token: string, audience: string): Promise<TokenClaims> {
     const digest = sha256Base64url(`${audience} ${token}`);
     const known = verified.get(digest);
-    const usual = keys.algorithmFor(audience);
-    if (known?.algorithm === usual && keys.verifyingKey(audience, known.kid, usual) === known.key)
+    const defaultAlgorithm = keys.algorithmFor(audience);
+    if (
+      known?.algorithm === defaultAlgorithm &&
+      keys.verifyingKey(audience, known.kid, defaultAlgorithm) === known.key
+    )
       return known.claims;
     let used: VerifyingKey | undefined;
     const signed = await checkSignature(token, {
-      algorithms: [usual],
+      algorithms: [defaultAlgorithm],
       findKeys(kid, algorithm) {
         used = keys.verifyingKey(audience, kid, algorithm);
         return used ? [used] : [];
@@ -118,7 +121,7 @@ export function createAccessTokens({
       const { kid, algorithm, key } = await keys.signingKey(wanted.audience);
       const header = { alg: algorithm, typ: accessTokenType, kid };
       const token = await new CompactSign(payload).setProtectedHeader(header).sign(key);
-      if (token.length > mostTokenBytes) throw unfit('it is too long');
+      if (token.length > maxTokenBytes) throw unfit('it is too long');
       return { token, tokenId, scope: wanted.scope, issuedAt, expiresAt };
     },
     async verify(token, audience) {

@@ -16,7 +16,7 @@ import { notFound, parseAccessName } from '../accounts/names.js';
 import { actorOf, notAllowed, requirePermission, type Principal } from '../principal.js';
 import { decide, decodeRecord, listRecords, putRecord, readRecord } from '../records.js';
 import type { Roles } from '../accounts/roles.js';
-import { longestApiTokenMs } from './lifetimes.js';
+import { maxApiTokenMs } from './lifetimes.js';
 import { sweepEvery, sweepPageSize } from '../sweep.js';
 import { scopeOfToken } from './scope.js';
 import type { Users } from '../accounts/users.js';
@@ -155,7 +155,7 @@ export function createApiTokens(options: ApiTokensOptions): ApiTokens {
         const holder = user === undefined ? maker : await findOther(maker, user, reads);
         const isOwn = holder.id === maker.id;
         await requireHeld(holder, wanted, { isOwn, reads });
-        if (!Number.isSafeInteger(lifetimeMs) || lifetimeMs < 60_000 || lifetimeMs > longestApiTokenMs)
+        if (!Number.isSafeInteger(lifetimeMs) || lifetimeMs < 60_000 || lifetimeMs > maxApiTokenMs)
           throw new RollcallError('REQUEST_INVALID', 'an API token lasts a minute to 366 days');
         const { tenant, id: subject } = holder;
         const client = `api-token:${name}`;

@@ -4,7 +4,7 @@
  */
 import { decodeJwt } from 'jose';
 import { isRollcallError } from '../../../base/errors.js';
-import { mostTokenBytes } from '../../../tokens/check-token.js';
+import { maxTokenBytes } from '../../../tokens/check-token.js';
 import { encodeClaims } from '../../../tokens/claims.js';
 import type { AccessTokens, TokenClaims } from './access-tokens.js';
 import type { FindPrincipal } from '../authenticate.js';
@@ -50,7 +50,7 @@ export function createIntrospect({ tokens, findPrincipal, audience }: Introspect
 /** Which key must have signed it; nothing of it is believed before that has been looked at. */
 function audienceOf(token: string): string | undefined {
   try {
-    const { aud } = token.length > mostTokenBytes ? {} : decodeJwt(token);
+    const { aud } = token.length > maxTokenBytes ? {} : decodeJwt(token);
     return typeof aud === 'string' ? aud : undefined;
   } catch {
     return undefined;

@@ -7,7 +7,7 @@ import { toPublicJwk, type Jwks } from '../../../tokens/jwks.js';
 import type { TokenKey, TokenKeyRecord } from './key.js';
 
 export interface TokenAlgorithms {
-  readonly usual: TokenAlgorithm;
+  readonly defaultAlgorithm: TokenAlgorithm;
   readonly byAudience: Readonly<Record<string, TokenAlgorithm>>;
 }
 
@@ -41,13 +41,16 @@ export interface Rotation {
 /** What one signing key is for. */
 export type Scope = Pick<TokenKeyRecord, 'algorithm' | 'audience'>;
 
-export function algorithmOf({ usual, byAudience }: TokenAlgorithms, audience: string): TokenAlgorithm {
+export function algorithmOf(
+  { defaultAlgorithm, byAudience }: TokenAlgorithms,
+  audience: string,
+): TokenAlgorithm {
   // An audience may be called "constructor".
-  return Object.hasOwn(byAudience, audience) ? (byAudience[audience] ?? usual) : usual;
+  return Object.hasOwn(byAudience, audience) ? (byAudience[audience] ?? defaultAlgorithm) : defaultAlgorithm;
 }
 
-export function inUse({ usual, byAudience }: TokenAlgorithms): ReadonlySet<TokenAlgorithm> {
-  return new Set([usual, ...Object.values(byAudience)]);
+export function inUse({ defaultAlgorithm, byAudience }: TokenAlgorithms): ReadonlySet<TokenAlgorithm> {
+  return new Set([defaultAlgorithm, ...Object.values(byAudience)]);
 }
 
 export function scopeOf(algorithm: TokenAlgorithm, audience: string): Scope {

@@ -1,7 +1,7 @@
 /**
  * One key that signs tokens: made, read back from its record, and proven to work before anyone relies on it. ES256 and
  * RS256 keys serve every audience of their algorithm, for only the link can sign with them. A secret of HS256 serves
- * one audience: whoever can verify with it can sign with it too.
+ * one audience: anyone who can verify with it can sign with it too.
  */
 import {
   createPrivateKey,
@@ -19,8 +19,8 @@ import type { Random } from '../../../base/random.js';
 import { visibleText } from '../../../base/text.js';
 import {
   isTokenAlgorithm,
-  leastRsaBits,
-  leastSecretBytes,
+  minRsaBits,
+  minSecretBytes,
   type TokenAlgorithm,
 } from '../../../tokens/algorithms.js';
 import type { VerifyingKey } from '../../../tokens/check-token.js';
@@ -64,7 +64,7 @@ export async function makeTokenKey(wanted: NewKey): Promise<TokenKey> {
   const { algorithm, audience, signsAt, now, random } = wanted;
   const times = { createdAt: now, signsAt, retiredAt: null };
   if (algorithm === 'HS256') {
-    const jwk = { kty: 'oct', k: random(leastSecretBytes).toString('base64url') };
+    const jwk = { kty: 'oct', k: random(minSecretBytes).toString('base64url') };
     return openTokenKey({ kid: random(16).toString('hex'), algorithm, audience, ...times, jwk });
   }
   const { privateKey } =
@@ -93,7 +93,7 @@ export async function openTokenKey(record: TokenKeyRecord): Promise<TokenKey> {
 function readSecret(kid: string, { kty, k }: JsonWebKey): Buffer {
   const secret = kty === 'oct' && typeof k === 'string' ? decodeBase64url(k) : undefined;
   if (!secret) throw unfit(kid, 'it is damaged');
-  if (secret.length < leastSecretBytes) throw unfit(kid, `it has less than ${leastSecretBytes * 8} bits`);
+  if (secret.length < minSecretBytes) throw unfit(kid, `it has less than ${minSecretBytes * 8} bits`);
   return secret;
 }
 
@@ -102,8 +102,8 @@ function readPrivateKey(kid: string, algorithm: 'ES256' | 'RS256', jwk: JsonWebK
   const { namedCurve, modulusLength = 0 } = key.asymmetricKeyDetails ?? {};
   const fits = algorithm === 'ES256' ? namedCurve === 'prime256v1' : key.asymmetricKeyType === 'rsa';
   if (!fits) throw unfit(kid, `it is no key for ${algorithm}`);
-  if (algorithm === 'RS256' && modulusLength < leastRsaBits)
-    throw unfit(kid, `it has less than ${leastRsaBits} bits`);
+  if (algorithm === 'RS256' && modulusLength < minRsaBits)
+    throw unfit(kid, `it has less than ${minRsaBits} bits`);
   return key;
 }
 

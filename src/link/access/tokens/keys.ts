@@ -103,7 +103,7 @@ export interface TokenKeysOptions {
   readonly random: Random;
   readonly log: Log;
   /** How long a retired key verifies: the life of the longest token, ms. */
-  readonly longestLifetimeMs: number;
+  readonly maxLifetimeMs: number;
   /** Ms; defaults to 90 days. */
   readonly rotateAfterMs?: number;
   /** The link as an audience: with HS256, its secret never leaves the link. */
@@ -126,14 +126,14 @@ const byLink: KeyAsker = { by: linkParty };
 
 /** Opens the keys of the folder, making what is missing. See readKeyFile for its errors. */
 export async function openTokenKeys(options: TokenKeysOptions): Promise<TokenKeys> {
-  const { folder, store, audit, algorithms, clock, random, log, longestLifetimeMs, ownAudience } = options;
+  const { folder, store, audit, algorithms, clock, random, log, maxLifetimeMs, ownAudience } = options;
   const rotateAfterMs = options.rotateAfterMs ?? ninetyDaysMs;
   await makeSecretFolder(folder);
   const vault = await openTokenKeyVault({ path: join(folder, tokenKeyFileName), store, audit, random, log });
 
   const algorithmFor = (audience: string): TokenAlgorithm => algorithmOf(algorithms, audience);
   const isOver = ({ retiredAt }: TokenKey): boolean =>
-    retiredAt !== null && retiredAt + longestLifetimeMs + graceMs < clock.now();
+    retiredAt !== null && retiredAt + maxLifetimeMs + graceMs < clock.now();
   const isAskedFor = ({ algorithm, audience }: Scope): boolean =>
     audience === null ? inUse(algorithms).has(algorithm) : algorithmFor(audience) === 'HS256';
   const make = (wanted: Scope & Pick<TokenKey, 'signsAt'>): Promise<TokenKey> =>

@@ -12,7 +12,7 @@ import type { Denied } from './deny-list.js';
 import { usedAssertion } from '../login/service-login.js';
 import type { Services } from '../accounts/services.js';
 import type { TokenKeys } from './keys.js';
-import { longestApiTokenMs } from './lifetimes.js';
+import { maxApiTokenMs } from './lifetimes.js';
 import type { Users } from '../accounts/users.js';
 
 /** Gives the list of a tenant as it is now, or was seconds ago. REQUEST_INVALID where nobody could verify it. */
@@ -49,12 +49,12 @@ export function createRevokedLists(options: RevokedListOptions): SignRevokedList
     const off = holders.filter(({ enabled }) => !enabled).map(({ id }) => ({ id, endsAt: expiresAt }));
     const gone = denied.list(tenant).filter(({ id }) => !id.startsWith(usedAssertion));
     // A token from before that has ended by itself.
-    const cut = holders.filter(({ validAfter }) => validAfter + longestApiTokenMs > clock.now());
+    const cut = holders.filter(({ validAfter }) => validAfter + maxApiTokenMs > clock.now());
     const ids = lastOnes([...off, ...gone].map(({ id, endsAt }) => [id, endsAt]));
     const holdersNotBefore = lastOnes(cut.map(({ id, validAfter }) => [id, validAfter]));
     const isComplete = off.length + gone.length <= maxRevokedEntries && cut.length <= maxRevokedEntries;
     const { before, spans } = cutoffs.of(tenant);
-    const notBetween = spans.filter(span => span.before + longestApiTokenMs > clock.now());
+    const notBetween = spans.filter(span => span.before + maxApiTokenMs > clock.now());
     return { ids, holdersNotBefore, isComplete, notBefore: before, notBetween };
   }
 

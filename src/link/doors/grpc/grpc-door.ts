@@ -79,7 +79,7 @@ export function createGrpcDoor(options: GrpcDoorOptions): GrpcDoor {
 
   const server = new Server({
     interceptors: [guard],
-    'grpc.max_concurrent_streams': options.streams.most,
+    'grpc.max_concurrent_streams': options.streams.max,
     'grpc.max_receive_message_length': limits.messageBytes,
     // A page of a thousand nodes with all the labels there may be; many clients take 4 MiB and ask for smaller pages.
     'grpc.max_send_message_length': 32 * 1024 * 1024,

@@ -36,7 +36,7 @@ export interface GuardOptions {
   /** Somebody who was let in asked for what is not theirs. */
   readonly onNotAllowed?: (principal: Principal | undefined, message: string) => void;
   /** How many at once; it may grow once the peer is known, up to the first number. */
-  readonly streams: { readonly most: number; on(connection: Connection): number };
+  readonly streams: { readonly max: number; on(connection: Connection): number };
   readonly clock: Clock;
 }
 
@@ -225,7 +225,7 @@ export class GuardedCall {
 function ruleOf(path: string, connection: Connection | undefined, { streams }: GuardOptions): Rule {
   const rule = (methodRules as Readonly<Record<string, Rule | undefined>>)[path];
   if (!connection || !rule) throw new RollcallError('INTERNAL', 'the connection or the method is not known');
-  const most = streams.on(connection);
-  if (connection.calls >= most) throw new RollcallError('LINK_BUSY', `at most ${most} streams a connection`);
+  const max = streams.on(connection);
+  if (connection.calls >= max) throw new RollcallError('LINK_BUSY', `at most ${max} streams a connection`);
   return rule;
 }

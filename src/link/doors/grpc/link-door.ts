@@ -14,7 +14,7 @@ import type { GrpcDoor } from './grpc-door.js';
 type Call = ServerDuplexStream<NodeFrame, LinkFrame>;
 
 /** Frames waiting for a node that does not read; beyond this it is cut off. */
-const longestQueue = 256;
+const maxQueueLength = 256;
 
 export interface LinkDoorOptions {
   readonly door: Pick<GrpcDoor, 'connectionOf'>;
@@ -123,7 +123,7 @@ function peerOf(call: Call, connection: Connection): Peer {
     remoteAddress: connection.remoteAddress,
     send(frame) {
       if (call.destroyed || call.writableEnded) return;
-      if (call.writableLength > longestQueue) connection.destroy();
+      if (call.writableLength > maxQueueLength) connection.destroy();
       else call.write(frame);
     },
     end(error) {

@@ -1,7 +1,7 @@
 /**
  * `rollcall.v1.Objects`: contents that do not fit into a frame, for connections that hold a session. Both directions go piece
  * by piece and as fast as the slower side: the link holds a few pieces of a stream, whatever the size of the object. A stream on
- * which nothing moves is ended, and so is one whose session is over; whoever comes back goes on where it stopped.
+ * which nothing moves is ended, and so is one whose session is over; anyone who comes back goes on where it stopped.
  */
 import type { ServerDuplexStream, ServerWritableStream } from '@grpc/grpc-js';
 import type { Clock, Timer } from '../../../base/clock.js';
@@ -29,7 +29,7 @@ type WriteCall = ServerDuplexStream<WriteObjectRequest, WriteObjectResponse>;
 /** A peer that takes or sends no piece for so long is not there any more, or never meant to, ms. */
 const stillMs = 30_000;
 /** Pieces of a Read that wait to be sent. */
-const mostWaiting = 2;
+const maxWaiting = 2;
 
 export interface ObjectsDoorOptions {
   readonly door: Pick<GrpcDoor, 'connectionOf'>;
@@ -63,7 +63,7 @@ export function createObjectsDoor(options: ObjectsDoorOptions): ObjectsServer {
   async function read(call: ReadCall): Promise<void> {
     const session = sessionFor(call);
     const { run, digest, fromChunk } = call.request;
-    if (digest.length !== digestBytes) throw new RollcallError('PROTOCOL_INVALID', 'the digest is none');
+    if (digest.length !== digestBytes) throw new RollcallError('PROTOCOL_INVALID', 'invalid digest');
     const { manifest, bucket } = await objects.read(session(), run, digest.toString('hex'));
     if (fromChunk > manifest.chunks.length)
       throw new RollcallError('PROTOCOL_INVALID', 'the object has fewer chunks');
@@ -90,8 +90,8 @@ export function createObjectsDoor(options: ObjectsDoorOptions): ObjectsServer {
         waiting -= 1;
         goOn();
       });
-      while (waiting > mostWaiting && !call.cancelled) {
-        // Whoever does not read cannot be told, and keeps what waits for it as long as it has a connection.
+      while (waiting > maxWaiting && !call.cancelled) {
+        // Anyone who does not read cannot be told, and keeps what waits for it as long as it has a connection.
         const still = clock.after(stillMs, () => door.connectionOf(call).destroy());
         await new Promise<void>(resolve => (goOn = resolve));
         still.cancel();

@@ -109,8 +109,8 @@ function createEntries(
   return {
     async writeStored() {
       while (left > 0 && !reader.isOver()) {
-        const most = Math.min(left, pageEntries);
-        const page = await runControl.readLog(principal, id, after, most);
+        const max = Math.min(left, pageEntries);
+        const page = await runControl.readLog(principal, id, after, max);
         for (const entry of page) {
           if (reader.isOver()) return true;
           reader.write(entryEvent(entry), eventBytes + entry.text.length);
@@ -118,7 +118,7 @@ function createEntries(
           left -= 1;
           await reader.room();
         }
-        if (page.length < most) break;
+        if (page.length < max) break;
       }
       return left === 0 || reader.isOver();
     },

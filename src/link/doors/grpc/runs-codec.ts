@@ -111,15 +111,15 @@ function readIdempotencyKey(key: string): string {
   });
 }
 
-const mostSettings = 100;
+const maxSettings = 100;
 
-/** An object of texts, numbers and truth values; empty text is none. What the app makes of them is for the runs to say. */
+/** An object of texts, numbers and truth values; empty text means none. What the app makes of them is for the runs to say. */
 export function readConfig(json: string): Readonly<Record<string, ConfigValue>> {
   if (json === '') return {};
   const config = parseConfig(json);
   if (!isJsonObject(config)) throw unfitConfig('they are no JSON object');
   const settings = Object.entries(config);
-  if (settings.length > mostSettings) throw unfitConfig(`there are more than ${mostSettings}`);
+  if (settings.length > maxSettings) throw unfitConfig(`there are more than ${maxSettings}`);
   if (!settings.every(([, value]) => isConfigValue(value)))
     throw unfitConfig('each is a text, a finite number, true or false');
   return config as Readonly<Record<string, ConfigValue>>;

@@ -5,7 +5,7 @@ import type { Log } from '../../../base/log.js';
 import { statusTable } from '../../../protocol/status.js';
 import { logFault, toldOutside } from '../grpc/call-end.js';
 
-/** By the status of its code, unless told another. */
+/** By the status of its code unless another is given. */
 export function sendProblem(reply: FastifyReply, thrown: RollcallError, log: Log, status?: number): void {
   logFault(log, thrown, 'a request');
   const error = toldOutside(thrown);

@@ -64,7 +64,7 @@ export interface RestDoorOptions extends RestCallOptions {
   readonly log: Log;
 }
 
-export const largestBodyBytes = 64 * 1024;
+export const maxBodyBytes = 64 * 1024;
 /** From the last answer on a connection to its end, whatever the peer still sends, ms. */
 const lingerMs = 500;
 
@@ -90,7 +90,7 @@ export async function openRestDoor(options: RestDoorOptions): Promise<RestDoor> 
   });
   server.maxRequestsPerSocket = 1_000;
   const app = fastify({
-    bodyLimit: largestBodyBytes,
+    bodyLimit: maxBodyBytes,
     genReqId: () => randomBytes(8).toString('hex'),
     requestIdHeader: false,
     routerOptions: { maxParamLength: 300 },
@@ -132,7 +132,7 @@ export async function openRestDoor(options: RestDoorOptions): Promise<RestDoor> 
     }
   });
   app.addHook('onSend', (request, reply, _, done) => {
-    // Whoever has more to say than it took to answer is cut off, not listened to.
+    // Anyone who has more to say than it took to answer is cut off, not listened to.
     if (!request.raw.complete) void reply.header('connection', 'close');
     done();
   });

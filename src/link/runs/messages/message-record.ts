@@ -65,8 +65,8 @@ export function decodeMessage(value: Value): StoredMessage {
     const end = 4 + bytes.readUInt32BE();
     const { question, isAnswer, object, error } = JSON.parse(bytes.toString('utf8', 4, end)) as Head;
     const node = BigInt(question.node);
-    if (!Number.isSafeInteger(question.number)) throw new TypeError('its number is none');
-    if (!isAnswer && !Number.isFinite(question.expiresAt)) throw new TypeError('its time is none');
+    if (!Number.isSafeInteger(question.number)) throw new TypeError('invalid number');
+    if (!isAnswer && !Number.isFinite(question.expiresAt)) throw new TypeError('invalid time');
     const content: Content = object ? { object } : { bytes: bytes.subarray(end) };
     return isAnswer
       ? { question: { ...question, node }, answer: error ? { error } : content }

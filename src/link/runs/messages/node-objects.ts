@@ -1,5 +1,5 @@
 /**
- * Which objects a node may read, and where it may write: what the node port asks before a byte moves. Whoever answers tells
+ * Which objects a node may read, and where it may write: what the node port asks before a byte moves. Anyone who answers tells
  * nobody but a party of the run whether an object is there.
  */
 import type { Manifest } from '../../../objects/manifest.js';

@@ -115,7 +115,7 @@ export class RunMessages {
     return entry.work;
   }
 
-  /** Answers it by an error at once, where nothing can be stored. It is not to be called accepted. */
+  /** Answers it by an error at once, where nothing can be stored. Call it for a message that was not accepted. */
   turnAway(question: Question, code: MessageErrorCode, message: string): void {
     if (this.find(question.number)) return;
     const entry = this.#begin(question, undefined);

@@ -1,6 +1,6 @@
 /**
  * Where server halves run: as children of the link, or, by tenant, with the app host that is connected to a socket of that
- * tenant. Whoever connects waits until what is left of earlier runs is expected.
+ * tenant. Anyone who connects waits until what is left of earlier runs is expected.
  */
 import { join } from 'node:path';
 import { createHosting } from '../../../app-host/hosting/create-hosting.js';

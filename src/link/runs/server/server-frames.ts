@@ -51,9 +51,9 @@ export function readContent(value: Fields, body: Buffer): Content {
     throw malformed(`a content of ${body.length} bytes is no object`);
   }
   const { digest, sizeBytes } = wantFields(object);
-  if (typeof digest !== 'string' || !/^[0-9a-f]{64}$/.test(digest)) throw malformed('a digest is none');
+  if (typeof digest !== 'string' || !/^[0-9a-f]{64}$/.test(digest)) throw malformed('invalid digest');
   if (typeof sizeBytes !== 'number' || !Number.isSafeInteger(sizeBytes) || sizeBytes < 1)
-    throw malformed('the size of an object is none');
+    throw malformed('invalid object size');
   return { object: { digest, sizeBytes } };
 }
 

@@ -45,9 +45,9 @@ void t.test('an unknown user costs the same work as a known one, and is never le
 
 void t.test('a password of the usual cost takes the documented parameters', async test => {
   test.same(currentCost, { logN: 15, r: 8, p: 3 });
-  const usual = createPasswords(systemRandom);
+  const defaultAlgorithm = createPasswords(systemRandom);
   const calls = await countingScrypt(async () => {
-    test.ok(await usual.matches(good, await usual.hash(good), regular));
+    test.ok(await defaultAlgorithm.matches(good, await defaultAlgorithm.hash(good), regular));
   });
   test.same(
     calls,

@@ -156,7 +156,7 @@ void t.test('ten thousand guesses in a row are let through a few times only', as
 void t.test(
   'guesses at once count from their beginning: no more begin than may fail for nothing',
   async test => {
-    for (const [address, account, most] of [
+    for (const [address, account, max] of [
       [elsewhere, 'ann', 6],
       [() => '192.0.2.1', undefined, 11],
     ] as const) {
@@ -169,10 +169,10 @@ void t.test(
           (error: unknown) => refused.push(error),
         );
       await turn();
-      test.same([begun.length, refused.length], [most, 0], 'the others wait for one of them to end');
+      test.same([begun.length, refused.length], [max, 0], 'the others wait for one of them to end');
       for (const guess of begun) guess.failed();
       await turn();
-      test.same([begun.length, refused.length], [most, 50 - most], 'and are refused when all were wrong');
+      test.same([begun.length, refused.length], [max, 50 - max], 'and are refused when all were wrong');
     }
   },
 );
@@ -182,16 +182,16 @@ void t.test('a program that asks for many tokens at once gets them all', async t
   const { guesses } = rig;
   await comeIn(rig, '192.0.2.1', 'service:1');
   let underWay = 0;
-  let mostUnderWay = 0;
+  let maxUnderWay = 0;
   const one = async (): Promise<void> => {
     const guess = await guesses.begin('192.0.2.1', 'service:1');
-    mostUnderWay = Math.max(mostUnderWay, (underWay += 1));
+    maxUnderWay = Math.max(maxUnderWay, (underWay += 1));
     await turn();
     underWay -= 1;
     guess.succeeded();
   };
   await Promise.all(Array.from({ length: 60 }, one));
-  test.equal(mostUnderWay, 6, 'six at a time');
+  test.equal(maxUnderWay, 6, 'six at a time');
 });
 
 void t.test('more than 64 of one network do not wait, and take no place from another', async test => {

@@ -39,7 +39,7 @@ interface Setup {
 
 async function setUp(
   t: Test,
-  algorithms: TokenAlgorithms = { usual: 'ES256', byAudience: {} },
+  algorithms: TokenAlgorithms = { defaultAlgorithm: 'ES256', byAudience: {} },
   folder?: string,
   clock: ManualClock = createManualClock(),
 ): Promise<Setup> {
@@ -53,7 +53,7 @@ async function setUp(
     clock,
     random: systemRandom,
     log,
-    longestLifetimeMs: dayMs,
+    maxLifetimeMs: dayMs,
   });
   t.teardown(() => keys.close());
   const tokens = createAccessTokens({ keys, issuer: () => issuer, clock, random: systemRandom });
@@ -126,9 +126,9 @@ void t.test('a token says what it was asked to, as RFC 9068 writes it', async t 
 });
 
 const setUps: readonly (readonly [string, TokenAlgorithms])[] = [
-  ['ES256', { usual: 'ES256', byAudience: { other: 'RS256', secret: 'HS256' } }],
-  ['RS256', { usual: 'RS256', byAudience: { other: 'ES256', secret: 'HS256' } }],
-  ['HS256', { usual: 'HS256', byAudience: { other: 'ES256' } }],
+  ['ES256', { defaultAlgorithm: 'ES256', byAudience: { other: 'RS256', secret: 'HS256' } }],
+  ['RS256', { defaultAlgorithm: 'RS256', byAudience: { other: 'ES256', secret: 'HS256' } }],
+  ['HS256', { defaultAlgorithm: 'HS256', byAudience: { other: 'ES256' } }],
 ];
 
 for (const [algorithm, algorithms] of setUps) {
@@ -161,7 +161,7 @@ for (const [algorithm, algorithms] of setUps) {
 
 void t.test('a token for another audience is refused, whatever it is signed with', async t => {
   const algorithms: TokenAlgorithms = {
-    usual: 'ES256',
+    defaultAlgorithm: 'ES256',
     byAudience: { old: 'RS256', studio: 'HS256', logging: 'HS256' },
   };
   const { tokens, keys } = await setUp(t, algorithms);
@@ -172,7 +172,7 @@ void t.test('a token for another audience is refused, whatever it is signed with
     await tokens.verify(token, audience);
     for (const other of audiences.filter(each => each !== audience))
       await t.rejects(tokens.verify(token, other), notValid, `${audience} at ${other}`);
-    // Whoever has the secret of one audience can make tokens for that one alone.
+    // Anyone who has the secret of one audience can make tokens for that one alone.
     const minted = forge(
       { alg: 'HS256', typ: 'at+jwt', kid: (await keys.signingKey('studio')).kid },
       { ...partOf(token, 1), roles: ['admin'] },
@@ -232,7 +232,7 @@ void t.test('an algorithm that was given up is not taken any more', async t => {
   const { tokens, keys, folder, clock } = await setUp(t);
   const { token } = await tokens.sign(wanted);
   await keys.close();
-  const after = await setUp(t, { usual: 'RS256', byAudience: {} }, folder, clock);
+  const after = await setUp(t, { defaultAlgorithm: 'RS256', byAudience: {} }, folder, clock);
   await t.rejects(after.tokens.verify(token, 'rollcall'), notValid);
 });
 

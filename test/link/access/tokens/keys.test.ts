@@ -23,7 +23,7 @@ import { pausingStore } from '../../../harness/stores.js';
 import { makeFolder } from '../../../harness/folder.js';
 
 const dayMs = 86_400_000;
-const usualOnly: TokenAlgorithms = { usual: 'ES256', byAudience: {} };
+const defaultOnly: TokenAlgorithms = { defaultAlgorithm: 'ES256', byAudience: {} };
 
 interface Opened {
   readonly keys: TokenKeys;
@@ -52,11 +52,11 @@ async function open(t: Test, options: Partial<TokenKeysOptions> = {}): Promise<O
     folder,
     store,
     audit: createAudit({ clock }),
-    algorithms: usualOnly,
+    algorithms: defaultOnly,
     clock,
     random: systemRandom,
     log,
-    longestLifetimeMs: dayMs,
+    maxLifetimeMs: dayMs,
     ...options,
   });
   t.teardown(() => keys.close());
@@ -103,7 +103,7 @@ void t.test('the first start makes a key, a secret and a file for the owner alon
 
 void t.test('a restart keeps keys and secret', async t => {
   const first = await open(t, {
-    algorithms: { usual: 'ES256', byAudience: { studio: 'HS256', old: 'RS256' } },
+    algorithms: { defaultAlgorithm: 'ES256', byAudience: { studio: 'HS256', old: 'RS256' } },
   });
   const before = await Promise.all(['rollcall', 'studio', 'old'].map(each => first.keys.signingKey(each)));
   await first.keys.rotate({ audience: 'rollcall' });
@@ -112,7 +112,7 @@ void t.test('a restart keeps keys and secret', async t => {
   const second = await open(t, {
     folder: first.folder,
     clock: first.clock,
-    algorithms: { usual: 'ES256', byAudience: { studio: 'HS256', old: 'RS256' } },
+    algorithms: { defaultAlgorithm: 'ES256', byAudience: { studio: 'HS256', old: 'RS256' } },
   });
   t.same(second.keys.list(), list);
   t.same(second.keys.refreshSecret, first.keys.refreshSecret);
@@ -125,7 +125,7 @@ void t.test('a restart keeps keys and secret', async t => {
 
 void t.test('RS256 keys have 3072 bits, and HS256 has a secret for each audience', async t => {
   const byAudience = { old: 'RS256', studio: 'HS256', logging: 'HS256' } as const;
-  const { keys } = await open(t, { algorithms: { usual: 'ES256', byAudience } });
+  const { keys } = await open(t, { algorithms: { defaultAlgorithm: 'ES256', byAudience } });
   const rsa = await keys.signingKey('old');
   t.equal(rsa.algorithm, 'RS256');
   t.equal(Buffer.from(keys.jwks().keys.find(key => key.kid === rsa.kid)?.n ?? '', 'base64url').length, 384);
@@ -141,7 +141,7 @@ void t.test('RS256 keys have 3072 bits, and HS256 has a secret for each audience
   t.equal(Buffer.from(studio.secret, 'base64url').length, 32);
   t.equal((await keys.signingKey('studio')).kid, studio.kid);
   t.ok(keys.verifyingKey('studio', studio.kid, 'HS256'));
-  t.notOk(keys.verifyingKey('logging', studio.kid, 'HS256'), 'the secret of one is none for another');
+  t.notOk(keys.verifyingKey('logging', studio.kid, 'HS256'), 'the secret of one does not verify for another');
   t.notOk(keys.verifyingKey('studio', rsa.kid, 'HS256'), 'a public key is no secret');
   t.notOk(keys.verifyingKey('old', rsa.kid, 'ES256'), 'nor is it for another algorithm');
   t.notOk(keys.verifyingKey('old', 'made-up', 'RS256'));
@@ -156,11 +156,18 @@ void t.test('RS256 keys have 3072 bits, and HS256 has a secret for each audience
 });
 
 void t.test('the secret of the link’s own audience never leaves it', async t => {
-  const { keys } = await open(t, { algorithms: { usual: 'HS256', byAudience: {} }, ownAudience: 'rollcall' });
+  const { keys } = await open(t, {
+    algorithms: { defaultAlgorithm: 'HS256', byAudience: {} },
+    ownAudience: 'rollcall',
+  });
   t.equal((await keys.signingKey('rollcall')).algorithm, 'HS256');
   await t.rejects(keys.secretOf('rollcall'), { code: 'REQUEST_INVALID' });
   for (const none of ['', 'two words', 'x'.repeat(201)]) {
-    await t.rejects(keys.secretOf(none), { code: 'REQUEST_INVALID' }, 'nor is one made for what is none');
+    await t.rejects(
+      keys.secretOf(none),
+      { code: 'REQUEST_INVALID' },
+      'nor is one made for an unknown audience',
+    );
     await t.rejects(keys.rotate({ audience: none }), { code: 'REQUEST_INVALID' });
   }
   t.equal(keys.list().length, 2);
@@ -168,7 +175,9 @@ void t.test('the secret of the link’s own audience never leaves it', async t =
 });
 
 void t.test('an audience may be called as it likes', async t => {
-  const { keys } = await open(t, { algorithms: { usual: 'ES256', byAudience: { studio: 'HS256' } } });
+  const { keys } = await open(t, {
+    algorithms: { defaultAlgorithm: 'ES256', byAudience: { studio: 'HS256' } },
+  });
   for (const name of ['constructor', '__proto__', 'toString']) t.equal(keys.algorithmFor(name), 'ES256');
 });
 
@@ -273,7 +282,10 @@ void t.test('after a leak the old keys are gone at once', async t => {
 });
 
 void t.test('rotating for one audience leaves the secrets of others alone', async t => {
-  const algorithms = { usual: 'ES256', byAudience: { studio: 'HS256', logging: 'HS256' } } as const;
+  const algorithms = {
+    defaultAlgorithm: 'ES256',
+    byAudience: { studio: 'HS256', logging: 'HS256' },
+  } as const;
   const { keys } = await open(t, { algorithms });
   const [rollcall, studio, logging] = [
     await keys.signingKey('rollcall'),
@@ -297,7 +309,9 @@ void t.test('rotating for one audience leaves the secrets of others alone', asyn
 });
 
 void t.test('an audience that has no secret yet gets its first one by rotating', async t => {
-  const { keys } = await open(t, { algorithms: { usual: 'ES256', byAudience: { studio: 'HS256' } } });
+  const { keys } = await open(t, {
+    algorithms: { defaultAlgorithm: 'ES256', byAudience: { studio: 'HS256' } },
+  });
   const { made, signing, retired } = await keys.rotate({ audience: 'studio' });
   t.same([only(made).audience, retired.length], ['studio', 0]);
   t.match(signing, [{ audience: 'studio', use: 'signs' }], 'nobody has another');
@@ -306,8 +320,11 @@ void t.test('an audience that has no secret yet gets its first one by rotating',
 void t.test(
   'keys rotate by themselves after 90 days; a secret that others hold waits for a person',
   async t => {
-    const algorithms = { usual: 'ES256', byAudience: { rollcall: 'HS256', studio: 'HS256' } } as const;
-    const options = { algorithms, ownAudience: 'rollcall', longestLifetimeMs: 400 * dayMs };
+    const algorithms = {
+      defaultAlgorithm: 'ES256',
+      byAudience: { rollcall: 'HS256', studio: 'HS256' },
+    } as const;
+    const options = { algorithms, ownAudience: 'rollcall', maxLifetimeMs: 400 * dayMs };
     const { keys: first, clock, folder } = await open(t, options);
     const kidsOf = async (keys: TokenKeys): Promise<string[]> =>
       Promise.all(['any', 'rollcall', 'studio'].map(async each => (await keys.signingKey(each)).kid));
@@ -348,7 +365,9 @@ void t.test('a rotation that fails is logged, and the old key goes on', async t 
 });
 
 void t.test('parallel rotations take turns, and parallel first needs make one key', async t => {
-  const { keys, file } = await open(t, { algorithms: { usual: 'ES256', byAudience: { studio: 'HS256' } } });
+  const { keys, file } = await open(t, {
+    algorithms: { defaultAlgorithm: 'ES256', byAudience: { studio: 'HS256' } },
+  });
   const needed = await Promise.all(Array.from({ length: 20 }, () => keys.signingKey('studio')));
   t.equal(new Set(needed.map(({ kid }) => kid)).size, 1);
   const rotations = await Promise.all(
@@ -369,7 +388,7 @@ void t.test('parallel rotations take turns, and parallel first needs make one ke
 
 void t.test('a write that fails changes nothing', async t => {
   const { keys, folder, file } = await open(t, {
-    algorithms: { usual: 'ES256', byAudience: { studio: 'HS256' } },
+    algorithms: { defaultAlgorithm: 'ES256', byAudience: { studio: 'HS256' } },
   });
   const before = { list: keys.list(), kid: (await keys.signingKey('rollcall')).kid };
   const content = await readFile(file);
@@ -389,14 +408,14 @@ void t.test('a write that fails changes nothing', async t => {
 });
 
 void t.test('what configuration asks for no more signs no more', async t => {
-  const first = await open(t, { algorithms: { usual: 'ES256', byAudience: { studio: 'HS256' } } });
+  const first = await open(t, { algorithms: { defaultAlgorithm: 'ES256', byAudience: { studio: 'HS256' } } });
   const es = await first.keys.signingKey('rollcall');
   const secret = await first.keys.signingKey('studio');
   await first.keys.close();
   const { keys, clock } = await open(t, {
     folder: first.folder,
     clock: first.clock,
-    algorithms: { usual: 'RS256', byAudience: {} },
+    algorithms: { defaultAlgorithm: 'RS256', byAudience: {} },
   });
   t.equal((await keys.signingKey('rollcall')).algorithm, 'RS256');
   const retired = keys.list().filter(key => key.retiredAt !== null);
@@ -418,7 +437,7 @@ void t.test('a file that others can read is refused', async t => {
 
 void t.test('a file that is no good is refused, with the kid and without a secret', async t => {
   const byAudience = { studio: 'HS256', old: 'RS256' } as const;
-  const algorithms = { usual: 'ES256', byAudience } as const;
+  const algorithms = { defaultAlgorithm: 'ES256', byAudience } as const;
   const { keys, file, folder } = await open(t, { algorithms });
   await Promise.all(['rollcall', 'studio', 'old'].map(each => keys.signingKey(each)));
   await keys.close();
@@ -524,7 +543,7 @@ const typesIn = async (store: Store): Promise<object[]> =>
   (await listEvents(store, 'default', { limit: 100 })).map(({ type, by, detail }) => ({ type, by, detail }));
 
 void t.test('every change of keys is told in the audit log, by a person or by the link', async t => {
-  const algorithms = { usual: 'ES256', byAudience: { studio: 'HS256' } } as const;
+  const algorithms = { defaultAlgorithm: 'ES256', byAudience: { studio: 'HS256' } } as const;
   const { keys, store, clock, folder } = await open(t, { algorithms });
   const [next, first] = keys.list().map(({ kid }) => kid);
   const { kid: secret } = await keys.signingKey('studio');
@@ -661,7 +680,7 @@ void t.test(
 );
 
 void t.test('a file of before any key waited, or had a number, is taken and gets its next key', async t => {
-  const algorithms = { usual: 'ES256', byAudience: { studio: 'HS256' } } as const;
+  const algorithms = { defaultAlgorithm: 'ES256', byAudience: { studio: 'HS256' } } as const;
   const { keys, folder, file, clock } = await open(t, { algorithms });
   const { kid: secret } = await keys.signingKey('studio');
   const { kid } = await keys.signingKey('rollcall');

@@ -70,11 +70,11 @@ void t.test(
   'a frame with more lines than an agent sends ends the session, and nothing of it is kept',
   async t => {
     const { site, run, berlin, tokyo } = await openBench(t);
-    const most = linesOf(limits.logLinesPerFrame);
-    tokyo.say({ $case: 'log', value: { run: run.id, sequence: 1n, lines: most } });
-    t.equal((await tokyo.hear('logTaken')).sequence, BigInt(most.length));
+    const max = linesOf(limits.logLinesPerFrame);
+    tokyo.say({ $case: 'log', value: { run: run.id, sequence: 1n, lines: max } });
+    t.equal((await tokyo.hear('logTaken')).sequence, BigInt(max.length));
     const before = (await site.runs.get(run.id)).logLines;
-    berlin.say({ $case: 'log', value: { run: run.id, sequence: 1n, lines: [...most, ...linesOf(1)] } });
+    berlin.say({ $case: 'log', value: { run: run.id, sequence: 1n, lines: [...max, ...linesOf(1)] } });
     t.equal(await berlin.ended, 'PROTOCOL_INVALID');
     t.equal((await site.runs.get(run.id)).logLines, before);
   },
