@@ -26,6 +26,9 @@ export type RunEvent =
       readonly by: Actor;
     };
 
+/** How a run ended, why, and who or what ended it. */
+export type RunEnding = Omit<Extract<RunEvent, { type: 'finished' }>, 'type' | 'at'>;
+
 export interface RunDecision {
   readonly record: RunRecord;
   readonly audit: readonly AuditEvent[];

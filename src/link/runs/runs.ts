@@ -21,7 +21,7 @@ import type { NewRun } from './accept-app.js';
 import { NodeQueues } from './messages/node-queues.js';
 import { NodeFinder } from './server/find-nodes.js';
 import { NodeFrames } from './messages/node-frames.js';
-import { openRun, type OpenRun } from './open-run.js';
+import { OpenRun } from './open-run.js';
 import { isPassing, untilStored } from '../../store/retry.js';
 import { numberOfKey, openRunKey, openRunPrefix, runKey } from './run-keys.js';
 import { listRuns, type RunPage, type RunQuery } from './run-list.js';
@@ -145,7 +145,7 @@ export function createRuns(options: RunsOptions): OpenRuns {
 
   async function holdAnew(record: RunRecord, how: { readonly isStored: boolean }): Promise<OpenRun> {
     const { id, tenant } = record;
-    const run = await openRun(record, how, {
+    const run = await OpenRun.open(record, how, {
       ...{ store, audit, clock, random, objects, queues, linkLog: log, floor: options.floor },
       maxWaiting: options.maxWaiting,
       memoryBytes: options.memoryBytes,
