@@ -24,11 +24,10 @@ import { NodeFrames } from './messages/node-frames.js';
 import { OpenRun } from './open-run.js';
 import { isPassing, untilStored } from '../../store/retry.js';
 import { numberOfKey, openRunKey, openRunPrefix, runKey } from './run-keys.js';
-import { listRuns, type RunPage, type RunQuery } from './run-list.js';
+import { listRuns, removeOldRuns, type RunPage, type RunQuery } from './run-list.js';
 import { readRunLog } from './run-log.js';
 import { removeMessages } from './messages/stored-messages.js';
 import { createRunLauncher, type RunLauncherOptions } from './launcher.js';
-import { removeOldRuns } from './run-retention.js';
 import { decodeRunRecord, type RunLogEntry, type RunRecord } from './run-record.js';
 import { RunStarter } from './run-start.js';
 

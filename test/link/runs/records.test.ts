@@ -21,7 +21,7 @@ import {
 } from '../../../src/link/runs/run-record.js';
 import { numberOfKey, runKey, runOrderKey, runOrderPrefix } from '../../../src/link/runs/run-keys.js';
 import { listRuns } from '../../../src/link/runs/run-list.js';
-import { removeOldRuns } from '../../../src/link/runs/run-retention.js';
+import { removeOldRuns } from '../../../src/link/runs/run-list.js';
 import { createMemoryStore } from '../../../src/store/memory.js';
 import type { Change } from '../../../src/store/store.js';
 import { pausingStore } from '../../harness/stores.js';
