@@ -1,6 +1,6 @@
 /**
- * What an operator may ask about runs, once, for every door. Who may start runs has a say over those they started; what
- * is not theirs looks to them like what is not there.
+ * What an operator may do with runs, for every door. A principal who may only submit runs has all rights over the runs it
+ * started; for every other run it gets the same refusal as for one that does not exist.
  */
 import { RollcallError } from '../base/errors.js';
 import type { Permission } from './access/permissions.js';
@@ -16,78 +16,83 @@ import {
 import type { RunLogEntry, RunRecord } from './runs/run-record.js';
 import type { NewRun, RunPage, RunQuery, Runs } from './runs/runs.js';
 
-/** What is said of a run by who starts it; the rest comes from who that is. */
+/** A run as its caller requests it; the principal supplies the rest. */
 export interface WantedRun extends Omit<NewRun, 'tenant' | 'startedBy' | 'by' | 'idempotency'> {
   readonly idempotencyKey?: string;
 }
 
-export interface RunControlOptions {
-  readonly runs: Runs;
-}
+/** The part of the runs that operators reach. */
+export type OperatedRuns = Pick<Runs, 'start' | 'find' | 'list' | 'stop' | 'readLog' | 'watch'>;
 
-export type RunControl = ReturnType<typeof createRunControl>;
-
-/** The most entries of a log that are given at once. */
 export const maxLogPageSize = 1000;
 
-export function createRunControl({ runs }: RunControlOptions) {
-  /** Whether there is anything to see at all, before it is looked for. */
-  function requireSight(principal: Principal, seeing: Permission): void {
-    if (!may(principal, seeing) && !may(principal, 'runs:submit')) throw notAllowed(seeing);
+export class RunControl {
+  readonly #runs: OperatedRuns;
+
+  constructor(runs: OperatedRuns) {
+    this.#runs = runs;
   }
 
-  /** Without the permission only one's own runs are there. */
-  async function getRun(principal: Principal, id: bigint, seeing: Permission): Promise<RunRecord> {
-    requireSight(principal, seeing);
-    const run = await runs.find(principal.tenant, id);
-    if (may(principal, seeing)) {
+  async startRun(principal: Principal, { idempotencyKey: key, ...request }: WantedRun): Promise<RunRecord> {
+    requirePermission(principal, 'runs:submit');
+    return this.#runs.start({
+      ...request,
+      ...(key !== undefined && { idempotency: { caller: principal.id, key } }),
+      tenant: principal.tenant,
+      startedBy: ownerName(principal),
+      by: actorOf(principal),
+    });
+  }
+
+  getRun(principal: Principal, id: bigint): Promise<RunRecord> {
+    return this.#getRun(principal, id, 'runs:read');
+  }
+
+  async listRuns(principal: Principal, query: Omit<RunQuery, 'startedBy'>): Promise<RunPage> {
+    requireOwnOr(principal, 'runs:read');
+    if (may(principal, 'runs:read')) return this.#runs.list(principal.tenant, query);
+    const startedBy = { name: ownerName(principal), since: principal.accountSince };
+    return this.#runs.list(principal.tenant, { ...query, startedBy });
+  }
+
+  /** Entries after this number, at most `limit` of them. */
+  async readLog(principal: Principal, id: bigint, after: number, limit: number): Promise<RunLogEntry[]> {
+    if (!Number.isInteger(limit) || limit < 1 || limit > maxLogPageSize)
+      throw new RollcallError(
+        'REQUEST_INVALID',
+        `the limit must be a whole number from 1 to ${maxLogPageSize}`,
+      );
+    const run = await this.#getRun(principal, id, 'runs:read');
+    return this.#runs.readLog(principal.tenant, run.id, after, limit);
+  }
+
+  /** Calls the listener after every change of the run or its log, until the returned function is called. */
+  async watchRun(principal: Principal, id: bigint, listener: () => void): Promise<() => void> {
+    const run = await this.#getRun(principal, id, 'runs:read');
+    return this.#runs.watch(run.id, listener);
+  }
+
+  /** Resolves when the end is recorded. A run that is finished stays as it is. */
+  async stopRun(principal: Principal, id: bigint): Promise<RunRecord> {
+    const run = await this.#getRun(principal, id, 'runs:stop');
+    return this.#runs.stop(principal.tenant, run.id, actorOf(principal));
+  }
+
+  /** Finds any run of the tenant with the permission, and only the principal's own runs without it. */
+  async #getRun(principal: Principal, id: bigint, permission: Permission): Promise<RunRecord> {
+    requireOwnOr(principal, permission);
+    const run = await this.#runs.find(principal.tenant, id);
+    if (may(principal, permission)) {
       if (run) return run;
       throw new RollcallError('NOT_FOUND', 'there is no such run', { hint: 'rollcall runs list shows them' });
     }
-    // The same answer for what is not there and what is not one's own.
-    if (!run || !isOwn(principal, run.startedBy, run.createdAt)) throw notAllowed(seeing);
+    // The answer must not reveal whether a run exists that somebody else started.
+    if (!run || !isOwn(principal, run.startedBy, run.createdAt)) throw notAllowed(permission);
     return run;
   }
+}
 
-  return {
-    async startRun(principal: Principal, { idempotencyKey: key, ...wanted }: WantedRun): Promise<RunRecord> {
-      requirePermission(principal, 'runs:submit');
-      return runs.start({
-        ...wanted,
-        ...(key !== undefined && { idempotency: { caller: principal.id, key } }),
-        tenant: principal.tenant,
-        startedBy: ownerName(principal),
-        by: actorOf(principal),
-      });
-    },
-
-    getRun: (principal: Principal, id: bigint) => getRun(principal, id, 'runs:read'),
-
-    async listRuns(principal: Principal, query: Omit<RunQuery, 'startedBy'>): Promise<RunPage> {
-      requireSight(principal, 'runs:read');
-      if (may(principal, 'runs:read')) return runs.list(principal.tenant, query);
-      const startedBy = { name: ownerName(principal), since: principal.accountSince };
-      return runs.list(principal.tenant, { ...query, startedBy });
-    },
-
-    /** Entries after a number, at most `limit` of them, 1 to 1000. */
-    async readLog(principal: Principal, id: bigint, after: number, limit: number): Promise<RunLogEntry[]> {
-      if (!Number.isInteger(limit) || limit < 1 || limit > maxLogPageSize)
-        throw new RollcallError('REQUEST_INVALID', `the limit is a whole number from 1 to ${maxLogPageSize}`);
-      const run = await getRun(principal, id, 'runs:read');
-      return runs.readLog(principal.tenant, run.id, after, limit);
-    },
-
-    /** Calls after every change of the run or its log; gives what ends that. */
-    async watchRun(principal: Principal, id: bigint, listener: () => void): Promise<() => void> {
-      const run = await getRun(principal, id, 'runs:read');
-      return runs.watch(run.id, listener);
-    },
-
-    /** Answers when it is recorded; a run that is over stays as it is. */
-    async stopRun(principal: Principal, id: bigint): Promise<RunRecord> {
-      const run = await getRun(principal, id, 'runs:stop');
-      return runs.stop(principal.tenant, run.id, actorOf(principal));
-    },
-  };
+/** Refuses a principal that can have no access to any run, before one is looked up. */
+function requireOwnOr(principal: Principal, permission: Permission): void {
+  if (!may(principal, permission) && !may(principal, 'runs:submit')) throw notAllowed(permission);
 }

@@ -21,16 +21,16 @@ import { createControl } from '../../src/link/control.js';
 import { openControlPort } from '../../src/link/doors/control-port.js';
 import { createMetrics } from '../../src/link/metrics.js';
 import { Registry } from '../../src/link/registry/registry.js';
-import { createRunControl } from '../../src/link/run-control.js';
+import { RunControl, type OperatedRuns } from '../../src/link/run-control.js';
 import type { RunLogEntry, RunRecord } from '../../src/link/runs/run-record.js';
-import type { NewRun, Runs } from '../../src/link/runs/runs.js';
+import type { NewRun } from '../../src/link/runs/runs.js';
 import { createMemoryStore } from '../../src/store/memory.js';
 import { prepareStore } from '../../src/store/schema.js';
 import type { Store } from '../../src/store/store.js';
 import { makeFolder } from './folder.js';
 import { issueOperatorToken, issueToken, makeUser, untoldRefusals } from './operator.js';
 
-export interface MemoryRuns extends Runs {
+export interface MemoryRuns extends OperatedRuns {
   /** How many lines were taken from logs. */
   linesRead(): number;
   /** What was asked to be started, in order. */
@@ -96,7 +96,7 @@ export function createMemoryRuns(now: () => number = () => Date.now()): MemoryRu
   }
 
   const change: MemoryRuns['change'] = (id, fields) => put({ ...get(id), ...fields });
-  const find: Runs['find'] = (tenant, id) => {
+  const find: OperatedRuns['find'] = (tenant, id) => {
     const record = records.get(id);
     return Promise.resolve(record?.tenant === tenant ? record : undefined);
   };
@@ -229,7 +229,7 @@ export async function openRunPort(
       ...{ clock, log, control, access },
       refusals: untoldRefusals,
       metrics: createMetrics(),
-      runControl: createRunControl({ runs }),
+      runControl: new RunControl(runs),
       administration: createAdministration(access, () => Promise.resolve(0)),
       auditReading: createAuditReading({ store, checkpoints, retention, trustDomain }),
       assignment: () => ({ trustDomain, links: [], serverRoots: '' }),

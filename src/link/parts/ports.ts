@@ -10,7 +10,7 @@ import { createAuditReading } from '../audit/audit-reading.js';
 import { openControlPort } from '../doors/control-port.js';
 import { openNodePort, type Port } from '../doors/node-port.js';
 import type { ServerIdentity } from '../doors/tls/server-identity.js';
-import { createRunControl } from '../run-control.js';
+import { RunControl } from '../run-control.js';
 import type { OpenRuns } from '../runs/runs.js';
 import type { TenantSweep } from '../tenant-sweep.js';
 import type { AuditTrail } from './audit-trail.js';
@@ -76,7 +76,7 @@ function openControl(context: LinkContext, rooms: Rooms): Promise<Port> {
         address: config['control-address'],
         context: contextOf(certificates.identity),
         control: rooms.nodeSide.control,
-        runControl: createRunControl({ runs }),
+        runControl: new RunControl(runs),
         access,
         administration: createAdministration(access, tenant => sweep.begin(tenant)),
         auditReading: createAuditReading({ store, checkpoints, retention, trustDomain }),
