@@ -9,7 +9,7 @@ import type { Log } from '../base/log.js';
 import type { LeavingTenant, Tenants } from './access/accounts/tenants.js';
 import type { Enrollments } from './enrollment/enrollments.js';
 import type { Registry } from './registry/registry.js';
-import type { OpenRuns } from './runs/runs.js';
+import type { Runs } from './runs/runs.js';
 import type { Sessions } from './sessions/sessions.js';
 
 export interface TenantSweepOptions {
@@ -17,7 +17,7 @@ export interface TenantSweepOptions {
   readonly registry: Pick<Registry, 'revokeAll'>;
   readonly sessions: Pick<Sessions, 'endTenant'>;
   readonly enrollments: Pick<Enrollments, 'endTenant'>;
-  readonly runs: Pick<OpenRuns, 'stopAll'>;
+  readonly runs: Pick<Runs, 'stopAll'>;
   readonly clock: Clock;
   readonly log: Log;
 }

@@ -4,7 +4,7 @@ import type { TrustBundle } from '../../protocol/generated/rollcall/v1/enrollmen
 import { createControl, type Control } from '../control.js';
 import { Enrollments } from '../enrollment/enrollments.js';
 import type { Registry } from '../registry/registry.js';
-import type { OpenRuns } from '../runs/runs.js';
+import type { Runs } from '../runs/runs.js';
 import type { Session } from '../sessions/session.js';
 import { Sessions, type SessionListener } from '../sessions/sessions.js';
 import type { AuditTrail } from './audit-trail.js';
@@ -13,9 +13,9 @@ import type { LinkContext } from './link-context.js';
 
 /** Passes what happens on sessions to the runs, which are opened after the sessions. */
 class RunsListener implements SessionListener {
-  #runs: OpenRuns | undefined;
+  #runs: Runs | undefined;
 
-  use(runs: OpenRuns): void {
+  use(runs: Runs): void {
     this.#runs = runs;
   }
 
@@ -40,7 +40,7 @@ export interface NodeSide {
   /** What nodes trust the link by. */
   readonly trustBundle: () => TrustBundle;
   /** From now on the runs hear of the sessions. */
-  readonly useRuns: (runs: OpenRuns) => void;
+  readonly useRuns: (runs: Runs) => void;
 }
 
 export function createNodeSide(

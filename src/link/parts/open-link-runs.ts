@@ -6,7 +6,7 @@ import { DiskFloor } from '../../base/disk-floor.js';
 import { createObjectStore } from '../../objects/object-store.js';
 import type { Tenants } from '../access/accounts/tenants.js';
 import type { Registry } from '../registry/registry.js';
-import { createRuns, type OpenRuns } from '../runs/runs.js';
+import { Runs } from '../runs/runs.js';
 import { openHosts, type Hosts } from '../runs/server/hosts.js';
 import type { AuditTrail } from './audit-trail.js';
 import type { Foundation } from './foundation.js';
@@ -34,12 +34,12 @@ export function openLinkRuns(
   { store, audit, metrics }: Foundation,
   { alerts, refusals }: AuditTrail,
   { registry, tenants, hosts }: { registry: Registry; tenants: Tenants; hosts: Hosts },
-): Promise<OpenRuns> {
+): Promise<Runs> {
   const { isolation, 'data-dir': folder } = config;
   const floor = new DiskFloor({ folder, minFreeBytes: config['min-free-disk'], clock });
   return lifecycle.open(
     () =>
-      createRuns({
+      new Runs({
         ...{ store, audit, refusals, alerts, clock, random, log, registry, isolation, floor },
         objects: createObjectStore({
           folder: join(folder, 'objects'),

@@ -11,7 +11,7 @@ import { openControlPort } from '../doors/control-port.js';
 import { openNodePort, type Port } from '../doors/node-port.js';
 import type { ServerIdentity } from '../doors/tls/server-identity.js';
 import { RunControl } from '../run-control.js';
-import type { OpenRuns } from '../runs/runs.js';
+import type { Runs } from '../runs/runs.js';
 import type { TenantSweep } from '../tenant-sweep.js';
 import type { AuditTrail } from './audit-trail.js';
 import type { Foundation } from './foundation.js';
@@ -26,7 +26,7 @@ export interface Rooms {
   readonly auditTrail: AuditTrail;
   readonly nodeSide: NodeSide;
   readonly access: Access;
-  readonly runs: OpenRuns;
+  readonly runs: Runs;
   readonly sweep: TenantSweep;
   readonly addresses: OwnAddresses;
 }

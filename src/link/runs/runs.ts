@@ -1,68 +1,34 @@
 /**
- * The runs of the link: starts them, carries what their halves say to one another, records how they end. A run is on the disk
- * before it is answered for; one that the link finds open when it starts goes on where its server half lives on, and ends as
- * failed where that died with the link. None stays "running" that is not.
+ * The runs of the link: starts, finds, lists, stops and recovers them. A run is on the disk before its start is confirmed, and
+ * no run stays marked running after it has ended.
  */
-import { linkParty } from '../../audit-log/party.js';
 import type { MessageErrorCode } from '../../app/message-error.js';
-import { isRollcallError, RollcallError } from '../../base/errors.js';
-import type { Clock } from '../../base/clock.js';
+import { RollcallError } from '../../base/errors.js';
+import type { Clock, Timer } from '../../base/clock.js';
 import type { DiskFloor } from '../../base/disk-floor.js';
 import type { Log } from '../../base/log.js';
 import type { Random } from '../../base/random.js';
-import { createTurns } from '../../base/keyed-queue.js';
 import type { ObjectStore } from '../../objects/object-store.js';
+import { isPassing } from '../../store/retry.js';
 import type { Store } from '../../store/store.js';
 import type { Alerts } from '../access/alerts.js';
 import type { Actor, Audit } from '../audit/audit.js';
 import type { RefusalCounter } from '../audit/refusals.js';
 import type { Registry } from '../registry/registry.js';
 import type { NewRun } from './accept-app.js';
-import { NodeQueues } from './messages/node-queues.js';
-import { NodeFinder } from './server/find-nodes.js';
+import { RunLauncher, type RunLauncherOptions } from './launcher.js';
 import { NodeFrames } from './messages/node-frames.js';
-import { OpenRun } from './open-run.js';
-import { isPassing, untilStored } from '../../store/retry.js';
-import { numberOfKey, openRunKey, openRunPrefix, runKey } from './run-keys.js';
+import { NodeQueues } from './messages/node-queues.js';
+import { numberOfKey, openRunPrefix, runKey } from './run-keys.js';
 import { listRuns, removeOldRuns, type RunPage, type RunQuery } from './run-list.js';
 import { readRunLog } from './run-log.js';
-import { removeMessages } from './messages/stored-messages.js';
-import { createRunLauncher, type RunLauncherOptions } from './launcher.js';
 import { decodeRunRecord, type RunLogEntry, type RunRecord } from './run-record.js';
+import { recoverRuns } from './run-recovery.js';
 import { RunStarter } from './run-start.js';
+import { RunTable } from './run-table.js';
 
 export type { NewRun } from './accept-app.js';
 export type { RunPage, RunQuery } from './run-list.js';
-
-export interface Runs {
-  /**
-   * On the disk when it resolves. REQUEST_INVALID for an app that is not what it says, RUN_REFUSED where runs cannot be hosted,
-   * IDEMPOTENCY_KEY_REUSED. After STORE_FULL or STORE_UNAVAILABLE it may have been started.
-   */
-  start(run: NewRun): Promise<RunRecord>;
-  find(tenant: string, id: bigint): Promise<RunRecord | undefined>;
-  list(tenant: string, query: RunQuery): Promise<RunPage>;
-  /** NOT_FOUND. One that is over stays as it is; one that it answers with is over. */
-  stop(tenant: string, id: bigint, by: Actor): Promise<RunRecord>;
-  /** In order, those after a number. */
-  readLog(tenant: string, id: bigint, after: number, limit: number): Promise<RunLogEntry[]>;
-  /** Calls after every change of the record, its counts or its log; often, so that the listener looks when it has time. */
-  watch(id: bigint, listener: () => void): () => void;
-}
-
-/** What the rest of the link needs of the runs besides. */
-export interface OpenRuns extends Runs {
-  /** What nodes say of runs, and the objects they read and write. */
-  readonly frames: NodeFrames;
-  /** Of runs from before this link was started; before any door opens. */
-  recover(): Promise<void>;
-  /** Stops all runs of a deleted tenant, in which none is started any more. One that cannot be read is logged and passed over. */
-  stopAll(tenant: string, by: Actor): Promise<void>;
-  /** How many are not over. */
-  count(): number;
-  /** Ends those whose server half dies with this process; the others are left as they are. */
-  close(): Promise<void>;
-}
 
 export interface RunsOptions extends RunLauncherOptions {
   readonly store: Store;
@@ -75,145 +41,121 @@ export interface RunsOptions extends RunLauncherOptions {
   readonly registry: Registry;
   readonly objects: ObjectStore;
   readonly floor: DiskFloor;
-  /** Messages waiting for one node. */
+  /** Maximum number of messages waiting for one node. */
   readonly maxWaiting: number;
-  /** Of a server half. */
+  /** Memory limit of a server half. */
   readonly memoryBytes: number;
-  /** For how long a run may run, ms. */
   readonly maxRunMs: number;
-  /** Finished runs are kept so long, ms. */
+  /** How long finished runs are kept, counted from their start. */
   readonly retentionMs: number;
-  /** A message has its answer. */
+  /** Called once for each message that a node answers. */
   readonly onAnswered?: (outcome: 'content' | MessageErrorCode) => void;
 }
 
 const sweepEveryMs = 250;
 const saveEveryMs = 2_000;
 const retentionEveryMs = 3_600_000;
-/** Runs of one tenant that are not over. */
-const maxOpen = 200;
+const maxOpenPerTenant = 200;
 const maxLogPage = 1_000;
-/** For the end of a run to be recorded when the link stops, ms. */
-const closeWithinMs = 10_000;
 
-export function createRuns(options: RunsOptions): OpenRuns {
-  const { store, audit, clock, random, log, registry, objects } = options;
-  const open = new Map<bigint, OpenRun>();
-  const queues = new NodeQueues();
-  const frames = new NodeFrames({
-    ...{ queues, clock, log, runs: open, refusals: options.refusals, alerts: options.alerts },
-    onAnswered: outcome => options.onAnswered?.(outcome),
-  });
-  const launcher = createRunLauncher(options);
-  const watchers = new Map<bigint, Set<() => void>>();
-  const cleaning = new Set<Promise<void>>();
-  const inTurn = createTurns();
-  let closing = false;
+export class Runs {
+  /** Frames of nodes about runs, and the objects that nodes read and write. */
+  readonly frames: NodeFrames;
+  readonly #options: RunsOptions;
+  readonly #table: RunTable;
+  readonly #launcher: RunLauncher;
+  readonly #starter: RunStarter;
+  readonly #timers: readonly Timer[];
 
-  const starter = new RunStarter({
-    ...{ store, audit, clock, random, objects },
-    async requirePlace(tenant, starting) {
-      if (closing) throw new RollcallError('LINK_DRAINING', 'the link is stopping; come back in a moment');
-      await launcher.requirePlace(tenant);
-      if ([...open.values()].filter(each => each.tenant === tenant).length + starting >= maxOpen)
-        throw new RollcallError('RUN_REFUSED', `at most ${maxOpen} runs of a tenant at once`);
-    },
-    async adopt(record) {
-      if (!open.has(record.id)) launcher.add(await hold(record, { isStored: false }));
-    },
-    find,
-  });
-  const finders = new Map<string, NodeFinder>();
-  const finderOf = (tenant: string): NodeFinder => {
-    const finder = finders.get(tenant) ?? new NodeFinder({ registry, tenant, clock });
-    finders.set(tenant, finder);
-    return finder;
-  };
-  const tell = (id: bigint): void => watchers.get(id)?.forEach(listener => listener());
-
-  async function checkNode(tenant: string, node: bigint): Promise<MessageErrorCode | undefined> {
-    const record = await registry.findNode(tenant, node);
-    if (!record) return 'NODE_NOT_FOUND';
-    return record.status === 'revoked' ? 'NODE_REVOKED' : undefined;
-  }
-
-  /** One run of an id is open at a time, no matter who asks for it. */
-  function hold(record: RunRecord, how: { readonly isStored: boolean }): Promise<OpenRun> {
-    return inTurn(`${record.id}`, async () => open.get(record.id) ?? holdAnew(record, how));
-  }
-
-  async function holdAnew(record: RunRecord, how: { readonly isStored: boolean }): Promise<OpenRun> {
-    const { id, tenant } = record;
-    const run = await OpenRun.open(record, how, {
-      ...{ store, audit, clock, random, objects, queues, linkLog: log, floor: options.floor },
-      maxWaiting: options.maxWaiting,
-      memoryBytes: options.memoryBytes,
-      maxRunMs: options.maxRunMs,
-      findNodes: finderOf(tenant).find,
-      checkNode: node => checkNode(tenant, node),
-      onChange: () => tell(id),
-      onEnded,
+  constructor(options: RunsOptions) {
+    const { store, audit, clock, random, log, registry, objects, floor, refusals, alerts } = options;
+    const { maxWaiting, memoryBytes, maxRunMs } = options;
+    const queues = new NodeQueues();
+    this.#options = options;
+    this.#launcher = new RunLauncher(options);
+    this.#table = new RunTable({
+      ...{ store, audit, clock, random, registry, objects, floor, queues, linkLog: log },
+      ...{ maxWaiting, memoryBytes, maxRunMs },
+      onEnded: run => this.#launcher.remove(run),
     });
-    open.set(id, run);
-    return run;
+    this.frames = new NodeFrames({
+      ...{ queues, clock, log, refusals, alerts, runs: this.#table.open },
+      onAnswered: outcome => options.onAnswered?.(outcome),
+    });
+    this.#starter = new RunStarter({
+      ...{ store, audit, clock, random, objects },
+      requirePlace: (tenant, starting) => this.#requirePlace(tenant, starting),
+      adopt: record => this.#adopt(record),
+      find: (tenant, id) => this.find(tenant, id),
+    });
+    this.#timers = [
+      clock.every(sweepEveryMs, () => this.#expireMessages()),
+      clock.every(saveEveryMs, () => this.#saveAndCheck()),
+      clock.every(retentionEveryMs, () => void this.#removeOld()),
+    ];
   }
 
-  function onEnded(run: OpenRun): void {
-    open.delete(run.id);
-    const { status, outcome, reason } = run.record();
-    log.info({ run: `${run.id}`, outcome, reason }, 'run finished');
-    tell(run.id);
-    launcher.remove(run);
-    // One whose end could not be recorded is found by anyone who stops it, or by the next link.
-    if (status !== 'finished') return;
-    const cleaned = untilStored(
-      clock,
-      () => clean(run.tenant, run.id),
-      () => !closing,
-    )
-      .catch((error: unknown) =>
-        log.error({ err: error, run: `${run.id}` }, 'could not remove what a run left'),
-      )
-      .finally(() => cleaning.delete(cleaned));
-    cleaning.add(cleaned);
+  /**
+   * Resolves when the run is on the disk. Rejects with REQUEST_INVALID for an invalid app, RUN_REFUSED where runs cannot be
+   * hosted, and IDEMPOTENCY_KEY_REUSED. After STORE_FULL or STORE_UNAVAILABLE the run may have been started.
+   */
+  start(run: NewRun): Promise<RunRecord> {
+    return this.#starter.start(run);
   }
 
-  /** What a run that is over leaves: its messages, its objects, and the mark that it does. */
-  async function clean(tenant: string, id: bigint): Promise<void> {
-    await removeMessages(store, tenant, id);
-    await objects.removeRun(`${id}`);
-    await store.commit([{ type: 'delete', key: openRunKey(id) }]);
-  }
-
-  async function find(tenant: string, id: bigint): Promise<RunRecord | undefined> {
-    const run = open.get(id);
+  async find(tenant: string, id: bigint): Promise<RunRecord | undefined> {
+    const run = this.#table.open.get(id);
     if (run) return run.tenant === tenant ? run.record() : undefined;
-    const value = await store.get(runKey(tenant, id));
+    const value = await this.#options.store.get(runKey(tenant, id));
     return value && decodeRunRecord(value);
   }
 
-  async function stop(tenant: string, id: bigint, by: Actor): Promise<RunRecord> {
-    const record = await find(tenant, id);
+  list(tenant: string, query: RunQuery): Promise<RunPage> {
+    return listRuns(this.#options.store, tenant, query, id => this.find(tenant, id));
+  }
+
+  /** Resolves to the finished run; rejects with NOT_FOUND. A run that is finished stays as it is. */
+  async stop(tenant: string, id: bigint, by: Actor): Promise<RunRecord> {
+    const record = await this.find(tenant, id);
     if (!record)
       throw new RollcallError('NOT_FOUND', 'there is no such run', {
         hint: '`rollcall runs list` shows the runs',
       });
     if (record.status === 'finished') return record;
-    // One that is not over is stopped, also when this process has lost sight of it.
-    if (starter.isInDoubt(id)) await starter.settle();
-    const run = open.get(id) ?? (await hold(record, { isStored: true }));
+    if (this.#starter.isInDoubt(id)) await this.#starter.settle();
+    // A run that is not in the table although it is not finished could not record its end: it is opened again to end it.
+    const run = this.#table.open.get(id) ?? (await this.#table.hold(record, { isStored: true }));
     await run.stop(by, by.name);
     return run.record();
   }
 
-  async function stopAll(tenant: string, by: Actor): Promise<void> {
+  /** Log entries after this number, in order. */
+  readLog(tenant: string, id: bigint, after: number, limit: number): Promise<RunLogEntry[]> {
+    const { store } = this.#options;
+    return readRunLog(store, tenant, id, after, Math.min(Math.max(limit, 1), maxLogPage));
+  }
+
+  /** Calls after every change of the record, its counts or its log. That is often: a listener should only take note. */
+  watch(id: bigint, listener: () => void): () => void {
+    return this.#table.watch(id, listener);
+  }
+
+  /** Opens the runs that an earlier process of the link left open. Call it before any door opens. */
+  async recover(): Promise<void> {
+    const { store, objects, log } = this.#options;
+    await recoverRuns({ store, objects, log, table: this.#table, launcher: this.#launcher });
+  }
+
+  /** Stops all runs of a deleted tenant, which can start no other. A run that cannot be read is logged and skipped. */
+  async stopAll(tenant: string, by: Actor): Promise<void> {
+    const { store, log } = this.#options;
     const entries = await store.list({ prefix: openRunPrefix });
     const ids = entries
       .filter(({ value }) => String(Buffer.from(value)) === tenant)
       .map(({ key }) => numberOfKey(key));
     await Promise.all(
       ids.map(id =>
-        stop(tenant, id, by).catch((error: unknown) => {
+        this.stop(tenant, id, by).catch((error: unknown) => {
           if (isPassing(error)) throw error;
           log.error({ err: error, run: `${id}` }, 'a run of a deleted tenant cannot be read');
         }),
@@ -221,121 +163,55 @@ export function createRuns(options: RunsOptions): OpenRuns {
     );
   }
 
-  async function recoverRun(tenant: string, id: bigint): Promise<void> {
-    const value = await store.get(runKey(tenant, id));
-    const record = value && decodeRunRecord(value);
-    if (!record || record.status === 'finished') {
-      await clean(tenant, id);
-      return;
+  /** How many runs are not finished. */
+  count(): number {
+    return this.#table.open.size;
+  }
+
+  /** Ends the runs whose server half ends with this process; the others continue without the link. */
+  async close(): Promise<void> {
+    this.#launcher.close();
+    for (const timer of this.#timers) timer.cancel();
+    await this.#table.close();
+  }
+
+  async #requirePlace(tenant: string, starting: number): Promise<void> {
+    if (this.#table.isClosing)
+      throw new RollcallError('LINK_DRAINING', 'the link is stopping; come back in a moment');
+    await this.#launcher.requirePlace(tenant);
+    if (this.#table.countOf(tenant) + starting >= maxOpenPerTenant)
+      throw new RollcallError('RUN_REFUSED', `at most ${maxOpenPerTenant} runs of a tenant at once`);
+  }
+
+  async #adopt(record: RunRecord): Promise<void> {
+    if (!this.#table.open.has(record.id))
+      this.#launcher.add(await this.#table.hold(record, { isStored: false }));
+  }
+
+  #expireMessages(): void {
+    const now = this.#options.clock.now();
+    for (const run of this.#table.open.values()) run.messages.expire(now);
+  }
+
+  #saveAndCheck(): void {
+    const { clock, log } = this.#options;
+    for (const run of this.#table.open.values()) {
+      void run.saveCounts().catch(() => undefined);
+      run.checkTime(clock.now());
     }
-    const run = await hold(record, { isStored: true }).catch(async (error: unknown) => {
-      if (!isRollcallError(error, 'INTERNAL')) throw error;
-      log.error({ err: error, run: `${id}` }, 'the messages of a run cannot be read');
-      const damaged = await hold(record, { isStored: false });
-      await damaged.end({
-        outcome: 'failed',
-        reason: 'the link cannot read its messages any more',
-        by: linkParty,
-      });
-      return undefined;
+    void this.#starter.settle().catch((error: unknown) => {
+      if (!isPassing(error)) log.error({ err: error }, 'a run that may have been started cannot be read');
     });
-    if (!run) return;
-    if (record.status !== 'running') {
-      // Nothing of it can have been accepted: it begins anew.
-      launcher.add(run);
-    } else if (!launcher.resume(run)) {
-      const reason = 'the link was restarted, and its server half ran as a child of it';
-      await run.end({ outcome: 'failed', reason, by: linkParty });
-    }
   }
 
-  const stopWatching = registry.watchNodes(undefined, ({ tenant, id, status }) => {
-    if (status !== 'revoked') return;
-    for (const run of open.values()) {
-      if (run.tenant !== tenant) continue;
-      run.forgetNode(id);
-      run.messages.failNode(id, 'NODE_REVOKED');
+  async #removeOld(): Promise<void> {
+    const { store, clock, log, retentionMs } = this.#options;
+    const isOpen = (id: bigint): boolean => this.#table.open.has(id);
+    const isWanted = (): boolean => !this.#table.isClosing;
+    try {
+      await removeOldRuns(store, clock.now() - retentionMs, { isOpen, isWanted });
+    } catch (error) {
+      log.error({ err: error }, 'could not remove old runs');
     }
-  });
-
-  const timers = [
-    clock.every(sweepEveryMs, () => {
-      const now = clock.now();
-      for (const run of open.values()) run.messages.expire(now);
-    }),
-    clock.every(saveEveryMs, () => {
-      for (const run of open.values()) {
-        void run.saveCounts().catch(() => undefined);
-        run.checkTime(clock.now());
-      }
-      void starter.settle().catch((error: unknown) => {
-        if (!isPassing(error)) log.error({ err: error }, 'a run that may have been started cannot be read');
-      });
-    }),
-    clock.every(retentionEveryMs, () => {
-      const before = clock.now() - options.retentionMs;
-      removeOldRuns(store, before, { isOpen: id => open.has(id), isWanted: () => !closing }).catch(
-        (error: unknown) => log.error({ err: error }, 'could not remove old runs'),
-      );
-    }),
-  ];
-
-  /** What was kept for runs that a link before had no time to store, or to clean up after. */
-  async function removeStrays(known: ReadonlySet<string>): Promise<void> {
-    for (const name of await objects.listRuns())
-      if (/^\d+$/.test(name) && !known.has(name)) await objects.removeRun(name);
-  }
-
-  return {
-    start: wanted => starter.start(wanted),
-    find,
-    list: (tenant, query) => listRuns(store, tenant, query, id => find(tenant, id)),
-    stop,
-    readLog: (tenant, id, after, limit) =>
-      readRunLog(store, tenant, id, after, Math.min(Math.max(limit, 1), maxLogPage)),
-    watch(id, listener) {
-      const listeners = watchers.get(id) ?? new Set();
-      watchers.set(id, listeners.add(listener));
-      return () => {
-        listeners.delete(listener);
-        if (listeners.size === 0) watchers.delete(id);
-      };
-    },
-    async recover() {
-      const entries = await store.list({ prefix: openRunPrefix });
-      for (const { key, value } of entries) {
-        await recoverRun(Buffer.from(value).toString(), numberOfKey(key)).catch((error: unknown) =>
-          log.error({ err: error, run: `${numberOfKey(key)}` }, 'a run cannot be read'),
-        );
-      }
-      await removeStrays(new Set(entries.map(({ key }) => `${numberOfKey(key)}`))).catch((error: unknown) =>
-        log.error({ err: error }, 'could not remove objects of runs that are not there'),
-      );
-    },
-    frames,
-    stopAll,
-    count: () => open.size,
-    async close() {
-      closing = true;
-      launcher.close();
-      for (const timer of timers) timer.cancel();
-      stopWatching();
-      for (const finder of finders.values()) finder.close();
-      await Promise.all([...open.values()].map(closeRun));
-      await Promise.all(cleaning);
-    },
-  };
-
-  async function closeRun(run: OpenRun): Promise<void> {
-    const { hostedBy, status } = run.record();
-    if (status !== 'pending' && hostedBy === 'subprocess') {
-      // On a disk that is full the next link records it.
-      const late = new Promise<void>(resolve => void clock.after(closeWithinMs, resolve));
-      await Promise.race([
-        run.end({ outcome: 'failed', reason: 'the link was stopped', by: linkParty }),
-        late,
-      ]);
-    }
-    await run.leave();
   }
 }
