@@ -1,4 +1,4 @@
-/** Runs that a link finds when it starts: none stays as it was that is not. */
+/** Runs that a link leaves open when it closes, and finds when it starts. */
 import t from 'tap';
 import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -16,15 +16,29 @@ import { createManualClock } from '../../harness/manual-clock.js';
 import { newKey } from '../../harness/test-link.js';
 import { startHandSite, type HandSite } from './fixtures/hand-site.js';
 
-/** Writes the record of a run anew, as the link before might have left it. */
-async function rewrite(site: HandSite, { id }: Run, change: Partial<RunRecord>): Promise<void> {
-  const key = runKey('default', id);
-  const value = await site.store.get(key);
+async function readRecord(site: HandSite, { id }: Run): Promise<RunRecord> {
+  const value = await site.store.get(runKey('default', id));
   if (!value) throw new Error('there is no such run');
-  await site.store.commit([
-    { type: 'put', key, value: encodeRunRecord({ ...decodeRunRecord(value), ...change }) },
-  ]);
+  return decodeRunRecord(value);
 }
+
+/** Changes the record of a run, as an earlier link might have left it. */
+async function rewrite(site: HandSite, run: Run, change: Partial<RunRecord>): Promise<void> {
+  const value = encodeRunRecord({ ...(await readRecord(site, run)), ...change });
+  await site.store.commit([{ type: 'put', key: runKey('default', run.id), value }]);
+}
+
+void t.test('a closed link does not fail a run whose server half it has disconnected itself', async t => {
+  const clock = createManualClock();
+  const site = await startHandSite(t, { clock });
+  const { run, half } = await site.running(await site.supervise());
+  await site.link.close();
+  await half.closed;
+  await new Promise(resolve => setImmediate(resolve));
+  clock.advance(61_000);
+  await new Promise(resolve => setImmediate(resolve));
+  t.equal((await readRecord(site, run)).status, 'running');
+});
 
 void t.test('a run that waits for its app host waits on', async t => {
   const site = await startHandSite(t);

@@ -38,6 +38,7 @@ export class ServerRunner implements RunnerHandler {
   #killTimer: Timer | undefined;
   #isStopping = false;
   #isEnding = false;
+  #hasLeft = false;
 
   constructor(run: bigint, options: ServerRunnerOptions) {
     this.#run = `${run}`;
@@ -96,6 +97,7 @@ export class ServerRunner implements RunnerHandler {
 
   /** Disconnects from the runner, which stays alive. */
   leave(): void {
+    this.#hasLeft = true;
     this.#deadline?.cancel();
     this.#session?.close();
   }
@@ -154,7 +156,8 @@ export class ServerRunner implements RunnerHandler {
 
   #await(ms: number, reason: string): void {
     this.#deadline?.cancel();
-    if (!this.#isEnding) this.#deadline = this.#options.clock.after(ms, () => this.#fail(reason));
+    if (this.#isEnding || this.#hasLeft) return;
+    this.#deadline = this.#options.clock.after(ms, () => this.#fail(reason));
   }
 
   #fail(reason: string): void {
