@@ -34,7 +34,7 @@ const lineOverheadBytes = 64;
 
 interface Waiting extends PartyLines {
   readonly bytes: number;
-  resolve(): void;
+  resolve(isSettled: boolean): void;
 }
 
 async function readHead(store: Store, tenant: string, run: bigint): Promise<LogHead> {
@@ -77,16 +77,17 @@ export class RunLog {
   }
 
   /**
-   * Resolves when the lines are on the disk, or will not be kept. `serverSequence`: the server half's own number of the last
-   * line.
+   * Resolves to true when the lines are on the disk, or were dropped because the party has used up its share; to false if the
+   * log was closed or the store failed: their sender must keep them. `serverSequence`: the server half's own number of the
+   * last line.
    */
-  append(party: LogParty, lines: readonly LogLine[], serverSequence?: number): Promise<void> {
-    if (this.#isClosed) return Promise.resolve();
+  append(party: LogParty, lines: readonly LogLine[], serverSequence?: number): Promise<boolean> {
+    if (this.#isClosed) return Promise.resolve(false);
     // Before any work on the lines: a party past its share must not keep the link busy.
-    if (this.#state.full.has(party) && serverSequence === undefined) return Promise.resolve();
+    if (this.#state.full.has(party) && serverSequence === undefined) return Promise.resolve(true);
     if (!this.#mayWait(party)) {
       this.#lose(party, lines.length);
-      return Promise.resolve();
+      return Promise.resolve(true);
     }
     const kept = this.#state.full.has(party) ? [] : lines.map(line => cleanLine(party, line));
     const bytes = kept.reduce((sum, { text }) => sum + text.length + lineOverheadBytes, 0);
@@ -141,7 +142,7 @@ export class RunLog {
   #start(): void {
     this.#writing ??= this.#writeAll()
       .catch(() => {
-        for (const each of this.#waiting.splice(0)) this.#finish(each);
+        for (const each of this.#waiting.splice(0)) this.#finish(each, false);
       })
       .finally(() => {
         this.#writing = undefined;
@@ -149,9 +150,9 @@ export class RunLog {
       });
   }
 
-  #finish(done: Waiting): void {
+  #finish(done: Waiting, isSettled: boolean): void {
     this.#noteWaiting(done.party, -done.bytes);
-    done.resolve();
+    done.resolve(isSettled);
   }
 
   async #writeAll(): Promise<void> {
@@ -166,7 +167,7 @@ export class RunLog {
         await untilRetry(this.#options.clock);
         continue;
       }
-      for (const each of this.#waiting.splice(0, batch.length)) this.#finish(each);
+      for (const each of this.#waiting.splice(0, batch.length)) this.#finish(each, true);
       this.#options.onChange();
     }
   }

@@ -38,6 +38,18 @@ export interface NodeFramesOptions {
   readonly onAnswered: (outcome: 'content' | MessageErrorCode) => void;
 }
 
+/** How far the link is with the log lines of one node in one run. */
+interface LogProgress {
+  /** Sequence of the last line that was given to the log. */
+  received: number;
+  /** Sequence of the last line that is stored. */
+  stored: number;
+  /** Resolves when the last lines are stored, or to false if they cannot be. */
+  work: Promise<boolean>;
+  /** The session on which lines could not be stored. The node sends them again on its next one. */
+  failedOn: Session | undefined;
+}
+
 export const maxKnownRuns = 1_000;
 /** A node that is told of more at once is taken for one that does not read. */
 const maxToldAtOnce = 100;
@@ -47,8 +59,8 @@ const maxCount = 2n ** 52n;
 
 export class NodeFrames implements NodeObjects {
   readonly #options: NodeFramesOptions;
-  /** Sequences of the last log lines there are, by run and node. */
-  readonly #taken = new WeakMap<OpenRun, Map<bigint, number>>();
+  /** How far the log lines of each node are, by run. */
+  readonly #progressOfLogs = new WeakMap<OpenRun, Map<bigint, LogProgress>>();
 
   constructor(options: NodeFramesOptions) {
     this.#options = options;
@@ -160,21 +172,37 @@ export class NodeFrames implements NodeObjects {
       sayOver(session, id);
       return;
     }
-    const ofRun = this.#taken.get(run) ?? new Map<bigint, number>();
-    this.#taken.set(run, ofRun);
-    const last = ofRun.get(nodeId) ?? 0;
+    const progress = this.#progressOfLog(run, nodeId);
+    if (progress.failedOn === session) return;
     const first = Number(sequence);
     const end = first + lines.length - 1;
-    if (end > last) {
-      ofRun.set(nodeId, end);
-      const isKept = !run.log.isFull(nodeId);
-      const fresh = isKept ? lines.slice(Math.max(0, last + 1 - first)) : [];
-      await run.log.append(
+    if (end > progress.received) {
+      const fresh = run.log.isFull(nodeId) ? [] : lines.slice(Math.max(0, progress.received + 1 - first));
+      progress.received = end;
+      progress.work = run.log.append(
         nodeId,
         fresh.map(({ atMs, level, text }) => ({ at: Number(atMs), level, text })),
       );
     }
-    send(session, { $case: 'logTaken', value: { run: id, sequence: BigInt(end) } });
+    // Lines that came before, on this session or an earlier one, may still be on their way to the disk.
+    if (await progress.work) {
+      progress.stored = Math.max(progress.stored, end);
+      send(session, { $case: 'logTaken', value: { run: id, sequence: BigInt(end) } });
+      return;
+    }
+    // An acknowledgement of later lines would include these: none is sent until the node has sent all again.
+    progress.failedOn = session;
+    progress.received = progress.stored;
+  }
+
+  #progressOfLog(run: OpenRun, node: bigint): LogProgress {
+    const ofRun = this.#progressOfLogs.get(run) ?? new Map<bigint, LogProgress>();
+    this.#progressOfLogs.set(run, ofRun);
+    const known = ofRun.get(node);
+    if (known) return known;
+    const progress = { received: 0, stored: 0, work: Promise.resolve(true), failedOn: undefined };
+    ofRun.set(node, progress);
+    return progress;
   }
 
   #takeProgress(session: Session, { run: id, message, fraction, note }: Said<'progress'>): void {

@@ -13,7 +13,7 @@ const maxOpenWork = 256;
 export class ServerConnection {
   readonly frames: FrameConnection;
   readonly #clock: Clock;
-  readonly #work = new Set<Promise<void>>();
+  readonly #work = new Set<Promise<unknown>>();
   /** Pauses the reading while much waits to be written. */
   readonly #unwritten = {};
 
@@ -35,7 +35,7 @@ export class ServerConnection {
   }
 
   /** Counts the work as open until it ends. Work that fails ends the connection. */
-  track(work: Promise<void>): void {
+  track(work: Promise<unknown>): void {
     const done = work
       .catch((error: unknown) => this.refuse(error))
       .finally(() => {

@@ -1,4 +1,4 @@
-/** What a node says of a run: recorded before it is acknowledged, its own alone, and bounded in what it costs everybody else. */
+/** Frames of a node about a run: stored before they are acknowledged, limited to its own messages, and bounded in their cost. */
 import t, { type Test } from 'tap';
 import { createMemoryStore } from '../../../../src/store/memory.js';
 import type { LinkFrame } from '../../../../src/protocol/generated/rollcall/v1/link.js';
@@ -51,15 +51,44 @@ void t.test('a reply is recorded before it is acknowledged, and before the serve
   t.equal((await half.hear('answer')).body.toString(), 'answer');
 });
 
-void t.test('lines of a log are recorded before they are taken', async t => {
-  const { pausing, run, berlin } = await openBench(t);
-  const paused = pausing.pause();
-  berlin.say({ $case: 'log', value: { run: run.id, sequence: 1n, lines: linesOf(1) } });
-  await paused.held;
+void t.test(
+  'lines of a log are stored before they are acknowledged, also when they are sent twice',
+  async t => {
+    const { pausing, run, berlin } = await openBench(t);
+    const paused = pausing.pause();
+    const lines = { run: run.id, sequence: 1n, lines: linesOf(1) };
+    berlin.say({ $case: 'log', value: lines });
+    await paused.held;
+    berlin.say({ $case: 'log', value: lines });
+    await berlin.flush();
+    t.same(kindsOf(berlin.heard), []);
+    paused.resume();
+    for (let count = 0; count < 2; count++)
+      t.same(await berlin.hear('logTaken'), { run: run.id, sequence: 1n });
+  },
+);
+
+void t.test('lines that the store failed to take are accepted again on the next session', async t => {
+  const { site, pausing, run, berlin } = await openBench(t);
+  const say = (node: HandNode, sequence: bigint, text: string): void =>
+    node.say({ $case: 'log', value: { run: run.id, sequence, lines: linesOf(1, text) } });
+  pausing.onCommit = () => {
+    throw new Error('a failure that does not pass');
+  };
+  say(berlin, 1n, 'one');
   await berlin.flush();
-  t.same(kindsOf(berlin.heard), []);
-  paused.resume();
-  t.same(await berlin.hear('logTaken'), { run: run.id, sequence: 1n });
+  pausing.onCommit = undefined;
+  say(berlin, 2n, 'two');
+  await berlin.flush();
+  t.same(kindsOf(berlin.heard), [], 'an acknowledgement of 2 would include 1');
+  const back = await site.node(berlin.key, [run.id]);
+  say(back, 1n, 'one');
+  say(back, 2n, 'two');
+  for (const sequence of [1n, 2n]) t.same(await back.hear('logTaken'), { run: run.id, sequence });
+  t.same(
+    (await site.log(run)).map(({ text }) => text).filter(text => text === 'one' || text === 'two'),
+    ['one', 'two'],
+  );
 });
 
 function linesOf(count: number, text = '') {
