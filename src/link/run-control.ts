@@ -1,6 +1,6 @@
 /**
- * What an operator may do with runs, for every door. A principal who may only submit runs has all rights over the runs it
- * started; for every other run it gets the same refusal as for one that does not exist.
+ * The operations on runs, with their permission checks, for every door. A principal with only `runs:submit` has all rights over
+ * the runs it started; for any other run it gets the same refusal as for one that does not exist.
  */
 import { RollcallError } from '../base/errors.js';
 import type { Permission } from './access/permissions.js';

@@ -1,4 +1,4 @@
-/** What must hold of an app before a run of it is kept: it is what it says, somebody signed it, its settings are of its types. */
+/** Checks an app before a run of it is stored: its archive matches its digest, its signature is valid, its settings have the right types. */
 import { readArchive } from '../../app-package/app-archive.js';
 import type { AppManifest, ConfigValue } from '../../app-package/app-manifest.js';
 import { isSignedBy } from '../../app-package/app-signature.js';
@@ -17,11 +17,11 @@ export interface NewRun {
   readonly signature: Uint8Array;
   /** src/app-package/app-archive.ts */
   readonly archive: Buffer;
-  /** What differs from the settings of the app. */
+  /** Settings that override the defaults of the app. */
   readonly config: Readonly<Record<string, ConfigValue>>;
   readonly startedBy: string;
   readonly by: Actor;
-  /** A key of the caller's choice: the same start twice is one run. */
+  /** Chosen by the caller: two starts with the same key are one run. */
   readonly idempotency?: { readonly caller: string; readonly key: string };
 }
 
@@ -37,18 +37,22 @@ export async function acceptApp(run: NewRun): Promise<AcceptedApp> {
   const archive = readArchiveOf(run.archive);
   const { manifest } = archive;
   if (archive.digest !== digest || manifest.name !== name || manifest.version !== version)
-    throw new RollcallError('REQUEST_INVALID', 'the app is not the one that was signed', {
-      hint: 'start the run again; if it happens again, something on the way changes what is sent',
-    });
+    throw new RollcallError(
+      'REQUEST_INVALID',
+      'the archive does not match the digest, name or version of the app',
+      {
+        hint: 'start the run again; if it happens again, the archive is modified on its way',
+      },
+    );
   const signer = parseSpki(run.signer);
   if (!(await isSignedBy(signer, { name, version, digest }, run.signature)))
-    throw new RollcallError('REQUEST_INVALID', 'the signature of the app does not hold', {
-      hint: 'apps are signed by a key of rollcall app keygen',
+    throw new RollcallError('REQUEST_INVALID', 'invalid signature of the app', {
+      hint: 'sign the app with a key that `rollcall app keygen` has made',
     });
   return { manifest, signer, config: mergeConfig(manifest, run.config) };
 }
 
-/** What is wrong with an archive is the caller's mistake here. */
+/** Reports an invalid archive as the caller's mistake. */
 function readArchiveOf(archive: Buffer): ReturnType<typeof readArchive> {
   try {
     return readArchive(archive);
@@ -58,7 +62,7 @@ function readArchiveOf(archive: Buffer): ReturnType<typeof readArchive> {
   }
 }
 
-/** Nodes get it in one frame. */
+/** The settings are sent to nodes in one frame. */
 const maxConfigBytes = 64 * 1024;
 
 function mergeConfig(manifest: AppManifest, given: NewRun['config']): Record<string, ConfigValue> {
@@ -69,10 +73,13 @@ function mergeConfig(manifest: AppManifest, given: NewRun['config']): Record<str
         hint: `it has ${Object.keys(manifest.config).join(', ') || 'none'}`,
       });
     if (typeof value !== typeof defaults)
-      throw new RollcallError('REQUEST_INVALID', `the setting "${name}" wants a ${typeof defaults}`);
+      throw new RollcallError('REQUEST_INVALID', `the setting "${name}" must be a ${typeof defaults}`);
   }
   const merged = { ...manifest.config, ...given };
   if (Buffer.byteLength(JSON.stringify(merged)) > maxConfigBytes)
-    throw new RollcallError('REQUEST_INVALID', `the settings of a run have at most ${maxConfigBytes} bytes`);
+    throw new RollcallError(
+      'REQUEST_INVALID',
+      `the settings of a run must have at most ${maxConfigBytes} bytes`,
+    );
   return merged;
 }

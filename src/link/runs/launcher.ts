@@ -1,6 +1,6 @@
 /**
- * When runs start: those of a tenant in the order in which they came, up to `maxRunning` at once, and only while a hosting is
- * ready. Where apps are children of the link, only a link with a single tenant runs them.
+ * Decides when runs start: those of a tenant in the order of their arrival, up to `maxRunning` at once, and only while a hosting
+ * is ready. Where apps are children of the link, only a link with a single tenant runs them.
  */
 import { linkParty } from '../../audit-log/party.js';
 import type { Hosting, Isolation } from '../../app-host/hosting/hosting.js';
@@ -29,10 +29,10 @@ export class RunLauncher {
   }
 
   /** Rejects with RUN_REFUSED if runs of this tenant cannot be hosted. */
-  async requirePlace(tenant: string): Promise<void> {
+  async requireHosting(tenant: string): Promise<void> {
     if (!this.#findHosting(tenant))
-      throw new RollcallError('RUN_REFUSED', 'this link has no place for apps to run', {
-        hint: 'start it with --app-host-socket PATH and beside it rollcall app-host; for one machine and for development --isolation subprocess',
+      throw new RollcallError('RUN_REFUSED', 'this link does not host apps of this tenant', {
+        hint: 'start the link with --app-host-socket PATH and run `rollcall app-host` beside it; use --isolation subprocess only on a single machine or for development',
       });
     await this.#requireOneTenant();
   }
@@ -78,7 +78,7 @@ export class RunLauncher {
   async #requireOneTenant(): Promise<void> {
     const { isolation, countTenants } = this.#options;
     if (isolation !== 'subprocess' || (await countTenants()) <= 1) return;
-    throw new RollcallError('RUN_REFUSED', 'apps of several tenants may not run as children of one link', {
+    throw new RollcallError('RUN_REFUSED', 'apps of several tenants must not run as children of one link', {
       hint: 'start the link with --isolation process and an app host for each tenant',
     });
   }

@@ -177,7 +177,7 @@ export class OpenRun {
     if (status === 'pending' && clock.elapsed() - this.#waitingReportedAt >= waitingEveryMs)
       this.#reportWaiting();
     if (status !== 'running' || now - runningAt <= maxRunMs) return;
-    const reason = `it ran for longer than a run may (${Math.round(maxRunMs / 60_000)} minutes)`;
+    const reason = `it exceeded the maximum of ${Math.round(maxRunMs / 60_000)} minutes (--max-run-time)`;
     void this.end({ outcome: 'failed', reason, by: linkParty });
   }
 

@@ -1,9 +1,9 @@
 /** The objects of one run, by the party that writes them: its app, its server half, or a node. */
 import type { ObjectBucket, ObjectStore } from '../../objects/object-store.js';
 
-/** The party that the app is of. */
+/** The party that owns the archive of the app. */
 export const appParty = 'app';
-/** The party that server halves write as. */
+/** The party of the server half. */
 export const serverParty = 'server';
 
 export class RunBuckets {
@@ -26,7 +26,7 @@ export class RunBuckets {
     this.of(party).retain(digest);
   }
 
-  /** An object that cannot be removed now goes with the run. */
+  /** Ignores a failure: the object is removed with the run at the latest. */
   release(party: string, digest: string): void {
     void this.of(party)
       .release(digest)

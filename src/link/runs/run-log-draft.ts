@@ -1,12 +1,12 @@
 /**
- * What one commit adds to the log of a run. The log is bounded, and so is the share of each party: a node cannot take the room
- * of the server half or of the link's own lines, nor all of the other nodes' room, because a node may hold a quarter of what the
- * nodes have left. A party past its share is told so once, in the log, and costs nothing more. Pure.
+ * The lines that one commit adds to the log of a run. The log is bounded, and each party has a share of it. Nodes cannot use the
+ * shares of the server half and of the link. One node may hold at most a quarter of the room that the nodes have left, so that it
+ * cannot crowd out the others. When a share is full, one line says so, and later lines of that party are dropped. Pure.
  */
 import { cleanText } from '../../base/text.js';
 import type { RunLogEntry } from './run-record.js';
 
-/** Who says a line: the link, the server half, or a node by its id. */
+/** The author of a line: the link, the server half, or a node by its id. */
 export type LogParty = 'link' | 'server' | bigint;
 
 export type LogLine = Pick<RunLogEntry, 'at' | 'level' | 'text'>;
@@ -14,33 +14,33 @@ export type LogLine = Pick<RunLogEntry, 'at' | 'level' | 'text'>;
 export const logLimits = {
   /** Of all parties together. */
   lines: 100_000,
-  /** Kept for the link, and for the server half in addition. */
+  /** Reserved for the link and for the server half. */
   linkLines: 1_000,
   serverLines: 25_000,
-  /** How much one node may hold of what the nodes have left. */
+  /** Maximum share of one node in the room that the nodes have left. */
   nodeShare: 1 / 4,
   /** Characters of a line. */
   textLength: 4_096,
-  /** Waiting in memory: of the server half, and of all nodes together. */
+  /** Maximum size of the lines waiting in memory: of the server half, and of all nodes together. */
   serverWaitingBytes: 2 * 1024 * 1024,
   nodesWaitingBytes: 6 * 1024 * 1024,
 } as const;
 
 export interface LogHead {
   readonly lines: number;
-  /** Those of nodes among them. */
+  /** How many of them are from nodes. */
   readonly nodeLines: number;
   readonly serverSequence: number;
 }
 
-/** What a log holds. A draft leaves it as it is: the log takes the draft over once that is on the disk. */
+/** The state of a log. A draft does not change it: the log applies the draft once that is stored. */
 export interface LogState {
   head: LogHead;
   /** Lines of each node since this process opened the log. */
   readonly nodeLines: Map<bigint, number>;
-  /** Parties of which no more lines are kept. */
+  /** Parties whose share is full. */
   readonly full: Set<LogParty>;
-  /** How many lines of each party were lost and not reported yet. */
+  /** Number of lines of each party that were lost and are not reported yet. */
   readonly lost: Map<LogParty, number>;
 }
 
@@ -53,7 +53,7 @@ export interface PartyLines {
 type Entry = Omit<RunLogEntry, 'number'>;
 
 const levels: ReadonlySet<string> = new Set(['debug', 'info', 'warn', 'error', 'stdout', 'stderr']);
-const whyLost = 'too many came at once, or the disk was nearly full';
+const whyLost = 'too many arrived at once, or the disk was nearly full';
 
 export class LogDraft {
   readonly entries: Entry[] = [];
@@ -61,13 +61,13 @@ export class LogDraft {
   /** Parties whose share this fills. */
   readonly full: LogParty[] = [];
   /** Parties whose lost lines this reports. */
-  readonly told: LogParty[] = [];
+  readonly reported: LogParty[] = [];
   readonly #before: LogState;
   readonly #isFree: boolean;
   readonly #now: number;
   #head: LogHead;
 
-  /** `isFree`: the disk has room for these lines. */
+  /** `isFree`: whether the disk has room for these lines. */
   constructor(before: LogState, { isFree, now }: { readonly isFree: boolean; readonly now: number }) {
     this.#before = before;
     this.#head = before.head;
@@ -79,12 +79,12 @@ export class LogDraft {
     return this.#head;
   }
 
-  /** Adds the lines that are kept. */
+  /** Adds the lines that fit into the share of their party. */
   add({ party, lines, serverSequence = 0 }: PartyLines): void {
     const head = this.#head;
     this.#head = { ...head, serverSequence: Math.max(head.serverSequence, serverSequence) };
     if (lines.length === 0 || this.full.includes(party) || this.#before.full.has(party)) return;
-    // The link says little about a run, and its lines tell how the run ended.
+    // The lines of the link are few, and one of them says how the run ended.
     if (!this.#isFree && party !== 'link') return;
     const room = this.#roomFor(party);
     if (room <= 0) return;
@@ -101,9 +101,9 @@ export class LogDraft {
   }
 
   #reportLost(party: LogParty): readonly Entry[] {
-    const lost = this.told.includes(party) ? 0 : (this.#before.lost.get(party) ?? 0);
+    const lost = this.reported.includes(party) ? 0 : (this.#before.lost.get(party) ?? 0);
     if (lost === 0) return [];
-    this.told.push(party);
+    this.reported.push(party);
     return [this.#note(`${lost} lines of ${nameOf(party)} were lost: ${whyLost}`)];
   }
 
@@ -111,7 +111,7 @@ export class LogDraft {
     return this.nodeLines.get(node) ?? this.#before.nodeLines.get(node) ?? 0;
   }
 
-  /** How many lines this party may add now. */
+  /** The number of lines that this party may add now. */
   #roomFor(party: LogParty): number {
     const left = logLimits.lines - this.#head.lines;
     if (party === 'link') return left;
@@ -119,7 +119,7 @@ export class LogDraft {
     if (party === 'server') return besideLink;
     const ofNodes = logLimits.lines - logLimits.linkLines - logLimits.serverLines - this.#head.nodeLines;
     const { nodeShare } = logLimits;
-    // Each line that the node adds also leaves one less.
+    // Each line that the node adds also reduces what is left.
     const share = (Math.min(ofNodes, besideLink) * nodeShare - this.#linesOf(party)) / (1 + nodeShare);
     return Math.ceil(share);
   }
@@ -129,7 +129,7 @@ export class LogDraft {
   }
 }
 
-/** Makes a line of an app safe for terminals, which show it as one line. */
+/** Makes a line of an app safe to print, as one line, on a terminal. */
 export function cleanLine(party: LogParty, { at, level, text }: LogLine): LogLine {
   return {
     at: Number.isSafeInteger(at) && at >= 0 ? at : 0,
@@ -143,5 +143,5 @@ function nameOf(party: LogParty): string {
 }
 
 function fullText(party: LogParty): string {
-  return `the share of ${nameOf(party)} in this log is full: nothing more of it is kept`;
+  return `the share of ${nameOf(party)} in this log is full: its later lines are dropped`;
 }

@@ -1,6 +1,6 @@
 /**
- * The log of one run: lines in the order in which they came, numbered from 1 without gaps. Their sender is told when they are on
- * the disk. Lines that come while others are being written are written together. How much each party may add: run-log-draft.ts.
+ * The log of one run: lines in the order of their arrival, numbered from 1 without gaps. An append resolves when its lines are
+ * on the disk. Lines that arrive while others are being written are written together. run-log-draft.ts bounds each party.
  */
 import type { DiskFloor } from '../../base/disk-floor.js';
 import type { Clock } from '../../base/clock.js';
@@ -29,7 +29,7 @@ export interface RunLogOptions {
 }
 
 const maxLinesAtOnce = 500;
-/** Of a line in memory, besides its text. */
+/** Memory that a line needs besides its text. */
 const lineOverheadBytes = 64;
 
 interface Waiting extends PartyLines {
@@ -41,11 +41,11 @@ async function readHead(store: Store, tenant: string, run: bigint): Promise<LogH
   const value = await store.get(runLogHeadKey(tenant, run));
   if (!value) return { lines: 0, nodeLines: 0, serverSequence: 0 };
   const head = JSON.parse(Buffer.from(value).toString()) as Omit<LogHead, 'nodeLines'> & Partial<LogHead>;
-  // The log is older than the shares of parties: who said its lines is not known.
+  // An older log has no count per party: all its lines count as lines of nodes.
   return { nodeLines: head.lines, ...head };
 }
 
-/** Lines that are on the disk, from the one after this number. */
+/** Lines that are on the disk and come after this number. */
 export async function readRunLog(
   store: Store,
   tenant: string,
@@ -83,7 +83,7 @@ export class RunLog {
    */
   append(party: LogParty, lines: readonly LogLine[], serverSequence?: number): Promise<boolean> {
     if (this.#isClosed) return Promise.resolve(false);
-    // Before any work on the lines: a party past its share must not keep the link busy.
+    // Checked before the lines are cleaned: a party whose share is full must not keep the link busy.
     if (this.#state.full.has(party) && serverSequence === undefined) return Promise.resolve(true);
     if (!this.#mayWait(party)) {
       this.#lose(party, lines.length);
@@ -98,28 +98,28 @@ export class RunLog {
     });
   }
 
-  /** No more lines of this party are kept. */
+  /** Whether the share of this party is full. */
   isFull(party: LogParty): boolean {
     return this.#state.full.has(party);
   }
 
-  /** How many lines there are. */
+  /** The number of lines on the disk. */
   count(): number {
     return this.#state.head.lines;
   }
 
-  /** The sequence of the last line of the server half that is on the disk. */
+  /** The server half's own number of its last line on the disk. */
   serverSequence(): number {
     return this.#state.head.serverSequence;
   }
 
-  /** Refuses further lines and attempts; resolves when no write is under way. */
+  /** Refuses further lines and retries nothing more; resolves when no write is in progress. */
   async close(): Promise<void> {
     this.#isClosed = true;
     await this.#writing;
   }
 
-  /** Each party has its own bound in memory. Nodes share one: a node may use as much as it leaves to the others. */
+  /** Each party has its own bound in memory. The nodes share one, of which a node may use half of what the others leave. */
   #mayWait(party: LogParty): boolean {
     const own = this.#waitingBytes.get(party) ?? 0;
     if (party === 'link') return true;
@@ -156,7 +156,7 @@ export class RunLog {
   }
 
   async #writeAll(): Promise<void> {
-    // Lines of the same turn are written together.
+    // Waits for the lines of the same turn, to write them together.
     await Promise.resolve();
     while (this.#waiting.length > 0) {
       const batch = this.#nextBatch();
@@ -196,15 +196,15 @@ export class RunLog {
     if (!isFree) for (const { party, lines } of batch) if (party !== 'link') this.#lose(party, lines.length);
   }
 
-  #apply({ head, nodeLines, full, told }: LogDraft): void {
+  #apply({ head, nodeLines, full, reported }: LogDraft): void {
     this.#state.head = head;
     for (const [node, count] of nodeLines) this.#state.nodeLines.set(node, count);
     for (const party of full) this.#state.full.add(party);
-    for (const party of told) this.#state.lost.delete(party);
+    for (const party of reported) this.#state.lost.delete(party);
   }
 }
 
-/** A line of the link itself. */
+/** A line whose author is the link. */
 export function linkLine(clock: Clock, text: string): LogLine {
   return { at: clock.now(), level: 'link', text };
 }

@@ -1,6 +1,6 @@
 /**
- * What the link knows of a run, and how it lies in the store: JSON, with 64-bit numbers as decimal text. Reading is strict: a
- * record that is not whole is INTERNAL, never half a run.
+ * The record of a run and its form in the store: JSON, with 64-bit numbers as decimal text. Decoding is strict: an incomplete
+ * record is reported as INTERNAL and never used in part.
  */
 import { isDeepStrictEqual } from 'node:util';
 import { RollcallError } from '../../base/errors.js';
@@ -30,11 +30,11 @@ export interface RunApp {
 }
 
 export interface RunCounts {
-  /** Nodes that were sent anything. */
+  /** Nodes that messages were sent to. */
   readonly nodes: number;
   readonly sent: number;
   readonly answered: number;
-  /** Among those answered: by an error. */
+  /** How many of the answers are errors. */
   readonly failed: number;
   readonly logLines: number;
 }
@@ -44,28 +44,28 @@ export interface RunRecord {
   readonly tenant: string;
   readonly app: RunApp;
   readonly status: RunStatusName;
-  /** Once it is finished. */
+  /** Set once the run is finished. */
   readonly outcome?: RunOutcomeName;
   readonly reason: string;
-  /** `ownerName` of who started it. */
+  /** `ownerName` of the principal that started it. */
   readonly startedBy: string;
-  /** All settings of the run. */
+  /** The settings of the app, with those that the start overrides. */
   readonly config: Readonly<Record<string, ConfigValue>>;
-  /** Its place among the runs of the tenant. */
+  /** Sorts the runs of the tenant by their start. */
   readonly order: number;
-  /** Milliseconds since 1970; 0 for what has not happened. */
+  /** Milliseconds since 1970; 0 until it has happened. */
   readonly createdAt: number;
   readonly startingAt: number;
   readonly runningAt: number;
   readonly finishedAt: number;
   readonly counts: RunCounts;
-  /** What the server half returned, JSON; empty for nothing. */
+  /** The result of the server half as JSON; empty for none. */
   readonly result: string;
-  /** How its server half is hosted, once it was started: whether it outlives this link. */
+  /** Set when its server half is started. A child of the link (`subprocess`) does not outlive it. */
   readonly hostedBy?: 'process' | 'subprocess';
-  /** SHA-256 of the token of its server half, hex. */
+  /** SHA-256 of the server half's token, hex. */
   readonly tokenHash?: string;
-  /** Of the idempotency key it was started with, hex. */
+  /** Hash of the idempotency key of its start, hex. */
   readonly startHash?: string;
 }
 
@@ -96,7 +96,7 @@ export function encodeLogEntry({ number: _, ...entry }: RunLogEntry): Buffer {
   return toJson(entry);
 }
 
-/** The link alone writes below these keys; what does not come out as it went in is damaged. */
+/** Only the link writes these values, so a value that does not encode to the same bytes again is damaged. */
 function decode<T extends object>(
   what: string,
   bytes: Value,
@@ -108,7 +108,7 @@ function decode<T extends object>(
       const value = shape(fields as Record<string, unknown>);
       if (isDeepStrictEqual(JSON.parse(toJson(value).toString()), fields)) return value;
     }
-    throw new TypeError('it is not what was written');
+    throw new TypeError('it differs from its encoded form');
   } catch (error) {
     throw new RollcallError('INTERNAL', `a ${what} in the store is damaged`, { cause: error });
   }
@@ -118,7 +118,7 @@ export function decodeRunRecord(bytes: Value): RunRecord {
   return decode('run record', bytes, fields => {
     const record = { ...fields, id: BigInt(fields['id'] as string) } as RunRecord;
     if (isWhole(record)) return record;
-    throw new TypeError('something of it is missing');
+    throw new TypeError('a field is missing or has the wrong type');
   });
 }
 
@@ -145,7 +145,7 @@ export function decodeLogEntry(number: number, bytes: Value): RunLogEntry {
   const entry = decode('line of a log', bytes, fields => {
     const line = { ...fields, node: BigInt(fields['node'] as string) } as Omit<RunLogEntry, 'number'>;
     if (typeof line.at === 'number' && areAll('string', [line.level, line.text])) return line;
-    throw new TypeError('something of it is missing');
+    throw new TypeError('a field is missing or has the wrong type');
   });
   return { ...entry, number };
 }

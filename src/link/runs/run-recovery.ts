@@ -1,6 +1,6 @@
 /**
- * What the link does at its start with the runs that an earlier process left open: a run continues if its server half is still
- * alive, starts again if that had not loaded, and fails otherwise.
+ * Recovery of the runs that an earlier process of the link left open: a run continues if its server half is still alive, starts
+ * again if that had not loaded, and fails otherwise.
  */
 import { linkParty } from '../../audit-log/party.js';
 import { isRollcallError } from '../../base/errors.js';

@@ -1,7 +1,7 @@
 /**
- * How a run begins: its archive on the disk, then, in one commit, its record, its place among the others and the idempotency
- * key of its caller. A commit that failed may be found later all the same. Such a start is in doubt, keeps its archive, and is
- * what the store says it is as soon as the store takes a commit again.
+ * Starts of runs. The archive is stored first; then one commit adds the record, its position in the order of runs and the
+ * caller's idempotency key. A commit that is reported as failed may have been stored. Such a start is in doubt: its archive is
+ * kept until the store works again and shows whether the run exists.
  */
 import { sha256Hex } from '../../base/hash.js';
 import { isRollcallError, RollcallError, toRollcallError } from '../../base/errors.js';
@@ -25,29 +25,29 @@ export interface RunStartOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly objects: ObjectStore;
-  /** Throws where a run of this tenant cannot be, or not another one beside those that are being started. */
-  readonly requirePlace: (tenant: string, starting: number) => Promise<void>;
-  /** A run that is on the disk begins. */
+  /** Rejects if this tenant can have no run, or no further one beside the `starting` ones. */
+  readonly admit: (tenant: string, starting: number) => Promise<void>;
+  /** Opens a run that is on the disk. */
   readonly adopt: (record: RunRecord) => Promise<void>;
   readonly find: (tenant: string, id: bigint) => Promise<RunRecord | undefined>;
 }
 
-/** What a caller chose to know this start by, so that asking twice starts one run. */
+/** The idempotency key of a start, which makes a repeated request return the first run. */
 interface Claim {
   readonly hash: string;
   readonly key: Key;
-  /** SHA-256 of all that makes the run what it is, hex. */
+  /** SHA-256 of the app, its signer and the settings, hex. */
   readonly content: string;
 }
 
-/** A delete of what was never there: it resolves only when the store is well, and then nothing that failed before can appear any more. */
+/** Deletes a key that never exists: once this commit succeeds, no commit that failed before can become visible any more. */
 const probe: Change = { type: 'delete', key: 'runs/probe' };
 
 export class RunStarter {
   readonly #options: RunStartOptions;
-  /** Starts whose commit failed, by run; the tenants of them. */
+  /** Tenants of the runs whose first commit failed, by run. */
   readonly #doubtful = new Map<bigint, string>();
-  /** Tenants of the starts under way. */
+  /** Tenants of the starts in progress, one entry for each start. */
   readonly #starting: string[] = [];
   #settling: Promise<void> | undefined;
 
@@ -55,7 +55,7 @@ export class RunStarter {
     this.#options = options;
   }
 
-  /** The run, on the disk; with the idempotency key of an earlier start of the same, that start's run. */
+  /** Resolves when the run is on the disk: to a new one, or to that of an earlier start with the same idempotency key. */
   async start(wanted: NewRun): Promise<RunRecord> {
     const app = await acceptApp(wanted);
     const claim = claimOf(wanted, app);
@@ -63,7 +63,7 @@ export class RunStarter {
     const before = await this.#findBefore(wanted.tenant, claim);
     if (before) return before;
     const { tenant } = wanted;
-    await this.#options.requirePlace(tenant, this.#starting.filter(each => each === tenant).length);
+    await this.#options.admit(tenant, this.#starting.filter(each => each === tenant).length);
     this.#starting.push(tenant);
     try {
       const id = randomNodeId(this.#options.random);
@@ -79,7 +79,7 @@ export class RunStarter {
     return this.#doubtful.has(id);
   }
 
-  /** Finds out what became of starts that are in doubt; rejects while the store does not tell. */
+  /** Finds out which starts in doubt were stored; rejects while the store fails. */
   settle(): Promise<void> {
     if (this.#doubtful.size === 0 && !this.#settling) return Promise.resolve();
     this.#settling ??= this.#settleAll().finally(() => (this.#settling = undefined));
@@ -98,7 +98,7 @@ export class RunStarter {
     }
   }
 
-  /** What is on the disk is started, now or when what fails has passed; its caller need not ask again. */
+  /** Opens a stored run, now or once the store works again: its caller need not repeat the start. */
   async #adopt(record: RunRecord): Promise<void> {
     try {
       await this.#options.adopt(record);
@@ -169,7 +169,7 @@ export class RunStarter {
     };
   }
 
-  /** Two runs of one moment take one place after the other; of two with one key the second gives the first. */
+  /** Simultaneous starts get different positions; of two with the same key, the second returns the run of the first. */
   async #commit(draft: RunRecord, { by }: NewRun, claim: Claim | undefined): Promise<RunRecord> {
     const { store, audit } = this.#options;
     const { id, tenant, app } = draft;
@@ -203,18 +203,18 @@ export class RunStarter {
     return Math.max(clock.now(), last ? Number(numberOfKey(last.key)) + 1 : 0);
   }
 
-  /** The run that was started with this key; IDEMPOTENCY_KEY_REUSED when something else was. */
+  /** The run that was started with this key. Rejects with IDEMPOTENCY_KEY_REUSED if its app or settings differ. */
   async #findBefore(tenant: string, claim: Claim | undefined): Promise<RunRecord | undefined> {
     const value = claim && (await this.#options.store.get(claim.key));
     if (!value) return undefined;
     const { run, content } = decodeClaimed(value);
     if (content !== claim.content)
-      throw new RollcallError('IDEMPOTENCY_KEY_REUSED', 'this idempotency key started another run already', {
-        hint: 'send the same app and settings as then, or choose a new key',
+      throw new RollcallError('IDEMPOTENCY_KEY_REUSED', 'this idempotency key was used for another run', {
+        hint: 'send the same app and settings again, or choose a new key',
       });
     const record = await this.#options.find(tenant, run);
     if (record) return record;
-    throw new RollcallError('INTERNAL', 'the run of an idempotency key is not there');
+    throw new RollcallError('INTERNAL', 'the run of an idempotency key is missing');
   }
 }
 
@@ -223,7 +223,7 @@ function claimOf(wanted: NewRun, { config, signer }: AcceptedApp): Claim | undef
   if (!idempotency) return undefined;
   const hash = hashOf([idempotency.caller, idempotency.key]);
   const settings = Object.entries(config).sort(([one], [other]) => (one < other ? -1 : 1));
-  // Not the signature: signing the same app twice gives two.
+  // Without the signature: the same app signed twice has two signatures.
   const content = hashOf([appName, appVersion, appDigest, signer.fingerprint, settings]);
   return { hash, key: startKey(tenant, hash), content };
 }
@@ -244,7 +244,7 @@ function decodeClaimed(value: Value): { readonly run: bigint; readonly content: 
 function inDoubt(error: unknown): RollcallError {
   const { code, message } = toRollcallError(error);
   return new RollcallError(code, message, {
-    hint: 'the run may have been started all the same: start it again with the same idempotency key, or look at rollcall runs list',
+    hint: 'the run may have been started: repeat the start with the same idempotency key, or see `rollcall runs list`',
     cause: error,
   });
 }

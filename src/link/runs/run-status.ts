@@ -1,21 +1,21 @@
 /**
- * The state machine of a run, pure: pending → starting → running → finished (completed, failed, stopped). What is
- * finished stays as it is, whatever comes later.
+ * The state machine of a run, pure: pending → starting → running → finished (completed, failed, stopped). A finished run never
+ * changes.
  */
 import type { Actor, AuditEvent } from '../audit/audit.js';
 import type { RunOutcomeName, RunRecord } from './run-record.js';
 
 export type RunEvent =
-  /** Its server half was given to be started. */
+  /** Its server half was ordered from a hosting. */
   | {
       readonly type: 'starting';
       readonly at: number;
       readonly hostedBy: 'process' | 'subprocess';
       readonly tokenHash: string;
     }
-  /** Why it waits. */
+  /** The run waits, for this reason. */
   | { readonly type: 'waiting'; readonly reason: string }
-  /** Its server half has loaded and begun. */
+  /** Its server half has loaded. */
   | { readonly type: 'running'; readonly at: number }
   | {
       readonly type: 'finished';
@@ -34,7 +34,7 @@ export interface RunDecision {
   readonly audit: readonly AuditEvent[];
 }
 
-/** Undefined where the event changes nothing. */
+/** Undefined if the event changes nothing. */
 export function decideRun(before: RunRecord, event: RunEvent): RunDecision | undefined {
   if (before.status === 'finished') return undefined;
   switch (event.type) {
@@ -42,7 +42,7 @@ export function decideRun(before: RunRecord, event: RunEvent): RunDecision | und
       if (before.status !== 'pending' || before.reason === event.reason) return undefined;
       return { record: { ...before, reason: event.reason }, audit: [] };
     case 'starting': {
-      // Again, when the link went away before its server half had begun.
+      // A run that is starting starts again if the link was restarted before the server half had loaded.
       if (before.status === 'running') return undefined;
       const { at, hostedBy, tokenHash } = event;
       return {

@@ -84,7 +84,7 @@ export class Runs {
     });
     this.#starter = new RunStarter({
       ...{ store, audit, clock, random, objects },
-      requirePlace: (tenant, starting) => this.#requirePlace(tenant, starting),
+      admit: (tenant, starting) => this.#admit(tenant, starting),
       adopt: record => this.#adopt(record),
       find: (tenant, id) => this.find(tenant, id),
     });
@@ -175,10 +175,12 @@ export class Runs {
     await this.#table.close();
   }
 
-  async #requirePlace(tenant: string, starting: number): Promise<void> {
+  async #admit(tenant: string, starting: number): Promise<void> {
     if (this.#table.isClosing)
-      throw new RollcallError('LINK_DRAINING', 'the link is stopping; come back in a moment');
-    await this.#launcher.requirePlace(tenant);
+      throw new RollcallError('LINK_DRAINING', 'the link is shutting down', {
+        hint: 'try again in a moment',
+      });
+    await this.#launcher.requireHosting(tenant);
     if (this.#table.countOf(tenant) + starting >= maxOpenPerTenant)
       throw new RollcallError('RUN_REFUSED', `at most ${maxOpenPerTenant} runs of a tenant at once`);
   }

@@ -161,8 +161,8 @@ const serverFrames: Target = {
       return 'a message';
     }
     if ('refusal' in asked) return 'PROTOCOL_INVALID';
-    const { min, labels, timeoutMs } = asked.value.wish;
-    demand(Number.isInteger(min) && min >= 0 && timeoutMs >= 0, 'a wish that can be met or not');
+    const { min, labels, timeoutMs } = asked.value.criteria;
+    demand(Number.isInteger(min) && min >= 0 && timeoutMs >= 0, 'valid criteria');
     demand(
       Object.values(labels).every(each => typeof each === 'string'),
       'labels are texts',

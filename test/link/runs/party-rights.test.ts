@@ -42,7 +42,7 @@ async function recordOf(site: HandSite, id: bigint) {
   return decodeRunRecord(value);
 }
 
-void t.test('a runner is known by the token of its run, of which the link keeps the hash', async t => {
+void t.test('a runner needs the token of its run, of which the link stores only the hash', async t => {
   const { site, supervisor } = await openSite(t);
   const run = await site.start();
   const token = await supervisor.started(run);
@@ -54,7 +54,7 @@ void t.test('a runner is known by the token of its run, of which the link keeps 
   t.equal((await site.half(token)).welcome.name, 'welcome');
 });
 
-void t.test('nothing of a server half is taken before its run is recorded as running', async t => {
+void t.test('frames of a server half have no effect before its run is recorded as running', async t => {
   const { site, pausing, supervisor } = await openSite(t);
   const node = await site.node();
   const run = await site.start();
@@ -74,7 +74,7 @@ void t.test('nothing of a server half is taken before its run is recorded as run
   t.equal((await recordOf(site, run.id)).status, 'running');
 });
 
-void t.test('a message goes to a node of the tenant of its run alone', async t => {
+void t.test('a message is delivered only to a node of the tenant of its run', async t => {
   const { site, supervisor } = await openSite(t);
   const { access } = site.link;
   await access.tenants.create('other', userParty('test'));
@@ -93,7 +93,7 @@ void t.test('a message goes to a node of the tenant of its run alone', async t =
   t.match((await half.hear('answer')).value, { number: 1, error: { code: 'NODE_NOT_FOUND' } });
 });
 
-void t.test('a node that is revoked while a message to it is being stored gets nothing', async t => {
+void t.test('a node that is revoked while a message to it is being stored does not receive it', async t => {
   const { site, pausing, supervisor } = await openSite(t);
   const node = await site.node();
   const { run, half } = await site.running(supervisor);
@@ -118,7 +118,7 @@ async function ownBucket(t: Test): Promise<ObjectBucket> {
   return objectStoreIn(await makeFolder(t)).bucket('1', 'node');
 }
 
-void t.test('a node reads the contents of messages to itself, and writes in its own name', async t => {
+void t.test('a node reads contents of its own messages only, and writes under its own id only', async t => {
   const { site, supervisor } = await openSite(t);
   const [berlin, tokyo] = [await site.node(), await site.node()];
   const { run, half } = await site.running(supervisor);

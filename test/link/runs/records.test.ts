@@ -105,7 +105,7 @@ void t.test('questions and answers are read as they were written', t => {
   t.end();
 });
 
-void t.test('a damaged message is damaged, or another one; never anything else', t => {
+void t.test('a damaged message is refused or decodes to a valid message', t => {
   fc.assert(
     fc.property(question, content, place, place, (asked, body, at, by) => {
       const found = orDamaged(() => decodeMessage(damage(encodeQuestion(asked, body), at, by)));
@@ -133,7 +133,7 @@ void t.test('records of runs are read as they were written', t => {
   t.end();
 });
 
-void t.test('a damaged record is damaged, or is written as it was read', t => {
+void t.test('a damaged record is refused or decodes to a record that encodes and decodes unchanged', t => {
   const whole = encodeRunRecord(pendingRun);
   fc.assert(
     fc.property(place, place, (at, by) => {
@@ -191,7 +191,7 @@ void t.test('lines of logs are read as they were written', t => {
   t.end();
 });
 
-void t.test('retention removes all runs that are old and over, however many there are', async t => {
+void t.test('retention removes all old finished runs, also more than one batch', async t => {
   const store = createMemoryStore();
   const runs = Array.from({ length: 1_300 }, (_, index): RunRecord => {
     const status = index === 700 ? 'pending' : 'finished';
@@ -211,7 +211,7 @@ void t.test('retention removes all runs that are old and over, however many ther
   );
 });
 
-void t.test('one call for a page of runs looks at a bounded number of them', async t => {
+void t.test('one page of runs reads a bounded number of records', async t => {
   const store = createMemoryStore();
   const ids = Array.from({ length: 12_001 }, (_, index) => index + 1);
   await store.commit(
@@ -235,7 +235,7 @@ void t.test('one call for a page of runs looks at a bounded number of them', asy
   t.same([found, calls], [[12_001n, 12_000n, 1n], 3]);
 });
 
-void t.test('a run that is not what retention has read stays', async t => {
+void t.test('retention keeps a run that has changed since it was read', async t => {
   const pausing = pausingStore(createMemoryStore());
   const { store } = pausing;
   const key = runKey('default', 1n);

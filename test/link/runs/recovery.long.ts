@@ -40,7 +40,7 @@ void t.test('a closed link does not fail a run whose server half it has disconne
   t.equal((await readRecord(site, run)).status, 'running');
 });
 
-void t.test('a run that waits for its app host waits on', async t => {
+void t.test('a pending run is still pending after a restart of the link, and starts', async t => {
   const site = await startHandSite(t);
   const run = await site.start();
   const next = await site.restart();
@@ -52,7 +52,7 @@ void t.test('a run that waits for its app host waits on', async t => {
   t.equal((await next.finished(run)).outcome, RunOutcome.RUN_OUTCOME_COMPLETED);
 });
 
-void t.test('one that was being started begins anew, with another token', async t => {
+void t.test('a run that was starting is started again after a restart, with a new token', async t => {
   const site = await startHandSite(t);
   const supervisor = await site.supervise();
   const run = await site.start();
@@ -71,7 +71,7 @@ void t.test('one that was being started begins anew, with another token', async 
   t.equal((await next.finished(run)).outcome, RunOutcome.RUN_OUTCOME_COMPLETED);
 });
 
-void t.test('one that was running with an app host goes on where it was', async t => {
+void t.test('a run whose server half is in an app host continues after a restart', async t => {
   const site = await startHandSite(t);
   const supervisor = await site.supervise();
   const key = newKey();
@@ -102,7 +102,7 @@ void t.test('one that was running with an app host goes on where it was', async 
   t.equal((await next.audit('run.finished', 'run.stopped')).length, 1);
 });
 
-void t.test('one whose server half was a child of the link before has failed', async t => {
+void t.test('a run whose server half was a child of the previous link fails at the restart', async t => {
   const site = await startHandSite(t);
   const supervisor = await site.supervise();
   const { run } = await site.running(supervisor);
@@ -113,7 +113,7 @@ void t.test('one whose server half was a child of the link before has failed', a
   t.equal((await next.audit('run.finished')).length, 1);
 });
 
-void t.test('one whose app host has forgotten it has failed', async t => {
+void t.test('a run that its app host no longer knows fails after a restart', async t => {
   const site = await startHandSite(t);
   const { run } = await site.running(await site.supervise());
   const next = await site.restart();
@@ -123,7 +123,7 @@ void t.test('one whose app host has forgotten it has failed', async t => {
   t.match(reason, /app host was restarted/);
 });
 
-void t.test('one whose app host does not come back has failed', async t => {
+void t.test('a run whose app host does not reconnect after a restart fails', async t => {
   const clock = createManualClock();
   const site = await startHandSite(t, { clock });
   const { run } = await site.running(await site.supervise());
@@ -133,10 +133,10 @@ void t.test('one whose app host does not come back has failed', async t => {
   clock.advance(1_000);
   const { outcome, reason } = await next.finished(run);
   t.equal(outcome, RunOutcome.RUN_OUTCOME_FAILED);
-  t.match(reason, /did not come back/);
+  t.match(reason, /did not reconnect/);
 });
 
-void t.test('one that there is no place for any more has failed', async t => {
+void t.test('a running run fails when the restarted link no longer hosts it', async t => {
   const site = await startHandSite(t);
   const { run } = await site.running(await site.supervise());
   const settings: Record<string, unknown> = { 'app-host-socket': [] };
@@ -147,7 +147,7 @@ void t.test('one that there is no place for any more has failed', async t => {
   t.equal((await next.runs.get(run.id)).outcome, RunOutcome.RUN_OUTCOME_FAILED);
 });
 
-void t.test('what a run that is over has left is removed', async t => {
+void t.test('messages and objects that a finished run left are removed at the restart', async t => {
   const site = await startHandSite(t);
   const { run, half } = await site.running(await site.supervise());
   half.say('finished', {});
@@ -175,7 +175,7 @@ void t.test('what a run that is over has left is removed', async t => {
   t.same(await readdir(objects), []);
 });
 
-void t.test('one whose messages are damaged has failed, and keeps no other from going on', async t => {
+void t.test('a run with damaged messages fails at the restart, and others continue', async t => {
   const site = await startHandSite(t);
   const supervisor = await site.supervise();
   const key = newKey();

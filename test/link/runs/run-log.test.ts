@@ -30,7 +30,7 @@ async function settle(): Promise<void> {
   for (let count = 0; count < 5; count++) await new Promise(resolve => setImmediate(resolve));
 }
 
-void t.test('lines are counted in the order in which they come, and read from any of them', async t => {
+void t.test('log lines are numbered in their order and can be read from any number', async t => {
   const { store } = createPowerCutStore();
   const log = await open(store);
   await Promise.all(['a', 'b', 'c'].map(text => log.append('server', [line(text), line(`${text}'`)])));
@@ -40,7 +40,7 @@ void t.test('lines are counted in the order in which they come, and read from an
   t.equal(log.count(), 6);
 });
 
-void t.test('what was told is there after a power cut, and the count goes on', async t => {
+void t.test('lines that were confirmed survive a power cut, and numbering continues', async t => {
   const disk = createPowerCutStore();
   const log = await open(disk.store);
   await log.append('server', [line('kept')], 7);
@@ -57,7 +57,7 @@ void t.test('what was told is there after a power cut, and the count goes on', a
   t.same(await textsOf(store), ['1 kept', '2 again']);
 });
 
-void t.test('lines wait for a full disk, in order', async t => {
+void t.test('log lines wait in order while the disk is full', async t => {
   const disk = createPowerCutStore();
   const clock = createManualClock(1_000);
   const log = await open(disk.store, clock);
@@ -77,7 +77,7 @@ void t.test('lines wait for a full disk, in order', async t => {
   t.same(await textsOf(disk.store), ['1 a', '2 b', '3 c']);
 });
 
-void t.test('while the disk is full, memory holds so much of each party and no more', async t => {
+void t.test('while the disk is full, the lines of each party in memory are bounded', async t => {
   const disk = createPowerCutStore();
   const clock = createManualClock(1_000);
   const log = await open(disk.store, clock);
@@ -110,7 +110,7 @@ void t.test('while the disk is full, memory holds so much of each party and no m
   );
 });
 
-void t.test('one party that says all it can leaves room for every other', async t => {
+void t.test('a party that fills its share of a log leaves room for every other party', async t => {
   const store = createMemoryStore();
   const log = await open(store);
   const batch = linesOf(1_000);
@@ -118,7 +118,7 @@ void t.test('one party that says all it can leaves room for every other', async 
   const share = log.count();
   t.ok(share > 10_000 && share < 20_000, `${share} lines of one node`);
   t.same(await textsOf(store, share - 1), [
-    `${share} the share of node 7 in this log is full: nothing more of it is kept`,
+    `${share} the share of node 7 in this log is full: its later lines are dropped`,
   ]);
   t.ok(log.isFull(7n));
   for (let node = 100n; node < 110n; node++)
@@ -138,7 +138,7 @@ void t.test('one party that says all it can leaves room for every other', async 
   t.same(await textsOf(store, next.count() - 1), [`${next.count()} again`], 'nor after a restart');
 });
 
-void t.test('a log from before there were shares goes on, within its bounds', async t => {
+void t.test('a log from before shares were counted continues within its bounds', async t => {
   const store = createMemoryStore();
   const head = Buffer.from(JSON.stringify({ lines: 80_000, serverSequence: 9 }));
   await store.commit([{ type: 'put', key: runLogHeadKey('default', 1n), value: head }]);
@@ -150,7 +150,7 @@ void t.test('a log from before there were shares goes on, within its bounds', as
   t.same([log.count(), log.serverSequence()], [80_001, 10]);
 });
 
-void t.test('a disk that is nearly full keeps what the link says, and counts the rest', async t => {
+void t.test('on a nearly full disk lines of the link are stored and others are counted as lost', async t => {
   const store = createMemoryStore();
   let isFree = false;
   const floor = { ...roomyDisk, isFree: () => Promise.resolve(isFree) };
@@ -162,12 +162,12 @@ void t.test('a disk that is nearly full keeps what the link says, and counts the
   isFree = true;
   await log.append(7n, [line('back')]);
   t.same(await textsOf(store, 1), [
-    '2 3 lines of node 7 were lost: too many came at once, or the disk was nearly full',
+    '2 3 lines of node 7 were lost: too many arrived at once, or the disk was nearly full',
     '3 back',
   ]);
 });
 
-void t.test('what an app writes is made harmless', async t => {
+void t.test('lines of an app are cleaned and their fields kept within bounds', async t => {
   const { store } = createPowerCutStore();
   const log = await open(store);
   await log.append('server', [
@@ -185,7 +185,7 @@ void t.test('what an app writes is made harmless', async t => {
   t.same([entries[4]?.node, entries[4]?.level], [7n, 'info']);
 });
 
-void t.test('a log that was closed takes nothing more, and waits for no disk', async t => {
+void t.test('a closed log accepts no lines and does not wait for the disk', async t => {
   const disk = createPowerCutStore();
   const clock = createManualClock(1_000);
   const log = await open(disk.store, clock);

@@ -76,14 +76,14 @@ void t.test('objects of two runs and three nodes', async t => {
   const read = async (node: HandNode, run: Run, digest: string): Promise<string> =>
     codeOf(fetchObject({ client: node.objects, run: run.id, digest, bucket: await ownBucket(t) }));
 
-  await t.test('a node reads the app and what its own messages speak of', async t => {
+  await t.test('a node can read the app and the objects of its own messages', async t => {
     t.equal(await read(berlin, one.run, first.digest), 'nothing');
     t.equal(await read(tokyo, one.run, second.digest), 'nothing');
     t.equal(await read(tokyo, two.run, foreign.digest), 'nothing');
     t.equal(await read(berlin, one.run, app), 'nothing');
   });
 
-  await t.test('and nothing else, whether it is there or not', async t => {
+  await t.test('a node cannot read any other object, whether it exists or not', async t => {
     const nowhere = manifestOf([Buffer.from('nowhere')]).digest;
     const run = (id: bigint): Run => ({ ...one.run, id });
     const answers = {
@@ -99,7 +99,7 @@ void t.test('objects of two runs and three nodes', async t => {
     for (const [what, answer] of Object.entries(answers)) t.equal(answer, 'NOT_FOUND', what);
   });
 
-  await t.test('a node writes for runs it is a party of', async t => {
+  await t.test('a node can write only in runs that it is a party of', async t => {
     const bucket = await ownBucket(t);
     const manifest = await store(bucket, numbered(80_000, 9));
     const write = (node: HandNode, run: bigint): Promise<string> =>
@@ -126,7 +126,7 @@ void t.test('objects of two runs and three nodes', async t => {
     await one.half.hear('lost');
   });
 
-  await t.test('a server half may not speak of what it never wrote', async t => {
+  await t.test('a message that refers to an object that was never written is refused', async t => {
     for (const [number, object] of [
       [10, { digest: app, sizeBytes: 5 }],
       [11, named(foreign)],
@@ -138,7 +138,7 @@ void t.test('objects of two runs and three nodes', async t => {
     }
   });
 
-  await t.test('the objects of a run go with it, those of others stay', async t => {
+  await t.test('the objects of a finished run are removed, those of other runs stay', async t => {
     const folder = join(site.folder, 'data', 'objects');
     t.same((await readdir(folder)).sort(), [`${one.run.id}`, `${two.run.id}`].sort());
     one.half.say('finished', {});

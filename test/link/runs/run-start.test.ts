@@ -34,7 +34,7 @@ async function until(
 
 const folders = (site: HandSite): Promise<string[]> => readdir(join(site.folder, 'data', 'objects'));
 
-void t.test('a run whose first commit failed and is found later begins like any other', async t => {
+void t.test('a run whose first commit was reported as failed but stored starts normally', async t => {
   const power = createPowerCutStore();
   const clock = createManualClock();
   const site = await startHandSite(t, { clock, store: power.store });
@@ -43,7 +43,7 @@ void t.test('a run whose first commit failed and is found later begins like any 
   power.failWrites(full, { kept: 'later' });
   await t.rejects(site.runs.start(app), {
     code: 'STORE_FULL',
-    hint: /start it again with the same idempotency key/,
+    hint: /repeat the start with the same idempotency key/,
   });
   t.equal(
     await codeOf(site.runs.start(app)),
@@ -64,7 +64,7 @@ void t.test('a run whose first commit failed and is found later begins like any 
   t.equal((await site.runs.get(run.id)).outcome, RunOutcome.RUN_OUTCOME_COMPLETED);
 });
 
-void t.test('a run that is found later can be stopped at once, and is over then', async t => {
+void t.test('a run whose start was in doubt can be stopped at once', async t => {
   const power = createPowerCutStore();
   const site = await startHandSite(t, { clock: createManualClock(), store: power.store });
   power.failWrites(full, { kept: true });
@@ -77,7 +77,7 @@ void t.test('a run that is found later can be stopped at once, and is over then'
   t.same(await folders(site), []);
 });
 
-void t.test('a run whose commit failed and is not found leaves nothing', async t => {
+void t.test('a run whose first commit failed leaves no objects', async t => {
   const power = createPowerCutStore();
   const clock = createManualClock();
   const site = await startHandSite(t, { clock, store: power.store });
@@ -89,7 +89,7 @@ void t.test('a run whose commit failed and is not found leaves nothing', async t
   t.same((await site.runs.listPage()).runs, []);
 });
 
-void t.test('objects of runs that a link before had not stored are removed at the start', async t => {
+void t.test('objects of runs that were never stored are removed at the start of the link', async t => {
   const site = await startHandSite(t);
   const run = await site.start();
   const next = await site.restart(async () => {
@@ -100,7 +100,7 @@ void t.test('objects of runs that a link before had not stored are removed at th
   t.same(await folders(next), [`${run.id}`]);
 });
 
-void t.test('an idempotency key starts one run, for as long as that is kept', async t => {
+void t.test('an idempotency key starts one run for as long as that run is kept', async t => {
   const clock = createManualClock();
   const site = await startHandSite(t, { clock, settings: { 'run-retention': '1d' } });
   const app = { ...(await site.pack()), idempotencyKey: 'nightly-2026-11-30' };
@@ -127,7 +127,7 @@ void t.test('an idempotency key starts one run, for as long as that is kept', as
   t.not((await next.runs.start(app)).id, first, 'the key goes with its run');
 });
 
-void t.test('a start whose answer is lost is sent again by the client, and is one run', async t => {
+void t.test('a client that repeats a start with a lost answer gets the same run', async t => {
   const pausing = pausingStore(createMemoryStore());
   const site = await startHandSite(t, { store: pausing.store, clock: createManualClock() });
   const proxy = await startSwallowingProxy(t, site.link.addresses.control.port);
@@ -146,32 +146,29 @@ void t.test('a start whose answer is lost is sent again by the client, and is on
   );
 });
 
-void t.test(
-  'two runs that take one place, and a run that changes under its own record, are decided anew',
-  async t => {
-    const pausing = pausingStore(createMemoryStore());
-    const site = await startHandSite(t, { store: pausing.store, clock: createManualClock() });
-    const paused = pausing.pause();
-    const first = site.start();
-    await paused.held;
-    const second = await site.start();
-    paused.resume();
-    const { id } = await first;
-    const orders = await Promise.all(
-      [id, second.id].map(async run => {
-        const value = await site.store.get(runKey('default', run));
-        return value && decodeRunRecord(value).order;
-      }),
-    );
-    t.equal(new Set(orders).size, 2, 'each has a place of its own');
-    t.same(
-      (await site.runs.listPage()).runs.map(run => run.id),
-      [id, second.id],
-    );
-  },
-);
+void t.test('starts and changes that conflict in the store are retried', async t => {
+  const pausing = pausingStore(createMemoryStore());
+  const site = await startHandSite(t, { store: pausing.store, clock: createManualClock() });
+  const paused = pausing.pause();
+  const first = site.start();
+  await paused.held;
+  const second = await site.start();
+  paused.resume();
+  const { id } = await first;
+  const orders = await Promise.all(
+    [id, second.id].map(async run => {
+      const value = await site.store.get(runKey('default', run));
+      return value && decodeRunRecord(value).order;
+    }),
+  );
+  t.equal(new Set(orders).size, 2, 'each has a place of its own');
+  t.same(
+    (await site.runs.listPage()).runs.map(run => run.id),
+    [id, second.id],
+  );
+});
 
-void t.test('a start that races the deletion of its tenant loses, and leaves nothing', async t => {
+void t.test('a start that races the deletion of its tenant is refused and leaves nothing', async t => {
   const pausing = pausingStore(createMemoryStore());
   const site = await startHandSite(t, { store: pausing.store, clock: createManualClock() });
   const app = { ...(await site.pack()), idempotencyKey: 'mine' };
@@ -187,7 +184,7 @@ void t.test('a start that races the deletion of its tenant loses, and leaves not
   t.same(await folders(site), []);
 });
 
-void t.test('a run whose end is found later keeps that, whatever would end it now', async t => {
+void t.test('a run whose end was stored by a failed commit keeps that end', async t => {
   const pausing = pausingStore(createMemoryStore());
   const site = await startHandSite(t, { store: pausing.store, clock: createManualClock() });
   const run = await site.start();
@@ -211,7 +208,7 @@ void t.test('a run whose end is found later keeps that, whatever would end it no
   t.same(await site.audit('run.stopped', 'run.finished'), [], 'and is not told of twice');
 });
 
-void t.test('a run from before there were idempotency keys is read, and goes with its time', async t => {
+void t.test('a record from before idempotency keys is read, and removed at its age', async t => {
   const clock = createManualClock();
   const site = await startHandSite(t, { clock, settings: { 'run-retention': '1d' } });
   const run = await site.runs.start({ ...(await site.pack()), idempotencyKey: 'x' });

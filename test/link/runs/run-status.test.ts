@@ -23,7 +23,7 @@ const records: Readonly<Record<RunRecord['status'], RunRecord>> = {
   finished: { ...pendingRun, status: 'finished', outcome: 'stopped', finishedAt: 1_900 },
 };
 
-void t.test('every event in every status leads where the table says', t => {
+void t.test('every event in every status of a run leads to the status in the table', t => {
   const table: Readonly<Record<RunRecord['status'], Partial<Record<RunEvent['type'], string>>>> = {
     pending: { waiting: 'pending', starting: 'starting', finished: 'finished' },
     // Once more, when the link went away before its server half had begun.
@@ -41,7 +41,7 @@ void t.test('every event in every status leads where the table says', t => {
   t.end();
 });
 
-void t.test('an event changes what it tells, and nothing else', t => {
+void t.test('an event changes only its own fields of the record', t => {
   t.same(decideRun(records.pending, events.waiting), {
     record: { ...records.pending, reason: 'waiting for an app host' },
     audit: [],
@@ -61,14 +61,14 @@ void t.test('an event changes what it tells, and nothing else', t => {
   t.end();
 });
 
-void t.test('a reason that is known already is no change', t => {
+void t.test('a waiting event with the same reason changes nothing', t => {
   const waiting = decideRun(records.pending, events.waiting)?.record;
   t.ok(waiting);
   t.equal(waiting && decideRun(waiting, events.waiting), undefined);
   t.end();
 });
 
-void t.test('every end is one event of the audit log, and tells the outcome and by whom', t => {
+void t.test('every end of a run is one audit event with its outcome and actor', t => {
   for (const outcome of runOutcomeNames) {
     const by = { ...userParty('ada'), address: '192.0.2.1' };
     const decision = decideRun(records.running, {

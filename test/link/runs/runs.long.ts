@@ -45,7 +45,7 @@ async function openOther(t: Test, site: Parameters<typeof runsOf>[0]): Promise<R
   return runs;
 }
 
-void t.test('a run goes from pending to finished, and every step is told', async t => {
+void t.test('followers of a run see every step from pending to finished', async t => {
   const clock = createManualClock();
   const site = await startHandSite(t, { clock });
   const run = await site.start();
@@ -86,7 +86,7 @@ void t.test('a run goes from pending to finished, and every step is told', async
   );
 });
 
-void t.test('apps that are not what they say', async t => {
+void t.test('an app that differs from its digest, signature or settings is refused', async t => {
   const site = await startHandSite(t);
   t.equal(await codeOf(site.start({}, { author: newKey() })), 'REQUEST_INVALID', 'signed by somebody else');
   t.equal(await codeOf(site.start({ nothing: 1 })), 'REQUEST_INVALID', 'a setting it does not have');
@@ -102,14 +102,14 @@ void t.test('apps that are not what they say', async t => {
   t.same(await site.store.list({ prefix: 'runs/' }), []);
 });
 
-void t.test('where there is no place for apps, none runs', async t => {
+void t.test('a link that hosts no apps refuses runs', async t => {
   const site = await startHandSite(t, { settings: { 'app-host-socket': [] } });
   const error = await refusalOf(site.start());
   t.equal(error.code, 'RUN_REFUSED');
   t.match(error.hint, /--app-host-socket PATH.*--isolation subprocess/);
 });
 
-void t.test('children of a link are for one tenant', async t => {
+void t.test('a link with several tenants runs no apps as its children', async t => {
   const site = await startHandSite(t, { settings: { isolation: 'subprocess', 'app-host-socket': [] } });
   await openOther(t, site);
   const error = await refusalOf(site.start());
@@ -117,7 +117,7 @@ void t.test('children of a link are for one tenant', async t => {
   t.match(error.hint, /--isolation process/);
 });
 
-void t.test('a run is for its tenant alone', async t => {
+void t.test('a run is invisible to other tenants', async t => {
   const site = await startHandSite(t);
   const other = await openOther(t, site);
   const supervisor = await site.supervise();
@@ -136,12 +136,12 @@ void t.test('a run is for its tenant alone', async t => {
   t.equal(await codeOf(readLog()), 'NOT_FOUND');
 });
 
-void t.test('a run is stopped: its server half is asked, and ended when it does not listen', async t => {
+void t.test('stopping a run asks its server half and kills it after a grace period', async t => {
   const clock = createManualClock();
   const site = await startHandSite(t, { clock });
   const supervisor = await site.supervise();
 
-  await t.test('one that ends by itself', async t => {
+  await t.test('a server half that obeys the stop', async t => {
     const { run, half } = await site.running(supervisor);
     const stopped = site.runs.stop(run.id);
     await half.hear('stop');
@@ -152,7 +152,7 @@ void t.test('a run is stopped: its server half is asked, and ended when it does 
     t.equal(reason, 'stopped by operator');
   });
 
-  await t.test('one that does not', async t => {
+  await t.test('a server half that ignores the stop', async t => {
     const { run, half } = await site.running(supervisor);
     const stopped = site.runs.stop(run.id);
     await half.hear('stop');
@@ -163,7 +163,7 @@ void t.test('a run is stopped: its server half is asked, and ended when it does 
     await supervisor.stopped(run);
   });
 
-  await t.test('one that was never started', async t => {
+  await t.test('a run that was never started', async t => {
     await supervisor.leave();
     const run = await site.start();
     t.equal((await site.runs.stop(run.id)).outcome, RunOutcome.RUN_OUTCOME_STOPPED);
@@ -177,7 +177,7 @@ void t.test('a run is stopped: its server half is asked, and ended when it does 
   t.equal((await site.audit('run.stopped')).length, 3);
 });
 
-void t.test('however many end a run at once, it ends once', async t => {
+void t.test('several simultaneous ends of a run are recorded once', async t => {
   const site = await startHandSite(t);
   const supervisor = await site.supervise();
   for (let round = 0; round < 6; round++) {
@@ -200,7 +200,7 @@ void t.test('however many end a run at once, it ends once', async t => {
   }
 });
 
-void t.test('a server half that is gone without a word: its run has failed', async t => {
+void t.test('a run fails when its server half exits without an outcome', async t => {
   const site = await startHandSite(t);
   const supervisor = await site.supervise();
   const { run, half } = await site.running(supervisor);
@@ -211,7 +211,7 @@ void t.test('a server half that is gone without a word: its run has failed', asy
   t.match(reason, /exit code 3/);
 });
 
-void t.test('runs above the bound wait for others to end', async t => {
+void t.test('runs above the maximum wait for others to end', async t => {
   const site = await startHandSite(t, { settings: { 'max-runs': '1' } });
   const supervisor = await site.supervise();
   const { half } = await site.running(supervisor);
@@ -221,7 +221,7 @@ void t.test('runs above the bound wait for others to end', async t => {
   t.ok(await supervisor.started(waiting));
 });
 
-void t.test('a run that ends while the disk is full makes room, and is recorded later', async t => {
+void t.test('a run that ends while the disk is full is recorded once there is room', async t => {
   const disk = createPowerCutStore();
   const clock = createManualClock();
   const site = await startHandSite(t, { store: disk.store, clock });
@@ -245,7 +245,7 @@ void t.test('a run that ends while the disk is full makes room, and is recorded 
   t.equal((await site.audit('run.stopped')).length, 1);
 });
 
-void t.test('finished runs go after a while, with their logs; what is not over stays', async t => {
+void t.test('old finished runs are removed with their logs, open ones stay', async t => {
   const clock = createManualClock();
   const site = await startHandSite(t, { clock, settings: { 'run-retention': '2h' } });
   const supervisor = await site.supervise();
@@ -270,7 +270,7 @@ void t.test('finished runs go after a while, with their logs; what is not over s
   await lasting.half.hear('over');
 });
 
-void t.test('lists are paged, newest first, by status', async t => {
+void t.test('lists of runs are paged, newest first, and filtered by status', async t => {
   const site = await startHandSite(t);
   const ids: bigint[] = [];
   for (let count = 0; count < 5; count++) ids.unshift((await site.start()).id);

@@ -1,16 +1,16 @@
-/** The messages of one run in memory: what each one is and how it stands. Contents stay on the disk. Pure. */
+/** The messages of one run in memory: the question and the status of each. Contents stay on the disk. Pure. */
 import { awaitsAnswer, nextStatus, type MessageEvent, type MessageStatus } from './message-machine.js';
 import type { Answer, Content, ObjectName, Question, StoredMessage } from './message-record.js';
 
 export class MessageEntry {
   readonly question: Question;
-  /** At hand only while it can be sent at once. */
+  /** Set only while the message can be sent at once. */
   content: Content | undefined;
-  /** How often it was sent. */
+  /** How many times it was sent. */
   attempts = 0;
-  /** Not stored: what is refused is refused again when it is sent again. */
+  /** An answer that is not stored: the message is refused again if it is sent again. */
   refusal: Answer | undefined;
-  /** Its question, or then its answer, being stored. */
+  /** Settles when its question, or later its answer, is stored. */
   work: Promise<void> = Promise.resolve();
   #status: MessageStatus;
 
@@ -20,7 +20,7 @@ export class MessageEntry {
     this.content = content;
   }
 
-  /** As an earlier process of the link left it. */
+  /** Restores a message that an earlier process of the link stored. */
   static restore(message: StoredMessage): MessageEntry {
     const unknown = { type: '', group: '', createdAt: 0, expiresAt: Infinity };
     const status = 'answer' in message ? 'answered' : 'waiting';
@@ -35,7 +35,7 @@ export class MessageEntry {
     return awaitsAnswer(this.#status);
   }
 
-  /** Whether the event changes its status. */
+  /** Returns whether the event changes the status. */
   advance(event: MessageEvent): boolean {
     const next = nextStatus(this.#status, event);
     if (next) this.#status = next;
@@ -45,20 +45,20 @@ export class MessageEntry {
 
 export class MessageEntries {
   readonly #entries = new Map<number, MessageEntry>();
-  /** The object that a question, or then its answer, speaks of. */
+  /** The object that a question, or later its answer, refers to. */
   readonly #objects = new Map<MessageEntry, ObjectName>();
-  /** Those that speak of an object, by its digest: nodes ask as often as they like. */
+  /** The messages that refer to an object, by its digest: an index, because nodes may ask for objects at any rate. */
   readonly #speaking = new Map<string, Set<MessageEntry>>();
   #last = 0;
-  /** No message ends before this. */
+  /** No message expires before this time. */
   #earliest = Infinity;
 
-  /** Those that were not taken. */
+  /** The number of messages that the server half has not taken the answer of. */
   get size(): number {
     return this.#entries.size;
   }
 
-  /** The highest number that was sent, as far as this process knows. */
+  /** The highest number that this process knows of. */
   get last(): number {
     return this.#last;
   }
@@ -84,7 +84,7 @@ export class MessageEntries {
     return this.#objects.get(entry);
   }
 
-  /** It speaks of this object from now on, and of no other one. */
+  /** Replaces the object that the message refers to. */
   speakOf(entry: MessageEntry, object: ObjectName | undefined): void {
     const before = this.#objects.get(entry);
     if (before) {
@@ -99,7 +99,7 @@ export class MessageEntries {
     this.#speaking.set(object.digest, speaking.add(entry));
   }
 
-  /** The node of a message that speaks of this object: of a question to that node, or of an answer. */
+  /** The node of a message that refers to this object: a question to that node, or an answer. */
   speaksOf(digest: string, of: { readonly questionsTo: bigint } | 'answers'): bigint | undefined {
     for (const { question, status } of this.#speaking.get(digest) ?? []) {
       const isAnswer = status === 'answered';
@@ -108,14 +108,14 @@ export class MessageEntries {
     return undefined;
   }
 
-  /** How many have no answer on the disk. */
+  /** The number of messages without an answer on the disk. */
   countUnanswered(): number {
     let count = 0;
     for (const { status } of this.#entries.values()) if (status !== 'answered') count += 1;
     return count;
   }
 
-  /** Numbers of the answers that were not taken, ascending. */
+  /** Numbers of the answers that the server half has not taken, ascending. */
   answered(): number[] {
     return [...this.#entries.values()]
       .filter(({ status }) => status === 'answered')
@@ -123,17 +123,17 @@ export class MessageEntries {
       .sort((one, other) => one - other);
   }
 
-  /** Those to this node whose answer has not come. */
+  /** Messages to this node that await an answer. */
   openTo(node: bigint): MessageEntry[] {
     return [...this.#entries.values()].filter(each => each.question.node === node && each.awaitsAnswer);
   }
 
-  /** A message that awaits an answer ends then. */
+  /** A message that awaits an answer expires at this time. */
   noteExpiry(expiresAt: number): void {
     this.#earliest = Math.min(this.#earliest, expiresAt);
   }
 
-  /** Those whose answer has not come and whose time is over. */
+  /** Messages that await an answer and have expired. */
   expired(now: number): MessageEntry[] {
     if (now < this.#earliest) return [];
     this.#earliest = Infinity;

@@ -1,6 +1,6 @@
 /**
- * A message of a run in the store: first a question, then its answer in the same place. Its content, up to 64 KiB of it, lies
- * behind a head of JSON, so that it is neither copied into text nor read where only the head is wanted.
+ * The form of a message in the store: first a question, later its answer under the same key. The content of up to 64 KiB follows
+ * a JSON head, so that it is not copied into text and the head can be read without it.
  */
 import { RollcallError } from '../../../base/errors.js';
 import type { MessageErrorCode } from '../../../app/message-error.js';
@@ -12,7 +12,7 @@ export interface ObjectName {
   readonly sizeBytes: number;
 }
 
-/** Bytes as they are, or the object that holds them. */
+/** The bytes themselves, or the object that holds them. */
 export type Content = { readonly bytes: Buffer } | { readonly object: ObjectName };
 
 export interface Question {

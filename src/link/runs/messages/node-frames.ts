@@ -1,7 +1,7 @@
 /**
- * What nodes say of runs, and what they may read and write: replies are on the disk before they are acknowledged, log lines
- * before they are taken. A node speaks of its own messages alone, whatever its frames say; what it says of a run that is over
- * or not its own is answered by a cancellation, which tells nothing.
+ * Frames of nodes about runs, and the objects that nodes may read and write. Replies and log lines are on the disk before they
+ * are acknowledged. A node can answer only its own messages. A frame about a run that is over and one about a run of other
+ * nodes get the same cancellation, which does not reveal whether the run exists.
  */
 import { isMessageErrorCode, type MessageErrorCode } from '../../../app/message-error.js';
 import { appLimits } from '../../../app/limits.js';
@@ -22,14 +22,14 @@ import type { OpenRun } from '../open-run.js';
 import { appParty, serverParty } from '../run-buckets.js';
 import { cleanText } from '../../../base/text.js';
 
-type Said<Case extends string> = Extract<
+type ValueOf<Case extends string> = Extract<
   NonNullable<NodeFrame['frame']>,
   { $case: Case; value: unknown }
 >['value'];
 
 export interface NodeFramesOptions {
   readonly queues: NodeQueues;
-  /** Those that are not over. */
+  /** The open runs. */
   readonly runs: ReadonlyMap<bigint, OpenRun>;
   readonly refusals: RefusalCounter;
   readonly alerts: Pick<Alerts, 'raise'>;
@@ -51,10 +51,10 @@ interface LogProgress {
 }
 
 export const maxKnownRuns = 1_000;
-/** A node that is told of more at once is taken for one that does not read. */
-const maxToldAtOnce = 100;
-const tellAgainMs = 100;
-/** Of what nodes count. */
+/** More frames at once would look like a node that does not read, whose session is ended. */
+const maxCancelsAtOnce = 100;
+const cancelPauseMs = 100;
+/** Bound of the sequences that nodes send, below which they are exact as numbers. */
 const maxCount = 2n ** 52n;
 
 export class NodeFrames implements NodeObjects {
@@ -66,11 +66,11 @@ export class NodeFrames implements NodeObjects {
     this.#options = options;
   }
 
-  /** A session is live: what waits for its node goes there, and it is told which of its runs are over. */
+  /** Delivers to a new session the messages that wait for its node, and cancels the runs that the node knows and that are over. */
   attach(session: Session, { runs }: Ready): void {
     this.#options.queues.attach(session);
     const known = runs.slice(0, maxKnownRuns);
-    this.#sayAllOver(
+    this.#cancelAll(
       session,
       known.filter(id => !this.#runOf(session, id)),
     );
@@ -80,7 +80,7 @@ export class NodeFrames implements NodeObjects {
     this.#options.queues.detach(session);
   }
 
-  /** PROTOCOL_INVALID for a frame that is not of runs. */
+  /** Throws PROTOCOL_INVALID for a frame that is not about runs. */
   receive(session: Session, { frame }: NodeFrame): void {
     switch (frame?.$case) {
       case 'reply':
@@ -94,7 +94,7 @@ export class NodeFrames implements NodeObjects {
         this.#takeProgress(session, frame.value);
         return;
       default:
-        throw new RollcallError('PROTOCOL_INVALID', 'a frame that has no place here');
+        throw new RollcallError('PROTOCOL_INVALID', `unexpected frame "${frame?.$case ?? 'empty'}"`);
     }
   }
 
@@ -116,31 +116,31 @@ export class NodeFrames implements NodeObjects {
     return run?.tenant === tenant ? run : undefined;
   }
 
-  /** Of a run that this node was sent anything of. */
+  /** The run, if messages to this node were stored in it. */
   #ownRunOf(node: ReadingNode, id: bigint): OpenRun | undefined {
     const run = this.#runOf(node, id);
     return run?.messages.nodes.has(node.nodeId) ? run : undefined;
   }
 
-  #sayAllOver(session: Session, runs: readonly bigint[]): void {
+  #cancelAll(session: Session, runs: readonly bigint[]): void {
     if (session.ended !== undefined) return;
-    for (const id of runs.slice(0, maxToldAtOnce)) sayOver(session, id);
-    const rest = runs.slice(maxToldAtOnce);
-    if (rest.length > 0) this.#options.clock.after(tellAgainMs, () => this.#sayAllOver(session, rest));
+    for (const id of runs.slice(0, maxCancelsAtOnce)) cancelRun(session, id);
+    const rest = runs.slice(maxCancelsAtOnce);
+    if (rest.length > 0) this.#options.clock.after(cancelPauseMs, () => this.#cancelAll(session, rest));
   }
 
   #record({ nodeId }: Session, work: Promise<void>): void {
     const { log } = this.#options;
     work.catch((error: unknown) =>
-      log.error({ err: error, nodeId: `${nodeId}` }, 'what a node said of a run was not recorded'),
+      log.error({ err: error, nodeId: `${nodeId}` }, 'could not store a reply or log lines of a node'),
     );
   }
 
-  async #takeReply(session: Session, reply: Said<'reply'>): Promise<void> {
+  async #takeReply(session: Session, reply: ValueOf<'reply'>): Promise<void> {
     const { run: id, message } = reply;
     const run = this.#runOf(session, id);
     if (!run) {
-      sayOver(session, id);
+      cancelRun(session, id);
       return;
     }
     const number = Number(message);
@@ -151,25 +151,25 @@ export class NodeFrames implements NodeObjects {
     send(session, { $case: 'acknowledge', value: { run: id, message } });
   }
 
-  #refuse({ nodeId, tenant, peer }: Session, reason: string, reply: Said<'reply'>): void {
+  #refuse({ nodeId, tenant, peer }: Session, reason: string, reply: ValueOf<'reply'>): void {
     const { alerts, refusals } = this.#options;
     const about = { run: `${reply.run}`, message: `${reply.message}`, nodeId: `${nodeId}`, reason };
     alerts.raise('security.reply-refused', about);
     refusals.count(peer.remoteAddress, reason, { tenant, ...nodeParty({ id: nodeId, name: '' }) });
   }
 
-  async #answer(run: OpenRun, { nodeId }: Session, number: number, reply: Said<'reply'>): Promise<void> {
+  async #answer(run: OpenRun, { nodeId }: Session, number: number, reply: ValueOf<'reply'>): Promise<void> {
     const answer = await toAnswer(run, nodeId, reply);
     const isFirst = run.messages.find(number)?.status === 'waiting';
     await run.messages.answer(number, answer);
     if (isFirst) this.#options.onAnswered('error' in answer ? answer.error.code : 'content');
   }
 
-  async #takeLog(session: Session, { run: id, sequence, lines }: Said<'log'>): Promise<void> {
+  async #takeLog(session: Session, { run: id, sequence, lines }: ValueOf<'log'>): Promise<void> {
     const { nodeId } = session;
     const run = this.#ownRunOf(session, id);
     if (!run) {
-      sayOver(session, id);
+      cancelRun(session, id);
       return;
     }
     const progress = this.#progressOfLog(run, nodeId);
@@ -205,7 +205,7 @@ export class NodeFrames implements NodeObjects {
     return progress;
   }
 
-  #takeProgress(session: Session, { run: id, message, fraction, note }: Said<'progress'>): void {
+  #takeProgress(session: Session, { run: id, message, fraction, note }: ValueOf<'progress'>): void {
     const run = this.#runOf(session, id);
     const number = Number(message);
     if (run?.messages.find(number)?.question.node !== session.nodeId || !Number.isFinite(fraction)) return;
@@ -217,19 +217,22 @@ function send(session: Session, frame: NonNullable<LinkFrame['frame']>): void {
   session.peer.send({ frame });
 }
 
-function sayOver(session: Session, run: bigint): void {
+function cancelRun(session: Session, run: bigint): void {
   send(session, { $case: 'cancel', value: { run, message: 0n } });
 }
 
-/** PROTOCOL_INVALID for lines that no agent sends. */
-function requireLines({ sequence, lines }: Said<'log'>): void {
+/** Throws PROTOCOL_INVALID for a frame that no agent sends. */
+function requireLines({ sequence, lines }: ValueOf<'log'>): void {
   if (sequence < 1n || sequence > maxCount)
-    throw new RollcallError('PROTOCOL_INVALID', 'lines of a log are counted from 1');
+    throw new RollcallError('PROTOCOL_INVALID', `the sequence of a log line must be from 1 to ${maxCount}`);
   if (lines.length > limits.logLinesPerFrame)
-    throw new RollcallError('PROTOCOL_INVALID', `at most ${limits.logLinesPerFrame} lines in one frame`);
+    throw new RollcallError(
+      'PROTOCOL_INVALID',
+      `expected at most ${limits.logLinesPerFrame} log lines in a frame, found ${lines.length}`,
+    );
 }
 
-/** Of the app, and of the content of a message to this node that has no answer yet. */
+/** The bucket of the app's archive, or of the content of an unanswered message to this node. */
 function readableBucket(run: OpenRun, node: bigint, digest: string) {
   if (digest === run.archiveDigest) return run.buckets.of(appParty);
   return run.messages.speaksOf(digest, { questionsTo: node }) === undefined
@@ -237,7 +240,7 @@ function readableBucket(run: OpenRun, node: bigint, digest: string) {
     : run.buckets.of(serverParty);
 }
 
-async function toAnswer(run: OpenRun, node: bigint, { outcome }: Said<'reply'>): Promise<Answer> {
+async function toAnswer(run: OpenRun, node: bigint, { outcome }: ValueOf<'reply'>): Promise<Answer> {
   if (outcome?.$case === 'error') {
     const { code, message } = outcome.value;
     const known = isMessageErrorCode(code) ? code : 'HANDLER_THREW';
@@ -249,10 +252,10 @@ async function toAnswer(run: OpenRun, node: bigint, { outcome }: Said<'reply'>):
   const manifest = /^[0-9a-f]{64}$/.test(digest) ? await run.buckets.of(`${node}`).find(digest) : undefined;
   return manifest
     ? { object: { digest, sizeBytes: manifest.sizeBytes } }
-    : { error: { code: 'OBJECT_LOST', message: 'the content of the answer is not there' } };
+    : { error: { code: 'OBJECT_LOST', message: 'the object of the answer is missing' } };
 }
 
-/** The same for what is not there and what is not theirs. */
+/** The same error whether the object is missing or not this node's. */
 function noObject(): RollcallError {
   return new RollcallError('NOT_FOUND', 'there is no such object for this node');
 }

@@ -1,6 +1,6 @@
 /**
- * Which objects a node may read, and where it may write: what the node port asks before a byte moves. Anyone who answers tells
- * nobody but a party of the run whether an object is there.
+ * The rights of nodes over the objects of runs, which the node port checks before it transfers a byte. Only a party of a run may
+ * learn whether an object of it exists.
  */
 import type { Manifest } from '../../../objects/manifest.js';
 import type { ObjectBucket } from '../../../objects/object-store.js';
@@ -17,8 +17,8 @@ export interface ReadableObject {
 }
 
 export interface NodeObjects {
-  /** Where an object that this node may read lies; NOT_FOUND for all else, whether it exists or not. */
+  /** Resolves to an object that this node may read; rejects with NOT_FOUND for any other, whether it exists or not. */
   read(node: ReadingNode, run: bigint, digest: string): Promise<ReadableObject>;
-  /** Where this node may write for this run; NOT_FOUND. */
+  /** Resolves to the bucket that this node may write to; rejects with NOT_FOUND for a run of other nodes. */
   write(node: ReadingNode, run: bigint): Promise<ObjectBucket>;
 }

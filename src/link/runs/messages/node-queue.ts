@@ -1,24 +1,24 @@
-/** What waits for one node, by run, and what is on its way to it. */
+/** The messages to one node, by run: those that wait, and those that were sent and are not answered. */
 import type { LinkFrame } from '../../../protocol/generated/rollcall/v1/link.js';
 import type { Assign, Deliver } from './run-frames.js';
 
-/** What a queue needs of a session. */
+/** The part of a session that a queue uses. */
 export interface QueueSession {
   readonly nodeId: bigint;
   readonly peer: { send(frame: LinkFrame): void };
 }
 
-/** What a queue needs of a run: its messages put themselves into the queue, and are asked for what goes out. */
+/** A run as a queue sees it: the run puts numbers of messages into the queue, which gets the frames to send from it. */
 export interface QueuedRun {
   readonly id: bigint;
   assign(): Assign;
-  /** Undefined for a message that nobody wants delivered any more. */
+  /** Undefined for a message that must not be delivered any more. */
   deliver(number: number): Deliver | undefined | Promise<Deliver | undefined>;
 }
 
-/** Messages of one run under way to one node. */
+/** Maximum number of sent, unanswered messages of one run. */
 const maxOfRun = 8;
-/** Of all runs together. */
+/** Maximum number of sent, unanswered messages of all runs together. */
 const maxOfNode = 64;
 
 interface Lane {
@@ -26,7 +26,7 @@ interface Lane {
   /** Ascending. */
   waiting: number[];
   readonly underWay: Set<number>;
-  /** The session that was told of the run. */
+  /** The session that the run was assigned on. */
   assignedOn: QueueSession | undefined;
   isReading: boolean;
 }
@@ -40,14 +40,14 @@ export class NodeQueue {
     return this.#session !== undefined;
   }
 
-  /** How many messages wait, are on their way, or are being stored. */
+  /** The number of messages that wait, were sent, or are being stored. */
   get count(): number {
     let count = this.#reserved;
     for (const { waiting, underWay } of this.#lanes.values()) count += waiting.length + underWay.size;
     return count;
   }
 
-  /** Nothing is lost when it is forgotten. */
+  /** Whether the queue can be dropped. */
   get isUnused(): boolean {
     return !this.#session && this.#lanes.size === 0 && this.#reserved === 0;
   }
@@ -78,7 +78,7 @@ export class NodeQueue {
 
   put(run: QueuedRun, number: number): void {
     const { waiting } = this.#laneOf(run);
-    // Commits end in any order, and what waits is in that of the numbers.
+    // Commits may end in another order than that of the numbers.
     let at = waiting.length;
     while (at > 0 && (waiting[at - 1] ?? 0) > number) at--;
     waiting.splice(at, 0, number);
@@ -96,7 +96,7 @@ export class NodeQueue {
   }
 
   removeRun(run: bigint): void {
-    // What is being read for it is not sent any more.
+    // A message that is being read must not be sent any more.
     this.#lanes.get(run)?.underWay.clear();
     this.#lanes.delete(run);
     this.#cancel(run, 0);
@@ -112,7 +112,7 @@ export class NodeQueue {
     return lane;
   }
 
-  /** Lanes without messages, but for those whose run the session was told of. */
+  /** Forgets empty lanes, except those whose run is assigned on the current session. */
   #forgetEmptyLanes(): void {
     for (const [run, lane] of this.#lanes) {
       const isEmpty = lane.waiting.length === 0 && lane.underWay.size === 0;
@@ -130,7 +130,7 @@ export class NodeQueue {
     return count;
   }
 
-  /** One message of each run, again and again, until nothing more may be sent. */
+  /** Sends one message of each run in turn until nothing more may be sent. */
   #pump(): void {
     if (!this.#session) return;
     let left = maxOfNode - this.#underWay();
@@ -145,7 +145,7 @@ export class NodeQueue {
     }
   }
 
-  /** Whether one was sent at once. */
+  /** Returns whether a message was sent at once. */
   #sendNext(lane: Lane): boolean {
     const session = this.#session;
     if (!session || lane.isReading || lane.underWay.size >= maxOfRun) return false;
@@ -170,7 +170,7 @@ export class NodeQueue {
   ): Promise<void> {
     const read = await delivery.catch(() => undefined);
     lane.isReading = false;
-    // A session that came meanwhile has it in its own turn.
+    // A newer session sends it in its own turn.
     if (this.#session === session && lane.underWay.has(number)) finishSending(lane, session, number, read);
     this.#pump();
   }

@@ -1,14 +1,14 @@
 /**
- * What waits for each node, and what is on its way to it. A few messages of each run are under way at once and the runs of a
- * node take turns, so that a run with much to say, or with slow handlers, keeps no other waiting. What was under way when a
- * session ended is sent again on the next: the node knows what it has.
+ * The messages to each node. Only a few messages of each run are sent at a time and the runs of a node take turns, so that a run
+ * with many messages or slow handlers does not delay another. Messages that were sent and not answered when a session ended are
+ * sent again on the next one; the node recognizes those that it has.
  */
 import { NodeQueue, type QueuedRun, type QueueSession } from './node-queue.js';
 
 export class NodeQueues {
   readonly #queues = new Map<bigint, NodeQueue>();
 
-  /** From now on messages go here; what was under way goes again. */
+  /** Sends messages of this node on this session, beginning with those that were sent on an earlier one and not answered. */
   attach(session: QueueSession): void {
     this.#queueOf(session.nodeId).attach(session);
   }
@@ -21,12 +21,12 @@ export class NodeQueues {
     return this.#queues.get(node)?.isOnline ?? false;
   }
 
-  /** How many messages wait for a node, are on their way to it, or are being stored for it. */
+  /** The number of messages to a node that wait, were sent, or are being stored. */
   count(node: bigint): number {
     return this.#queues.get(node)?.count ?? 0;
   }
 
-  /** Keeps a place for a message that is being stored. */
+  /** Counts a message that is being stored. */
   reserve(node: bigint): void {
     this.#queueOf(node).reserve();
   }
@@ -39,12 +39,12 @@ export class NodeQueues {
     this.#queueOf(node).put(run, number);
   }
 
-  /** It was answered, or its time is over: then the node is told that nobody wants it any more. */
+  /** Removes a message that was answered, or cancels on its node one that was given up. */
   remove(node: bigint, run: bigint, number: number, how: 'answered' | 'given up'): void {
     this.#change(node, queue => queue.remove(run, number, how));
   }
 
-  /** The run is over; the nodes are told. */
+  /** Removes a run that is over and cancels it on its nodes. */
   removeRun(run: bigint, nodes: Iterable<bigint>): void {
     for (const node of nodes) this.#change(node, queue => queue.removeRun(run));
   }
@@ -55,7 +55,7 @@ export class NodeQueues {
     return queue;
   }
 
-  /** Takes something out of a queue; one that is unused then is forgotten. */
+  /** Changes a queue and drops it if it is unused then. */
   #change(node: bigint, change: (queue: NodeQueue) => void): void {
     const queue = this.#queues.get(node);
     if (!queue) return;

@@ -1,4 +1,4 @@
-/** The messages of one run in the queues of its nodes: they put themselves there, and are asked here for what goes out. */
+/** The deliveries of one run: puts its messages into the queues of its nodes, and makes the frames that the queues send. */
 import type { Clock } from '../../../base/clock.js';
 import type { MessageEntries, MessageEntry } from './message-entries.js';
 import type { Content } from './message-record.js';
@@ -8,7 +8,7 @@ import { deliverOf, type Assign, type Deliver } from './run-frames.js';
 import type { StoredMessages } from './stored-messages.js';
 
 export interface RunDeliveriesOptions {
-  /** What a node is told of the run before its first message. */
+  /** Sent to a node before its first message of the run. */
   readonly assign: Assign;
   readonly queues: NodeQueues;
   readonly clock: Clock;
@@ -32,7 +32,7 @@ export class RunDeliveries implements QueuedRun {
     this.#options.queues.put(node, this, number);
   }
 
-  /** It was answered, or its time is over: then the node is told that nobody wants it any more. */
+  /** Removes a message that was answered, or cancels on its node one that was given up. */
   remove({ question: { node, number } }: MessageEntry, how: 'answered' | 'given up'): void {
     this.#options.queues.remove(node, this.id, number, how);
   }
@@ -47,12 +47,12 @@ export class RunDeliveries implements QueuedRun {
     return entry.content ? this.#deliveryOf(entry, entry.content) : this.#readDelivery(entry);
   }
 
-  /** Nothing is read any more for what waits. */
+  /** Stops reading the contents of waiting messages. */
   close(): void {
     this.#isClosed = true;
   }
 
-  /** The nodes are told that the run is over, and nothing of it waits for them. */
+  /** Removes the run from the queues and cancels it on its nodes. */
   leave(): void {
     this.#options.queues.removeRun(this.id, this.#stored.nodes);
   }

@@ -1,4 +1,4 @@
-/** What a node is sent of a run. Pure. */
+/** The frames about a run that a node is sent. Pure. */
 import type { LinkFrame } from '../../../protocol/generated/rollcall/v1/link.js';
 import type { RunRecord } from '../run-record.js';
 import type { Content, Question } from './message-record.js';
@@ -10,7 +10,7 @@ type Value<Case extends string> = Extract<
 export type Assign = Value<'assign'>;
 export type Deliver = Value<'deliver'>;
 
-/** Before its first message. */
+/** Sent to a node before its first message of the run. */
 export function assignOf({ id, app, config }: Pick<RunRecord, 'id' | 'app' | 'config'>): Assign {
   return {
     run: id,

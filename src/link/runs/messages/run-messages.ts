@@ -1,7 +1,7 @@
 /**
- * The messages of one run: a question is on the disk before it is accepted and sent to its node, an answer before the node
- * may forget it and the server half gets it, and both are gone once the server half has the answer. Numbers come from the
- * server half, so that what it sends twice is one message.
+ * The messages of one run. A question is on the disk before it is accepted and sent to its node. An answer is on the disk before
+ * it is acknowledged to the node and sent to the server half. Both are removed once the server half has the answer. The server
+ * half numbers the messages, so that one it sends twice is the same message.
  */
 import { messageErrors, type MessageErrorCode } from '../../../app/message-error.js';
 import { serverParty, type RunBuckets } from '../run-buckets.js';
@@ -14,11 +14,11 @@ import { StoredMessages, type StoredMessagesOptions } from './stored-messages.js
 type ObjectKeeper = Pick<RunBuckets, 'retain' | 'release'>;
 
 export interface RunMessagesOptions extends StoredMessagesOptions, RunDeliveriesOptions {
-  /** Keeps the objects that messages speak of. */
+  /** Keeps the objects that messages refer to. */
   readonly objects: ObjectKeeper;
-  /** Messages waiting for one node. */
+  /** Maximum number of messages waiting for one node. */
   readonly maxWaiting: number;
-  /** An answer is there for the server half. */
+  /** Called when an answer can be sent to the server half. */
   readonly onAnswer: (number: number) => void;
   readonly onChange: () => void;
 }
@@ -30,7 +30,7 @@ export class RunMessages {
   readonly #entries = new MessageEntries();
   readonly #stored: StoredMessages;
   readonly #deliveries: RunDeliveries;
-  /** Nodes that are sent nothing any more. */
+  /** Nodes that get no messages any more, with the error of those messages. */
   readonly #failed = new Map<bigint, MessageErrorCode>();
   readonly #storing = new Set<Promise<void>>();
   readonly #counts = { sent: 0, answered: 0, failed: 0 };
@@ -44,7 +44,7 @@ export class RunMessages {
     this.#deliveries = new RunDeliveries(options, this.#entries, this.#stored);
   }
 
-  /** Those of a run from before this link was started. */
+  /** Loads the messages that an earlier process of the link stored. */
   async load(): Promise<void> {
     try {
       for await (const message of this.#stored.load()) this.#restore(message);
@@ -59,17 +59,17 @@ export class RunMessages {
     return this.#counts;
   }
 
-  /** Those that messages were stored for: the parties of the run. */
+  /** The nodes that messages were stored for: the parties of the run. */
   get nodes(): ReadonlySet<bigint> {
     return this.#stored.nodes;
   }
 
-  /** Those that were not taken. */
+  /** The number of messages that the server half has not taken the answer of. */
   get size(): number {
     return this.#entries.size;
   }
 
-  /** The last number that was sent, as far as is known, and how many have no answer yet. */
+  /** The highest known number, and how many messages have no answer yet. */
   standing(): { readonly last: number; readonly unanswered: number } {
     return { last: this.#entries.last, unanswered: this.#entries.countUnanswered() };
   }
@@ -78,27 +78,27 @@ export class RunMessages {
     return this.#entries.find(number);
   }
 
-  /** Whether this number was sent, as far as this process knows. */
+  /** Whether a message of this number was sent, as far as this process knows. */
   wasSent(number: number): boolean {
     return number >= 1 && number <= this.#entries.last;
   }
 
-  /** Numbers of the answers that were not taken, ascending. */
+  /** Numbers of the answers that the server half has not taken, ascending. */
   answered(): number[] {
     return this.#entries.answered();
   }
 
-  /** The node of a message that speaks of this object: of a question to that node, or of an answer to the server half. */
+  /** The node of a message that refers to this object: a question to that node, or an answer to the server half. */
   speaksOf(digest: string, of: { readonly questionsTo: bigint } | 'answers'): bigint | undefined {
     return this.#entries.speaksOf(digest, of);
   }
 
   /**
-   * Resolves when the message is on the disk, or is refused and that is, as its answer; a second time with the first. Throws
-   * STORE_FULL and so on: it was not accepted.
+   * Resolves when the message, or its refusal as its answer, is on the disk; for a number that was sent before, together with
+   * the first. Rejects with STORE_FULL or STORE_UNAVAILABLE if the message was not accepted.
    */
   send(question: Question, content: Content): Promise<void> {
-    // Sent again since nobody heard that it was accepted.
+    // A server half that did not learn that it was accepted sends it again.
     const before = this.find(question.number);
     if (before) return before.status === 'waiting' ? Promise.resolve() : before.work;
     const entry = this.#begin(question, content);
@@ -106,7 +106,7 @@ export class RunMessages {
     return entry.work;
   }
 
-  /** Answers it by an error, which is on the disk when it resolves. */
+  /** Answers the message with an error; resolves when that is on the disk. */
   refuse(question: Question, code: MessageErrorCode): Promise<void> {
     const before = this.find(question.number);
     if (before) return before.work;
@@ -115,7 +115,7 @@ export class RunMessages {
     return entry.work;
   }
 
-  /** Answers it by an error at once, where nothing can be stored. Call it for a message that was not accepted. */
+  /** Answers a message that was not accepted with an error in memory, because nothing can be stored. */
   turnAway(question: Question, code: MessageErrorCode, message: string): void {
     if (this.find(question.number)) return;
     const entry = this.#begin(question, undefined);
@@ -124,8 +124,8 @@ export class RunMessages {
   }
 
   /**
-   * What a node answered; on the disk when it resolves. A message that has its answer already keeps that, and what comes while
-   * an answer is being stored waits for that one.
+   * Stores the answer of a node; resolves when it is on the disk. The first answer counts: a later one changes nothing, and one
+   * that arrives while the first is being stored waits for it.
    */
   answer(number: number, given: Answer): Promise<void> {
     const entry = this.find(number);
@@ -140,7 +140,7 @@ export class RunMessages {
     return entry.refusal ?? this.#stored.readAnswer(number);
   }
 
-  /** The server half has the answer. */
+  /** The server half has the answer: removes the message. */
   async take(number: number): Promise<void> {
     const entry = this.find(number);
     if (entry?.status !== 'answered') return;
@@ -150,26 +150,26 @@ export class RunMessages {
     await this.#stored.remove(number);
   }
 
-  /** Of messages that wait for this node, and of all that are sent to it later. */
+  /** Answers with this error the open messages to a node, and all that are sent to it later. */
   failNode(node: bigint, code: MessageErrorCode): void {
     this.#failed.set(node, code);
     for (const entry of this.#entries.openTo(node)) this.#giveUp(entry, code);
   }
 
-  /** Of all whose time is over. */
+  /** Answers the messages that have expired with an error. */
   expire(now: number): void {
     for (const entry of this.#entries.expired(now))
       this.#giveUp(entry, this.#queues.isOnline(entry.question.node) ? 'EXPIRED' : 'NODE_OFFLINE');
   }
 
-  /** The run is over: nothing is accepted, sent or stored any more; resolves when nothing is being stored. */
+  /** Accepts, sends and stores nothing more, because the run is over; resolves when no store operation is in progress. */
   async close(): Promise<void> {
     this.#isClosed = true;
     this.#deliveries.close();
     while (this.#storing.size > 0) await Promise.all(this.#storing);
   }
 
-  /** The nodes are told that the run is over, and nothing of it waits for them. */
+  /** Removes the run from the queues and cancels it on its nodes. */
   leaveQueues(): void {
     this.#deliveries.leave();
   }
@@ -181,7 +181,7 @@ export class RunMessages {
     return entry;
   }
 
-  /** It was not accepted: as if it had not been sent. */
+  /** Forgets a message that was not accepted. */
   #takeBack(entry: MessageEntry): void {
     this.#entries.forget(entry);
     this.#counts.sent -= 1;
@@ -193,7 +193,7 @@ export class RunMessages {
     const refusal = this.#isClosed ? 'RUN_OVER' : this.#failed.get(node);
     if (refusal) return this.#refuse(entry, refusal);
     if (this.#queues.count(node) < maxWaiting) return this.#sendNew(entry, content);
-    return this.#refuse(entry, 'QUEUE_FULL', `${maxWaiting} messages wait for this node already`);
+    return this.#refuse(entry, 'QUEUE_FULL', `at most ${maxWaiting} messages may wait for one node`);
   }
 
   async #sendNew(entry: MessageEntry, content: Content): Promise<void> {
@@ -202,7 +202,7 @@ export class RunMessages {
     if (object) this.#objects.retain(serverParty, object.digest);
     this.#queues.reserve(node);
     try {
-      // Given up meanwhile, its answer is on the way, and must not be written over.
+      // If it was given up meanwhile, its answer is being stored under the same key and must not be overwritten.
       await this.#stored.putQuestion(entry.question, content, () => entry.status === 'storing');
     } catch (error) {
       if (entry.status !== 'storing') return;
@@ -224,7 +224,7 @@ export class RunMessages {
     message: string = messageErrors[code],
   ): Promise<void> {
     const refusal: Answer = { error: { code, message } };
-    // Nobody keeps its object for this message.
+    // Its object was not retained, so it must not be released with the message.
     this.#entries.speakOf(entry, undefined);
     entry.advance('answer');
     try {
@@ -243,14 +243,14 @@ export class RunMessages {
     try {
       await this.#stored.putAnswer(entry.question, given, () => !this.#isClosed);
     } catch (error) {
-      // It may be answered again, or given up.
+      // The message stays open: it may be answered again or expire.
       if (object) this.#objects.release(`${node}`, object.digest);
       entry.advance('answer-failed');
       this.#entries.noteExpiry(expiresAt);
       throw error;
     }
-    const asked = this.#entries.objectOf(entry);
-    if (asked) this.#objects.release(serverParty, asked.digest);
+    const questioned = this.#entries.objectOf(entry);
+    if (questioned) this.#objects.release(serverParty, questioned.digest);
     this.#entries.speakOf(entry, object);
     this.#deliveries.remove(entry, 'answered');
     this.#settle(entry, 'answer-stored', given);
@@ -272,7 +272,7 @@ export class RunMessages {
     );
   }
 
-  /** What is stored when the run ends is waited for, and removed with the rest. */
+  /** `close` waits for this work, so that nothing is stored after the messages of the run were removed. */
   #track(work: Promise<void>): Promise<void> {
     const done = work.catch(() => undefined).finally(() => this.#storing.delete(done));
     this.#storing.add(done);

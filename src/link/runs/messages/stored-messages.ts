@@ -19,7 +19,7 @@ export interface StoredMessagesOptions {
   readonly store: Store;
   readonly clock: Clock;
   readonly tenant: string;
-  /** What is said in a run leaves room on the disk for what the link must be able to write. */
+  /** Keeps room on the disk for the link's own records. */
   readonly floor: Pick<DiskFloor, 'require'>;
 }
 
@@ -39,7 +39,7 @@ export class StoredMessages {
     return this.#nodes;
   }
 
-  /** Those of a run from before this link was started. */
+  /** Yields the messages that an earlier process of the link stored. */
   async *load(): AsyncGenerator<StoredMessage, void> {
     const { store, tenant } = this.#options;
     for (const { key } of await store.list({ prefix: runNodePrefix(tenant, this.#run) }))
@@ -54,7 +54,7 @@ export class StoredMessages {
     }
   }
 
-  /** Writes nothing when the question is not wanted any more once there is room for it. */
+  /** Writes nothing if `isWanted` no longer holds once there is room on the disk. */
   async putQuestion(question: Question, content: Content, isWanted: () => boolean): Promise<void> {
     const { store, floor, tenant } = this.#options;
     const { node, number } = question;
@@ -68,18 +68,18 @@ export class StoredMessages {
     this.#nodes.add(node);
   }
 
-  /** The answer of a message that was never accepted: it is tried once. */
+  /** Stores the answer of a message that was not accepted; does not retry. */
   async putRefusal(question: Question, refusal: Answer): Promise<void> {
     const value = encodeAnswer(question, refusal);
     await this.#options.store.commit([{ type: 'put', key: this.#keyOf(question.number), value }]);
   }
 
-  /** Tries it again, while it is wanted, until it is on the disk. */
+  /** Retries as long as `isWanted` until the answer is on the disk. */
   async putAnswer(question: Question, answer: Answer, isWanted: () => boolean): Promise<void> {
     const { store, clock, floor } = this.#options;
     const key = this.#keyOf(question.number);
     const value = encodeAnswer(question, answer);
-    // Presence goes on when the disk is full, and so do answers: they are owed. Contents wait until there is room for them.
+    // Errors and names of objects are small, and stored even on a nearly full disk. Contents wait until there is room for them.
     const put = async (): Promise<void> => {
       if ('bytes' in answer) await floor.require(value.length);
       await store.commit([{ type: 'put', key, value }]);
@@ -87,7 +87,7 @@ export class StoredMessages {
     await untilStored(clock, put, isWanted);
   }
 
-  /** Tries it again, while it is wanted, until it is read; undefined when the question is not there. */
+  /** Retries as long as `isWanted`; undefined if there is no question under this number. */
   async readContent(number: number, isWanted: () => boolean): Promise<Content | undefined> {
     const { store, clock } = this.#options;
     const value = await untilStored(clock, () => store.get(this.#keyOf(number)), isWanted);
@@ -105,7 +105,7 @@ export class StoredMessages {
     try {
       await this.#options.store.commit([{ type: 'delete', key: this.#keyOf(number) }]);
     } catch (error) {
-      // It goes with the run; after a restart it is given once more, and taken.
+      // It is removed with the run at the latest. After a restart the server half gets the answer again and takes it again.
       if (!isPassing(error)) throw error;
     }
   }
@@ -115,7 +115,7 @@ export class StoredMessages {
   }
 }
 
-/** The deletion of all messages of a run that is over, and of who its parties were, a few hundred at a time. */
+/** Removes the messages and the list of nodes of a run that is over, a few hundred at a time. */
 export async function removeMessages(store: Store, tenant: string, run: bigint): Promise<void> {
   for (const prefix of [messagePrefix(tenant, run), runNodePrefix(tenant, run)]) {
     for (;;) {

@@ -1,19 +1,19 @@
 /**
- * The answers to a server half's messages, on one connection: sent in the order in which they are durable, at most so many
- * ahead of what the half has taken. Those that it has not taken are sent again on its next connection.
+ * Sends the answers to a server half's messages on one connection, in the order in which they became durable, with at most
+ * `maxUntaken` sent and not taken. Answers that the half has not taken are sent again on its next connection.
  */
 import type { RunMessages } from '../messages/run-messages.js';
 import type { ServerConnection } from './server-connection.js';
 
-/** Answers with their content in the frame that were sent and not taken. */
+/** Counts only answers that carry their content in the frame. */
 const maxUntaken = 64;
 
 export class AnswerSender {
   readonly #connection: ServerConnection;
   readonly #messages: RunMessages;
-  /** Not sent yet. */
+  /** Numbers of the answers that are not sent yet. */
   #waiting: number[];
-  /** Sent on this connection, and not taken. */
+  /** Numbers of the answers that were sent on this connection and not taken. */
   readonly #untaken = new Set<number>();
   /** Undefined until the half has loaded; resolves when that is recorded. */
   #ready: Promise<void> | undefined;
@@ -55,7 +55,7 @@ export class AnswerSender {
     this.#sendWaiting(this.#ready).then(
       () => {
         this.#isSending = false;
-        // Those that were added while it was ending.
+        // Answers may have been added while the last batch was ending.
         this.#send();
       },
       (error: unknown) => {
@@ -83,7 +83,7 @@ export class AnswerSender {
       this.#untaken.delete(number);
       return;
     }
-    // The half reads an object when it likes; until then it costs nothing.
+    // An object costs no memory until the half reads it.
     if ('object' in answer) this.#untaken.delete(number);
     const about = { number, node: `${entry.question.node}` };
     if ('error' in answer) frames.send('answer', { ...about, error: answer.error });

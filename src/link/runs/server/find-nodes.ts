@@ -1,4 +1,4 @@
-/** Which nodes a server half may send to: those of its tenant that are online, once there are enough of them. */
+/** Finds the nodes of a tenant that are online and have given labels, for server halves; waits until there are enough. */
 import type { Clock, Timer } from '../../../base/clock.js';
 import { RollcallError } from '../../../base/errors.js';
 import { onAbort, sleep } from '../../../base/wait.js';
@@ -11,7 +11,7 @@ export interface FoundNode {
   readonly labels: Readonly<Record<string, string>>;
 }
 
-export interface NodeWish {
+export interface NodeCriteria {
   readonly min: number;
   readonly labels: Readonly<Record<string, string>>;
   /** Infinity for no bound. */
@@ -19,11 +19,11 @@ export interface NodeWish {
 }
 
 /**
- * Resolves when there are enough; DEADLINE_EXCEEDED when there are not in time. Until then `onWaiting` hears how many fit,
- * at first and each minute.
+ * Resolves when at least `min` nodes match; rejects with DEADLINE_EXCEEDED after the timeout. While it waits, it calls `onWaiting`
+ * with the number of matching nodes, at once and then each minute.
  */
 export type FindNodes = (
-  wish: NodeWish,
+  criteria: NodeCriteria,
   signal: AbortSignal,
   onWaiting?: (count: number) => void,
 ) => Promise<FoundNode[]>;
@@ -34,42 +34,42 @@ export interface NodeFinderOptions {
   readonly clock: Clock;
 }
 
-/** At most so many in one answer. */
+/** Maximum number of nodes in one answer. */
 const maxNodes = 10_000;
-/** Timers take no more, ms; nobody waits longer than a link runs. */
+/** The longest delay of a timer, ms. A longer timeout is no timeout: it exceeds 24 days. */
 const maxWaitMs = 2 ** 31 - 1;
-/** Of the labels and names in one frame. */
+/** Bound of the ids, names and labels in one frame. */
 const pageCharacters = 256 * 1024;
-/** Nodes come in crowds: one answer for many of them, ms. */
+/** Nodes often connect many at a time: waits for more of them before it answers, ms. */
 const settleMs = 20;
-/** The index is dropped when nobody has searched for so long, ms. */
+/** The index is dropped after this time without a search, ms. */
 const idleMs = 60_000;
-/** How often somebody who waits hears how many there are, ms. */
+/** Interval between two reports of waiting, ms. */
 export const waitingEveryMs = 60_000;
 
 interface Online extends Omit<FoundNode, 'id'> {
   readonly id: bigint;
 }
 
-/** Somebody who waits until enough nodes fit. */
+/** A search that waits until enough nodes match. */
 interface Search {
-  readonly wish: NodeWish;
-  /** How many fit now. */
+  readonly criteria: NodeCriteria;
+  /** The number of nodes that match now. */
   count: number;
   wake(): void;
 }
 
 /**
- * Which nodes of a tenant are online, kept up to date by their changes, for all searches of all its runs: a node that comes
- * costs each search that waits a look at its labels, and no look at any other node.
+ * An index of the online nodes of a tenant, shared by all searches of all its runs. It follows the changes of the nodes: a node
+ * that connects is compared with each waiting search, and no other node is looked at.
  */
 export class NodeFinder {
   readonly #options: NodeFinderOptions;
   readonly #nodes = new Map<bigint, Online>();
   readonly #searches = new Set<Search>();
-  /** Changed while the index is made: what is read then may be older. */
+  /** Nodes that changed while the index is built: records that are read then may be older. */
   #changed: Set<bigint> | undefined;
-  #making: Promise<void> | undefined;
+  #building: Promise<void> | undefined;
   #stopWatching: () => void = () => undefined;
   #users = 0;
   #idle: Timer | undefined;
@@ -78,27 +78,27 @@ export class NodeFinder {
     this.#options = options;
   }
 
-  readonly find: FindNodes = async (wish, signal, onWaiting) => {
+  readonly find: FindNodes = async (criteria, signal, onWaiting) => {
     this.#users += 1;
     this.#idle?.cancel();
     try {
-      await (this.#making ??= this.#make());
-      return await this.#wait(wish, signal, onWaiting);
+      await (this.#building ??= this.#build());
+      return await this.#wait(criteria, signal, onWaiting);
     } finally {
       this.#users -= 1;
       if (this.#users === 0) this.#idle = this.#options.clock.after(idleMs, () => this.close());
     }
   };
 
-  /** Forgets the index; the next search makes it anew. */
+  /** Drops the index; the next search builds it again. */
   close(): void {
     this.#idle?.cancel();
     this.#stopWatching();
     this.#nodes.clear();
-    this.#making = undefined;
+    this.#building = undefined;
   }
 
-  async #make(): Promise<void> {
+  async #build(): Promise<void> {
     const { registry, tenant } = this.#options;
     const changed = new Set<bigint>();
     this.#changed = changed;
@@ -126,67 +126,68 @@ export class NodeFinder {
     if (after) this.#nodes.set(id, after);
     else this.#nodes.delete(id);
     for (const search of this.#searches) {
-      const { wish } = search;
-      search.count += (after && fits(after, wish) ? 1 : 0) - (before && fits(before, wish) ? 1 : 0);
-      if (search.count >= wish.min) search.wake();
+      const { criteria } = search;
+      search.count +=
+        (after && matches(after, criteria) ? 1 : 0) - (before && matches(before, criteria) ? 1 : 0);
+      if (search.count >= criteria.min) search.wake();
     }
   }
 
   async #wait(
-    wish: NodeWish,
+    criteria: NodeCriteria,
     signal: AbortSignal,
     onWaiting?: (count: number) => void,
   ): Promise<FoundNode[]> {
     const { clock } = this.#options;
-    const search: Search = { wish, count: this.#count(wish), wake: () => undefined };
+    const search: Search = { criteria, count: this.#count(criteria), wake: () => undefined };
     const wake = (): void => search.wake();
-    const lateAt = clock.elapsed() + wish.timeoutMs;
-    const late = wish.timeoutMs <= maxWaitMs ? clock.after(wish.timeoutMs, wake) : undefined;
+    const lateAt = clock.elapsed() + criteria.timeoutMs;
+    const late = criteria.timeoutMs <= maxWaitMs ? clock.after(criteria.timeoutMs, wake) : undefined;
     const forget = onAbort(signal, wake);
     this.#searches.add(search);
-    let telling: Timer | undefined;
-    const tell = (): void => {
+    let reporting: Timer | undefined;
+    const report = (): void => {
       onWaiting?.(search.count);
-      telling = clock.after(waitingEveryMs, tell);
+      reporting = clock.after(waitingEveryMs, report);
     };
     try {
-      while (search.count < wish.min) {
-        if (clock.elapsed() >= lateAt) throw tooFew(search.count, wish.min);
+      while (search.count < criteria.min) {
+        if (clock.elapsed() >= lateAt) throw tooFew(search.count, criteria.min);
         signal.throwIfAborted();
-        if (!telling) tell();
+        if (!reporting) report();
         await new Promise<void>(resolve => (search.wake = resolve));
-        if (search.count >= wish.min) await sleep(clock, settleMs);
+        if (search.count >= criteria.min) await sleep(clock, settleMs);
       }
-      return this.#collect(wish);
+      return this.#collect(criteria);
     } finally {
       this.#searches.delete(search);
       late?.cancel();
-      telling?.cancel();
+      reporting?.cancel();
       forget();
     }
   }
 
-  #count(wish: NodeWish): number {
+  #count(criteria: NodeCriteria): number {
     let count = 0;
-    for (const node of this.#nodes.values()) if (fits(node, wish)) count += 1;
+    for (const node of this.#nodes.values()) if (matches(node, criteria)) count += 1;
     return count;
   }
 
-  /** In the order of their ids. */
-  #collect(wish: NodeWish): FoundNode[] {
-    const found = [...this.#nodes.values()].filter(node => fits(node, wish));
+  /** The matching nodes, sorted by id. */
+  #collect(criteria: NodeCriteria): FoundNode[] {
+    const found = [...this.#nodes.values()].filter(node => matches(node, criteria));
     found.sort((one, other) => (one.id < other.id ? -1 : 1));
     return found.slice(0, maxNodes).map(({ id, name, labels }) => ({ id: `${id}`, name, labels }));
   }
 }
 
-function fits({ labels }: Pick<Online, 'labels'>, wish: NodeWish): boolean {
-  for (const name in wish.labels)
-    if (!Object.hasOwn(labels, name) || labels[name] !== wish.labels[name]) return false;
+function matches({ labels }: Pick<Online, 'labels'>, criteria: NodeCriteria): boolean {
+  for (const name in criteria.labels)
+    if (!Object.hasOwn(labels, name) || labels[name] !== criteria.labels[name]) return false;
   return true;
 }
 
-/** As many at a time as a frame holds; one page, which is empty, for none. */
+/** Splits the nodes into pages that fit into a frame; yields one empty page if there are no nodes. */
 export function* pagesOf(
   nodes: readonly FoundNode[],
 ): Generator<{ readonly page: FoundNode[]; readonly isLast: boolean }> {
@@ -206,5 +207,8 @@ export function* pagesOf(
 }
 
 function tooFew(found: number, min: number): RollcallError {
-  return new RollcallError('DEADLINE_EXCEEDED', `${found} of ${min} nodes were online in time`);
+  return new RollcallError(
+    'DEADLINE_EXCEEDED',
+    `expected ${min} matching nodes online, found ${found} within the timeout`,
+  );
 }

@@ -1,6 +1,7 @@
 /**
- * Where server halves run: as children of the link, or, by tenant, with the app host that is connected to a socket of that
- * tenant. Anyone who connects waits until what is left of earlier runs is expected.
+ * The hostings of server halves: one for the whole link, which starts them as its children, or one for each tenant, whose app
+ * host connects to a socket of that tenant. Connections wait until `open`, so that the runners of earlier runs are expected by
+ * then.
  */
 import { join } from 'node:path';
 import { createHosting } from '../../../app-host/hosting/create-hosting.js';
@@ -12,9 +13,9 @@ import type { Random } from '../../../base/random.js';
 import { defaultTenant } from '../../../protocol/limits.js';
 
 export interface Hosts {
-  /** Undefined where a tenant has no place for its apps. */
+  /** Undefined for a tenant whose apps are not hosted. */
   of(tenant: string): Hosting | undefined;
-  /** Lets in who waits to connect. */
+  /** Accepts the waiting connections, and all later ones. */
   open(): void;
   close(): Promise<void>;
 }
@@ -23,9 +24,9 @@ export interface HostsOptions extends Pick<
   HostingOptions,
   'isolation' | 'programs' | 'environment' | 'clock' | 'log'
 > {
-  /** Paths by tenant. */
+  /** Paths of the sockets, by tenant. */
   readonly sockets: ReadonlyMap<string, string>;
-  /** Where the keys of the sockets are. */
+  /** The folder of the keys of the sockets. */
   readonly folder: string;
   readonly random: Random;
 }
@@ -43,7 +44,7 @@ export async function openHosts({ sockets, folder, random, ...options }: HostsOp
     if (options.isolation === 'subprocess') {
       options.log.warn(
         {},
-        'APPS RUN AS THE USER OF THIS LINK and can read its keys (--isolation subprocess): for one machine and for development',
+        'APPS RUN AS THE USER OF THIS LINK and can read its keys (--isolation subprocess): use this only on a single machine or for development',
       );
       shared = await open();
     } else {
@@ -51,7 +52,10 @@ export async function openHosts({ sockets, folder, random, ...options }: HostsOp
         const keyPath = join(folder, keyFileOf(tenant));
         const hostKey = await openHostKey(keyPath, random);
         byTenant.set(tenant, await open({ socketPath, hostKey }));
-        options.log.info({ tenant, socketPath, keyPath }, 'app hosts connect here, with this key');
+        options.log.info(
+          { tenant, socketPath, keyPath },
+          'waiting for app hosts on this socket, with this key',
+        );
       }
     }
   } catch (error) {

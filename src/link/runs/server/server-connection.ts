@@ -1,20 +1,20 @@
 /**
- * The connection of a server half as the link uses it: memory is bounded in both directions, and a store that fails in passing
- * does not end it.
+ * The connection of a server half as the link uses it: memory is bounded in both directions, and a temporary failure of the
+ * store does not end it.
  */
 import type { FrameConnection } from '../../../app-host/wire/frames.js';
 import type { Clock } from '../../../base/clock.js';
 import { toRollcallError } from '../../../base/errors.js';
 import { untilStored } from '../../../store/retry.js';
 
-/** While more work than this is open, no frame is read. */
+/** No frame is read while more operations than this are open. */
 const maxOpenWork = 256;
 
 export class ServerConnection {
   readonly frames: FrameConnection;
   readonly #clock: Clock;
   readonly #work = new Set<Promise<unknown>>();
-  /** Pauses the reading while much waits to be written. */
+  /** Identifies the pause for a full write buffer. */
   readonly #unwritten = {};
 
   constructor(frames: FrameConnection, clock: Clock) {
@@ -22,8 +22,8 @@ export class ServerConnection {
     this.#clock = clock;
   }
 
-  /** While the half does not read what was sent, nothing is read from it either. */
-  say(name: string, value: object): void {
+  /** Sends a frame. Nothing is read from the half until it has read what was sent. */
+  send(name: string, value: object): void {
     if (this.frames.send(name, value)) return;
     this.frames.pause(this.#unwritten);
     void this.frames.drained().then(() => this.frames.resume(this.#unwritten));
@@ -34,7 +34,7 @@ export class ServerConnection {
     this.frames.bye(toRollcallError(error).message);
   }
 
-  /** Counts the work as open until it ends. Work that fails ends the connection. */
+  /** Counts the work as open until it settles. A failure ends the connection. */
   track(work: Promise<unknown>): void {
     const done = work
       .catch((error: unknown) => this.refuse(error))
@@ -46,12 +46,12 @@ export class ServerConnection {
     if (this.#work.size > maxOpenWork) this.frames.pause();
   }
 
-  /** Resolves when all work that is open now has ended. */
+  /** Resolves when all work that is open now has settled. */
   async workDone(): Promise<void> {
     await Promise.all(this.#work);
   }
 
-  /** Repeats the work while the store fails in passing, until the connection is closed. */
+  /** Retries the work after temporary failures of the store, until the connection is closed. */
   whileOpen<T>(work: () => Promise<T>): Promise<T> {
     return untilStored(this.#clock, work, () => !this.frames.closed);
   }

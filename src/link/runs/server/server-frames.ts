@@ -1,4 +1,4 @@
-/** Frames from the runner of a server half, read strictly because the runner executes somebody's app. Pure. */
+/** Decodes frames from the runner of a server half, strictly, because the runner executes untrusted code. Pure. */
 import { RollcallError } from '../../../base/errors.js';
 import { cleanText } from '../../../base/text.js';
 import { findNodeId } from '../../../identity/node-id.js';
@@ -6,7 +6,7 @@ import { limits } from '../../../protocol/limits.js';
 import type { Frame } from '../../../app-host/wire/frames.js';
 import type { Content } from '../messages/message-record.js';
 import type { LogLine } from '../run-log-draft.js';
-import type { NodeWish } from './find-nodes.js';
+import type { NodeCriteria } from './find-nodes.js';
 import { appLimits } from '../../../app/limits.js';
 
 const { minTtlMs, defaultTtlMs, maxTtlMs } = appLimits;
@@ -15,7 +15,7 @@ type Fields = Readonly<Record<string, unknown>>;
 
 export interface SentMessage {
   readonly number: number;
-  /** Undefined for an invalid node id. */
+  /** Undefined if the id is invalid. */
   readonly node: bigint | undefined;
   readonly nodeText: string;
   readonly type: string;
@@ -24,21 +24,21 @@ export interface SentMessage {
   readonly content: Content;
 }
 
-/** How the server half says that it ended. */
+/** How the server half ended, in its own words. */
 export type ServerOutcome = { readonly result: string } | { readonly failure: string };
 
 const maxNameLength = 200;
 const maxLevelLength = 20;
 
 export function readSend({ value, body }: Frame): SentMessage {
-  const nodeText = wantText(value, 'node', maxNameLength);
+  const nodeText = readText(value, 'node', maxNameLength);
   return {
-    number: wantCount(value, 'number'),
+    number: readCount(value, 'number'),
     node: findNodeId(nodeText),
     nodeText,
-    type: wantText(value, 'type', maxNameLength),
-    group: wantText(value, 'group', maxNameLength),
-    ttlMs: Math.min(Math.max(wantNumber(value, 'ttlMs', defaultTtlMs), minTtlMs), maxTtlMs),
+    type: readText(value, 'type', maxNameLength),
+    group: readText(value, 'group', maxNameLength),
+    ttlMs: Math.min(Math.max(readNumber(value, 'ttlMs', defaultTtlMs), minTtlMs), maxTtlMs),
     content: readContent(value, body),
   };
 }
@@ -48,25 +48,28 @@ export function readContent(value: Fields, body: Buffer): Content {
   const { object } = value;
   if (object === undefined) {
     if (body.length <= limits.contentBytes) return { bytes: body };
-    throw malformed(`a content of ${body.length} bytes is no object`);
+    throw malformed(`expected an object for a content of ${body.length} bytes`);
   }
-  const { digest, sizeBytes } = wantFields(object);
+  const { digest, sizeBytes } = readFields(object);
   if (typeof digest !== 'string' || !/^[0-9a-f]{64}$/.test(digest)) throw malformed('invalid digest');
   if (typeof sizeBytes !== 'number' || !Number.isSafeInteger(sizeBytes) || sizeBytes < 1)
     throw malformed('invalid object size');
   return { object: { digest, sizeBytes } };
 }
 
-export function readNodesRequest({ value }: Frame): { readonly request: number; readonly wish: NodeWish } {
-  const labels = wantFields(value['labels'] ?? {});
+export function readNodesRequest({ value }: Frame): {
+  readonly request: number;
+  readonly criteria: NodeCriteria;
+} {
+  const labels = readFields(value['labels'] ?? {});
   const pairs = Object.entries(labels);
   if (pairs.length > 100 || !pairs.every(([, each]) => typeof each === 'string'))
-    throw malformed('labels are pairs of texts');
+    throw malformed('expected at most 100 labels, each a string');
   const timeoutMs = value['timeoutMs'] ?? Infinity;
   return {
-    request: wantCount(value, 'request'),
-    wish: {
-      min: Math.max(0, wantNumber(value, 'min', 1)),
+    request: readCount(value, 'request'),
+    criteria: {
+      min: Math.max(0, readNumber(value, 'min', 1)),
       labels: labels as Readonly<Record<string, string>>,
       timeoutMs: typeof timeoutMs === 'number' && timeoutMs >= 0 ? timeoutMs : Infinity,
     },
@@ -80,11 +83,11 @@ export function readLogLine(
 ): { readonly sequence: number; readonly line: LogLine } {
   const { at } = value;
   return {
-    sequence: wantCount(value, 'sequence'),
+    sequence: readCount(value, 'sequence'),
     line: {
       at: typeof at === 'number' ? at : now,
-      level: wantText(value, 'level', maxLevelLength),
-      text: wantText(value, 'text', limits.contentBytes),
+      level: readText(value, 'level', maxLevelLength),
+      text: readText(value, 'text', limits.contentBytes),
     },
   };
 }
@@ -94,39 +97,39 @@ export function readResult({ value }: Frame): ServerOutcome {
   const result = value['result'] === undefined ? '' : JSON.stringify(value['result']);
   return Buffer.byteLength(result) <= appLimits.maxResultBytes
     ? { result }
-    : { failure: 'what it returned is larger than 64 KiB' };
+    : { failure: `its result must have at most ${appLimits.maxResultBytes / 1024} KiB` };
 }
 
 export function readFailure({ value }: Frame): ServerOutcome {
   return {
-    failure: cleanText(wantText(value, 'message', limits.contentBytes), appLimits.maxFailureBytes),
+    failure: cleanText(readText(value, 'message', limits.contentBytes), appLimits.maxFailureBytes),
   };
 }
 
-/** A number that counts something of the run, from 1. */
-export function wantCount(value: Fields, name: string): number {
+/** Reads a message, request or line number. */
+export function readCount(value: Fields, name: string): number {
   const count = value[name];
   if (typeof count === 'number' && Number.isSafeInteger(count) && count >= 1) return count;
-  throw malformed(`"${name}" is no number of the run`);
+  throw malformed(`"${name}" must be an integer of at least 1`);
 }
 
-function wantNumber(value: Fields, name: string, defaultTo: number): number {
+function readNumber(value: Fields, name: string, defaultTo: number): number {
   const number = value[name] ?? defaultTo;
   if (typeof number === 'number' && Number.isFinite(number)) return Math.round(number);
-  throw malformed(`"${name}" is no number`);
+  throw malformed(`"${name}" must be a number`);
 }
 
-export function wantText(value: Fields, name: string, maxLength: number): string {
+export function readText(value: Fields, name: string, maxLength: number): string {
   const text = value[name] ?? '';
   if (typeof text === 'string' && text.length <= maxLength) return text;
-  throw malformed(`"${name}" is no text of at most ${maxLength} characters`);
+  throw malformed(`"${name}" must be a string of at most ${maxLength} characters`);
 }
 
-function wantFields(value: unknown): Fields {
+function readFields(value: unknown): Fields {
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Fields;
-  throw malformed('something is no object');
+  throw malformed('expected a JSON object');
 }
 
 function malformed(what: string): RollcallError {
-  return new RollcallError('PROTOCOL_INVALID', `the app host said what it may not: ${what}`);
+  return new RollcallError('PROTOCOL_INVALID', `protocol violation by the app host: ${what}`);
 }

@@ -58,7 +58,7 @@ export class ServerRunner implements RunnerHandler {
   resume(hosting: Hosting): void {
     this.#hosting = hosting;
     hosting.expect(this.#run, this.#options.record().tokenHash ?? '', this);
-    this.#awaitReturn('the link was restarted, and its app host did not come back');
+    this.#awaitReturn('the link was restarted, and its server half did not reconnect');
   }
 
   /** This message has an answer. */
@@ -115,7 +115,9 @@ export class ServerRunner implements RunnerHandler {
     this.#session = session;
     connection.onClose(() => {
       if (this.#session === session && this.#options.record().status === 'running')
-        this.#awaitReturn('its app host has gone and did not come back');
+        this.#awaitReturn(
+          'the connection of its server half was lost, and the server half did not reconnect',
+        );
     });
     if (this.#isStopping) session.stop();
   }
@@ -147,7 +149,7 @@ export class ServerRunner implements RunnerHandler {
   }
 
   #awaitLoading(): void {
-    this.#await(loadWithinMs, `its server half did not begin within ${loadWithinMs / 60_000} minutes`);
+    this.#await(loadWithinMs, `its server half did not load within ${loadWithinMs / 60_000} minutes`);
   }
 
   #awaitReturn(reason: string): void {
@@ -172,8 +174,8 @@ function endingOf(outcome: ServerOutcome): RunEnding {
 }
 
 function exitReason({ code, signal, note }: RunnerExit): string {
-  if (note !== '') return `its server half was ended: ${note}`;
+  if (note !== '') return `its server half was killed: ${note}`;
   return signal === null
-    ? `its server half ended by itself (exit code ${String(code)})`
-    : `its server half was ended by ${signal}`;
+    ? `its server half exited early (exit code ${String(code)})`
+    : `its server half was killed by ${signal}`;
 }

@@ -1,6 +1,6 @@
 /**
- * One connection of a server half's runner, as docs/app-host-protocol.md has it: the session does what the half asks in the order in which
- * it becomes durable. What the half has not received by the end of the connection is sent again on the next one.
+ * One connection of a server half's runner (docs/app-host-protocol.md). A request is confirmed when its effect is durable. Answers
+ * that the half has not received when the connection ends are sent again on its next one.
  */
 import type { FrameConnection, Frame } from '../../../app-host/wire/frames.js';
 import { handleObjectFrame, type ObjectsOfRunner } from '../../../app-host/wire/object-frames.js';
@@ -22,7 +22,7 @@ import {
   readLogLine,
   readResult,
   readSend,
-  wantCount,
+  readCount,
   type SentMessage,
   type ServerOutcome,
 } from './server-frames.js';
@@ -35,19 +35,19 @@ export interface ServerSessionOptions {
   readonly log: RunLog;
   readonly archive: ObjectBucket;
   readonly own: ObjectBucket;
-  /** Of the parties whose answers the half may read. */
+  /** The objects of a node, whose answers may refer to them. */
   readonly bucketOf: (node: bigint) => ObjectBucket;
   readonly findNodes: FindNodes;
-  /** Why a message cannot go to this node. */
+  /** Resolves to the reason why no message can go to this node. */
   readonly checkNode: (node: bigint) => Promise<MessageErrorCode | undefined>;
-  /** The half has loaded; resolves when that is on the disk. */
+  /** Called when the half has loaded; resolves when that is on the disk. */
   readonly onReady: () => Promise<void>;
   readonly onEnd: (outcome: ServerOutcome) => void;
 }
 
-/** Messages and answers of one run that wait to be taken. */
+/** Maximum number of messages of one run whose answer the half has not taken. */
 const maxUnanswered = 200_000;
-/** So many objects that were written last are kept although no message names them yet. */
+/** Number of recently written objects that are kept although no message refers to them yet. */
 const maxLeases = 4;
 
 export class ServerSession {
@@ -93,7 +93,7 @@ export class ServerSession {
   }
 
   progress(number: number, node: bigint, fraction: number, note: string): void {
-    // Progress may be left out: what waits for a half that does not read must not grow by what nodes say.
+    // Nodes must not be able to fill the memory of the link while the half does not read: progress is skipped then.
     if (this.#isProgressHeld) return;
     const { connection } = this.#options;
     if (connection.send('progress', { number, node: `${node}`, fraction, note })) return;
@@ -101,7 +101,7 @@ export class ServerSession {
     void connection.drained().then(() => (this.#isProgressHeld = false));
   }
 
-  /** Asks the half to end the run. */
+  /** Asks the half to end. */
   stop(): void {
     this.#options.connection.send('stop', {});
   }
@@ -143,7 +143,7 @@ export class ServerSession {
   async #sendArchive(): Promise<void> {
     const { connection, record, archive } = this.#options;
     const manifest = await archive.find(record.app.archive.digest);
-    if (!manifest) throw new RollcallError('INTERNAL', 'the app of this run is gone');
+    if (!manifest) throw new RollcallError('INTERNAL', 'the archive of the app is missing');
     for (let index = 0; index < manifest.chunks.length; index++) {
       connection.send('archive', {}, await archive.readChunk(manifest, index));
       await connection.drained();
@@ -162,7 +162,7 @@ export class ServerSession {
         this.#onSend(frame);
         return;
       case 'taken':
-        this.#onTaken(wantCount(frame.value, 'number'));
+        this.#onTaken(readCount(frame.value, 'number'));
         return;
       case 'nodes':
         this.#searches.search(frame).catch((error: unknown) => this.#connection.refuse(error));
@@ -192,7 +192,7 @@ export class ServerSession {
 
   #onSend(frame: Frame): void {
     if (this.#options.messages.size < maxUnanswered) this.#connection.track(this.#send(readSend(frame)));
-    else this.#end({ failure: `more than ${maxUnanswered} messages and answers wait to be taken` });
+    else this.#end({ failure: `at most ${maxUnanswered} messages may be open at the same time` });
   }
 
   #onTaken(number: number): void {
@@ -206,7 +206,7 @@ export class ServerSession {
     this.#connection.track(
       this.#ready
         .then(() => (sequence <= log.serverSequence() ? undefined : log.append('server', [line], sequence)))
-        .then(() => this.#connection.say('logged', { sequence: log.serverSequence() })),
+        .then(() => this.#connection.send('logged', { sequence: log.serverSequence() })),
     );
   }
 
@@ -218,7 +218,7 @@ export class ServerSession {
 
   async #send(sent: SentMessage): Promise<void> {
     const { messages, clock } = this.#options;
-    // Looked up before anything is waited for: a number that the half takes meanwhile must not be sent anew.
+    // Looked up before any wait: a message whose answer the half takes meanwhile must not be sent as a new one.
     const before = messages.find(sent.number);
     await this.#ready;
     const createdAt = clock.now();
@@ -226,7 +226,7 @@ export class ServerSession {
       ...{ number: sent.number, node: sent.node ?? 0n, type: sent.type, group: sent.group },
       ...{ createdAt, expiresAt: createdAt + sent.ttlMs },
     };
-    const accept = (): void => this.#connection.say('accepted', { number: sent.number });
+    const accept = (): void => this.#connection.send('accepted', { number: sent.number });
     if (before) {
       await before.work.catch(() => undefined);
       if (before.status !== 'storing') {
@@ -240,7 +240,7 @@ export class ServerSession {
       accept();
     } catch (error) {
       if (!isPassing(error)) throw error;
-      // An answer in memory only; after a restart the half sends the message again.
+      // This answer is in memory only. After a restart the half sends the message again.
       messages.turnAway(question, 'STORE_FULL', toRollcallError(error).message);
     }
   }

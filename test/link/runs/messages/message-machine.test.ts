@@ -10,7 +10,7 @@ import {
 const statuses = ['storing', 'waiting', 'answering', 'answered'] as const;
 const events = ['stored', 'answer', 'answer-stored', 'answer-failed', 'turned-away'] as const;
 
-void t.test('every event leads a message from every status where the table says', t => {
+void t.test('every event in every status of a message leads to the status in the table', t => {
   const expected: Readonly<Record<MessageStatus, Partial<Record<MessageEvent, MessageStatus>>>> = {
     // Given up while its question is being stored, or turned away by a disk that takes nothing.
     storing: { stored: 'waiting', answer: 'answering', 'turned-away': 'answered' },
@@ -39,7 +39,7 @@ void t.test('a second answer changes nothing, and may come after one that could 
   t.end();
 });
 
-void t.test('a message awaits an answer until one has come', t => {
+void t.test('a message awaits an answer until one has arrived', t => {
   t.same(
     statuses.filter(status => awaitsAnswer(status)),
     ['storing', 'waiting'],

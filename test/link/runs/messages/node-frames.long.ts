@@ -48,7 +48,7 @@ void t.test('a node that has a message', async t => {
   const { site, supervisor, berlin, tokyo } = await openBench(t);
   const { run, half } = await site.running(supervisor);
 
-  await t.test('is told of the run once, before the first message', async t => {
+  await t.test('receives the run once, before its first message', async t => {
     await deliver(half, berlin, 1, 2);
     const assign = await berlin.hear('assign');
     t.equal(assign.run, run.id);
@@ -56,14 +56,14 @@ void t.test('a node that has a message', async t => {
     t.same(berlin.heard, []);
   });
 
-  await t.test('answers it, and the server half has the answer', async t => {
+  await t.test('answers, and the server half receives the answer', async t => {
     berlin.reply(run.id, 1, 'answer');
     t.same(await berlin.hear('acknowledge'), { run: run.id, message: 1n });
     const { value, body } = await half.hear('answer');
     t.same([value, body.toString()], [{ number: 1, node: `${berlin.id}` }, 'answer']);
   });
 
-  await t.test('answers it again, and it is acknowledged and nothing else', async t => {
+  await t.test('answers again, which is acknowledged and has no other effect', async t => {
     berlin.reply(run.id, 1, 'another');
     t.same(await berlin.hear('acknowledge'), { run: run.id, message: 1n });
     half.say('taken', { number: 1 });
@@ -80,7 +80,7 @@ void t.test('a node that has a message', async t => {
     );
   });
 
-  await t.test('may not make up codes of errors', async t => {
+  await t.test('cannot send an unknown error code', async t => {
     await deliver(half, berlin, 3, 4);
     berlin.reply(run.id, 3, { error: 'QUEUE_EMPTY' });
     t.match((await half.hear('answer')).value, { number: 3, error: { code: 'HANDLER_THREW' } });
@@ -92,7 +92,7 @@ void t.test('a node that has a message', async t => {
     );
   });
 
-  await t.test('may not speak of objects that were never written', async t => {
+  await t.test('cannot answer with an object that was never written', async t => {
     await deliver(half, berlin, 5, 6);
     for (const [message, digest] of [
       [5n, Buffer.alloc(32, 7)],
@@ -108,7 +108,7 @@ void t.test('a node that has a message', async t => {
     }
   });
 
-  await t.test('is heard about how far it is, and nobody else', async t => {
+  await t.test('reports progress of its own messages only', async t => {
     await deliver(half, berlin, 7);
     const say = (node: HandNode, fraction: number, note = '', message = 7n, of = run.id): void =>
       node.say({ $case: 'progress', value: { run: of, message, fraction, note } });
@@ -131,7 +131,7 @@ void t.test('a node that has a message', async t => {
     );
   });
 
-  await t.test('is told no more once the run is over, and has nothing to add', async t => {
+  await t.test('gets a cancellation when the run is over, and for every later frame', async t => {
     half.say('finished', { result: 'done' });
     await half.hear('over');
     const { resultJson, messagesAnswered } = await site.finished(run);
@@ -149,13 +149,13 @@ void t.test('a node that has a message', async t => {
     );
   });
 
-  await t.test('and nothing of the run is left', async t => {
+  await t.test('has caused no refusals', async t => {
     await site.link.close();
     t.same(await site.audit('request.refused'), [], 'nothing of it was an attack');
   });
 });
 
-void t.test('a reply to what was never sent is not recorded, and is counted', async t => {
+void t.test('a reply to an unknown message is refused and counted', async t => {
   const { site, supervisor, berlin } = await openBench(t);
   const { run, half } = await site.running(supervisor);
   await deliver(half, berlin, 1);
@@ -165,7 +165,7 @@ void t.test('a reply to what was never sent is not recorded, and is counted', as
   t.match(await refusals(site), { by: { id: `node:${berlin.id}` }, NOT_FOUND: 4 });
 });
 
-void t.test('a reply in the place of another node is not recorded, and is counted', async t => {
+void t.test('a reply to a message of another node is refused and counted', async t => {
   const { site, supervisor, berlin, tokyo } = await openBench(t);
   const { run, half } = await site.running(supervisor);
   await deliver(half, berlin, 1);
@@ -189,7 +189,7 @@ void t.test('lines of a log', async t => {
   const ofNodes = async (): Promise<string[]> =>
     (await site.log(run)).filter(({ node }) => node !== 0n).map(({ node, text }) => `${node} ${text}`);
 
-  await t.test('are of the node that said them, each once', async t => {
+  await t.test('are stored once each, under the node that sent them', async t => {
     say(berlin, 1n, ['a', 'b']);
     say(berlin, 1n, ['a', 'b', 'c']);
     say(berlin, 3n, ['c']);
@@ -200,7 +200,7 @@ void t.test('lines of a log', async t => {
     );
   });
 
-  await t.test('are not taken from a node that is no party of the run', async t => {
+  await t.test('are refused from a node that is not a party of the run', async t => {
     say(tokyo, 1n, ['forged']);
     t.same(await tokyo.hear('cancel'), { run: run.id, message: 0n }, 'the same as for a run there is not');
     say(tokyo, 1n, ['forged'], 5n);
@@ -208,7 +208,7 @@ void t.test('lines of a log', async t => {
     t.equal((await ofNodes()).length, 3);
   });
 
-  await t.test('are counted from 1, or the session is over', async t => {
+  await t.test('with an invalid sequence end the session', async t => {
     for (const sequence of [0n, 2n ** 64n - 1n]) {
       const node = await site.node(berlin.key);
       say(node, sequence, ['x']);
@@ -218,7 +218,7 @@ void t.test('lines of a log', async t => {
   });
 });
 
-void t.test('a node is told which of the runs it knows are over, however many they are', async t => {
+void t.test('a node gets a cancellation for each finished run it knows, also for hundreds', async t => {
   const site = await startHandSite(t);
   const supervisor = await site.supervise();
   const key = newKey();
@@ -236,7 +236,7 @@ void t.test('a node is told which of the runs it knows are over, however many th
   t.equal((await half.hear('answer')).body.toString(), 'still here');
 });
 
-void t.test('after a restart of the link a node is still what it was in the run', async t => {
+void t.test('a node is still a party of its runs after a restart of the link', async t => {
   const site = await startHandSite(t, { store: createMemoryStore() });
   const supervisor = await site.supervise();
   const [one, other] = [newKey(), newKey()];

@@ -35,7 +35,7 @@ async function openBench(t: Test): Promise<Bench> {
 const kindsOf = (heard: readonly NonNullable<LinkFrame['frame']>[]): string[] =>
   heard.map(({ $case }) => $case).filter(kind => kind !== 'assign');
 
-void t.test('a reply is recorded before it is acknowledged, and before the server half has it', async t => {
+void t.test('a reply is stored before it is acknowledged and before the server half receives it', async t => {
   const { pausing, run, half, berlin } = await openBench(t);
   const paused = pausing.pause();
   berlin.reply(run.id, 1, 'answer');
@@ -68,7 +68,7 @@ void t.test(
   },
 );
 
-void t.test('lines that the store failed to take are accepted again on the next session', async t => {
+void t.test('log lines that could not be stored are accepted again on the next session', async t => {
   const { site, pausing, run, berlin } = await openBench(t);
   const say = (node: HandNode, sequence: bigint, text: string): void =>
     node.say({ $case: 'log', value: { run: run.id, sequence, lines: linesOf(1, text) } });
@@ -95,67 +95,64 @@ function linesOf(count: number, text = '') {
   return Array.from({ length: count }, () => ({ atMs: 1n, level: 'info', text }));
 }
 
-void t.test(
-  'a frame with more lines than an agent sends ends the session, and nothing of it is kept',
-  async t => {
-    const { site, run, berlin, tokyo } = await openBench(t);
-    const max = linesOf(limits.logLinesPerFrame);
-    tokyo.say({ $case: 'log', value: { run: run.id, sequence: 1n, lines: max } });
-    t.equal((await tokyo.hear('logTaken')).sequence, BigInt(max.length));
-    const before = (await site.runs.get(run.id)).logLines;
-    berlin.say({ $case: 'log', value: { run: run.id, sequence: 1n, lines: [...max, ...linesOf(1)] } });
-    t.equal(await berlin.ended, 'PROTOCOL_INVALID');
-    t.equal((await site.runs.get(run.id)).logLines, before);
-  },
-);
-
-void t.test('a node that fills its share of a log blanks it for nobody, and costs nothing more', async t => {
-  const { site, pausing, run, half, berlin, tokyo } = await openBench(t);
-  const lines = linesOf(limits.logLinesPerFrame);
-  let sequence = 1n;
-  const say = async (): Promise<void> => {
-    berlin.say({ $case: 'log', value: { run: run.id, sequence, lines } });
-    sequence += BigInt(lines.length);
-    await berlin.hear('logTaken');
-  };
-  for (let count = 0; count < 16; count++) await say();
+void t.test('a frame with too many log lines ends the session and none is stored', async t => {
+  const { site, run, berlin, tokyo } = await openBench(t);
+  const max = linesOf(limits.logLinesPerFrame);
+  tokyo.say({ $case: 'log', value: { run: run.id, sequence: 1n, lines: max } });
+  t.equal((await tokyo.hear('logTaken')).sequence, BigInt(max.length));
   const before = (await site.runs.get(run.id)).logLines;
-  t.ok(before < 20_000n, `${before} lines`);
-  let commits = 0;
-  pausing.onCommit = () => void (commits += 1);
-  for (let count = 0; count < 4; count++) await say();
-  pausing.onCommit = undefined;
-  t.equal(commits, 0, 'what is not kept is not written');
-  tokyo.say({ $case: 'log', value: { run: run.id, sequence: 1n, lines: linesOf(1, 'an honest line') } });
-  await tokyo.hear('logTaken');
-  half.say('log', { sequence: 1, at: 5, level: 'info', text: 'a line of the server half' });
-  await half.hear('logged');
-  half.say('finished', {});
-  while ((await site.runs.get(run.id)).status !== RunStatus.RUN_STATUS_FINISHED)
-    await new Promise(resolve => setImmediate(resolve));
-  t.same(
-    (await site.log(run)).filter(({ text }) => text !== '').map(({ text }) => text),
-    [
-      `the share of node ${berlin.id} in this log is full: nothing more of it is kept`,
-      'an honest line',
-      'a line of the server half',
-      'run completed',
-    ],
-  );
+  berlin.say({ $case: 'log', value: { run: run.id, sequence: 1n, lines: [...max, ...linesOf(1)] } });
+  t.equal(await berlin.ended, 'PROTOCOL_INVALID');
+  t.equal((await site.runs.get(run.id)).logLines, before);
 });
 
 void t.test(
-  'replies in the place of another node, or to nothing, are refused without a line for each',
+  'a node that fills its share of a log does not displace others and causes no more writes',
   async t => {
-    const { site, run, half, berlin, tokyo } = await openBench(t);
-    for (let count = 0; count < 100; count++) tokyo.reply(run.id, 1, 'forged');
-    for (let count = 0; count < 100; count++) tokyo.reply(run.id, 9, 'to nothing');
-    for (let count = 0; count < 200; count++) await tokyo.hear('acknowledge');
-    const lines = site.logged.filter(line => line.includes('security.reply-refused'));
-    t.equal(lines.length, 10, 'ten in a minute');
-    t.match(lines[0], `"nodeId":"${tokyo.id}"`);
-    berlin.reply(run.id, 1, 'true');
-    const { value, body } = await half.hear('answer');
-    t.same([value['node'], body.toString()], [`${berlin.id}`, 'true']);
+    const { site, pausing, run, half, berlin, tokyo } = await openBench(t);
+    const lines = linesOf(limits.logLinesPerFrame);
+    let sequence = 1n;
+    const say = async (): Promise<void> => {
+      berlin.say({ $case: 'log', value: { run: run.id, sequence, lines } });
+      sequence += BigInt(lines.length);
+      await berlin.hear('logTaken');
+    };
+    for (let count = 0; count < 16; count++) await say();
+    const before = (await site.runs.get(run.id)).logLines;
+    t.ok(before < 20_000n, `${before} lines`);
+    let commits = 0;
+    pausing.onCommit = () => void (commits += 1);
+    for (let count = 0; count < 4; count++) await say();
+    pausing.onCommit = undefined;
+    t.equal(commits, 0, 'what is not kept is not written');
+    tokyo.say({ $case: 'log', value: { run: run.id, sequence: 1n, lines: linesOf(1, 'an honest line') } });
+    await tokyo.hear('logTaken');
+    half.say('log', { sequence: 1, at: 5, level: 'info', text: 'a line of the server half' });
+    await half.hear('logged');
+    half.say('finished', {});
+    while ((await site.runs.get(run.id)).status !== RunStatus.RUN_STATUS_FINISHED)
+      await new Promise(resolve => setImmediate(resolve));
+    t.same(
+      (await site.log(run)).filter(({ text }) => text !== '').map(({ text }) => text),
+      [
+        `the share of node ${berlin.id} in this log is full: its later lines are dropped`,
+        'an honest line',
+        'a line of the server half',
+        'run completed',
+      ],
+    );
   },
 );
+
+void t.test('refused replies of one node are logged at most ten times a minute', async t => {
+  const { site, run, half, berlin, tokyo } = await openBench(t);
+  for (let count = 0; count < 100; count++) tokyo.reply(run.id, 1, 'forged');
+  for (let count = 0; count < 100; count++) tokyo.reply(run.id, 9, 'to nothing');
+  for (let count = 0; count < 200; count++) await tokyo.hear('acknowledge');
+  const lines = site.logged.filter(line => line.includes('security.reply-refused'));
+  t.equal(lines.length, 10, 'ten in a minute');
+  t.match(lines[0], `"nodeId":"${tokyo.id}"`);
+  berlin.reply(run.id, 1, 'true');
+  const { value, body } = await half.hear('answer');
+  t.same([value['node'], body.toString()], [`${berlin.id}`, 'true']);
+});

@@ -56,7 +56,7 @@ function queuedRun(id: bigint, deliver: QueuedRun['deliver'] = number => deliver
 const numbers = (from: number, to: number): number[] =>
   Array.from({ length: to - from + 1 }, (_, index) => from + index);
 
-void t.test('eight messages of a run are under way at once, in the order of their numbers', t => {
+void t.test('at most eight messages of a run are sent at once, in the order of their numbers', t => {
   const queues = new NodeQueues();
   const live = session();
   const run = queuedRun(1n);
@@ -75,7 +75,7 @@ void t.test('eight messages of a run are under way at once, in the order of thei
   t.end();
 });
 
-void t.test('runs take turns, and 64 messages of a node are under way at once', t => {
+void t.test('runs take turns, and at most 64 messages are sent to a node at once', t => {
   const queues = new NodeQueues();
   const live = session();
   const runs = numbers(1, 10).map(id => queuedRun(BigInt(id)));
@@ -95,7 +95,7 @@ void t.test('runs take turns, and 64 messages of a node are under way at once', 
   t.end();
 });
 
-void t.test('a run whose window is full keeps no other waiting', t => {
+void t.test('a run with unanswered messages does not delay other runs of the node', t => {
   const queues = new NodeQueues();
   const live = session();
   queues.attach(live);
@@ -107,7 +107,7 @@ void t.test('a run whose window is full keeps no other waiting', t => {
   t.end();
 });
 
-void t.test('what was under way goes again on the next session, before what waits', t => {
+void t.test('unanswered messages are sent again on the next session, before waiting ones', t => {
   const queues = new NodeQueues();
   const first = session();
   queues.attach(first);
@@ -126,7 +126,7 @@ void t.test('what was under way goes again on the next session, before what wait
   t.end();
 });
 
-void t.test('a newer session takes the place of one that is still there', t => {
+void t.test('a newer session replaces an older one that is still attached', t => {
   const queues = new NodeQueues();
   const [first, second] = [session(), session()];
   queues.attach(first);
@@ -138,7 +138,7 @@ void t.test('a newer session takes the place of one that is still there', t => {
   t.end();
 });
 
-void t.test('a node is told that nobody wants an answer any more, if it has the message', t => {
+void t.test('giving up a message cancels it on the node if it was sent', t => {
   const queues = new NodeQueues();
   const live = session();
   queues.attach(live);
@@ -156,7 +156,7 @@ void t.test('a node is told that nobody wants an answer any more, if it has the 
   t.end();
 });
 
-void t.test('the end of a run is told once, and nothing of it comes after', async t => {
+void t.test('the end of a run is sent once, and no message of it follows', async t => {
   const queues = new NodeQueues();
   const live = session();
   queues.attach(live);
@@ -172,25 +172,22 @@ void t.test('the end of a run is told once, and nothing of it comes after', asyn
   t.equal(queues.count(berlin), 0);
 });
 
-void t.test(
-  'messages that are read from the disk go in order, and one that is gone is passed over',
-  async t => {
-    const queues = new NodeQueues();
-    const live = session();
-    queues.attach(live);
-    const run = queuedRun(1n, async number => {
-      await new Promise(resolve => setImmediate(resolve));
-      if (number === 3) throw new Error('the disk');
-      return number === 2 ? undefined : delivery(1n, number);
-    });
-    for (const number of numbers(1, 5)) queues.put(berlin, run, number);
-    while (queues.count(berlin) > 3) await new Promise(resolve => setImmediate(resolve));
-    for (let count = 0; count < 20; count++) await new Promise(resolve => setImmediate(resolve));
-    t.same(live.take(), ['assign 1', '1:1', '1:4', '1:5']);
-  },
-);
+void t.test('messages read from the disk are sent in order, and a missing one is skipped', async t => {
+  const queues = new NodeQueues();
+  const live = session();
+  queues.attach(live);
+  const run = queuedRun(1n, async number => {
+    await new Promise(resolve => setImmediate(resolve));
+    if (number === 3) throw new Error('the disk');
+    return number === 2 ? undefined : delivery(1n, number);
+  });
+  for (const number of numbers(1, 5)) queues.put(berlin, run, number);
+  while (queues.count(berlin) > 3) await new Promise(resolve => setImmediate(resolve));
+  for (let count = 0; count < 20; count++) await new Promise(resolve => setImmediate(resolve));
+  t.same(live.take(), ['assign 1', '1:1', '1:4', '1:5']);
+});
 
-void t.test('a session that came while a message was read gets it once', async t => {
+void t.test('a session that attaches while a message is read receives it once', async t => {
   const queues = new NodeQueues();
   const [first, second] = [session(), session()];
   queues.attach(first);
@@ -205,7 +202,7 @@ void t.test('a session that came while a message was read gets it once', async t
   t.same([first.take(), second.take()], [[], ['assign 1', '1:1']]);
 });
 
-void t.test('places that are kept count', t => {
+void t.test('messages that are being stored count', t => {
   const queues = new NodeQueues();
   queues.reserve(berlin);
   queues.reserve(berlin);
@@ -219,7 +216,7 @@ void t.test('places that are kept count', t => {
   t.end();
 });
 
-void t.test('nothing is left of nodes that came and went', t => {
+void t.test('queues of nodes without messages are dropped', t => {
   const queues = new NodeQueues();
   const passBy = (node: bigint): void => {
     const run = queuedRun(node);

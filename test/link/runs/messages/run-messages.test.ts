@@ -97,7 +97,7 @@ async function settle(): Promise<void> {
   for (let count = 0; count < 5; count++) await new Promise(resolve => setImmediate(resolve));
 }
 
-void t.test('what was accepted is there after a power cut, and what was not is not', async t => {
+void t.test('accepted messages survive a power cut, others do not', async t => {
   const disk = createPowerCutStore();
   const { messages } = await openBench(disk.store);
   await messages.send(question(1), hello);
@@ -122,7 +122,7 @@ void t.test('what was accepted is there after a power cut, and what was not is n
   t.notOk(next.messages.wasSent(0));
 });
 
-void t.test('a message that the server half has its answer of is gone', async t => {
+void t.test('a message is removed once the server half has its answer', async t => {
   const disk = createPowerCutStore();
   const { messages } = await openBench(disk.store);
   await messages.send(question(1), hello);
@@ -154,7 +154,7 @@ void t.test('a message is answered once, by the first answer', async t => {
   t.equal(messages.find(5), undefined, 'what was never sent has no answer');
 });
 
-void t.test('two sends of one number are one message', async t => {
+void t.test('two sends of the same number are one message', async t => {
   const disk = createPowerCutStore();
   const bench = await openBench(disk.store);
   const { messages, kept } = bench;
@@ -168,7 +168,7 @@ void t.test('two sends of one number are one message', async t => {
   t.same([...kept.values()], [1]);
 });
 
-void t.test('a disk that takes nothing accepts nothing', async t => {
+void t.test('no message is accepted while the disk is full', async t => {
   const disk = createPowerCutStore();
   const bench = await openBench(disk.store);
   const { messages, told, kept } = bench;
@@ -190,7 +190,7 @@ void t.test('a disk that takes nothing accepts nothing', async t => {
   t.same(told, []);
 });
 
-void t.test('what was refused but is on the disk all the same does not come back', async t => {
+void t.test('a refused message that was stored all the same is not delivered later', async t => {
   const disk = createPowerCutStore();
   const { messages } = await openBench(disk.store);
   disk.failWrites(full, { kept: true });
@@ -203,7 +203,7 @@ void t.test('what was refused but is on the disk all the same does not come back
   t.equal(next.messages.find(1), undefined);
 });
 
-void t.test('an answer is owed: it is tried until it is on the disk', async t => {
+void t.test('storing an answer is retried until it is on the disk', async t => {
   const disk = createPowerCutStore();
   const { messages, clock, told, kept } = await openBench(disk.store);
   const object = { digest: 'ab'.repeat(32), sizeBytes: 70_000 };
@@ -245,7 +245,7 @@ void t.test('a message whose content cannot be read now is delivered when it can
   t.same(sent, ['deliver 1 attempt 1']);
 });
 
-void t.test('when its time is over, the answer says whether the node was there', async t => {
+void t.test('the error of an expired message says whether its node was online', async t => {
   const disk = createPowerCutStore();
   const bench = await openBench(disk.store);
   const { messages } = bench;
@@ -269,7 +269,7 @@ void t.test('when its time is over, the answer says whether the node was there',
   t.match(await next.messages.readAnswer(3), { error: { code: 'NODE_OFFLINE' } });
 });
 
-void t.test('as many messages wait for a node as may, to the message', async t => {
+void t.test('exactly the maximum number of messages may wait for a node', async t => {
   const disk = createPowerCutStore();
   const bench = await openBench(disk.store, { maxWaiting: 10 });
   const { messages, told, kept } = bench;
@@ -290,42 +290,41 @@ void t.test('as many messages wait for a node as may, to the message', async t =
   t.same(messages.counts, { sent: 18, answered: 7, failed: 6 });
 });
 
-void t.test('runs share the queue of a node, also while they store', async t => {
-  const disk = createPowerCutStore();
-  const { messages, queues } = await openBench(disk.store, { maxWaiting: 10 });
-  for (let count = 0; count < 4; count++) queues.reserve(berlin);
-  await Promise.all(Array.from({ length: 8 }, (_, index) => messages.send(question(index + 1), hello)));
-  t.same(messages.answered(), [7, 8]);
-});
-
 void t.test(
-  'a node that is revoked: all that wait are told, those being stored, and those to come',
+  'messages of all runs count towards the maximum of a node, also while they are stored',
   async t => {
     const disk = createPowerCutStore();
-    const bench = await openBench(disk.store);
-    const { messages, told, kept } = bench;
-    const object: Content = { object: { digest: 'ab'.repeat(32), sizeBytes: 70_000 } };
-    const sent = bench.online();
-    await messages.send(question(1), object);
-    await messages.send(question(2, { node: tokyo }), object);
-    await settle();
-    const release = disk.hold();
-    const storing = messages.send(question(3), object);
-    messages.failNode(berlin, 'NODE_REVOKED');
-    release();
-    await storing;
-    await settle();
-    await messages.send(question(4), object);
-    t.same(told.sort(), [1, 3, 4]);
-    for (const number of told)
-      t.match(await messages.readAnswer(number), { error: { code: 'NODE_REVOKED' } });
-    t.same(sent, ['deliver 1 attempt 1', 'cancel 1'], 'what was being stored is not sent');
-    t.equal(messages.find(2)?.status, 'waiting');
-    t.same([...kept.values()], [1]);
+    const { messages, queues } = await openBench(disk.store, { maxWaiting: 10 });
+    for (let count = 0; count < 4; count++) queues.reserve(berlin);
+    await Promise.all(Array.from({ length: 8 }, (_, index) => messages.send(question(index + 1), hello)));
+    t.same(messages.answered(), [7, 8]);
   },
 );
 
-void t.test('one that is revoked while a full disk refuses a message to it: one answer', async t => {
+void t.test('all messages to a revoked node are answered: waiting, being stored, and later ones', async t => {
+  const disk = createPowerCutStore();
+  const bench = await openBench(disk.store);
+  const { messages, told, kept } = bench;
+  const object: Content = { object: { digest: 'ab'.repeat(32), sizeBytes: 70_000 } };
+  const sent = bench.online();
+  await messages.send(question(1), object);
+  await messages.send(question(2, { node: tokyo }), object);
+  await settle();
+  const release = disk.hold();
+  const storing = messages.send(question(3), object);
+  messages.failNode(berlin, 'NODE_REVOKED');
+  release();
+  await storing;
+  await settle();
+  await messages.send(question(4), object);
+  t.same(told.sort(), [1, 3, 4]);
+  for (const number of told) t.match(await messages.readAnswer(number), { error: { code: 'NODE_REVOKED' } });
+  t.same(sent, ['deliver 1 attempt 1', 'cancel 1'], 'what was being stored is not sent');
+  t.equal(messages.find(2)?.status, 'waiting');
+  t.same([...kept.values()], [1]);
+});
+
+void t.test('a message that the disk refuses while its node is revoked gets one answer', async t => {
   const disk = createPowerCutStore();
   const { messages, clock, told, kept } = await openBench(disk.store);
   const object: Content = { object: { digest: 'ab'.repeat(32), sizeBytes: 70_000 } };
@@ -345,7 +344,7 @@ void t.test('one that is revoked while a full disk refuses a message to it: one 
   t.same([...kept.values()], []);
 });
 
-void t.test('whatever becomes of messages, objects are retained as often as released', async t => {
+void t.test('objects are released as often as retained, however messages end', async t => {
   const disk = createPowerCutStore();
   const { messages, kept } = await openBench(disk.store, { maxWaiting: 30 });
   const digest = (number: number): string => `${number % 5}`.padStart(64, '0');
@@ -376,7 +375,7 @@ void t.test('whatever becomes of messages, objects are retained as often as rele
   t.equal(next.messages.speaksOf(digest(1), 'answers'), undefined);
 });
 
-void t.test('of which object a message speaks', async t => {
+void t.test('a message refers to the object of its question, then to that of its answer', async t => {
   const { messages } = await openBench(createPowerCutStore().store, { maxWaiting: 1 });
   const [asked, answered] = ['ab'.repeat(32), 'cd'.repeat(32)];
   await messages.send(question(1), { object: { digest: asked, sizeBytes: 1 } });
@@ -393,7 +392,7 @@ void t.test('of which object a message speaks', async t => {
   t.same(seenBy(answered), [undefined, undefined, berlin]);
 });
 
-void t.test('once the run is over nothing is accepted, sent or stored any more', async t => {
+void t.test('after the end of the run no message is accepted, sent or stored', async t => {
   const disk = createPowerCutStore();
   const bench = await openBench(disk.store);
   const { messages, clock } = bench;
@@ -420,7 +419,7 @@ void t.test('once the run is over nothing is accepted, sent or stored any more',
   t.same(await disk.store.list({ prefix: '' }), []);
 });
 
-void t.test('the end does not wait for a disk that stays full', async t => {
+void t.test('closing the messages does not wait for a disk that stays full', async t => {
   const disk = createPowerCutStore();
   const { messages, clock } = await openBench(disk.store);
   await messages.send(question(1), hello);
@@ -433,7 +432,7 @@ void t.test('the end does not wait for a disk that stays full', async t => {
   t.equal(await answered, 'STORE_FULL');
 });
 
-void t.test('a disk that is nearly full takes no new messages, and keeps what is owed', async t => {
+void t.test('a nearly full disk accepts no new messages, and contents of answers wait for room', async t => {
   let isFull = false;
   const floor = {
     require: () =>

@@ -6,7 +6,7 @@ import { systemRandom } from '../../../../src/base/random.js';
 import { parseSpki } from '../../../../src/identity/public-key.js';
 import { createAudit } from '../../../../src/link/audit/audit.js';
 import { Registry } from '../../../../src/link/registry/registry.js';
-import { NodeFinder, type NodeWish } from '../../../../src/link/runs/server/find-nodes.js';
+import { NodeFinder, type NodeCriteria } from '../../../../src/link/runs/server/find-nodes.js';
 import { createMemoryStore } from '../../../../src/store/memory.js';
 import type { Store } from '../../../../src/store/store.js';
 import { createManualClock, type ManualClock } from '../../../harness/manual-clock.js';
@@ -27,7 +27,7 @@ interface Rig {
   readonly online: (labels?: Record<string, string>) => Promise<bigint>;
   readonly leave: (id: bigint) => Promise<void>;
   readonly find: (
-    wish: Partial<NodeWish>,
+    criteria: Partial<NodeCriteria>,
     signal?: AbortSignal,
     onWaiting?: (count: number) => void,
   ) => Promise<string[]>;
@@ -83,8 +83,8 @@ function openRig(t: Test): Rig {
       return id;
     },
     leave: id => registry.closeSession(tenant, id, 1n, { reason: 'connection lost' }).then(() => undefined),
-    async find(wish, signal = new AbortController().signal, onWaiting) {
-      const whole = { min: 1, labels: {}, timeoutMs: Infinity, ...wish };
+    async find(criteria, signal = new AbortController().signal, onWaiting) {
+      const whole = { min: 1, labels: {}, timeoutMs: Infinity, ...criteria };
       const found = await finder.find(whole, signal, onWaiting);
       return found.map(({ id }) => id);
     },
@@ -97,7 +97,7 @@ const turn = async (): Promise<void> => {
 const inOrder = (ids: readonly bigint[]): string[] =>
   [...ids].sort((one, other) => (one < other ? -1 : 1)).map(id => `${id}`);
 
-void t.test('nodes that are online are found, by their labels, in the order of their ids', async t => {
+void t.test('online nodes are found by their labels, sorted by id', async t => {
   const { online, leave, find } = openRig(t);
   const berlin = [await online({ site: 'berlin' }), await online({ site: 'berlin', gpu: 'a' })];
   const tokyo = await online({ site: 'tokyo' });
@@ -109,7 +109,7 @@ void t.test('nodes that are online are found, by their labels, in the order of t
   t.same(await find({}), inOrder(berlin));
 });
 
-void t.test('64 searches that wait cost a change of a node nothing but a look at its labels', async t => {
+void t.test('a change of a node reads no other node, even with 64 waiting searches', async t => {
   const { online, find, reads, registry, clock } = openRig(t);
   for (let count = 0; count < 100; count++) await online();
   const searches = Array.from({ length: 64 }, (_, index) =>
@@ -130,7 +130,7 @@ void t.test('64 searches that wait cost a change of a node nothing but a look at
   t.equal(await registry.countNodes(tenant).then(({ online }) => online), 112);
 });
 
-void t.test('a search ends when its time is over, or nobody wants it', async t => {
+void t.test('a search ends at its timeout or when it is aborted', async t => {
   const { online, leave, find, clock } = openRig(t);
   const late = codeOf(find({ min: 2, timeoutMs: 1_000 }));
   const unwanted = new AbortController();
@@ -154,7 +154,7 @@ void t.test('a search ends when its time is over, or nobody wants it', async t =
   t.same(await coming, inOrder([id, third]), 'one that left again does not count');
 });
 
-void t.test('a search that waits hears how many nodes fit, at first and each minute', async t => {
+void t.test('a waiting search reports the number of matching nodes at once and each minute', async t => {
   const { online, find, clock } = openRig(t);
   await online({ site: 'tokyo' });
   const heard: number[] = [];
@@ -178,7 +178,7 @@ void t.test('a search that waits hears how many nodes fit, at first and each min
   t.same(heard, [0, 1], 'nothing more once it was found');
 });
 
-void t.test('a node that comes or goes while the index is made is neither lost nor found twice', async t => {
+void t.test('a node that changes while the index is built is neither lost nor found twice', async t => {
   const { online, leave, find, clock, reads, holdReads } = openRig(t);
   const ids = [await online(), await online(), await online()];
   const release = holdReads();

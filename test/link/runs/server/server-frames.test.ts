@@ -8,8 +8,8 @@ import {
   readContent,
   readNodesRequest,
   readSend,
-  wantCount,
-  wantText,
+  readCount,
+  readText,
 } from '../../../../src/link/runs/server/server-frames.js';
 import { limits } from '../../../../src/protocol/limits.js';
 
@@ -42,13 +42,13 @@ void t.test('a message as runners send it', t => {
   t.end();
 });
 
-void t.test('what is no node is a message all the same, which finds none', t => {
+void t.test('a message to an invalid node id is read with its node undefined', t => {
   for (const node of ['', '0', '-1', '007', '18446744073709551616', 'node-1', '１'])
     t.equal(readSend(frame({ number: 1, node })).node, undefined, node);
   t.end();
 });
 
-void t.test('times are kept within bounds', t => {
+void t.test('times in frames are clamped to their bounds', t => {
   const ttlOf = (ttlMs: number): number => readSend(frame({ number: 1, ttlMs })).ttlMs;
   t.same([-5, 0, 0.4, 1.6, 1e300].map(ttlOf), [
     appLimits.minTtlMs,
@@ -58,9 +58,9 @@ void t.test('times are kept within bounds', t => {
     appLimits.maxTtlMs,
   ]);
   const waitOf = (timeoutMs: unknown): number =>
-    readNodesRequest(frame({ request: 1, timeoutMs })).wish.timeoutMs;
+    readNodesRequest(frame({ request: 1, timeoutMs })).criteria.timeoutMs;
   t.same([0, 5, undefined, null, -1, 'x', {}].map(waitOf), [0, 5, ...Array<number>(5).fill(Infinity)]);
-  const minOf = (min: unknown): number => readNodesRequest(frame({ request: 1, min })).wish.min;
+  const minOf = (min: unknown): number => readNodesRequest(frame({ request: 1, min })).criteria.min;
   t.same([undefined, 0, -3, 2.4, 1e300].map(minOf), [1, 0, 0, 2, 1e300]);
   t.end();
 });
@@ -112,17 +112,17 @@ void t.test('bad input', t => {
       JSON.stringify(value).slice(0, 60),
     );
   t.equal(
-    codeOf(() => wantCount({ sequence: 0 }, 'sequence')),
+    codeOf(() => readCount({ sequence: 0 }, 'sequence')),
     'PROTOCOL_INVALID',
   );
   t.equal(
-    codeOf(() => wantText({ level: 'x'.repeat(21) }, 'level', 20)),
+    codeOf(() => readText({ level: 'x'.repeat(21) }, 'level', 20)),
     'PROTOCOL_INVALID',
   );
   t.end();
 });
 
-void t.test('whatever is said is read within its bounds or refused as said against the protocol', t => {
+void t.test('every frame is either read within its bounds or refused with PROTOCOL_INVALID', t => {
   const names = [
     'number',
     'node',

@@ -15,7 +15,7 @@ async function openBench(t: Test): Promise<{ site: HandSite; supervisor: HandSup
   return { site, supervisor: await site.supervise() };
 }
 
-void t.test('a runner gets the app and its settings, once', async t => {
+void t.test('a runner receives the app and its settings once', async t => {
   const { site, supervisor } = await openBench(t);
   const run = await site.start({ rounds: 5 });
   const token = await supervisor.started(run);
@@ -45,11 +45,11 @@ void t.test('a runner gets the app and its settings, once', async t => {
   t.same(third.heard, [], 'what was taken does not');
 });
 
-void t.test('what is said against the protocol ends the connection, and not the run', async t => {
+void t.test('a frame that violates the protocol ends the connection but not the run', async t => {
   const { site, supervisor } = await openBench(t);
   const { run, token, half } = await site.running(supervisor);
   half.say('send', { number: 0 });
-  t.match((await half.hear('bye')).value, { message: /it may not/ });
+  t.match((await half.hear('bye')).value, { message: /protocol violation by the app host/ });
   await half.closed;
   const said: readonly [string, object][] = [
     ['send', { number: 1, ttlMs: 'x' }],
@@ -76,7 +76,7 @@ void t.test('what is said against the protocol ends the connection, and not the 
   t.equal(reason, 'as\ufffd[2J told\ufffdby a newer one', 'and nothing in it moves a terminal');
 });
 
-void t.test('nobody connects with a token that is not theirs', async t => {
+void t.test('an invalid token opens no connection to a run', async t => {
   const { site, supervisor } = await openBench(t);
   const { half, token } = await site.running(supervisor);
   for (const wrong of ['', token.toUpperCase(), token.slice(1), 'ab'.repeat(32)]) {
@@ -87,7 +87,7 @@ void t.test('nobody connects with a token that is not theirs', async t => {
   await half.hear('over');
 });
 
-void t.test('messages sent on two connections are one', async t => {
+void t.test('a message sent on two connections is stored once', async t => {
   const { site, supervisor } = await openBench(t);
   const node = await site.node();
   const { run, token, half } = await site.running(supervisor);
@@ -117,7 +117,7 @@ void t.test('messages sent on two connections are one', async t => {
   await again.hear('over');
 });
 
-void t.test('answers are given no faster than they are taken, whatever else is said to be', async t => {
+void t.test('answers are sent no faster than the server half takes them', async t => {
   const { site, supervisor } = await openBench(t);
   const { half } = await site.running(supervisor);
   for (let number = 1; number <= 200; number++) half.say('send', { number, node: 'x', type: '' });
@@ -137,7 +137,7 @@ void t.test('answers are given no faster than they are taken, whatever else is s
   await half.hear('over');
 });
 
-void t.test('searches for nodes are bounded', async t => {
+void t.test('the number of open searches for nodes is bounded', async t => {
   const { site, supervisor } = await openBench(t);
   const { run, half } = await site.running(supervisor);
   const labels = { site: 'berlin' };
@@ -159,7 +159,7 @@ void t.test('searches for nodes are bounded', async t => {
   );
 });
 
-void t.test('what nodes say of their progress does not pile up before a half that does not read', async t => {
+void t.test('progress of nodes does not accumulate while the server half does not read', async t => {
   const { site, supervisor } = await openBench(t);
   const node = await site.node();
   const { run, half } = await site.running(supervisor);
@@ -183,7 +183,7 @@ void t.test('what nodes say of their progress does not pile up before a half tha
   await half.hear('over');
 });
 
-void t.test('after its last word it says nothing more', async t => {
+void t.test('frames of a server half after its outcome have no effect', async t => {
   const { site, supervisor } = await openBench(t);
   const node = await site.node();
   const { run, half } = await site.running(supervisor);
@@ -214,14 +214,14 @@ void t.test('after its last word it says nothing more', async t => {
   t.equal((await site.audit('run.finished')).length, 1);
 });
 
-void t.test('a result of more than 64 KiB is how the run failed', async t => {
+void t.test('a result of more than 64 KiB fails the run', async t => {
   const { site, supervisor } = await openBench(t);
   const { run, half } = await site.running(supervisor);
   half.say('finished', { result: 'é'.repeat(33_000) });
-  t.match((await site.finished(run)).reason, /larger than 64 KiB/);
+  t.match((await site.finished(run)).reason, /at most 64 KiB/);
 });
 
-void t.test('messages go to nodes of the tenant alone', async t => {
+void t.test('messages reach only nodes of the tenant of the run', async t => {
   const { site, supervisor } = await openBench(t);
   const { access } = site.link;
   await access.tenants.create('other', userParty('test'));
@@ -249,7 +249,7 @@ void t.test('messages go to nodes of the tenant alone', async t => {
   t.same([nodes, messagesSent, messagesFailed], [0, 3n, 3n]);
 });
 
-void t.test('a node that is revoked in the middle', async t => {
+void t.test('revoking a node answers its messages with NODE_REVOKED', async t => {
   const { site, supervisor } = await openBench(t);
   const node = await site.node();
   const { run, half } = await site.running(supervisor);
@@ -312,7 +312,7 @@ void t.test('a disk that is full for a while', async t => {
   await half.hear('over');
 });
 
-void t.test('garbage on the socket harms nobody', async t => {
+void t.test('invalid bytes on the socket do not disturb other connections', async t => {
   const { site, supervisor } = await openBench(t);
   const { run, token, half } = await site.running(supervisor);
   for (const bytes of [
