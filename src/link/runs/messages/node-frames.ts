@@ -10,11 +10,11 @@ import { RollcallError } from '../../../base/errors.js';
 import type { Clock } from '../../../base/clock.js';
 import type { Log } from '../../../base/log.js';
 import type { LinkFrame, NodeFrame, Ready } from '../../../protocol/generated/rollcall/v1/link.js';
-import { limits } from '../../../protocol/limits.js';
 import type { Alerts } from '../../access/alerts.js';
 import type { ObjectBucket } from '../../../objects/object-store.js';
 import type { RefusalCounter } from '../../audit/refusals.js';
 import type { Session } from '../../sessions/session.js';
+import { NodeLogs, requireLines } from './node-logs.js';
 import type { NodeQueues } from './node-queues.js';
 import type { Answer } from './message-record.js';
 import type { NodeObjects, ReadableObject, ReadingNode } from './node-objects.js';
@@ -38,29 +38,13 @@ export interface NodeFramesOptions {
   readonly onAnswered: (outcome: 'content' | MessageErrorCode) => void;
 }
 
-/** How far the link is with the log lines of one node in one run. */
-interface LogProgress {
-  /** Sequence of the last line that was given to the log. */
-  received: number;
-  /** Sequence of the last line that is stored. */
-  stored: number;
-  /** Resolves when the last lines are stored, or to false if they cannot be. */
-  work: Promise<boolean>;
-  /** The session on which lines could not be stored. The node sends them again on its next one. */
-  failedOn: Session | undefined;
-}
-
 export const maxKnownRuns = 1_000;
 /** More frames at once would look like a node that does not read, whose session is ended. */
 const maxCancelsAtOnce = 100;
 const cancelPauseMs = 100;
-/** Bound of the sequences that nodes send, below which they are exact as numbers. */
-const maxCount = 2n ** 52n;
-
 export class NodeFrames implements NodeObjects {
   readonly #options: NodeFramesOptions;
-  /** How far the log lines of each node are, by run. */
-  readonly #progressOfLogs = new WeakMap<OpenRun, Map<bigint, LogProgress>>();
+  readonly #logs = new NodeLogs();
 
   constructor(options: NodeFramesOptions) {
     this.#options = options;
@@ -165,44 +149,15 @@ export class NodeFrames implements NodeObjects {
     if (isFirst) this.#options.onAnswered('error' in answer ? answer.error.code : 'content');
   }
 
-  async #takeLog(session: Session, { run: id, sequence, lines }: ValueOf<'log'>): Promise<void> {
-    const { nodeId } = session;
+  async #takeLog(session: Session, frame: ValueOf<'log'>): Promise<void> {
+    const { run: id } = frame;
     const run = this.#ownRunOf(session, id);
     if (!run) {
       cancelRun(session, id);
       return;
     }
-    const progress = this.#progressOfLog(run, nodeId);
-    if (progress.failedOn === session) return;
-    const first = Number(sequence);
-    const end = first + lines.length - 1;
-    if (end > progress.received) {
-      const fresh = run.log.isFull(nodeId) ? [] : lines.slice(Math.max(0, progress.received + 1 - first));
-      progress.received = end;
-      progress.work = run.log.append(
-        nodeId,
-        fresh.map(({ atMs, level, text }) => ({ at: Number(atMs), level, text })),
-      );
-    }
-    // Lines that came before, on this session or an earlier one, may still be on their way to the disk.
-    if (await progress.work) {
-      progress.stored = Math.max(progress.stored, end);
-      send(session, { $case: 'logTaken', value: { run: id, sequence: BigInt(end) } });
-      return;
-    }
-    // An acknowledgement of later lines would include these: none is sent until the node has sent all again.
-    progress.failedOn = session;
-    progress.received = progress.stored;
-  }
-
-  #progressOfLog(run: OpenRun, node: bigint): LogProgress {
-    const ofRun = this.#progressOfLogs.get(run) ?? new Map<bigint, LogProgress>();
-    this.#progressOfLogs.set(run, ofRun);
-    const known = ofRun.get(node);
-    if (known) return known;
-    const progress = { received: 0, stored: 0, work: Promise.resolve(true), failedOn: undefined };
-    ofRun.set(node, progress);
-    return progress;
+    const sequence = await this.#logs.store(run.log, session, frame);
+    if (sequence !== undefined) send(session, { $case: 'logTaken', value: { run: id, sequence } });
   }
 
   #takeProgress(session: Session, { run: id, message, fraction, note }: ValueOf<'progress'>): void {
@@ -219,17 +174,6 @@ function send(session: Session, frame: NonNullable<LinkFrame['frame']>): void {
 
 function cancelRun(session: Session, run: bigint): void {
   send(session, { $case: 'cancel', value: { run, message: 0n } });
-}
-
-/** Throws PROTOCOL_INVALID for a frame that no agent sends. */
-function requireLines({ sequence, lines }: ValueOf<'log'>): void {
-  if (sequence < 1n || sequence > maxCount)
-    throw new RollcallError('PROTOCOL_INVALID', `the sequence of a log line must be from 1 to ${maxCount}`);
-  if (lines.length > limits.logLinesPerFrame)
-    throw new RollcallError(
-      'PROTOCOL_INVALID',
-      `expected at most ${limits.logLinesPerFrame} log lines in a frame, found ${lines.length}`,
-    );
 }
 
 /** The bucket of the app's archive, or of the content of an unanswered message to this node. */
