@@ -3,13 +3,13 @@
  * that the half has not received when the connection ends are sent again on its next one.
  */
 import type { FrameConnection, Frame } from '../../../app-host/wire/frames.js';
-import { handleObjectFrame, type ObjectsOfRunner } from '../../../app-host/wire/object-frames.js';
+import { handleObjectFrame } from '../../../app-host/wire/object-frames.js';
 import type { MessageErrorCode } from '../../../app/message-error.js';
 import type { Clock } from '../../../base/clock.js';
 import { RollcallError, toRollcallError } from '../../../base/errors.js';
 import type { ObjectBucket } from '../../../objects/object-store.js';
 import { isPassing } from '../../../store/retry.js';
-import type { Content, Question } from '../messages/message-record.js';
+import type { Question } from '../messages/message-record.js';
 import type { RunMessages } from '../messages/run-messages.js';
 import type { RunLog } from '../run-log.js';
 import type { RunRecord } from '../run-record.js';
@@ -17,6 +17,7 @@ import { AnswerSender } from './answer-sender.js';
 import type { FindNodes } from './find-nodes.js';
 import { NodeSearches } from './node-searches.js';
 import { ServerConnection } from './server-connection.js';
+import { ServerObjects } from './server-objects.js';
 import {
   readFailure,
   readLogLine,
@@ -47,17 +48,13 @@ export interface ServerSessionOptions {
 
 /** Maximum number of messages of one run whose answer the half has not taken. */
 const maxUnanswered = 200_000;
-/** Number of recently written objects that are kept although no message refers to them yet. */
-const maxLeases = 4;
 
 export class ServerSession {
   readonly #options: ServerSessionOptions;
   readonly #connection: ServerConnection;
   readonly #answers: AnswerSender;
   readonly #searches: NodeSearches;
-  readonly #objects: ObjectsOfRunner;
-  /** Digests of leased objects, oldest first. */
-  readonly #leases: string[] = [];
+  readonly #objects: ServerObjects;
   #isReady: boolean;
   /** Resolves when it is recorded that the half has loaded. */
   #ready: Promise<void> = Promise.resolve();
@@ -65,17 +62,13 @@ export class ServerSession {
   #isOver = false;
 
   constructor(options: ServerSessionOptions) {
-    const { connection, clock, record, messages, log, own, findNodes } = options;
+    const { connection, clock, record, messages, log, own, bucketOf, findNodes } = options;
     this.#options = options;
     this.#isReady = record.status === 'running';
     this.#connection = new ServerConnection(connection, clock);
     this.#answers = new AnswerSender(this.#connection, messages);
     this.#searches = new NodeSearches({ connection: this.#connection, clock, log, findNodes });
-    this.#objects = {
-      readable: digest => this.#findReadable(digest),
-      writable: own,
-      onStored: ({ digest }) => this.#lease(digest),
-    };
+    this.#objects = new ServerObjects({ connection: this.#connection, messages, own, bucketOf });
     connection.onFrame(frame => {
       try {
         this.#take(frame);
@@ -119,8 +112,7 @@ export class ServerSession {
   #onClose(): void {
     this.#searches.close();
     this.#answers.close();
-    for (const digest of this.#leases.splice(0))
-      void this.#options.own.release(digest).catch(() => undefined);
+    this.#objects.close();
   }
 
   async #welcome(): Promise<void> {
@@ -249,28 +241,6 @@ export class ServerSession {
   async #findRefusal({ node, content }: SentMessage): Promise<MessageErrorCode | undefined> {
     if (node === undefined) return 'NODE_NOT_FOUND';
     const problem = await this.#connection.whileOpen(() => this.#options.checkNode(node));
-    return problem ?? ((await this.#isStored(content)) ? undefined : 'OBJECT_LOST');
-  }
-
-  async #isStored(content: Content): Promise<boolean> {
-    if ('bytes' in content) return true;
-    const { digest, sizeBytes } = content.object;
-    const manifest = await this.#connection.whileOpen(() => this.#options.own.find(digest));
-    return manifest?.sizeBytes === sizeBytes;
-  }
-
-  async #findReadable(digest: string): ReturnType<ObjectsOfRunner['readable']> {
-    const { messages, bucketOf } = this.#options;
-    const node = messages.speaksOf(digest, 'answers');
-    const bucket = node === undefined ? undefined : bucketOf(node);
-    const manifest = await bucket?.find(digest);
-    return bucket && manifest ? { manifest, bucket } : undefined;
-  }
-
-  #lease(digest: string): void {
-    const { own } = this.#options;
-    own.retain(digest);
-    this.#leases.push(digest);
-    if (this.#leases.length > maxLeases) this.#connection.track(own.release(this.#leases.shift() ?? ''));
+    return problem ?? ((await this.#objects.isStored(content)) ? undefined : 'OBJECT_LOST');
   }
 }
