@@ -158,10 +158,10 @@ async function rowsUnder(page: string, heading: string): Promise<string[][]> {
 
 void t.test('docs/protocol.md names the numbers of the code', async t => {
   const { handshakeMs, idleMs, afterRefusalMs } = deadlines;
-  const { helloMs, proofMs, readyMs, silenceMs, replacedPauseMs } = limits;
+  const { proofMs, silenceMs, replacedPauseMs } = limits;
   const { pingEveryMs, pongWithinMs } = pingTimes;
   const times = [
-    ...[handshakeMs, helloMs, proofMs, readyMs, idleMs, afterRefusalMs, pingEveryMs, pongWithinMs],
+    ...[handshakeMs, idleMs, proofMs, afterRefusalMs, pingEveryMs, pongWithinMs],
     ...[silenceMs, replacedPauseMs],
   ];
   t.same(
@@ -171,7 +171,7 @@ void t.test('docs/protocol.md names the numbers of the code', async t => {
   t.same(
     (await rowsUnder('docs/protocol.md', 'Limits')).map(([, bound]) => bound),
     [
-      kib(limits.messageBytes),
+      `${kib(limits.strangerFrameBytes)}, ${kib(limits.messageBytes)}`,
       `${maxTextLength} characters`,
       `${maxNodeCertificateBytes} bytes`,
       `${maxChainLength} certificates`,
@@ -228,7 +228,7 @@ void t.test(
     }
     const files = [
       ...['enrollment', 'sessions'].map(folder => join('src/link', folder)),
-      ...['enrollment-door.ts', 'link-door.ts'].map(name => join('src/link/doors/grpc', name)),
+      'src/link/doors/nodes',
       ...['binding.ts', 'certificate.ts', 'key-errors.ts'].map(name => join('src/identity', name)),
       ...['src/link/registry/node-machine.ts', 'src/base/rate-limit.ts'],
     ];

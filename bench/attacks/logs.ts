@@ -12,7 +12,7 @@ import { ControlClient } from '../../src/control-client/control-client.js';
 import { generatePrivateKey } from '../../src/identity/private-key.js';
 import { openConnection, type LinkConnection } from '../../src/node/connection.js';
 import { enroll, type Enrollment } from '../../src/node/enroll.js';
-import { LinkFrame, NodeFrame } from '../../src/protocol/generated/rollcall/v1/link.js';
+import type { LinkFrame, NodeFrame } from '../../src/protocol/generated/rollcall/v1/link.js';
 import { defaultTenant } from '../../src/protocol/limits.js';
 import { operatorTokenFile } from '../../test/harness/operator.js';
 import { startLink, type BenchLink } from '../link.js';
@@ -42,7 +42,6 @@ export interface FloodOutcome {
   readonly sessionsEnded: number;
 }
 
-type Stream = ReturnType<LinkConnection['link']['connect']>;
 type Said = NonNullable<LinkFrame['frame']>;
 
 /** A node whose frames the bench writes itself. */
@@ -51,8 +50,8 @@ interface Peer {
   /** The next frame that is wanted. */
   hear(wanted: (frame: Said) => boolean): Promise<Said>;
   say(frame: NonNullable<NodeFrame['frame']>): void;
-  /** Bytes of a NodeFrame; resolves when more may come, or the session is over. */
-  sayBytes(bytes: Buffer): Promise<void>;
+  /** Resolves when more may come, or the session is over. */
+  sayAll(frame: NonNullable<NodeFrame['frame']>): Promise<void>;
   readonly isOver: () => boolean;
   close(): Promise<void>;
 }
@@ -88,7 +87,7 @@ export async function measureLogFlood(place: Workplace, flood: LogFlood): Promis
         attacker = await openPeer(place, link, attackerEnrollment);
       }
       frames += 1;
-      await attacker.sayBytes(Buffer.from(NodeFrame.encode({ frame }).finish()));
+      await attacker.sayAll(frame);
     }
   })();
   const flooded = await feel(place, link, honest, flood.seconds * 1000);
@@ -164,30 +163,19 @@ async function enrollNew(place: Workplace, link: BenchLink): Promise<Enrollment>
 
 async function openPeer(place: Workplace, link: BenchLink, enrollment: Enrollment): Promise<Peer> {
   const connection = await connect(place, link, enrollment);
-  // As bytes, so that saying costs the bench as little as can be.
-  const call: Stream = connection.link.makeBidiStreamRequest(
-    '/rollcall.v1.Link/Connect',
-    (bytes: unknown) => bytes as Buffer,
-    (bytes: Buffer) => LinkFrame.decode(bytes),
-  );
   const heard: Said[] = [];
   const listeners = new Set<() => void>();
   let isOver = false;
-  let goOn = (): void => undefined;
   let tellEnd = (): void => undefined;
   const ended = new Promise<void>(resolve => (tellEnd = resolve));
-  const sayBytes = (bytes: Buffer): boolean => (call.write as (bytes: Buffer) => boolean).call(call, bytes);
-  const say: Peer['say'] = frame => void sayBytes(Buffer.from(NodeFrame.encode({ frame }).finish()));
-  const end = (): void => {
+  const say: Peer['say'] = frame => void connection.send(frame);
+  void connection.over.then(() => {
     isOver = true;
-    goOn();
     tellEnd();
-  };
-  call.on('error', end).on('end', end);
-  call.on('drain', () => goOn());
-  call.on('data', ({ frame }: LinkFrame) => {
-    if (frame?.$case === 'ping') say({ $case: 'pong', value: { sequence: frame.value.sequence } });
-    else if (frame && frame.$case !== 'logTaken') heard.push(frame);
+  });
+  connection.listen(frame => {
+    if (frame.$case === 'ping') say({ $case: 'pong', value: { sequence: frame.value.sequence } });
+    else if (frame.$case !== 'logTaken') heard.push(frame);
     for (const look of [...listeners]) look();
   });
   const hear: Peer['hear'] = wanted =>
@@ -206,8 +194,8 @@ async function openPeer(place: Workplace, link: BenchLink, enrollment: Enrollmen
   await Promise.race([hear(({ $case }) => $case === 'welcome'), ended]);
   return {
     ...{ id: enrollment.nodeId, hear, say, isOver: () => isOver },
-    async sayBytes(bytes) {
-      if (!isOver && !sayBytes(bytes)) await new Promise<void>(resolve => (goOn = resolve));
+    async sayAll(frame) {
+      if (!connection.send(frame)) await connection.drained();
     },
     close: () => connection.close(),
   };

@@ -1,52 +1,45 @@
 /** Connections of strangers that ask for something and then say nothing more. */
-import { connect as connectHttp2, type ClientHttp2Session } from 'node:http2';
 import { connect as connectTcp } from 'node:net';
-import { connect as connectTls } from 'node:tls';
+import { connect as connectTls, type TLSSocket } from 'node:tls';
 import { once } from 'node:events';
+import { encodeLength } from '../../src/protocol/frames.js';
+import { wireProtocol } from '../../src/protocol/limits.js';
 import { sleep } from '../usage.js';
 import type { Attack, Target } from './attack.js';
 
-/** One more call than an honest peer makes: its headers, and never a message. */
-export const unendingCalls: Attack = {
+/** The length of a frame, and never its bytes. */
+export const unendingFrames: Attack = {
   name: 'strangers',
-  title: '3,000 strangers begin a call and send nothing more',
+  title: '3,000 strangers begin a frame and send nothing more',
   async begin(target) {
     const count = target.place.isQuick ? 100 : 3_000;
-    const sessions: ClientHttp2Session[] = [];
-    while (sessions.length < count) {
-      const some = Array.from({ length: 50 }, (_, n) => openCall(target, `127.0.1.${(n % 4) + 1}`));
-      sessions.push(...(await Promise.all(some)));
+    const sockets: TLSSocket[] = [];
+    while (sockets.length < count) {
+      const some = Array.from({ length: 50 }, (_, n) => openFrame(target, `127.0.1.${(n % 4) + 1}`));
+      sockets.push(...(await Promise.all(some)));
     }
     // Longer than any deadline of a connection that nothing justifies.
     await sleep(target.place.isQuick ? 1_000 : 15_000);
     return {
-      note: () =>
-        `${sessions.filter(each => !each.closed && !each.destroyed).length} of ${count} are still there`,
-      end: () => sessions.forEach(session => session.destroy()),
+      note: () => `${sockets.filter(each => !each.destroyed).length} of ${count} are still there`,
+      end: () => sockets.forEach(socket => socket.destroy()),
     };
   },
 };
 
-async function openCall({ place, link }: Target, localAddress: string): Promise<ClientHttp2Session> {
-  const raw = connectTcp({ host: '127.0.0.1', port: link.nodePort, localAddress });
-  const tls = {
-    socket: raw,
+/** A TLS connection with the beginning of a frame that never ends. */
+async function openFrame({ place, link }: Target, localAddress: string): Promise<TLSSocket> {
+  const socket = connectTls({
+    socket: connectTcp({ host: '127.0.0.1', port: link.nodePort, localAddress }),
     host: 'localhost',
     servername: 'localhost',
     ca: place.ca,
-    ALPNProtocols: ['h2'],
-  };
-  const session = connectHttp2('https://localhost', { createConnection: () => connectTls(tls) });
-  session.on('error', () => undefined);
-  await Promise.race([once(session, 'remoteSettings'), once(session, 'close')]);
-  if (!session.destroyed)
-    session
-      .request({
-        ...{ ':method': 'POST', ':path': '/rollcall.v1.Objects/Read' },
-        ...{ 'content-type': 'application/grpc', te: 'trailers' },
-      })
-      .on('error', () => undefined);
-  return session;
+    ALPNProtocols: [wireProtocol],
+  });
+  socket.on('error', () => undefined).resume();
+  await Promise.race([once(socket, 'secureConnect'), once(socket, 'close')]).catch(() => undefined);
+  if (!socket.destroyed) socket.write(encodeLength(1_000));
+  return socket;
 }
 
 /** Sockets that are opened and never written to, again as soon as they are closed. */

@@ -5,12 +5,16 @@
  *   node bench/bare/agent.js PORT CA CERTIFICATE KEY
  */
 import { readFileSync } from 'node:fs';
-import { credentials } from '@grpc/grpc-js';
-import { LinkClient } from '../../dist/src/protocol/generated/rollcall/v1/link.js';
+import { Client, credentials } from '@grpc/grpc-js';
+import { LinkFrame, NodeFrame } from '../../dist/src/protocol/generated/rollcall/v1/link.js';
 
 const [port, ca, certificate, key] = process.argv.slice(2);
 const identity = credentials.createSsl(readFileSync(ca), readFileSync(key), readFileSync(certificate));
-const call = new LinkClient(`localhost:${port}`, identity).connect();
+const call = new Client(`localhost:${port}`, identity).makeBidiStreamRequest(
+  '/rollcall.bench.Node/Connect',
+  frame => Buffer.from(NodeFrame.encode(frame).finish()),
+  bytes => LinkFrame.decode(bytes),
+);
 call.on('error', () => process.exit(1));
 call.on('data', ({ frame }) => {
   if (frame?.$case === 'deliver') answer(frame.value);

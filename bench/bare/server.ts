@@ -16,45 +16,34 @@ import {
   type ControlServer,
   type Node,
 } from '../../src/protocol/generated/rollcall/v1/control.js';
-import {
-  EnrollmentService,
-  type Challenge,
-  type Enrolled,
-  type EnrollmentServer,
-  type EnrollRequest,
-  type EnrollResponse,
-  type Hello,
-  type Proof,
+import type {
+  Challenge,
+  Enrolled,
+  Hello,
+  Proof,
 } from '../../src/protocol/generated/rollcall/v1/enrollment.js';
 import { chunkBytes, chunkLengthOf, digestOfChunk, makeManifest } from '../../src/objects/manifest.js';
-import {
-  LinkService,
-  ObjectsService,
-  type LinkFrame,
-  type LinkServer,
-  type NodeFrame,
-  type ObjectPiece,
-  type ObjectsServer,
-  type ReadObjectRequest,
-} from '../../src/protocol/generated/rollcall/v1/link.js';
+import type { LinkFrame, NodeFrame } from '../../src/protocol/generated/rollcall/v1/link.js';
 import { defaultTenant, limits } from '../../src/protocol/limits.js';
 import { now } from '../usage.js';
 import { trustDomain } from '../workplace.js';
 import type { BareEvent, BarePlan } from './bare.js';
+import { enrollService, nodeService } from './methods.js';
 import { pushMethod } from './push.js';
 
 const plan = JSON.parse(process.env['BENCH_BARE'] ?? '{}') as BarePlan;
 const pingEveryMs = 9_000;
 
 type LinkCall = ServerDuplexStream<NodeFrame, LinkFrame>;
+type ReadCall = ServerWritableStream<NodeFrame, LinkFrame>;
 const sessions = new Map<string, LinkCall>();
 const tell = (event: BareEvent): void => void process.send?.(event);
 const tellPresence = (event: 'online' | 'offline', id: string): void => {
   if (plan.tellsPresence) tell({ event, id, at: now() });
 };
 
-const link: LinkServer = {
-  connect(call) {
+const link = {
+  connect(call: LinkCall) {
     const id = call.getAuthContext().sslPeerCertificate?.subject.CN as string;
     call.on('data', (said: NodeFrame) => {
       const { frame } = said;
@@ -62,7 +51,12 @@ const link: LinkServer = {
       if (frame?.$case !== 'ready') return;
       sessions.set(id, call);
       tellPresence('online', id);
-      const times = { silenceMs: 30_000, linkClockMs: BigInt(Date.now()), expiresAtMs: 0n };
+      const times = {
+        silenceMs: 30_000,
+        linkClockMs: BigInt(Date.now()),
+        expiresAtMs: 0n,
+        protocolVersion: 1,
+      };
       call.write({ frame: { $case: 'welcome', value: { nodeId: BigInt(id), sessionId: 1n, ...times } } });
     });
     call.on('error', () => undefined);
@@ -96,27 +90,27 @@ function zeroDigest(lengthBytes: number): string {
 }
 
 /** Objects of zeros, of the size that the digest begins with, in the pieces that the link sends. */
-const objects: Pick<ObjectsServer, 'read'> = {
-  read(call) {
+const objects = {
+  read(call: ReadCall) {
     call.on('error', () => undefined);
-    void sendObject(call, Number(call.request.digest.readBigUInt64BE()));
+    const { frame } = call.request;
+    if (frame?.$case === 'readObject') void sendObject(call, Number(frame.value.digest.readBigUInt64BE()));
   },
 };
 
-async function sendObject(
-  call: ServerWritableStream<ReadObjectRequest, ObjectPiece>,
-  sizeBytes: number,
-): Promise<void> {
+async function sendObject(call: ReadCall, sizeBytes: number): Promise<void> {
   const chunks = Array.from({ length: Math.ceil(sizeBytes / chunkBytes) }, (_, chunk) =>
     zeroDigest(Math.min(chunkBytes, sizeBytes - chunk * chunkBytes)),
   );
   const manifest = makeManifest(sizeBytes, chunks);
-  call.write({ manifest: manifest.bytes, chunk: 0, bytes: Buffer.alloc(0) });
+  const transfer = 1;
+  call.write({ frame: { $case: 'manifest', value: { transfer, manifest: manifest.bytes } } });
   for (const chunk of chunks.keys()) {
     const lengthBytes = chunkLengthOf(manifest, chunk);
     for (let at = 0; at < lengthBytes; at += limits.pieceBytes) {
       const bytes = zeros.subarray(at, Math.min(at + limits.pieceBytes, lengthBytes));
-      if (!call.write({ manifest: Buffer.alloc(0), chunk, bytes })) await once(call, 'drain');
+      const isTaken = call.write({ frame: { $case: 'piece', value: { transfer, chunk, bytes } } });
+      if (!isTaken) await once(call, 'drain');
     }
   }
   call.end();
@@ -130,19 +124,19 @@ if (plan.keepAliveMs === undefined && !plan.isQuiet) {
   }, pingEveryMs);
 }
 
-const enrollment: EnrollmentServer = {
-  enroll(call: ServerDuplexStream<EnrollRequest, EnrollResponse>) {
+const enrollment = {
+  enroll(call: LinkCall) {
     let hello: Hello | undefined;
     const nonce = randomBytes(32);
     const times = { linkClockMs: BigInt(Date.now()), deadlineMs: 10_000 };
     const challenge: Challenge = { protocolVersion: 1, nonce, trustDomain, ...times };
     call.on('error', () => undefined);
-    call.on('data', ({ step }: EnrollRequest) => {
-      if (step?.$case === 'hello') {
-        hello = step.value;
-        call.write({ step: { $case: 'challenge', value: challenge } });
-      } else if (step && hello && holds(hello, challenge, step.value)) {
-        call.write({ step: { $case: 'enrolled', value: enrolled } });
+    call.on('data', ({ frame }: NodeFrame) => {
+      if (frame?.$case === 'hello') {
+        hello = frame.value;
+        call.write({ frame: { $case: 'challenge', value: challenge } });
+      } else if (frame?.$case === 'proof' && hello && holds(hello, challenge, frame.value)) {
+        call.write({ frame: { $case: 'enrolled', value: enrolled } });
         call.end();
       }
     });
@@ -236,12 +230,11 @@ const keepAlive =
         'grpc.keepalive_timeout_ms': plan.keepAliveTimeoutMs ?? 0,
       };
 const nodeServer = new Server(keepAlive);
-nodeServer.addService(LinkService, link);
-nodeServer.addService(ObjectsService, { ...objects });
+nodeServer.addService(nodeService, { ...link, ...objects });
 const pushServer = new Server();
 pushServer.addService({ push: pushMethod }, { push });
 const openServer = new Server();
-openServer.addService(EnrollmentService, enrollment);
+openServer.addService(enrollService, enrollment);
 openServer.addService(ControlService, { ...control });
 const mutual = ServerCredentials.createSsl(readFileSync(plan.authorityFile), pairs(), true);
 const nodePort = await listen(nodeServer, mutual);

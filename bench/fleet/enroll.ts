@@ -3,41 +3,67 @@ import { generateKeyPairSync, sign, type KeyObject } from 'node:crypto';
 import { curves } from '../../src/identity/curve.js';
 import { exporterBytes, exporterLabel } from '../../src/identity/binding.js';
 import { encodeTranscript } from '../../src/identity/transcript.js';
-import {
-  EnrollRequest,
-  EnrollResponse,
-  type Challenge,
-  type Enrolled,
-  type Proof,
+import type {
+  Challenge,
+  Enrolled,
+  Hello,
+  Proof,
 } from '../../src/protocol/generated/rollcall/v1/enrollment.js';
+import { NodeFrame } from '../../src/protocol/generated/rollcall/v1/link.js';
 import { defaultTenant } from '../../src/protocol/limits.js';
+import { paths } from '../bare/methods.js';
 import { openTls, type LightAgent } from './agent.js';
+import { decodeFrame, openFrames, type Heard } from './frames.js';
 import { openGrpcStream } from './http2.js';
 import type { Dialect } from './orders.js';
 
-const path = '/rollcall.v1.Enrollment/Enroll';
-
 /** Enrolls an agent; a bare server cannot know the channel, so with it the proof is bound to zeros. */
-export async function enrollAgent(agent: LightAgent, port: number, dialect: Dialect): Promise<void> {
-  const socket = await openTls({ port, protocol: 'h2' });
-  const binding =
-    dialect === 'bare'
-      ? Buffer.alloc(exporterBytes)
-      : socket.exportKeyingMaterial(exporterBytes, exporterLabel, Buffer.alloc(0));
+export function enrollAgent(agent: LightAgent, port: number, dialect: Dialect): Promise<void> {
+  return dialect === 'bare' ? enrollByGrpc(agent, port) : enrollByFrames(agent, port);
+}
+
+async function enrollByFrames(agent: LightAgent, port: number): Promise<void> {
+  const steps: ((frame: Heard | undefined) => void)[] = [];
+  const connection = await openFrames(port, undefined, message => steps[0]?.(decodeFrame(message)));
+  const { socket } = connection;
+  const binding = socket.exportKeyingMaterial(exporterBytes, exporterLabel, Buffer.alloc(0));
   try {
     await new Promise<void>((resolve, reject) => {
       const refused = (): void => reject(new Error('the server ended an enrollment early'));
       socket.once('close', refused);
-      let sessionKey: SessionKey | undefined;
-      const stream = openGrpcStream(socket, path, encodeHello(agent), {
+      const sessionKey = makeSessionKey();
+      steps.push(frame => {
+        if (frame?.$case === 'challenge')
+          connection.say({ $case: 'proof', value: makeProof(agent, binding, frame.value, sessionKey) });
+        else if (frame?.$case === 'enrolled') {
+          keep(agent, frame.value, sessionKey);
+          resolve();
+        } else refused();
+      });
+      connection.say({ $case: 'hello', value: hello(agent) });
+    });
+  } finally {
+    socket.destroy();
+  }
+}
+
+async function enrollByGrpc(agent: LightAgent, port: number): Promise<void> {
+  const socket = await openTls({ port, protocol: 'h2' });
+  const binding = Buffer.alloc(exporterBytes);
+  try {
+    await new Promise<void>((resolve, reject) => {
+      const refused = (): void => reject(new Error('the server ended an enrollment early'));
+      socket.once('close', refused);
+      const sessionKey = makeSessionKey();
+      const first = NodeFrame.encode({ frame: { $case: 'hello', value: hello(agent) } }).finish();
+      const stream = openGrpcStream(socket, paths.enroll, first, {
         message(bytes) {
-          const { step } = EnrollResponse.decode(bytes);
-          if (step?.$case === 'challenge') {
-            sessionKey = makeSessionKey();
-            const value = makeProof(agent, binding, step.value, sessionKey);
-            stream.write(EnrollRequest.encode({ step: { $case: 'proof', value } }).finish());
-          } else if (step && sessionKey) {
-            keep(agent, step.value, sessionKey);
+          const frame = decodeFrame(bytes);
+          if (frame?.$case === 'challenge') {
+            const value = makeProof(agent, binding, frame.value, sessionKey);
+            stream.write(NodeFrame.encode({ frame: { $case: 'proof', value } }).finish());
+          } else if (frame?.$case === 'enrolled') {
+            keep(agent, frame.value, sessionKey);
             resolve();
           }
         },
@@ -49,8 +75,8 @@ export async function enrollAgent(agent: LightAgent, port: number, dialect: Dial
   }
 }
 
-function encodeHello(agent: LightAgent): Uint8Array {
-  const value = {
+function hello(agent: LightAgent): Hello {
+  return {
     protocolVersions: [1],
     tenant: defaultTenant,
     publicKey: agent.spki,
@@ -59,7 +85,6 @@ function encodeHello(agent: LightAgent): Uint8Array {
     nodeClockMs: BigInt(Date.now()),
     trustDomain: '',
   };
-  return EnrollRequest.encode({ step: { $case: 'hello', value } }).finish();
 }
 
 interface SessionKey {

@@ -3,8 +3,10 @@ import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import { LinkFrame, NodeFrame } from '../../src/protocol/generated/rollcall/v1/link.js';
 import { protocolVersions } from '../../src/protocol/limits.js';
+import { paths } from '../bare/methods.js';
 import { openTls, type LightAgent } from './agent.js';
-import { handle } from './deliveries.js';
+import { FrameObjects, handle, readByGrpc } from './deliveries.js';
+import { decodeFrame, openFrames, type Said } from './frames.js';
 import { openGrpcConnection } from './http2.js';
 import { connectPacket, keepAliveMs, mqttPackets, pingPacket } from './mqtt.js';
 import { natsConnect, natsLines } from './nats.js';
@@ -13,47 +15,73 @@ import type { Dialect } from './orders.js';
 /** Resolves when the server has said that the agent is in; `onGone` hears when it is not any more. */
 type Opening = (agent: LightAgent, port: number, onGone: () => void) => Promise<TLSSocket>;
 
-const path = '/rollcall.v1.Link/Connect';
-
-function grpcSession(goneAt: 'stream' | 'socket'): Opening {
-  return async (agent, port, onGone) => {
-    const socket = await openTls({ port, protocol: 'h2', context: agent.context });
-    return new Promise((resolve, reject) => {
-      let isOnline = false;
-      let isLost = false;
-      const lost = (): void => {
-        if (isOnline && !isLost) onGone();
-        isLost = true;
-        if (!isOnline) reject(new Error('the server ended a session before its welcome'));
-      };
-      socket.once('close', lost);
-      const connection = openGrpcConnection(socket);
-      const call = { path, first: readyFrame() };
-      const stream = connection.open(call, {
-        message(bytes) {
-          const { frame } = LinkFrame.decode(bytes);
-          if (frame?.$case === 'deliver') handle(frame.value, connection, stream);
-          if (frame?.$case === 'ping') stream.write(pongFrame(frame.value.sequence));
-          if (frame?.$case !== 'welcome') return;
-          isOnline = true;
-          resolve(socket);
-        },
-        ended: () => {
-          if (goneAt === 'stream' || !isOnline) lost();
-        },
-      });
+const frameSession: Opening = async (agent, port, onGone) => {
+  let isOnline = false;
+  let isIn = (): void => undefined;
+  const objects = new FrameObjects(agent, port);
+  const connection = await openFrames(port, agent.context, message => {
+    const frame = decodeFrame(message);
+    if (frame?.$case === 'deliver') handle(frame.value, { reply: said => connection.say(said), objects });
+    if (frame?.$case === 'ping') connection.say({ $case: 'pong', value: { sequence: frame.value.sequence } });
+    if (frame?.$case !== 'welcome') return;
+    isOnline = true;
+    isIn();
+  });
+  const { socket } = connection;
+  return new Promise((resolve, reject) => {
+    isIn = () => resolve(socket);
+    socket.once('close', () => {
+      objects.close();
+      if (isOnline) onGone();
+      else reject(new Error('the server ended a session before its welcome'));
     });
-  };
-}
+    connection.say(ready());
+  });
+};
 
-function readyFrame(): Uint8Array {
+const grpcSession: Opening = async (agent, port, onGone) => {
+  const socket = await openTls({ port, protocol: 'h2', context: agent.context });
+  return new Promise((resolve, reject) => {
+    let isOnline = false;
+    let isLost = false;
+    const lost = (): void => {
+      if (isOnline && !isLost) onGone();
+      isLost = true;
+      if (!isOnline) reject(new Error('the server ended a session before its welcome'));
+    };
+    socket.once('close', lost);
+    const connection = openGrpcConnection(socket);
+    const call = { path: paths.connect, first: readyFrame() };
+    const stream = connection.open(call, {
+      message(bytes) {
+        const { frame } = LinkFrame.decode(bytes);
+        if (frame?.$case === 'deliver')
+          handle(frame.value, {
+            reply: said => stream.write(NodeFrame.encode({ frame: said }).finish()),
+            objects: { read: (...of) => readByGrpc(connection, ...of) },
+          });
+        if (frame?.$case === 'ping') stream.write(pongFrame(frame.value.sequence));
+        if (frame?.$case !== 'welcome') return;
+        isOnline = true;
+        resolve(socket);
+      },
+      ended: lost,
+    });
+  });
+};
+
+function ready(): Said {
   const value = {
     protocolVersion: protocolVersions[0],
     agentVersion: 'bench',
     nodeClockMs: BigInt(Date.now()),
     runs: [],
   };
-  return NodeFrame.encode({ frame: { $case: 'ready', value } }).finish();
+  return { $case: 'ready', value };
+}
+
+function readyFrame(): Uint8Array {
+  return NodeFrame.encode({ frame: ready() }).finish();
 }
 
 function pongFrame(sequence: bigint): Uint8Array {
@@ -105,8 +133,8 @@ function welcomed(
 }
 
 export const openings: Readonly<Record<Dialect, Opening>> = {
-  rollcall: grpcSession('socket'),
-  bare: grpcSession('stream'),
+  rollcall: frameSession,
+  bare: grpcSession,
   nats: natsSession,
   mqtt: mqttSession,
 };

@@ -2,7 +2,7 @@
 import { measureAttack, type Attack } from '../attacks/attack.js';
 import { measureLogins } from '../attacks/logins.js';
 import { measureLogFlood } from '../attacks/logs.js';
-import { silentSockets, unendingCalls } from '../attacks/strangers.js';
+import { silentSockets, unendingFrames } from '../attacks/strangers.js';
 import { slowUploads } from '../attacks/uploads.js';
 import { unreadWatches } from '../attacks/watches.js';
 import type { Figure } from '../figures.js';
@@ -12,7 +12,7 @@ import type { Row } from './row.js';
 
 type Measure = (place: Workplace) => Promise<Figure[]>;
 
-const attacks: readonly Attack[] = [unreadWatches, slowUploads, unendingCalls, silentSockets];
+const attacks: readonly Attack[] = [unreadWatches, slowUploads, unendingFrames, silentSockets];
 const measures: readonly Measure[] = [
   ...attacks.map(
     (attack): Measure =>

@@ -1,12 +1,15 @@
 /**
- * From what sockets, TLS and gRPC say to the agent's own errors. Two kinds are kept apart: the link cannot be reached
+ * From what sockets and TLS say to the agent's own errors. Two kinds are kept apart: the link cannot be reached
  * (LINK_UNREACHABLE) and what answers cannot be verified (LINK_UNVERIFIED). Pure; messages stay the same while the
  * cause does, so that a log can tell a change from a repetition: what varies, such as times, is in the hint.
  */
-import { status as Status } from '@grpc/grpc-js';
 import type { X509Certificate } from 'node:crypto';
 import { isRollcallError, RollcallError, systemErrorCode } from '../base/errors.js';
-import { fromGrpcStatus, hasStatedCode, type GrpcStatus } from '../protocol/status.js';
+import { wireProtocol } from '../protocol/limits.js';
+
+/** The operator port, something else altogether, or a link of another release. */
+export const otherProtocolHint =
+  'is this the node port of a link (9092 by default), and are link and agent of the same release?';
 
 const rootsHint = 'check --root-certificates: is it the one this link was set up with?';
 
@@ -65,6 +68,13 @@ export function describeTlsFailure(failure: TlsFailure, place: string, now: numb
       cause: error,
     });
   }
+  if (code.endsWith('NO_APPLICATION_PROTOCOL')) {
+    return new RollcallError(
+      'LINK_UNVERIFIED',
+      `cannot verify the link at ${place}: what answers there does not speak ${wireProtocol}`,
+      { hint: otherProtocolHint, cause: error },
+    );
+  }
   if (/^(?:ERR_SSL|ERR_TLS|ERR_OSSL|EPROTO)/.test(code)) {
     return new RollcallError(
       'LINK_UNVERIFIED',
@@ -98,43 +108,4 @@ function isAboutDates(code: string): boolean {
 function clockSentence(shown: X509Certificate | undefined, now: number): string {
   const clock = `this machine's clock says ${new Date(now).toISOString()}`;
   return shown ? `${clock}, the certificate is valid from ${shown.validFrom} to ${shown.validTo}` : clock;
-}
-
-/**
- * What ended a call. What the link stated stays as it is; a transport that failed is LINK_UNREACHABLE, an answer that
- * is no answer PROTOCOL_INVALID.
- */
-export function describeCallFailure(status: Partial<GrpcStatus> & { message?: string }): RollcallError {
-  if (hasStatedCode(status)) return fromGrpcStatus(status);
-  const { code, details = '' } = status;
-  if (code === Status.DEADLINE_EXCEEDED || code === Status.RESOURCE_EXHAUSTED) return fromGrpcStatus(status);
-  if (code === Status.UNIMPLEMENTED)
-    return new RollcallError('PROTOCOL_INVALID', 'the server does not offer the services of the node port', {
-      hint: 'is this the operator port of the link? nodes connect to its node port (9092 by default)',
-      cause: status,
-    });
-  const cut = code === Status.UNAVAILABLE || code === Status.CANCELLED || details.includes('RST_STREAM');
-  return cut
-    ? new RollcallError('LINK_UNREACHABLE', 'the connection to the link was lost', { cause: status })
-    : new RollcallError(
-        'PROTOCOL_INVALID',
-        'the server answered with something that is not the protocol of a link',
-        {
-          cause: status,
-        },
-      );
-}
-
-/** Opens a call; LINK_UNREACHABLE on a connection that was closed meanwhile, where grpc-js throws an Error of its own. */
-export function openCall<Call>(open: () => Call): Call {
-  try {
-    return open();
-  } catch (error) {
-    throw new RollcallError('LINK_UNREACHABLE', 'the connection to the link is closed', { cause: error });
-  }
-}
-
-/** What an emitted `error` of a call is: grpc-js gives an Error with the fields of a status. */
-export function toCallFailure(thrown: unknown): RollcallError {
-  return isRollcallError(thrown) ? thrown : describeCallFailure(thrown as Partial<GrpcStatus>);
 }

@@ -1,26 +1,25 @@
 /**
- * One verified TLS connection to the link, and the gRPC services on it. TLS 1.3 only; the server's chain must end
- * at a given root and its certificate must be for the host or the IP address that was asked for. A connection is one
- * TCP connection: when it is gone it is gone, nothing reconnects by itself.
+ * One verified TLS connection to the link, and the frames on it. TLS 1.3 only; the server's chain must end at a given root
+ * and its certificate must be for the host or the IP address that was asked for. A connection is one TCP connection:
+ * when it is gone it is gone, nothing reconnects by itself.
  */
 import type { X509Certificate } from 'node:crypto';
 import { lookup } from 'node:dns/promises';
-import { isIP } from 'node:net';
+import { connect, isIP, type Socket } from 'node:net';
 import { createSecureContext, type ConnectionOptions } from 'node:tls';
-import { connectivityState, type ChannelOptions, type Client } from '@grpc/grpc-js';
 import type { Clock } from '../base/clock.js';
 import { isRollcallError, RollcallError } from '../base/errors.js';
 import { withRouteHint, type Route } from '../base/proxy.js';
-import { formatAddress, type Address } from '../base/settings.js';
+import type { Address } from '../base/settings.js';
 import { deferred, onAbort } from '../base/wait.js';
 import { trustServer } from '../identity/server-trust.js';
-import { EnrollmentClient } from '../protocol/generated/rollcall/v1/enrollment.js';
-import { LinkClient, ObjectsClient } from '../protocol/generated/rollcall/v1/link.js';
-import { limits } from '../protocol/limits.js';
+import { FrameStream } from '../protocol/frame-stream.js';
+import { LinkFrame, NodeFrame } from '../protocol/generated/rollcall/v1/link.js';
+import { fromLinkError } from '../protocol/link-error.js';
+import { limits, wireProtocol } from '../protocol/limits.js';
 import { describeTlsFailure } from './connection-error.js';
 import { FirstHop } from './first-hop.js';
-import { targetOf } from './one-address.js';
-import { TlsCredentials, type Secured } from './tls-credentials.js';
+import { HandshakeFailure, secure, type Secured } from './secure.js';
 
 export interface ConnectionRequest {
   readonly address: Address;
@@ -37,17 +36,91 @@ export interface ConnectionRequest {
   readonly signal?: AbortSignal | undefined;
 }
 
-export interface LinkConnection {
-  readonly enrollment: EnrollmentClient;
-  readonly link: LinkClient;
-  readonly objects: ObjectsClient;
+export type SentFrame = NonNullable<NodeFrame['frame']>;
+export type ReceivedFrame = NonNullable<LinkFrame['frame']>;
+type FrameListener = (frame: ReceivedFrame) => void;
+
+/** Bytes that wait for a link that does not read; it is taken for gone with more. */
+const maxQueuedBytes = 64 * 1024 * 1024;
+
+export class LinkConnection {
   /** The channel binding of this connection (RFC 9266), 32 bytes. */
   readonly exporter: Buffer;
   readonly peerCertificate: X509Certificate;
   /** Resolves when the socket is closed, by either side. */
   readonly closed: Promise<void>;
+  /** Resolves when nothing more comes: with what the link said, or how the connection was lost. */
+  readonly over: Promise<RollcallError>;
+  readonly #stream: FrameStream<LinkFrame, NodeFrame>;
+  readonly #clock: Clock;
+  readonly #listeners = new Set<FrameListener>();
+  #error: RollcallError | undefined;
+
+  constructor({ socket, exporter, peerCertificate }: Secured, clock: Clock) {
+    this.exporter = exporter;
+    this.peerCertificate = peerCertificate;
+    this.#clock = clock;
+    this.#stream = new FrameStream({
+      socket,
+      incoming: LinkFrame,
+      outgoing: NodeFrame,
+      maxFrameBytes: limits.messageBytes,
+      maxQueuedBytes,
+    });
+    const over = deferred<RollcallError>();
+    const closed = deferred();
+    this.over = over.promise;
+    this.closed = closed.promise;
+    const finish = (error: RollcallError): void => over.resolve((this.#error ??= error));
+    socket.once('close', () => {
+      finish(lost());
+      closed.resolve();
+    });
+    this.#stream.serve({
+      frame: ({ frame }) => {
+        if (frame?.$case === 'error') finish(fromLinkError(frame.value));
+        else if (frame) for (const listener of this.#listeners) listener(frame);
+        return undefined;
+      },
+      ended: () => {
+        finish(lost());
+        this.#stream.end();
+      },
+      failed: error => {
+        finish(unreadable(error));
+        this.destroy();
+      },
+    });
+  }
+
+  /** Gives false when frames wait to be read by the link. Does nothing on a connection that is over. */
+  send(frame: SentFrame): boolean {
+    return this.#error !== undefined || this.#stream.send({ frame });
+  }
+
+  /** Resolves when no frame waits any more, or the connection is gone. */
+  drained(): Promise<void> {
+    return this.#stream.drained();
+  }
+
+  /** Each frame from now on but errors, until the function it gives is called. */
+  listen(listener: FrameListener): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
   /** Lets what was written get out, then closes; the socket is cut if that takes longer than half a second. */
-  close(): Promise<void>;
+  async close(): Promise<void> {
+    this.#stream.stopReading();
+    this.#stream.end();
+    const cut = this.#clock.after(500, () => this.destroy());
+    await this.closed;
+    cut.cancel();
+  }
+
+  destroy(): void {
+    this.#stream.destroy();
+  }
 }
 
 /** Opens a connection; LINK_UNREACHABLE or LINK_UNVERIFIED, with a sentence that says which and why. */
@@ -70,15 +143,10 @@ async function openToAny(
   let failure: unknown;
   for (const [position, host] of hosts.entries()) {
     const leftMs = request.timeoutMs - (request.clock.elapsed() - startedAt);
+    // One silent address must not use up the time of the others.
+    const shareMs = Math.ceil(Math.max(leftMs, 1) / (hosts.length - position));
     try {
-      // One silent address must not use up the time of the others.
-      return await openTo(
-        host,
-        hop,
-        tls,
-        request,
-        Math.ceil(Math.max(leftMs, 1) / (hosts.length - position)),
-      );
+      return new LinkConnection(await openTo(host, hop, tls, request, shareMs), request.clock);
     } catch (error) {
       if (!isRollcallError(failure, 'LINK_UNVERIFIED')) failure = error;
       // Another address is the same proxy.
@@ -97,7 +165,7 @@ function tlsOptions({ address, serverRoots, certificate }: ConnectionRequest): C
       ...trust,
       ...(certificate && { cert: certificate.chain, key: certificate.key }),
     }),
-    ALPNProtocols: ['h2'],
+    ALPNProtocols: [wireProtocol],
   };
 }
 
@@ -115,107 +183,35 @@ async function findHosts(hop: FirstHop, { timeoutMs, clock, signal }: Connection
   }
 }
 
-/** No retries, no proxies of grpc-js, no shared sockets, no reconnecting: what is said on this channel goes over this socket. */
-function channelOptions(address: Address): ChannelOptions {
-  // grpc-js would try again after this; by then the channel is long closed. It must stay far below what timers can do.
-  const neverMs = 3_600_000;
-  return {
-    'grpc.default_authority': formatAddress(address),
-    'grpc.use_local_subchannel_pool': 1,
-    'grpc.enable_retries': 0,
-    'grpc.enable_http_proxy': 0,
-    'grpc.enable_channelz': 0,
-    'grpc.service_config_disable_resolution': 1,
-    'grpc.initial_reconnect_backoff_ms': neverMs,
-    'grpc.max_reconnect_backoff_ms': neverMs,
-    'grpc.max_receive_message_length': limits.messageBytes,
-    'grpc.max_send_message_length': limits.messageBytes,
-  };
-}
-
 async function openTo(
   host: string,
   hop: FirstHop,
   tls: ConnectionOptions,
-  request: ConnectionRequest,
+  { clock, signal }: ConnectionRequest,
   timeoutMs: number,
-): Promise<LinkConnection> {
-  const { address, clock, signal } = request;
-  const secured = new TlsCredentials(tls);
-  const credentials = hop.wrap(secured, timeoutMs, clock);
-  const { target, options } = targetOf({ host, port: hop.address.port }, secured.signal);
-  const enrollment = new EnrollmentClient(target, credentials, { ...channelOptions(address), ...options });
-  const channel = enrollment.getChannel();
+): Promise<Secured> {
+  const raw = connect({ host, port: hop.address.port, noDelay: true });
   const late = stopAfter(clock, timeoutMs, signal, hop);
   try {
-    await Promise.race([reachReady(channel), late.promise]);
-    if (!secured.secured) throw new Error('no connection');
+    await Promise.race([connected(raw, hop), late.promise]);
+    const socket = await Promise.race([hop.pass(raw, timeoutMs, clock), late.promise]);
+    return await Promise.race([secure(socket, tls), late.promise]);
   } catch (error) {
-    const explained = isRollcallError(error) ? error : await explain(enrollment, secured, hop, clock);
-    enrollment.close();
-    secured.destroy();
-    throw explained;
+    raw.destroy();
+    if (!(error instanceof HandshakeFailure)) throw error;
+    const failure = { error: error.cause as Error, shown: error.shown };
+    throw describeTlsFailure(failure, hop.place, clock.now());
   } finally {
     late.cancel();
   }
-  const link = new LinkClient(target, credentials, { channelOverride: channel });
-  const objects = new ObjectsClient(target, credentials, { channelOverride: channel });
-  return connectionOn(secured.secured, { enrollment, link, objects }, clock);
 }
 
-function connectionOn(
-  { socket, exporter, peerCertificate }: Secured,
-  services: Pick<LinkConnection, 'enrollment' | 'link' | 'objects'>,
-  clock: Clock,
-): LinkConnection {
-  const { enrollment } = services;
-  const closed = new Promise<void>(resolve => {
-    if (socket.closed) resolve();
-    else socket.once('close', () => resolve());
-  });
-  // Frees the channel when the other side closed.
-  void closed.then(() => enrollment.close());
-  return {
-    ...services,
-    exporter,
-    peerCertificate,
-    closed,
-    async close() {
-      enrollment.close();
-      const cut = clock.after(500, () => socket.destroy());
-      await closed;
-      cut.cancel();
-    },
-  };
-}
-
-/** Resolves when the channel has its connection, rejects when it could not get one. */
-function reachReady(channel: ReturnType<Client['getChannel']>): Promise<void> {
+function connected(raw: Socket, hop: FirstHop): Promise<void> {
   return new Promise((resolve, reject) => {
-    const look = () => {
-      const state = channel.getConnectivityState(true);
-      if (state === connectivityState.READY) resolve();
-      else if (state === connectivityState.TRANSIENT_FAILURE || state === connectivityState.SHUTDOWN) {
-        reject(new Error('the channel has no connection'));
-      } else channel.watchConnectivityState(state, Infinity, look);
-    };
-    look();
+    raw.once('connect', resolve);
+    // Stays for good: a socket without a handler takes the process down.
+    raw.on('error', error => reject(hop.unreachable(error)));
   });
-}
-
-/** grpc-js tells why a TCP connection failed only to a call that wanted it. */
-async function explain(
-  client: EnrollmentClient,
-  { failure }: TlsCredentials,
-  hop: FirstHop,
-  clock: Clock,
-): Promise<RollcallError> {
-  if (isRollcallError(hop.refusal)) return hop.refusal;
-  if (failure) return describeTlsFailure(failure, hop.place, clock.now());
-  const details = await new Promise<string>(resolve => {
-    client.enroll().on('error', (error: { details?: string }) => resolve(error.details ?? ''));
-  });
-  return hop.unreachable(details, details);
 }
 
 /** Rejects after the time or when the signal says so, until it is cancelled. */
@@ -240,4 +236,16 @@ function stopAfter(
       forget();
     },
   };
+}
+
+function lost(): RollcallError {
+  return new RollcallError('LINK_UNREACHABLE', 'the connection to the link was lost');
+}
+
+function unreadable(cause: unknown): RollcallError {
+  return new RollcallError(
+    'PROTOCOL_INVALID',
+    'the server answered with something that is not the protocol of a link',
+    { cause },
+  );
 }

@@ -1,37 +1,29 @@
 /**
- * From a registered key to a certificate: Hello → Challenge → Proof → Enrolled, on one stream of a verified
- * connection. The same code enrolls on a fresh connection and renews as the second stream of a live one; the node key
+ * From a registered key to a certificate: Hello → Challenge → Proof → Enrolled, on a verified connection.
+ * The same code enrolls on a fresh connection and renews on a live one; the node key
  * signs every time, and every certificate is for a session key made for it. What the link says is checked before it
  * is believed; nothing is kept here.
  */
 import { X509Certificate } from 'node:crypto';
-import type { ClientDuplexStream } from '@grpc/grpc-js';
 import type { Clock } from '../base/clock.js';
 import { RollcallError } from '../base/errors.js';
 import { toPem } from '../base/pem.js';
 import type { Random } from '../base/random.js';
 import { version as agentVersion } from '../base/version.js';
-import { onAbort } from '../base/wait.js';
+import { deferred, onAbort } from '../base/wait.js';
 import { exporterBinding } from '../identity/binding.js';
 import { verifyNodeCertificate, type NodeCertificate } from '../identity/certificate.js';
 import { isNodeId, type NodeId } from '../identity/node-id.js';
 import { generatePrivateKey, toPkcs8Pem, type PrivateKey } from '../identity/private-key.js';
 import { isTrustDomain } from '../identity/spiffe.js';
 import { encodeTranscript } from '../identity/transcript.js';
-import type {
-  Challenge,
-  Enrolled,
-  EnrollRequest,
-  EnrollResponse,
-  Hello,
-  Proof,
-} from '../protocol/generated/rollcall/v1/enrollment.js';
-import { limits, protocolVersions } from '../protocol/limits.js';
-import { openCall, toCallFailure } from './connection-error.js';
-import type { LinkConnection } from './connection.js';
+import type { Challenge, Enrolled, Hello, Proof } from '../protocol/generated/rollcall/v1/enrollment.js';
+import { protocolVersions } from '../protocol/limits.js';
+import { fromLinkError } from '../protocol/link-error.js';
+import type { LinkConnection, ReceivedFrame } from './connection.js';
 
 export interface EnrollOptions {
-  readonly connection: Pick<LinkConnection, 'enrollment' | 'exporter'>;
+  readonly connection: Pick<LinkConnection, 'send' | 'listen' | 'over' | 'exporter'>;
   readonly privateKey: PrivateKey;
   readonly tenant: string;
   /** The trust domain this node belongs to, once it knows; another one is refused. */
@@ -64,9 +56,7 @@ export interface Enrollment {
 export const nonceBytes = 32;
 export const maxChainLength = 8;
 /** For the whole exchange. The link is strict about the node's part; this bounds the link's, ms. */
-const withinMs = limits.helloMs + limits.proofMs;
-
-type Call = ClientDuplexStream<EnrollRequest, EnrollResponse>;
+const withinMs = 15_000;
 
 /**
  * Enrolls once. Rejects with what the link stated (PROOF_REFUSED, NODE_NOT_REGISTERED, NODE_REVOKED, …),
@@ -74,30 +64,33 @@ type Call = ClientDuplexStream<EnrollRequest, EnrollResponse>;
  * LINK_UNREACHABLE when the connection failed.
  */
 export async function enroll(options: EnrollOptions): Promise<Enrollment> {
-  const call = openCall(() => options.connection.enrollment.enroll());
-  const stop = () => call.cancel();
-  const late = options.clock.after(withinMs, stop);
-  call.once('status', () => late.cancel());
-  const forget = onAbort(options.signal, stop);
+  const { connection, clock, signal } = options;
+  const stopped = deferred<never>();
+  stopped.promise.catch(() => undefined);
+  const late = clock.after(withinMs, () =>
+    stopped.reject(new RollcallError('DEADLINE_EXCEEDED', 'the link did not answer the enrollment in time')),
+  );
+  const forget = onAbort(signal, () =>
+    stopped.reject(new RollcallError('LINK_UNREACHABLE', 'the enrollment was told to stop')),
+  );
+  void connection.over.then(stopped.reject);
+  const answers = new Answers(connection);
   try {
-    const enrollment = await exchange(call, options);
-    call.end();
-    return enrollment;
-  } catch (error) {
-    stop();
-    throw toCallFailure(error);
+    return await Promise.race([exchange(answers, options), stopped.promise]);
   } finally {
+    answers.close();
+    late.cancel();
     forget();
   }
 }
 
-async function exchange(call: Call, options: EnrollOptions): Promise<Enrollment> {
-  const answers = answersOf(call);
-  call.write({ step: { $case: 'hello', value: sayHello(options) } });
-  const challenge = checkChallenge(await answers('challenge'), options.trustDomain);
-  const sessionKey = generatePrivateKey('P-256', options.random);
-  call.write({ step: { $case: 'proof', value: prove(options, challenge, sessionKey) } });
-  return checkEnrolled(await answers('enrolled'), challenge, sessionKey);
+async function exchange(answers: Answers, options: EnrollOptions): Promise<Enrollment> {
+  const { connection, random, trustDomain } = options;
+  connection.send({ $case: 'hello', value: sayHello(options) });
+  const challenge = checkChallenge(await answers.next('challenge'), trustDomain);
+  const sessionKey = generatePrivateKey('P-256', random);
+  connection.send({ $case: 'proof', value: prove(options, challenge, sessionKey) });
+  return checkEnrolled(await answers.next('enrolled'), challenge, sessionKey);
 }
 
 function sayHello({ privateKey, tenant, trustDomain = '', clock }: EnrollOptions): Hello {
@@ -208,20 +201,34 @@ function readChain(
   }
 }
 
-type Step = NonNullable<EnrollResponse['step']>;
-type ValueOf<Case extends Step['$case']> = Extract<Step, { $case: Case }>['value'];
+type Answer = Extract<ReceivedFrame, { $case: 'challenge' | 'enrolled' | 'enrollmentRefused' }>;
+type ValueOf<Case extends Answer['$case']> = Extract<Answer, { $case: Case }>['value'];
 
-/** Gives the answers one by one, each of which must be the step that is due. */
-function answersOf(call: Call): <Case extends Step['$case']>(due: Case) => Promise<ValueOf<Case>> {
-  const answers = call[Symbol.asyncIterator]() as AsyncIterator<EnrollResponse, undefined>;
-  // The iterator tells of errors while someone waits; afterwards they concern nobody, but must have a listener.
-  call.on('error', () => undefined);
-  return async due => {
-    const answer = await answers.next();
-    if (answer.done === true)
-      throw new RollcallError('LINK_UNREACHABLE', 'the link ended the enrollment without an answer');
-    const { step } = answer.value;
-    if (step?.$case !== due) throw senseless(`it is no ${due}`);
-    return step.value as ValueOf<typeof due>;
-  };
+/** The frames of the link that answer an enrollment, one by one. */
+class Answers {
+  readonly #early: Answer[] = [];
+  readonly #forget: () => void;
+  #deliver: ((answer: Answer) => void) | undefined;
+
+  constructor(connection: Pick<LinkConnection, 'listen'>) {
+    this.#forget = connection.listen(frame => {
+      if (frame.$case !== 'challenge' && frame.$case !== 'enrolled' && frame.$case !== 'enrollmentRefused')
+        return;
+      if (this.#deliver) this.#deliver(frame);
+      else this.#early.push(frame);
+    });
+  }
+
+  /** The next one, which must be what is due. */
+  async next<Case extends Answer['$case']>(due: Case): Promise<ValueOf<Case>> {
+    const answer = this.#early.shift() ?? (await new Promise<Answer>(resolve => (this.#deliver = resolve)));
+    this.#deliver = undefined;
+    if (answer.$case === 'enrollmentRefused') throw fromLinkError(answer.value);
+    if (answer.$case !== due) throw senseless(`it is no ${due}`);
+    return answer.value as ValueOf<Case>;
+  }
+
+  close(): void {
+    this.#forget();
+  }
 }

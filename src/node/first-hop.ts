@@ -1,13 +1,11 @@
 /** What a connection reaches first: the link itself, or a proxy that opens a tunnel to it. */
 import type { Socket } from 'node:net';
-import type { ChannelCredentials } from '@grpc/grpc-js';
 import type { Clock } from '../base/clock.js';
 import { RollcallError } from '../base/errors.js';
 import type { Route } from '../base/proxy.js';
 import { formatAddress, type Address } from '../base/settings.js';
 import { lateAnswer, tunnelOver } from '../base/tunnel.js';
 import { unreachable } from '../base/unreachable.js';
-import { TunnelCredentials } from '../protocol/tunnel-credentials.js';
 
 export class FirstHop {
   /** Where TCP goes. */
@@ -28,29 +26,23 @@ export class FirstHop {
     this.place = proxy ? `${formatAddress(link)} through the proxy ${proxy.url}` : formatAddress(link);
   }
 
-  /** Credentials that open the tunnel, if there is one to open, before those that are given are used. */
-  wrap(credentials: ChannelCredentials, timeoutMs: number, clock: Clock): ChannelCredentials {
+  /** What leads to the link, over a TCP connection to the first hop. */
+  async pass(raw: Socket, timeoutMs: number, clock: Clock): Promise<Socket> {
     const proxy = this.#proxy;
-    if (!proxy) return credentials;
-    return new TunnelCredentials(credentials, async (raw): Promise<Socket> => {
-      try {
-        const socket = await tunnelOver(raw, { proxy, link: this.#link, timeoutMs, clock });
-        this.#isPassed = true;
-        return socket;
-      } catch (error) {
-        this.refusal = error;
-        throw error;
-      }
-    });
+    if (!proxy) return raw;
+    try {
+      const socket = await tunnelOver(raw, { proxy, link: this.#link, timeoutMs, clock });
+      this.#isPassed = true;
+      return socket;
+    } catch (error) {
+      this.refusal = error;
+      throw error;
+    }
   }
 
-  /** TCP did not get there; the reason is a system error code, in `cause` or in `text`. */
-  unreachable(cause: unknown, text?: string): RollcallError {
-    return unreachable(
-      this.#proxy ? `the proxy ${this.#proxy.url}` : `the link at ${this.place}`,
-      cause,
-      text,
-    );
+  /** TCP did not get there. */
+  unreachable(cause: unknown): RollcallError {
+    return unreachable(this.#proxy ? `the proxy ${this.#proxy.url}` : `the link at ${this.place}`, cause);
   }
 
   /** The time is up. */

@@ -15,6 +15,7 @@ import type { ConditionLog } from './agent-log.js';
 import { fraction } from './backoff.js';
 import { openConnection, type LinkConnection } from './connection.js';
 import { enroll } from './enroll.js';
+import { ObjectConnections } from './object-connection.js';
 import type { Memory } from './memory.js';
 import type { NodeRuns } from './runs/node-runs.js';
 import { openSession, type Session } from './session.js';
@@ -48,7 +49,7 @@ export interface Live {
 export interface Steps {
   /** Opens a connection without a certificate and enrolls on it. */
   enrollAnew(): Promise<void>;
-  /** Enrolls as another stream of this connection. */
+  /** Enrolls again on this connection. */
   enrollOn(connection: LinkConnection): Promise<void>;
   /** Connects with the usable certificate and waits to be welcomed. A certificate the link refuses is dropped. */
   goLive(): Promise<Live>;
@@ -94,7 +95,16 @@ export function createSteps(options: StepsOptions): Steps {
       void memory
         .takeServerRoots(roots)
         .catch((error: unknown) => log.error({ err: error }, 'server roots not kept'));
-    const session = await openSession({ connection, clock, onServerRoots, runs: options.runs, signal });
+    const objects = new ObjectConnections(() => connect(state), clock);
+    void connection.over.then(() => objects.close());
+    const session = await openSession({
+      connection,
+      objects,
+      clock,
+      onServerRoots,
+      runs: options.runs,
+      signal,
+    });
     conditions.compareClocks(clock.now(), Number(session.welcome.linkClockMs));
     const renewInMs = renewalDelay(session.welcome, state.renewalMarginMs, fraction(random));
     return { connection, session, generation: state.generation, renewInMs };

@@ -3,9 +3,18 @@
 /** Versions of the protocol this package speaks, newest first. */
 export const protocolVersions = [1] as const;
 
+/** How frames are named in the TLS handshake (ALPN, RFC 7301). */
+export const wireProtocol = 'rollcall/1';
+
 export const limits = {
-  /** The largest gRPC message either side takes, bytes. */
+  /** The longest message either side takes, bytes. */
   messageBytes: 80 * 1024,
+  /** The longest frame of a peer that has no session, bytes. */
+  strangerFrameBytes: 16 * 1024,
+  /** Transfers of objects at once on one connection. */
+  transfersPerConnection: 8,
+  /** Pieces of a transfer that its reader asks for at once. */
+  piecesAhead: 8,
   /** The largest content that travels within a message; above it is an object. */
   contentBytes: 64 * 1024,
   /** The largest piece of an object or of an app in one message. */
@@ -17,18 +26,10 @@ export const limits = {
   trustBundleBytes: 48 * 1024,
   /** Lines of a log in one frame of a node. */
   logLinesPerFrame: 1_024,
-  /** Streams at once on one connection: an enrollment, and a session that is opened. */
-  streamsPerConnection: 2,
-  /** The same once there is a session: it, its renewal, and objects that are read and written. */
-  streamsPerSession: 8,
   /** TLS handshake, from the accepted socket, ms. */
   handshakeMs: 5_000,
-  /** From the opened Enroll stream to Hello, ms. */
-  helloMs: 5_000,
   /** From the challenge to the proof, ms. */
   proofMs: 10_000,
-  /** From the opened Connect stream to Ready, ms. */
-  readyMs: 5_000,
   /** A node that heard nothing for this long takes the link for gone, ms. */
   silenceMs: 30_000,
   /** How long a replaced agent waits before it returns, so that two clones do not flap, ms. */

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { createServer } from 'node:https';
 import { createServer as createTcpServer, type AddressInfo } from 'node:net';
 import { fileURLToPath } from 'node:url';
+import { ChannelCredentials } from '@grpc/grpc-js';
 import t from 'tap';
 import { isRollcallError } from '../../src/base/errors.js';
 import { chooseRoute, parseProxy, proxyFlagNames } from '../../src/base/proxy.js';
@@ -544,4 +545,19 @@ void t.test('keys of a link from before keys waited published are rotated and li
   t.same(await keys.list(), [signs, verifies]);
   t.same(await keys.rotate(), { made: [signs], signing: [signs], retired: [verifies], dropped: [] });
   t.match(await keys.secrets('billing'), [{ use: 'signs' }, { use: 'verifies' }]);
+});
+
+void t.test('grpc-js is pinned to the version whose inside is used here', async t => {
+  const read = async (path: string) =>
+    JSON.parse(await readFile(new URL(path, import.meta.url), 'utf8')) as {
+      version: string;
+      dependencies: Record<string, string>;
+    };
+  const own = await read('../../package.json');
+  const grpc = await read('../../node_modules/@grpc/grpc-js/package.json');
+  t.equal(own.dependencies['@grpc/grpc-js'], grpc.version, 'exactly, without a range');
+  // src/protocol/tunnel-credentials.ts builds on it. If this fails, read it against the new version before changing it.
+  t.equal(grpc.version, '1.14.7');
+  const connector = ChannelCredentials.createInsecure()._createSecureConnector({ path: '' }, {});
+  t.same(Object.keys(connector).sort(), ['connect', 'destroy', 'getCallCredentials', 'waitForReady']);
 });

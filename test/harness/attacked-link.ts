@@ -16,6 +16,7 @@ import { isRollcallError } from '../../src/base/errors.js';
 import type { PrivateKey } from '../../src/identity/private-key.js';
 import { openConnection, type LinkConnection } from '../../src/node/connection.js';
 import type { Enrollment } from '../../src/node/enroll.js';
+import { wireProtocol } from '../../src/protocol/limits.js';
 import type { ControlCalls } from './control-calls.js';
 import { connectOperator, operatorFlags, prepareOperator } from './operator.js';
 import { openStranger, type Stranger } from './stranger.js';
@@ -124,7 +125,8 @@ export async function startAttackedLink(t: Test, options: AttackedLinkOptions = 
       return { enrollment, connection, session: await sessionOn(connection) };
     },
     async stranger(from, tls = {}, port = link.nodePort) {
-      const stranger = await openStranger({ port, from, tls });
+      const protocol = port === link.nodePort ? wireProtocol : 'h2';
+      const stranger = await openStranger({ port, from, tls: { ALPNProtocols: [protocol], ...tls } });
       t.teardown(() => stranger.socket.destroy());
       told.push(stranger);
       return stranger;

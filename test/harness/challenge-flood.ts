@@ -1,16 +1,15 @@
 /** Peers that ask for challenges and answer none: as many as may be are held at once, and the oldest makes way for a new one. */
 import { createTurns } from '../../src/base/keyed-queue.js';
-import { enrollByHand, helloBytes, type EnrollByHand } from './enroll-by-hand.js';
-import type { RawPeer } from './siege.js';
+import { helloBytes, type RawFrames } from './raw-frames.js';
 import { newKey } from './test-link.js';
 
 export interface FloodOptions {
   readonly connections: number;
-  /** Streams held at once; fewer than two on each connection. */
+  /** Connections with a challenge held at once; fewer than all. */
   readonly held: number;
   /** Where they come from. */
   readonly addresses: readonly string[];
-  readonly open: (from: string) => Promise<RawPeer>;
+  readonly open: (from: string) => Promise<RawFrames>;
 }
 
 export interface ChallengeFlood {
@@ -26,7 +25,7 @@ export interface ChallengeFlood {
 export function floodWithChallenges({ connections, held, addresses, open }: FloodOptions): ChallengeFlood {
   const hello = helloBytes(newKey());
   const inTurn = createTurns();
-  const holding = new Set<EnrollByHand>();
+  const holding = new Set<RawFrames>();
   const waiting = new Set<{ readonly at: number; readonly reached: () => void }>();
   let fill = (): void => undefined;
   const full = new Promise<void>(resolve => (fill = resolve));
@@ -44,23 +43,22 @@ export function floodWithChallenges({ connections, held, addresses, open }: Floo
     }
   }
 
-  function hold(stream: EnrollByHand): void {
-    holding.add(stream);
+  function hold(peer: RawFrames): void {
+    holding.add(peer);
     if (holding.size < held) return;
     fill();
     const [oldest] = holding;
-    oldest?.cancel();
+    oldest?.destroy();
   }
 
   /** Gives whether the link sent it away. */
-  async function ask(peer: RawPeer): Promise<boolean> {
-    const stream = enrollByHand(peer);
-    stream.send(hello);
-    await stream.challenge();
+  async function ask(peer: RawFrames): Promise<boolean> {
+    peer.send(hello);
+    await peer.challenge();
     count();
-    hold(stream);
-    const { code } = await stream.ended;
-    holding.delete(stream);
+    hold(peer);
+    const { code } = await peer.ended;
+    holding.delete(peer);
     return code !== '';
   }
 
@@ -69,11 +67,7 @@ export function floodWithChallenges({ connections, held, addresses, open }: Floo
       // One after the other from each address: a thousand handshakes at once would time each other out.
       const peer = await inTurn(from, () => open(from)).catch(() => undefined);
       if (!peer) continue;
-      const lane = async (): Promise<void> => {
-        for (let sentAway = false; !sentAway && !isStopped();) sentAway = await ask(peer);
-      };
-      await Promise.all([lane(), lane()]).catch(() => undefined);
-      refusals += 1;
+      if (await ask(peer).catch(() => false)) refusals += 1;
       peer.destroy();
     }
   }
@@ -90,7 +84,7 @@ export function floodWithChallenges({ connections, held, addresses, open }: Floo
         : new Promise(reached => waiting.add({ at, reached: () => reached() })),
     async stop() {
       stopped = true;
-      for (const each of holding) each.cancel();
+      for (const each of holding) each.destroy();
       await Promise.all(running);
     },
   };

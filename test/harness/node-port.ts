@@ -21,6 +21,7 @@ import type { NodeObjects } from '../../src/link/runs/messages/node-objects.js';
 import { Sessions } from '../../src/link/sessions/sessions.js';
 import { openConnection, type LinkConnection } from '../../src/node/connection.js';
 import type { Enrollment } from '../../src/node/enroll.js';
+import { ObjectConnections, type ObjectsLink } from '../../src/node/object-connection.js';
 import { defaultTenant } from '../../src/protocol/limits.js';
 import { createMemoryStore } from '../../src/store/memory.js';
 import { prepareStore } from '../../src/store/schema.js';
@@ -34,6 +35,8 @@ export interface TestNodePort {
   register(key?: PrivateKey): Promise<Enrollment>;
   /** Anonymous without an enrollment. */
   connect(enrollment?: Enrollment): Promise<LinkConnection>;
+  /** The way to objects, of a stranger without an enrollment. */
+  objects(enrollment?: Enrollment): ObjectsLink;
   /** A node that is online, registered before unless it is given. */
   online(enrollment?: Enrollment): Promise<LiveNode>;
   /** Cuts the connection of a node that is online; resolves when its socket is closed. */
@@ -111,6 +114,8 @@ export async function startNodePort(
     await registry.close();
   });
 
+  const opened: [Enrollment | undefined, ObjectsLink][] = [];
+
   async function connect(enrollment?: Enrollment): Promise<LinkConnection> {
     const connection = await openConnection({
       address: port.address,
@@ -146,6 +151,14 @@ export async function startNodePort(
     register,
     cut: nodeId => end(nodeId, new RollcallError('LINK_UNREACHABLE', 'cut')),
     connect,
+    objects(enrollment) {
+      const found = [...opened].find(([of]) => of === enrollment)?.[1];
+      if (found) return found;
+      const objects = new ObjectConnections(() => connect(enrollment), systemClock);
+      opened.push([enrollment, objects]);
+      t.teardown(() => objects.close());
+      return objects;
+    },
     async online(given) {
       const enrollment = given ?? (await register());
       const connection = await connect(enrollment);

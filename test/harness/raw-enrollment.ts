@@ -1,17 +1,15 @@
-/** An Enroll stream message by message, for peers that do not follow the rules. */
-import type { ServiceError } from '@grpc/grpc-js';
+/** An enrollment message by message, for peers that do not follow the rules. */
 import type { RollcallError } from '../../src/base/errors.js';
 import { generatePrivateKey, type PrivateKey } from '../../src/identity/private-key.js';
 import { encodeTranscript, type Transcript } from '../../src/identity/transcript.js';
-import type { LinkConnection } from '../../src/node/connection.js';
+import type { LinkConnection, ReceivedFrame } from '../../src/node/connection.js';
 import type {
   Challenge,
   Enrolled,
-  EnrollResponse,
   Hello,
   Proof,
 } from '../../src/protocol/generated/rollcall/v1/enrollment.js';
-import { fromGrpcStatus } from '../../src/protocol/status.js';
+import { fromLinkError } from '../../src/protocol/link-error.js';
 
 export interface RawEnrollment {
   hello(changes?: Partial<Hello>): void;
@@ -19,31 +17,35 @@ export interface RawEnrollment {
   /** The next answer, or the refusal as a rejection. */
   challenge(): Promise<Challenge>;
   enrolled(): Promise<Enrolled>;
-  /** How the link ended the stream. */
+  /** How the link refused it. */
   readonly refused: Promise<RollcallError>;
   end(): void;
 }
 
+type Answer = Extract<ReceivedFrame, { $case: 'challenge' | 'enrolled' }>;
+
 export function rawEnrollment(
-  connection: Pick<LinkConnection, 'enrollment'>,
+  connection: Pick<LinkConnection, 'send' | 'listen' | 'over' | 'close'>,
   key: PrivateKey,
 ): RawEnrollment {
-  const call = connection.enrollment.enroll();
-  const answers: EnrollResponse[] = [];
+  const answers: Answer[] = [];
   let wake: (() => void) | undefined;
   let failure: RollcallError | undefined;
-  call.on('data', (answer: EnrollResponse) => {
-    answers.push(answer);
-    wake?.();
-  });
   const refused = new Promise<RollcallError>(resolve => {
-    call.on('error', (error: ServiceError) => {
-      failure = fromGrpcStatus(error);
-      resolve(failure);
+    const fail = (error: RollcallError): void => {
+      failure = error;
+      resolve(error);
+      wake?.();
+    };
+    connection.listen(frame => {
+      if (frame.$case === 'enrollmentRefused') fail(fromLinkError(frame.value));
+      if (frame.$case !== 'challenge' && frame.$case !== 'enrolled') return;
+      answers.push(frame);
       wake?.();
     });
+    void connection.over.then(fail);
   });
-  async function next(): Promise<EnrollResponse> {
+  async function next(): Promise<Answer> {
     for (;;) {
       const answer = answers.shift();
       if (answer) return answer;
@@ -53,34 +55,32 @@ export function rawEnrollment(
   }
   return {
     hello: changes =>
-      void call.write({
-        step: {
-          $case: 'hello',
-          value: {
-            protocolVersions: [1],
-            tenant: 'default',
-            publicKey: key.publicKey.spki,
-            bindingType: 'tls-exporter',
-            agentVersion: 'raw',
-            nodeClockMs: BigInt(Date.now()),
-            trustDomain: '',
-            ...changes,
-          },
+      void connection.send({
+        $case: 'hello',
+        value: {
+          protocolVersions: [1],
+          tenant: 'default',
+          publicKey: key.publicKey.spki,
+          bindingType: 'tls-exporter',
+          agentVersion: 'raw',
+          nodeClockMs: BigInt(Date.now()),
+          trustDomain: '',
+          ...changes,
         },
       }),
-    proof: value => void call.write({ step: { $case: 'proof', value } }),
+    proof: value => void connection.send({ $case: 'proof', value }),
     async challenge() {
-      const { step } = await next();
-      if (step?.$case !== 'challenge') throw new Error('no challenge');
-      return step.value;
+      const answer = await next();
+      if (answer.$case !== 'challenge') throw new Error('no challenge');
+      return answer.value;
     },
     async enrolled() {
-      const { step } = await next();
-      if (step?.$case !== 'enrolled') throw new Error('no enrolled');
-      return step.value;
+      const answer = await next();
+      if (answer.$case !== 'enrolled') throw new Error('no enrolled');
+      return answer.value;
     },
     refused,
-    end: () => call.end(),
+    end: () => void connection.close(),
   };
 }
 

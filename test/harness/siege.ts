@@ -19,9 +19,10 @@ import { storeFolder } from '../../src/link/link.js';
 import { openLevelStore } from '../../src/store/level.js';
 import { openConnection, type LinkConnection } from '../../src/node/connection.js';
 import type { Enrollment } from '../../src/node/enroll.js';
-import { defaultTenant } from '../../src/protocol/limits.js';
+import { defaultTenant, wireProtocol } from '../../src/protocol/limits.js';
 import type { ControlCalls } from './control-calls.js';
 import { connectOperator, operatorFlags, operatorTokenFile, prepareOperator } from './operator.js';
+import { RawFrames } from './raw-frames.js';
 import { connectHttp2, type RawHttp2 } from './raw-link.js';
 import { enrollOn, makeFolder, newKey, sessionOn, writeCertificates, type LiveNode } from './test-link.js';
 
@@ -58,7 +59,6 @@ export interface RawPeer extends RawHttp2 {
 }
 
 export interface RawOptions {
-  readonly port?: 'node' | 'control';
   /** The address it comes from. */
   readonly from?: string;
   readonly tls?: ConnectionOptions;
@@ -81,7 +81,9 @@ export interface Siege {
   enroll(key: PrivateKey, generation?: bigint): Promise<Enrollment>;
   online(key: PrivateKey): Promise<LiveNode>;
   /** To the node port, from 127.0.0.1 and without a certificate by default. */
-  raw(options?: RawOptions): Promise<RawPeer>;
+  raw(options?: RawOptions): Promise<RawFrames>;
+  /** To the control port, in HTTP/2. */
+  rawControl(): Promise<RawPeer>;
   /** The answer to a path of the control port. */
   http(path: string, headers?: Record<string, string>): Promise<{ status: number; body: string }>;
   /** Every line the links here have logged so far. */
@@ -227,7 +229,12 @@ export async function openSiege(t: Test, options: SiegeOptions = {}): Promise<Si
     enroll,
     online,
     async raw(raw = {}) {
-      const peer = await openRaw(portOf(siege.link[raw.port ?? 'node']), ca, raw);
+      const peer = await openRaw(portOf(siege.link.node), ca, raw);
+      t.teardown(() => peer.destroy());
+      return peer;
+    },
+    async rawControl() {
+      const peer = await openRawHttp2(portOf(siege.link.control), ca);
       t.teardown(() => peer.destroy());
       return peer;
     },
@@ -266,19 +273,30 @@ async function persistently<T>(attempt: () => Promise<T>): Promise<T> {
   }
 }
 
-/** A connection whose bytes are the test's own. */
-export async function openRaw(
+/** A connection to a node port whose bytes are the test's own. */
+export async function openRaw(port: number, ca: string, options: RawOptions = {}): Promise<RawFrames> {
+  return new RawFrames(await openTls(port, ca, wireProtocol, options));
+}
+
+/** The same to a control port, in HTTP/2. */
+export async function openRawHttp2(port: number, ca: string): Promise<RawPeer> {
+  const tls = await openTls(port, ca, 'h2', {});
+  return { ...connectHttp2(tls), tls };
+}
+
+async function openTls(
   port: number,
   ca: string,
-  { from = '127.0.0.1', tls = {} }: Pick<RawOptions, 'from' | 'tls'> = {},
-): Promise<RawPeer> {
+  protocol: string,
+  { from = '127.0.0.1', tls = {} }: RawOptions,
+): Promise<TLSSocket> {
   const socket = connectTcp({ host: '127.0.0.1', port, localAddress: from });
   socket.on('error', () => undefined);
-  const secured = connectTls({ socket, ca, host: '127.0.0.1', ALPNProtocols: ['h2'], ...tls });
+  const secured = connectTls({ socket, ca, host: '127.0.0.1', ALPNProtocols: [protocol], ...tls });
   await new Promise<void>((resolve, reject) => {
     secured.once('secureConnect', resolve).once('error', reject);
   });
-  return { ...connectHttp2(secured), tls: secured };
+  return secured;
 }
 
 interface PathRequest {

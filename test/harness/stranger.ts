@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { connect as connectHttp2, type IncomingHttpHeaders, type OutgoingHttpHeaders } from 'node:http2';
 import { connect as connectTcp, createServer, type AddressInfo, type Socket } from 'node:net';
 import { connect as connectTls, type ConnectionOptions, type TLSSocket } from 'node:tls';
+import { wireProtocol } from '../../src/protocol/limits.js';
 import { readFrames, type ReceivedFrame } from './http2-frames.js';
 
 export interface StrangerOptions {
@@ -107,7 +108,7 @@ export async function clientHello(options: ConnectionOptions = {}): Promise<Buff
   const listener = createServer().listen(0, '127.0.0.1');
   await once(listener, 'listening');
   const { port } = listener.address() as AddressInfo;
-  const speaker = connectTls({ port, ALPNProtocols: ['h2'], minVersion: 'TLSv1.3', ...options });
+  const speaker = connectTls({ port, ALPNProtocols: [wireProtocol], minVersion: 'TLSv1.3', ...options });
   speaker.on('error', () => undefined);
   const [socket] = (await once(listener, 'connection')) as [Socket];
   const [hello] = (await once(socket, 'data')) as [Buffer];

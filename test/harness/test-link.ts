@@ -16,6 +16,7 @@ import { createMemoryStore } from '../../src/store/memory.js';
 import type { Store } from '../../src/store/store.js';
 import { enroll, type Enrollment } from '../../src/node/enroll.js';
 import { openConnection, type LinkConnection } from '../../src/node/connection.js';
+import type { ObjectsLink } from '../../src/node/object-connection.js';
 import { openSession, type Session } from '../../src/node/session.js';
 import type { Node } from '../../src/protocol/generated/rollcall/v1/control.js';
 import { defaultTenant } from '../../src/protocol/limits.js';
@@ -213,7 +214,12 @@ export function enrollOn(
 
 /** Opens a session as the agent does. */
 export function sessionOn(connection: LinkConnection): Promise<Session> {
-  return openSession({ connection, clock: systemClock, onServerRoots: () => undefined });
+  return openSession({ connection, objects: noObjects, clock: systemClock, onServerRoots: () => undefined });
 }
+
+/** For sessions that have no objects. */
+export const noObjects: ObjectsLink = {
+  begin: () => Promise.reject(new Error('this test has no objects')),
+};
 
 export { statusName } from './control-calls.js';

@@ -7,6 +7,7 @@ import { readCertificateFields } from '../../src/identity/certificate-fields.js'
 import { RateLimit } from '../../src/base/rate-limit.js';
 import { listEventPage } from '../../src/link/audit/query.js';
 import type { Proof } from '../../src/protocol/generated/rollcall/v1/enrollment.js';
+import { deadlines } from '../../src/link/doors/node-port.js';
 import { limits } from '../../src/protocol/limits.js';
 import { maxForeignTrustDomains } from '../../src/link/enrollment/foreign-trust-domains.js';
 import { createManualClock } from '../harness/manual-clock.js';
@@ -325,7 +326,6 @@ void t.test('enrollment', async t => {
       sessionSignature: Buffer.alloc(0),
     };
     t.equal(await refusalOf(raw => raw.proof({ ...nothing, generation: 0n })), 'PROTOCOL_INVALID');
-    t.equal(await refusalOf(raw => raw.end()), 'PROTOCOL_INVALID');
     t.equal(
       await refusalOf(async raw => {
         raw.hello();
@@ -374,9 +374,9 @@ void t.test('deadlines of an enrollment', async t => {
 
   await t.test('no Hello in time', async t => {
     const raw = rawEnrollment(await test.connect(), key);
-    // One more exchange on the same link shows that the silent stream has arrived before time moves.
+    // One more exchange with the same link shows that the silent connection has arrived before time moves.
     await test.enroll(key);
-    clock.advance(limits.helloMs + 1);
+    clock.advance(deadlines.idleMs + 1_000);
     t.equal((await raw.refused).code, 'DEADLINE_EXCEEDED');
   });
 
@@ -422,13 +422,14 @@ void t.test('bounds of enrollment', async t => {
     held[1]?.end();
   });
 
-  await t.test('two streams a connection, no more', async t => {
+  await t.test('one attempt at once on a connection, and another after it', async t => {
     const connection = await test.connect();
-    const first = rawEnrollment(connection, key);
-    first.hello();
-    await first.challenge();
-    const second = enrollOn(connection, key);
-    t.ok((await second).nodeId > 0n, 'the second stream of a connection works');
-    first.end();
+    t.equal((await enrollOn(connection, key)).generation, 2n);
+    t.equal((await enrollOn(connection, key, 2n)).generation, 3n);
+    const raw = rawEnrollment(connection, key);
+    raw.hello();
+    await raw.challenge();
+    raw.hello();
+    t.equal((await raw.refused).code, 'PROTOCOL_INVALID');
   });
 });

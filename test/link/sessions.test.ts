@@ -4,6 +4,7 @@ import { judgeSession, pingTimes } from '../../src/link/sessions/session.js';
 import { createMemoryStore } from '../../src/store/memory.js';
 import type { Change, Store } from '../../src/store/store.js';
 import { createManualClock } from '../harness/manual-clock.js';
+import { nextFrame, readyFrame } from '../harness/frames-by-hand.js';
 import { makeProof, rawEnrollment } from '../harness/raw-enrollment.js';
 import {
   enrollOn,
@@ -121,19 +122,10 @@ void t.test('presence', async t => {
   await t.test('a node that stops answering is offline after one unanswered ping', async t => {
     const key = newKey();
     const { id } = await test.register(key);
-    // A raw stream that never answers pings.
-    const enrollment = await test.enroll(key);
-    const connection = await test.connect(enrollment);
-    const call = connection.link.connect();
-    call.on('error', () => undefined);
-    const welcomed = new Promise(resolve => call.once('data', resolve));
-    call.write({
-      frame: {
-        $case: 'ready',
-        value: { protocolVersion: 1, agentVersion: 'mute', nodeClockMs: 0n, runs: [] },
-      },
-    });
-    await welcomed;
+    // It never answers pings.
+    const connection = await test.connect(await test.enroll(key));
+    connection.send(readyFrame());
+    await nextFrame(connection, 'welcome');
     clock.advance(pingTimes.pingEveryMs + 500);
     t.equal(statusName(await test.control.getNode({ node: `${id}` })), 'online');
     clock.advance(pingTimes.pongWithinMs + 500);
@@ -174,30 +166,26 @@ void t.test('presence', async t => {
     const key = newKey();
     const { id } = await test.register(key);
     const connection = await test.connect(await test.enroll(key));
-    const call = connection.link.connect();
-    const ended = new Promise<{ code: number }>(resolve => call.on('error', resolve as never));
-    const ready = {
-      frame: {
-        $case: 'ready' as const,
-        value: { protocolVersion: 1, agentVersion: '', nodeClockMs: 0n, runs: [] },
-      },
-    };
-    const welcomed = new Promise(resolve => call.once('data', resolve));
-    call.write(ready);
-    await welcomed;
-    call.write(ready);
-    t.equal((await ended).code, 3);
+    connection.send(readyFrame());
+    await nextFrame(connection, 'welcome');
+    connection.send(readyFrame());
+    t.equal((await connection.over).code, 'PROTOCOL_INVALID');
     t.equal((await test.until(`${id}`, 'offline')).reason, 'protocol error');
   });
 
-  await t.test('no Ready in time', async t => {
+  await t.test('a first frame that begins nothing ends the connection', async t => {
     const key = newKey();
     await test.register(key);
-    const connection = await test.connect(await test.enroll(key));
-    const call = connection.link.connect();
-    const ended = new Promise<{ code: number }>(resolve => call.on('error', resolve as never));
-    call.write({});
-    t.equal((await ended).code, 3, 'an empty frame is not Ready');
+    const enrollment = await test.enroll(key);
+    for (const frame of [
+      { $case: 'pong', value: { sequence: 1n } },
+      { $case: 'leave', value: {} },
+      { $case: 'endTransfer', value: { transfer: 1 } },
+    ] as const) {
+      const connection = await test.connect(enrollment);
+      connection.send(frame);
+      t.equal((await connection.over).code, 'PROTOCOL_INVALID', frame.$case);
+    }
   });
 });
 
@@ -321,14 +309,6 @@ void t.test('two sessions of one node', async t => {
     const { transitions } = await test.control.listNodeHistory({ node: `${id}`, pageSize: 0, pageToken: '' });
     t.equal(transitions.length, 2);
     await session.close();
-  });
-
-  await t.test('one Connect a connection', async t => {
-    const key = newKey();
-    await test.register(key);
-    const live = await test.online(key);
-    t.equal(await codeOf(sessionOn(live.connection)), 'LINK_BUSY');
-    t.equal(statusName(await test.control.getNode({ node: key.publicKey.fingerprint })), 'online');
   });
 
   await t.test('twenty at once: one is left, and it is the one the registry knows', async t => {

@@ -12,7 +12,13 @@ import { systemRandom, type Random } from '../../src/base/random.js';
 import { generatePrivateKey } from '../../src/identity/private-key.js';
 import { createAgent, type AgentConfig } from '../../src/node/agent.js';
 import { decodeState } from '../../src/node/state.js';
-import { makeCertificates, nodeId, refuse, startMiniLink, type MiniLink } from './fixtures/mini-link.js';
+import {
+  makeCertificates,
+  nodeId,
+  startMiniLink,
+  type MiniLink,
+  type MiniPeer,
+} from './fixtures/mini-link.js';
 
 interface Teardown {
   teardown(call: () => unknown): void;
@@ -109,7 +115,7 @@ void t.test('a node enrolls, is online, and says good-bye when told to stop', as
   });
   t.match(agent.status, { phase: 'online', nodeId, trustDomain: 'test.example' });
   const [session] = link.sessions;
-  const goodBye = new Promise(resolve => session?.once('end', resolve));
+  const goodBye = new Promise(resolve => void session?.gone.then(resolve));
   const closing = agent.close();
   t.same(await outcome, { reason: 'closed' });
   await Promise.all([goodBye, closing, agent.close()]);
@@ -168,16 +174,16 @@ void t.test('a certificate the link refuses is dropped, and the node enrolls ane
   const first = runAgent(t, link, { stateDir });
   await first.logged('online');
   await first.agent.close();
-  link.behaviour.connect = call => {
+  link.behaviour.connect = peer => {
     link.behaviour.connect = undefined;
-    refuse(call, stated('CERTIFICATE_REFUSED'));
+    peer.refuse(stated('CERTIFICATE_REFUSED'));
   };
   const second = runAgent(t, link, { stateDir });
   await second.logged('online');
   t.match(await second.logged('stated CERTIFICATE_REFUSED'), { retryInMs: 0 });
   t.equal(link.proofs[1]?.generation, 1n, 'what it remembers is still true');
   const [session] = link.sessions;
-  if (session) refuse(session, stated('SESSION_EXPIRED'));
+  session?.refuse(stated('SESSION_EXPIRED'));
   await second.logged('online', 2);
   t.equal(link.proofs.length, 3);
   await second.agent.close();
@@ -195,10 +201,10 @@ void t.test(
       'PROOF_REFUSED',
       'LINK_BUSY',
     ];
-    link.behaviour.enroll = call => {
+    link.behaviour.enroll = peer => {
       const code = answers.shift();
       if (answers.length === 0) link.behaviour.enroll = undefined;
-      refuse(call, stated(code ?? 'INTERNAL'));
+      peer.refuse(stated(code ?? 'INTERNAL'));
     };
     const { agent, logged, lines, clock } = runAgent(t, link);
     await logged('online');
@@ -221,7 +227,7 @@ void t.test(
 void t.test('revoked is the end: said at enrollment, at connect, and in the live session', async t => {
   for (const when of ['enroll', 'connect'] as const) {
     const link = await startMiniLink(t);
-    link.behaviour[when] = (call: Parameters<typeof refuse>[0]) => refuse(call, stated('NODE_REVOKED'));
+    link.behaviour[when] = (peer: MiniPeer) => peer.refuse(stated('NODE_REVOKED'));
     const { agent, outcome } = runAgent(t, link);
     t.match(await outcome, { reason: 'revoked', error: { code: 'NODE_REVOKED' } }, when);
     t.equal(agent.status.phase, 'ended');
@@ -230,7 +236,7 @@ void t.test('revoked is the end: said at enrollment, at connect, and in the live
   const { outcome, logged } = runAgent(t, link);
   await logged('online');
   const [session] = link.sessions;
-  if (session) refuse(session, stated('NODE_REVOKED'));
+  session?.refuse(stated('NODE_REVOKED'));
   t.match(await outcome, { reason: 'revoked' });
 });
 
@@ -239,7 +245,7 @@ void t.test(
   async t => {
     const certificates = makeCertificates();
     const impostor = await startMiniLink(t);
-    const sayRevoked = (call: Parameters<typeof refuse>[0]) => refuse(call, stated('NODE_REVOKED'));
+    const sayRevoked = (peer: MiniPeer) => peer.refuse(stated('NODE_REVOKED'));
     impostor.behaviour.enroll = sayRevoked;
     impostor.behaviour.connect = sayRevoked;
     const place = { port: impostor.port, ca: certificates.ca.certificate };
@@ -268,12 +274,12 @@ void t.test('whatever ends a session, the node comes back', async t => {
   session()?.end();
   await logged('online', 3);
   const draining = session();
-  draining?.write({ frame: { $case: 'drain', value: { reason: 'update', reconnectAfterMs: 1 } } });
-  if (draining) refuse(draining, stated('LINK_DRAINING'));
+  draining?.send({ $case: 'drain', value: { reason: 'update', reconnectAfterMs: 1 } });
+  draining?.refuse(stated('LINK_DRAINING'));
   t.match(await logged('offline', 3), { code: 'LINK_DRAINING' });
   await logged('online', 4);
   const replaced = session();
-  if (replaced) refuse(replaced, stated('SESSION_REPLACED'));
+  replaced?.refuse(stated('SESSION_REPLACED'));
   t.match(await logged('offline', 4), { code: 'SESSION_REPLACED', reason: 'stated SESSION_REPLACED' });
   await logged('online', 5);
   t.same(clock.pauses, [30_000], 'only the replaced one stays away for long');
@@ -319,14 +325,14 @@ void t.test('while a renewal fails, step by step, the old session stays', async 
   const { agent, logged, lines } = runAgent(t, link);
   await logged('online');
   link.behaviour.certificateLifetimeMs = 3_600_000;
-  link.behaviour.enroll = call => {
+  link.behaviour.enroll = peer => {
     link.behaviour.enroll = undefined;
     const answers: ErrorCode[] = ['STORE_UNAVAILABLE', 'CERTIFICATE_REFUSED'];
     link.behaviour.connect = next => {
-      refuse(next, stated(answers.shift() ?? 'INTERNAL'));
+      next.refuse(stated(answers.shift() ?? 'INTERNAL'));
       if (answers.length === 0) link.behaviour.connect = undefined;
     };
-    refuse(call, stated('LINK_BUSY'));
+    peer.refuseEnrollment(stated('LINK_BUSY'));
   };
   await logged('renewed');
   t.same(
@@ -343,7 +349,7 @@ void t.test('revoked during a renewal is the end as well', async t => {
   link.behaviour.certificateLifetimeMs = 900;
   const { outcome, logged } = runAgent(t, link);
   await logged('online');
-  link.behaviour.enroll = call => refuse(call, stated('NODE_REVOKED'));
+  link.behaviour.enroll = peer => peer.refuseEnrollment(stated('NODE_REVOKED'));
   t.match(await outcome, { reason: 'revoked' });
 });
 

@@ -1,10 +1,8 @@
 // One connection to a link over real TLS: what is verified, what is refused and how it is told apart.
 import { createPrivateKey, createPublicKey, generateKeyPairSync, X509Certificate } from 'node:crypto';
 import { once } from 'node:events';
-import { readFile } from 'node:fs/promises';
 import { createServer as createTcpServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import { createServer as createTlsServer, type TlsOptions } from 'node:tls';
-import { ChannelCredentials, status } from '@grpc/grpc-js';
 import t from 'tap';
 import { systemClock } from '../../src/base/clock.js';
 import { isRollcallError, type RollcallError } from '../../src/base/errors.js';
@@ -12,9 +10,9 @@ import { systemRandom } from '../../src/base/random.js';
 import { exporterLabel } from '../../src/identity/binding.js';
 import { createSerial } from '../../src/link/authority/issuer.js';
 import { writeCertificate } from '../../src/link/authority/x509.js';
-import { describeCallFailure, describeTlsFailure } from '../../src/node/connection-error.js';
+import { describeTlsFailure } from '../../src/node/connection-error.js';
 import { openConnection, type ConnectionRequest } from '../../src/node/connection.js';
-import { openSession } from '../../src/node/session.js';
+import { sessionOn } from '../harness/test-link.js';
 import { makeCertificates, startMiniLink } from './fixtures/mini-link.js';
 
 type Changes = Partial<ConnectionRequest> & { host?: string; port?: number; ca?: string };
@@ -61,7 +59,7 @@ function listenTls(t: { teardown(call: () => unknown): void }, options: TlsOptio
   const server = createTlsServer({
     cert: certificates.server.certificate,
     key: certificates.server.key,
-    ALPNProtocols: ['h2'],
+    ALPNProtocols: ['rollcall/1'],
     ...options,
   });
   server.on('tlsClientError', () => undefined);
@@ -69,14 +67,13 @@ function listenTls(t: { teardown(call: () => unknown): void }, options: TlsOptio
   return listen(t, server);
 }
 
-void t.test('a verified connection has the exporter of both ends, over TLS 1.3 and HTTP/2', async t => {
+void t.test('a verified connection has the exporter of both ends, over TLS 1.3', async t => {
   const link = await startMiniLink(t, { certificates });
   for (const host of ['127.0.0.1', 'localhost']) {
     const connection = await open({ host, port: link.port });
-    const socket = link.sockets.at(-1);
-    if (!socket) throw new Error('no socket');
+    const socket = await link.socket(host === '127.0.0.1' ? 1 : 2);
     t.equal(socket.getProtocol(), 'TLSv1.3');
-    t.equal(socket.alpnProtocol, 'h2');
+    t.equal(socket.alpnProtocol, 'rollcall/1');
     t.equal(socket.servername, host === 'localhost' ? host : false, 'an address is not sent as a name');
     t.ok(connection.exporter.equals(socket.exportKeyingMaterial(32, exporterLabel, Buffer.alloc(0))));
     t.ok(connection.peerCertificate.raw.equals(new X509Certificate(server.certificate).raw));
@@ -91,27 +88,24 @@ void t.test('the certificate of the node is shown when there is one', async t =>
   const certificate = { chain: own.server.certificate, key: own.server.key };
   const connection = await open({ port: link.port, certificate });
   t.ok(
-    link.sockets[0]?.getPeerX509Certificate()?.raw.equals(new X509Certificate(own.server.certificate).raw),
+    (await link.socket(1))
+      .getPeerX509Certificate()
+      ?.raw.equals(new X509Certificate(own.server.certificate).raw),
   );
   await connection.close();
   const anonymous = await open({ port: link.port });
-  t.equal(link.sockets[1]?.getPeerX509Certificate(), undefined);
+  t.equal((await link.socket(2)).getPeerX509Certificate(), undefined);
   await anonymous.close();
 });
 
 void t.test('a connection is one TCP connection, and never comes back by itself', async t => {
   const link = await startMiniLink(t, { certificates });
   const connection = await open({ port: link.port });
-  const calls = [connection.enrollment.enroll(), connection.link.connect(), connection.enrollment.enroll()];
-  for (const call of calls) call.on('error', () => undefined);
-  await new Promise(resolve => setTimeout(resolve, 50));
-  t.equal(link.accepted(), 1, 'every call goes over the same socket');
-  link.sockets[0]?.destroy();
+  (await link.socket(1)).destroy();
   await connection.closed;
-  t.throws(() => connection.link.connect());
-  t.throws(() => connection.enrollment.enroll());
-  const late = { connection, clock: systemClock };
-  await t.rejects(openSession({ ...late, onServerRoots: () => undefined }), { code: 'LINK_UNREACHABLE' });
+  t.match(await connection.over, { code: 'LINK_UNREACHABLE' });
+  t.ok(connection.send({ $case: 'leave', value: {} }), 'what is sent then goes nowhere');
+  await t.rejects(sessionOn(connection), { code: 'LINK_UNREACHABLE' });
   t.equal(link.accepted(), 1);
 });
 
@@ -241,7 +235,7 @@ void t.test('a root vouched for by another one verifies without it', async t => 
   t.match(await refusal({ port: link.port }), { code: 'LINK_UNVERIFIED' }, 'the next root is not sent along');
 });
 
-void t.test('older TLS, no TLS, no HTTP/2: what answers is no link', async t => {
+void t.test('older TLS, no TLS, another protocol: what answers is no link', async t => {
   const old = await listenTls(t, { maxVersion: 'TLSv1.2' });
   t.match(await refusal({ port: old }), { code: 'LINK_UNVERIFIED', message: /no TLS 1\.3 handshake/ });
   const plain = await listen(
@@ -249,13 +243,19 @@ void t.test('older TLS, no TLS, no HTTP/2: what answers is no link', async t => 
     createTcpServer(socket => void socket.end('HTTP/1.1 400 Bad Request\r\n\r\n')),
   );
   t.match(await refusal({ port: plain }), { code: 'LINK_UNVERIFIED', message: /no TLS 1\.3 handshake/ });
-  const web = await listenTls(t, { ALPNProtocols: ['http/1.1'] });
-  t.match(await refusal({ port: web }), { code: 'LINK_UNVERIFIED' });
+  for (const other of ['http/1.1', 'h2', 'rollcall/2']) {
+    const port = await listenTls(t, { ALPNProtocols: [other] });
+    t.match(await refusal({ port }), {
+      code: 'LINK_UNVERIFIED',
+      message: /does not speak rollcall\/1/,
+      hint: /9092 by default.*the same release/,
+    });
+  }
   const silentAboutIt = createTlsServer({ cert: server.certificate, key: server.key });
   silentAboutIt.on('secureConnection', socket => socket.on('error', () => undefined));
   t.match(await refusal({ port: await listen(t, silentAboutIt) }), {
     code: 'PROTOCOL_INVALID',
-    message: /does not speak HTTP\/2/,
+    message: /does not speak rollcall\/1/,
   });
 });
 
@@ -280,22 +280,19 @@ void t.test('refused, closed at once, silent, no such host: cannot reach, and wh
   t.match(await refusal({ host: 'no-such-host.invalid' }), { code: 'LINK_UNREACHABLE' });
 });
 
-void t.test('a peer that is verified but speaks no HTTP/2 frames is given up in time', async t => {
+void t.test('a peer that is verified but sends no frames is told from a link', async t => {
   const server = createTlsServer({
     cert: certificates.server.certificate,
     key: certificates.server.key,
-    ALPNProtocols: ['h2'],
+    ALPNProtocols: ['rollcall/1'],
   });
   server.on('secureConnection', socket => {
     socket.on('error', () => undefined);
     socket.write(Buffer.alloc(4096, 0x41));
   });
-  t.match(await refusal({ port: await listen(t, server) }), { code: 'LINK_UNREACHABLE' });
-  const mute = await listenTls(t, {});
-  t.match(await refusal({ port: mute, timeoutMs: 200 }), {
-    code: 'LINK_UNREACHABLE',
-    message: /no answer in time/,
-  });
+  const connection = await open({ port: await listen(t, server) });
+  t.match(await connection.over, { code: 'PROTOCOL_INVALID', message: /not the protocol of a link/ });
+  await connection.closed;
 });
 
 void t.test('being told to stop ends the attempt, and leaves no socket', async t => {
@@ -322,7 +319,7 @@ void t.test('every address of a name is tried', async t => {
   // localhost is ::1 and 127.0.0.1 on most machines, and nothing listens on ::1 here.
   const link = await startMiniLink(t, { certificates, host: '127.0.0.1' });
   const connection = await open({ host: 'localhost', port: link.port });
-  t.equal(link.sockets.length, 1);
+  await link.socket(1);
   await connection.close();
 });
 
@@ -332,29 +329,5 @@ void t.test('no failure tells what only the cause knows', t => {
   t.notMatch(`${told.message} ${told.hint ?? ''}`, /secret-detail/);
   t.equal(told.cause, secret);
   t.match(describeTlsFailure({ error: new Error('odd') }, 'link:1', 0), { code: 'LINK_UNREACHABLE' });
-  t.match(describeCallFailure({ code: status.UNIMPLEMENTED, details: 'unimplemented' }), {
-    code: 'PROTOCOL_INVALID',
-    message: 'the server does not offer the services of the node port',
-    hint: 'is this the operator port of the link? nodes connect to its node port (9092 by default)',
-  });
-  t.match(describeCallFailure({ code: status.UNAVAILABLE, details: 'gone' }), { code: 'LINK_UNREACHABLE' });
-  t.match(describeCallFailure({ code: status.INTERNAL, details: 'Received RST_STREAM with code 2' }), {
-    code: 'LINK_UNREACHABLE',
-  });
   t.end();
-});
-
-void t.test('grpc-js is pinned to the version whose inside is used here', async t => {
-  const read = async (path: string) =>
-    JSON.parse(await readFile(new URL(path, import.meta.url), 'utf8')) as {
-      version: string;
-      dependencies: Record<string, string>;
-    };
-  const own = await read('../../package.json');
-  const grpc = await read('../../node_modules/@grpc/grpc-js/package.json');
-  t.equal(own.dependencies['@grpc/grpc-js'], grpc.version, 'exactly, without a range');
-  // What src/node/tls-credentials.ts builds on. If this fails, read it against the new version before changing it.
-  t.equal(grpc.version, '1.14.7');
-  const connector = ChannelCredentials.createInsecure()._createSecureConnector({ path: '' }, {});
-  t.same(Object.keys(connector).sort(), ['connect', 'destroy', 'getCallCredentials', 'waitForReady']);
 });

@@ -1,24 +1,18 @@
 // Enrollment and session against a link over real TLS that misbehaves in every way it can.
 import { X509Certificate } from 'node:crypto';
-import { status } from '@grpc/grpc-js';
 import t from 'tap';
 import { systemClock, type Clock } from '../../src/base/clock.js';
 import { RollcallError } from '../../src/base/errors.js';
 import { systemRandom } from '../../src/base/random.js';
 import { generatePrivateKey } from '../../src/identity/private-key.js';
 import type { Challenge, Enrolled } from '../../src/protocol/generated/rollcall/v1/enrollment.js';
+import type { LinkError } from '../../src/protocol/generated/rollcall/v1/link.js';
 import { openConnection, type LinkConnection } from '../../src/node/connection.js';
 import { enroll, type EnrollOptions } from '../../src/node/enroll.js';
 import { openSession, type SessionOptions } from '../../src/node/session.js';
+import { noObjects } from '../harness/test-link.js';
 import { createManualClock } from '../harness/manual-clock.js';
-import {
-  nodeId,
-  refuse,
-  startMiniLink,
-  trustDomain,
-  type ConnectCall,
-  type MiniLink,
-} from './fixtures/mini-link.js';
+import { nodeId, startMiniLink, trustDomain, type MiniLink, type MiniPeer } from './fixtures/mini-link.js';
 
 interface Teardown {
   teardown(call: () => unknown): void;
@@ -49,8 +43,23 @@ function enrollOn(connection: EnrollOptions['connection'], changes: Partial<Enro
   });
 }
 
+function partsOf(connection: LinkConnection): EnrollOptions['connection'] {
+  return {
+    exporter: connection.exporter,
+    over: connection.over,
+    send: frame => connection.send(frame),
+    listen: listener => connection.listen(listener),
+  };
+}
+
 function sessionOn(connection: SessionOptions['connection'], changes: Partial<SessionOptions> = {}) {
-  return openSession({ connection, clock: systemClock, onServerRoots: () => undefined, ...changes });
+  return openSession({
+    connection,
+    objects: noObjects,
+    clock: systemClock,
+    onServerRoots: () => undefined,
+    ...changes,
+  });
 }
 
 void t.test('a node with either kind of key gets a certificate for a fresh session key', async t => {
@@ -75,15 +84,14 @@ void t.test('a node with either kind of key gets a certificate for a fresh sessi
 void t.test('a proof for one connection is worthless on another', async t => {
   const link = await startMiniLink(t);
   const [mine, other] = [await connect(t, link), await connect(t, link)];
-  await t.rejects(enrollOn({ enrollment: mine.enrollment, exporter: other.exporter }), {
+  await t.rejects(enrollOn({ ...partsOf(mine), exporter: other.exporter }), {
     code: 'PROOF_REFUSED',
   });
-  t.match(await enrollOn(mine), { nodeId }, 'the connection itself is still good');
+  t.match(await enrollOn(other), { nodeId }, 'the other connection is good');
 });
 
 void t.test('what the link states comes out as it is', async t => {
   const link = await startMiniLink(t);
-  const connection = await connect(t, link);
   const codes = [
     ...([
       'PROOF_REFUSED',
@@ -96,16 +104,15 @@ void t.test('what the link states comes out as it is', async t => {
   ];
   for (const code of codes) {
     const stated = new RollcallError(code, `stated ${code}`, { hint: 'do this' });
-    link.behaviour.enroll = call => refuse(call, stated);
-    await t.rejects(enrollOn(connection), { code, message: `stated ${code}`, hint: 'do this' });
-    link.behaviour.connect = call => refuse(call, stated);
-    await t.rejects(sessionOn(connection), { code, message: `stated ${code}`, hint: 'do this' });
+    link.behaviour.enroll = peer => peer.refuse(stated);
+    await t.rejects(enrollOn(await connect(t, link)), { code, message: `stated ${code}`, hint: 'do this' });
+    link.behaviour.connect = peer => peer.refuse(stated);
+    await t.rejects(sessionOn(await connect(t, link)), { code, message: `stated ${code}`, hint: 'do this' });
   }
 });
 
 void t.test('a challenge that makes no sense gets no proof', async t => {
   const link = await startMiniLink(t);
-  const connection = await connect(t, link);
   const cases: readonly [Partial<Challenge>, string][] = [
     [{ nonce: Buffer.alloc(0) }, 'PROTOCOL_INVALID'],
     [{ nonce: Buffer.alloc(31) }, 'PROTOCOL_INVALID'],
@@ -118,15 +125,15 @@ void t.test('a challenge that makes no sense gets no proof', async t => {
   ];
   for (const [change, code] of cases) {
     link.behaviour.challenge = challenge => ({ ...challenge, ...change });
-    await t.rejects(enrollOn(connection), { code }, JSON.stringify(change));
+    await t.rejects(enrollOn(await connect(t, link)), { code }, JSON.stringify(change));
   }
   link.behaviour.challenge = challenge => challenge;
-  await t.rejects(enrollOn(connection, { trustDomain: 'elsewhere.example' }), {
+  await t.rejects(enrollOn(await connect(t, link), { trustDomain: 'elsewhere.example' }), {
     code: 'LINK_UNVERIFIED',
     message: /test\.example; this node belongs to elsewhere\.example/,
   });
   t.equal(link.proofs.length, 0, 'nothing was signed');
-  t.match(await enrollOn(connection, { trustDomain }), { trustDomain });
+  t.match(await enrollOn(await connect(t, link), { trustDomain }), { trustDomain });
 });
 
 void t.test('a certificate that is not the one asked for is not taken', async t => {
@@ -210,53 +217,49 @@ void t.test('a backup may take the generation back; renewal after nothing is ren
   t.equal(renewalMarginMs, lifeMs);
 });
 
+const noError: LinkError = { code: '', message: '', hint: '', isFinal: false, retryAfterMs: 0 };
+
 void t.test('garbage, silence and a closed door in the middle of an enrollment end it', async t => {
   const link = await startMiniLink(t);
-  const connection = await connect(t, link);
   const { behaviour } = link;
 
-  behaviour.enroll = call => call.end();
-  await t.rejects(enrollOn(connection), { code: 'LINK_UNREACHABLE', message: /without an answer/ });
-  behaviour.enroll = call => void call.write({ step: undefined });
-  await t.rejects(enrollOn(connection), { code: 'PROTOCOL_INVALID' }, 'an empty answer');
-  behaviour.enroll = call =>
-    void call.write({
-      step: {
-        $case: 'enrolled',
-        value: {
-          nodeId,
-          certificateChain: [],
-          trustBundle: undefined,
-          renewAfterMs: 1n,
-          generation: 1n,
-          linkAddresses: [],
-        },
+  behaviour.enroll = peer => peer.end();
+  await t.rejects(enrollOn(await connect(t, link)), { code: 'LINK_UNREACHABLE', message: /was lost/ });
+  behaviour.enroll = peer => peer.send({ $case: 'enrollmentRefused', value: noError });
+  await t.rejects(enrollOn(await connect(t, link)), { code: 'INTERNAL' }, 'a refusal without a code');
+  behaviour.enroll = peer =>
+    peer.send({
+      $case: 'enrolled',
+      value: {
+        nodeId,
+        certificateChain: [],
+        trustBundle: undefined,
+        renewAfterMs: 1n,
+        generation: 1n,
+        linkAddresses: [],
       },
     });
-  await t.rejects(enrollOn(connection), { code: 'PROTOCOL_INVALID' }, 'the last answer first');
-  behaviour.enroll = call => {
-    behaviour.enroll = undefined;
-    call.emit('error', { code: status.UNIMPLEMENTED, details: 'what?' });
-  };
-  await t.rejects(enrollOn(connection), { code: 'PROTOCOL_INVALID' }, 'a status without a code of ours');
-  t.match(await enrollOn(connection), { nodeId }, 'the connection is as good as before');
+  await t.rejects(enrollOn(await connect(t, link)), { code: 'PROTOCOL_INVALID' }, 'the last answer first');
+  behaviour.enroll = ({ socket }) => void socket.write(Buffer.from('HTTP/1.1 400 Bad Request\r\n\r\n'));
+  await t.rejects(enrollOn(await connect(t, link)), { code: 'PROTOCOL_INVALID' }, 'an answer in HTTP');
 
   const clock = createManualClock();
   behaviour.enroll = () => clock.advance(60_000);
   await t.rejects(
-    enrollOn(connection, { clock }),
-    { code: 'LINK_UNREACHABLE' },
+    enrollOn(await connect(t, link), { clock }),
+    { code: 'DEADLINE_EXCEEDED' },
     'an answer that never comes',
   );
   const stopping = new AbortController();
   behaviour.enroll = () => stopping.abort();
   await t.rejects(
-    enrollOn(connection, { signal: stopping.signal }),
+    enrollOn(await connect(t, link), { signal: stopping.signal }),
     { code: 'LINK_UNREACHABLE' },
     'told to stop',
   );
 
   behaviour.enroll = undefined;
+  const connection = await connect(t, link);
   behaviour.enrolled = () => {
     link.sockets.at(-1)?.destroy();
     throw new Error('gone');
@@ -270,26 +273,20 @@ void t.test('garbage, silence and a closed door in the middle of an enrollment e
   await t.rejects(enrollOn(connection), { code: 'LINK_UNREACHABLE' }, 'a connection that is closed already');
 });
 
-void t.test('a link that fails inside is told from a broken connection', async t => {
+void t.test('a frame that is no frame is told from a broken connection', async t => {
   const link = await startMiniLink(t);
-  const connection = await connect(t, link);
-  link.behaviour.enroll = call => {
-    // Without its other fields it cannot be written.
-    const send = call as unknown as {
-      write(message: { readonly step: { $case: string; value: unknown } }): void;
-    };
-    send.write({ step: { $case: 'challenge', value: { nonce: Buffer.alloc(32) } } });
-  };
-  await t.rejects(enrollOn(connection), { code: 'PROTOCOL_INVALID' });
+  link.behaviour.enroll = ({ socket }) => void socket.write(Buffer.from([0, 0, 0, 2, 0xff, 0xff]));
+  await t.rejects(enrollOn(await connect(t, link)), { code: 'PROTOCOL_INVALID' });
 });
 
-void t.test('an answer larger than a message may be is told from a busy link', async t => {
+void t.test('an answer longer than a frame may be is told from a busy link', async t => {
   const link = await startMiniLink(t);
   const connection = await connect(t, link);
   link.behaviour.challenge = challenge => ({ ...challenge, nonce: Buffer.alloc(100_000) });
   await t.rejects(enrollOn(connection), {
     code: 'PROTOCOL_INVALID',
-    message: /^a message was too large: Received message larger than max \(1000\d\d vs 81920\)$/,
+    message: 'the server answered with something that is not the protocol of a link',
+    cause: { message: /^a frame of 1000\d\d bytes; at most 81920 are allowed here$/ },
   });
 });
 
@@ -299,11 +296,11 @@ void t.test('a session is welcomed, answers pings at once, and says good-bye', a
   const session = await sessionOn(connection);
   t.match(session.welcome, { nodeId, silenceMs: 30_000 });
   t.match(link.frames[0]?.frame, { $case: 'ready', value: { protocolVersion: 1 } });
-  const [call] = link.sessions;
+  const [peer] = link.sessions;
   for (const sequence of [1n, 2n ** 64n - 1n]) {
-    const pong = new Promise(resolve => call?.once('data', resolve));
-    call?.write({ frame: { $case: 'ping', value: { sequence } } });
-    t.match(await pong, { frame: { $case: 'pong', value: { sequence } } });
+    const pong = peer?.next();
+    peer?.send({ $case: 'ping', value: { sequence } });
+    t.match(await pong, { $case: 'pong', value: { sequence } });
   }
   await session.close();
   t.same(await session.ended, { reason: 'closed' });
@@ -322,11 +319,11 @@ void t.test('the roots of a bundle are handed on, and what is not known is passe
       if (bundles.length === 2) arrived();
     },
   });
-  const [call] = link.sessions;
-  call?.write({ frame: { $case: 'trustBundle', value: { serverRoots: [Buffer.from('a')] } } });
-  call?.write({ frame: undefined });
-  call?.write({ frame: { $case: 'welcome', value: { ...session.welcome, nodeId: 99n } } });
-  call?.write({ frame: { $case: 'trustBundle', value: { serverRoots: [] } } });
+  const [peer] = link.sessions;
+  peer?.send({ $case: 'trustBundle', value: { serverRoots: [Buffer.from('a')] } });
+  peer?.send(undefined);
+  peer?.send({ $case: 'welcome', value: { ...session.welcome, nodeId: 99n } });
+  peer?.send({ $case: 'trustBundle', value: { serverRoots: [] } });
   await second;
   t.same(bundles, [[Buffer.from('a')], []]);
   t.equal(session.welcome.nodeId, nodeId, 'a second Welcome changes nothing');
@@ -335,40 +332,40 @@ void t.test('the roots of a bundle are handed on, and what is not known is passe
 
 void t.test('a session ends once, with the reason', async t => {
   const link = await startMiniLink(t);
-  const cases: readonly [string, (call: ConnectCall) => void, object][] = [
+  const cases: readonly [string, (peer: MiniPeer) => void, object][] = [
     [
       'revoked',
-      call => refuse(call, new RollcallError('NODE_REVOKED', 'no more')),
+      peer => peer.refuse(new RollcallError('NODE_REVOKED', 'no more')),
       { reason: 'ended', error: { code: 'NODE_REVOKED', message: 'no more' } },
     ],
     [
       'replaced',
-      call => refuse(call, new RollcallError('SESSION_REPLACED', 'by another')),
+      peer => peer.refuse(new RollcallError('SESSION_REPLACED', 'by another')),
       { reason: 'ended', error: { code: 'SESSION_REPLACED' } },
     ],
-    ['ended without a word', call => call.end(), { reason: 'ended', error: { code: 'LINK_UNREACHABLE' } }],
+    ['ended without a word', peer => peer.end(), { reason: 'ended', error: { code: 'LINK_UNREACHABLE' } }],
     ['cut', () => link.sockets.at(-1)?.destroy(), { reason: 'ended', error: { code: 'LINK_UNREACHABLE' } }],
     [
       'drained and told so',
-      call => {
-        call.write({ frame: { $case: 'drain', value: { reason: 'update', reconnectAfterMs: 1234 } } });
-        refuse(call, new RollcallError('LINK_DRAINING', 'bye'));
+      peer => {
+        peer.send({ $case: 'drain', value: { reason: 'update', reconnectAfterMs: 1234 } });
+        peer.refuse(new RollcallError('LINK_DRAINING', 'bye'));
       },
       { reason: 'drained', pauseMs: 1234, error: { code: 'LINK_DRAINING' } },
     ],
     [
       'drained and ended',
-      call => {
-        call.write({ frame: { $case: 'drain', value: { reason: 'update', reconnectAfterMs: 0 } } });
-        call.end();
+      peer => {
+        peer.send({ $case: 'drain', value: { reason: 'update', reconnectAfterMs: 0 } });
+        peer.end();
       },
       { reason: 'drained', pauseMs: 0, error: { code: 'LINK_DRAINING' } },
     ],
     [
       'revoked while draining',
-      call => {
-        call.write({ frame: { $case: 'drain', value: { reason: 'update', reconnectAfterMs: 5 } } });
-        refuse(call, new RollcallError('NODE_REVOKED', 'no more'));
+      peer => {
+        peer.send({ $case: 'drain', value: { reason: 'update', reconnectAfterMs: 5 } });
+        peer.refuse(new RollcallError('NODE_REVOKED', 'no more'));
       },
       { reason: 'ended', error: { code: 'NODE_REVOKED' } },
     ],
@@ -376,8 +373,8 @@ void t.test('a session ends once, with the reason', async t => {
   for (const [what, end, expected] of cases) {
     const connection = await connect(t, link);
     const session = await sessionOn(connection);
-    const [call] = link.sessions;
-    if (call) end(call);
+    const [peer] = link.sessions;
+    if (peer) end(peer);
     t.match(await session.ended, expected, what);
     await session.close();
     await connection.close();
@@ -386,13 +383,12 @@ void t.test('a session ends once, with the reason', async t => {
 
 void t.test('no Welcome in time, or silence after it: the link is taken for gone', async t => {
   const link = await startMiniLink(t);
-  const connection = await connect(t, link);
   const clock = createManualClock();
-  link.behaviour.connect = call => {
-    call.on('data', () => clock.advance(60_000));
-    call.on('end', () => call.end());
-  };
-  await t.rejects(sessionOn(connection, { clock }), { code: 'LINK_UNREACHABLE', message: /no Welcome/ });
+  link.behaviour.connect = () => clock.advance(60_000);
+  await t.rejects(sessionOn(await connect(t, link), { clock }), {
+    code: 'LINK_UNREACHABLE',
+    message: /no Welcome/,
+  });
   link.behaviour.connect = undefined;
 
   for (const [silenceMs, patienceMs] of [
@@ -402,7 +398,7 @@ void t.test('no Welcome in time, or silence after it: the link is taken for gone
     [2 ** 32 - 1, 600_000],
   ] as const) {
     link.behaviour.welcome = welcome => ({ ...welcome, silenceMs });
-    const session = await sessionOn(connection, { clock });
+    const session = await sessionOn(await connect(t, link), { clock });
     let over = false;
     void session.ended.then(() => (over = true));
     clock.advance(patienceMs - 1);
@@ -418,13 +414,13 @@ void t.test('any frame is a sign of life', async t => {
   const connection = await connect(t, link);
   const clock = createManualClock();
   const session = await sessionOn(connection, { clock });
-  const [call] = link.sessions;
+  const [peer] = link.sessions;
   let over = false;
   void session.ended.then(() => (over = true));
   for (let round = 1n; round <= 4n; round += 1n) {
     clock.advance(29_000);
-    const pong = new Promise(resolve => call?.once('data', resolve));
-    call?.write({ frame: { $case: 'ping', value: { sequence: round } } });
+    const pong = peer?.next();
+    peer?.send({ $case: 'ping', value: { sequence: round } });
     await pong;
   }
   t.notOk(over);

@@ -11,7 +11,7 @@ import { RollcallError } from '../../src/base/errors.js';
 import { generatePrivateKey, toPkcs8Pem } from '../../src/identity/private-key.js';
 import { environmentPrefix, nodeSettings } from '../../src/node/config.js';
 import { nodeExitCodes, runNode } from '../../src/node/main.js';
-import { makeCertificates, refuse, startMiniLink } from './fixtures/mini-link.js';
+import { makeCertificates, startMiniLink } from './fixtures/mini-link.js';
 
 interface Teardown {
   teardown(call: () => unknown): void;
@@ -157,7 +157,7 @@ void t.test(
   'an encrypted key is opened by a passphrase from a file or the environment, never a flag',
   async t => {
     const link = await startMiniLink(t);
-    link.behaviour.enroll = call => refuse(call, new RollcallError('NODE_REVOKED', 'revoked'));
+    link.behaviour.enroll = peer => peer.refuse(new RollcallError('NODE_REVOKED', 'revoked'));
     const { flags, write } = await makeFiles(t, link.ca);
     const encrypted = createPrivateKey(toPkcs8Pem(generatePrivateKey('P-384')))
       .export({ type: 'pkcs8', format: 'pem', cipher: 'aes-256-cbc', passphrase: 'sesame' })
@@ -185,7 +185,7 @@ void t.test(
 void t.test('revoked has a sentence and an exit code of its own', async t => {
   const link = await startMiniLink(t);
   const { flags, write, folder } = await makeFiles(t, link.ca);
-  link.behaviour.enroll = call => refuse(call, new RollcallError('NODE_REVOKED', 'anything'));
+  link.behaviour.enroll = peer => peer.refuse(new RollcallError('NODE_REVOKED', 'anything'));
   const config = await write(
     'node.yaml',
     `link: localhost:${link.port}\nstate-dir: ${join(folder, 'state')}\nnode-config:\n  a: 1\n`,

@@ -8,6 +8,7 @@ import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { startRollcall, type Running } from '../../scripts/running.js';
 import { formatOpensshPrivate } from '../../src/identity/openssh.js';
+import { encodeLength } from '../../src/protocol/frames.js';
 import { attacksOn, eventually, pause, startAttackedLink } from '../harness/attacked-link.js';
 import {
   clientPreface,
@@ -21,13 +22,15 @@ import {
   settings,
   windowUpdate,
 } from '../harness/http2-frames.js';
+import { framed, helloBytes, readyBytes } from '../harness/raw-frames.js';
 import { gone, openTcp, pour } from '../harness/stranger.js';
 import { startSwallowingProxy } from '../harness/swallowing-proxy.js';
 import { newKey, statusName } from '../harness/test-link.js';
 
-const enroll = '/rollcall.v1.Enrollment/Enroll';
+/** A call of the control port that a stranger may try. */
+const list = '/rollcall.v1.Control/ListNodes';
 const start = Buffer.concat([clientPreface, settings()]);
-const open = Buffer.concat([start, headers(1, grpcHeaders(enroll))]);
+const open = Buffer.concat([start, headers(1, grpcHeaders(list))]);
 const floodMs = 15_000;
 /** What a flood may take while it lasts, MB. */
 const floodMb = 256;
@@ -73,9 +76,9 @@ const repeat = (count: number, make: (position: number) => Buffer): Buffer =>
 const pings = repeat(1_000, () => frame(frameType.ping, 0, 0, Buffer.alloc(8)));
 const manySettings = repeat(1_000, position => settings([[3, position]]));
 const resets = repeat(20_000, position =>
-  Buffer.concat([headers(2 * position + 1, grpcHeaders(enroll)), resetStream(2 * position + 1)]),
+  Buffer.concat([headers(2 * position + 1, grpcHeaders(list)), resetStream(2 * position + 1)]),
 );
-const started = Buffer.concat([start, frame(frameType.headers, 0, 1, headerBlock(grpcHeaders(enroll)))]);
+const started = Buffer.concat([start, frame(frameType.headers, 0, 1, headerBlock(grpcHeaders(list)))]);
 const entries = frame(frameType.continuation, 0, 1, Buffer.alloc(16_384, 0x84));
 const floods: readonly (readonly [string, Buffer, Buffer])[] = [
   ['PING', open, pings],
@@ -89,21 +92,44 @@ const floods: readonly (readonly [string, Buffer, Buffer])[] = [
   ['unknown frames', open, repeat(1_000, () => frame(0xbe, 0, 0, Buffer.alloc(8)))],
 ];
 
-attack('floods of HTTP/2 frames, one attacker each, who come back at once', async t => {
-  const kinds = floods.map(([, opening, part]) => flood('nodePort', opening, part));
+const many = (count: number, part: Buffer): Buffer => Buffer.concat(Array<Buffer>(count).fill(part));
+const hello = framed(helloBytes(newKey()));
+const frameFloods: readonly (readonly [string, Buffer, Buffer])[] = [
+  ['empty frames', Buffer.alloc(0), Buffer.alloc(64_000)],
+  ['empty frames after a Hello', hello, Buffer.alloc(64_000)],
+  ['Hellos', hello, many(100, hello)],
+  ['a frame that never ends', encodeLength(16 * 1024), Buffer.alloc(16_384, 1)],
+  ['a length that lies', encodeLength(0xffffffff), Buffer.alloc(65_536)],
+  ['frames of a session', Buffer.alloc(0), many(1_000, framed(readyBytes()))],
+];
+
+/** One attacker for each kind, who keeps to it. */
+function byKind(kinds: readonly ((from: string) => Promise<void>)[]): (from: string) => Promise<void> {
   let next = 0;
   const byAddress = new Map<string, (from: string) => Promise<void>>();
-  await besiege(t, kinds.length, from => {
+  return from => {
     const kind = byAddress.get(from) ?? kinds[next++ % kinds.length];
     if (!kind) throw new Error('no flood');
     byAddress.set(from, kind);
     return kind(from);
-  });
+  };
+}
+
+attack('floods of frames, one attacker each, who come back at once', async t => {
+  const kinds = [
+    ...frameFloods.map(([, opening, part]) => flood('nodePort', opening, part)),
+    ...floods.map(([, opening, part]) => flood('controlPort', opening, part)),
+  ];
+  await besiege(t, kinds.length, byKind(kinds));
 });
 
 attack('floods of frames that ask for answers, by those who read none', async t => {
-  const kinds = [flood('nodePort', open, pings, false), flood('controlPort', start, manySettings, false)];
-  await besiege(t, 4, from => (from.endsWith('1') ? kinds[0] : kinds[1])?.(from) ?? Promise.resolve());
+  const kinds = [
+    flood('controlPort', open, pings, false),
+    flood('controlPort', start, manySettings, false),
+    flood('nodePort', hello, many(100, hello), false),
+  ];
+  await besiege(t, 6, byKind(kinds));
 });
 
 const tokenRoutes = ['POST /auth/setup', 'POST /auth/token', 'POST /auth/revoke', 'GET /v1/link'];
@@ -124,17 +150,25 @@ attack('64 endless bodies to every route that asks for no token', async t => {
       );
     }
   }
-  for (const path of [enroll, '/rollcall.v1.Link/Connect', '/rollcall.v1.Control/RegisterNode', '/a/B']) {
-    const isControl = path.includes('Control');
+  for (const path of [list, '/rollcall.v1.Control/RegisterNode', '/a/B']) {
     for (let count = 0; count < 64; count += 1) {
       bodies.push(
-        link
-          .stranger('127.0.3.2', {}, isControl ? link.controlPort : link.nodePort)
-          .then(async ({ socket }) => {
-            socket.write(Buffer.concat([start, headers(1, grpcHeaders(path))]));
-            await pour(socket, dataFrames(1, Buffer.alloc(65_536)));
-            return socket.bytesWritten;
-          }),
+        link.stranger('127.0.3.2', {}, link.controlPort).then(async ({ socket }) => {
+          socket.write(Buffer.concat([start, headers(1, grpcHeaders(path))]));
+          await pour(socket, dataFrames(1, Buffer.alloc(65_536)));
+          return socket.bytesWritten;
+        }),
+      );
+    }
+  }
+  for (const opening of [encodeLength(16 * 1024), framed(helloBytes(newKey())), framed(readyBytes())]) {
+    for (let count = 0; count < 64; count += 1) {
+      bodies.push(
+        link.stranger('127.0.3.2').then(async ({ socket }) => {
+          socket.write(opening);
+          await pour(socket, Buffer.alloc(65_536, 1));
+          return socket.bytesWritten;
+        }),
       );
     }
   }
@@ -187,16 +221,17 @@ attack('30 s of calls whose contents are drawn by chance, and bytes that are no 
   const noise = (length: number): Buffer => Buffer.from(Array.from({ length }, () => chance(256)));
   const call = (): Buffer => {
     const id = 2 * chance(4) + 1;
-    const path = chance(2) ? enroll : '/rollcall.v1.Link/Connect';
-    return Buffer.concat([headers(id, grpcHeaders(path)), dataFrames(id, noise(chance(300) + 1))]);
+    return Buffer.concat([headers(id, grpcHeaders(list)), dataFrames(id, noise(chance(300) + 1))]);
   };
+  const frameOf = (): Buffer => (chance(3) ? framed(noise(chance(300))) : hello);
   const end = performance.now() + 30_000;
   let connections = 0;
   const one = async (from: string): Promise<void> => {
     while (performance.now() < end && link.alive()) {
-      const { socket } = await link.stranger(from, {}, chance(4) ? link.nodePort : link.controlPort);
-      socket.write(start);
-      for (let count = chance(6); count >= 0; count -= 1) socket.write(call());
+      const isNode = chance(4) > 0;
+      const { socket } = await link.stranger(from, {}, isNode ? link.nodePort : link.controlPort);
+      if (!isNode) socket.write(start);
+      for (let count = chance(6); count >= 0; count -= 1) socket.write(isNode ? frameOf() : call());
       if (chance(2)) socket.write(noise(chance(200) + 1));
       socket.end();
       await gone(socket);

@@ -3,8 +3,7 @@
  * and one that is not known at run time is refused.
  *
  * `public` needs nothing; `open` is public even where the configuration wants a token for everything, because without
- * it nobody could get one; `optional` looks at a token when one is given, and refuses a bad one; `certificate` wants a
- * node certificate on the connection (checked by the sessions room); `anyone` wants a valid token of a user or service,
+ * it nobody could get one; `optional` looks at a token when one is given, and refuses a bad one; `anyone` wants a valid token of a user or service,
  * `node` one of a node, `anyoneOrNode` any of them: nodes get nowhere else. Everything else is
  * the permission that is wanted; with `orOwner` those without it get in too, and are held to what is their own by
  * control.ts and run-control.ts; with `orService` a request without a Bearer token gets in, and is held to prove a service
@@ -12,8 +11,6 @@
  */
 import type { AdministrationService } from '../../protocol/generated/rollcall/v1/administration.js';
 import type { ControlService } from '../../protocol/generated/rollcall/v1/control.js';
-import type { EnrollmentService } from '../../protocol/generated/rollcall/v1/enrollment.js';
-import type { LinkService, ObjectsService } from '../../protocol/generated/rollcall/v1/link.js';
 import type { RunsService } from '../../protocol/generated/rollcall/v1/runs.js';
 import type { Permission } from '../access/permissions.js';
 
@@ -21,7 +18,6 @@ export type Access =
   | 'public'
   | 'open'
   | 'optional'
-  | 'certificate'
   | 'anyone'
   | 'node'
   | 'anyoneOrNode'
@@ -31,8 +27,6 @@ export type Access =
 
 /** Requests a minute: of one principal, or of one address where nobody has to say who they are. */
 export const rates = {
-  /** Bounded elsewhere: by the caps of the listener and the places for enrollments. */
-  connection: Infinity,
   login: 300,
   public: 1_200,
   read: 30_000,
@@ -113,19 +107,9 @@ export type RouteName = keyof typeof routeRules;
 type PathsOf<Service> = {
   [Method in keyof Service]: Service[Method] extends { path: infer Path } ? Path : never;
 }[keyof Service];
-export type MethodPath =
-  | PathsOf<EnrollmentService>
-  | PathsOf<LinkService>
-  | PathsOf<ObjectsService>
-  | PathsOf<ControlService>
-  | PathsOf<RunsService>
-  | PathsOf<AdministrationService>;
+export type MethodPath = PathsOf<ControlService> | PathsOf<RunsService> | PathsOf<AdministrationService>;
 
 export const methodRules: Readonly<Record<MethodPath, Rule>> = {
-  '/rollcall.v1.Enrollment/Enroll': { access: 'open', rate: 'connection' },
-  '/rollcall.v1.Link/Connect': { access: 'certificate', rate: 'connection' },
-  '/rollcall.v1.Objects/Read': { access: 'certificate', rate: 'connection' },
-  '/rollcall.v1.Objects/Write': { access: 'certificate', rate: 'connection' },
   '/rollcall.v1.Control/RegisterNode': { access: 'nodes:register', rate: 'write' },
   '/rollcall.v1.Control/GetNode': { access: { orOwner: 'nodes:read' }, rate: 'read' },
   '/rollcall.v1.Control/ListNodes': { access: { orOwner: 'nodes:read' }, rate: 'read' },

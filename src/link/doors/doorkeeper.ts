@@ -91,8 +91,7 @@ export function createDoorkeeper({
     });
   }
 
-  const isPublic = (access: Access): boolean =>
-    access === 'open' || access === 'certificate' || (access === 'public' && !requireAuth);
+  const isPublic = (access: Access): boolean => access === 'open' || (access === 'public' && !requireAuth);
 
   async function identify(
     access: Access,

@@ -4,6 +4,7 @@ import type { Session } from './session.js';
 export class SessionTable {
   readonly #opening = new Set<Session>();
   readonly #live = new Map<bigint, Session>();
+  readonly #liveByCertificate = new Map<string, Session>();
 
   get opening(): Iterable<Session> {
     return this.#opening;
@@ -32,14 +33,24 @@ export class SessionTable {
     return this.#live.get(nodeId);
   }
 
+  /** The live session that was opened with this certificate. */
+  liveWith(fingerprint: string): Session | undefined {
+    return this.#liveByCertificate.get(fingerprint);
+  }
+
   /** Takes the place of the node's live session. */
   setLive(session: Session): void {
+    const previous = this.#live.get(session.nodeId);
+    if (previous) this.#liveByCertificate.delete(previous.certificate.fingerprint);
     this.#live.set(session.nodeId, session);
+    this.#liveByCertificate.set(session.certificate.fingerprint, session);
   }
 
   /** Gives false for a session that is not the node's live one. */
   removeLive(session: Session): boolean {
-    return this.#live.get(session.nodeId) === session && this.#live.delete(session.nodeId);
+    if (this.#live.get(session.nodeId) !== session) return false;
+    this.#liveByCertificate.delete(session.certificate.fingerprint);
+    return this.#live.delete(session.nodeId);
   }
 
   /** Opening ones and the live one. A session may be both for a moment. */

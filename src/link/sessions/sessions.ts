@@ -114,6 +114,11 @@ export class Sessions {
     void this.#retire(session, reason);
   }
 
+  /** The live session that was opened with this certificate. */
+  liveWith(fingerprint: string): Session | undefined {
+    return this.#table.liveWith(fingerprint);
+  }
+
   /** Ends every session of a node, opening ones too; resolves with how many when their sockets are closed. */
   endNode(tenant: string, nodeId: bigint, error: RollcallError): Promise<number> {
     return this.#endAll(this.#table.ofNode(tenant, nodeId), error);
@@ -200,12 +205,12 @@ export class Sessions {
     }
     this.#table.setLive(session);
     session.heardAt = clock.elapsed();
-    this.#welcome(session);
+    this.#welcome(session, ready.protocolVersion);
     if (previous && previous.ended === undefined) this.#replace(previous, isHandover);
     listener.onOnline(session, ready);
   }
 
-  #welcome(session: Session): void {
+  #welcome(session: Session, protocolVersion: number): void {
     const { nodeId, certificate, peer } = session;
     const { clock, log } = this.#options;
     peer.send({
@@ -217,6 +222,7 @@ export class Sessions {
           silenceMs: limits.silenceMs,
           linkClockMs: BigInt(clock.now()),
           expiresAtMs: BigInt(certificate.notAfter),
+          protocolVersion,
         },
       },
     });
@@ -278,7 +284,8 @@ function throwIfEnded({ ended }: Session): void {
     throw new RollcallError('LINK_UNREACHABLE', 'the node left while its session opened');
 }
 
-function requireVersion({ protocolVersion }: Ready): void {
+/** Throws PROTOCOL_VERSION. */
+export function requireVersion({ protocolVersion }: Pick<Ready, 'protocolVersion'>): void {
   if (protocolVersions.some(version => version === protocolVersion)) return;
   throw new RollcallError('PROTOCOL_VERSION', `protocol version ${protocolVersion} is not spoken here`, {
     hint: `this link speaks version ${protocolVersions.join(', ')}`,

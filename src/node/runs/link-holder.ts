@@ -6,16 +6,15 @@ import type { Clock } from '../../base/clock.js';
 import { toRollcallError, type RollcallError } from '../../base/errors.js';
 import { deferred, withAbort } from '../../base/wait.js';
 import type { NodeId } from '../../identity/node-id.js';
-import type { NodeFrame, ObjectsClient } from '../../protocol/generated/rollcall/v1/link.js';
-
-export type OutgoingFrame = NonNullable<NodeFrame['frame']>;
+import type { SentFrame } from '../connection.js';
+import type { ObjectsLink } from '../object-connection.js';
 
 /** A welcomed session. */
 export interface LiveLink {
   readonly nodeId: NodeId;
-  readonly objects: ObjectsClient;
+  readonly objects: ObjectsLink;
   /** Gives false when frames wait to be read by the link: then wait for `drained`. Does nothing when the session is over. */
-  send(frame: OutgoingFrame): boolean;
+  send(frame: SentFrame): boolean;
   /** Resolves when none wait any more, or the session is over. */
   drained(): Promise<void>;
 }

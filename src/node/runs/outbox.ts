@@ -93,8 +93,8 @@ export class Outbox {
       return lost;
     }
     await link.persist(
-      ({ objects: client }) =>
-        transferSlots.use(() => sendObject({ client, run, manifest, bucket, signal }), signal),
+      ({ objects }) =>
+        transferSlots.use(() => sendObject({ objects, run, manifest, bucket, signal }), signal),
       error => isRollcallError(error, 'NOT_FOUND') || isRollcallError(error, 'PROTOCOL_INVALID'),
       signal,
     );

@@ -83,8 +83,8 @@ export class RunObjects {
       isLost(error) || (isRollcallError(error, 'PROTOCOL_INVALID') && ++invalidReplies >= maxInvalidReplies);
     try {
       return await link.persist(
-        ({ objects: client }) =>
-          transferSlots.use(() => fetchObject({ client, run, digest, bucket, signal }), signal),
+        ({ objects }) =>
+          transferSlots.use(() => fetchObject({ objects, run, digest, bucket, signal }), signal),
         isFinal,
         signal,
       );

@@ -17,13 +17,7 @@ import {
   RevokeNodeRequest,
   WatchNodesRequest,
 } from '../../../src/protocol/generated/rollcall/v1/control.js';
-import { EnrollRequest, EnrollResponse } from '../../../src/protocol/generated/rollcall/v1/enrollment.js';
-import {
-  LinkFrame,
-  NodeFrame,
-  ReadObjectRequest,
-  WriteObjectRequest,
-} from '../../../src/protocol/generated/rollcall/v1/link.js';
+import { LinkFrame, NodeFrame, type LinkError } from '../../../src/protocol/generated/rollcall/v1/link.js';
 import {
   ListRunsRequest,
   ReadRunLogRequest,
@@ -56,10 +50,10 @@ const { spki } = fixedKey('P-256').publicKey;
 const bytes = Buffer.alloc(70, 7);
 const page = { pageSize: 1000, pageToken: 'MTIuMDEyMw' };
 
-const enrollRequests = kind<EnrollRequest>(
-  EnrollRequest,
+const nodeFrames = kind<NodeFrame>(
+  NodeFrame,
   {
-    step: {
+    frame: {
       $case: 'hello',
       value: {
         protocolVersions: [1, 2, 4_000_000_000],
@@ -73,7 +67,7 @@ const enrollRequests = kind<EnrollRequest>(
     },
   },
   {
-    step: {
+    frame: {
       $case: 'proof',
       value: {
         signature: bytes,
@@ -83,10 +77,18 @@ const enrollRequests = kind<EnrollRequest>(
       },
     },
   },
-);
-
-const nodeFrames = kind<NodeFrame>(
-  NodeFrame,
+  { frame: { $case: 'leave', value: {} } },
+  { frame: { $case: 'openObjects', value: { protocolVersion: 1 } } },
+  {
+    frame: {
+      $case: 'readObject',
+      value: { transfer: 1, run: 1n, digest: bytes, fromChunk: 4_294_967_295, pieces: 8 },
+    },
+  },
+  { frame: { $case: 'writeObject', value: { transfer: 2, run: 1n, manifest: bytes } } },
+  { frame: { $case: 'piece', value: { transfer: 2, chunk: 1, bytes } } },
+  { frame: { $case: 'takePieces', value: { transfer: 1, pieces: 4 } } },
+  { frame: { $case: 'endTransfer', value: { transfer: 1 } } },
   {
     frame: {
       $case: 'ready',
@@ -130,16 +132,24 @@ const nodeFrames = kind<NodeFrame>(
   },
 );
 
-const enrollResponses = kind<EnrollResponse>(
-  EnrollResponse,
+const linkError: LinkError = {
+  code: 'NODE_REVOKED',
+  message: 'é',
+  hint: 'x',
+  isFinal: true,
+  retryAfterMs: 7,
+};
+
+const linkFrames = kind<LinkFrame>(
+  LinkFrame,
   {
-    step: {
+    frame: {
       $case: 'challenge',
       value: { protocolVersion: 1, nonce: bytes, trustDomain: 'a.b', linkClockMs: 1n, deadlineMs: 10_000 },
     },
   },
   {
-    step: {
+    frame: {
       $case: 'enrolled',
       value: {
         nodeId: 16019329408659850374n,
@@ -151,14 +161,24 @@ const enrollResponses = kind<EnrollResponse>(
       },
     },
   },
-);
-
-const linkFrames = kind<LinkFrame>(
-  LinkFrame,
+  { frame: { $case: 'error', value: linkError } },
+  { frame: { $case: 'enrollmentRefused', value: linkError } },
+  { frame: { $case: 'objectsOpen', value: { protocolVersion: 1 } } },
+  { frame: { $case: 'manifest', value: { transfer: 1, manifest: bytes } } },
+  { frame: { $case: 'missingChunks', value: { transfer: 2, chunks: [0, 7], pieces: 8 } } },
+  { frame: { $case: 'stored', value: { transfer: 2 } } },
+  { frame: { $case: 'transferError', value: { transfer: 1, error: linkError } } },
   {
     frame: {
       $case: 'welcome',
-      value: { nodeId: 1n, sessionId: 2n, silenceMs: 30_000, linkClockMs: 3n, expiresAtMs: 4n },
+      value: {
+        nodeId: 1n,
+        sessionId: 2n,
+        silenceMs: 30_000,
+        linkClockMs: 3n,
+        expiresAtMs: 4n,
+        protocolVersion: 1,
+      },
     },
   },
   { frame: { $case: 'ping', value: { sequence: 1n } } },
@@ -248,15 +268,6 @@ const runRequests: readonly Kind[] = [
   ),
   kind<ListRunsRequest>(ListRunsRequest, { statuses: [RunStatus.RUN_STATUS_RUNNING], ...page }),
   kind<ReadRunLogRequest>(ReadRunLogRequest, { run: (1n << 64n) - 1n, after: 5n, follow: true, limit: 7 }),
-];
-
-const objectRequests: readonly Kind[] = [
-  kind<ReadObjectRequest>(ReadObjectRequest, { run: 1n, digest: bytes, fromChunk: 4_294_967_295 }),
-  kind<WriteObjectRequest>(
-    WriteObjectRequest,
-    { run: 1n, manifest: bytes, piece: undefined },
-    { run: 0n, manifest: Buffer.alloc(0), piece: { manifest: Buffer.alloc(0), chunk: 1, bytes } },
-  ),
 ];
 
 /** The kind is chosen by the first byte, the message follows. */
@@ -371,13 +382,11 @@ const heard: Target = {
 };
 
 export const messageTargets = [
-  decoding('EnrollRequest.decode', [enrollRequests]),
   decoding('NodeFrame.decode', [nodeFrames]),
   decoding('Control requests, decode', controlRequests),
   decoding('Administration requests, decode', administrationRequests),
   decoding('Runs requests, decode', runRequests),
-  decoding('Objects requests, decode', objectRequests),
-  decoding('EnrollResponse and LinkFrame, decode', [enrollResponses, linkFrames]),
+  decoding('LinkFrame.decode', [linkFrames]),
   stated,
   heard,
 ];

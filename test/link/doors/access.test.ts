@@ -23,7 +23,7 @@ import { connectOperator, issueToken, makeUser } from '../../harness/operator.js
 import { framed } from '../../harness/raw-link.js';
 import { restCalls, type RestAnswer } from '../../harness/rest-calls.js';
 import { watchScrypt } from '../../harness/scrypt.js';
-import { openRaw } from '../../harness/siege.js';
+import { openRawHttp2 } from '../../harness/siege.js';
 import { newKey, startTestLink } from '../../harness/test-link.js';
 import { userParty } from '../../harness/parties.js';
 
@@ -149,7 +149,7 @@ void t.test('every gRPC method: who are you is one answer, you may not another',
   // As a request of any method it says nothing at all.
   const empty = framed(Buffer.alloc(0));
   for (const { path } of methods) {
-    const peer = await openRaw(port, link.ca);
+    const peer = await openRawHttp2(port, link.ca);
     t.teardown(() => peer.destroy());
     for (const [headers, text] of strangers) {
       const answer = await peer.call(path, empty, headers).status;

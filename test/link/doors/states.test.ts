@@ -10,7 +10,9 @@ import { linkParty } from '../../../src/audit-log/party.js';
 import { formatAddress } from '../../../src/base/settings.js';
 import { ControlClient } from '../../../src/control-client/control-client.js';
 import { createAudit } from '../../../src/link/audit/audit.js';
-import { EnrollRequest } from '../../../src/protocol/generated/rollcall/v1/enrollment.js';
+import { encodeLength } from '../../../src/protocol/frames.js';
+import { NodeFrame } from '../../../src/protocol/generated/rollcall/v1/link.js';
+import { wireProtocol } from '../../../src/protocol/limits.js';
 import { createMemoryStore } from '../../../src/store/memory.js';
 import { pause } from '../../harness/attacked-link.js';
 import {
@@ -26,7 +28,8 @@ import {
 } from '../../harness/http2-frames.js';
 import { createManualClock } from '../../harness/manual-clock.js';
 import { connectOperator } from '../../harness/operator.js';
-import { framed } from '../../harness/raw-link.js';
+import { framed, helloBytes, proofBytes, readyBytes } from '../../harness/raw-frames.js';
+import { framed as grpcMessage } from '../../harness/raw-link.js';
 import { clientHello, openStranger, openTcp } from '../../harness/stranger.js';
 import { newKey, startTestLink } from '../../harness/test-link.js';
 
@@ -42,40 +45,27 @@ const startUnread = Buffer.concat([clientPreface, settings([[4, 1]])]);
 const bearer = { authorization: `Bearer ${token}` };
 const open = (path: string, more: Record<string, string> = {}): Buffer => headers(1, grpcHeaders(path, more));
 const end = frame(frameType.data, flag.endStream, 1);
-const empty = dataFrames(1, framed(Buffer.alloc(0)));
+const empty = dataFrames(1, grpcMessage(Buffer.alloc(0)));
 /** Five bytes that announce a message of twenty. */
-const begun = dataFrames(1, framed(Buffer.alloc(20)).subarray(0, 8));
-const hello = EnrollRequest.encode({
-  step: {
-    $case: 'hello',
-    value: {
-      ...{ protocolVersions: [1], tenant: 'default', publicKey: newKey().publicKey.spki },
-      ...{
-        bindingType: 'tls-exporter',
-        agentVersion: 'raw',
-        nodeClockMs: BigInt(clock.now()),
-        trustDomain: '',
-      },
-    },
-  },
-}).finish();
+const begun = dataFrames(1, grpcMessage(Buffer.alloc(20)).subarray(0, 8));
+const openObjectsBytes = (): Uint8Array =>
+  NodeFrame.encode({ frame: { $case: 'openObjects', value: { protocolVersion: 1 } } }).finish();
+const nothing = Buffer.alloc(0);
+const noProof = { signature: nothing, sessionPublicKey: nothing, sessionSignature: nothing, generation: 0n };
 
 interface Row {
   readonly port: keyof typeof ports;
-  readonly protocol?: 'h2' | 'http/1.1';
+  readonly protocol?: 'h2' | 'http/1.1' | typeof wireProtocol;
   /** After the handshake; undefined for a peer that does not get there. */
   readonly sent: Buffer | string;
   /** Whether it reads what it is told. */
   readonly reads?: boolean;
 }
 
-const node = (sent: Buffer): Row => ({ port: 'node', sent });
+const node = (sent: Buffer, reads = true): Row => ({ port: 'node', protocol: wireProtocol, sent, reads });
 const control = (sent: Buffer): Row => ({ port: 'control', sent });
 const http = (sent: string, reads = true): Row => ({ port: 'control', protocol: 'http/1.1', sent, reads });
 
-const nodeMethods = ['Enrollment/Enroll', 'Link/Connect', 'Objects/Read', 'Objects/Write'].map(
-  each => `/rollcall.v1.${each}`,
-);
 const getNode = '/rollcall.v1.Control/GetNode';
 const listNodes = '/rollcall.v1.Control/ListNodes';
 const watchNodes = '/rollcall.v1.Control/WatchNodes';
@@ -88,8 +78,13 @@ const table: readonly (readonly [withinMs: number, rows: Readonly<Record<string,
     7_000,
     {
       'node port: nothing is asked': node(Buffer.alloc(0)),
-      'node port: HTTP/2 begins and nothing is asked': node(start),
-      'node port: headers do not end': node(Buffer.concat([start, headers(1, grpcHeaders(getNode), 0)])),
+      'node port: part of a length': node(encodeLength(50).subarray(0, 2)),
+      'node port: a length alone': node(encodeLength(50)),
+      'node port: part of a frame': node(framed(helloBytes(newKey())).subarray(0, 30)),
+      'node port: a session without a certificate': node(framed(readyBytes())),
+      'node port: objects without a certificate': node(framed(openObjectsBytes())),
+      'node port: a frame that has no place': node(framed(proofBytes(noProof))),
+      'node port: a refusal is not read': node(framed(readyBytes()), false),
       'control port: nothing is asked': control(Buffer.alloc(0)),
       'control port: HTTP/2 begins and nothing is asked': control(start),
       'control port: headers do not end': control(
@@ -108,18 +103,10 @@ const table: readonly (readonly [withinMs: number, rows: Readonly<Record<string,
   [
     17_000,
     {
-      ...Object.fromEntries(
-        nodeMethods.flatMap(path => [
-          [`node port: ${path} without a message`, node(Buffer.concat([start, open(path)]))],
-          [`node port: ${path} with part of one`, node(Buffer.concat([start, open(path), begun]))],
-          [`node port: ${path} with one, left open`, node(Buffer.concat([start, open(path), empty]))],
-        ]),
-      ),
-      'node port: a challenge is not read': node(
-        Buffer.concat([startUnread, open('/rollcall.v1.Enrollment/Enroll'), dataFrames(1, framed(hello))]),
-      ),
-      'node port: a challenge is not answered': node(
-        Buffer.concat([start, open('/rollcall.v1.Enrollment/Enroll'), dataFrames(1, framed(hello))]),
+      'node port: a challenge is not read': node(framed(helloBytes(newKey())), false),
+      'node port: a challenge is not answered': node(framed(helloBytes(newKey()))),
+      'node port: half of the proof': node(
+        Buffer.concat([framed(helloBytes(newKey())), encodeLength(300), Buffer.alloc(100)]),
       ),
       'HTTP: a body does not end': http(
         'POST /auth/token HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 20\r\n\r\n{',
@@ -227,7 +214,7 @@ void t.test('an answer that its peer does not read is given up, though the peer 
   });
   t.teardown(() => session.destroy());
   const call = session.request({ ...Object.fromEntries(grpcHeaders(listNodes)), ...bearer });
-  call.on('error', () => undefined).end(framed(Buffer.alloc(0)));
+  call.on('error', () => undefined).end(grpcMessage(Buffer.alloc(0)));
   await once(call, 'response');
   const closed = once(call, 'close');
   await advance(12_000);

@@ -16,12 +16,21 @@ import { Server as GrpcServer, ServerCredentials } from '@grpc/grpc-js';
 import { connect as connectTls, type ConnectionOptions, type TLSSocket } from 'node:tls';
 import { systemClock } from '../../../src/base/clock.js';
 import { systemRandom } from '../../../src/base/random.js';
+import { wireProtocol } from '../../../src/protocol/limits.js';
 import { makeDevelopmentCertificates } from '../../../src/link/authority/development.js';
 import { readFile } from 'node:fs/promises';
 import { watchSessions, gateStreams } from '../../../src/link/doors/grpc/stream-gate.js';
 import { openSession, type Session } from '../../../src/node/session.js';
+import { RawFrames, readyBytes } from '../../harness/raw-frames.js';
 import { createManualClock } from '../../harness/manual-clock.js';
-import { newKey, sessionOn, startTestLink, statusName, type TestLink } from '../../harness/test-link.js';
+import {
+  newKey,
+  sessionOn,
+  startTestLink,
+  statusName,
+  type TestLink,
+  noObjects,
+} from '../../harness/test-link.js';
 
 type Enrollment = Awaited<ReturnType<TestLink['enroll']>>;
 
@@ -30,7 +39,13 @@ function tlsTo(
   options: ConnectionOptions = {},
   port = test.link.addresses.node.port,
 ): TLSSocket {
-  const socket = connectTls({ host: '127.0.0.1', port, ca: test.ca, ALPNProtocols: ['h2'], ...options });
+  const socket = connectTls({
+    host: '127.0.0.1',
+    port,
+    ca: test.ca,
+    ALPNProtocols: [wireProtocol],
+    ...options,
+  });
   socket.on('error', () => undefined);
   return socket;
 }
@@ -83,12 +98,24 @@ void t.test('the handshake', async t => {
     now.destroy();
   });
 
-  await t.test('h2 only on the node port; without ALPN nothing is served', async t => {
-    t.match(await outcome(tlsTo(test, { ALPNProtocols: ['http/1.1'] })), /NO_APPLICATION_PROTOCOL|closed/);
+  await t.test('frames only on the node port; without ALPN nothing is served', async t => {
+    for (const other of ['http/1.1', 'h2', 'rollcall/2'])
+      t.match(
+        await outcome(tlsTo(test, { ALPNProtocols: [other] })),
+        /NO_APPLICATION_PROTOCOL|closed/,
+        other,
+      );
     const none = connectTls({ host: '127.0.0.1', port: test.link.addresses.node.port, ca: test.ca });
     none.on('error', () => undefined);
     await closed(none);
     t.pass('closed');
+    const warned = () => test.logged.filter(line => line.includes('does not speak rollcall/1'));
+    t.match(
+      warned()[0],
+      /"level":"warn".*"remoteAddress":"127.0.0.1".*an agent of an older release, update it/,
+    );
+    for (let count = 0; count < 10; count += 1) await outcome(tlsTo(test, { ALPNProtocols: ['h2'] }));
+    t.equal(warned().length, 8, 'strangers have a bounded share of the log');
   });
 
   await t.test('no session can be resumed, with or without a certificate', async t => {
@@ -99,9 +126,11 @@ void t.test('the handshake', async t => {
     const tickets: Buffer[] = [];
     first.on('session', (ticket: Buffer) => tickets.push(ticket));
     await once(first, 'secureConnect');
-    // Tickets, if any, come before the first HTTP/2 frame of the server.
-    await once(first, 'data');
-    first.destroy();
+    // Tickets, if any, come before the first frame of the link.
+    const peer = new RawFrames(first);
+    peer.send(readyBytes());
+    await peer.next();
+    peer.destroy();
     for (const session of tickets) {
       const second = tlsTo(test, { session });
       await once(second, 'secureConnect');
@@ -157,30 +186,15 @@ void t.test('one remote address and port on two local addresses are two peers', 
   await once(twin, 'connect');
   t.equal(twin.localPort, localPort);
 
-  const { connectHttp2: speakHttp2, readyFrame } = await import('../../harness/raw-link.js');
-  const withIt = speakHttp2(
-    connectTls({
-      socket: live,
-      ca: test.ca,
-      ALPNProtocols: ['h2'],
-      host: '127.0.0.1',
-      ...withCertificate(enrollment),
-    }),
-  );
-  const without = speakHttp2(
-    connectTls({
-      socket: twin,
-      ca: test.ca,
-      ALPNProtocols: ['h2'],
-      host: '127.0.0.2',
-      checkServerIdentity: () => undefined,
-    }),
-  );
-  const good = withIt.call('/rollcall.v1.Link/Connect', readyFrame());
-  await good.message;
+  const overTls = (socket: Socket, host: string, more: ConnectionOptions): RawFrames =>
+    new RawFrames(connectTls({ socket, ca: test.ca, ALPNProtocols: [wireProtocol], host, ...more }));
+  const withIt = overTls(live, '127.0.0.1', withCertificate(enrollment));
+  const without = overTls(twin, '127.0.0.2', { checkServerIdentity: () => undefined });
+  withIt.send(readyBytes());
+  t.equal((await withIt.next()).$case, 'welcome');
   t.equal(statusName(await test.control.getNode({ node: `${id}` })), 'online');
-  const bad = without.call('/rollcall.v1.Link/Connect', readyFrame());
-  t.equal((await bad.status).code, 'CERTIFICATE_REFUSED', 'the twin without a certificate is nobody');
+  without.send(readyBytes());
+  t.equal((await without.ended).code, 'CERTIFICATE_REFUSED', 'the twin without a certificate is nobody');
   t.equal(statusName(await test.control.getNode({ node: `${id}` })), 'online');
   withIt.destroy();
   without.destroy();
@@ -318,10 +332,12 @@ void t.test('reload', async t => {
   const connection = await test.connect(await test.enroll(key));
   let session: Session | undefined;
   const bundle = new Promise<number>((resolve, reject) => {
-    openSession({ connection, clock: systemClock, onServerRoots: roots => resolve(roots.length) }).then(
-      opened => (session = opened),
-      reject,
-    );
+    openSession({
+      connection,
+      objects: noObjects,
+      clock: systemClock,
+      onServerRoots: roots => resolve(roots.length),
+    }).then(opened => (session = opened), reject);
   });
   await test.until(`${id}`, 'online');
   const before = connection.peerCertificate.fingerprint256;
@@ -353,7 +369,7 @@ void t.test('reload', async t => {
       host: '127.0.0.1',
       port: test.link.addresses.node.port,
       ca: fresh.ca.certificate,
-      ALPNProtocols: ['h2'],
+      ALPNProtocols: [wireProtocol],
     });
     await once(socket, 'secureConnect');
     t.not(socket.getPeerX509Certificate()?.fingerprint256, before);

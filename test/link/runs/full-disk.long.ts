@@ -60,7 +60,7 @@ void t.test('uploads to a disk that has room for half of them', async t => {
     for (const index of await bucket.begin(manifest))
       await bucket.writeChunk(manifest, index, readChunkOf([bytes], index));
     await bucket.finish(manifest);
-    t.equal(await codeOf(sendObject({ client: node.objects, run: run.id, manifest, bucket })), 'STORE_FULL');
+    t.equal(await codeOf(sendObject({ objects: node.objects, run: run.id, manifest, bucket })), 'STORE_FULL');
     const chunks = join(objects, `${run.id}`, `${node.id}`, 'chunks');
     while ((await readdir(chunks)).some(name => name.startsWith('draft')))
       await new Promise(resolve => setImmediate(resolve));

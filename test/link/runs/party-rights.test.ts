@@ -131,7 +131,7 @@ void t.test('a node reads contents of its own messages only, and writes under it
   await send(half, 1, berlin, question);
   await send(half, 2, tokyo);
   const fetching = async (node: HandNode, { digest }: Manifest): Promise<string> =>
-    codeOf(fetchObject({ client: node.objects, run: run.id, digest, bucket: await ownBucket(t) }));
+    codeOf(fetchObject({ objects: node.objects, run: run.id, digest, bucket: await ownBucket(t) }));
   t.equal(await fetching(tokyo, question), 'NOT_FOUND', 'of a message to another node');
   t.equal(await fetching(berlin, question), 'nothing');
 
@@ -140,7 +140,7 @@ void t.test('a node reads contents of its own messages only, and writes under it
   await bucket.begin(answer);
   await bucket.writeChunk(answer, 0, readChunkOf([numbered(80_000, 1)], 0));
   await bucket.finish(answer);
-  await sendObject({ client: berlin.objects, run: run.id, manifest: answer, bucket });
+  await sendObject({ objects: berlin.objects, run: run.id, manifest: answer, bucket });
   const value = { digest: Buffer.from(answer.digest, 'hex'), sizeBytes: 80_000n };
   const body = { body: { $case: 'object' as const, value } };
   const reply = (node: HandNode, message: bigint): void =>

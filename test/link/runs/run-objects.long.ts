@@ -74,7 +74,7 @@ void t.test('objects of two runs and three nodes', async t => {
   const { archive } = await berlin.hear('assign');
   const app = archive?.digest.toString('hex') ?? '';
   const read = async (node: HandNode, run: Run, digest: string): Promise<string> =>
-    codeOf(fetchObject({ client: node.objects, run: run.id, digest, bucket: await ownBucket(t) }));
+    codeOf(fetchObject({ objects: node.objects, run: run.id, digest, bucket: await ownBucket(t) }));
 
   await t.test('a node can read the app and the objects of its own messages', async t => {
     t.equal(await read(berlin, one.run, first.digest), 'nothing');
@@ -103,7 +103,7 @@ void t.test('objects of two runs and three nodes', async t => {
     const bucket = await ownBucket(t);
     const manifest = await store(bucket, numbered(80_000, 9));
     const write = (node: HandNode, run: bigint): Promise<string> =>
-      codeOf(sendObject({ client: node.objects, run, manifest, bucket }));
+      codeOf(sendObject({ objects: node.objects, run, manifest, bucket }));
     t.equal(await write(lima, one.run.id), 'NOT_FOUND');
     t.equal(await write(berlin, two.run.id), 'NOT_FOUND');
     t.equal(await write(berlin, 5n), 'NOT_FOUND');

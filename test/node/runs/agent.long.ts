@@ -15,24 +15,11 @@ import { generatePrivateKey, toPkcs8Pem } from '../../../src/identity/private-ke
 import { createAgent } from '../../../src/node/agent.js';
 import { environmentPrefix, nodeSettings } from '../../../src/node/config.js';
 import { nodeExitCodes, runNode } from '../../../src/node/main.js';
-import type { LinkFrame, NodeFrame, Reply } from '../../../src/protocol/generated/rollcall/v1/link.js';
+import type { LinkFrame, Reply } from '../../../src/protocol/generated/rollcall/v1/link.js';
 import { makeFolder } from '../../harness/folder.js';
-import {
-  makeCertificates,
-  nodeId,
-  startMiniLink,
-  type ConnectCall,
-  type MiniLink,
-} from '../fixtures/mini-link.js';
-import {
-  assignOf,
-  createWaiting,
-  inline,
-  makeApp,
-  said,
-  startBench,
-  type TestApp,
-} from './fixtures/run-bench.js';
+import { createWaiting } from '../../harness/waiting.js';
+import { makeCertificates, startMiniLink, type MiniPeer, type MiniLink } from '../fixtures/mini-link.js';
+import { assignOf, inline, makeApp, said, startBench, type TestApp } from './fixtures/run-bench.js';
 
 const read = (flags: object) =>
   readSettings(nodeSettings, { flags: { ...flags }, environment: {}, environmentPrefix });
@@ -115,21 +102,15 @@ async function startRunLink(t: Test): Promise<RunLink> {
   const waiting = createWaiting();
   const replies: Reply[] = [];
   const known: (readonly bigint[])[] = [];
-  let current: ConnectCall | undefined;
-  link.behaviour.connect = call => {
-    call.on('data', ({ frame }: NodeFrame) => {
-      if (frame?.$case === 'ready') {
-        known.push(frame.value.runs);
-        current = call;
-        const now = BigInt(Date.now());
-        const times = { silenceMs: 30_000, linkClockMs: now, expiresAtMs: now + 3_600_000n };
-        call.write({ frame: { $case: 'welcome', value: { nodeId, sessionId: 1n, ...times } } });
-      } else if (frame?.$case === 'reply') replies.push(frame.value);
-      waiting.look();
-    });
-    call.on('end', () => call.end());
+  let current: MiniPeer | undefined;
+  link.behaviour.frame = (peer, frame) => {
+    if (frame.$case === 'ready') {
+      known.push(frame.value.runs);
+      current = peer;
+    } else if (frame.$case === 'reply') replies.push(frame.value);
+    waiting.look();
   };
-  const send: RunLink['send'] = frame => void current?.write({ frame });
+  const send: RunLink['send'] = frame => current?.send(frame);
   return {
     link,
     replies,

@@ -186,8 +186,8 @@ async function openLinkObjects(test: Parameters<typeof makeFolder>[0]) {
     },
     write: (_, run) => Promise.resolve(store.bucket(run.toString(), 'node')),
   });
-  const { connection } = await port.online();
-  return { store, objects: connection.objects };
+  const { enrollment } = await port.online();
+  return { store, objects: port.objects(enrollment) };
 }
 
 async function put(bucket: ObjectBucket, bytes: Buffer): Promise<Manifest> {

@@ -6,11 +6,13 @@ import { generatePrivateKey } from '../../../src/identity/private-key.js';
 import { decideTrust, type AppClaim, type TrustRules } from '../../../src/node/runs/app-trust.js';
 import { clipToBytes } from '../../../src/base/text.js';
 import { compareVersions, isVersion } from '../../../src/node/runs/compare-versions.js';
-import { LinkHolder, type LiveLink, type OutgoingFrame } from '../../../src/node/runs/link-holder.js';
+import type { SentFrame } from '../../../src/node/connection.js';
+import { LinkHolder, type LiveLink } from '../../../src/node/runs/link-holder.js';
 import { Slots } from '../../../src/node/runs/runner-slots.js';
 import * as machine from '../../../src/node/runs/runner-state.js';
 import { RunLogs, runLogLimits } from '../../../src/node/runs/run-logs.js';
-import type { NodeLog, ObjectsClient } from '../../../src/protocol/generated/rollcall/v1/link.js';
+import type { NodeLog } from '../../../src/protocol/generated/rollcall/v1/link.js';
+import { noObjects } from '../../harness/test-link.js';
 import { createManualClock } from '../../harness/manual-clock.js';
 
 void t.test('versions are in the order of semver.org §11', t => {
@@ -216,11 +218,11 @@ void t.test('a holder that takes its slot while others wait is asked at once', a
 });
 
 function liveLink() {
-  const frames: OutgoingFrame[] = [];
+  const frames: SentFrame[] = [];
   let goOn: (() => void) | undefined;
   const live: LiveLink & { isFull: boolean } = {
     nodeId: 42n,
-    objects: undefined as unknown as ObjectsClient,
+    objects: noObjects,
     isFull: false,
     send(frame) {
       frames.push(frame);

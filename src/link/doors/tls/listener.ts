@@ -43,6 +43,8 @@ export interface ListenerOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly onHandshake: (outcome: HandshakeOutcome, remoteAddress: string) => void;
+  /** The peer offers no protocol that is spoken here. */
+  readonly onOtherProtocol?: (remoteAddress: string) => void;
   readonly onConnection: (connection: Connection, socket: TLSSocket) => void;
 }
 
@@ -131,6 +133,7 @@ export function createListener(options: ListenerOptions): Listener {
   tlsServer.on('tlsClientError', (error: NodeJS.ErrnoException, socket) => {
     const remoteAddress = byEnds.get(fourTupleOf(socket))?.remoteAddress ?? 'unknown';
     log.debug({ remoteAddress, code: error.code }, 'TLS handshake failed');
+    if (error.code?.endsWith('NO_APPLICATION_PROTOCOL')) options.onOtherProtocol?.(remoteAddress);
     options.onHandshake(error.code === 'ERR_TLS_HANDSHAKE_TIMEOUT' ? 'timeout' : 'failed', remoteAddress);
     socket.destroy();
   });

@@ -6,29 +6,10 @@
 
 /* eslint-disable */
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
-import {
-  type CallOptions,
-  type ChannelCredentials,
-  Client,
-  type ClientDuplexStream,
-  type ClientOptions,
-  type handleBidiStreamingCall,
-  makeGenericClientConstructor,
-  type Metadata,
-  type UntypedServiceImplementation,
-} from "@grpc/grpc-js";
 
 export const protobufPackage = "rollcall.v1";
 
 export const protobufFileName = "rollcall/v1/enrollment.proto";
-
-export interface EnrollRequest {
-  step?: { $case: "hello"; value: Hello } | { $case: "proof"; value: Proof } | undefined;
-}
-
-export interface EnrollResponse {
-  step?: { $case: "challenge"; value: Challenge } | { $case: "enrolled"; value: Enrolled } | undefined;
-}
 
 /** The first message of the node. Nothing in it is believed before the proof is checked. */
 export interface Hello {
@@ -90,124 +71,6 @@ export interface TrustBundle {
   /** X.509 DER. */
   serverRoots: Buffer[];
 }
-
-function createBaseEnrollRequest(): EnrollRequest {
-  return { step: undefined };
-}
-
-export const EnrollRequest: MessageFns<EnrollRequest> = {
-  encode(message: EnrollRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    switch (message.step?.$case) {
-      case "hello":
-        Hello.encode(message.step.value, writer.uint32(10).fork()).join();
-        break;
-      case "proof":
-        Proof.encode(message.step.value, writer.uint32(18).fork()).join();
-        break;
-    }
-    return writer;
-  },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): EnrollRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
-    if (previousRecursionDepth >= 100) {
-      throw new globalThis.Error("protobuf decode recursion limit exceeded");
-    }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
-    try {
-      const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseEnrollRequest();
-      while (reader.pos < end) {
-        const tag = reader.uint32();
-        switch (tag >>> 3) {
-          case 1: {
-            if (tag !== 10) {
-              break;
-            }
-
-            message.step = { $case: "hello", value: Hello.decode(reader, reader.uint32()) };
-            continue;
-          }
-          case 2: {
-            if (tag !== 18) {
-              break;
-            }
-
-            message.step = { $case: "proof", value: Proof.decode(reader, reader.uint32()) };
-            continue;
-          }
-        }
-        if ((tag & 7) === 4 || tag === 0) {
-          break;
-        }
-        reader.skip(tag & 7);
-      }
-      return message;
-    } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
-    }
-  },
-};
-
-function createBaseEnrollResponse(): EnrollResponse {
-  return { step: undefined };
-}
-
-export const EnrollResponse: MessageFns<EnrollResponse> = {
-  encode(message: EnrollResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    switch (message.step?.$case) {
-      case "challenge":
-        Challenge.encode(message.step.value, writer.uint32(10).fork()).join();
-        break;
-      case "enrolled":
-        Enrolled.encode(message.step.value, writer.uint32(18).fork()).join();
-        break;
-    }
-    return writer;
-  },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): EnrollResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
-    if (previousRecursionDepth >= 100) {
-      throw new globalThis.Error("protobuf decode recursion limit exceeded");
-    }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
-    try {
-      const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseEnrollResponse();
-      while (reader.pos < end) {
-        const tag = reader.uint32();
-        switch (tag >>> 3) {
-          case 1: {
-            if (tag !== 10) {
-              break;
-            }
-
-            message.step = { $case: "challenge", value: Challenge.decode(reader, reader.uint32()) };
-            continue;
-          }
-          case 2: {
-            if (tag !== 18) {
-              break;
-            }
-
-            message.step = { $case: "enrolled", value: Enrolled.decode(reader, reader.uint32()) };
-            continue;
-          }
-        }
-        if ((tag & 7) === 4 || tag === 0) {
-          break;
-        }
-        reader.skip(tag & 7);
-      }
-      return message;
-    } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
-    }
-  },
-};
 
 function createBaseHello(): Hello {
   return {
@@ -687,43 +550,6 @@ export const TrustBundle: MessageFns<TrustBundle> = {
       (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
     }
   },
-};
-
-/**
- * How a node turns its registered key into a short-lived certificate. Served on the node port; needs no client
- * certificate. One stream is one attempt: the nonce lives and dies with it. Run again as a second stream on a
- * live connection, it is the renewal.
- */
-export type EnrollmentService = typeof EnrollmentService;
-export const EnrollmentService = {
-  enroll: {
-    path: "/rollcall.v1.Enrollment/Enroll" as const,
-    requestStream: true as const,
-    responseStream: true as const,
-    requestSerialize: (value: EnrollRequest): Buffer => Buffer.from(EnrollRequest.encode(value).finish()),
-    requestDeserialize: (value: Buffer): EnrollRequest => EnrollRequest.decode(value),
-    responseSerialize: (value: EnrollResponse): Buffer => Buffer.from(EnrollResponse.encode(value).finish()),
-    responseDeserialize: (value: Buffer): EnrollResponse => EnrollResponse.decode(value),
-  },
-} as const;
-
-export interface EnrollmentServer extends UntypedServiceImplementation {
-  enroll: handleBidiStreamingCall<EnrollRequest, EnrollResponse>;
-}
-
-export interface EnrollmentClient extends Client {
-  enroll(): ClientDuplexStream<EnrollRequest, EnrollResponse>;
-  enroll(options: Partial<CallOptions>): ClientDuplexStream<EnrollRequest, EnrollResponse>;
-  enroll(metadata: Metadata, options?: Partial<CallOptions>): ClientDuplexStream<EnrollRequest, EnrollResponse>;
-}
-
-export const EnrollmentClient = makeGenericClientConstructor(
-  EnrollmentService,
-  "rollcall.v1.Enrollment",
-) as unknown as {
-  new (address: string, credentials: ChannelCredentials, options?: Partial<ClientOptions>): EnrollmentClient;
-  service: typeof EnrollmentService;
-  serviceName: string;
 };
 
 export interface MessageFns<T> {

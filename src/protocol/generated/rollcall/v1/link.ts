@@ -6,20 +6,7 @@
 
 /* eslint-disable */
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
-import {
-  type CallOptions,
-  type ChannelCredentials,
-  Client,
-  type ClientDuplexStream,
-  type ClientOptions,
-  type ClientReadableStream,
-  type handleBidiStreamingCall,
-  type handleServerStreamingCall,
-  makeGenericClientConstructor,
-  type Metadata,
-  type UntypedServiceImplementation,
-} from "@grpc/grpc-js";
-import { TrustBundle } from "./enrollment.js";
+import { Challenge, Enrolled, Hello, Proof, TrustBundle } from "./enrollment.js";
 
 export const protobufPackage = "rollcall.v1";
 
@@ -32,6 +19,15 @@ export interface NodeFrame {
     | { $case: "reply"; value: Reply }
     | { $case: "progress"; value: Progress }
     | { $case: "log"; value: NodeLog }
+    | { $case: "hello"; value: Hello }
+    | { $case: "proof"; value: Proof }
+    | { $case: "leave"; value: Leave }
+    | { $case: "openObjects"; value: OpenObjects }
+    | { $case: "readObject"; value: ReadObject }
+    | { $case: "writeObject"; value: WriteObject }
+    | { $case: "piece"; value: Piece }
+    | { $case: "takePieces"; value: TakePieces }
+    | { $case: "endTransfer"; value: EndTransfer }
     | undefined;
 }
 
@@ -46,7 +42,37 @@ export interface LinkFrame {
     | { $case: "cancel"; value: Cancel }
     | { $case: "acknowledge"; value: Acknowledge }
     | { $case: "logTaken"; value: LogTaken }
+    | { $case: "challenge"; value: Challenge }
+    | { $case: "enrolled"; value: Enrolled }
+    | { $case: "error"; value: LinkError }
+    | { $case: "objectsOpen"; value: ObjectsOpen }
+    | { $case: "manifest"; value: ObjectManifest }
+    | { $case: "piece"; value: Piece }
+    | { $case: "missingChunks"; value: MissingChunks }
+    | { $case: "takePieces"; value: TakePieces }
+    | { $case: "stored"; value: ObjectStored }
+    | { $case: "transferError"; value: TransferError }
+    | //
+    /** A renewal on a live session was refused; the session goes on. */
+    { $case: "enrollmentRefused"; value: LinkError }
     | undefined;
+}
+
+/** Why the link closes the connection; its last frame. */
+export interface LinkError {
+  /** One of docs/reference/errors.md. */
+  code: string;
+  /** A sentence for people, and what to do about it. */
+  message: string;
+  hint: string;
+  /** Nothing that the node does changes it: it stops. */
+  isFinal: boolean;
+  /** The node comes back after this; 0 leaves it to the node. Milliseconds. */
+  retryAfterMs: number;
+}
+
+/** The node ends its session: it closes the connection, and is offline by its own wish. */
+export interface Leave {
 }
 
 /** The node's first frame. */
@@ -71,6 +97,8 @@ export interface Welcome {
   linkClockMs: bigint;
   /** When the session ends unless it is renewed; milliseconds since 1970 by the link's clock. */
   expiresAtMs: bigint;
+  /** The version of the session: that of Ready. */
+  protocolVersion: number;
 }
 
 /** Answered by a Pong with the same sequence. */
@@ -97,7 +125,7 @@ export interface Assign {
   /** SPKI DER of the author's app key. */
   signer: Buffer;
   signature: Buffer;
-  /** All files of the app as one object (src/app-package/app-archive.ts), read by Objects.Read. */
+  /** All files of the app as one object (src/app-package/app-archive.ts), read by ReadObject. */
   archive?:
     | ObjectReference
     | undefined;
@@ -188,31 +216,78 @@ export interface LogTaken {
   sequence: bigint;
 }
 
-export interface ReadObjectRequest {
+/**
+ * The first frame of a connection for objects. It carries the certificate of a node that has a session; up to eight transfers
+ * go over it at once, each with a number that the node chose.
+ */
+export interface OpenObjects {
+  protocolVersion: number;
+}
+
+export interface ObjectsOpen {
+  protocolVersion: number;
+}
+
+/**
+ * The app of an assigned run, or the content of a message delivered to this node and not yet answered. Answered by an
+ * ObjectManifest and as many pieces as the node has asked for, in order.
+ */
+export interface ReadObject {
+  transfer: number;
   run: bigint;
   digest: Buffer;
   /** Chunks before this one are there already. */
   fromChunk: number;
+  /** So many pieces may be sent before the next TakePieces. */
+  pieces: number;
 }
 
-/** Bytes of at most 60 KiB. The first piece of a Read is the manifest, and holds no bytes. */
-export interface ObjectPiece {
+export interface ObjectManifest {
+  transfer: number;
   manifest: Buffer;
+}
+
+/** The content of a reply to be. Answered by MissingChunks, then by ObjectStored: the object is on the disk of the link. */
+export interface WriteObject {
+  transfer: number;
+  run: bigint;
+  manifest: Buffer;
+}
+
+/** The chunks to be sent, in this order; none, and the object is there already. */
+export interface MissingChunks {
+  transfer: number;
+  chunks: number[];
+  /** So many pieces may be sent before the next TakePieces. */
+  pieces: number;
+}
+
+/** 1 byte to 60 KiB of a chunk. No piece reaches into the next chunk. */
+export interface Piece {
+  transfer: number;
   chunk: number;
   bytes: Buffer;
 }
 
-export interface WriteObjectRequest {
-  /** In the first message only. */
-  run: bigint;
-  manifest: Buffer;
-  /** In all others. */
-  piece?: ObjectPiece | undefined;
+/** The reader has taken pieces: so many more may be sent. */
+export interface TakePieces {
+  transfer: number;
+  pieces: number;
 }
 
-export interface WriteObjectResponse {
-  missingChunks: number[];
-  isStored: boolean;
+export interface ObjectStored {
+  transfer: number;
+}
+
+/** The transfer is over; the connection and its other transfers go on. */
+export interface TransferError {
+  transfer: number;
+  error?: LinkError | undefined;
+}
+
+/** The node gives the transfer up, or has all that it wanted. */
+export interface EndTransfer {
+  transfer: number;
 }
 
 function createBaseNodeFrame(): NodeFrame {
@@ -236,6 +311,33 @@ export const NodeFrame: MessageFns<NodeFrame> = {
         break;
       case "log":
         NodeLog.encode(message.frame.value, writer.uint32(42).fork()).join();
+        break;
+      case "hello":
+        Hello.encode(message.frame.value, writer.uint32(50).fork()).join();
+        break;
+      case "proof":
+        Proof.encode(message.frame.value, writer.uint32(58).fork()).join();
+        break;
+      case "leave":
+        Leave.encode(message.frame.value, writer.uint32(66).fork()).join();
+        break;
+      case "openObjects":
+        OpenObjects.encode(message.frame.value, writer.uint32(74).fork()).join();
+        break;
+      case "readObject":
+        ReadObject.encode(message.frame.value, writer.uint32(82).fork()).join();
+        break;
+      case "writeObject":
+        WriteObject.encode(message.frame.value, writer.uint32(90).fork()).join();
+        break;
+      case "piece":
+        Piece.encode(message.frame.value, writer.uint32(98).fork()).join();
+        break;
+      case "takePieces":
+        TakePieces.encode(message.frame.value, writer.uint32(106).fork()).join();
+        break;
+      case "endTransfer":
+        EndTransfer.encode(message.frame.value, writer.uint32(114).fork()).join();
         break;
     }
     return writer;
@@ -294,6 +396,78 @@ export const NodeFrame: MessageFns<NodeFrame> = {
             message.frame = { $case: "log", value: NodeLog.decode(reader, reader.uint32()) };
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.frame = { $case: "hello", value: Hello.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.frame = { $case: "proof", value: Proof.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.frame = { $case: "leave", value: Leave.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.frame = { $case: "openObjects", value: OpenObjects.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.frame = { $case: "readObject", value: ReadObject.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.frame = { $case: "writeObject", value: WriteObject.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.frame = { $case: "piece", value: Piece.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.frame = { $case: "takePieces", value: TakePieces.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 14: {
+            if (tag !== 114) {
+              break;
+            }
+
+            message.frame = { $case: "endTransfer", value: EndTransfer.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -340,6 +514,39 @@ export const LinkFrame: MessageFns<LinkFrame> = {
         break;
       case "logTaken":
         LogTaken.encode(message.frame.value, writer.uint32(74).fork()).join();
+        break;
+      case "challenge":
+        Challenge.encode(message.frame.value, writer.uint32(82).fork()).join();
+        break;
+      case "enrolled":
+        Enrolled.encode(message.frame.value, writer.uint32(90).fork()).join();
+        break;
+      case "error":
+        LinkError.encode(message.frame.value, writer.uint32(98).fork()).join();
+        break;
+      case "objectsOpen":
+        ObjectsOpen.encode(message.frame.value, writer.uint32(106).fork()).join();
+        break;
+      case "manifest":
+        ObjectManifest.encode(message.frame.value, writer.uint32(114).fork()).join();
+        break;
+      case "piece":
+        Piece.encode(message.frame.value, writer.uint32(122).fork()).join();
+        break;
+      case "missingChunks":
+        MissingChunks.encode(message.frame.value, writer.uint32(130).fork()).join();
+        break;
+      case "takePieces":
+        TakePieces.encode(message.frame.value, writer.uint32(138).fork()).join();
+        break;
+      case "stored":
+        ObjectStored.encode(message.frame.value, writer.uint32(146).fork()).join();
+        break;
+      case "transferError":
+        TransferError.encode(message.frame.value, writer.uint32(154).fork()).join();
+        break;
+      case "enrollmentRefused":
+        LinkError.encode(message.frame.value, writer.uint32(162).fork()).join();
         break;
     }
     return writer;
@@ -430,6 +637,219 @@ export const LinkFrame: MessageFns<LinkFrame> = {
             message.frame = { $case: "logTaken", value: LogTaken.decode(reader, reader.uint32()) };
             continue;
           }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.frame = { $case: "challenge", value: Challenge.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.frame = { $case: "enrolled", value: Enrolled.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.frame = { $case: "error", value: LinkError.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.frame = { $case: "objectsOpen", value: ObjectsOpen.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 14: {
+            if (tag !== 114) {
+              break;
+            }
+
+            message.frame = { $case: "manifest", value: ObjectManifest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 15: {
+            if (tag !== 122) {
+              break;
+            }
+
+            message.frame = { $case: "piece", value: Piece.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 16: {
+            if (tag !== 130) {
+              break;
+            }
+
+            message.frame = { $case: "missingChunks", value: MissingChunks.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 17: {
+            if (tag !== 138) {
+              break;
+            }
+
+            message.frame = { $case: "takePieces", value: TakePieces.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 18: {
+            if (tag !== 146) {
+              break;
+            }
+
+            message.frame = { $case: "stored", value: ObjectStored.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 19: {
+            if (tag !== 154) {
+              break;
+            }
+
+            message.frame = { $case: "transferError", value: TransferError.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 20: {
+            if (tag !== 162) {
+              break;
+            }
+
+            message.frame = { $case: "enrollmentRefused", value: LinkError.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseLinkError(): LinkError {
+  return { code: "", message: "", hint: "", isFinal: false, retryAfterMs: 0 };
+}
+
+export const LinkError: MessageFns<LinkError> = {
+  encode(message: LinkError, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.code !== "") {
+      writer.uint32(10).string(message.code);
+    }
+    if (message.message !== "") {
+      writer.uint32(18).string(message.message);
+    }
+    if (message.hint !== "") {
+      writer.uint32(26).string(message.hint);
+    }
+    if (message.isFinal !== false) {
+      writer.uint32(32).bool(message.isFinal);
+    }
+    if (message.retryAfterMs !== 0) {
+      writer.uint32(40).uint32(message.retryAfterMs);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LinkError {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLinkError();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.code = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.message = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.hint = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.isFinal = reader.bool();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.retryAfterMs = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseLeave(): Leave {
+  return {};
+}
+
+export const Leave: MessageFns<Leave> = {
+  encode(_: Leave, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Leave {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLeave();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -592,7 +1012,7 @@ export const Pong: MessageFns<Pong> = {
 };
 
 function createBaseWelcome(): Welcome {
-  return { nodeId: 0n, sessionId: 0n, silenceMs: 0, linkClockMs: 0n, expiresAtMs: 0n };
+  return { nodeId: 0n, sessionId: 0n, silenceMs: 0, linkClockMs: 0n, expiresAtMs: 0n, protocolVersion: 0 };
 }
 
 export const Welcome: MessageFns<Welcome> = {
@@ -623,6 +1043,9 @@ export const Welcome: MessageFns<Welcome> = {
         throw new globalThis.Error("value provided for field message.expiresAtMs of type int64 too large");
       }
       writer.uint32(40).int64(message.expiresAtMs);
+    }
+    if (message.protocolVersion !== 0) {
+      writer.uint32(48).uint32(message.protocolVersion);
     }
     return writer;
   },
@@ -678,6 +1101,14 @@ export const Welcome: MessageFns<Welcome> = {
             }
 
             message.expiresAtMs = reader.int64() as bigint;
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.protocolVersion = reader.uint32();
             continue;
           }
         }
@@ -1751,28 +2182,19 @@ export const LogTaken: MessageFns<LogTaken> = {
   },
 };
 
-function createBaseReadObjectRequest(): ReadObjectRequest {
-  return { run: 0n, digest: Buffer.alloc(0), fromChunk: 0 };
+function createBaseOpenObjects(): OpenObjects {
+  return { protocolVersion: 0 };
 }
 
-export const ReadObjectRequest: MessageFns<ReadObjectRequest> = {
-  encode(message: ReadObjectRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.run !== 0n) {
-      if (BigInt.asUintN(64, message.run) !== message.run) {
-        throw new globalThis.Error("value provided for field message.run of type uint64 too large");
-      }
-      writer.uint32(8).uint64(message.run);
-    }
-    if (message.digest.length !== 0) {
-      writer.uint32(18).bytes(message.digest);
-    }
-    if (message.fromChunk !== 0) {
-      writer.uint32(24).uint32(message.fromChunk);
+export const OpenObjects: MessageFns<OpenObjects> = {
+  encode(message: OpenObjects, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.protocolVersion !== 0) {
+      writer.uint32(8).uint32(message.protocolVersion);
     }
     return writer;
   },
 
-  decode(input: BinaryReader | Uint8Array, length?: number): ReadObjectRequest {
+  decode(input: BinaryReader | Uint8Array, length?: number): OpenObjects {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
     if (previousRecursionDepth >= 100) {
@@ -1781,7 +2203,7 @@ export const ReadObjectRequest: MessageFns<ReadObjectRequest> = {
     (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseReadObjectRequest();
+      const message = createBaseOpenObjects();
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
@@ -1790,23 +2212,7 @@ export const ReadObjectRequest: MessageFns<ReadObjectRequest> = {
               break;
             }
 
-            message.run = reader.uint64() as bigint;
-            continue;
-          }
-          case 2: {
-            if (tag !== 18) {
-              break;
-            }
-
-            message.digest = Buffer.from(reader.bytes());
-            continue;
-          }
-          case 3: {
-            if (tag !== 24) {
-              break;
-            }
-
-            message.fromChunk = reader.uint32();
+            message.protocolVersion = reader.uint32();
             continue;
           }
         }
@@ -1822,14 +2228,363 @@ export const ReadObjectRequest: MessageFns<ReadObjectRequest> = {
   },
 };
 
-function createBaseObjectPiece(): ObjectPiece {
-  return { manifest: Buffer.alloc(0), chunk: 0, bytes: Buffer.alloc(0) };
+function createBaseObjectsOpen(): ObjectsOpen {
+  return { protocolVersion: 0 };
 }
 
-export const ObjectPiece: MessageFns<ObjectPiece> = {
-  encode(message: ObjectPiece, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+export const ObjectsOpen: MessageFns<ObjectsOpen> = {
+  encode(message: ObjectsOpen, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.protocolVersion !== 0) {
+      writer.uint32(8).uint32(message.protocolVersion);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ObjectsOpen {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseObjectsOpen();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.protocolVersion = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseReadObject(): ReadObject {
+  return { transfer: 0, run: 0n, digest: Buffer.alloc(0), fromChunk: 0, pieces: 0 };
+}
+
+export const ReadObject: MessageFns<ReadObject> = {
+  encode(message: ReadObject, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.transfer !== 0) {
+      writer.uint32(8).uint32(message.transfer);
+    }
+    if (message.run !== 0n) {
+      if (BigInt.asUintN(64, message.run) !== message.run) {
+        throw new globalThis.Error("value provided for field message.run of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.run);
+    }
+    if (message.digest.length !== 0) {
+      writer.uint32(26).bytes(message.digest);
+    }
+    if (message.fromChunk !== 0) {
+      writer.uint32(32).uint32(message.fromChunk);
+    }
+    if (message.pieces !== 0) {
+      writer.uint32(40).uint32(message.pieces);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReadObject {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReadObject();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.transfer = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.run = reader.uint64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.digest = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.fromChunk = reader.uint32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.pieces = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseObjectManifest(): ObjectManifest {
+  return { transfer: 0, manifest: Buffer.alloc(0) };
+}
+
+export const ObjectManifest: MessageFns<ObjectManifest> = {
+  encode(message: ObjectManifest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.transfer !== 0) {
+      writer.uint32(8).uint32(message.transfer);
+    }
     if (message.manifest.length !== 0) {
-      writer.uint32(10).bytes(message.manifest);
+      writer.uint32(18).bytes(message.manifest);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ObjectManifest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseObjectManifest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.transfer = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.manifest = Buffer.from(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseWriteObject(): WriteObject {
+  return { transfer: 0, run: 0n, manifest: Buffer.alloc(0) };
+}
+
+export const WriteObject: MessageFns<WriteObject> = {
+  encode(message: WriteObject, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.transfer !== 0) {
+      writer.uint32(8).uint32(message.transfer);
+    }
+    if (message.run !== 0n) {
+      if (BigInt.asUintN(64, message.run) !== message.run) {
+        throw new globalThis.Error("value provided for field message.run of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.run);
+    }
+    if (message.manifest.length !== 0) {
+      writer.uint32(26).bytes(message.manifest);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): WriteObject {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWriteObject();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.transfer = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.run = reader.uint64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.manifest = Buffer.from(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseMissingChunks(): MissingChunks {
+  return { transfer: 0, chunks: [], pieces: 0 };
+}
+
+export const MissingChunks: MessageFns<MissingChunks> = {
+  encode(message: MissingChunks, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.transfer !== 0) {
+      writer.uint32(8).uint32(message.transfer);
+    }
+    if (message.chunks.length !== 0) {
+      writer.uint32(18).fork();
+      for (const v of message.chunks) {
+        writer.uint32(v);
+      }
+      writer.join();
+    }
+    if (message.pieces !== 0) {
+      writer.uint32(24).uint32(message.pieces);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): MissingChunks {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseMissingChunks();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.transfer = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag === 16) {
+              message.chunks.push(reader.uint32());
+
+              continue;
+            }
+
+            if (tag === 18) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.chunks.push(reader.uint32());
+              }
+
+              continue;
+            }
+
+            break;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.pieces = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBasePiece(): Piece {
+  return { transfer: 0, chunk: 0, bytes: Buffer.alloc(0) };
+}
+
+export const Piece: MessageFns<Piece> = {
+  encode(message: Piece, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.transfer !== 0) {
+      writer.uint32(8).uint32(message.transfer);
     }
     if (message.chunk !== 0) {
       writer.uint32(16).uint32(message.chunk);
@@ -1840,7 +2595,7 @@ export const ObjectPiece: MessageFns<ObjectPiece> = {
     return writer;
   },
 
-  decode(input: BinaryReader | Uint8Array, length?: number): ObjectPiece {
+  decode(input: BinaryReader | Uint8Array, length?: number): Piece {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
     if (previousRecursionDepth >= 100) {
@@ -1849,16 +2604,16 @@ export const ObjectPiece: MessageFns<ObjectPiece> = {
     (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseObjectPiece();
+      const message = createBasePiece();
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
           case 1: {
-            if (tag !== 10) {
+            if (tag !== 8) {
               break;
             }
 
-            message.manifest = Buffer.from(reader.bytes());
+            message.transfer = reader.uint32();
             continue;
           }
           case 2: {
@@ -1890,28 +2645,22 @@ export const ObjectPiece: MessageFns<ObjectPiece> = {
   },
 };
 
-function createBaseWriteObjectRequest(): WriteObjectRequest {
-  return { run: 0n, manifest: Buffer.alloc(0), piece: undefined };
+function createBaseTakePieces(): TakePieces {
+  return { transfer: 0, pieces: 0 };
 }
 
-export const WriteObjectRequest: MessageFns<WriteObjectRequest> = {
-  encode(message: WriteObjectRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.run !== 0n) {
-      if (BigInt.asUintN(64, message.run) !== message.run) {
-        throw new globalThis.Error("value provided for field message.run of type uint64 too large");
-      }
-      writer.uint32(8).uint64(message.run);
+export const TakePieces: MessageFns<TakePieces> = {
+  encode(message: TakePieces, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.transfer !== 0) {
+      writer.uint32(8).uint32(message.transfer);
     }
-    if (message.manifest.length !== 0) {
-      writer.uint32(18).bytes(message.manifest);
-    }
-    if (message.piece !== undefined) {
-      ObjectPiece.encode(message.piece, writer.uint32(26).fork()).join();
+    if (message.pieces !== 0) {
+      writer.uint32(16).uint32(message.pieces);
     }
     return writer;
   },
 
-  decode(input: BinaryReader | Uint8Array, length?: number): WriteObjectRequest {
+  decode(input: BinaryReader | Uint8Array, length?: number): TakePieces {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
     if (previousRecursionDepth >= 100) {
@@ -1920,7 +2669,7 @@ export const WriteObjectRequest: MessageFns<WriteObjectRequest> = {
     (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseWriteObjectRequest();
+      const message = createBaseTakePieces();
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
@@ -1929,23 +2678,15 @@ export const WriteObjectRequest: MessageFns<WriteObjectRequest> = {
               break;
             }
 
-            message.run = reader.uint64() as bigint;
+            message.transfer = reader.uint32();
             continue;
           }
           case 2: {
-            if (tag !== 18) {
+            if (tag !== 16) {
               break;
             }
 
-            message.manifest = Buffer.from(reader.bytes());
-            continue;
-          }
-          case 3: {
-            if (tag !== 26) {
-              break;
-            }
-
-            message.piece = ObjectPiece.decode(reader, reader.uint32());
+            message.pieces = reader.uint32();
             continue;
           }
         }
@@ -1961,26 +2702,19 @@ export const WriteObjectRequest: MessageFns<WriteObjectRequest> = {
   },
 };
 
-function createBaseWriteObjectResponse(): WriteObjectResponse {
-  return { missingChunks: [], isStored: false };
+function createBaseObjectStored(): ObjectStored {
+  return { transfer: 0 };
 }
 
-export const WriteObjectResponse: MessageFns<WriteObjectResponse> = {
-  encode(message: WriteObjectResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.missingChunks.length !== 0) {
-      writer.uint32(10).fork();
-      for (const v of message.missingChunks) {
-        writer.uint32(v);
-      }
-      writer.join();
-    }
-    if (message.isStored !== false) {
-      writer.uint32(16).bool(message.isStored);
+export const ObjectStored: MessageFns<ObjectStored> = {
+  encode(message: ObjectStored, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.transfer !== 0) {
+      writer.uint32(8).uint32(message.transfer);
     }
     return writer;
   },
 
-  decode(input: BinaryReader | Uint8Array, length?: number): WriteObjectResponse {
+  decode(input: BinaryReader | Uint8Array, length?: number): ObjectStored {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
     if (previousRecursionDepth >= 100) {
@@ -1989,34 +2723,16 @@ export const WriteObjectResponse: MessageFns<WriteObjectResponse> = {
     (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseWriteObjectResponse();
+      const message = createBaseObjectStored();
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
           case 1: {
-            if (tag === 8) {
-              message.missingChunks.push(reader.uint32());
-
-              continue;
-            }
-
-            if (tag === 10) {
-              const end2 = reader.uint32() + reader.pos;
-              while (reader.pos < end2) {
-                message.missingChunks.push(reader.uint32());
-              }
-
-              continue;
-            }
-
-            break;
-          }
-          case 2: {
-            if (tag !== 16) {
+            if (tag !== 8) {
               break;
             }
 
-            message.isStored = reader.bool();
+            message.transfer = reader.uint32();
             continue;
           }
         }
@@ -2032,104 +2748,107 @@ export const WriteObjectResponse: MessageFns<WriteObjectResponse> = {
   },
 };
 
-/**
- * The live link of an enrolled node. Served on the node port; the connection must carry the node's certificate.
- * One stream a connection; while it is open the node is online.
- */
-export type LinkService = typeof LinkService;
-export const LinkService = {
-  connect: {
-    path: "/rollcall.v1.Link/Connect" as const,
-    requestStream: true as const,
-    responseStream: true as const,
-    requestSerialize: (value: NodeFrame): Buffer => Buffer.from(NodeFrame.encode(value).finish()),
-    requestDeserialize: (value: Buffer): NodeFrame => NodeFrame.decode(value),
-    responseSerialize: (value: LinkFrame): Buffer => Buffer.from(LinkFrame.encode(value).finish()),
-    responseDeserialize: (value: Buffer): LinkFrame => LinkFrame.decode(value),
+function createBaseTransferError(): TransferError {
+  return { transfer: 0, error: undefined };
+}
+
+export const TransferError: MessageFns<TransferError> = {
+  encode(message: TransferError, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.transfer !== 0) {
+      writer.uint32(8).uint32(message.transfer);
+    }
+    if (message.error !== undefined) {
+      LinkError.encode(message.error, writer.uint32(18).fork()).join();
+    }
+    return writer;
   },
-} as const;
 
-export interface LinkServer extends UntypedServiceImplementation {
-  connect: handleBidiStreamingCall<NodeFrame, LinkFrame>;
-}
+  decode(input: BinaryReader | Uint8Array, length?: number): TransferError {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTransferError();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
 
-export interface LinkClient extends Client {
-  connect(): ClientDuplexStream<NodeFrame, LinkFrame>;
-  connect(options: Partial<CallOptions>): ClientDuplexStream<NodeFrame, LinkFrame>;
-  connect(metadata: Metadata, options?: Partial<CallOptions>): ClientDuplexStream<NodeFrame, LinkFrame>;
-}
+            message.transfer = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
 
-export const LinkClient = makeGenericClientConstructor(LinkService, "rollcall.v1.Link") as unknown as {
-  new (address: string, credentials: ChannelCredentials, options?: Partial<ClientOptions>): LinkClient;
-  service: typeof LinkService;
-  serviceName: string;
+            message.error = LinkError.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
 };
 
-/**
- * Contents too large for a frame, in chunks of 1 MiB that are named by their SHA-256 (src/objects/manifest.ts). Served on
- * the node port, to a connection that holds a session.
- */
-export type ObjectsService = typeof ObjectsService;
-export const ObjectsService = {
-  /** The app of an assigned run, or the content of a message delivered to this node and not yet answered. */
-  read: {
-    path: "/rollcall.v1.Objects/Read" as const,
-    requestStream: false as const,
-    responseStream: true as const,
-    requestSerialize: (value: ReadObjectRequest): Buffer => Buffer.from(ReadObjectRequest.encode(value).finish()),
-    requestDeserialize: (value: Buffer): ReadObjectRequest => ReadObjectRequest.decode(value),
-    responseSerialize: (value: ObjectPiece): Buffer => Buffer.from(ObjectPiece.encode(value).finish()),
-    responseDeserialize: (value: Buffer): ObjectPiece => ObjectPiece.decode(value),
-  },
-  /**
-   * The content of a reply to be. First the manifest; the link answers which chunks it lacks; then those, in order; then
-   * the link answers with nothing missing: the object is on its disk.
-   */
-  write: {
-    path: "/rollcall.v1.Objects/Write" as const,
-    requestStream: true as const,
-    responseStream: true as const,
-    requestSerialize: (value: WriteObjectRequest): Buffer => Buffer.from(WriteObjectRequest.encode(value).finish()),
-    requestDeserialize: (value: Buffer): WriteObjectRequest => WriteObjectRequest.decode(value),
-    responseSerialize: (value: WriteObjectResponse): Buffer => Buffer.from(WriteObjectResponse.encode(value).finish()),
-    responseDeserialize: (value: Buffer): WriteObjectResponse => WriteObjectResponse.decode(value),
-  },
-} as const;
-
-export interface ObjectsServer extends UntypedServiceImplementation {
-  /** The app of an assigned run, or the content of a message delivered to this node and not yet answered. */
-  read: handleServerStreamingCall<ReadObjectRequest, ObjectPiece>;
-  /**
-   * The content of a reply to be. First the manifest; the link answers which chunks it lacks; then those, in order; then
-   * the link answers with nothing missing: the object is on its disk.
-   */
-  write: handleBidiStreamingCall<WriteObjectRequest, WriteObjectResponse>;
+function createBaseEndTransfer(): EndTransfer {
+  return { transfer: 0 };
 }
 
-export interface ObjectsClient extends Client {
-  /** The app of an assigned run, or the content of a message delivered to this node and not yet answered. */
-  read(request: ReadObjectRequest, options?: Partial<CallOptions>): ClientReadableStream<ObjectPiece>;
-  read(
-    request: ReadObjectRequest,
-    metadata?: Metadata,
-    options?: Partial<CallOptions>,
-  ): ClientReadableStream<ObjectPiece>;
-  /**
-   * The content of a reply to be. First the manifest; the link answers which chunks it lacks; then those, in order; then
-   * the link answers with nothing missing: the object is on its disk.
-   */
-  write(): ClientDuplexStream<WriteObjectRequest, WriteObjectResponse>;
-  write(options: Partial<CallOptions>): ClientDuplexStream<WriteObjectRequest, WriteObjectResponse>;
-  write(
-    metadata: Metadata,
-    options?: Partial<CallOptions>,
-  ): ClientDuplexStream<WriteObjectRequest, WriteObjectResponse>;
-}
+export const EndTransfer: MessageFns<EndTransfer> = {
+  encode(message: EndTransfer, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.transfer !== 0) {
+      writer.uint32(8).uint32(message.transfer);
+    }
+    return writer;
+  },
 
-export const ObjectsClient = makeGenericClientConstructor(ObjectsService, "rollcall.v1.Objects") as unknown as {
-  new (address: string, credentials: ChannelCredentials, options?: Partial<ClientOptions>): ObjectsClient;
-  service: typeof ObjectsService;
-  serviceName: string;
+  decode(input: BinaryReader | Uint8Array, length?: number): EndTransfer {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseEndTransfer();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.transfer = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
 };
 
 export interface MessageFns<T> {

@@ -1,0 +1,21 @@
+/** Waits for what a look finds; somebody calls `look` after each change. */
+export function createWaiting() {
+  const looks = new Set<() => void>();
+  return {
+    look: () => {
+      for (const look of [...looks]) look();
+    },
+    until<T>(find: () => T | undefined): Promise<T> {
+      return new Promise(resolve => {
+        const look = (): void => {
+          const found = find();
+          if (found === undefined) return;
+          looks.delete(look);
+          resolve(found);
+        };
+        looks.add(look);
+        look();
+      });
+    },
+  };
+}
