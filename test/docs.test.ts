@@ -1,5 +1,5 @@
 /** What the pages for people say: commands that can be typed, files that are there, the example as it is. */
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile, stat } from 'node:fs/promises';
 import { execFile } from 'node:child_process';
 import { dirname, join, normalize } from 'node:path';
 import t from 'tap';
@@ -67,22 +67,25 @@ void t.test('every command and flag in the docs is one that can be typed', async
   }
 });
 
-void t.test('git ignores what the commands of README.md and docs/apps.md write into the clone', async t => {
-  const ignored = (await read('.gitignore')).split('\n').map(line => line.replace(/^\//, ''));
-  const texts = await Promise.all([read('README.md'), read('docs/apps.md')]);
-  const written = texts.flatMap(text =>
-    [
-      ...text.matchAll(/^(?:\$ )?(?:rollcall .*--output|rollcall audit export) ([\w./-]+)/gm),
-      ...text.matchAll(/^(?:\$ )?cp \S*\/([\w.-]+) \.(?= |$)/gm),
-      ...text.matchAll(/(node\.yaml): rollcall node/g),
-    ].map(([, name = '']) => name),
-  );
-  t.same([...new Set(written)].sort(), ['app-key.pub', 'log.jsonl', 'node.yaml', 'token']);
-  t.same(
-    written.filter(name => !ignored.includes(name)),
-    [],
-  );
-});
+void t.test(
+  'git ignores what the commands of README.md, docs/getting-started.md and docs/apps.md write into the clone',
+  async t => {
+    const ignored = (await read('.gitignore')).split('\n').map(line => line.replace(/^\//, ''));
+    const texts = await Promise.all(['README.md', 'docs/getting-started.md', 'docs/apps.md'].map(read));
+    const written = texts.flatMap(text =>
+      [
+        ...text.matchAll(/^(?:\$ )?(?:rollcall .*--output|rollcall audit export) ([\w./-]+)/gm),
+        ...text.matchAll(/^(?:\$ )?cp \S*\/([\w.-]+) \.(?= |$)/gm),
+        ...text.matchAll(/(node\.yaml): rollcall node/g),
+      ].map(([, name = '']) => name),
+    );
+    t.same([...new Set(written)].sort(), ['app-key.pub', 'log.jsonl', 'node.yaml', 'token']);
+    t.same(
+      written.filter(name => !ignored.includes(name)),
+      [],
+    );
+  },
+);
 
 void t.test('every link from a page leads to a file that the package has', async t => {
   const { files } = JSON.parse(await read('package.json')) as { files: string[] };
@@ -288,3 +291,36 @@ void t.test('source, tests and pages hold none of the idioms that plain English 
     }
   }
 });
+
+void t.test('README.md fits two screens, and every relative link of a page leads somewhere', async t => {
+  t.ok((await read('README.md')).split('\n').length <= 111, 'README.md has at most 110 lines');
+  const folders = ['', 'docs', 'examples', 'bench', 'test/vectors'];
+  for (const folder of folders) {
+    for (const name of await readdir(join(root, folder), { recursive: folder !== '' })) {
+      if (!name.endsWith('.md') || name.includes('node_modules')) continue;
+      const page = join(folder, name);
+      const text = (await read(page)).replaceAll(/^```.*?^```/gms, '');
+      for (const [, target = ''] of text.matchAll(/\]\(([^)\s]+)\)/g)) {
+        if (/^[a-z]+:/.test(target)) continue;
+        const [path = '', anchor] = target.split('#');
+        const file = path === '' ? page : join(folder, dirname(name), path);
+        const isThere = await stat(join(root, file)).catch(() => undefined);
+        if (!isThere) t.fail(`${page} leads to ${target}, which is not there`);
+        else if (anchor !== undefined && !anchorsOf(await read(file)).has(anchor))
+          t.fail(`${page} leads to ${target}, and there is no such heading`);
+      }
+    }
+  }
+});
+
+/** As GitHub makes them of headings. */
+function anchorsOf(text: string): ReadonlySet<string> {
+  return new Set(
+    [...text.matchAll(/^#+ (.+)$/gm)].map(([, heading = '']) =>
+      heading
+        .toLowerCase()
+        .replaceAll(/[^\p{L}\p{N} _-]/gu, '')
+        .replaceAll(' ', '-'),
+    ),
+  );
+}

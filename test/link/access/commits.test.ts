@@ -1,6 +1,6 @@
 /**
  * Every commit of access, held between the reads it was decided on and the moment it is judged, while something else
- * happens that would have decided it otherwise: the stale decision does not win. ARCHITECTURE.md has the same table.
+ * happens that would have decided it otherwise: the stale decision does not win. docs/architecture/request.md has the same table.
  */
 import t, { type Test } from 'tap';
 import { generateKeyPairSync, type KeyObject } from 'node:crypto';
