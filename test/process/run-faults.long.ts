@@ -1,4 +1,4 @@
-/** Runs when something dies: the agent before, in and after a handler, the link with and without an app host of its own. */
+/** Runs while a process dies: the agent before, during and after a handler, the link with and without an app host. */
 import t from 'tap';
 import { chmod, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -15,7 +15,7 @@ import {
   type RunSite,
 } from '../harness/run-site.js';
 
-/** One message, and what comes back. */
+/** Sends one message and returns its answer. */
 const askOne = serverHalves(
   `
   const [{ id }] = await grid.nodes();
@@ -29,7 +29,7 @@ const askOne = serverHalves(
       return reply.error._asdict() if reply.error else reply.content`,
 );
 
-/** Enters, waits until a file is there, and answers which attempt it was. */
+/** A handler that waits until a file exists and answers with the number of its attempt. */
 const waitingNode = (gate: string): string =>
   nodeHalf(`
     query: async ({ attempt }, { log }) => {
@@ -49,19 +49,22 @@ void t.test('the agent dies', async t => {
   const berlin = await site.startTrusting('berlin');
   const gate = join(site.folder, 'gate');
 
-  await t.test('in a handler: it is entered again, and knows', async t => {
-    const run = await site.start({ ...askOne.javascript, node: waitingNode(gate) });
-    await untilLogged(site, run.id, 'entered 1');
-    await berlin.running.stop('SIGKILL');
-    await site.restartNode('berlin', berlin);
-    await untilLogged(site, run.id, 'entered 2');
-    await writeFile(gate, '');
-    const { resultJson } = await site.finished(run);
-    t.same(JSON.parse(resultJson), { attempt: 2 });
-    await rm(gate);
-  });
+  await t.test(
+    'a handler that was interrupted by the death of the agent is called again with the next attempt',
+    async t => {
+      const run = await site.start({ ...askOne.javascript, node: waitingNode(gate) });
+      await untilLogged(site, run.id, 'entered 1');
+      await berlin.running.stop('SIGKILL');
+      await site.restartNode('berlin', berlin);
+      await untilLogged(site, run.id, 'entered 2');
+      await writeFile(gate, '');
+      const { resultJson } = await site.finished(run);
+      t.same(JSON.parse(resultJson), { attempt: 2 });
+      await rm(gate);
+    },
+  );
 
-  await t.test('before: it is delivered when the node is back', async t => {
+  await t.test('a message to a node that is away is delivered when the node is back', async t => {
     const server = serverHalf(`
       log.info('sending');
       for await (const { content } of grid.sendAndReceive([{ node: '${berlin.id}', type: 'query', content: {} }])) return content;`);
@@ -78,19 +81,22 @@ void t.test('the agent dies', async t => {
 for (const language of ['javascript', 'python'] as const) {
   const withLanguage = { skip: language === 'python' && skipWithoutPython };
   void t.test(`the link of a server half in ${language} dies`, withLanguage, async t => {
-    await t.test('its children die with it, and their run has failed, and says why', async t => {
-      const site = await openRunSite(t);
-      await site.startTrusting('berlin');
-      const run = await site.start({ ...askOne[language], node: waitingNode(join(site.folder, 'never')) });
-      await untilLogged(site, run.id, 'entered 1');
-      await site.link.running.stop('SIGKILL');
-      await site.restart();
-      const { outcome, reason } = await site.runs().get(run.id);
-      t.equal(outcome, RunOutcome.RUN_OUTCOME_FAILED);
-      t.match(reason, /the link was restarted, and its server half ran as a child of it/);
-    });
+    await t.test(
+      'a server half that is its child dies with it, and the run fails with that reason',
+      async t => {
+        const site = await openRunSite(t);
+        await site.startTrusting('berlin');
+        const run = await site.start({ ...askOne[language], node: waitingNode(join(site.folder, 'never')) });
+        await untilLogged(site, run.id, 'entered 1');
+        await site.link.running.stop('SIGKILL');
+        await site.restart();
+        const { outcome, reason } = await site.runs().get(run.id);
+        t.equal(outcome, RunOutcome.RUN_OUTCOME_FAILED);
+        t.match(reason, /the link was restarted, and its server half ran as a child of it/);
+      },
+    );
 
-    await t.test('a server half in an app host of its own goes on', async t => {
+    await t.test('a server half in an app host continues while the link is restarted', async t => {
       const site = await openRunSite(t, { isolation: 'process' });
       const gate = join(site.folder, 'gate');
       await site.startTrusting('berlin');
@@ -109,7 +115,7 @@ for (const language of ['javascript', 'python'] as const) {
       t.equal(entered.length, 1, 'the handler, which went on meanwhile, is not entered again');
     });
 
-    await t.test('and when the app host dies as well, the run has failed', async t => {
+    await t.test('a run fails when its app host is killed', async t => {
       const site = await openRunSite(t, { isolation: 'process' });
       await site.startTrusting('berlin');
       const host = await site.startHost();
@@ -122,7 +128,7 @@ for (const language of ['javascript', 'python'] as const) {
       t.match(done.reason, /its app host was restarted|ended/);
     });
 
-    await t.test('whatever dies, and in whatever order: every message has one answer', async t => {
+    await t.test('every message has one answer, whichever process dies', async t => {
       await killWhileRunning(t, 4, 120, language);
     });
   });
@@ -132,7 +138,7 @@ const skip = process.getuid?.() !== 0 && 'only root can start processes of other
 
 void t.test('an app in a process of another user reads no key of the link or the node', { skip }, async t => {
   const site = await openRunSite(t, { isolation: 'process' });
-  // What keeps it out are the keys' own rights, not those of the folder of a test.
+  // The permissions of the keys must keep it out, not those of the folder of the test.
   await chmod(site.folder, 0o755);
   await site.startHost({ user: nobody });
   const socket = join(await makeHostFolder(t), 'berlin.sock');

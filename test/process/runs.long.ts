@@ -1,11 +1,11 @@
-/** Runs as users have them: a link, agents and app hosts as processes, apps written to disk, logs read over the control port. */
+/** Runs as in production: a link, agents and app hosts as processes, apps on the disk, logs read over the control port. */
 import t from 'tap';
 import { RunOutcome } from '../../src/protocol/generated/rollcall/v1/runs.js';
 import { pythonServerHalf, skipWithoutPython } from '../harness/python-half.js';
 import { nodeHalf, openRunSite, serverHalf, serverHalves } from '../harness/run-site.js';
 import { newKey } from '../harness/test-link.js';
 
-/** Sends one query to every node and gives what came back. */
+/** Sends one query to every node and returns the answers. */
 const askAll = serverHalf(`
   const nodes = await grid.nodes({ min: config['min'] });
   const answers = [];
@@ -14,7 +14,7 @@ const askAll = serverHalf(`
     answers.push(error ? { node, code: error.code, message: error.message } : { node, content });
   return answers;`);
 const config = { min: 1, type: 'query', ttl: 60_000 };
-/** Of server halves. */
+/** Languages of server halves. */
 const languages =
   skipWithoutPython === false ? (['javascript', 'python'] as const) : (['javascript'] as const);
 
@@ -23,41 +23,38 @@ void t.test('two nodes and an app', async t => {
   const berlin = await site.startTrusting('berlin', ['--node-config', 'site="charité" big=9007199254740993']);
   await site.startTrusting('tokyo');
 
-  await t.test(
-    'state stays with a node through a run, and what a handler that threw left is undone',
-    async t => {
-      const node = nodeHalf(`
+  await t.test('a node keeps its state during a run, without the changes of handlers that threw', async t => {
+    const node = nodeHalf(`
       query: (message, { state }) => {
         state.count = (state.count ?? 0) + 1;
         if (message.content.fail) throw new Error('as told');
         return { count: state.count };
       },`);
-      const servers = serverHalves(
-        `
+    const servers = serverHalves(
+      `
       const [{ id }] = await grid.nodes();
       const answers = [];
       for (const fail of [false, false, true, false])
         for await (const { content, error } of grid.sendAndReceive([{ node: id, type: 'query', content: { fail } }]))
           answers.push(error ? error.message : content.count);
       return answers;`,
-        `
+      `
       [node, *_] = grid.nodes()
       answers = []
       for fail in [False, False, True, False]:
           for reply in grid.send_and_receive([OutgoingMessage(node.id, "query", {"fail": fail})]):
               answers.append(reply.error.message if reply.error else reply.content["count"])
       return answers`,
+    );
+    for (const language of languages)
+      t.same(
+        await site.complete({ ...servers[language], node }),
+        [1, 2, 'Error: as told (node.js:6:41)', 3],
+        language,
       );
-      for (const language of languages)
-        t.same(
-          await site.complete({ ...servers[language], node }),
-          [1, 2, 'Error: as told (node.js:6:41)', 3],
-          language,
-        );
-    },
-  );
+  });
 
-  await t.test('a server half finds programs where the link does, of which it is a child', async t => {
+  await t.test('a server half that is a child of the link finds programs on the same path', async t => {
     const servers = serverHalves('return process.env.PATH;', 'import os; return os.environ["PATH"]');
     for (const language of languages) {
       const path = await site.complete<string>(servers[language]);
@@ -66,7 +63,7 @@ void t.test('two nodes and an app', async t => {
     }
   });
 
-  await t.test('a content of megabytes goes both ways, shared between messages', async t => {
+  await t.test('a content of megabytes travels both ways and is shared between messages', async t => {
     const servers = serverHalves(
       `
       const nodes = await grid.nodes({ min: 2 });
@@ -94,7 +91,7 @@ void t.test('two nodes and an app', async t => {
     }
   });
 
-  await t.test('what a node half does wrong is its answer, and the next message works', async t => {
+  await t.test('a failure of a node half is its answer, and the next message works', async t => {
     const node = nodeHalf(`
       throws: () => { throw new TypeError('no such dataset'); },
       exits: () => process.exit(7),
@@ -122,7 +119,7 @@ void t.test('two nodes and an app', async t => {
     );
   });
 
-  await t.test('what a server half does wrong is why its run failed', async t => {
+  await t.test('a failure of a server half is the reason of its failed run', async t => {
     const reasonOf = async (server: string, serverFile = 'server.js'): Promise<string> => {
       const run = await site.finished(await site.start({ server, serverFile }));
       t.equal(run.outcome, RunOutcome.RUN_OUTCOME_FAILED);
@@ -154,7 +151,7 @@ void t.test('two nodes and an app', async t => {
     );
   });
 
-  await t.test('a run that would not end is stopped, and says by whom', async t => {
+  await t.test('a stopped run ends, whether its server half obeys or ignores the stop', async t => {
     const listening = serverHalves(
       `log.info('begun'); await new Promise(resolve => signal.addEventListener('abort', resolve));`,
       `
@@ -182,14 +179,16 @@ void t.test('two nodes and an app', async t => {
     }
   });
 
-  await t.test('an app that is not what was signed is refused', async t => {
+  await t.test('an app that another key has signed is refused', async t => {
     await t.rejects(site.start({ server: askAll, config }, {}, newKey()), { code: 'REQUEST_INVALID' });
   });
 
-  await t.test('10,000 messages to a node that is away: a thousand wait, the others are told', async t => {
-    const away = await site.register(newKey());
-    const servers = serverHalves(
-      `
+  await t.test(
+    'of 10,000 messages to a node that is away, 1,000 wait and the others get QUEUE_FULL',
+    async t => {
+      const away = await site.register(newKey());
+      const servers = serverHalves(
+        `
       const messages = Array.from({ length: 10_000 }, () => ({ node: config['node'], type: 'query', content: {} }));
       const codes = new Set();
       let told = 0;
@@ -198,23 +197,24 @@ void t.test('two nodes and an app', async t => {
         told += 1;
         if (told === 9_000) return [...codes];
       }`,
-      `
+        `
       messages = [OutgoingMessage(context.config["node"], "query", {}) for _ in range(10_000)]
       codes = set()
       for told, reply in enumerate(grid.send_and_receive(messages), 1):
           codes.add(reply.error.code)
           if told == 9_000:
               return list(codes)`,
-    );
-    for (const language of languages) {
-      const started = await site.start({ ...servers[language], config: { node: '' } }, { node: away });
-      const run = await site.finished(started);
-      t.equal(run.resultJson, '["QUEUE_FULL"]', run.reason);
-      t.same(
-        [run.messagesSent, run.messagesAnswered, run.messagesFailed],
-        [10_000n, 9_000n, 9_000n],
-        language,
       );
-    }
-  });
+      for (const language of languages) {
+        const started = await site.start({ ...servers[language], config: { node: '' } }, { node: away });
+        const run = await site.finished(started);
+        t.equal(run.resultJson, '["QUEUE_FULL"]', run.reason);
+        t.same(
+          [run.messagesSent, run.messagesAnswered, run.messagesFailed],
+          [10_000n, 9_000n, 9_000n],
+          language,
+        );
+      }
+    },
+  );
 });

@@ -1,4 +1,4 @@
-/** A run as users have it (runs.long.ts has more of them): a link, agents and app hosts as processes, apps written to disk, logs read over the control port. */
+/** A run as in production, with more in runs.long.ts: a link, agents and app hosts as processes, apps on the disk, logs read over the control port. */
 import { join } from 'node:path';
 import t from 'tap';
 import { as } from '../../src/base/settings.js';
@@ -8,7 +8,7 @@ import { restCalls } from '../harness/rest-calls.js';
 import { nodeHalf, openRunSite, serverHalf } from '../harness/run-site.js';
 import { newKey } from '../harness/test-link.js';
 
-/** Sends one query to every node and gives what came back. */
+/** Sends one query to every node and returns the answers. */
 const askAll = serverHalf(`
   const nodes = await grid.nodes({ min: config['min'] });
   const answers = [];
@@ -30,7 +30,7 @@ void t.test('two nodes and an app', async t => {
   const berlin = await site.startTrusting('berlin', ['--node-config', 'site="charité" big=9007199254740993']);
   const tokyo = await site.startTrusting('tokyo');
 
-  await t.test('every node answers with what its own configuration says; logs come in order', async t => {
+  await t.test('every node answers from its own configuration, and logs arrive in order', async t => {
     const node = nodeHalf(`
       query: (message, { nodeConfig, nodeId, log, progress }) => {
         log.info('asked');
@@ -70,7 +70,7 @@ void t.test('two nodes and an app', async t => {
   });
 
   await t.test(
-    'messages to nobody, to another tenant, to a revoked node and to one that is away',
+    'messages to an unknown, a revoked and an absent node get an error, others an answer',
     async t => {
       const revoked = await site.startTrusting('revoked');
       await site.control.revokeNode({ node: revoked.id, comment: '' });

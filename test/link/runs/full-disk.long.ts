@@ -1,4 +1,4 @@
-/** A real disk that is full in the middle of an upload: it is said, nothing is left behind, and the link goes on. */
+/** A real disk that fills up during an upload: the error is reported, nothing is left behind, and the link continues. */
 import t from 'tap';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';

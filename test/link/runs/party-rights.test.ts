@@ -1,4 +1,4 @@
-/** Who may do what in a run: the holder of its token, its own nodes, in its own tenant, and nothing before it is recorded. */
+/** Rights in a run: of the holder of its token and of the nodes of its tenant, and none before the run is recorded. */
 import t, { type Test } from 'tap';
 import { hashToken } from '../../../src/app-host/wire/token-hash.js';
 import { connectOperator, issueToken, makeUser } from '../../harness/operator.js';

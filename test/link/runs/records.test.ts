@@ -1,4 +1,4 @@
-/** What of runs lies in the store: it is read as it was written, or it is damaged. */
+/** Records of runs in the store: they are read as they were written, or refused as damaged. */
 import { deepStrictEqual } from 'node:assert/strict';
 import t from 'tap';
 import fc from 'fast-check';

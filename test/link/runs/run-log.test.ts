@@ -1,4 +1,4 @@
-/** The log of one run: in order, without gaps, on the disk before it is told, and bounded. */
+/** The log of one run: ordered, without gaps, confirmed only when it is on the disk, and bounded. */
 import t from 'tap';
 import { openRunLog, readRunLog, type RunLog } from '../../../src/link/runs/run-log.js';
 import { logLimits, type LogLine } from '../../../src/link/runs/run-log-draft.js';

@@ -1,4 +1,4 @@
-/** Objects of runs: who may read and write them, and that whether one exists is told to nobody else. */
+/** Objects of runs: only a party of a run reads and writes its objects, or learns whether one exists. */
 import t, { type Test } from 'tap';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';

@@ -1,4 +1,4 @@
-/** A run that was asked for is one run, on the disk or not there: whatever fails, no matter who asks again. */
+/** A start is atomic and happens once, whatever fails and however often it is repeated. */
 import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';

@@ -1,4 +1,4 @@
-/** The life of a run: who may start one, see it and end it, and that it ends once. */
+/** The life of a run: starting, watching and ending it, with the rights for each, and that it ends once. */
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';

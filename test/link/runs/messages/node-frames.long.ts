@@ -1,4 +1,4 @@
-/** What a node may say of runs: of its own messages, once, and of nothing else. */
+/** Rights of a node in runs: it answers its own messages, once each, and nothing else. */
 import t, { type Test } from 'tap';
 import { createMemoryStore } from '../../../../src/store/memory.js';
 import { newKey } from '../../../harness/test-link.js';

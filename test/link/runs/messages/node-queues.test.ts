@@ -1,4 +1,4 @@
-/** What goes to which node, in which order, and how much of it at once. */
+/** Delivery to nodes: the order of messages, and how many are sent at once. */
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import t from 'tap';

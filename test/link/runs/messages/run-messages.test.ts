@@ -1,4 +1,4 @@
-/** The messages of one run on a disk that fails: nothing that was accepted is lost, nothing is answered twice. */
+/** The messages of one run on a disk that fails: no accepted message is lost, and none is answered twice. */
 import t from 'tap';
 import type { DiskFloor } from '../../../../src/base/disk-floor.js';
 import { RollcallError } from '../../../../src/base/errors.js';

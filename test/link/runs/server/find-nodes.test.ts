@@ -1,4 +1,4 @@
-/** Which nodes a run may send to: found at once, or waited for without looking at every node again and again. */
+/** Searches for nodes: an index answers them at once, or when enough nodes have connected. */
 import { generateKeyPairSync } from 'node:crypto';
 import t, { type Test } from 'tap';
 import { createLog } from '../../../../src/base/log.js';

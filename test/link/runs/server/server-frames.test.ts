@@ -1,4 +1,4 @@
-/** What the runner of a server half may say: it executes somebody's app, so nothing it says is taken on trust. */
+/** Decoding of frames from the runner of a server half, which executes untrusted code. */
 import t from 'tap';
 import fc from 'fast-check';
 import type { Frame } from '../../../../src/app-host/wire/frames.js';

@@ -1,4 +1,4 @@
-/** What the runner of a server half may do to the link: it executes somebody's app. */
+/** Sessions of a server half whose runner violates the protocol or floods the link. */
 import { createConnection } from 'node:net';
 import t, { type Test } from 'tap';
 import { encodeFrame } from '../../../../src/app-host/wire/frames.js';
