@@ -62,6 +62,7 @@ const floors: readonly (readonly string[])[] = [
   ['link/doors', 'link/config'],
   ['link/parts'],
   ['link/link', 'link/check'],
+  ['link/start'],
   ['link/main'],
   ['cli'],
 ];

@@ -39,6 +39,8 @@ export interface AgentOptions {
   readonly privateKey: PrivateKey;
   /** Belongs to the agent from its start on. Without it frames of runs are passed over. */
   readonly runs?: NodeRuns | undefined;
+  /** Called after each change of the status. */
+  readonly onStatus?: ((status: AgentStatus) => void) | undefined;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
@@ -87,6 +89,7 @@ export function createAgent(options: AgentOptions): Agent {
   function enter(phase: AgentStatus['phase'], memory?: Memory): void {
     const state = memory?.state();
     status = { phase, since: clock.now(), nodeId: state?.nodeId, trustDomain: state?.trustDomain };
+    options.onStatus?.(status);
   }
 
   async function run(): Promise<AgentOutcome> {
