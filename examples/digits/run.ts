@@ -1,5 +1,5 @@
 /**
- * The whole story in one command, with real processes on this machine: `npm run digits -- --nodes 3 -c rounds=10
+ * The whole story in one command, with real processes on this machine: `npm run digits -- --nodes 3 --set rounds=10
  * --plot accuracy.svg`. Needs nothing and leaves nothing but the picture.
  */
 import { writeFile } from 'node:fs/promises';
@@ -11,14 +11,14 @@ import { readArgument, runAsScript } from './as-script.js';
 import { drawAccuracy, readRounds } from './plot.js';
 import { splitDigits } from './split.js';
 
-const usage = `usage: npm run digits -- [--nodes N] [-c KEY=VALUE …] [--plot FILE]
+const usage = `usage: npm run digits -- [--nodes N] [--set NAME=VALUE …] [--plot FILE]
 
 Starts a link and nodes, each with its part of the digits, and trains one network on all of them without moving a digit.
 
-  --nodes N      how many nodes, 1 to 10 (default 2)
-  -c KEY=VALUE   a setting of the run, such as rounds=10; examples/digits/app/app.json has them all
-  --plot FILE    draws the accuracy by round as an SVG
-  --help         show this
+  --nodes N         how many nodes, 1 to 10 (default 2)
+  --set NAME=VALUE  a setting of the run, such as rounds=10; examples/digits/app/app.json has them all
+  --plot FILE       draws the accuracy by round as an SVG
+  --help            show this
 `;
 
 interface Wishes {
@@ -59,7 +59,7 @@ async function tell(stage: Stage, { nodes, settings, plot }: Wishes): Promise<vo
   await rollcall('nodes', 'list', '--wide');
 
   heading('The run', 'Weights travel, digits do not.');
-  const flags = [`min-nodes=${nodes}`, ...settings].flatMap(setting => ['-c', setting]);
+  const flags = [`min-nodes=${nodes}`, ...settings].flatMap(setting => ['--set', setting]);
   await rollcall('run', 'examples/digits/app', '--stream', ...flags);
   if (plot === undefined) return;
   await writeFile(plot, drawAccuracy(readRounds(await stage.ask('runs', 'show', 'latest'))));
@@ -71,13 +71,13 @@ function readWishes(argv: readonly string[]): Wishes {
     args: [...argv],
     options: {
       nodes: { type: 'string', default: '2' },
-      config: { type: 'string', short: 'c', multiple: true, default: [] },
+      set: { type: 'string', multiple: true, default: [] },
       plot: { type: 'string' },
     },
   });
   return {
     nodes: readArgument('--nodes', as.integer(1, 10), values.nodes),
-    settings: values.config,
+    settings: values.set,
     plot: values.plot === undefined ? undefined : resolve(values.plot),
   };
 }

@@ -13,7 +13,7 @@ import { exitCodes, reportFailure, usageError } from './failure.js';
 import { addControlFlags, addNodesCommand, type Acting } from './nodes/command.js';
 import { addRunCommands } from './runs/command.js';
 import { defaultColumns, tableStyleOf, type Shell } from './shell.js';
-import { formatHelpItem, wrapHelp } from './wrap.js';
+import { formatHelpItem, groupHelpItems, wrapHelp } from './wrap.js';
 
 const examples = `
 Examples:
@@ -118,7 +118,7 @@ function createProgram(shell: Shell, acting: Acting, typed?: string): Command {
     .helpOption('-h, --help', 'print this help')
     .helpCommand(false)
     .addHelpText('after', examples)
-    .configureHelp({ subcommandTerm: commandTerm, formatItem: formatHelpItem })
+    .configureHelp({ subcommandTerm: commandTerm, formatItem: formatHelpItem, groupItems: groupHelpItems })
     .enablePositionalOptions()
     .exitOverride()
     .configureOutput({

@@ -1,5 +1,5 @@
 /** Text that fits a terminal: broken between words, never inside one. A word that is wider than the terminal stays whole. */
-import type { Help } from 'commander';
+import { Help, type Command, type Option } from 'commander';
 import { displayWidth, type Paint, type Shade } from './terminal.js';
 
 /** The lines of a text, each at most so wide. */
@@ -76,3 +76,18 @@ function wrapLine(line: string, width: number): string[] {
   const column = ' '.repeat(indent.length + term.length);
   return wrapWords(rest, width - column.length).map((each, at) => (at === 0 ? indent + term : column) + each);
 }
+
+/** The flags of the command itself before those that every command has. */
+export function groupHelpItems<T extends Command | Option>(
+  unsorted: T[],
+  visible: T[],
+  getGroup: (item: T) => string,
+): Map<string, T[]> {
+  const groups = new Help().groupItems(unsorted, visible, getGroup);
+  const common = groups.get(connectionGroup);
+  if (common && groups.delete(connectionGroup)) groups.set(connectionGroup, common);
+  return groups;
+}
+
+/** Heading of the flags that say how the link is reached. */
+export const connectionGroup = 'Connection to the link:';

@@ -823,3 +823,15 @@ void t.test('when the link goes away a watch ends with 3 and says so', async t =
   await writeFile(wrong, 'rollcall-admin-wrong\n', { mode: 0o600 });
   t.equal((await run(['nodes', 'watch', ...server.flags.slice(0, -1), wrong])).code, 1);
 });
+
+void t.test(
+  'help shows the flags of a command before those of the connection, which every command has',
+  async t => {
+    for (const words of [['nodes', 'list'], ['run'], ['runs', 'logs'], ['tokens', 'create']]) {
+      const { stdout } = await run([...words, '--help']);
+      const [own, connection] = ['Options:', 'Connection to the link:'].map(each => stdout.indexOf(each));
+      t.ok(own !== -1 && own !== undefined && own < (connection ?? -1), words.join(' '));
+      t.match(stdout.slice(connection), /--control <HOST:PORT>[^]*--profile <NAME>/);
+    }
+  },
+);

@@ -96,10 +96,10 @@ void t.test('settings are of the types that the app gives them', t => {
   t.same(parseSettings(undefined, settings), {});
   const wrong: readonly (readonly [string, RegExp])[] = [
     ...['rounds=', 'rounds=x', 'rounds=0x10', 'rounds= 1', 'rounds=Infinity', 'rounds=1e999'].map(
-      pair => [pair, /wants a number/] as const,
+      pair => [pair, /expects a number/] as const,
     ),
-    ...['fast=1', 'fast=', 'fast=TRUE'].map(pair => [pair, /wants true or false/] as const),
-    ...['greeting', '=x', ''].map(pair => [pair, /wants NAME=VALUE/] as const),
+    ...['fast=1', 'fast=', 'fast=TRUE'].map(pair => [pair, /expects true or false/] as const),
+    ...['greeting', '=x', ''].map(pair => [pair, /expects NAME=VALUE/] as const),
     ...['rouds=3', 'constructor=1', '__proto__=1'].map(pair => [pair, /has no setting/] as const),
   ];
   for (const [pair, message] of wrong)
@@ -113,7 +113,7 @@ void t.test('settings are of the types that the app gives them', t => {
 });
 
 void t.test('run packs, signs and starts an app, and says how to follow it', async t => {
-  const said = await ask(['run', app, '-c', 'rounds=5', '-c', 'fast=true']);
+  const said = await ask(['run', app, '--set', 'rounds=5', '--set', 'fast=true']);
   const [newest] = (await site.runs.list('default', { pageSize: 1 })).runs;
   const id = `${newest?.id ?? ''}`;
   t.same(said, {
@@ -148,9 +148,10 @@ void t.test('what is wrong on this side is found before anything is sent', async
     [['run', folder], /^error: this folder is no app/],
     [['run', join(folder, 'nowhere')], /^error: cannot read .*: there is no such file or folder/],
     [
-      ['run', app, '-c', 'colour=red'],
+      ['run', app, '--set', 'colour=red'],
       /^error: the app has no setting "colour"\nhint: it has: greeting=hello/,
     ],
+    [['run', app, '-c', 'rounds=5'], /^error: run reads no configuration file .*\nhint: .*--set NAME=VALUE/],
     [['run', app, '--stream', '--detach'], /^error: --stream and --detach/],
     [
       ['run', app, '--app-key', join(folder, 'none')],

@@ -33,7 +33,7 @@ void t.test(
     ];
     const app = join(root, 'examples/averaging-python');
     const said = await run([
-      ...['run', app, '--app-key', appKey, '--stream', '-c', 'min-nodes=2', '-c', 'rounds=4'],
+      ...['run', app, '--app-key', appKey, '--stream', '--set', 'min-nodes=2', '--set', 'rounds=4'],
       ...flags,
     ]);
     t.equal(said.code, 0, said.stderr);
@@ -47,12 +47,20 @@ void t.test(
     for (const [at, weight] of [2, -1, 0.5].entries())
       t.ok(Math.abs((result.weights[at] ?? NaN) - weight) < 0.05, `weight ${at}: ${result.weights[at]}`);
 
-    const failed = await run(['run', app, '--app-key', appKey, '--stream', '-c', 'examples=0', ...flags]);
+    const failed = await run(['run', app, '--app-key', appKey, '--stream', '--set', 'examples=0', ...flags]);
     t.equal(failed.code, 1, 'a run that fails ends the command with 1');
     t.match(failed.stdout + failed.stderr, /round 1: no node could train/);
 
     const greeted = await run([
-      ...['run', join(root, 'examples/hello-python'), '--app-key', appKey, '--stream', '-c', 'greeting=hi'],
+      ...[
+        'run',
+        join(root, 'examples/hello-python'),
+        '--app-key',
+        appKey,
+        '--stream',
+        '--set',
+        'greeting=hi',
+      ],
       ...flags,
     ]);
     t.equal(greeted.code, 0, greeted.stderr);

@@ -1,5 +1,6 @@
 /** The tree of `rollcall nodes …`: what can be typed. What each does is imported when it is asked for. */
-import type { Command } from 'commander';
+import { Option, type Command } from 'commander';
+import { connectionGroup } from '../wrap.js';
 import type { Shell } from '../shell.js';
 
 /** Makes an action of something that gives an exit code. */
@@ -14,39 +15,46 @@ export function collect(value: string, before: readonly string[] | undefined): r
 
 /** The flags of every command that asks a link. */
 export function addControlFlags(command: Command): Command {
-  return command
-    .option(
-      '--control <HOST:PORT>',
-      'control port of the link (default: 127.0.0.1:9093, env: ROLLCALL_CONTROL)',
-    )
-    .option(
-      '--root-certificates <FILE>',
-      'roots that vouch for the link, PEM (env: ROLLCALL_ROOT_CERTIFICATES)',
-    )
-    .option('--token-file <FILE>', 'file with the token, mode 0600 (env: ROLLCALL_TOKEN_FILE)')
-    .option(
-      '--proxy <URL>',
-      'HTTP proxy to reach the link through: http:// or https://HOST:PORT, environment (HTTPS_PROXY and NO_PROXY), or none (env: ROLLCALL_PROXY)',
-    )
-    .option(
-      '--proxy-credentials-file <FILE>',
-      'file with user:password for the proxy, mode 0600 (env: ROLLCALL_PROXY_CREDENTIALS_FILE)',
-    )
-    .option(
-      '--proxy-root-certificates <FILE>',
-      'roots of an https:// proxy, PEM (default: those that Node.js brings; env: ROLLCALL_PROXY_ROOT_CERTIFICATES)',
-    );
+  for (const [flags, description] of connectionFlags) addConnectionFlag(command, flags, description);
+  return command;
 }
 
 /** Those, and what a command takes that shows what the link has answered. */
 export function addAskFlags(command: Command): Command {
-  return addControlFlags(command)
-    .option(
-      '--profile <NAME>',
-      'use what was saved as NAME (default: the profile "default", env: ROLLCALL_PROFILE)',
-    )
-    .option('--json', 'print JSON, for machines');
+  addControlFlags(command);
+  addConnectionFlag(
+    command,
+    '--profile <NAME>',
+    'use what was saved as NAME (default: the profile "default", env: ROLLCALL_PROFILE)',
+  );
+  return command.option('--json', 'print JSON, for machines');
 }
+
+/** Apart from the others in the help, which every command would otherwise begin with. */
+function addConnectionFlag(command: Command, flags: string, description: string): void {
+  command.addOption(new Option(flags, description).helpGroup(connectionGroup));
+}
+
+const connectionFlags: readonly (readonly [flags: string, description: string])[] = [
+  ['--control <HOST:PORT>', 'control port of the link (default: 127.0.0.1:9093, env: ROLLCALL_CONTROL)'],
+  [
+    '--root-certificates <FILE>',
+    'CA certificates that verify the link, PEM (env: ROLLCALL_ROOT_CERTIFICATES)',
+  ],
+  ['--token-file <FILE>', 'file with the token, mode 0600 (env: ROLLCALL_TOKEN_FILE)'],
+  [
+    '--proxy <URL>',
+    'HTTP proxy to reach the link through: http:// or https://HOST:PORT, environment (HTTPS_PROXY and NO_PROXY), or none (env: ROLLCALL_PROXY)',
+  ],
+  [
+    '--proxy-credentials-file <FILE>',
+    'file with user:password for the proxy, mode 0600 (env: ROLLCALL_PROXY_CREDENTIALS_FILE)',
+  ],
+  [
+    '--proxy-root-certificates <FILE>',
+    'CA certificates of an https:// proxy, PEM (default: those that Node.js brings; env: ROLLCALL_PROXY_ROOT_CERTIFICATES)',
+  ],
+];
 
 const examples = `
 Examples:

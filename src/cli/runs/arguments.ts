@@ -41,9 +41,9 @@ export function parseSettings(
   const settings = new Map<string, ConfigValue>();
   for (const pair of pairs) {
     const at = pair.indexOf('=');
-    if (at < 1) throw usageError(`-c wants NAME=VALUE, not "${pair}"`);
+    if (at < 1) throw usageError(`--set expects NAME=VALUE, found "${pair}"`);
     const name = pair.slice(0, at);
-    if (settings.has(name)) throw usageError(`-c ${name} is given twice`);
+    if (settings.has(name)) throw usageError(`--set ${name} is given twice`);
     const before = Object.hasOwn(defaults, name) ? defaults[name] : undefined;
     if (before === undefined) throw usageError(`the app has no setting "${name}"`, settingsOf(defaults));
     settings.set(name, parseSetting(name, pair.slice(at + 1), before));
@@ -60,10 +60,10 @@ function parseSetting(name: string, text: string, defaults: ConfigValue): Config
   if (typeof defaults === 'string') return text;
   if (typeof defaults === 'boolean') {
     if (text === 'true' || text === 'false') return text === 'true';
-    throw usageError(`-c ${name} wants true or false, not "${text}"`);
+    throw usageError(`--set ${name} expects true or false, found "${text}"`);
   }
   // As JSON has numbers: what one reads as a number elsewhere (0x10, a blank) may be a slip here.
   const value = /^-?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?$/.test(text) ? Number(text) : Number.NaN;
   if (Number.isFinite(value)) return value;
-  throw usageError(`-c ${name} wants a number, not "${text}"`, `the default is ${String(defaults)}`);
+  throw usageError(`--set ${name} expects a number, found "${text}"`, `the default is ${String(defaults)}`);
 }

@@ -1,12 +1,12 @@
 /** `rollcall run` and the tree of `rollcall runs …`: what can be typed. What each does is imported when it is asked for. */
-import type { Command } from 'commander';
+import { Option, type Command } from 'commander';
 import { addAskFlags, collect, type Acting } from '../nodes/command.js';
 import type { Shell } from '../shell.js';
 
 const runExamples = `
 Examples:
   $ rollcall run examples/hello --stream
-  $ rollcall run examples/digits -c rounds=5 -c learning-rate=0.1
+  $ rollcall run examples/digits/app --set rounds=5 --set learning-rate=0.1
 
 The app is packed, signed with your app key (rollcall app keygen), and sent to the link. Without --stream the command
 ends once the run is started, as with --detach. With --stream Ctrl-C detaches and the run goes on; twice stops it.
@@ -26,9 +26,11 @@ export function addRunCommands(program: Command, shell: Shell, acting: Acting): 
   addAskFlags(program.command('run'))
     .description('start an app on the nodes, and see what it says')
     .argument('<dir>', 'the folder with app.json')
-    .option('-c, --config <NAME=VALUE>', 'a setting of the app; may be given more than once', collect)
+    .option('--set <NAME=VALUE>', 'a setting of the app; may be given more than once', collect)
+    // -c names a file everywhere else: told apart, so that nobody wonders why a setting had no effect.
+    .addOption(new Option('-c, --config <FILE>').hideHelp())
     .option('--stream', 'print the log as it comes, and end with the outcome of the run')
-    .option('--detach', 'start the run and end, which is also what happens without --stream')
+    .option('--detach', 'return once the run has started (default)')
     .option('--app-key <FILE>', "the key to sign the app with (default: app-key in the user's config folder)")
     .option('--tenant <NAME>', 'fail unless this is the tenant of who asks')
     .option(

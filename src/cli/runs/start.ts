@@ -21,7 +21,8 @@ import { runJson } from './run-view.js';
 import { streamRun } from './stream.js';
 
 export interface StartFlags extends AskFlags {
-  readonly config?: readonly string[];
+  readonly set?: readonly string[];
+  readonly config?: string;
   readonly stream?: boolean;
   readonly detach?: boolean;
   readonly appKey?: string;
@@ -31,10 +32,15 @@ export interface StartFlags extends AskFlags {
 
 /** Everything that can be wrong on this side is found before the link is asked. */
 export async function startRun(shell: Shell, folder: string, flags: StartFlags): Promise<number> {
+  if (flags.config !== undefined)
+    throw usageError(
+      'run reads no configuration file (-c)',
+      'a setting of the app is given as --set NAME=VALUE',
+    );
   if (flags.stream && flags.detach) throw usageError('--stream and --detach cannot be given together');
   const packed = await packArchive(resolve(folder));
   const { manifest, digest } = packed.app;
-  const config = parseSettings(flags.config, manifest.config);
+  const config = parseSettings(flags.set, manifest.config);
   const key = await loadAppKey(shell, flags.appKey);
   const app: RunStart = {
     appName: manifest.name,

@@ -234,7 +234,7 @@ void t.test('who does not say who it is, or is not known, is sent away', async t
   t.match(await visit(path, 'run', { protocol: 1 }), { name: 'bye' });
   t.match(await visit(path, 'run', { ...unknown, protocol: 2 }), { value: { message: /protocol 1/ } });
   t.match(await visit(path, 'supervise', { protocol: 1 }), { value: { message: /without a supervisor/ } });
-  t.match(await visit(path, 'log', { text: '' }), { value: { message: /who connects/ } });
+  t.match(await visit(path, 'log', { text: '' }), { value: { message: /expected "run" or "supervise"/ } });
 
   const silent = createConnection(path).resume();
   await once(silent, 'connect');
