@@ -281,8 +281,8 @@ const idioms =
   /\b[Ww]hoever\b|\bunless told\b|\bwanted is\b|\bof no type\b|\b[Ii]n earnest\b|\bis not to be called\b|\bwhether at all\b|\bwhat is asked about\b|(?<![Tt]here )\bis none\b(?! of (?:the|this|our))/;
 
 void t.test('source, tests and pages hold none of the idioms that plain English replaced', async t => {
-  for (const folder of ['src', 'test', 'python', 'scripts', 'examples', 'bench', 'docs']) {
-    for (const name of await readdir(join(root, folder), { recursive: true })) {
+  for (const folder of ['', 'src', 'test', 'python', 'scripts', 'examples', 'bench', 'docs']) {
+    for (const name of await readdir(join(root, folder), { recursive: folder !== '' })) {
       const isText = /\.(ts|js|py|md)$/.test(name) && !name.includes('generated') && name !== 'docs.test.ts';
       if (!isText || name === join('cli', 'settings-flags.test.ts')) continue;
       const lines = (await read(join(folder, name))).split('\n');
@@ -324,3 +324,19 @@ function anchorsOf(text: string): ReadonlySet<string> {
     ),
   );
 }
+
+void t.test('every source file that a page names is there', async t => {
+  const known = new Set<string>();
+  for (const folder of ['src', 'test', 'scripts', 'examples', 'bench'])
+    for (const name of await readdir(join(root, folder), { recursive: true }))
+      known.add(join('/', folder, name));
+  const isThere = (name: string): boolean => [...known].some(path => path.endsWith(join('/', name)));
+  const pages = ['ARCHITECTURE.md', 'SECURITY.md', 'CONTRIBUTING.md'];
+  for (const name of await readdir(join(root, 'docs'), { recursive: true }))
+    if (name.endsWith('.md')) pages.push(join('docs', name));
+  t.ok(pages.length > 15, `${pages.length} pages`);
+  for (const page of pages) {
+    for (const [, name = ''] of (await read(page)).matchAll(/`([a-z][a-z0-9./-]*\.ts)`/g))
+      if (!isThere(name)) t.fail(`${page} names ${name}, which is not there`);
+  }
+});
