@@ -25,7 +25,7 @@ import type { MessageErrorCode } from './message-error.js';
 export { NumberArray, type Content, type ContentValue } from './content.js';
 export type { MessageErrorCode } from './message-error.js';
 
-/** Settings of a run: those of `app.json`, with what `-c name=value` changed. */
+/** Settings of a run: those of `app.json`, with what `--set NAME=VALUE` changed. */
 export type RunConfig = Readonly<Record<string, string | number | boolean>>;
 
 /** Lines that anyone who started the run reads. */

@@ -1,15 +1,8 @@
 /** The tree of `rollcall audit …`: what can be typed. What each does is imported when it is asked for. */
 import type { Command } from 'commander';
 import type { AskAudit } from './audit-control.js';
-import { addControlFlags, type Acting } from './nodes/command.js';
+import { addProfileFlags, type Acting } from './nodes/command.js';
 import type { Shell } from './shell.js';
-
-function addAskFlags(command: Command): Command {
-  return addControlFlags(command).option(
-    '--profile <NAME>',
-    'use what was saved as NAME (default: the profile "default", env: ROLLCALL_PROFILE)',
-  );
-}
 
 const json = ['--json', 'print JSON, for machines'] as const;
 
@@ -30,7 +23,7 @@ export function addAuditCommands(program: Command, shell: Shell, acting: Acting,
     .helpCommand(false)
     .addHelpText('after', examples);
 
-  addAskFlags(audit.command('list'))
+  addProfileFlags(audit.command('list'))
     .description('list what happened, newest first')
     .option('--type <PREFIX>', 'only events whose type begins so, such as node. or node.revoked')
     .option('--subject <TEXT>', 'only events about this')
@@ -43,7 +36,7 @@ export function addAuditCommands(program: Command, shell: Shell, acting: Acting,
     .option(...json)
     .action(acting(async (flags: object) => (await import('./audit-list.js')).listAudit(shell, flags, ask)));
 
-  addAskFlags(audit.command('export'))
+  addProfileFlags(audit.command('export'))
     .description('write the whole log to a file that can be checked anywhere')
     .argument('<file>', 'must not be there yet')
     .option(...json)
@@ -66,7 +59,7 @@ export function addAuditCommands(program: Command, shell: Shell, acting: Acting,
       }),
     );
 
-  addAskFlags(audit.command('checkpoint'))
+  addProfileFlags(audit.command('checkpoint'))
     .description('get a signed checkpoint of the newest entry, and keep it')
     .argument('[file]', 'where to keep it; one that is there must be of the same log, and older')
     .option(...json)

@@ -50,7 +50,7 @@ export async function listAudit(shell: Shell, flags: AuditListFlags, ask: AskAud
     }
     progress.clear();
     listing.end();
-    if (count === 0 && !flags.json) printHint(shell, 'no event is like that');
+    if (count === 0 && !flags.json) printHint(shell, 'no event matches');
     if (damaged.length > 0) {
       const which = damaged.slice(0, 10).join(', ') + (damaged.length > 10 ? ', …' : '');
       printHint(shell, `damaged entries that cannot be shown: ${which}; rollcall audit verify says more`);

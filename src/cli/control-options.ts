@@ -126,7 +126,7 @@ interface Situation {
 }
 
 async function missingRoots(control: string, { environment, chosen }: Situation): Promise<RollcallError> {
-  return new RollcallError('CONFIG_INVALID', `nothing says which roots vouch for the link at ${control}`, {
+  return new RollcallError('CONFIG_INVALID', `no root certificates are known for the link at ${control}`, {
     hint: await orSavedLogin(
       environment,
       chosen.name,

@@ -1,5 +1,5 @@
 /**
- * Saved ways to reach a link: its control address, the roots that vouch for it, and the file with the token. Only
+ * Saved ways to reach a link: its control address, the CA certificates that verify it, and the file with the token. Only
  * paths are kept, never a token. One file, 0600, written whole: who could change it could send a token elsewhere.
  */
 import { userInfo } from 'node:os';

@@ -10,7 +10,13 @@ import { addAppCommand } from './app-command.js';
 import { addAuditCommands } from './audit-command.js';
 import type { DaemonName } from './daemon.js';
 import { exitCodes, reportFailure, usageError } from './failure.js';
-import { addControlFlags, addNodesCommand, type Acting } from './nodes/command.js';
+import {
+  addConnectionFlag,
+  addControlFlags,
+  addProfileFlags,
+  addNodesCommand,
+  type Acting,
+} from './nodes/command.js';
 import { addRunCommands } from './runs/command.js';
 import { defaultColumns, tableStyleOf, type Shell } from './shell.js';
 import { formatHelpItem, groupHelpItems, wrapHelp } from './wrap.js';
@@ -210,9 +216,12 @@ function addMaker(
 const json = ['--json', 'print JSON, for machines'] as const;
 
 function addLoginCommands(program: Command, shell: Shell, acting: Acting): void {
-  addControlFlags(program.command('login'))
+  addConnectionFlag(
+    addControlFlags(program.command('login')),
+    '--profile <NAME>',
+    'keep it under this name (default: "default")',
+  )
     .description('log in to a link, and keep the login and the way there under a profile')
-    .option('--profile <NAME>', 'keep it under this name (default: "default")')
     .option('--user <NAME>', 'who logs in; asked for unless given')
     .option('--tenant <NAME>', 'the tenant the user belongs to')
     .option('--password-file <FILE>', 'file with the password, mode 0600 (env: ROLLCALL_PASSWORD_FILE)')
@@ -221,14 +230,12 @@ function addLoginCommands(program: Command, shell: Shell, acting: Acting): void 
     .option('--setup-code-file <FILE>', 'file with the setup code, mode 0600')
     .option(...json)
     .action(acting(async (flags: object) => (await import('./login-command.js')).login(shell, flags)));
-  addControlFlags(program.command('logout'))
+  addProfileFlags(program.command('logout'))
     .description('end the login')
-    .option('--profile <NAME>', 'the profile it was kept under')
     .option(...json)
     .action(acting(async (flags: object) => (await import('./login-command.js')).logout(shell, flags)));
-  addControlFlags(program.command('whoami'))
+  addProfileFlags(program.command('whoami'))
     .description('show who the link takes you for, and what you may do')
-    .option('--profile <NAME>', 'the profile to use')
     .option(...json)
     .action(acting(async (flags: object) => (await import('./login-command.js')).whoami(shell, flags)));
 }

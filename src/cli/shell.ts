@@ -26,13 +26,13 @@ export function paintOf(shell: Shell): Paint {
 }
 
 /** True when a person reads standard output. */
-export function isSeen(shell: Shell): boolean {
+export function isInteractive(shell: Shell): boolean {
   return isTerminal(shell.stdout, shell.environment);
 }
 
 /** How a table is drawn on standard output. */
 export function tableStyleOf(shell: Shell): TableStyle {
-  const box = isSeen(shell);
+  const box = isInteractive(shell);
   const { columns = 0 } = shell.stdout;
   return { box, paint: paintOf(shell), maxWidth: box ? columns || defaultColumns : undefined };
 }

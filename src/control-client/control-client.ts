@@ -1,6 +1,6 @@
 /**
  * The link for programs: what the `rollcall` command asks, as typed methods. It speaks to the control port alone, over
- * TLS 1.3, and believes only a certificate that the given roots vouch for and that is for the host it was given.
+ * TLS 1.3, and believes only a certificate that the given roots have issued for the host it was given.
  *
  * ```ts
  * import { ControlClient, statusName } from 'rollcall/control';
@@ -14,7 +14,7 @@
  *
  * Every failure is a RollcallError: `code` from a closed set, a `message` and often a `hint` for people. What every
  * method may throw: TOKEN_REFUSED (log in or make a token anew), NOT_ALLOWED, RATE_LIMITED, REQUEST_INVALID,
- * LINK_UNREACHABLE, and LINK_UNVERIFIED when what answers is not the link that the roots vouch for. Moments are
+ * LINK_UNREACHABLE, and LINK_UNVERIFIED when what answers is not a link whose certificate the roots have issued. Moments are
  * milliseconds since 1970; those of nodes and runs are bigint, as protobuf has them.
  */
 import { formatAddress, as, type Address } from '../base/settings.js';

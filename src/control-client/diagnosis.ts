@@ -91,7 +91,7 @@ export function findingOf(failure: Failure, target: HttpTarget): Finding {
 
   if (unknownIssuer.has(code)) {
     return unverified(
-      `what answers at ${addressText} shows a certificate that no root in ${rootsPath} vouches for`,
+      `what answers at ${addressText} shows a certificate that no root in ${rootsPath} has issued`,
       `give this link's roots with ${names.roots}; if they are right, someone may be in between`,
     );
   }

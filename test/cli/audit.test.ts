@@ -216,7 +216,7 @@ void t.test('list as JSON, on a terminal, and with nothing to show', async t => 
   t.match(seen.stdout, '\u001b[33mrefused\u001b[0m');
   t.match(await run(['list'], { source: sourceOf([]) }), {
     code: 0,
-    stderr: 'hint: no event is like that\n',
+    stderr: 'hint: no event matches\n',
   });
   t.strictSame(await run(['list', '--json'], { source: sourceOf([]) }), {
     code: 0,

@@ -177,7 +177,7 @@ function addTokens(tokens: Command, shell: Shell, acting: Acting): void {
     .argument('<name>', 'to know it by')
     .requiredOption(...role)
     .requiredOption('--ttl <DURATION>', 'how long it lasts: 1m to 366d')
-    .option('--user <USER>', 'make it for this user, who sees it in their list; for who manages users')
+    .option('--user <USER>', 'make it for this user, who sees it in their list; needs users:manage')
     .option('--output <FILE>', 'write it to this file, mode 0600; must not be there yet')
     .action(
       acting(async (name: string, flags: NewTokenFlags) => {
@@ -185,7 +185,7 @@ function addTokens(tokens: Command, shell: Shell, acting: Acting): void {
       }),
     );
   addAskFlags(tokens.command('list'))
-    .description('list the own API tokens; for who manages users, all of the tenant')
+    .description("list your API tokens (all of the tenant's with users:manage)")
     .action(acting(async (flags: AskFlags) => (await import('./tokens.js')).listTokens(shell, flags)));
   addAskFlags(tokens.command('revoke'))
     .description('end an API token, or everything that began in a span of time, at once')

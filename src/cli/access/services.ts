@@ -112,7 +112,6 @@ export async function changeService(shell: Shell, name: string, flags: ServiceCh
   return exitCodes.done;
 }
 
-/** The secret alone on standard output. */
 /** The name is free for another service afterwards. */
 export async function deleteService(shell: Shell, name: string, flags: AskFlags): Promise<number> {
   const { services } = await openAccess(shell, flags);
@@ -122,6 +121,7 @@ export async function deleteService(shell: Shell, name: string, flags: AskFlags)
   return exitCodes.done;
 }
 
+/** Prints the secret alone on standard output. */
 export async function renewSecret(shell: Shell, name: string, flags: AskFlags): Promise<number> {
   const { services } = await openAccess(shell, flags);
   const { service, secret } = await services.makeSecret(name);

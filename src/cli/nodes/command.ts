@@ -21,18 +21,20 @@ export function addControlFlags(command: Command): Command {
 
 /** Those, and what a command takes that shows what the link has answered. */
 export function addAskFlags(command: Command): Command {
-  addControlFlags(command);
-  addConnectionFlag(
-    command,
+  return addProfileFlags(command).option('--json', 'print JSON, for machines');
+}
+
+export function addProfileFlags(command: Command): Command {
+  return addConnectionFlag(
+    addControlFlags(command),
     '--profile <NAME>',
     'use what was saved as NAME (default: the profile "default", env: ROLLCALL_PROFILE)',
   );
-  return command.option('--json', 'print JSON, for machines');
 }
 
 /** Apart from the others in the help, which every command would otherwise begin with. */
-function addConnectionFlag(command: Command, flags: string, description: string): void {
-  command.addOption(new Option(flags, description).helpGroup(connectionGroup));
+export function addConnectionFlag(command: Command, flags: string, description: string): Command {
+  return command.addOption(new Option(flags, description).helpGroup(connectionGroup));
 }
 
 const connectionFlags: readonly (readonly [flags: string, description: string])[] = [

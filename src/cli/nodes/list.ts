@@ -6,7 +6,7 @@ import type { ControlFlags } from '../control-options.js';
 import { usageError } from '../failure.js';
 import { formatCount, toJson } from '../format.js';
 import type { Pager } from '../pager.js';
-import { isSeen, paintOf, printHint, printLeftOut, tableStyleOf, type Shell } from '../shell.js';
+import { isInteractive, paintOf, printHint, printLeftOut, tableStyleOf, type Shell } from '../shell.js';
 import { createTable, type Table } from '../table.js';
 import { pageSize, parseLabels, parseLimit, parseStatuses } from './arguments.js';
 import { asking, meantWords, pages } from './with-link.js';
@@ -65,9 +65,9 @@ export async function listNodes(shell: Shell, typed: string[], flags: ListFlags)
       count += items.length;
       if (!(await listing.add(items, isLast))) break;
       // Where the rows themselves go by, they are the progress.
-      if (!isLast && !isSeen(shell)) progress.say(`${formatCount(count, 'node')} so far`);
+      if (!isLast && !isInteractive(shell)) progress.say(`${formatCount(count, 'node')} so far`);
     }
-    const isHiding = !flags.json && hidesRevoked && (count === 0 || isSeen(shell));
+    const isHiding = !flags.json && hidesRevoked && (count === 0 || isInteractive(shell));
     const hidden =
       isHiding && (await hasRevoked(known, filter)) ? ['revoked nodes are hidden; --all shows them'] : [];
     await listing.end(count === 0 ? [] : [totalLine(counts, count, count === limit), ...hidden]);
@@ -122,13 +122,13 @@ function tableListing(shell: Shell, wide: boolean): Listing {
         head = table.head();
         // With the frame of the table and the lines below it.
         const height = shell.stdout.rows || Infinity;
-        if (isSeen(shell) && (!isLast || rows.length + 7 > height)) pager = await shell.openPager?.();
+        if (isInteractive(shell) && (!isLast || rows.length + 7 > height)) pager = await shell.openPager?.();
       }
       return write(head + table.rows(rows) + (isLast ? table.foot() : ''));
     },
     async end(notes) {
       const paint = paintOf(shell);
-      if (isSeen(shell)) await write(notes.map(note => `${paint('dim', note)}\n`).join(''));
+      if (isInteractive(shell)) await write(notes.map(note => `${paint('dim', note)}\n`).join(''));
       await pager?.end();
       if (table) printLeftOut(shell, table);
     },

@@ -4,7 +4,7 @@ import type { Node } from '../../protocol/generated/rollcall/v1/control.js';
 import { statusName } from '../../protocol/node-status.js';
 import type { ControlFlags } from '../control-options.js';
 import { formatMoment, toJson } from '../format.js';
-import { isSeen, paintOf, printHint, type Shell } from '../shell.js';
+import { isInteractive, paintOf, printHint, type Shell } from '../shell.js';
 import { plainText } from '../../base/text.js';
 import type { Paint } from '../terminal.js';
 import { asking } from './with-link.js';
@@ -49,7 +49,7 @@ function watchOnce(shell: Shell, flags: WatchFlags, print: Printer, course: Cour
       onOpen: () => {
         course.wasOn = true;
         progress.clear();
-        const isWanted = isFirst && isSeen(shell) && !flags.json;
+        const isWanted = isFirst && isInteractive(shell) && !flags.json;
         if (isWanted) printHint(shell, `watching ${addressText}; Ctrl-C ends it`);
       },
     });

@@ -3,7 +3,7 @@ import type { Run } from '../../protocol/generated/rollcall/v1/runs.js';
 import { formatCount, toJson } from '../format.js';
 import { parseLimit } from '../nodes/arguments.js';
 import { pages } from '../nodes/with-link.js';
-import { isSeen, printHint, printLeftOut, tableStyleOf, type Shell } from '../shell.js';
+import { isInteractive, printHint, printLeftOut, tableStyleOf, type Shell } from '../shell.js';
 import { createTable, type Table } from '../table.js';
 import { parseRunStatuses } from './arguments.js';
 import { askingRuns, type AskFlags } from './with-link.js';
@@ -31,13 +31,10 @@ export async function listRuns(shell: Shell, flags: ListFlags): Promise<number> 
       progress.clear();
       list(items, isLast);
       count += items.length;
-      if (!isLast && !isSeen(shell)) progress.say(`${formatCount(count, 'run')} so far`);
+      if (!isLast && !isInteractive(shell)) progress.say(`${formatCount(count, 'run')} so far`);
     }
     if (count === 0 && !flags.json)
-      printHint(
-        shell,
-        statuses.length > 0 ? 'no run is like that' : 'no run yet: rollcall run DIR starts one',
-      );
+      printHint(shell, statuses.length > 0 ? 'no run matches' : 'no run yet: rollcall run DIR starts one');
     return undefined;
   });
 }
