@@ -126,9 +126,7 @@ function addServiceFlags(command: Command): Command {
     .option('--address <NET>', `where it may ask from, such as 10.0.0.0/8; ${more}`, collect)
     .option('--token-lifetime <DURATION>', 'how long its tokens last: 1m to 1h')
     .option('--public-key <FILE>', `proves itself with this key (private_key_jwt); ${more}`, collect)
-    .option('--certificate <FILE>', `proves itself with this certificate; ${more}`, collect)
-    .option('--enable', 'let it ask again')
-    .option('--disable', 'refuse it, and its tokens at the link, at once');
+    .option('--certificate <FILE>', `proves itself with this certificate; ${more}`, collect);
 }
 
 function addServices(services: Command, shell: Shell, acting: Acting): void {
@@ -147,7 +145,9 @@ function addServices(services: Command, shell: Shell, acting: Acting): void {
   addServiceFlags(services.command('change'))
     .description('change a service; a list that is given replaces the one before, "" empties it')
     .argument('<name>', 'name or client_id')
-    .option('--end-tokens', 'its tokens of before are not taken at the link any more')
+    .option('--enable', 'accept it again')
+    .option('--disable', 'refuse it and its tokens at the link at once')
+    .option('--end-tokens', 'refuse the tokens that it has so far')
     .action(
       acting(async (name: string, flags: ServiceChangeFlags) => {
         return (await import('./services.js')).changeService(shell, name, flags);
