@@ -12,7 +12,8 @@ import {
   readSmallFile,
   writeWholeFile,
 } from '../../src/base/secret-file.js';
-import { statusOf, toldOutside } from '../../src/link/doors/grpc/call-end.js';
+import { statusOf } from '../../src/link/doors/grpc/call-end.js';
+import { publicError } from '../../src/link/doors/public-error.js';
 import { openLevelStore } from '../../src/store/level.js';
 import { command, root } from '../../scripts/running.js';
 import { ended, type Said } from '../cli/fixtures/shell.js';
@@ -84,10 +85,10 @@ void t.test('an error of a socket, and a fault of the program, are not told as o
 void t.test('peers hear that the disk is full, or to try later; no file of the link is named to them', t => {
   const full = fileError('write', '/srv/link/token-keys', systemError('ENOSPC', 'write'));
   const denied = fileError('write', '/srv/link/token-keys', systemError('EACCES', 'open'));
-  t.match(toldOutside(full), { code: 'STORE_FULL', message: /disk of the link is full/, cause: full });
-  t.match(toldOutside(denied), { code: 'STORE_UNAVAILABLE', cause: denied });
+  t.match(publicError(full), { code: 'STORE_FULL', message: /disk of the link is full/, cause: full });
+  t.match(publicError(denied), { code: 'STORE_UNAVAILABLE', cause: denied });
   for (const error of [full, denied]) {
-    t.notMatch(`${toldOutside(error).message} ${toldOutside(error).hint}`, '/srv');
+    t.notMatch(`${publicError(error).message} ${publicError(error).hint}`, '/srv');
     t.notMatch(JSON.stringify([statusOf(error).details, statusOf(error).metadata.getMap()]), /srv|FILE_/);
   }
   t.end();

@@ -28,7 +28,8 @@ import {
   toTokenKey,
   toUser,
 } from './administration-codec.js';
-import { endCall, logFault } from './call-end.js';
+import { endCall } from './call-end.js';
+import { logFault } from '../public-error.js';
 import type { GrpcDoor } from './grpc-door.js';
 import { ReaderPace } from './reader-pace.js';
 import { createUnary } from './unary.js';

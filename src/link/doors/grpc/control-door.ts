@@ -8,7 +8,8 @@ import type {
   WatchNodesRequest,
 } from '../../../protocol/generated/rollcall/v1/control.js';
 import type { Control } from '../../control.js';
-import { endCall, logFault } from './call-end.js';
+import { endCall } from './call-end.js';
+import { logFault } from '../public-error.js';
 import { statusOf, toNode, toTransition } from './control-codec.js';
 import type { GrpcDoor } from './grpc-door.js';
 import { NodeWatch } from './node-watch.js';

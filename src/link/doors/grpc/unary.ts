@@ -2,7 +2,8 @@
 import type { handleUnaryCall } from '@grpc/grpc-js';
 import type { Log } from '../../../base/log.js';
 import type { Principal } from '../../access/principal.js';
-import { logFault, statusOf } from './call-end.js';
+import { statusOf } from './call-end.js';
+import { logFault } from '../public-error.js';
 import type { GrpcDoor } from './grpc-door.js';
 
 export type Unary = <Q, A>(

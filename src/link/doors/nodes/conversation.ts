@@ -22,7 +22,7 @@ import type { EnrollPeer, Enrollments } from '../../enrollment/enrollments.js';
 import type { NodeObjects } from '../../runs/messages/node-objects.js';
 import type { Peer, Session } from '../../sessions/session.js';
 import { requireVersion, type LeaveReason, type Sessions } from '../../sessions/sessions.js';
-import { logFault, toldOutside } from '../grpc/call-end.js';
+import { logFault, publicError } from '../public-error.js';
 import type { Connection } from '../tls/connection.js';
 import { Enrolling } from './enrolling.js';
 import { ObjectTransfers } from './object-transfers.js';
@@ -168,7 +168,7 @@ export class Conversation {
     logFault(log, thrown, 'an enrollment');
     if (this.#enrolling) this.#endEnrolling();
     else this.#connection.callClosed();
-    const error = toldOutside(thrown);
+    const error = publicError(thrown);
     if (this.#session) this.#send({ $case: 'enrollmentRefused', value: toLinkError(error) });
     else this.#say(error);
   }
@@ -186,7 +186,7 @@ export class Conversation {
     } catch (error) {
       logFault(log, error, 'opening a session');
       onSessionRefused(connection, error);
-      this.#say(toldOutside(error));
+      this.#say(publicError(error));
     } finally {
       connection.callClosed();
     }
@@ -268,7 +268,7 @@ export class Conversation {
     if (!isRollcallError(thrown)) logFault(this.#options.log, thrown, 'a connection of a node');
     this.#leave('protocol error');
     this.#connection.authenticated = false;
-    this.#say(toldOutside(error));
+    this.#say(publicError(error));
   }
 
   /** The last frame of this side. An honest peer goes away by itself then, any other is cut off by the listener. */

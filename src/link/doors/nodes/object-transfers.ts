@@ -18,7 +18,7 @@ import { toLinkError } from '../../../protocol/link-error.js';
 import { limits } from '../../../protocol/limits.js';
 import type { NodeObjects } from '../../runs/messages/node-objects.js';
 import type { Session } from '../../sessions/session.js';
-import { logFault, toldOutside } from '../grpc/call-end.js';
+import { logFault, publicError } from '../public-error.js';
 import { ObjectUpload } from './object-upload.js';
 
 type SentFrame = NonNullable<LinkFrame['frame']>;
@@ -104,7 +104,7 @@ export class ObjectTransfers {
         logFault(this.#options.log, error, transfer.doing);
         this.#options.send({
           $case: 'transferError',
-          value: { transfer: number, error: toLinkError(toldOutside(error)) },
+          value: { transfer: number, error: toLinkError(publicError(error)) },
         });
       })
       .finally(() => {

@@ -3,12 +3,12 @@ import type { FastifyReply } from 'fastify';
 import type { RollcallError } from '../../../base/errors.js';
 import type { Log } from '../../../base/log.js';
 import { statusTable } from '../../../protocol/status.js';
-import { logFault, toldOutside } from '../grpc/call-end.js';
+import { logFault, publicError } from '../public-error.js';
 
 /** By the status of its code unless another is given. */
 export function sendProblem(reply: FastifyReply, thrown: RollcallError, log: Log, status?: number): void {
   logFault(log, thrown, 'a request');
-  const error = toldOutside(thrown);
+  const error = publicError(thrown);
   const { http } = statusTable[error.code];
   sendHeaders(reply, error);
   const document = {

@@ -17,7 +17,7 @@ import { RollcallError, toRollcallError } from '../../../base/errors.js';
 import type { Log } from '../../../base/log.js';
 import type { Origin, Principal } from '../../access/principal.js';
 import { routeRules, type RouteName } from '../access-table.js';
-import { logFault, toldOutside } from '../grpc/call-end.js';
+import { logFault, publicError } from '../public-error.js';
 import type { Connection } from '../tls/connection.js';
 import { sendProblem } from './problem.js';
 import { RestCall, type RestCallOptions } from './rest-call.js';
@@ -155,7 +155,7 @@ export async function openRestDoor(options: RestDoorOptions): Promise<RestDoor> 
         doorkeeper.tellRefused(calls.get(request)?.principal, error);
         if (route.sendError) {
           logFault(log, error, 'a request');
-          route.sendError(reply, toldOutside(error));
+          route.sendError(reply, publicError(error));
         } else sendProblem(reply, error, log);
       },
       onRequest: request => callOf(request).admit(routeRules[name]),
