@@ -1,6 +1,6 @@
 /** The node in Python, which was written from docs/protocol.md alone, against a real link. */
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
@@ -67,6 +67,11 @@ async function start(
     ended: new Promise(resolve => process.once('exit', code => resolve(code))),
   };
 }
+
+void t.test('the node in Python has at most 250 lines', async t => {
+  const lines = (await readFile(join(example, 'node.py'), 'utf8')).trimEnd().split('\n');
+  t.ok(lines.length <= 250, `${lines.length} lines`);
+});
 
 const skip = python === undefined ? 'no Python with venv, or no package index' : false;
 
