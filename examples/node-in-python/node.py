@@ -41,7 +41,7 @@ class Connection:
         context.set_verify(SSL.VERIFY_PEER, lambda _conn, _cert, _error, _depth, ok: bool(ok))
         context.set_alpn_protos([b"rollcall/1"])
         if certificate is not None:
-                context.use_certificate(crypto.X509.from_cryptography(certificate))
+            context.use_certificate(crypto.X509.from_cryptography(certificate))
             context.use_privatekey(crypto.PKey.from_cryptography_key(key))
         self.socket = socket.create_connection((host, port), timeout=10)
         self.socket.settimeout(None)
