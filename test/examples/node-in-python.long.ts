@@ -61,10 +61,16 @@ async function start(
       lines.push(line);
       waiting.look();
     });
+  const ended = new Promise<number | null>(resolve => process.once('close', code => resolve(code)));
+  const tooEarly = ended.then(() => Promise.reject(new Error(`it ended: ${lines.slice(-5).join('\n')}`)));
+  tooEarly.catch(() => undefined);
   return {
     process,
-    line: (pattern, count = 1) => waiting.until(() => lines.filter(line => pattern.test(line))[count - 1]),
-    ended: new Promise(resolve => process.once('exit', code => resolve(code))),
+    line(pattern, count = 1) {
+      const said = waiting.until(() => lines.filter(line => pattern.test(line))[count - 1]);
+      return Promise.race([said, tooEarly]);
+    },
+    ended,
   };
 }
 
