@@ -99,7 +99,7 @@ void t.test('every import goes to the same room or to a lower floor', t => {
   t.end();
 });
 
-void t.test('no import cycle', t => {
+void t.test('imports have no cycle', t => {
   const byName = new Map(sources.map(file => [file.name, file]));
   const done = new Set<string>();
   const visit = (name: string, path: readonly string[]): void => {
@@ -115,7 +115,7 @@ void t.test('no import cycle', t => {
   t.end();
 });
 
-void t.test('a package with one importer has only that one', t => {
+void t.test('a package with one permitted importer has only that importer', t => {
   const importers: Readonly<Record<string, RegExp>> = {
     level: /^store\/level$/,
     'node-forge': /^link\/authority\/x509$/,
@@ -141,7 +141,7 @@ void t.test('a package with one importer has only that one', t => {
   t.end();
 });
 
-void t.test('the process and its environment are seen only at the entry points', t => {
+void t.test('the process and its environment are used only at the entry points', t => {
   const allowed =
     /^(link\/main|node\/main|app-host\/(hosting|runner)\/main$|cli\/|control-client\/environment-(proxy|token)$)/;
   for (const { name, text } of sources) {
@@ -153,7 +153,7 @@ void t.test('the process and its environment are seen only at the entry points',
   t.end();
 });
 
-void t.test('the version is the package’s', t => {
+void t.test('the version of the code is the version of the package', t => {
   const { version: published } = JSON.parse(readFileSync(join(src, '../package.json'), 'utf8')) as {
     version: string;
   };

@@ -41,7 +41,7 @@ function commandsOf(text: string): string[] {
     .filter(line => line.startsWith('rollcall '));
 }
 
-void t.test('every command and flag in the docs is one that can be typed', async t => {
+void t.test('every command and flag in the docs exists in the command', async t => {
   const commands = new Set((await Promise.all(pages.map(read))).flatMap(commandsOf));
   t.ok(commands.size > 40, `${commands.size} commands`);
   const helps = new Map<string, Promise<string>>();
@@ -104,7 +104,7 @@ void t.test('every link from a page leads to a file that the package has', async
   }
 });
 
-void t.test('docs/apps.md shows what examples/hello and hello-python hold', async t => {
+void t.test('docs/apps.md shows the files of examples/hello and hello-python', async t => {
   const page = await read('docs/apps.md');
   for (const name of ['server.py', 'node.py'])
     t.match(page, `\`\`\`python\n# ${name}\n${await read(`examples/hello-python/${name}`)}\`\`\``);
@@ -115,7 +115,7 @@ void t.test('docs/apps.md shows what examples/hello and hello-python hold', asyn
   t.same(JSON.parse(shown), manifest);
 });
 
-void t.test('docs/reference holds what the tables of the code say', async t => {
+void t.test('docs/reference is what the tables of the code generate', async t => {
   for (const [name, text] of await referencePages()) {
     const page = join('docs/reference', name);
     t.ok((await read(page)) === text, `${page} is current; npm run reference writes it`);
@@ -159,7 +159,7 @@ async function rowsUnder(page: string, heading: string): Promise<string[][]> {
   );
 }
 
-void t.test('docs/protocol.md names the numbers of the code', async t => {
+void t.test('docs/protocol.md states the numbers of the code', async t => {
   const { handshakeMs, idleMs, afterRefusalMs } = deadlines;
   const { proofMs, silenceMs, replacedPauseMs } = limits;
   const { pingEveryMs, pongWithinMs } = pingTimes;
@@ -220,7 +220,7 @@ function againAfter(code: ErrorCode): string | undefined {
 }
 
 void t.test(
-  'docs/protocol.md has every refusal of an enrollment and a session, and what follows',
+  'docs/protocol.md has every refusal of an enrollment and a session, and its consequence',
   async t => {
     const rows = await rowsUnder('docs/protocol.md', 'Refusals');
     const listed = rows.map(([code = '']) => code.replaceAll('`', ''));
@@ -256,7 +256,7 @@ void t.test(
 );
 
 void t.test(
-  'the vectors of the proof are checked by node:crypto alone, as docs/protocol.md says',
+  'the vectors of the proof are verified by node:crypto alone, as docs/protocol.md says',
   async t => {
     const check = (...files: string[]): Promise<readonly [unknown, string]> =>
       new Promise(resolve => {
@@ -280,7 +280,7 @@ void t.test(
 const idioms =
   /\b[Ww]hoever\b|\bunless told\b|\bwanted is\b|\bof no type\b|\b[Ii]n earnest\b|\bis not to be called\b|\bwhether at all\b|\bwhat is asked about\b|(?<![Tt]here )\bis none\b(?! of (?:the|this|our))/;
 
-void t.test('source, tests and pages hold none of the idioms that plain English replaced', async t => {
+void t.test('source, tests and pages are free of the idioms that plain English replaced', async t => {
   for (const folder of ['', 'src', 'test', 'python', 'scripts', 'examples', 'bench', 'docs']) {
     for (const name of await readdir(join(root, folder), { recursive: folder !== '' })) {
       const isText = /\.(ts|js|py|md)$/.test(name) && !name.includes('generated') && name !== 'docs.test.ts';
@@ -292,7 +292,7 @@ void t.test('source, tests and pages hold none of the idioms that plain English 
   }
 });
 
-void t.test('README.md fits two screens, and every relative link of a page leads somewhere', async t => {
+void t.test('README.md fits two screens, and every relative link of a page has its target', async t => {
   t.ok((await read('README.md')).split('\n').length <= 111, 'README.md has at most 110 lines');
   const folders = ['', 'docs', 'examples', 'bench', 'test/vectors'];
   for (const folder of folders) {
@@ -339,4 +339,25 @@ void t.test('every source file that a page names is there', async t => {
     for (const [, name = ''] of (await read(page)).matchAll(/`([a-z][a-z0-9./-]*\.ts)`/g))
       if (!isThere(name)) t.fail(`${page} names ${name}, which is not there`);
   }
+});
+
+/** Of a title: it is read alone, as a failing line in CI, so it begins with its subject and not with a pronoun. */
+const unclearTitle =
+  /^(nor|and|what|who|where|whatever|none|nobody|those|that|one that|it|its|they|them)\b|\b(vouch|knock|let in|sent away|is told|is heard)/i;
+
+void t.test('titles of tests name their subject, without idioms', async t => {
+  let titles = 0;
+  for (const name of await readdir(join(root, 'test'), { recursive: true })) {
+    if (!name.endsWith('.ts')) continue;
+    const text = await read(join('test', name));
+    for (const { 2: title = '', index } of text.matchAll(
+      /(?:\.test|\battack|\btestBoth)\(\s*(['"`])((?:\\.|(?!\1).)+)\1,/g,
+    )) {
+      titles += 1;
+      const said = title.replace(/^(\$\{[^}]*\}|\w+): /, '');
+      const line = text.slice(0, index).split('\n').length;
+      if (unclearTitle.test(said) || idioms.test(said)) t.fail(`test/${name}:${line}: ${title}`);
+    }
+  }
+  t.ok(titles > 1_000, `${titles} titles`);
 });

@@ -73,7 +73,7 @@ async function post(at: string, path: string, type: string, body: string): Promi
 }
 `;
 
-void t.test('the packed package works where it is installed, entry by entry', async t => {
+void t.test('every entry of the packed package works where it is installed', async t => {
   const folder = await makeFolder(t);
   const { stdout } = await run('npm', ['pack', '--ignore-scripts', '--pack-destination', folder], {
     cwd: root,

@@ -65,7 +65,7 @@ const withFile = (path: string, content = ''): (readonly [string, string])[] =>
     Buffer.compare(Buffer.from(one), Buffer.from(other)),
   );
 
-void t.test('what is packed is read', async test => {
+void t.test('reading a packed archive gives the package and its files', async test => {
   const folder = await makeApp(test);
   const { app, archive } = await packArchive(folder);
   test.same(app, await packApp(folder), 'the package is the same as without an archive');
@@ -83,7 +83,7 @@ void t.test('what is packed is read', async test => {
   test.ok(twin.archive.equals(archive), 'the same files make the same bytes');
 });
 
-void t.test('nothing else is an archive', test => {
+void t.test('bytes that are not a valid archive are refused', test => {
   const good = writeArchive(entries);
   const wrong: readonly (readonly [Buffer, RegExp])[] = [
     [Buffer.alloc(0), /ends too soon/],
@@ -131,7 +131,7 @@ void t.test('nothing else is an archive', test => {
   test.end();
 });
 
-void t.test('one octet that changed is seen, wherever it is', test => {
+void t.test('a change of any octet of an archive is detected', test => {
   const good = writeArchive(entries);
   fc.assert(
     fc.property(fc.nat(good.length - 1), fc.integer({ min: 1, max: 255 }), (at, change) => {
@@ -148,7 +148,7 @@ void t.test('one octet that changed is seen, wherever it is', test => {
   test.end();
 });
 
-void t.test('either half of an app may be in JavaScript or in Python, and in nothing else', test => {
+void t.test('each half of an app is in JavaScript or Python, and other languages are refused', test => {
   const said = (change: object): string =>
     refusal(() => parseAppManifest(JSON.stringify({ ...manifest, ...change })));
   for (const half of ['server', 'node']) {

@@ -46,7 +46,7 @@ async function refusal(work: () => unknown): Promise<string> {
   }
 }
 
-void t.test('a manifest says what it is, and nothing else', async test => {
+void t.test('a manifest with an unknown, missing or invalid field is refused', async test => {
   test.same(parseAppManifest(JSON.stringify(manifest)), manifest);
   const bare = JSON.stringify(bareWithout('config'));
   test.same(parseAppManifest(bare).config, {}, 'settings may be left out');
@@ -90,7 +90,7 @@ function bareWithout(member: string): object {
   return Object.fromEntries(Object.entries(manifest).filter(([name]) => name !== member));
 }
 
-void t.test('the same files have the same digest, whatever else differs', async test => {
+void t.test('the same files have the same digest, whatever their order, times and modes', async test => {
   const one = await makeApp(test);
   const other = await makeApp(test, Object.fromEntries(Object.entries(defaultAlgorithm).reverse()));
   await utimes(join(other, 'server.js'), 1, 1);
@@ -113,7 +113,7 @@ void t.test('the same files have the same digest, whatever else differs', async 
   test.equal(digestOf(manifest, [...packed.files].reverse()), packed.digest);
 });
 
-void t.test('whatever changes in an app changes its digest', async test => {
+void t.test('every change of an app changes its digest', async test => {
   const folder = await makeApp(test);
   const digests = new Set([(await packApp(folder)).digest]);
   const changes: readonly (() => Promise<unknown>)[] = [
@@ -132,7 +132,7 @@ void t.test('whatever changes in an app changes its digest', async test => {
   }
 });
 
-void t.test('no two lists of files have one digest', test => {
+void t.test('different lists of files have different digests', test => {
   const file = fc.record({
     path: fc.string({ minLength: 1, maxLength: 3 }),
     digest: fc.constantFrom('00'.repeat(32), 'ff'.repeat(32)),
@@ -155,7 +155,7 @@ void t.test('no two lists of files have one digest', test => {
   test.end();
 });
 
-void t.test('what is no app, or cannot travel, is refused by name', async test => {
+void t.test('files and folders that cannot be packed are refused by name', async test => {
   const refused = async (
     prepare: (folder: string) => Promise<unknown>,
     limits?: PackLimits,
@@ -198,7 +198,7 @@ void t.test('what is no app, or cannot travel, is refused by name', async test =
   );
 });
 
-void t.test('a signature is over this name, version and digest, by this key', async test => {
+void t.test('the signature of an app covers its name, version, digest and key', async test => {
   const [key, other] = [generatePrivateKey('P-256'), generatePrivateKey('P-256')];
   const app = { name: 'digits', version: '1.0.0', digest: 'ab'.repeat(32) };
   const signature = signApp(key, app);

@@ -40,7 +40,7 @@ const sample: Content = {
   '': {},
 };
 
-void t.test('what is written is read', test => {
+void t.test('decoding encoded content gives the same content', test => {
   const read = decodeContent(bytesOf(sample));
   test.same(read, sample);
   test.same(
@@ -52,7 +52,7 @@ void t.test('what is written is read', test => {
   test.end();
 });
 
-void t.test('arrays and bytes are the memory that came, and the memory that is sent', test => {
+void t.test('arrays and bytes are encoded and decoded without a copy', test => {
   const data = Float32Array.of(1, 2, 3);
   const parts = encodeContent({ a: new NumberArray(data), b: new NumberArray(data) });
   test.equal(parts.filter(part => part.buffer === data.buffer).length, 2, 'written without a copy');
@@ -95,7 +95,7 @@ const { content } = fc.letrec<{ value: ContentValue; content: Content }>(tie => 
   }),
 }));
 
-void t.test('any content comes back', test => {
+void t.test('any valid content survives encoding and decoding', test => {
   fc.assert(
     fc.property(content, made => {
       const written = bytesOf(made);
@@ -109,7 +109,7 @@ void t.test('any content comes back', test => {
   test.end();
 });
 
-void t.test('bytes that were changed are refused, or say something else as plainly', test => {
+void t.test('altered content is refused, or decodes to other valid content', test => {
   const good = bytesOf(sample);
   fc.assert(
     fc.property(fc.nat(good.length - 1), fc.nat(255), fc.nat(good.length), (at, octet, length) => {
@@ -138,7 +138,7 @@ function withHead(head: string, sections = 0): Buffer {
   return bytes;
 }
 
-void t.test('heads that nobody honest would write', test => {
+void t.test('hostile heads of content are refused or decode without prototype pollution', test => {
   test.same(decodeContent(withHead('{"record":[["a",1]]}')), { a: 1 });
   const polluted = decodeContent(withHead('{"record":[["__proto__",{"record":[["admin",true]]}]]}'));
   test.equal((polluted as { admin?: unknown }).admin, undefined);
@@ -199,7 +199,7 @@ void t.test('heads that nobody honest would write', test => {
   test.end();
 });
 
-void t.test('what cannot travel is refused before it is sent', test => {
+void t.test('content of an unsupported type is refused before it is sent', test => {
   test.equal(
     codeOf(() => new NumberArray(Float32Array.of(1, 2), [3])),
     'REQUEST_INVALID',
@@ -270,7 +270,7 @@ assert at == len(data)
 const hasPython = spawnSync('python3', ['--version']).status === 0;
 
 void t.test(
-  'Python reads it with its standard library',
+  'Python decodes content with its standard library',
   { skip: !hasPython && 'there is no python3 here' },
   test => {
     const { stdout, stderr } = spawnSync('python3', ['-c', reader], {

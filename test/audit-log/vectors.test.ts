@@ -38,7 +38,7 @@ const skip = runs('python3', '--version')
     : 'there is no openssl here, which checks the signatures for Python'
   : 'there is no python3 here';
 
-void t.test('entries are hashed over the text and written as the line that the vectors hold', t => {
+void t.test('entries are hashed and written as the lines of the vectors', t => {
   for (const { line, hashed, hash } of vectors.entries) {
     t.equal(createHash('sha256').update(hashed).digest('hex'), hash, hashed);
     const parsed = parseExportLine(line);
@@ -50,7 +50,7 @@ void t.test('entries are hashed over the text and written as the line that the v
 });
 
 void t.test(
-  'checkpoints are signed over the bytes that the vectors hold, by the key of that fingerprint',
+  'checkpoints are signed over the bytes of the vectors, with the key of the stated fingerprint',
   async t => {
     const key = readPublicKey(Buffer.from(vectors.key.publicKeyPem));
     t.equal(key.fingerprint, vectors.key.fingerprint);
@@ -61,7 +61,7 @@ void t.test(
   },
 );
 
-void t.test('exports of the vectors verify as they say', async t => {
+void t.test('exports of the vectors verify with the stated result', async t => {
   for (const { name, lines, expected } of vectors.exports) {
     const { ok, first, last, trimmedTo, vouchedTo, problems } = await verifyExport(lines);
     const found = { ok, first, last, trimmedTo, vouchedTo, problem: problems[0]?.kind ?? null };
@@ -69,7 +69,7 @@ void t.test('exports of the vectors verify as they say', async t => {
   }
 });
 
-void t.test('Python finds in the vectors what this implementation finds', { skip }, t => {
+void t.test('Python and TypeScript find the same in the vectors', { skip }, t => {
   const { status, stdout, stderr } = spawnSync('python3', ['-B', '-c', runVectors, root, vectorFile], {
     encoding: 'utf8',
   });
@@ -114,7 +114,7 @@ print(json.dumps({
 }))
 `;
 
-void t.test('the script of Python says by its exit code how an export stands', { skip }, async t => {
+void t.test('the exit code of rollcall_audit.py states the result of an export', { skip }, async t => {
   const folder = t.testdir();
   const run = async (index: number, ...more: string[]) => {
     const path = join(folder, `${index}.jsonl`);

@@ -85,7 +85,7 @@ const kept = checkpointOf(log, 8);
 const kinds = ({ problems }: ExportReport) => problems.map(({ kind }) => kind);
 const verify = (changed: Iterable<string>, options?: VerifyOptions) => verifyExport(changed, options);
 
-void t.test('a whole export verifies, and says how far it is vouched for and by whose key', async t => {
+void t.test('a complete export verifies, and names the newest checkpoint and its key', async t => {
   t.match(await verify(lines), {
     ok: true,
     tenant,
@@ -122,7 +122,7 @@ void t.test('a whole export verifies, and says how far it is vouched for and by 
   t.ok((await verifyExport(later())).ok);
 });
 
-void t.test('edited: every field of every entry', async t => {
+void t.test('an edit of any field of any entry is detected', async t => {
   const changes: Partial<AuditEntry>[] = [
     { at: 1 },
     { type: 'node.revoked' },
@@ -152,7 +152,7 @@ void t.test('edited: every field of every entry', async t => {
   t.match((await verify(lines.with(6, encodeEntry(bare)))).problems[0], { kind: 'changed', seq: 6 });
 });
 
-void t.test('edited and hashed anew: it shows at the next entry', async t => {
+void t.test('an edited entry with a new hash is detected at the next entry', async t => {
   const edited = { ...pick(log, 4), by: 'mallory' };
   const line = encodeEntry({ ...edited, hash: hashEntry(edited) });
   t.match((await verify(lines.with(5, line))).problems[0], {
@@ -162,7 +162,7 @@ void t.test('edited and hashed anew: it shows at the next entry', async t => {
   });
 });
 
-void t.test('the whole log written anew: the checkpoints do not hold', async t => {
+void t.test('a rewritten log does not match its checkpoints', async t => {
   const forged = chain(10, seq => ({ ...told(seq), ...(seq === 6 && { by: 'mallory' }) }));
   const withOld = [header(1, 10), ...forged.map(encodeEntry), ...checkpoints.map(encodeCheckpoint)];
   t.match(await verify(withOld), {
@@ -180,7 +180,7 @@ void t.test('the whole log written anew: the checkpoints do not hold', async t =
   ]);
 });
 
-void t.test('deleted, one or several', async t => {
+void t.test('deleted entries are detected', async t => {
   const one = await verify(lines.toSpliced(5, 1));
   t.match(one.problems, [
     { kind: 'missing', seq: 5, sentence: 'entry 5 is missing: the next one is entry 6' },
@@ -193,7 +193,7 @@ void t.test('deleted, one or several', async t => {
   t.match(head.problems[0], { kind: 'missing', seq: 1, sentence: /^entries 1 to 2 are missing/ });
 });
 
-void t.test('reordered', async t => {
+void t.test('reordered entries are detected', async t => {
   const swapped = lines.with(5, lineOf(6)).with(6, lineOf(5));
   t.match((await verify(swapped)).problems, [{ kind: 'reordered', seq: 5 }]);
   const toTheEnd = [...lines.toSpliced(3, 1).slice(0, 10), lineOf(3), ...lines.slice(11)];
@@ -202,7 +202,7 @@ void t.test('reordered', async t => {
   t.strictSame(kinds(await verify(afterCheckpoints)), ['truncated', 'damaged']);
 });
 
-void t.test('duplicated, and put in out of order', async t => {
+void t.test('duplicated and misplaced entries are detected', async t => {
   const twice = lines.toSpliced(5, 0, lineOf(5));
   t.match((await verify(twice)).problems, [{ kind: 'duplicated', seq: 5 }]);
   const later = lines.toSpliced(9, 0, lineOf(2));
@@ -220,7 +220,7 @@ void t.test('duplicated, and put in out of order', async t => {
   );
 });
 
-void t.test('truncated: by header, by the newest checkpoint, by the one that was kept', async t => {
+void t.test('truncation of an export shows by its header, its newest checkpoint, or a kept one', async t => {
   const cut = (count: number) => log.slice(0, count).map(encodeEntry);
   t.match((await verify([...lines.slice(0, 10)])).problems, [
     {
@@ -257,7 +257,7 @@ void t.test('truncated: by header, by the newest checkpoint, by the one that was
 });
 
 void t.test(
-  'a log that begins later is taken when it says so and a checkpoint stands for the rest',
+  'an export that begins later verifies when its header says so and a checkpoint covers the rest',
   async t => {
     const trimming = (to: number): Told => ({
       ...{ at: 1, type: 'audit.trimmed', subject: '', by: linkParty, detail: { from: 1, to } },
@@ -317,7 +317,7 @@ void t.test(
   },
 );
 
-void t.test('checkpoints by another key, of another log, or changed are said', async t => {
+void t.test('checkpoints by another key, of another log, or altered are reported', async t => {
   const foreign = [...lines.slice(0, 11), encodeCheckpoint(checkpointOf(log, 10, otherKey))];
   t.match(await verify(foreign), {
     ok: false,
@@ -364,7 +364,7 @@ void t.test('checkpoints by another key, of another log, or changed are said', a
   await t.rejects(verify(lines, { publicKeyPem: toSpkiPem(large.publicKey) }), { code: 'KEY_UNSUPPORTED' });
 });
 
-void t.test('what no hash covers has no place in a line', async t => {
+void t.test('members that no hash covers are refused', async t => {
   const entry = lineOf(5);
   const spellings = [
     entry.replace('{', '{"note":"approved by the board",'),
@@ -385,7 +385,7 @@ void t.test('what no hash covers has no place in a line', async t => {
   t.match((await verify(extra)).problems, [{ kind: 'damaged', sentence: /^line 13 is not spelled/ }]);
 });
 
-void t.test('damaged lines, long lines and lone surrogates are findings', async t => {
+void t.test('damaged lines, long lines and lone surrogates are reported', async t => {
   const bad = [
     '{',
     'null',
@@ -443,7 +443,7 @@ void t.test('damaged lines, long lines and lone surrogates are findings', async 
   );
 });
 
-void t.test('any one change of any one character is found', async t => {
+void t.test('a change of any character of an export is detected', async t => {
   const whole = lines.join('\n');
   await fc.assert(
     fc.asyncProperty(
@@ -461,7 +461,7 @@ void t.test('any one change of any one character is found', async t => {
   );
 });
 
-void t.test('whatever an entry says, it stays one line and comes back the same', t => {
+void t.test('any text of an entry is written on one line and read back the same', t => {
   const nasty = 'x\n{"seq":9}\r\u001b[2J\u2028\u202e\u0000\u0085\ud800"\\';
   const value = fc.oneof(fc.string({ unit: 'binary' }), fc.constant(nasty), fc.boolean(), fc.integer());
   const text = fc.oneof(fc.string({ unit: 'binary' }), fc.constant(nasty));
@@ -490,7 +490,7 @@ void t.test('whatever an entry says, it stays one line and comes back the same',
   t.end();
 });
 
-void t.test('the hash is over the documented text, and what is absent differs from what is empty', t => {
+void t.test('the hash covers the documented text, and tells absent members from empty ones', t => {
   const detail = { b: 1, a: 'x' };
   const old = { seq: 2, at: 3, type: 't', subject: 's', by: 'me', detail, previous: 'ab' };
   const sha256 = (text: string) => createHash('sha256').update(text).digest('hex');
@@ -533,7 +533,7 @@ void t.test('the hash is over the documented text, and what is absent differs fr
   t.end();
 });
 
-void t.test('a checkpoint signs the documented bytes, every field of them', async t => {
+void t.test('a checkpoint signs the documented bytes, with every field', async t => {
   const checkpoint = signCheckpoint(key, {
     trustDomain: 'é',
     tenant: 't',
@@ -588,7 +588,7 @@ void t.test('a checkpoint signs the documented bytes, every field of them', asyn
     t.equal(findCheckpoint({ ...checkpoint, ...change }), undefined, JSON.stringify(change));
 });
 
-void t.test('a list of hashes gives back what was added, across its blocks', t => {
+void t.test('a list of hashes returns what was added, across its blocks', t => {
   const list = createHashList(5);
   const hashOf = (seq: number) => createHash('sha256').update(String(seq)).digest('hex');
   for (let seq = 5; seq < 10_000; seq += 1) list.add(hashOf(seq));

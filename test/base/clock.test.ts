@@ -3,7 +3,7 @@ import t from 'tap';
 import { systemClock } from '../../src/base/clock.js';
 
 void t.test(
-  'no timer calls before its time, which would let a wait that looks at the clock sleep on',
+  'no timer fires before its time, so that a wait that reads the clock afterwards has really ended',
   async t => {
     // Timers that are not for a test keep no process alive.
     const alive = setInterval(() => undefined, 1_000);

@@ -43,7 +43,7 @@ function systemError(code: string, syscall: string, path?: string): Error {
   });
 }
 
-void t.test('an error of the file system is told with its file and its reason, whichever it is', async t => {
+void t.test('every error of the file system is reported with its file and its reason', async t => {
   for (const code of [...codes, ...more]) {
     const { code: told, message, cause } = toRollcallError(systemError(code, 'open', '/x/y'));
     t.match(message, /^cannot open \/x\/y: \S/, code);
@@ -72,7 +72,7 @@ void t.test('an error of the file system is told with its file and its reason, w
   t.equal(toRollcallError(systemError('ENOSPC', 'write')).message, 'cannot write a file: the disk is full');
 });
 
-void t.test('an error of a socket, and a fault of the program, are not told as one of a file', t => {
+void t.test('errors of sockets and faults of the program are not reported as file errors', t => {
   for (const thrown of [
     systemError('EACCES', 'listen'),
     systemError('ENOENT', 'connect', '/x'),
@@ -82,7 +82,7 @@ void t.test('an error of a socket, and a fault of the program, are not told as o
   t.end();
 });
 
-void t.test('peers hear that the disk is full, or to try later; no file of the link is named to them', t => {
+void t.test('peers learn that the disk is full, or to try later, without the path of a file', t => {
   const full = fileError('write', '/srv/link/token-keys', systemError('ENOSPC', 'write'));
   const denied = fileError('write', '/srv/link/token-keys', systemError('EACCES', 'open'));
   t.match(publicError(full), { code: 'STORE_FULL', message: /disk of the link is full/, cause: full });
@@ -94,7 +94,7 @@ void t.test('peers hear that the disk is full, or to try later; no file of the l
   t.end();
 });
 
-void t.test('a file that cannot be written, and a folder that cannot be made, say why', async t => {
+void t.test('a file that cannot be written and a folder that cannot be made report the reason', async t => {
   const folder = await makeFolder(t);
   const file = join(folder, 'file');
   await writeWholeFile(file, 'x');
@@ -114,7 +114,7 @@ void t.test('a file that cannot be written, and a folder that cannot be made, sa
   await t.rejects(readSmallFile(folder, 'token'), { message: /^cannot read the token .*: it is a folder$/ });
 });
 
-void t.test('a database that cannot be opened says where it is and why', async t => {
+void t.test('a database that cannot be opened reports its path and the reason', async t => {
   const folder = join(await makeFolder(t), 'store');
   await mkdir(join(folder, 'LOCK'), { recursive: true });
   await t.rejects(openLevelStore(folder), {
@@ -125,7 +125,7 @@ void t.test('a database that cannot be opened says where it is and why', async t
 
 const [self, other] = [1000, 1001];
 
-void t.test('one rule says which secret files are accepted', t => {
+void t.test('the permissions of a secret file are judged by owner, mode and reader', t => {
   const verdicts: readonly (readonly [owner: number, mode: number, asker: number, verdict: string])[] = [
     [self, 0o600, self, 'closed'],
     [self, 0o400, self, 'closed'],
@@ -156,7 +156,7 @@ void t.test('one rule says which secret files are accepted', t => {
   t.end();
 });
 
-void t.test("a place where a platform mounts secrets is told from one that is everybody's", t => {
+void t.test('a mount of secrets by a platform is distinguished from a folder open to all users', t => {
   const mounts = parseMounts(
     [
       '1 0 0:1 / / rw,relatime - overlay overlay rw',
@@ -198,7 +198,7 @@ void t.test("a place where a platform mounts secrets is told from one that is ev
 });
 
 void t.test(
-  'a secret that all may read is refused where nobody would hear of it, and in an ordinary place',
+  'a secret that others can read is refused in an ordinary folder, and wherever no warning can be logged',
   async t => {
     const path = join(await makeFolder(t), 'key');
     await writeFile(path, 'x', { mode: 0o644 });
@@ -256,7 +256,7 @@ async function prepare(t: Test): Promise<{ folder: string; flags: string[]; key:
 }
 
 void t.test(
-  'a user who may not write its folder is told so by link, node and command',
+  'link, node and command report a folder that their user may not write',
   { skip: cannot },
   async t => {
     const { folder, flags, key } = await prepare(t);
@@ -350,7 +350,7 @@ void t.test(
   },
 );
 
-void t.test('folders that several make at once are there for each', async t => {
+void t.test('several processes can make the same folders at once', async t => {
   const folder = await makeFolder(t);
   for (let round = 0; round < 20; round += 1) {
     const below = join(folder, `${round}`, 'state');

@@ -12,7 +12,7 @@ function lineOf(format: LogFormat | undefined, fields: Record<string, unknown>, 
   return lines.join('');
 }
 
-void t.test('a line for people has moment, level, message and fields, and nothing a terminal obeys', t => {
+void t.test('a text line has time, level, message and fields, with control characters escaped', t => {
   const line = lineOf(
     'text',
     { link: 'localhost:9092', reason: 'closed by node', count: 3 },
@@ -41,7 +41,7 @@ void t.test('a field that the log would redact by its name does not compile', t 
   t.end();
 });
 
-void t.test('a line for machines is JSON, which is also the default where nobody looks', t => {
+void t.test('a JSON line is the default of the log', t => {
   for (const format of ['json', undefined] as const)
     t.match(JSON.parse(lineOf(format, { a: 1 }, 'm')), {
       level: 'info',

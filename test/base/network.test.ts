@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import t from 'tap';
 import { networkOf } from '../../src/base/network.js';
 
-void t.test('the network of an address: IPv4 whole, IPv6 by its /64', t => {
+void t.test('the network of an IPv4 address is the address, of an IPv6 address its /64', t => {
   const networks: readonly (readonly [string, string])[] = [
     ['192.0.2.1', '192.0.2.1'],
     ['::ffff:192.0.2.1', '192.0.2.1'],

@@ -28,7 +28,7 @@ import { createManualClock } from '../harness/manual-clock.js';
 const link = { host: 'link.example.org', port: 9092 };
 const secret = 'open sesame';
 
-void t.test('a proxy is a URL or host:port; port 80 or 443 unless it says another', t => {
+void t.test('a proxy is a URL or host:port, with default port 80 or 443', t => {
   const cases: [string, string, number, boolean][] = [
     ['http://proxy.example.org:3128', 'proxy.example.org', 3128, false],
     ['http://proxy.example.org/', 'proxy.example.org', 80, false],
@@ -46,7 +46,7 @@ void t.test('a proxy is a URL or host:port; port 80 or 443 unless it says anothe
   t.end();
 });
 
-void t.test('a proxy URL with a password is refused, never quoted, with the option for it', t => {
+void t.test('a proxy URL with a password is refused without quoting it, naming the option for it', t => {
   for (const url of [`http://bob:${secret}@p:1`, 'bob@p:1', `http://bob:p#${secret}@p`]) {
     t.throws(() => parseProxy(url), { message: /without user and password; .* --proxy-credentials-file$/ });
     const environment = { HTTPS_PROXY: url };
@@ -61,7 +61,7 @@ void t.test('a proxy URL with a password is refused, never quoted, with the opti
   t.end();
 });
 
-void t.test('credentials come from a secret file, one line, and no print of a proxy shows them', async t => {
+void t.test('proxy credentials come from a secret file of one line, and are never printed', async t => {
   t.equal(parseProxyCredentials('bob:a:b\r\n', 'x'), 'bob:a:b');
   t.equal(parseProxyCredentials('bob:', 'x'), 'bob:');
   for (const text of ['', 'bob', ':x', 'bob:x\ny', 'bob:\u0000'])
@@ -84,7 +84,7 @@ void t.test('credentials come from a secret file, one line, and no print of a pr
   await t.rejects(load(), { code: 'FILE_PERMISSIONS', message: /file of proxy credentials/ });
 });
 
-void t.test('HTTPS_PROXY counts only when the setting is "environment", as curl reads it', t => {
+void t.test('HTTPS_PROXY is used only when the setting is "environment", as curl reads it', t => {
   const choose = (environment: Record<string, string>, setting?: Parameters<typeof parseProxy>[0]) =>
     chooseRoute({
       setting: setting === undefined ? undefined : parseProxy(setting),
@@ -145,7 +145,7 @@ void t.test('NO_PROXY takes hosts, names below them, addresses, networks, ports 
   t.end();
 });
 
-void t.test('a hint of the route is added to what says that the link cannot be reached or verified', t => {
+void t.test('an error of an unreachable or unverified link gets a hint about the proxy', t => {
   const error = new RollcallError('LINK_UNREACHABLE', 'gone', { hint: 'look' });
   t.equal(withRouteHint(error, { hint: 'variable' }).hint, 'look; variable');
   t.equal(withRouteHint(error, {}), error);
@@ -202,7 +202,7 @@ async function refusal(opening: Promise<Socket>): Promise<RollcallError> {
   throw new Error('there is a tunnel');
 }
 
-void t.test('CONNECT names the link as it was given, and credentials are in one field alone', async t => {
+void t.test('CONNECT names the link as configured, and sends credentials in one header only', async t => {
   const cases: [typeof link, string | undefined, string][] = [
     [link, undefined, 'CONNECT link.example.org:9092 HTTP/1.1\r\nHost: link.example.org:9092\r\n\r\n'],
     [{ host: '::1', port: 9092 }, undefined, 'CONNECT [::1]:9092 HTTP/1.1\r\nHost: [::1]:9092\r\n\r\n'],
@@ -220,7 +220,7 @@ void t.test('CONNECT names the link as it was given, and credentials are in one 
   }
 });
 
-void t.test('any 2xx opens the tunnel, and no byte behind its fields is lost', async t => {
+void t.test('any 2xx opens the tunnel, and the bytes after its header are kept', async t => {
   const answers = [
     'HTTP/1.0 200 Connection established\r\nProxy-agent: x\r\n\r\n',
     'HTTP/1.1 200\r\n\r\n',
@@ -247,7 +247,7 @@ void t.test('any 2xx opens the tunnel, and no byte behind its fields is lost', a
   t.equal(await text(socket), 'rest');
 });
 
-void t.test('an answer that refuses says that it was the proxy, what it said, and what to do', async t => {
+void t.test('a refusal by the proxy is reported with its status, its text and a hint', async t => {
   const cases: [string, RegExp, RegExp][] = [
     [
       '407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm="x"',
@@ -302,7 +302,7 @@ void t.test('an answer that refuses says that it was the proxy, what it said, an
   t.notMatch(inspect(error, { depth: 9 }), /sesame|Basic/);
 });
 
-void t.test('what is no HTTP proxy is called so, and reads no more than 16 KiB', async t => {
+void t.test('a peer that is not an HTTP proxy is reported after at most 16 KiB', async t => {
   const cases = [
     'SSH-2.0-OpenSSH_9.2\r\n\r\n',
     `HTTP/1.1 200 OK\r\nX: ${'x'.repeat(17_000)}`,
@@ -317,7 +317,7 @@ void t.test('what is no HTTP proxy is called so, and reads no more than 16 KiB',
   }
 });
 
-void t.test('a proxy that cannot be reached, hangs up or is silent is told from a link that is', async t => {
+void t.test('errors of an unreachable, closing or silent proxy name the proxy, not the link', async t => {
   const wire = await startWire(t, socket => socket.destroy());
   t.match(
     (await refusal(tunnel(proxyTo(wire.port)))).message,
@@ -340,7 +340,7 @@ void t.test('a proxy that cannot be reached, hangs up or is silent is told from 
   t.match(await waiting, { code: 'LINK_UNREACHABLE', message: /^the proxy .* has not answered in time$/ });
 });
 
-void t.test('nothing is said to an https:// proxy before its certificate is verified', async t => {
+void t.test('an https:// proxy receives nothing before its certificate is verified', async t => {
   const { ca, server } = makeCertificates();
   const tls = { cert: server.certificate, key: server.key };
   const far = await startWire(t, socket => socket.write('from the far end'));

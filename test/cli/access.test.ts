@@ -157,7 +157,7 @@ async function attended(
   }
 }
 
-void t.test('the first admin comes in by the setup code, once', async t => {
+void t.test('the setup code creates the first admin, once', async t => {
   const code = join(folder, 'data', 'setup-code');
   const setup = ['--setup', '--setup-code-file', code];
   const wrong = await secretFile('wrong-code', 'AAAAA-AAAAA-AAAAA-AAAAA-AAAAA\n');
@@ -221,7 +221,7 @@ void t.test('the first admin comes in by the setup code, once', async t => {
   });
 });
 
-void t.test('users are created, listed, changed and kept out', async t => {
+void t.test('users are created, listed, changed and disabled', async t => {
   const made = await ada(['users', 'create', 'vera', '--role', 'viewer', '--password-file', passwords.vera]);
   t.same(made, { code: 0, stdout: '✅ User vera created as viewer.\n', stderr: '' });
   const words = ['users', 'create', 'otto', '--role', 'operator', '--role', 'viewer'];
@@ -290,7 +290,7 @@ void t.test('users and services are deleted by name', async t => {
   t.same(await adaJson('services', 'delete', 'passing'), { deleted: 'passing' });
 });
 
-void t.test('who may not is told what it takes', async t => {
+void t.test('a refused command names the missing permission', async t => {
   t.equal((await logIn('vera', 'vera', passwords.vera)).code, 0);
   const asked: readonly (readonly [string, ...string[]])[] = [
     ['users:manage', 'users', 'list'],
@@ -318,7 +318,7 @@ void t.test('who may not is told what it takes', async t => {
   t.equal((await at('vera', ['roles', 'matrix'])).code, 0, 'what roles allow is for everybody to see');
 });
 
-void t.test('the matrix has permissions as rows and roles as columns', async t => {
+void t.test('the role matrix has permissions as rows and roles as columns', async t => {
   t.same(await ada(['roles', 'define', 'watcher', 'nodes:read', 'audit:read']), {
     code: 0,
     stdout: '✅ Role watcher allows audit:read, nodes:read.\n',
@@ -382,7 +382,7 @@ const findService = async (name: string): Promise<ServiceJson | undefined> =>
   (await adaJson<ServiceJson[]>('services', 'list')).find(each => each.name === name);
 
 void t.test(
-  'services come with a secret, keys or certificates, and get what they were registered with',
+  'services are created with a secret, keys or certificates, and keep what they were registered with',
   async t => {
     t.match(await ada(['services', 'list']), { code: 0, stdout: /^Service /, stderr: /^hint: no service/ });
     const flags = [
@@ -449,7 +449,7 @@ void t.test(
   },
 );
 
-void t.test('keys and certificates of services are read from files, in the forms people have', async t => {
+void t.test('keys and certificates of services are read from files of every supported format', async t => {
   const write = async (name: string, content: string): Promise<string> => {
     await writeFile(join(folder, name), content);
     return join(folder, name);
@@ -500,7 +500,7 @@ void t.test('keys and certificates of services are read from files, in the forms
   t.equal(await findService('x'), undefined);
 });
 
-void t.test('API tokens are told once, written for their owner alone, listed and revoked', async t => {
+void t.test('API tokens are shown once, written to private files, listed and revoked', async t => {
   t.match(await ada(['tokens', 'list']), { code: 0, stdout: /^Token /, stderr: /^hint: no token is there/ });
   const create = ['tokens', 'create', 'ci', '--role', 'viewer', '--ttl', '30d'];
   const made = await ada(create);
@@ -605,7 +605,7 @@ void t.test('API tokens are told once, written for their owner alone, listed and
   t.equal(byToken.code, 1, 'a token makes no tokens');
 });
 
-void t.test('keys are listed, rotated, and handed to the audience that has a secret', async t => {
+void t.test('keys are listed, rotated, and shared with the audience that has a secret', async t => {
   interface Key {
     readonly kid: string;
     readonly algorithm: string;
@@ -669,7 +669,7 @@ void t.test('keys are listed, rotated, and handed to the audience that has a sec
   t.equal((await ada(['whoami'])).code, 0, 'a token of before still counts');
 });
 
-void t.test('a tenant has its first admin from the start, and sees nothing of the others', async t => {
+void t.test('a tenant starts with its own admin, and sees nothing of other tenants', async t => {
   const create = ['tenants', 'create', 'north', '--admin', 'nora', '--password-file', passwords.vera];
   t.same(await ada(create), {
     code: 0,
@@ -717,7 +717,7 @@ void t.test('a tenant has its first admin from the start, and sees nothing of th
   });
 });
 
-void t.test('an access token near its end is exchanged unseen, by two commands at once too', async t => {
+void t.test('an access token near its end is refreshed silently, also by two commands at once', async t => {
   const before = await age('ada');
   t.match(await ada(['whoami']), { code: 0, stderr: '' });
   const after = await readLogin('ada');
@@ -737,7 +737,7 @@ void t.test('an access token near its end is exchanged unseen, by two commands a
   t.same(strays, []);
 });
 
-void t.test('a second login elsewhere leaves the first as it is, and each ends alone', async t => {
+void t.test('two logins of one user are independent, and each ends alone', async t => {
   t.equal((await logIn('laptop', 'ada', passwords.ada)).code, 0);
   for (const where of ['ada', 'laptop', 'ada', 'laptop']) {
     await age(where);
@@ -763,7 +763,7 @@ void t.test('a second login elsewhere leaves the first as it is, and each ends a
   t.equal((await ada(['whoami'])).code, 0);
 });
 
-void t.test('a login is kept under the profile that is meant, be it new', async t => {
+void t.test('a login is saved under the named profile, also when the profile is new', async t => {
   const environment = { ROLLCALL_PROFILE: 'site-b' };
   const words = ['login', ...here, '--user', 'vera', '--password-file', passwords.vera];
   t.match(await at('desk', words, { environment }), { code: 0, stderr: '' });
@@ -778,7 +778,7 @@ void t.test('a login is kept under the profile that is meant, be it new', async 
   });
 });
 
-void t.test('a login through a proxy keeps it, and what follows goes that way until the logout', async t => {
+void t.test('a login through a proxy saves it, and later commands use it until the logout', async t => {
   const proxy = await startConnectProxy(t);
   const entered = await logIn('behind', 'ada', passwords.ada, '--proxy', proxy.url);
   t.match(entered, { code: 0, stderr: '' });
@@ -790,7 +790,7 @@ void t.test('a login through a proxy keeps it, and what follows goes that way un
   t.same(new Set(proxy.asked), new Set([control]));
 });
 
-void t.test('the own password wants the old one, and ends every login', async t => {
+void t.test('changing the own password requires the old one, and ends every login', async t => {
   const own = ['users', 'password', '--old-password-file'];
   t.equal((await logIn('tablet', 'vera', passwords.vera)).code, 0);
   const wrong = await at('vera', [...own, passwords.ada, '--password-file', passwords.fresh]);
@@ -824,7 +824,7 @@ void t.test('the own password wants the old one, and ends every login', async t 
   for (const text of texts) t.notMatch(differing.stderr, text, 'what is typed is not shown');
 });
 
-void t.test('a second factor is put on with a code of it, asked for at login, and taken off', async t => {
+void t.test('a second factor is enabled with a code, required at login, and disabled', async t => {
   const codeOf = (shown: string): string => {
     const [, secret = ''] = /secret {2}([A-Z2-7]+)\n/.exec(shown) ?? [];
     return new TOTP({ secret: Secret.fromBase32(secret) }).generate();
@@ -912,7 +912,7 @@ async function startLiar(evil: string) {
   };
 }
 
-void t.test('no text from a link moves the cursor or makes lines of its own', async t => {
+void t.test('text from a link cannot move the cursor or add lines', async t => {
   const evil = `x\x1b[2J\x9b1m\r\nerror: forged\u202e\u2028\x07${String.fromCodePoint(0xe0041)}`;
   const tame = await startLiar('x');
   const liar = await startLiar(evil);
@@ -967,7 +967,7 @@ void t.test('no text from a link moves the cursor or makes lines of its own', as
   t.notMatch(refused.stderr, unseen);
 });
 
-void t.test('what a login is kept for goes to its link alone, whatever link is named', async t => {
+void t.test('a saved login is sent to its own link only, whatever link is named', async t => {
   const other = await startLiar('x');
   const environment = { ROLLCALL_CONTROL: other.control, ROLLCALL_ROOT_CERTIFICATES: roots };
   t.equal((await logIn('guest', 'vera', passwords.vera)).code, 0);
@@ -983,7 +983,7 @@ void t.test('what a login is kept for goes to its link alone, whatever link is n
   t.same(other.asked, []);
 });
 
-void t.test('a login counts for its link, also when the link is named', async t => {
+void t.test('a saved login is used for its link, also when the link is named', async t => {
   t.match(await logIn('booth', 'vera', passwords.vera, '--profile', 'lab'), { code: 0 });
   const named = { ROLLCALL_CONTROL: control };
   t.equal((await at('booth', ['whoami'])).code, 2, 'no link is named, and nobody is logged in by default');
@@ -1006,7 +1006,7 @@ void t.test('a login counts for its link, also when the link is named', async t 
   t.match(await at('booth', ['whoami', '--profile', 'admin']), { code: 0, stdout: /^Name +ada\n/ });
 });
 
-void t.test('a new login ends the session it takes the place of, at the link of that alone', async t => {
+void t.test('a new login ends the session that it replaces, at the link of that session only', async t => {
   t.equal((await logIn('shelf', 'ada', passwords.ada)).code, 0);
   await copyHome('shelf', 'shelf-before');
   t.equal((await logIn('shelf', 'ada', passwords.ada)).code, 0);
@@ -1037,7 +1037,7 @@ void t.test('a new login ends the session it takes the place of, at the link of 
   t.same(gone.asked, ['POST /auth/revoke']);
 });
 
-void t.test('dropping the old keys ends every token there is, and a login gets another unseen', async t => {
+void t.test('dropping the old keys ends every token, and a login gets a new one silently', async t => {
   const token = ['tokens', 'create', 'before', '--role', 'viewer', '--ttl', '1h', '--json'];
   const { token: apiToken } = JSON.parse((await ada(token)).stdout) as { token: string };
   const before = await readLogin('ada');
@@ -1060,7 +1060,7 @@ void t.test('dropping the old keys ends every token there is, and a login gets a
   t.same(await readLogin('ada'), after, 'tokens that were given are not made up for by a login');
 });
 
-void t.test('a watch whose token is dropped while it is on goes on with another', async t => {
+void t.test('a watch whose token is dropped continues with a new token', async t => {
   const key = ['nodes', 'register', await secretFile('watched.pub', opensshLine()), '--name', 'watched'];
   t.equal((await ada(key)).code, 0);
   const stdout = new Kept();
@@ -1077,7 +1077,7 @@ void t.test('a watch whose token is dropped while it is on goes on with another'
   t.match(await said, { code: 0, stdout: /^\S+ .* created .*\n\S+ .* revoked .*\n$/, stderr: '' });
 });
 
-void t.test('commands that are refused at the same time all get on with one session', async t => {
+void t.test('commands that are refused at the same time all continue with one session', async t => {
   await ada(['keys', 'rotate', '--drop-old']);
   const said = await Promise.all([ada(['whoami']), ada(['nodes', 'list']), ada(['audit', 'list'])]);
   t.same(
@@ -1089,7 +1089,7 @@ void t.test('commands that are refused at the same time all get on with one sess
   t.match(await ada(['audit', 'export', log]), { code: 0, stderr: /^hint: check it/ });
 });
 
-void t.test('a login whose session has ended is told so, once it is refused', async t => {
+void t.test('a refused command whose login has ended reports that it has ended', async t => {
   t.equal((await logIn('kiosk', 'vera', passwords.vera)).code, 0);
   await ada(['users', 'change', 'vera', '--end-sessions']);
   const before = await readLogin('kiosk');
@@ -1100,7 +1100,7 @@ void t.test('a login whose session has ended is told so, once it is refused', as
   t.same(await readLogin('kiosk'), before);
 });
 
-void t.test('after a theft, tokens revoke --before now ends every token and login there is', async t => {
+void t.test('tokens revoke --before now ends every token and every login', async t => {
   t.equal((await logIn('stolen', 'ada', passwords.ada)).code, 0);
   t.match(await ada(['tokens', 'revoke', '--before', 'now']), {
     code: 0,
@@ -1118,7 +1118,7 @@ void t.test('after a theft, tokens revoke --before now ends every token and logi
   t.same(await adaJson('tokens', 'list'), [], 'nor is one that ended with all logins of its holder');
 });
 
-void t.test('login, logout, audit export and profile save say what they did as JSON', async t => {
+void t.test('login, logout, audit export and profile save print JSON with --json', async t => {
   const json = async (...words: string[]): Promise<unknown> => {
     const said = await at('robot', [...words, '--json']);
     t.equal(said.code, 0, said.stderr);
@@ -1135,7 +1135,7 @@ void t.test('login, logout, audit export and profile save say what they did as J
   t.same(await json('logout'), { user: null, profile: 'default' });
 });
 
-void t.test('nodes config names --force before it asks for tokens, when the file is there', async t => {
+void t.test('nodes config names --force for an existing file before it requests tokens', async t => {
   const output = await secretFile('there.yaml', 'link: x');
   t.match(await ada(['nodes', 'config', 'no-such-node', '--output', output]), {
     ...{ code: 2, stdout: '' },

@@ -19,7 +19,7 @@ await writeFile(
 await writeFile(join(app, 's.js'), '');
 await writeFile(join(app, 'n.js'), '');
 
-void t.test('a key is made once, for its owner alone, in a form other tools read', async t => {
+void t.test('an app key is created once, private to its owner, in a form that other tools read', async t => {
   const home = join(folder, 'home');
   const environment = { ROLLCALL_CONFIG_HOME: home };
   const made = await run(['app', 'keygen', '--json'], { environment });
@@ -45,7 +45,7 @@ void t.test('a key is made once, for its owner alone, in a form other tools read
   t.notMatch(elsewhere.stdout + made.stdout, /PRIVATE KEY/);
 });
 
-void t.test('pack tells what an app consists of, and what is wrong with one', async t => {
+void t.test('app pack lists the files of an app, and names its errors', async t => {
   const { digest } = await packApp(app);
   const shown = await run(['app', 'pack', app]);
   t.same(shown, {

@@ -137,7 +137,7 @@ async function write(content: string | Uint8Array | readonly string[]): Promise<
   return path;
 }
 
-void t.test('list, piped: columns that align, newest first', async t => {
+void t.test('audit list, piped: aligned columns, newest entries first', async t => {
   t.strictSame(await run(['list']), {
     code: 0,
     stdout: `Entry    When                  Event                 Outcome  By                Subject
@@ -151,7 +151,7 @@ void t.test('list, piped: columns that align, newest first', async t => {
   t.match(wide.stdout, /Subject +Address +Request +Detail\n1 .* name=press-3\n2 .* 10\.0\.0\.9 +r2 +-\n$/);
 });
 
-void t.test('list passes on what was asked, page by page', async t => {
+void t.test('audit list passes its filters to the link, page by page', async t => {
   const source = sourceOf(log);
   const said = await run(
     [
@@ -197,7 +197,7 @@ void t.test('list passes on what was asked, page by page', async t => {
   t.equal(parseWhen('--before', 'now', noon), noon);
 });
 
-void t.test('list as JSON, on a terminal, and with nothing to show', async t => {
+void t.test('audit list prints JSON, a table on a terminal, and an empty result', async t => {
   const json = JSON.parse((await run(['list', '--json'])).stdout) as unknown[];
   t.match(json[1], {
     seq: 2,
@@ -229,7 +229,7 @@ void t.test('list as JSON, on a terminal, and with nothing to show', async t => 
   t.match((await run(['list'], { source: damaged })).stderr, /damaged entries that cannot be shown: 4, 9;/);
 });
 
-void t.test('export writes a file that verifies, and never over another', async t => {
+void t.test('audit export writes a file that verifies, and never overwrites one', async t => {
   const path = join(folder, 'log.jsonl');
   const said = await run(['export', path]);
   t.match(said, { code: 0, stdout: `✅ 5 lines written to ${path}.\n` });
@@ -267,7 +267,7 @@ Vouched for   up to entry 3
   await t.rejects(stat(half), { code: 'ENOENT' }, 'half an export is removed');
 });
 
-void t.test('verify names the first broken entry, and ends with 1', async t => {
+void t.test('audit verify names the first broken entry, and exits with 1', async t => {
   const lines = linesOf(log);
   const [header = '', one = '', two = '', three = ''] = lines;
   const cases: [string, string[], RegExp][] = [
@@ -289,7 +289,7 @@ void t.test('verify names the first broken entry, and ends with 1', async t => {
   t.match(JSON.parse(json.stdout), { ok: false, problems: [{ kind: 'missing', seq: 2 }] });
 });
 
-void t.test('verify holds the export against what was kept, and says what it cannot tell', async t => {
+void t.test('audit verify compares an export with a kept checkpoint, and states the gaps', async t => {
   const whole = await write(linesOf(log));
   const kept = await write(encodeCheckpoint(checkpointOf(log, 2)));
   const held = await run(['verify', whole, '--checkpoint', kept]);
@@ -329,7 +329,7 @@ void t.test('verify holds the export against what was kept, and says what it can
   }
 });
 
-void t.test('verify says that a log begins late, and what stands for the rest', async t => {
+void t.test('audit verify reports a log that begins late, and its covering checkpoint', async t => {
   const trimmed = { type: 'audit.trimmed', by: linkParty, detail: { from: 1, to: 3 } };
   const entries = chain([{}, {}, {}, {}, trimmed]);
   const publicKeyPem = toSpkiPem(key.publicKey);
@@ -359,7 +359,7 @@ void t.test('verify says that a log begins late, and what stands for the rest', 
   });
 });
 
-void t.test('checkpoint prints the newest one, keeps it, and replaces it only by a later one', async t => {
+void t.test('audit checkpoint prints and saves the newest one, and replaces only an earlier one', async t => {
   const printed = await run(['checkpoint']);
   t.strictSame(JSON.parse(printed.stdout), { ...checkpointOf(log, 3) });
   const path = join(folder, 'kept.json');
@@ -395,7 +395,7 @@ void t.test('checkpoint prints the newest one, keeps it, and replaces it only by
   t.match(await run(['checkpoint', await write('{}')]), { code: 2, stderr: /does not hold a checkpoint/ });
 });
 
-void t.test('nothing that is printed obeys what an entry says', async t => {
+void t.test('control characters of audit entries are never printed', async t => {
   const nasty = 'x\n✅ forged\r\u001b[2J\u001b]0;t\u0007\u2028\u202e\u200b\u0085\u009b1m\ud800{"seq":9}';
   const detail = { [nasty]: nasty };
   const outcome = 'failed' as const;
@@ -441,7 +441,7 @@ void t.test('nothing that is printed obeys what an entry says', async t => {
   t.strictSame((JSON.parse(json.stdout) as AuditEntry[])[0]?.detail, detail, 'JSON keeps it all');
 });
 
-void t.test('files are read line by line, whatever is in them', async t => {
+void t.test('audit verify reads files line by line, whatever their contents', async t => {
   const read = async (content: string | Uint8Array) => {
     const lines: string[] = [];
     for await (const line of readLines(await write(content))) lines.push(line);

@@ -38,7 +38,7 @@ const online = (fields: Parameters<typeof makeNode>[0] = {}) =>
     ...fields,
   });
 
-void t.test('register says which node a key became, one for each file', async t => {
+void t.test('nodes register prints the node of each key file', async t => {
   const keys = [await writeKey('one.pub'), await writeKey('two.pub', 'P-384')];
   const said = await ask(['nodes', 'register', ...keys, '--label', 'site=hamburg']);
   t.same(said, {
@@ -66,7 +66,7 @@ void t.test('register says which node a key became, one for each file', async t 
   t.equal(json.stderr, '');
 });
 
-void t.test('register reads every file first, and goes on past a refused key', async t => {
+void t.test('nodes register reads every file first, and continues after a refused key', async t => {
   const good = await writeKey('good.pub');
   const bad = join(server.folder, 'bad.pub');
   await writeFile(bad, 'nonsense');
@@ -86,7 +86,7 @@ void t.test('register reads every file first, and goes on past a refused key', a
 });
 
 void t.test(
-  'what the link finds wrong with a request is refused, what the command finds wrong is usage',
+  'an error found by the link exits with 1, an error found by the command is a usage error with 2',
   async t => {
     const key = await writeKey('named.pub');
     const stated = await ask(['nodes', 'register', key, '--name', 'bad name']);
@@ -97,7 +97,7 @@ void t.test(
   },
 );
 
-void t.test('list, piped: plain columns, no escape codes', async t => {
+void t.test('nodes list, piped: plain columns, no escape codes', async t => {
   server.nodes.push(online({ sinceMs: BigInt(noon - 61_000) }), makeNode({ id: 7n }));
   const said = await ask(['nodes', 'list'], { now: noon });
   t.same(said, {
@@ -113,7 +113,7 @@ void t.test('list, piped: plain columns, no escape codes', async t => {
   t.match(server.asked[1]?.request, { statuses: [NodeStatus.NODE_STATUS_ONLINE] });
 });
 
-void t.test('list, on a terminal: the box, the status in colour, and no colour with NO_COLOR', async t => {
+void t.test('nodes list on a terminal has a box, and the status in colour without NO_COLOR', async t => {
   server.nodes.push(online());
   const said = await ask(['nodes', 'list'], { isTTY: true, now: noon });
   t.match(said.stdout, /^┏━{22}┳━{9}┳━{8}┳━{9}┳━{10}┳━{22}┓\n/);
@@ -123,7 +123,7 @@ void t.test('list, on a terminal: the box, the status in colour, and no colour w
   t.notMatch(colourless.stdout, '\x1b');
 });
 
-void t.test('list gives a whole fleet page by page, as a table and as one JSON array', async t => {
+void t.test('nodes list prints a whole fleet page by page, as a table and as one JSON array', async t => {
   for (let id = 1n; id <= 2_500n; id += 1n) server.nodes.push(makeNode({ id }));
   const said = await ask(['nodes', 'list']);
   t.equal(said.stdout.trimEnd().split('\n').length, 2_501);
@@ -134,7 +134,7 @@ void t.test('list gives a whole fleet page by page, as a table and as one JSON a
   t.equal(few.length, 3);
 });
 
-void t.test('an empty list is a list, and says what to do next', async t => {
+void t.test('an empty nodes list prints its header, and hints what to do next', async t => {
   const said = await ask(['nodes', 'list']);
   t.match(said, { code: 0, stdout: /^Node ID .*\n$/, stderr: /^hint: no node is registered yet/ });
   t.same(await ask(['nodes', 'list', '--json']), { code: 0, stdout: '[]\n', stderr: '' });
@@ -147,7 +147,7 @@ void t.test('an empty list is a list, and says what to do next', async t => {
   t.notMatch((await ask(['nodes', 'list'], { isTTY: true })).stdout, 'hidden', 'that is said once');
 });
 
-void t.test('revoked nodes are listed only when they are asked for', async t => {
+void t.test('nodes list shows revoked nodes only with the flag for them', async t => {
   server.nodes.push(
     online(),
     makeNode({ id: 7n, status: NodeStatus.NODE_STATUS_REVOKED }),
@@ -170,7 +170,7 @@ void t.test('revoked nodes are listed only when they are asked for', async t => 
   t.match(some.stdout, /┘\nthe first 1: 1 online\n/);
 });
 
-void t.test('a list that is longer than the terminal is high goes through the pager', async t => {
+void t.test('a list that is longer than the terminal is shown in the pager', async t => {
   for (let id = 1n; id <= 2_500n; id += 1n) server.nodes.push(makeNode({ id }));
   const read: string[] = [];
   let pages = Infinity;
@@ -202,7 +202,7 @@ void t.test('a list that is longer than the terminal is high goes through the pa
   t.same(read, [], 'a short one, JSON, and one on a terminal of unknown height do not');
 });
 
-void t.test('show and history tell all of a node', async t => {
+void t.test('nodes show and history print everything known of a node', async t => {
   server.nodes.push(
     online({ labels: { note: 'a\x1b[2Jb' }, address: '10.0.0.9:5151', certificateExpiresAtMs: 1n }),
   );
@@ -242,7 +242,7 @@ void t.test('show and history tell all of a node', async t => {
   });
 });
 
-void t.test('revoke says what it ended and how fast; unregister is the same', async t => {
+void t.test('nodes revoke prints the sessions it ended and how fast; unregister is its alias', async t => {
   server.nodes.push(online(), makeNode({ id: 7n }));
   const said = await ask(['nodes', 'revoke', 'press-3', '7', '--comment', 'lost']);
   t.same(said, {
@@ -266,7 +266,7 @@ void t.test('revoke says what it ended and how fast; unregister is the same', as
   });
 });
 
-void t.test('delete says which nodes are gone, and what it ended', async t => {
+void t.test('nodes delete prints the deleted nodes, and the sessions it ended', async t => {
   server.nodes.push(online(), makeNode({ id: 7n }));
   t.same(await ask(['nodes', 'delete', 'press-3', '7']), {
     code: 0,
@@ -299,7 +299,7 @@ async function startWatch(words: readonly string[], options: Parameters<typeof r
   return { said, stdout, send, interrupt: () => interrupt() };
 }
 
-void t.test('watch prints each change as it comes, and Ctrl-C ends it well', async t => {
+void t.test('nodes watch prints each change at once, and Ctrl-C ends it with 0', async t => {
   const watch = await startWatch([]);
   await watch.send({});
   await watch.send({ id: 7n, name: '', status: NodeStatus.NODE_STATUS_OFFLINE, reason: 'connection lost' });
@@ -325,7 +325,7 @@ void t.test('watch prints each change as it comes, and Ctrl-C ends it well', asy
   t.same(ids, ['1', '16019329408659850374']);
 });
 
-void t.test('what Flower users type is understood or answered', async t => {
+void t.test('commands in the syntax of Flower work or are answered with a hint', async t => {
   const key = await writeKey('flower.pub');
   const registered = await ask(['nodes', 'register', key, '.', 'my-federation']);
   t.match(registered, { code: 0, stdout: /^✅/, stderr: /^hint: "\. my-federation" is not needed/ });
@@ -352,7 +352,7 @@ void t.test('what Flower users type is understood or answered', async t => {
   }
 });
 
-void t.test('each word that Flower has for a command is answered with what it is called here', async t => {
+void t.test('each command name of Flower is answered with its name in Rollcall', async t => {
   for (const [words, hint] of [
     [['superlink', '--insecure'], 'use rollcall link'],
     [['flower-superlink'], 'use rollcall link'],
@@ -375,7 +375,7 @@ void t.test('each word that Flower has for a command is answered with what it is
   }
 });
 
-void t.test('what other commands take first or call otherwise is understood', async t => {
+void t.test('aliases and word orders of other commands are understood', async t => {
   server.nodes.push(online());
   const list = await ask(['nodes', 'list'], { now: noon });
   t.match(list.stdout, '16019329408659850374');
@@ -423,7 +423,7 @@ void t.test('what other commands take first or call otherwise is understood', as
   t.match(await run(['run', 'ls', '--app-key', '/nonexistent/key']), { code: 2, stderr: /folder|ls/ });
 });
 
-void t.test('mistakes in what was typed are usage, with a hint, and reach no link', async t => {
+void t.test('a mistake in the arguments is a usage error with a hint, and nothing is sent', async t => {
   for (const [words, stderr] of [
     [['nodes', 'lst'], "error: unknown command 'lst'\nhint: did you mean list?\n"],
     [['lnk'], "error: unknown command 'lnk'\nhint: did you mean link?\n"],
@@ -462,7 +462,7 @@ void t.test('mistakes in what was typed are usage, with a hint, and reach no lin
   t.equal(server.asked.length, 0);
 });
 
-void t.test('help and version are answers, with examples', async t => {
+void t.test('help and version exit with 0, and help shows examples', async t => {
   t.same(await run(['--version']), { code: 0, stdout: `${version}\n`, stderr: '' });
   for (const words of [['--help'], [], ['nodes'], ['nodes', '--help']]) {
     const said = await run(words);
@@ -483,7 +483,7 @@ void t.test('help and version are answers, with examples', async t => {
   t.notMatch((await run(['--help'])).stdout, 'supernode');
 });
 
-void t.test('every help fits the terminal, and breaks between words', async t => {
+void t.test('every help text fits the terminal, and breaks between words', async t => {
   const all = [
     [],
     ['link'],
@@ -509,7 +509,7 @@ void t.test('every help fits the terminal, and breaks between words', async t =>
     }
 });
 
-void t.test('each way not to reach a link says what is wrong and what to do', async t => {
+void t.test('each cause of an unreachable link is reported with what to do', async t => {
   const list = (flags: Record<string, string>) => {
     const settings = {
       control: `127.0.0.1:${server.port}`,
@@ -559,7 +559,7 @@ void t.test('each way not to reach a link says what is wrong and what to do', as
   });
 });
 
-void t.test('a certificate for another address, or past its end, is not trusted', async t => {
+void t.test('a certificate of another address and an expired certificate are not trusted', async t => {
   const everywhere = await startControlServer({ host: '0.0.0.0' });
   t.teardown(() => everywhere.close());
   const flags = ['--root-certificates', everywhere.rootsPath, '--token-file', everywhere.tokenPath];
@@ -579,7 +579,7 @@ void t.test('a certificate for another address, or past its end, is not trusted'
   t.equal(everywhere.asked.length + expired.asked.length, 0, 'nobody was shown a token');
 });
 
-void t.test('why a connection failed is told from its code', t => {
+void t.test('the cause of a failed connection is derived from its error code', t => {
   const settings = {
     address: { host: '127.0.0.3', port: 1 },
     addressText: '127.0.0.3:1',
@@ -659,7 +659,7 @@ void t.test('settings come from flags, then the environment, then a profile', as
   t.equal((await run(['nodes', 'list'], { environment: everything })).code, 0);
 });
 
-void t.test('a proxy comes from a flag, then the environment, then the profile it was saved in', async t => {
+void t.test('a proxy comes from a flag, then the environment, then the saved profile', async t => {
   const home = join(server.folder, 'proxied');
   const secret = join(server.folder, 'proxy-credentials');
   await writeFile(secret, 'bob:open sesame\n', { mode: 0o600 });
@@ -699,7 +699,7 @@ void t.test('a proxy comes from a flag, then the environment, then the profile i
   t.notMatch(shown.stdout, 'credentials', 'they went with the proxy they were for');
 });
 
-void t.test('a proxy that cannot work is a mistake of usage, and its password is never shown', async t => {
+void t.test('an invalid proxy is a usage error, and its password is never shown', async t => {
   for (const [words, message] of [
     [['--proxy', 'http://bob:sesame@p:1'], /^error: the proxy: expected a URL without user and password/],
     [['--proxy', 'ftp://p:1'], /^error: the proxy: expected http:/],
@@ -714,7 +714,7 @@ void t.test('a proxy that cannot work is a mistake of usage, and its password is
   t.match(saved, { code: 2, stderr: /^error: the proxy: expected a URL without/ });
 });
 
-void t.test('a link that cannot be reached: the hint tells of a proxy variable that is not used', async t => {
+void t.test('the hint of an unreachable link names a proxy variable that is not used', async t => {
   const words = ['nodes', 'list', ...server.flags, '--control', '127.0.0.1:1'];
   const hint = /; HTTPS_PROXY is set but not used; to go through that proxy: --proxy environment\n$/;
   t.match(await run(words, { environment: { HTTPS_PROXY: 'http://p:1' } }), { code: 3, stderr: hint });
@@ -777,7 +777,7 @@ void t.test('profiles are saved, changed, listed, shown and removed', async t =>
 });
 
 void t.test(
-  'token files that are readable by others or hold no token are refused, and never quoted',
+  'token files that others can read or that hold no token are refused, and never quoted',
   async t => {
     const path = join(server.folder, 'open-token');
     await writeFile(path, `${server.token}\n`, { mode: 0o644 });
@@ -805,7 +805,7 @@ void t.test(
   },
 );
 
-void t.test('when the link goes away a watch ends with 3 and says so', async t => {
+void t.test('nodes watch reports the loss of the link and exits with 3', async t => {
   const gone: ControlServer = await startControlServer();
   t.teardown(() => gone.close());
   const said = run(['nodes', 'watch', ...gone.flags]);

@@ -26,7 +26,7 @@ t.teardown(() => mute.close());
 const { port: mutePort } = mute.address() as AddressInfo;
 const unanswered = ended(start(['nodes', 'list', ...server.flags, '--control', `127.0.0.1:${mutePort}`]));
 
-void t.test('exit codes and output of a process; by IP address no warning is printed', async t => {
+void t.test('exit codes and output of a process; an IP address causes no warning', async t => {
   const environment = { NODE_OPTIONS: '--trace-deprecation' };
   const [listed, usage, unreachable, refused] = await Promise.all([
     ended(start(['nodes', 'list', ...server.flags], environment)),
@@ -45,7 +45,7 @@ void t.test('exit codes and output of a process; by IP address no warning is pri
 });
 
 void t.test(
-  'through a proxy, http:// or https://, a command ends by itself and warns of nothing',
+  'a command through an http:// or https:// proxy ends by itself and prints no warning',
   async t => {
     const [cert, key] = await Promise.all([
       readFile(server.certificatePath, 'utf8'),
@@ -75,7 +75,7 @@ void t.test(
   },
 );
 
-void t.test('a reader that has seen enough ends the command quietly', async t => {
+void t.test('a command ends quietly when the reader of its output closes the pipe', async t => {
   for (let id = 1n; id <= 20_000n; id += 1n) server.nodes.push(makeNode({ id }));
   t.teardown(() => server.nodes.splice(1));
   const child = start(['nodes', 'list', '--json', ...server.flags]);
@@ -86,7 +86,7 @@ void t.test('a reader that has seen enough ends the command quietly', async t =>
   t.same([code, stderr], [0, '']);
 });
 
-void t.test('Ctrl-C ends a watch with 0', async t => {
+void t.test('Ctrl-C ends nodes watch with 0', async t => {
   const child = start(['nodes', 'watch', '--snapshot', '--json', ...server.flags]);
   const said = ended(child);
   child.stdout?.once('data', () => child.kill('SIGINT'));
@@ -98,7 +98,7 @@ void t.test('Ctrl-C ends a watch with 0', async t => {
 const hasScript = spawnSync('script', ['--version']).status === 0;
 
 void t.test(
-  'on a real terminal there are a box and colours',
+  'nodes list on a real terminal has a box and colours',
   { skip: !hasScript && 'no script(1) here' },
   async t => {
     const onTerminal = async (environment: Record<string, string>) => {
@@ -129,7 +129,7 @@ interface Address {
   readonly port: number;
 }
 
-void t.test('the link itself, started by its flags, understands the command and the command it', async t => {
+void t.test('a link started by its flags answers the commands', async t => {
   const folder = server.folder;
   const data = join(folder, 'link-data');
   await prepareOperator(data);
@@ -178,7 +178,7 @@ void t.test('the link itself, started by its flags, understands the command and 
   t.equal((await said).code, 0);
 });
 
-void t.test('link and node say what is wrong with their flags', async t => {
+void t.test('link and node report mistakes in their flags', async t => {
   const [link, insecure, node] = await Promise.all([
     ended(start(['link', '--check-config'])),
     ended(start(['link', '--insecure'])),
@@ -189,6 +189,6 @@ void t.test('link and node say what is wrong with their flags', async t => {
   t.match(node, { code: 2, stderr: /^error: --link: wants HOST:PORT.*\nerror: --insecure: /s });
 });
 
-void t.test('a peer that accepts and says nothing does not keep the command from ending', async t => {
+void t.test('a command ends although a peer accepts its connection and stays silent', async t => {
   t.match(await unanswered, { code: 3, stderr: /^error: cannot reach the link at .*: no answer\nhint: / });
 });

@@ -88,7 +88,7 @@ const finished = (outcome: RunRecord['outcome'] & string, reason = ''): Partial<
   ...{ status: 'finished', outcome, reason, finishedAt: Date.now() },
 });
 
-void t.test('settings are of the types that the app gives them', t => {
+void t.test('settings of a run have the types that the app declares', t => {
   t.same(parseSettings(['greeting=a=b', 'rounds=-1.5e2', 'fast=true'], settings), {
     ...{ greeting: 'a=b', rounds: -150, fast: true },
   });
@@ -112,7 +112,7 @@ void t.test('settings are of the types that the app gives them', t => {
   t.end();
 });
 
-void t.test('run packs, signs and starts an app, and says how to follow it', async t => {
+void t.test('run packs, signs and starts an app, and prints how to follow it', async t => {
   const said = await ask(['run', app, '--set', 'rounds=5', '--set', 'fast=true']);
   const [newest] = (await site.runs.list('default', { pageSize: 1 })).runs;
   const id = `${newest?.id ?? ''}`;
@@ -140,7 +140,7 @@ void t.test('run packs, signs and starts an app, and says how to follow it', asy
   t.equal(json.stderr, '');
 });
 
-void t.test('what is wrong on this side is found before anything is sent', async t => {
+void t.test('run finds local errors before it sends anything', async t => {
   const before = site.runs.started.length;
   const p384 = join(folder, 'p384');
   await writeFile(p384, toPkcs8Pem(newKey('P-384')), { mode: 0o600 });
@@ -187,7 +187,7 @@ void t.test('what is wrong on this side is found before anything is sent', async
   });
 });
 
-void t.test('with --stream the log comes as it is said, and the outcome is the exit code', async t => {
+void t.test('run --stream prints the log as it comes, and exits by the outcome of the run', async t => {
   const key = newKey().publicKey;
   const node = await site.registry.registerNode({
     ...{ tenant: 'default', publicKey: key, name: 'press-3', labels: {}, again: false, owner: '' },
@@ -230,7 +230,7 @@ void t.test('with --stream the log comes as it is said, and the outcome is the e
   t.match(await stopped.said, { code: 5, stderr: `error: run ${stopped.id} was stopped: stopped by ada\n` });
 });
 
-void t.test('with --json every line is an object: the run, what it says, and how it ended', async t => {
+void t.test('run --stream --json prints one object per line: the run, its log, and its outcome', async t => {
   const { id, said } = await streaming({ json: true });
   site.runs.say(id, 'hi', { at: noon, node: 7n });
   site.runs.change(id, { ...finished('completed'), result: '[1]' });
@@ -247,7 +247,7 @@ void t.test('with --json every line is an object: the run, what it says, and how
   t.same([lines.length, stderr], [3, '']);
 });
 
-void t.test('on a terminal warnings have a colour, and a line tells how far the run is', async t => {
+void t.test('the log on a terminal shows warnings in colour and a line of progress', async t => {
   const kept = new Kept(true);
   const { id, said, seen } = await streaming({ isTTY: true, stderr: kept });
   const counts = { nodes: 2, sent: 4, answered: 1, failed: 0, logLines: 0 };
@@ -263,7 +263,7 @@ void t.test('on a terminal warnings have a colour, and a line tells how far the 
   t.ok(stderr.endsWith('\r\x1b[2K'), 'and is gone at the end');
 });
 
-void t.test('Ctrl-C detaches and the run goes on; twice stops it', async t => {
+void t.test('Ctrl-C detaches from a run that continues; twice stops the run', async t => {
   const detached = await streaming();
   site.runs.say(detached.id, 'working');
   await detached.seen('working');
@@ -287,7 +287,7 @@ void t.test('Ctrl-C detaches and the run goes on; twice stops it', async t => {
   await until(() => site.runs.watchers() === 0);
 });
 
-void t.test('as a process: one signal detaches, two stop the run', async t => {
+void t.test('a signal detaches the process of run --stream; a second signal stops the run', async t => {
   const words = ['run', app, '--stream', ...flags];
   for (const [signals, code] of [
     [1, 0],
@@ -311,7 +311,7 @@ void t.test('as a process: one signal detaches, two stop the run', async t => {
   }
 });
 
-void t.test('a link that goes away and comes back is followed on from the last line', async t => {
+void t.test('runs logs continues from the last line after the link was restarted', async t => {
   const where = await openRunPort(t);
   const { id, said, seen, stdout } = await streaming({ where });
   where.runs.say(id, 'line 1');
@@ -355,7 +355,7 @@ function follow(
   return { seen, done, lost: () => lost };
 }
 
-void t.test('a link that stays away is given up, with the place to go on from', async t => {
+void t.test('runs logs gives up on a link that stays away, and prints where to continue', async t => {
   const where = await openRunPort(t);
   const { id } = where.runs.add();
   where.runs.say(id, 'one');
@@ -370,7 +370,7 @@ void t.test('a link that stays away is given up, with the place to go on from', 
 });
 
 void t.test(
-  'a token that ends is replaced where there is another, and told of where there is none',
+  'a log stream replaces a token that ends, and without another token it reports the end',
   async t => {
     const clock = createManualClock();
     const where = await openRunPort(t, { clock });
@@ -402,7 +402,7 @@ void t.test(
   },
 );
 
-void t.test('list, show, logs and stop, for people and for machines', async t => {
+void t.test('runs list, show, logs and stop print tables and JSON', async t => {
   const where = await openRunPort(t);
   const there = await flagsFor(where);
   const on = (words: readonly string[], options: RunOptions = {}) =>
@@ -496,7 +496,7 @@ Result      {
   t.match(await on(['runs', 'stop', '4711']), { code: 1, stderr: /^error: there is no such run/ });
 });
 
-void t.test('runs logs --follow ends with Ctrl-C and leaves the run alone', async t => {
+void t.test('runs logs --follow ends with Ctrl-C and does not stop the run', async t => {
   const { id } = site.runs.add();
   const { said, interrupt } = going(['runs', 'logs', 'latest', '--follow', ...flags]);
   await until(() => site.runs.watchers() > 0);
@@ -505,7 +505,7 @@ void t.test('runs logs --follow ends with Ctrl-C and leaves the run alone', asyn
   t.equal((await site.runs.find('default', id))?.status, 'pending');
 });
 
-void t.test('who may not see nodes reads their ids, and asks for a name once', async t => {
+void t.test('the log shows node ids without nodes:read, and asks for each name once', async t => {
   await site.access.roles.define(
     'default',
     { name: 'submitter', permissions: ['runs:submit'] },
@@ -518,7 +518,7 @@ void t.test('who may not see nodes reads their ids, and asks for a name once', a
   t.match(stdout, /Z {2}7 {7}x\n.*Z {2}8 {7}x\n.*Z {2}7 {7}x\n$/);
 });
 
-void t.test('a line of a log cannot pass for another, nor move the cursor', t => {
+void t.test('a line of a log cannot imitate another line or move the cursor', t => {
   const entry = { number: 1n, atMs: BigInt(noon), node: 0n, level: 'info', text: '' };
   const shown = (text: string) => formatEntry({ ...entry, text }, 'server', 6, noPaint);
   t.equal(

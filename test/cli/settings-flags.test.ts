@@ -39,7 +39,7 @@ function parse(...words: string[]): Record<string, unknown> {
   return flags;
 }
 
-void t.test('what was typed comes out by the name of the setting, as it was typed', t => {
+void t.test('flags are parsed by the name of their setting, with values unchanged', t => {
   t.same(parse(), {}, 'nothing typed is nothing said: defaults are the schema’s');
   t.same(parse('--link', 'a:1'), { link: 'a:1' });
   t.same(parse('--superlink=a:1'), { link: 'a:1' }, 'an alias is the setting');
@@ -50,7 +50,7 @@ void t.test('what was typed comes out by the name of the setting, as it was type
   t.end();
 });
 
-void t.test('flags win over the environment when the schema reads both', t => {
+void t.test('flags take precedence over the environment', t => {
   const values = readSettings(schema, {
     flags: parse('--link', 'a:1', '--no-strict'),
     environment: { ROLLCALL_X_LINK: 'b:2', ROLLCALL_X_COUNT: '9' },
@@ -60,7 +60,7 @@ void t.test('flags win over the environment when the schema reads both', t => {
   t.end();
 });
 
-void t.test('help tells defaults as one would type them, and aliases', t => {
+void t.test('help shows default values in the syntax of a flag, and aliases', t => {
   const command = new Command('x').configureHelp({ helpWidth: 200 });
   addSettingFlags(command, schema);
   const help = command.helpInformation();
@@ -78,7 +78,7 @@ void t.test('help tells defaults as one would type them, and aliases', t => {
 const readFrom = (environment: Record<string, string>, file?: unknown) =>
   readSettings(schema, { flags: {}, environment, environmentPrefix: 'ROLLCALL_X_', file });
 
-void t.test('what Kubernetes injects for a Service is no setting; a misspelt setting still is one', t => {
+void t.test('variables that Kubernetes injects are ignored; a misspelt setting is an error', t => {
   const injected = {
     ROLLCALL_X_SERVICE_HOST: '10.0.0.11',
     ROLLCALL_X_SERVICE_PORT: '9092',
@@ -111,7 +111,7 @@ void t.test('what Kubernetes injects for a Service is no setting; a misspelt set
   t.end();
 });
 
-void t.test('an empty environment variable is one that is not set', t => {
+void t.test('an empty environment variable counts as unset', t => {
   t.match(readFrom({ ROLLCALL_X_LINK: '', ROLLCALL_X_COUNT: '' }, { count: 7 }), {
     link: undefined,
     count: 7,
@@ -128,14 +128,14 @@ void t.test('an empty environment variable is one that is not set', t => {
   t.end();
 });
 
-void t.test('a choice in capitals is told how to be written', t => {
+void t.test('a choice in capitals is refused with its correct spelling', t => {
   const level = as.oneOf(['info', 'warn']);
   t.throws(() => level('WARN'), { message: 'wants one of info, warn; in small letters: warn' });
   t.throws(() => level('loud'), { message: 'wants one of info, warn' });
   t.end();
 });
 
-void t.test('bounds of a duration and a size are told as one would type them', t => {
+void t.test('bounds of durations and sizes are shown in the syntax of a flag', t => {
   const duration = as.duration(60_000, 3_650 * 86_400_000);
   t.throws(() => duration('1s'), { message: 'wants a duration such as 90s, 15m or 1h, from 1m to 3650d' });
   t.throws(() => as.duration(250, 1_500)('1h'), { message: /, from 250ms to 1500ms$/ });
@@ -144,7 +144,7 @@ void t.test('bounds of a duration and a size are told as one would type them', t
   t.end();
 });
 
-void t.test('a configuration file in UTF-16 is named as one', async t => {
+void t.test('a configuration file in UTF-16 is refused by its encoding', async t => {
   const path = join(await makeFolder(t), 'link.yaml');
   const text = '\ufeffcount: 7\n';
   await writeFile(path, text, 'utf16le');
@@ -156,7 +156,7 @@ void t.test('a configuration file in UTF-16 is named as one', async t => {
   t.same(await readConfigFile(path), { count: 7 });
 });
 
-void t.test('an address to listen at may leave out the host; one to connect to may not, and is no URL', t => {
+void t.test('a listen address may omit the host; a connect address may not, and is not a URL', t => {
   for (const text of [':9092', '*:9092'])
     t.same(as.listenAddress(text), { host: allAddresses, port: 9092 }, text);
   t.same(as.listenAddress('[::1]:0'), { host: '::1', port: 0 });
@@ -179,7 +179,7 @@ void t.test('an address to listen at may leave out the host; one to connect to m
   t.end();
 });
 
-void t.test('the help of link and node says plainly what a flag does', t => {
+void t.test('the help of link and node describes each flag in plain words', t => {
   const helpOf = (settings: Settings): string => {
     const command = new Command();
     addSettingFlags(command, settings);

@@ -25,7 +25,7 @@ import { StatedByLink } from '../../src/control-client/diagnosis.js';
 const boxed = { box: true, paint: noPaint };
 const plain = { box: false, paint: noPaint };
 
-void t.test('the list of nodes on a terminal is the table people know, to the character', t => {
+void t.test('the table of nodes on a terminal matches to the character', t => {
   const nodes = [
     makeNode({
       id: 16019329408659850374n,
@@ -57,7 +57,7 @@ void t.test('the list of nodes on a terminal is the table people know, to the ch
   t.end();
 });
 
-void t.test('piped, columns stand two spaces apart and no cell is empty', t => {
+void t.test('piped columns are two spaces apart and have no empty cell', t => {
   const rows = [
     nodeRow(makeNode({ labels: { site: 'x  y' } }), noon, true),
     nodeRow(makeNode({ name: 'n', labels: { b: '2', a: '1' } }), noon, true),
@@ -84,7 +84,7 @@ void t.test('piped, columns stand two spaces apart and no cell is empty', t => {
   t.end();
 });
 
-void t.test('tables line up whatever is in them', t => {
+void t.test('tables are aligned for every width of text', t => {
   const columns = [{ header: 'A' }, { header: 'Long header' }];
   const rows = [
     ['日本語', '✅ done'],
@@ -127,7 +127,7 @@ void t.test('a table on a terminal is never wider than the terminal', t => {
   t.end();
 });
 
-void t.test('a table that comes in parts keeps its widths, leaves room, and cuts nothing off', t => {
+void t.test('a table printed in parts keeps its widths, leaves room, and cuts nothing off', t => {
   const columns = [{ header: 'Status', roomy: 11 }, { header: 'Name' }];
   const first = [['online', 'a']];
   t.match(createTable(columns, first, plain, true).rows(first), /^online {2}a\n$/);
@@ -138,7 +138,7 @@ void t.test('a table that comes in parts keeps its widths, leaves room, and cuts
   t.end();
 });
 
-void t.test('nothing from elsewhere reaches a terminal as control characters', t => {
+void t.test('control characters in values never reach a terminal', t => {
   t.equal(plainText('\x1b[31mred\x07\u009b2J\r\nnext\u202e\u200bend\u2028x'), '[31mred2J nextend x');
   t.equal(plainText('  a \t b  '), 'a b');
   const text = formatTable([{ header: 'H' }], [['\x1b]0;title\x07']], boxed);
@@ -149,7 +149,7 @@ void t.test('nothing from elsewhere reaches a terminal as control characters', t
   t.end();
 });
 
-void t.test('display width counts what a terminal shows', t => {
+void t.test('display width counts the columns that a terminal uses', t => {
   t.equal(displayWidth('abc'), 3);
   t.equal(displayWidth('日本'), 4);
   t.equal(displayWidth('✅'), 2);
@@ -158,7 +158,7 @@ void t.test('display width counts what a terminal shows', t => {
   t.end();
 });
 
-void t.test('colours only on a terminal, without NO_COLOR, and not on a dumb one', t => {
+void t.test('colours appear only on a terminal that supports them, without NO_COLOR', t => {
   const terminal = new Kept(true) as Output;
   const pipe = new Kept(false) as Output;
   t.equal(paintFor(terminal, {})('red', 'x'), '\x1b[31mx\x1b[0m');
@@ -179,7 +179,7 @@ void t.test('colours only on a terminal, without NO_COLOR, and not on a dumb one
   t.end();
 });
 
-void t.test('elapsed time, moments and durations', t => {
+void t.test('durations, elapsed times and timestamps are formatted', t => {
   t.equal(formatElapsed(0), '00:00:00');
   t.equal(formatElapsed(59_999), '00:00:59');
   t.equal(formatElapsed(day - 1), '23:59:59');
@@ -198,7 +198,7 @@ void t.test('elapsed time, moments and durations', t => {
   t.end();
 });
 
-void t.test('JSON of a node: the id is text, times are RFC 3339, unknown things are null', t => {
+void t.test('JSON of a node: the id is text, times are RFC 3339, unknown values are null', t => {
   const json = nodeJson(makeNode({ id: 18446744073709551615n, labels: { site: 'a' } }));
   t.equal(json['id'], '18446744073709551615');
   t.equal(json['since'], '2026-01-15T12:00:00.000Z');
@@ -209,7 +209,7 @@ void t.test('JSON of a node: the id is text, times are RFC 3339, unknown things 
   t.end();
 });
 
-void t.test('the app and federation that Flower users type are left out, nothing else', t => {
+void t.test('only the app and federation arguments of Flower are dropped', t => {
   t.same(forgiveFederation(['a.pub', '.', 'my-federation']), {
     words: ['a.pub'],
     dropped: '. my-federation',
@@ -222,7 +222,7 @@ void t.test('the app and federation that Flower users type are left out, nothing
   t.end();
 });
 
-void t.test('labels, statuses and limits are read, or refused as usage', t => {
+void t.test('labels, statuses and limits are parsed, or refused as usage errors', t => {
   t.same(parseLabels(['a=1', 'b=x=y', 'c=']), { a: '1', b: 'x=y', c: '' });
   t.same(Object.keys(parseLabels(['__proto__=1'])), ['__proto__']);
   t.same(parseStatuses(['online,offline', 'Online']), [
@@ -247,7 +247,7 @@ void t.test('labels, statuses and limits are read, or refused as usage', t => {
   t.end();
 });
 
-void t.test('paging asks for no more than is wanted and stops at the end', async t => {
+void t.test('paging requests no more than the limit and stops at the end', async t => {
   const asked: number[] = [];
   const source = (pageToken: string, max: number) => {
     asked.push(max);
@@ -280,7 +280,7 @@ void t.test('paging asks for no more than is wanted and stops at the end', async
   t.same(await collect(10), { parts: [[10, true]], asked: [10] });
 });
 
-void t.test('every error code has an exit code; what the link states is never usage', t => {
+void t.test('every error code has an exit code, and an error of the link is never a usage error', t => {
   const codes = new Map(errorCodes.map(code => [code, exitCodeOf(new RollcallError(code, 'x'))]));
   const having = (exit: number) => errorCodes.filter(code => codes.get(code) === exit);
   t.same(having(2), [

@@ -130,7 +130,7 @@ void t.test('nodes are registered by any form of their key, found, listed and re
   await t.rejects(client.nodes.register({ publicKey: 'nonsense' }), { code: 'KEY_UNSUPPORTED' });
 });
 
-void t.test('runs are asked about as the link knows them', async t => {
+void t.test('runs of a client have the fields that the link stores', async t => {
   t.same(await all(client.runs.list()), []);
   t.same(await client.runs.listPage({ pageSize: 1 }), { runs: [], nextPageToken: '' });
   await t.rejects(client.runs.get(7n), { code: 'NOT_FOUND' });
@@ -146,7 +146,7 @@ void t.test('runs are asked about as the link knows them', async t => {
   );
 });
 
-void t.test('every node of a fleet is listed, however many pages it takes', async t => {
+void t.test('nodes.list() yields every node of a fleet over all pages', async t => {
   const label = { labels: { fleet: 'large' } };
   const more = Array.from({ length: 1_001 }, () => ({ publicKey: newKey().publicKey.spki, ...label }));
   // Each question has ten seconds, also on a machine that is busy.
@@ -159,7 +159,7 @@ void t.test('every node of a fleet is listed, however many pages it takes', asyn
   }
 });
 
-void t.test('a watch gives what is there and each change, until its signal', async t => {
+void t.test('nodes.watch() yields a snapshot and each change, until its signal aborts', async t => {
   const key = newKey();
   const { id } = await client.nodes.register({ publicKey: key.publicKey.spki, name: 'watched' });
   const ending = new AbortController();
@@ -184,14 +184,14 @@ void t.test('a watch gives what is there and each change, until its signal', asy
   }
 });
 
-void t.test('a client that is closed ends its watches', async t => {
+void t.test('closing a client ends its watches', async t => {
   const closed = connect();
   t.same(await all(closed.nodes.watch({ onOpen: () => closed.close() })), []);
   await t.rejects(closed.nodes.get('x'));
   closed.close();
 });
 
-void t.test('who asks, and where nodes go', async t => {
+void t.test('me() and assignment() return the caller and the addresses for nodes', async t => {
   t.match(await client.me(), { kind: 'user', name: 'operator', tenant: 'default', roles: ['admin'] });
   t.match(await client.assignment(), {
     tenant: 'default',
@@ -205,7 +205,7 @@ void t.test('who asks, and where nodes go', async t => {
   t.match(await connect({ token: config.accessToken }).me(), { kind: 'node', id: `node:${id}` });
 });
 
-void t.test('users, roles, services, tokens, tenants and keys are kept as by the command', async t => {
+void t.test('users, roles, services, tokens, tenants and keys are managed as by the command', async t => {
   const { users, roles, services, tokens, tenants, keys } = client;
   const vera = await users.create({ name: 'vera', roles: ['viewer'], password });
   t.match(vera, { name: 'vera', roles: ['viewer'], enabled: true, secondFactor: false });
@@ -247,7 +247,7 @@ void t.test('users, roles, services, tokens, tenants and keys are kept as by the
   ]);
 });
 
-void t.test('the audit log is listed, exported and vouched for', async t => {
+void t.test('the audit log is listed, exported and verified by a checkpoint', async t => {
   const entries = await all<AuditEntry>(client.audit.list({ typePrefix: 'node.registered' }));
   t.ok(entries.length > 3);
   t.ok(entries.every(({ type }) => type === 'node.registered'));
@@ -260,7 +260,7 @@ void t.test('the audit log is listed, exported and vouched for', async t => {
   t.doesNotThrow(() => lines.map(line => JSON.parse(line) as unknown));
 });
 
-void t.test('a token that was ended while it was used', async t => {
+void t.test('a token that was revoked during use is refused in every call', async t => {
   const user = await makeUser(link.access, 'leaver', ['admin']);
   const leaver = connect({ token: await issueToken(link.access, user) });
   t.match(await leaver.me(), { name: 'leaver' });
@@ -272,7 +272,7 @@ void t.test('a token that was ended while it was used', async t => {
   await t.rejects(all(leaver.audit.exportLines()), { code: 'TOKEN_REFUSED' }, 'an export');
 });
 
-void t.test('a token function is asked each time, and once more when its token is refused', async t => {
+void t.test('a token function is called each time, and once more when its token is refused', async t => {
   const refusals: (string | undefined)[] = [];
   const renewing = connect({
     token: refused => {
@@ -299,7 +299,7 @@ void t.test('a token function is asked each time, and once more when its token i
   await t.rejects(connect({ token: () => 'two words' }).me(), { code: 'CONFIG_INVALID' });
 });
 
-void t.test('options that cannot work are refused before anything is asked', t => {
+void t.test('invalid options of a client are refused before any request', t => {
   const refused = (options: Partial<ControlClientOptions>): unknown => {
     try {
       return new ControlClient({ address, rootCertificates: ca, ...options });
@@ -326,7 +326,7 @@ void t.test('options that cannot work are refused before anything is asked', t =
   t.end();
 });
 
-void t.test('ROLLCALL_TOKEN is the token of a program that gives none', async t => {
+void t.test('ROLLCALL_TOKEN is the default token of a client', async t => {
   const before = process.env['ROLLCALL_TOKEN'];
   process.env['ROLLCALL_TOKEN'] = token;
   t.teardown(() => {
@@ -339,7 +339,7 @@ void t.test('ROLLCALL_TOKEN is the token of a program that gives none', async t 
   await t.rejects(connect({ token: 'given' }).me(), { code: 'TOKEN_REFUSED' }, 'the option goes first');
 });
 
-void t.test('what is not the link that is meant gets no token', async t => {
+void t.test('a client sends no token to a server that it cannot verify', async t => {
   const { ca: strange } = await writeCertificates(await makeFolder(t));
   const misled = connect({ rootCertificates: Buffer.from(strange) });
   const wanted = { code: 'LINK_UNVERIFIED', message: /no root in rootCertificates has issued$/ };
@@ -350,7 +350,7 @@ void t.test('what is not the link that is meant gets no token', async t => {
   await t.rejects(nodePort.nodes.get('x'), { code: 'LINK_UNREACHABLE' });
 });
 
-void t.test('a watch ends with a sentence when the link goes away', async t => {
+void t.test('a watch ends with an error when the link goes away', async t => {
   const other = await startTestLink(t);
   const there = { address: formatAddress(other.link.addresses.control), rootCertificates: other.ca };
   const watcher = connect({ ...there, token: other.token });
@@ -361,7 +361,7 @@ void t.test('a watch ends with a sentence when the link goes away', async t => {
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 
-void t.test('a program that imports rollcall/control runs, and ends once it lets go', async t => {
+void t.test('a program that imports rollcall/control runs, and exits once its client is closed', async t => {
   const folder = await makeFolder(t);
   const program = `
     import { readFile } from 'node:fs/promises';
@@ -418,7 +418,7 @@ void t.test('the program in README.md runs as typed', async t => {
   t.match(said, /^berlin [a-z]+ [a-z ]+$/m);
 });
 
-void t.test('a client asks through its proxy alone, over gRPC and HTTP, by the name of the link', async t => {
+void t.test('a client connects through its proxy alone, over gRPC and HTTP, by the link name', async t => {
   const { port } = link.addresses.control;
   const proxy = await startConnectProxy(t, { credentials: 'bob:open sesame' });
   const address = `localhost:${port}`;
@@ -452,7 +452,7 @@ void t.test('a client asks through its proxy alone, over gRPC and HTTP, by the n
     await t.rejects(asking(), { code: 'LINK_UNVERIFIED', hint: /a proxy that inspects TLS must let/ });
 });
 
-void t.test('a client takes HTTPS_PROXY from the environment only when it is told to', async t => {
+void t.test('a client reads HTTPS_PROXY only with proxy: "environment"', async t => {
   const before = { ...process.env };
   t.teardown(() => (process.env = before));
   const proxy = await startConnectProxy(t);
@@ -477,7 +477,7 @@ void t.test('a client takes HTTPS_PROXY from the environment only when it is tol
   t.throws(() => connect({ proxy: proxy.url, proxyRootCertificates: 'x' }), { code: /KEY|CONFIG|FILE/ });
 });
 
-void t.test('a link that is silent behind a proxy uses up the time of a question and no more', async t => {
+void t.test('a silent link behind a proxy fails a request after its deadline', async t => {
   const mute = createTcpServer(socket => void socket.on('error', () => undefined).resume());
   await new Promise<void>(resolve => mute.listen(0, '127.0.0.1', resolve));
   t.teardown(() => mute.close());
@@ -497,7 +497,7 @@ void t.test('a link that is silent behind a proxy uses up the time of a question
   await t.rejects(asking, { code: 'LINK_UNREACHABLE', message: /no answer/ });
 });
 
-void t.test('lines that are cut off in the middle end in an error of ours', async t => {
+void t.test('a response that is cut off within a line fails with a RollcallError', async t => {
   const now = Date.now();
   const { ca, server } = makeDevelopmentCertificates({ hosts: [], days: 1, now, random: systemRandom });
   const cutting = createServer({ cert: server.certificate, key: server.key }, (_, response) => {
@@ -519,7 +519,7 @@ void t.test('lines that are cut off in the middle end in an error of ours', asyn
   t.same(read.slice(0, 2), ['one', 'two']);
 });
 
-void t.test('keys of a link from before keys waited published are rotated and listed', async t => {
+void t.test('keys of an older link, without published waiting keys, are rotated and listed', async t => {
   const key = { algorithm: 'ES256', audience: null, createdAt: 20, retiredAt: null };
   const [made, retired] = [
     { ...key, kid: 'new' },
@@ -547,7 +547,7 @@ void t.test('keys of a link from before keys waited published are rotated and li
   t.match(await keys.secrets('billing'), [{ use: 'signs' }, { use: 'verifies' }]);
 });
 
-void t.test('grpc-js is pinned to the version whose inside is used here', async t => {
+void t.test('grpc-js is pinned to the version whose internals are used', async t => {
   const read = async (path: string) =>
     JSON.parse(await readFile(new URL(path, import.meta.url), 'utf8')) as {
       version: string;

@@ -37,7 +37,7 @@ async function readSome(count: number): Promise<Digits> {
   return parseDigits(lines.join('\n'), 'digits.csv');
 }
 
-void t.test('backpropagation gives the slopes that small steps give', async t => {
+void t.test('backpropagation gives the slopes of numeric differentiation', async t => {
   const digits = await readSome(7);
   const weights = createWeights(5, createRandom(3));
   const rows = [0, 2, 3, 6];
@@ -60,7 +60,7 @@ void t.test('backpropagation gives the slopes that small steps give', async t =>
   }
 });
 
-void t.test('the same seed gives the same weights, another gives others', async t => {
+void t.test('the same seed gives the same weights, another seed gives other weights', async t => {
   const digits = await readSome(100);
   const trained = (seed: number) => {
     const random = createRandom(seed);
@@ -72,7 +72,7 @@ void t.test('the same seed gives the same weights, another gives others', async 
   t.notSame(trained(1), trained(2));
 });
 
-void t.test('the mean of weights counts each by its examples, and leaves them as they are', t => {
+void t.test('the mean of weights counts each by its examples, and leaves its inputs unchanged', t => {
   const [one, other] = [createWeights(4, createRandom(1)), createWeights(4, createRandom(2))];
   const before = copyWeights(one);
   const mean = averageWeights([
@@ -128,7 +128,7 @@ void t.test('every digit is in exactly one file of one part, and the same one ea
   );
 });
 
-void t.test('data that are not there or are something else are told of', async t => {
+void t.test('a missing dataset and an invalid dataset are reported with their path', async t => {
   const folder = await makeFolder(t);
   await t.rejects(readDataset({}), /--node-config 'dataset-path=/);
   await t.rejects(readDataset({ 'dataset-path': 7 }), /--node-config/);
@@ -142,7 +142,7 @@ void t.test('data that are not there or are something else are told of', async t
     t.throws(() => parseDigits([...lines, odd].join('\n'), 'x'), /x:4 is no digit/);
 });
 
-void t.test('one machine with all digits learns them', async t => {
+void t.test('one machine with all digits learns to recognise them', async t => {
   const out = await makeFolder(t);
   const [part] = await splitDigits({ parts: 1, out });
   const { train, holdout } = await readDataset({ 'dataset-path': part?.folder ?? '' });
@@ -164,7 +164,7 @@ async function makeNodes(t: Pick<Test, 'teardown'>, parts: number): Promise<Loca
   }));
 }
 
-void t.test('two nodes that keep their digits to themselves learn them by averaging', async t => {
+void t.test('two nodes learn digits by averaging without sharing them', async t => {
   const nodes = await makeNodes(t, 2);
   const ran = await runLocally({ main: serverHalf.main, handlers: nodeHalf.handlers, nodes, config });
   const result = ran.result as unknown as { rounds: Round[]; accuracy: number };
@@ -182,7 +182,7 @@ void t.test('two nodes that keep their digits to themselves learn them by averag
   t.same(again.result, result, 'the same seed gives the same rounds');
 });
 
-void t.test('a node that fails is left out, and without any the run fails', async t => {
+void t.test('a node that fails is left out, and without any node the run fails', async t => {
   const [one, two] = await makeNodes(t, 2);
   if (!one || !two) throw new Error('two parts were wanted');
   const lost: LocalNode = { id: '3', name: '', config: {} };
@@ -201,7 +201,7 @@ void t.test('a node that fails is left out, and without any the run fails', asyn
   await t.rejects(run([lost]), /round 1: no node could train/);
 });
 
-void t.test('settings that make no sense end the run before it begins', async t => {
+void t.test('invalid settings end the run before its first round', async t => {
   const odd = { rounds: 0, 'local-epochs': 1.5, 'batch-size': '16', 'learning-rate': -1, seed: 0.5 };
   for (const [name, value] of Object.entries(odd)) {
     const run = runLocally({
@@ -218,7 +218,7 @@ const rounds: Round[] = [0.71, 0.88, 0.93, 0.952, 0.961].map((accuracy, at) => (
   loss: 1 / (at + 1),
 }));
 
-void t.test('a picture is well-formed, whatever the rounds are', t => {
+void t.test('the plot is well-formed SVG for any rounds', t => {
   const many = Array.from({ length: 100 }, (_, at) => ({ round: at + 1, accuracy: at / 100, loss: 0 }));
   for (const each of [rounds, rounds.slice(0, 1), many, [{ round: 1, accuracy: 1, loss: 0 }]]) {
     const svg = drawAccuracy(each);
@@ -244,7 +244,7 @@ function unclosedTags(svg: string): string[] {
   return /[<>&]/.test(rest) ? ['odd text'] : open;
 }
 
-void t.test('rounds are found in a result and in a run, and nowhere else', t => {
+void t.test('rounds are read from a result or a run, and from no other JSON', t => {
   t.same(readRounds(JSON.stringify({ rounds, accuracy: 0.961 })), rounds);
   t.same(readRounds(JSON.stringify({ id: '7', status: 'finished', result: { rounds } })), rounds);
   for (const odd of [
@@ -259,7 +259,7 @@ void t.test('rounds are found in a result and in a run, and nowhere else', t => 
   t.end();
 });
 
-void t.test('both scripts do by hand what they do for the run', async t => {
+void t.test('the scripts split and plot work from the command line', async t => {
   const folder = await makeFolder(t);
   const script = (name: string, ...parts: string[]) =>
     spawnSync(process.execPath, ['--import=tsx', join(example, `${name}.ts`), ...parts], {

@@ -7,7 +7,7 @@ import { packApp } from '../../src/app-package/app-package.js';
 import { root } from '../../scripts/running.js';
 import { runLocally } from './local-grid.js';
 
-void t.test('each node answers with its node config, and one that cannot is told of', async t => {
+void t.test('each node answers with its node config, and a node that fails is reported', async t => {
   const { config } = (await packApp(join(root, 'examples/hello'))).manifest;
   const nodes = [
     {

@@ -5,5 +5,5 @@ import { certificateTargets } from './targets/certificates.js';
 import { proofTargets } from './targets/proofs.js';
 
 for (const target of [...certificateTargets, ...proofTargets]) {
-  void t.test(`${target.name} keeps its promises`, async t => console.log(await fuzz(t, target, manyInputs)));
+  void t.test(`fuzzing: ${target.name}`, async t => console.log(await fuzz(t, target, manyInputs)));
 }

@@ -25,10 +25,10 @@ const targets = [
 ];
 
 for (const target of targets) {
-  void t.test(`${target.name} keeps its promises`, t => fuzz(t, target, 150));
+  void t.test(`fuzzing, some inputs: ${target.name}`, t => fuzz(t, target, 150));
 }
 
-void t.test('both ports keep theirs, and all of them for what was kept', async t => {
+void t.test('fuzzing, some inputs: both ports, and every target with the saved corpus', async t => {
   const link = await startTestLink(t);
   const nodePort = nodePortTarget({ address: link.link.addresses.node, ca: link.ca });
   t.teardown(nodePort.close);

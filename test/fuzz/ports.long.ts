@@ -5,7 +5,7 @@ import { fuzz, manyInputs } from './fuzzing.js';
 import { controlTarget } from './targets/control-port.js';
 import { nodePortTarget } from './targets/node-port.js';
 
-void t.test('the control port answers whatever is asked', async t => {
+void t.test('fuzzing: the control port answers every request', async t => {
   const link = await startTestLink(t);
   console.log(await fuzz(t, controlTarget(link.control), manyInputs));
   t.ok(await link.register(newKey()), 'the link goes on');
@@ -15,7 +15,7 @@ void t.test('the control port answers whatever is asked', async t => {
   );
 });
 
-void t.test('the node port refuses whatever a stranger sends', async t => {
+void t.test('fuzzing: the node port refuses every unauthenticated peer', async t => {
   const link = await startTestLink(t);
   const target = nodePortTarget({ address: link.link.addresses.node, ca: link.ca });
   t.teardown(target.close);

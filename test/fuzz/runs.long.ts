@@ -4,5 +4,5 @@ import { fuzz, manyInputs } from './fuzzing.js';
 import { runTargets } from './targets/runs.js';
 
 for (const target of runTargets) {
-  void t.test(`${target.name} keeps its promises`, async t => console.log(await fuzz(t, target, manyInputs)));
+  void t.test(`fuzzing: ${target.name}`, async t => console.log(await fuzz(t, target, manyInputs)));
 }

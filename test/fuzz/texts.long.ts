@@ -6,5 +6,5 @@ import { nameTargets } from './targets/names.js';
 import { recordTargets } from './targets/records.js';
 
 for (const target of [...messageTargets, ...nameTargets, ...recordTargets]) {
-  void t.test(`${target.name} keeps its promises`, async t => console.log(await fuzz(t, target, manyInputs)));
+  void t.test(`fuzzing: ${target.name}`, async t => console.log(await fuzz(t, target, manyInputs)));
 }

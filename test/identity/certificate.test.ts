@@ -121,7 +121,7 @@ function refusalOf(call: () => unknown): RollcallError {
   throw new Error('accepted');
 }
 
-void t.test('a certificate the authority writes for a node is accepted and read', t => {
+void t.test('a node certificate written by the authority is accepted and read', t => {
   for (const curve of ['P-256', 'P-384']) {
     const [issuer, node] = [pairOn(curve), pairOn(curve)];
     const signer = { name: 'Test Authority', spki: spkiOf(issuer), key: issuer.privateKey };
@@ -138,7 +138,7 @@ void t.test('a certificate the authority writes for a node is accepted and read'
   t.end();
 });
 
-void t.test("this test's own certificates are real ones, and accepted", t => {
+void t.test('the certificates that this file makes are accepted', t => {
   const real = new X509Certificate(certificate());
   t.ok(real.verify(authority.publicKey));
   t.equal(real.subjectAltName, `URI:${formatSpiffeId(trustDomain, nodeId)}`);
@@ -167,7 +167,7 @@ void t.test('a certificate is valid from its first second until the second it en
   t.end();
 });
 
-void t.test('a certificate that is not exactly a node certificate of ours is refused', t => {
+void t.test('a certificate that deviates from the profile of node certificates is refused', t => {
   const id = formatSpiffeId(trustDomain, nodeId);
   const names = (...all: readonly Uint8Array[]) => ({ names: extension(ids.names, sequence(...all)) });
   const purposes = (...all: readonly Uint8Array[]) => ({
@@ -255,7 +255,7 @@ function generateRsaSpki(): Buffer {
   return publicKey.export({ type: 'spki', format: 'der' });
 }
 
-void t.test('only the authorities given count', t => {
+void t.test('a certificate is accepted only from the authorities given', t => {
   const ours = certificate();
   t.match(refusalOf(() => check(ours, start, [])).message, /not issued by this link/);
   t.match(String(refusalOf(() => check(ours, start, [authorityFor(stranger)])).cause), /by no authority/);
@@ -264,7 +264,7 @@ void t.test('only the authorities given count', t => {
   t.end();
 });
 
-void t.test('bytes around or inside a certificate that do not belong are refused', t => {
+void t.test('extra, missing or altered bytes of a certificate are refused', t => {
   const ours = certificate();
   t.throws(() => check(Buffer.concat([ours, Buffer.of(0)])), { code: 'CERTIFICATE_REFUSED' });
   for (let length = 0; length < ours.length; length += 9) {
@@ -313,7 +313,7 @@ void t.test('the end-point binding hashes by the signature algorithm, and never 
   t.end();
 });
 
-void t.test('the DER reader takes only DER', t => {
+void t.test('the DER reader refuses everything but DER', t => {
   const bad = [
     '',
     '30',
@@ -346,7 +346,7 @@ void t.test('the DER reader takes only DER', t => {
   t.end();
 });
 
-void t.test('the DER reader throws nothing but a RollcallError, and loses no byte', t => {
+void t.test('the DER reader throws only RollcallErrors, and reads every byte', t => {
   const seeds = [certificate(), authority.raw, spkiOf(nodePair)];
   const mutated = fc
     .tuple(fc.constantFrom(...seeds), fc.nat(600), fc.uint8Array({ maxLength: 4 }), fc.nat(4))
@@ -415,7 +415,7 @@ void t.test('a node id has one spelling', t => {
   t.end();
 });
 
-void t.test('a SPIFFE id is read back exactly, and in no other spelling', t => {
+void t.test('a SPIFFE id is parsed in exactly one spelling', t => {
   const id = formatSpiffeId(trustDomain, nodeId);
   t.equal(id, 'spiffe://fleet.example.org/node/16019329408659850374');
   t.same(parseSpiffeId(id), { trustDomain, nodeId });

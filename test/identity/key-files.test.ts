@@ -81,7 +81,7 @@ function checkOneLine(t: Test, error: RollcallError, content: Uint8Array): void 
   t.equal(leaked, undefined, 'nothing of the content');
 }
 
-void t.test('every form people have is read, to the right key', t => {
+void t.test('each form of a key file gives the right key', t => {
   for (const vector of vectors.accepted) {
     const key = read(vector);
     t.equal(key.curve, vector.curve, vector.name);
@@ -92,7 +92,7 @@ void t.test('every form people have is read, to the right key', t => {
   t.end();
 });
 
-void t.test('what is in the way of an editor does not matter', t => {
+void t.test('byte order mark, white space, comments and line ends around a key are ignored', t => {
   const line = textNamed('OpenSSH public line, P-256');
   const pem = textNamed('PKCS#8, P-256');
   const wanted = readPublicKey(Buffer.from(line)).fingerprint;
@@ -109,7 +109,7 @@ void t.test('what is in the way of an editor does not matter', t => {
   t.end();
 });
 
-void t.test('every other key is refused in one line that names it', t => {
+void t.test('an unsupported key is refused in one line that names its type', t => {
   for (const vector of vectors.refused) {
     const error = errorOf(() => read(vector));
     t.equal(error.code, vector.code, vector.name);
@@ -121,7 +121,7 @@ void t.test('every other key is refused in one line that names it', t => {
   t.end();
 });
 
-void t.test('what is no key at all is refused in one line that names it', t => {
+void t.test('a file without a key is refused in one line that names its contents', t => {
   const line = textNamed('OpenSSH public line, P-256');
   const pem = textNamed('PKCS#8, P-256');
   const spki = textNamed('PEM SubjectPublicKeyInfo, P-256');
@@ -190,7 +190,7 @@ void t.test('what is no key at all is refused in one line that names it', t => {
   t.end();
 });
 
-void t.test('a JSON Web Key is read: private for a node, without its number for the link', t => {
+void t.test('a JSON Web Key is read: private for a node, public for the link', t => {
   for (const curve of ['P-256', 'P-384'] as const) {
     const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: curve });
     const jwk = privateKey.export({ format: 'jwk' });
@@ -225,7 +225,7 @@ void t.test('a JSON Web Key is read: private for a node, without its number for 
   t.end();
 });
 
-void t.test('an OpenSSH line that is cut off or names two curves is damaged', t => {
+void t.test('an OpenSSH line that is cut off or names two curves is refused as damaged', t => {
   const line = textNamed('OpenSSH public line, P-256');
   for (let length = 22; length < 160; length += 6) {
     const error = errorOf(() => readPublicKey(Buffer.from(line.slice(0, length))));
@@ -255,7 +255,7 @@ void t.test('an OpenSSH line whose type contradicts its key is refused', t => {
   t.end();
 });
 
-void t.test('a damaged private key is named as one, wherever the damage is', t => {
+void t.test('a damaged private key is refused as damaged, wherever the damage is', t => {
   for (const name of ['PKCS#8, P-256', 'SEC1, P-384', 'OpenSSH private, P-256', 'OpenSSH private, P-384']) {
     const [head = '', ...rest] = textNamed(name).trim().split('\n');
     const body = Buffer.from(rest.slice(0, -1).join(''), 'base64');
@@ -285,7 +285,7 @@ function findError(call: () => unknown): RollcallError | undefined {
   }
 }
 
-void t.test('an encrypted key wants its passphrase, and only its own', t => {
+void t.test('an encrypted key needs its passphrase, and no other opens it', t => {
   for (const { name, text, passphrase: secret } of vectors.accepted.filter(each => each.passphrase)) {
     const bytes = Buffer.from(text);
     t.equal(secret, passphrase);
@@ -301,7 +301,7 @@ void t.test('an encrypted key wants its passphrase, and only its own', t => {
   t.end();
 });
 
-void t.test('a key file that asks for more work than one may cost is refused before the work begins', t => {
+void t.test('a key file with too many rounds of key derivation is refused before they are computed', t => {
   const text = textNamed('OpenSSH private, P-384, aes256-ctr and 2 rounds of bcrypt');
   const body = Buffer.from(text.split('\n').slice(1, -2).join(''), 'base64');
   const rounds = body.indexOf(Buffer.from('0000000200000001', 'hex'));
@@ -330,7 +330,7 @@ function write(name: string, content: string | Uint8Array, mode = 0o600): string
   return path;
 }
 
-void t.test('files are read from disk, and errors name them', async t => {
+void t.test('errors of key files name the path', async t => {
   const key = generatePrivateKey('P-384');
   const path = write('a-key', formatOpensshPrivate(key, 'a comment'));
   const publicPath = write('a-key.pub', formatOpensshPublic(key.publicKey, 'a comment'), 0o644);
@@ -352,7 +352,7 @@ void t.test('files are read from disk, and errors name them', async t => {
   await t.rejects(loadPublicKeyFile(odd), { message: /odd \?\[31m'name holds something/ });
 });
 
-void t.test('a private key that others can read is refused, and so is a file that is no key', async t => {
+void t.test('a private key that others can read is refused, and so is a file without a key', async t => {
   const path = write('open-key', toPkcs8Pem(generatePrivateKey('P-256')), 0o644);
   await t.rejects(loadPrivateKeyFile(path), { code: 'FILE_PERMISSIONS', hint: `chmod 600 ${path}` });
   const certificate = write('certificate.pem', toPem(Buffer.of(48, 0), 'CERTIFICATE'), 0o644);
@@ -371,7 +371,7 @@ void t.test('a private key that others can read is refused, and so is a file tha
   }
 });
 
-void t.test('the passphrase is asked for only when the key needs it', async t => {
+void t.test('the passphrase is requested only for an encrypted key', async t => {
   const name = 'PKCS#8, P-256, PBES2 with PBKDF2';
   const encrypted = write('encrypted', textNamed(name));
   const plain = write('plain', textNamed('PKCS#8, P-256'));
@@ -390,7 +390,7 @@ void t.test('the passphrase is asked for only when the key needs it', async t =>
   });
 });
 
-void t.test('the passphrase comes from a file, the environment or a prompt that shows nothing', async t => {
+void t.test('the passphrase comes from a file, the environment or a prompt without echo', async t => {
   t.equal(createPassphraseSource({}), undefined);
   const file = write('passphrase', `${passphrase}\nanother line\n`);
   t.equal(await createPassphraseSource({ file, environment: 'other' })?.(), passphrase);
@@ -440,7 +440,7 @@ function openssl(...args: readonly string[]): string {
   return execFileSync('openssl', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
 }
 
-void t.test('ssh-keygen reads the keys we write, and shows our fingerprint', withSshKeygen, t => {
+void t.test('ssh-keygen reads the keys that Rollcall writes, with the same fingerprint', withSshKeygen, t => {
   for (const curve of ['P-256', 'P-384'] as const) {
     const key = generatePrivateKey(curve);
     const line = formatOpensshPublic(key.publicKey, 'a comment');
@@ -460,7 +460,7 @@ void t.test('ssh-keygen reads the keys we write, and shows our fingerprint', wit
   t.end();
 });
 
-void t.test('we read the keys ssh-keygen writes today', withSshKeygen, async t => {
+void t.test('keys that the installed ssh-keygen writes are read', withSshKeygen, async t => {
   for (const bits of ['256', '384']) {
     for (const secret of ['', passphrase]) {
       for (const form of [[], ['-m', 'PEM'], ['-m', 'PKCS8']]) {
@@ -479,7 +479,7 @@ void t.test('we read the keys ssh-keygen writes today', withSshKeygen, async t =
   }
 });
 
-void t.test('we read the keys openssl writes today', withBoth, async t => {
+void t.test('keys that the installed openssl writes are read', withBoth, async t => {
   for (const [curve, name] of [
     ['P-256', 'prime256v1'],
     ['P-384', 'secp384r1'],
@@ -523,7 +523,7 @@ async function runScript(...args: readonly string[]) {
   return { code, ...output };
 }
 
-void t.test('what a hint says to type gives the key or the certificate', withBoth, t => {
+void t.test('the commands that hints of key errors show produce the key or the certificate', withBoth, t => {
   const path = (name: string) => join(folder, `hint-${name}`);
   const named = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', path('key')];
   openssl('req', '-x509', ...named, '-subj', '/CN=node', '-out', path('crt'));
@@ -580,7 +580,7 @@ void t.test('what a hint says to type gives the key or the certificate', withBot
   t.end();
 });
 
-void t.test('generate-keys writes pairs that are read back, private ones for their owner alone', async t => {
+void t.test('generate-keys writes pairs that can be read, with private files for private keys', async t => {
   for (const [format, flag, curve] of [
     ['openssh', 'p256', 'P-256'],
     ['pem', 'p384', 'P-384'],
@@ -618,7 +618,7 @@ void t.test('generate-keys makes two pairs by default, and overwrites nothing', 
   t.same(readdirSync(out), before, 'one file in the way, and not one was written');
 });
 
-void t.test('generate-keys answers what makes no sense with a line and exit code 2', async t => {
+void t.test('generate-keys answers invalid arguments with one line and exit code 2', async t => {
   const nonsense = [
     ['0'],
     ['-1'],

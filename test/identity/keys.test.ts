@@ -46,7 +46,7 @@ function refusalOf(der: Uint8Array): string {
   throw new Error(`accepted: ${Buffer.from(der).toString('hex')}`);
 }
 
-void t.test('the canonical form is read, and nothing about it changes', t => {
+void t.test('a public key in canonical form is read without any change', t => {
   for (const curve of bothCurves) {
     const der = spkiOf(curve);
     const key = parseSpki(der);
@@ -62,7 +62,7 @@ void t.test('the canonical form is read, and nothing about it changes', t => {
   t.end();
 });
 
-void t.test('a key in any other form is refused and named before a parser sees it', t => {
+void t.test('a public key in another form is refused by name before a parser sees it', t => {
   const valid = spkiOf('P-256');
   const flipped = Buffer.from(valid);
   flipped[90] = (flipped[90] ?? 0) ^ 1;
@@ -128,7 +128,7 @@ function mixed(): Buffer {
   return Buffer.concat([Buffer.of(0x30, algorithm.length + bits.length), algorithm, bits]);
 }
 
-void t.test('whatever parseSpki accepts encodes to the very same bytes', t => {
+void t.test('every key that parseSpki accepts encodes to the same bytes', t => {
   const seeds = bothCurves.map(curve => spkiOf(curve));
   const mutated = fc
     .record({
@@ -160,7 +160,7 @@ void t.test('whatever parseSpki accepts encodes to the very same bytes', t => {
   t.end();
 });
 
-void t.test('a private key shows its fingerprint and nothing else, however it is looked at', t => {
+void t.test('a private key shows only its fingerprint when it is printed', t => {
   for (const curve of bothCurves) {
     const key = generatePrivateKey(curve);
     const scalar = Buffer.from(revealScalar(key));
@@ -215,7 +215,7 @@ void t.test('signatures are those of RFC 6979 A.2.5 and A.2.6', t => {
   t.end();
 });
 
-void t.test('what one library signs the other verifies, both ways', async t => {
+void t.test('signatures of node:crypto and of noble verify with each other', async t => {
   const message = Buffer.from('a message');
   for (const curve of bothCurves) {
     const hash = curve === 'P-256' ? 'sha256' : 'sha384';
@@ -241,7 +241,7 @@ void t.test('PKCS#8 and SPKI are the bytes OpenSSL writes', t => {
   t.end();
 });
 
-void t.test('key objects of other kinds are refused', t => {
+void t.test('key objects of other types are refused', t => {
   const rsa = generateKeyPairSync('rsa', { modulusLength: 2048 });
   t.throws(() => privateKeyFromKeyObject(rsa.privateKey), { code: 'KEY_UNSUPPORTED' });
   t.throws(() => privateKeyFromKeyObject(rsa.publicKey), { code: 'KEY_UNSUPPORTED' });
@@ -264,7 +264,7 @@ void t.test('a private number out of range, or with the wrong public key, is ref
   t.end();
 });
 
-void t.test('keys come from the randomness given, and from all of it', t => {
+void t.test('keys are generated from all of the given randomness', t => {
   for (const curve of bothCurves) {
     const drawn: number[] = [];
     const fixed = (size: number) => {
@@ -279,7 +279,7 @@ void t.test('keys come from the randomness given, and from all of it', t => {
   t.end();
 });
 
-void t.test('comments cannot break out of their line', t => {
+void t.test('a comment of a key cannot break out of its line', t => {
   const key = generatePrivateKey('P-256');
   t.equal(formatOpensshPublic(key.publicKey, 'a\nssh-rsa AAAA').split('\n').length, 2);
   t.equal(formatOpensshPublic(key.publicKey, '').split(' ').length, 2);

@@ -26,7 +26,7 @@ function transcriptOf(fields: Fields): Transcript {
   };
 }
 
-void t.test('transcripts are encoded as the vectors say', t => {
+void t.test('transcripts are encoded as in the vectors', t => {
   const { label, cases } = readVectors('transcript.json') as {
     readonly label: string;
     readonly cases: readonly { readonly name: string; readonly fields: Fields; readonly encoded: string }[];
@@ -65,7 +65,7 @@ const arbitraryTranscript: fc.Arbitrary<Transcript> = fc.record({
   generation: fc.bigInt({ min: 0n, max: (1n << 64n) - 1n }),
 });
 
-void t.test('the fields of a transcript can be read back, so no two transcripts are the same bytes', t => {
+void t.test('different transcripts never encode to the same bytes', t => {
   fc.assert(
     fc.property(arbitraryTranscript, transcript => {
       const fields = splitFields(encodeTranscript(transcript));
@@ -101,7 +101,7 @@ function bigintText(_key: string, value: unknown): unknown {
   return typeof value === 'bigint' ? value.toString() : value;
 }
 
-void t.test('a generation that is no unsigned 64-bit number has no transcript', t => {
+void t.test('a generation outside of unsigned 64 bits is refused in a transcript', t => {
   const transcript = fc.sample(arbitraryTranscript, 1)[0];
   if (!transcript) throw new Error('no sample');
   for (const generation of [-1n, 1n << 64n]) {
@@ -134,7 +134,7 @@ function keyNamed(keys: ProofVectors['keys'], name: string): ProofVectors['keys'
   return key;
 }
 
-void t.test('proofs are accepted and refused as the vectors say, by node:crypto', async t => {
+void t.test('node:crypto accepts and refuses the proofs of the vectors as stated', async t => {
   const { keys, cases } = readVectors('proof.json') as ProofVectors;
   for (const { name, key, fields, signature, valid, deterministic, strictDer } of cases) {
     const { spki, curve, scalar, fingerprint } = keyNamed(keys, key);
@@ -197,7 +197,7 @@ for (const file of ['ecdsa_secp256r1_sha256_test.json', 'ecdsa_secp384r1_sha384_
   });
 }
 
-void t.test('no bytes make the check throw, and none but a signature passes it', async t => {
+void t.test('checking a signature never throws, and only a valid signature passes', async t => {
   const { keys, cases } = readVectors('proof.json') as ProofVectors;
   const valid = cases.filter(each => each.valid && each.deterministic);
   await fc.assert(

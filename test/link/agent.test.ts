@@ -63,7 +63,7 @@ function lineOf(test: TestLink, message: RegExp): Record<string, unknown> | unde
 
 const says = (agent: RunningAgent, message: string) => agent.lines.some(line => line['msg'] === message);
 
-void t.test('the agent renews on the live link: another certificate, no change of status', async t => {
+void t.test('an agent renews on the live link: another certificate, no change of status', async t => {
   const clock = createManualClock();
   const test = await startTestLink(t, { clock, settings: { 'certificate-lifetime': '10m' } });
   const key = generatePrivateKey('P-256');
@@ -99,7 +99,7 @@ void t.test('the agent renews on the live link: another certificate, no change o
   await test.until(`${id}`, 'offline');
 });
 
-void t.test('an agent that was away longer than its certificate lived comes back by its key', async t => {
+void t.test('an agent that was away beyond its certificate returns with its key', async t => {
   const clock = createManualClock();
   const test = await startTestLink(t, { clock });
   const key = generatePrivateKey('P-384');
@@ -118,7 +118,7 @@ void t.test('an agent that was away longer than its certificate lived comes back
   await again.close();
 });
 
-void t.test('an agent that slept through the end of its certificate while the link was there', async t => {
+void t.test('an agent that slept beyond its certificate reconnects to a link that kept running', async t => {
   const clock = createManualClock();
   const test = await startTestLink(t, { clock });
   const key = generatePrivateKey('P-256');
@@ -136,7 +136,7 @@ void t.test('an agent that slept through the end of its certificate while the li
 });
 
 void t.test(
-  'revoked, registered again: the agent comes back as the new node, whatever it remembers',
+  'an agent whose key was revoked and then registered again comes back as the new node',
   async t => {
     const clock = createManualClock();
     const test = await startTestLink(t, { clock });
@@ -158,7 +158,7 @@ void t.test(
 );
 
 void t.test(
-  'the data of a link is lost: the next link and the agent name --trust-domain, and it brings the agent back',
+  'an agent with --trust-domain returns to a link that has lost its data and is given the same domain',
   async t => {
     const clock = createManualClock();
     const first = await startTestLink(t, { clock });

@@ -23,7 +23,7 @@ function codeOfError(error: unknown): ErrorCode {
   return isRollcallError(error) ? error.code : 'INTERNAL';
 }
 
-void t.test('a rate gives a party its share back as time passes, and no more than that', t => {
+void t.test('a rate limit restores its budget over time, up to its maximum', t => {
   let now = 0;
   const rate = new RateLimit({ elapsed: () => now, burst: 3, refillMs: 100 });
   const take = (party = 'one') => rate.take(party, 'too often')?.retryAfterMs ?? 0;
@@ -38,7 +38,7 @@ void t.test('a rate gives a party its share back as time passes, and no more tha
   t.end();
 });
 
-void t.test('a node that enrolls again and again has to wait, and nobody else', async t => {
+void t.test('a node that enrolls repeatedly is delayed, and no other node', async t => {
   const clock = createManualClock();
   const test = await startTestLink(t, { clock });
   const [key, other] = [newKey(), newKey()];
@@ -105,7 +105,7 @@ void t.test('a link warns of agents of other trust domains, of eight an hour and
   t.equal((await raw.enrolled()).generation, 1n, 'nothing is decided by what it says');
 });
 
-void t.test('enrollment', async t => {
+void t.test('enrollment on a link with one node port', async t => {
   const test = await startTestLink(t);
 
   for (const curve of ['P-256', 'P-384'] as const) {
@@ -142,7 +142,7 @@ void t.test('enrollment', async t => {
     t.equal((await test.enroll(key)).nodeId, again.id);
   });
 
-  await t.test('replay on the same stream: a second proof finds nobody listening', async t => {
+  await t.test('a second proof on the same stream gets no answer', async t => {
     const key = newKey();
     await test.register(key);
     const connection = await test.connect();
@@ -164,7 +164,7 @@ void t.test('enrollment', async t => {
   });
 
   await t.test(
-    'replay on another connection, with its challenge or with the old one, is refused',
+    'a proof replayed on another connection, with its own or the old challenge, is refused',
     async t => {
       const key = newKey();
       await test.register(key);
@@ -181,7 +181,7 @@ void t.test('enrollment', async t => {
     },
   );
 
-  await t.test('a man in the middle who relays a proof of his own connection is refused', async t => {
+  await t.test('a proof relayed from the connection of a man in the middle is refused', async t => {
     // The node signs what it saw on its connection to the man in the middle; he presents it on his to the link.
     const key = newKey();
     await test.register(key);
@@ -194,7 +194,7 @@ void t.test('enrollment', async t => {
     t.equal((await raw.refused).code, 'PROOF_REFUSED');
   });
 
-  await t.test('whatever is wrong with a proof, the answer is the same', async t => {
+  await t.test('for every wrong proof the answer is the same', async t => {
     const key = newKey();
     await test.register(key);
     const other = newKey();
@@ -244,7 +244,7 @@ void t.test('enrollment', async t => {
     t.equal(answers.size, 1, 'registered, unknown and revoked keys hear the very same');
   });
 
-  await t.test('node key and session key must both sign: neither signature does alone', async t => {
+  await t.test('an enrollment needs signatures of node key and session key', async t => {
     const key = newKey();
     await test.register(key);
     const [session, other] = [newKey(), newKey()];
@@ -311,7 +311,7 @@ void t.test('enrollment', async t => {
     }
   });
 
-  await t.test('messages out of place and malformed ones are refused, and say so', async t => {
+  await t.test('malformed and unexpected frames are refused with their reason', async t => {
     const key = newKey();
     await test.register(key);
     const refusalOf = async (play: (raw: ReturnType<typeof rawEnrollment>) => void | Promise<void>) => {
@@ -344,14 +344,14 @@ void t.test('enrollment', async t => {
     }
   });
 
-  await t.test("a key of the link itself is nobody else's", async t => {
+  await t.test('the key of the link cannot enroll as a node', async t => {
     const { publicKey } = new X509Certificate(test.ca);
     const spki = publicKey.export({ type: 'spki', format: 'der' });
     const call = test.control.registerNode({ publicKey: spki, name: '', labels: {}, again: false });
     await t.rejects(call, { code: 'REQUEST_INVALID' });
   });
 
-  await t.test('the two bindings: the second only where it is allowed', async t => {
+  await t.test('the binding tls-server-end-point is accepted only where it is allowed', async t => {
     const lenient = await startTestLink(t, { settings: { bindings: 'tls-exporter,tls-server-end-point' } });
     const key = newKey();
     await lenient.register(key);
@@ -372,7 +372,7 @@ void t.test('deadlines of an enrollment', async t => {
   const key = newKey();
   await test.register(key);
 
-  await t.test('no Hello in time', async t => {
+  await t.test('a stream without Hello ends at its deadline', async t => {
     const raw = rawEnrollment(await test.connect(), key);
     // One more exchange with the same link shows that the silent connection has arrived before time moves.
     await test.enroll(key);
@@ -380,7 +380,7 @@ void t.test('deadlines of an enrollment', async t => {
     t.equal((await raw.refused).code, 'DEADLINE_EXCEEDED');
   });
 
-  await t.test('no proof in time', async t => {
+  await t.test('a stream without a proof ends at its deadline', async t => {
     const raw = rawEnrollment(await test.connect(), key);
     raw.hello();
     await raw.challenge();
@@ -388,7 +388,7 @@ void t.test('deadlines of an enrollment', async t => {
     t.equal((await raw.refused).code, 'DEADLINE_EXCEEDED');
   });
 
-  await t.test('a challenge is good for one stream and for its time only', async t => {
+  await t.test('a challenge is valid for its stream and its time only', async t => {
     const connection = await test.connect();
     const raw = rawEnrollment(connection, key);
     raw.hello();
@@ -409,7 +409,7 @@ void t.test('bounds of enrollment', async t => {
   const key = newKey();
   await test.register(key);
 
-  await t.test('no more attempts at once than the bound; an ended one makes room', async t => {
+  await t.test('concurrent enrollments are bounded, and a finished one frees its slot', async t => {
     const held = [rawEnrollment(await test.connect(), key), rawEnrollment(await test.connect(), key)];
     for (const each of held) {
       each.hello();
@@ -422,7 +422,7 @@ void t.test('bounds of enrollment', async t => {
     held[1]?.end();
   });
 
-  await t.test('one attempt at once on a connection, and another after it', async t => {
+  await t.test('a connection runs one enrollment at a time', async t => {
     const connection = await test.connect();
     t.equal((await enrollOn(connection, key)).generation, 2n);
     t.equal((await enrollOn(connection, key, 2n)).generation, 3n);

@@ -146,7 +146,7 @@ const piecesOf = (chunk: number, bytes: Buffer): Request[] =>
     piece(chunk, bytes.subarray(at * limits.pieceBytes, (at + 1) * limits.pieceBytes)),
   );
 
-void t.test('objects go to the link and to other nodes as they are', async t => {
+void t.test('objects are sent to the link and to other nodes unchanged', async t => {
   const { port, bucket, nodeBucket } = await startSite(t);
   const [writer, reader] = [await port.online(), await port.online()];
   const [from, to] = [await nodeBucket(), await nodeBucket()];
@@ -190,7 +190,7 @@ void t.test('without a session no object is read or written', async t => {
   t.equal(await bucket.find(manifest.digest).then(found => found?.digest), manifest.digest);
 });
 
-void t.test('what is not there for a node is not found, whatever it is', async t => {
+void t.test('a missing, foreign or unreadable object is NOT_FOUND', async t => {
   const { port, bucket, nodeBucket } = await startSite(t);
   const { digest } = await store(bucket, numbered(1000));
   const { enrollment } = await port.online();
@@ -204,7 +204,7 @@ void t.test('what is not there for a node is not found, whatever it is', async t
   t.equal(await codeOf(sendObject({ objects, run: 8n, manifest, bucket: own })), 'NOT_FOUND');
 });
 
-void t.test('a write that does not hold to the protocol is refused and leaves nothing', async t => {
+void t.test('a write that violates the protocol is refused and leaves nothing', async t => {
   const { port, bucket } = await startSite(t);
   const { enrollment } = await port.online();
   const bytes = numbered(2 * chunkBytes + 10);
@@ -242,7 +242,7 @@ void t.test('a write that does not hold to the protocol is refused and leaves no
   });
 });
 
-void t.test('frames that have no place on a connection for objects end it', async t => {
+void t.test('unexpected frames on an object connection end it', async t => {
   const { port } = await startSite(t);
   const { enrollment } = await port.online();
   const manifest = manifestOf([numbered(chunkBytes)]);
@@ -301,7 +301,7 @@ function breakAfter(
   };
 }
 
-void t.test('a read goes on where the connection broke', async t => {
+void t.test('an interrupted read of an object resumes where it was', async t => {
   const { port, bucket, nodeBucket } = await startSite(t);
   const bytes = numbered(6 * chunkBytes + 1);
   const { digest, ...manifest } = await store(bucket, bytes);
@@ -333,7 +333,7 @@ void t.test('a read goes on where the connection broke', async t => {
   t.ok((await read(own, { digest, ...manifest })).equals(bytes));
 });
 
-void t.test('a write goes on where the connection broke', async t => {
+void t.test('an interrupted write of an object resumes where it was', async t => {
   let cut = (): void => undefined;
   const { port, bucket, nodeBucket } = await startSite(t, { wrap: each => breakAfter(each, 3, () => cut()) });
   const bytes = numbered(6 * chunkBytes + 1);
@@ -352,7 +352,7 @@ void t.test('a write goes on where the connection broke', async t => {
   t.ok((await read(bucket, manifest)).equals(bytes));
 });
 
-void t.test('anyone who fetches checks what comes', async t => {
+void t.test('the reader of an object verifies every piece', async t => {
   const { nodeBucket } = await startSite(t);
   const bytes = numbered(chunkBytes + 10);
   const manifest = manifestOf([bytes]);
@@ -391,7 +391,7 @@ void t.test('anyone who fetches checks what comes', async t => {
   }
 });
 
-void t.test('a transfer ends at once when it is told to', async t => {
+void t.test('aborting a transfer ends it at once', async t => {
   const { port, bucket, nodeBucket } = await startSite(t);
   const { digest } = await store(bucket, numbered(3 * chunkBytes));
   const { enrollment } = await port.online();
@@ -413,7 +413,7 @@ void t.test('a transfer ends at once when it is told to', async t => {
   );
 });
 
-void t.test('a chunk that is damaged on the disk of the link is told as its fault', async t => {
+void t.test('a damaged chunk on the disk of the link is reported as an error of the link', async t => {
   const { port, bucket, folder, nodeBucket } = await startSite(t);
   const manifest = await store(bucket, numbered(2 * chunkBytes));
   await writeFile(join(folder, 'chunks', manifest.chunks[1] ?? ''), numbered(chunkBytes, 5));
@@ -433,7 +433,7 @@ void t.test('a chunk that is damaged on the disk of the link is told as its faul
   );
 });
 
-void t.test('a revoked node reads no further', async t => {
+void t.test('a revoked node cannot continue reading an object', async t => {
   const { port, bucket, nodeBucket } = await startSite(t);
   const { digest } = await store(bucket, numbered(4 * chunkBytes));
   const { connection, enrollment } = await port.online();
@@ -449,7 +449,7 @@ void t.test('a revoked node reads no further', async t => {
   t.equal(await own.find(digest), undefined);
 });
 
-void t.test('a node that closes its session has no objects any more', async t => {
+void t.test('a node that closes its session cannot continue a transfer', async t => {
   const { port, bucket, nodeBucket } = await startSite(t);
   const { digest } = await store(bucket, numbered(8 * chunkBytes));
   const { enrollment, session } = await port.online();
@@ -461,7 +461,7 @@ void t.test('a node that closes its session has no objects any more', async t =>
   );
 });
 
-void t.test('a writer that falls silent is not waited for', async t => {
+void t.test('a transfer whose writer is silent ends', async t => {
   const clock = createManualClock();
   const { port, bucket } = await startSite(t, { clock });
   const { enrollment } = await port.online();
@@ -478,7 +478,7 @@ void t.test('a writer that falls silent is not waited for', async t => {
   t.equal(await bucket.find(manifest.digest), undefined);
 });
 
-void t.test('a reader that asks for no more is not waited for', async t => {
+void t.test('a transfer whose reader requests no more ends', async t => {
   const clock = createManualClock();
   let taken = 0;
   const { port, bucket } = await startSite(t, {
@@ -522,7 +522,7 @@ function onChunk(bucket: ObjectBucket, call: () => void): ObjectBucket {
   return breakAfter(bucket, Infinity, () => undefined, call);
 }
 
-void t.test('64 MiB pass through with flat memory', async t => {
+void t.test('64 MiB are transferred with constant memory', async t => {
   // Everything of this process: both ends of the connection and their disks.
   const held: number[] = [];
   let chunks = 0;
@@ -552,7 +552,7 @@ void t.test('64 MiB pass through with flat memory', async t => {
   t.same(await bucket.find(manifest.digest), manifest);
 });
 
-void t.test('a link as a whole has no objects for a node without a run', async t => {
+void t.test('a node without a run gets no objects from a complete link', async t => {
   const link = await startTestLink(t);
   const key = newKey();
   await link.register(key);

@@ -64,7 +64,7 @@ function makesNode(status: string, changes: readonly Change[]): boolean {
   return changes.some(change => change.type === 'put' && change.key.includes(`/status/${status}/`));
 }
 
-void t.test('what the sweep decides', t => {
+void t.test('the sweep pings, ends or keeps a session by its times', t => {
   const times = { pingEveryMs: 9_000, pongWithinMs: 4_000 };
   const session = {
     heardAt: 1_000,
@@ -84,11 +84,11 @@ void t.test('what the sweep decides', t => {
   t.end();
 });
 
-void t.test('presence', async t => {
+void t.test('presence of nodes', async t => {
   const clock = createManualClock();
   const test = await startTestLink(t, { clock });
 
-  await t.test('created → online → offline, with since and reason', async t => {
+  await t.test('a node is created, online and offline, each with since and reason', async t => {
     const key = newKey();
     const { id, sinceMs } = await test.register(key);
     clock.advance(5_000);
@@ -111,7 +111,7 @@ void t.test('presence', async t => {
     );
   });
 
-  await t.test('a socket that is cut: connection lost', async t => {
+  await t.test('a node whose socket is cut is offline with "connection lost"', async t => {
     const key = newKey();
     const { id } = await test.register(key);
     const live = await test.online(key);
@@ -133,7 +133,7 @@ void t.test('presence', async t => {
   });
 
   await t.test(
-    'a pause of the link itself is not held against a node whose answer waits to be read',
+    'a pause of the link itself does not end the session of a node whose answer waits to be read',
     async t => {
       const key = newKey();
       const { id } = await test.register(key);
@@ -150,7 +150,7 @@ void t.test('presence', async t => {
     },
   );
 
-  await t.test('a node that answers stays', async t => {
+  await t.test('a node that answers its pings stays online', async t => {
     const key = newKey();
     const { id } = await test.register(key);
     const live = await test.online(key);
@@ -162,7 +162,7 @@ void t.test('presence', async t => {
     t.equal(statusName(await test.control.getNode({ node: `${id}` })), 'online');
   });
 
-  await t.test('a frame that has no place there ends the session', async t => {
+  await t.test('an unexpected frame ends the session', async t => {
     const key = newKey();
     const { id } = await test.register(key);
     const connection = await test.connect(await test.enroll(key));
@@ -173,7 +173,7 @@ void t.test('presence', async t => {
     t.equal((await test.until(`${id}`, 'offline')).reason, 'protocol error');
   });
 
-  await t.test('a first frame that begins nothing ends the connection', async t => {
+  await t.test('a first frame of an unexpected type ends the connection', async t => {
     const key = newKey();
     await test.register(key);
     const enrollment = await test.enroll(key);
@@ -189,15 +189,15 @@ void t.test('presence', async t => {
   });
 });
 
-void t.test('certificates at the door', async t => {
+void t.test('certificates of sessions', async t => {
   const clock = createManualClock();
   const test = await startTestLink(t, { clock, settings: { 'certificate-lifetime': '10m' } });
 
-  await t.test('none: refused', async t => {
+  await t.test('a session without a certificate is refused', async t => {
     t.equal(await codeOf(sessionOn(await test.connect())), 'CERTIFICATE_REFUSED');
   });
 
-  await t.test('of another node: it is that node that comes online, never the one hoped for', async t => {
+  await t.test('a session with the certificate of another node is a session of that node', async t => {
     const [one, two] = [newKey(), newKey()];
     const first = await test.register(one);
     const second = await test.register(two);
@@ -207,7 +207,7 @@ void t.test('certificates at the door', async t => {
     await session.close();
   });
 
-  await t.test('of another deployment with the same trust domain: refused', async t => {
+  await t.test('a certificate of another deployment with the same trust domain is refused', async t => {
     const other = await startTestLink(t);
     const key = newKey();
     await test.register(key);
@@ -215,7 +215,7 @@ void t.test('certificates at the door', async t => {
     t.equal(await codeOf(sessionOn(await test.connect(await other.enroll(key)))), 'CERTIFICATE_REFUSED');
   });
 
-  await t.test('an older one: only the current and the next are good', async t => {
+  await t.test('a superseded certificate is refused: only the current and the next are valid', async t => {
     const key = newKey();
     await test.register(key);
     const oldest = await test.enroll(key);
@@ -225,7 +225,7 @@ void t.test('certificates at the door', async t => {
     await session.close();
   });
 
-  await t.test('next and current: a crash in between strands nobody', async t => {
+  await t.test('current and next certificate both open a session after a crash between them', async t => {
     const key = newKey();
     const { id } = await test.register(key);
     const current = await test.online(key);
@@ -244,7 +244,7 @@ void t.test('certificates at the door', async t => {
     await fresh.close();
   });
 
-  await t.test('expired by a second: no session, and a live one ends', async t => {
+  await t.test('a certificate expired by a second opens no session, and ends a live one', async t => {
     const key = newKey();
     const { id } = await test.register(key);
     const live = await test.online(key);
@@ -260,7 +260,7 @@ void t.test('certificates at the door', async t => {
     t.equal(back.session.welcome.nodeId, id, 'the registered key is enough to come back');
   });
 
-  await t.test('not yet valid by a second: refused', async t => {
+  await t.test('a certificate that is valid in a second is refused', async t => {
     const key = newKey();
     await test.register(key);
     const enrollment = await test.enroll(key);
@@ -273,7 +273,7 @@ void t.test('certificates at the door', async t => {
 void t.test('two sessions of one node', async t => {
   const test = await startTestLink(t);
 
-  await t.test('the newer replaces the older at once; the node stays online', async t => {
+  await t.test('the newer session replaces the older at once, and the node stays online', async t => {
     const key = newKey();
     const { id } = await test.register(key);
     const first = await test.online(key);
@@ -294,7 +294,7 @@ void t.test('two sessions of one node', async t => {
     await test.until(`${id}`, 'offline');
   });
 
-  await t.test('hand-over on renewal: no change of status, no entry in the history', async t => {
+  await t.test('a hand-over on renewal changes no status and adds no history', async t => {
     const key = newKey();
     const { id } = await test.register(key);
     const old = await test.online(key);
@@ -311,7 +311,7 @@ void t.test('two sessions of one node', async t => {
     await session.close();
   });
 
-  await t.test('twenty at once: one is left, and it is the one the registry knows', async t => {
+  await t.test('of twenty simultaneous sessions one is left, and it is the one in the registry', async t => {
     const key = newKey();
     const { id } = await test.register(key);
     const enrollment = await test.enroll(key);
@@ -334,12 +334,12 @@ void t.test('two sessions of one node', async t => {
   });
 });
 
-void t.test('revocation', async t => {
+void t.test('revocation of nodes', async t => {
   const gate = gatedStore();
   const test = await startTestLink(t, { store: gate.store });
   const revoke = (id: bigint) => test.control.revokeNode({ node: `${id}`, comment: 'test' });
 
-  await t.test('cuts the live link, says why, and is in the answer', async t => {
+  await t.test('a revocation ends the live session with its reason, and returns the count', async t => {
     const key = newKey();
     const { id } = await test.register(key);
     const live = await test.online(key);
@@ -355,7 +355,7 @@ void t.test('revocation', async t => {
     );
   });
 
-  await t.test('a deleted node is cut off, and its key is registered again as a new node', async t => {
+  await t.test('a deleted node is disconnected, and its key is registered again as a new node', async t => {
     const key = newKey();
     const { id } = await test.register(key);
     const live = await test.online(key);
@@ -373,7 +373,7 @@ void t.test('revocation', async t => {
     t.equal(statusName(await test.control.getNode({ node: `${again.id}` })), 'online');
   });
 
-  await t.test('before the challenge: the proof comes too late', async t => {
+  await t.test('a revocation before the challenge refuses the proof', async t => {
     const key = newKey();
     const { id } = await test.register(key);
     const connection = await test.connect();
@@ -384,7 +384,7 @@ void t.test('revocation', async t => {
     t.equal((await raw.refused).code, 'NODE_REVOKED');
   });
 
-  await t.test('between challenge and proof: the stream ends at once', async t => {
+  await t.test('a revocation between challenge and proof ends the stream at once', async t => {
     const key = newKey();
     const { id } = await test.register(key);
     const connection = await test.connect();
@@ -396,7 +396,7 @@ void t.test('revocation', async t => {
     await connection.closed;
   });
 
-  await t.test('between certificate and link: the certificate opens nothing', async t => {
+  await t.test('a revocation after the certificate refuses the session', async t => {
     const key = newKey();
     const { id } = await test.register(key);
     const enrollment = await test.enroll(key);
@@ -408,7 +408,7 @@ void t.test('revocation', async t => {
   const newcomer = newKey();
   await test.register(newcomer);
 
-  await t.test('while the commit of an opening session is under way', async t => {
+  await t.test('a revocation during the commit of an opening session ends that session', async t => {
     const key = newKey();
     const { id } = await test.register(key);
     const connection = await test.connect(await test.enroll(key));
@@ -423,7 +423,7 @@ void t.test('revocation', async t => {
     t.equal(statusName(await test.control.getNode({ node: `${id}` })), 'revoked');
   });
 
-  await t.test('while its own commit is under way, a session that opens meanwhile gets nothing', async t => {
+  await t.test('a session that opens during the commit of a revocation is refused', async t => {
     const key = newKey();
     const { id } = await test.register(key);
     const live = await test.online(key);
@@ -442,7 +442,7 @@ void t.test('revocation', async t => {
     t.equal(statusName(await test.control.getNode({ node: `${id}` })), 'revoked');
   });
 
-  await t.test('racing everything at once leaves no revoked node in, whatever the order', async t => {
+  await t.test('a revoked node is never left online by a session that opens simultaneously', async t => {
     for (let round = 0; round < 12; round += 1) {
       const key = newKey();
       const { id } = await test.register(key);
@@ -459,7 +459,7 @@ void t.test('revocation', async t => {
     }
   });
 
-  await t.test('by name, by fingerprint, twice', async t => {
+  await t.test('a node is revoked by its exact name or fingerprint, and twice without an error', async t => {
     const key = newKey();
     await test.register(key, { name: 'by-name' });
     await t.rejects(test.control.revokeNode({ node: 'by-nam', comment: '' }), {
@@ -475,7 +475,7 @@ void t.test('revocation', async t => {
   });
 });
 
-void t.test('what happens while the commit of an opening session is under way', async t => {
+void t.test('events during the commit of an opening session', async t => {
   const gate = gatedStore();
   // Its sweep does nothing: what is offline here is so by the end of its connection.
   const test = await startTestLink(t, { store: gate.store, clock: createManualClock() });
@@ -491,7 +491,7 @@ void t.test('what happens while the commit of an opening session is under way', 
     return { id: `${id}`, connection, held, opening };
   };
 
-  await t.test('the node leaves: it is offline when that is done', async t => {
+  await t.test('a node that leaves while its session opens is offline afterwards', async t => {
     const { id, connection, held, opening } = await openHeld();
     await connection.close();
     // The link hears of the end before it hears of this.
@@ -501,7 +501,7 @@ void t.test('what happens while the commit of an opening session is under way', 
     t.equal((await test.until(id, 'offline')).reason, 'connection lost');
   });
 
-  await t.test('the link drains: no session is live afterwards', async t => {
+  await t.test('a link that drains while a session opens has no live session afterwards', async t => {
     const { id, held, opening } = await openHeld();
     const draining = test.link.drain();
     held.release();
@@ -511,7 +511,7 @@ void t.test('what happens while the commit of an opening session is under way', 
   });
 });
 
-void t.test('a node that comes and goes without end has to wait, and nobody else', async t => {
+void t.test('a node that reconnects endlessly is delayed, and no other node', async t => {
   const clock = createManualClock();
   const test = await startTestLink(t, { clock });
   const [key, other] = [newKey(), newKey()];
@@ -534,7 +534,7 @@ void t.test('a node that comes and goes without end has to wait, and nobody else
   t.equal(await come(), 'RATE_LIMITED', 'one more each ten seconds');
 });
 
-void t.test('drain tells every node, records it, and the next start knows', async t => {
+void t.test('a draining link notifies every node, records it, and the next start reads it', async t => {
   const test = await startTestLink(t);
   const keys = [newKey(), newKey(), newKey()];
   for (const key of keys) await test.register(key);

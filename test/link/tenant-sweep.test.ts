@@ -88,7 +88,7 @@ const startSite = async (t: Test): Promise<HandSite> =>
     settings: { 'app-host-socket': `${tenant}=${join(await makeFolder(t), 'ward.sock')}` },
   });
 
-void t.test('links of a deleted tenant are cut at once, its runs stop, its nodes are revoked', async t => {
+void t.test('deleting a tenant ends its connections and runs and revokes its nodes at once', async t => {
   const site = await startSite(t);
   const { store } = site;
   const ours = await site.online(await registered(site));
@@ -163,7 +163,7 @@ async function exported(t: Test, { store, folder, clock }: TestLink) {
   return { lines: report.entries, isVouchedFor: report.ok && report.vouchedTo === report.last };
 }
 
-void t.test('what a link that died has left of a deleted tenant, the next one ends', async t => {
+void t.test('the next link completes the deletion of a tenant that a killed link has begun', async t => {
   const site = await startSite(t);
   const { store, clock } = site;
   const ward = await openWard(t, site);
@@ -197,7 +197,7 @@ void t.test('what a link that died has left of a deleted tenant, the next one en
   t.ok(await next.online(ours), 'another tenant goes on');
 });
 
-void t.test('a deletion that the store did not take, and has after all, counts once it is found', async t => {
+void t.test('a tenant deletion that a failed commit stored takes effect once it is found', async t => {
   const power = createPowerCutStore();
   const clock = createManualClock();
   const site = await startTestLink(t, { clock, store: power.store });
@@ -216,7 +216,7 @@ void t.test('a deletion that the store did not take, and has after all, counts o
   t.equal(await codeOf(ward.calls.getNode({ node: `${id}` })), 'TOKEN_REFUSED');
 });
 
-void t.test('a tenant that could not leave is tried again', async t => {
+void t.test('a failed deletion of a tenant is retried', async t => {
   const power = createPowerCutStore();
   const clock = createManualClock();
   const site = await startTestLink(t, { clock, store: power.store });

@@ -11,7 +11,7 @@ function readLog() {
 }
 
 void t.test(
-  'a trust domain that the link chooses is a full host name, as a URI in a certificate wants',
+  'a trust domain that the link chooses is a full host name, valid in the URI of a certificate',
   async t => {
     const store = createMemoryStore();
     const { lines, log } = readLog();
@@ -35,7 +35,7 @@ void t.test(
 );
 
 void t.test(
-  'a trust domain that was given is fixed at first start, and the log says nothing of it',
+  'a configured trust domain is fixed at the first start, and the log has no warning of it',
   async t => {
     const store = createMemoryStore();
     const { lines, log } = readLog();
@@ -51,7 +51,7 @@ void t.test(
   },
 );
 
-void t.test('a data folder of before keeps its trust domain of one label', async t => {
+void t.test('an older data folder keeps its trust domain of one label', async t => {
   const store = createMemoryStore();
   await store.commit([{ type: 'put', key: 'meta/trust-domain', value: Buffer.from('fleet-1a2b3c4d') }], []);
   const { log } = readLog();

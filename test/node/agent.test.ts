@@ -103,7 +103,7 @@ const stated = (code: ErrorCode) => new RollcallError(code, `stated ${code}`);
 const leafOf = (link: MiniLink, position: number) =>
   link.sockets[position]?.getPeerX509Certificate()?.serialNumber;
 
-void t.test('a node enrolls, is online, and says good-bye when told to stop', async t => {
+void t.test('an agent enrolls, is online, and says goodbye when closed', async t => {
   const link = await startMiniLink(t);
   const { agent, outcome, logged, lines } = runAgent(t, link);
   t.match(await logged('enrolled'), { nodeId: `${nodeId}`, trustDomain: 'test.example', generation: '1' });
@@ -128,7 +128,7 @@ void t.test('a node enrolls, is online, and says good-bye when told to stop', as
   );
 });
 
-void t.test('with a state folder the next start needs no enrollment', async t => {
+void t.test('an agent with a state folder starts again without enrollment', async t => {
   const link = await startMiniLink(t);
   const stateDir = join(await makeFolder(t), 'state');
   const first = runAgent(t, link, { stateDir });
@@ -153,7 +153,7 @@ void t.test('with a state folder the next start needs no enrollment', async t =>
 });
 
 void t.test(
-  'a certificate that expired while asleep is replaced, and the generation is remembered',
+  'an agent replaces a certificate that expired during sleep, and remembers the generation',
   async t => {
     const link = await startMiniLink(t);
     const stateDir = await makeFolder(t);
@@ -168,7 +168,7 @@ void t.test(
   },
 );
 
-void t.test('a certificate the link refuses is dropped, and the node enrolls anew at once', async t => {
+void t.test('an agent drops a certificate that the link refuses, and enrolls again at once', async t => {
   const link = await startMiniLink(t);
   const stateDir = await makeFolder(t);
   const first = runAgent(t, link, { stateDir });
@@ -190,7 +190,7 @@ void t.test('a certificate the link refuses is dropped, and the node enrolls ane
 });
 
 void t.test(
-  'not registered yet, waiting, suspected: told once each, and tried again until it works',
+  'an agent logs each state of its registration only once, and retries until it is online',
   async t => {
     const link = await startMiniLink(t);
     const answers: ErrorCode[] = [
@@ -224,7 +224,7 @@ void t.test(
   },
 );
 
-void t.test('revoked is the end: said at enrollment, at connect, and in the live session', async t => {
+void t.test('an agent ends when revoked: at enrollment, at connect, and in a live session', async t => {
   for (const when of ['enroll', 'connect'] as const) {
     const link = await startMiniLink(t);
     link.behaviour[when] = (peer: MiniPeer) => peer.refuse(stated('NODE_REVOKED'));
@@ -241,7 +241,7 @@ void t.test('revoked is the end: said at enrollment, at connect, and in the live
 });
 
 void t.test(
-  'nobody on the path can make it exit: an impostor says revoked, the agent waits for the link',
+  'an agent does not end when an unverified link sends NODE_REVOKED, and waits for the real link',
   async t => {
     const certificates = makeCertificates();
     const impostor = await startMiniLink(t);
@@ -264,7 +264,7 @@ void t.test(
   },
 );
 
-void t.test('whatever ends a session, the node comes back', async t => {
+void t.test('an agent reconnects after every end of a session except a final one', async t => {
   const link = await startMiniLink(t);
   const { agent, logged, clock } = runAgent(t, link);
   await logged('online');
@@ -288,7 +288,7 @@ void t.test('whatever ends a session, the node comes back', async t => {
 });
 
 void t.test(
-  'it renews on the live link and is welcomed on the next session before it leaves the old one',
+  'an agent renews on its session and is welcomed on the next before it leaves the old one',
   async t => {
     const link = await startMiniLink(t);
     const stateDir = await makeFolder(t);
@@ -319,7 +319,7 @@ void t.test(
   },
 );
 
-void t.test('while a renewal fails, step by step, the old session stays', async t => {
+void t.test('an agent keeps its session while a renewal fails at each step', async t => {
   const link = await startMiniLink(t);
   link.behaviour.certificateLifetimeMs = 900;
   const { agent, logged, lines } = runAgent(t, link);
@@ -344,7 +344,7 @@ void t.test('while a renewal fails, step by step, the old session stays', async 
   await agent.close();
 });
 
-void t.test('revoked during a renewal is the end as well', async t => {
+void t.test('an agent that is revoked during a renewal ends', async t => {
   const link = await startMiniLink(t);
   link.behaviour.certificateLifetimeMs = 900;
   const { outcome, logged } = runAgent(t, link);
@@ -353,7 +353,7 @@ void t.test('revoked during a renewal is the end as well', async t => {
   t.match(await outcome, { reason: 'revoked' });
 });
 
-void t.test('a certificate that cannot be stored is not used', async t => {
+void t.test('an agent does not use a certificate that it cannot store', async t => {
   const link = await startMiniLink(t);
   const stateDir = await makeFolder(t);
   const { agent, logged } = runAgent(t, link, { stateDir });
@@ -369,7 +369,7 @@ void t.test('a certificate that cannot be stored is not used', async t => {
   await agent.close();
 });
 
-void t.test('a clock that is years off is told with both clocks, and does not matter', async t => {
+void t.test('an agent whose clock is years off logs both clocks, and is online', async t => {
   const link = await startMiniLink(t);
   for (const years of [-10, 10]) {
     const { agent, logged } = runAgent(t, link, {}, hastyClock(years * 365 * 86_400_000));
@@ -379,7 +379,7 @@ void t.test('a clock that is years off is told with both clocks, and does not ma
   }
 });
 
-void t.test('roots the link hands out are kept when vouched for, and refused otherwise', async t => {
+void t.test('an agent keeps server roots that a known root has signed, and refuses others', async t => {
   const link = await startMiniLink(t);
   const stateDir = await makeFolder(t);
   const stranger = new X509Certificate(makeCertificates().ca.certificate);
@@ -399,7 +399,7 @@ void t.test('roots the link hands out are kept when vouched for, and refused oth
 });
 
 void t.test(
-  'a node that was given the certificate of the link itself is told to get its CA certificate',
+  'an agent that has the server certificate as its root logs a hint to get the CA certificate',
   async t => {
     const certificates = makeCertificates();
     const { ca, server } = certificates;
@@ -418,7 +418,7 @@ void t.test(
   },
 );
 
-void t.test('being told to stop works at every moment', async t => {
+void t.test('an agent can be closed at every moment', async t => {
   const link = await startMiniLink(t);
   const idle = createAgent({
     config: { link: { host: '127.0.0.1', port: link.port }, serverRoots: [link.ca], tenant: 'default' },

@@ -82,7 +82,7 @@ void t.test('a verified connection has the exporter of both ends, over TLS 1.3',
   }
 });
 
-void t.test('the certificate of the node is shown when there is one', async t => {
+void t.test('a connection presents the certificate of the node when it has one', async t => {
   const link = await startMiniLink(t, { certificates });
   const own = makeCertificates();
   const certificate = { chain: own.server.certificate, key: own.server.key };
@@ -98,7 +98,7 @@ void t.test('the certificate of the node is shown when there is one', async t =>
   await anonymous.close();
 });
 
-void t.test('a connection is one TCP connection, and never comes back by itself', async t => {
+void t.test('a connection is one TCP connection, and never reconnects', async t => {
   const link = await startMiniLink(t, { certificates });
   const connection = await open({ port: link.port });
   (await link.socket(1)).destroy();
@@ -127,7 +127,7 @@ void t.test('a link that closes ends the connection', async t => {
   await connection.close();
 });
 
-void t.test('unknown issuer, wrong name, wrong address: cannot verify, and which', async t => {
+void t.test('a certificate of an unknown issuer, name or address is refused with the cause', async t => {
   const link = await startMiniLink(t, { certificates: makeCertificates() });
   t.match(await refusal({ port: link.port }), {
     code: 'LINK_UNVERIFIED',
@@ -184,7 +184,7 @@ function issuerName(pem: string): string {
   return /CN=(.*)/.exec(new X509Certificate(pem).subject)?.[1] ?? '';
 }
 
-void t.test('expired, not yet valid, not for servers: cannot verify, and both clocks are told', async t => {
+void t.test('an expired, early or client certificate is refused, with both clocks stated', async t => {
   const here = [{ ip: '127.0.0.1' }];
   const expired = makeNamed(here, { notBefore: Date.now() - 7_200_000, notAfter: Date.now() - 1_000 });
   t.match(await refusal({ port: await listenTls(t, expired) }), {
@@ -205,7 +205,7 @@ void t.test('expired, not yet valid, not for servers: cannot verify, and both cl
   });
 });
 
-void t.test('a root vouched for by another one verifies without it', async t => {
+void t.test('a root that another root has signed verifies without the other', async t => {
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   const issuerKey = createPrivateKey(ca.key);
   const spki = publicKey.export({ type: 'spki', format: 'der' });
@@ -235,7 +235,7 @@ void t.test('a root vouched for by another one verifies without it', async t => 
   t.match(await refusal({ port: link.port }), { code: 'LINK_UNVERIFIED' }, 'the next root is not sent along');
 });
 
-void t.test('older TLS, no TLS, another protocol: what answers is no link', async t => {
+void t.test('a peer with older TLS, without TLS or with another protocol is not a link', async t => {
   const old = await listenTls(t, { maxVersion: 'TLSv1.2' });
   t.match(await refusal({ port: old }), { code: 'LINK_UNVERIFIED', message: /no TLS 1\.3 handshake/ });
   const plain = await listen(
@@ -259,7 +259,7 @@ void t.test('older TLS, no TLS, another protocol: what answers is no link', asyn
   });
 });
 
-void t.test('refused, closed at once, silent, no such host: cannot reach, and which', async t => {
+void t.test('a refused, closed or silent connection and an unknown host are reported by cause', async t => {
   const closed = createTcpServer();
   const port = await listen(t, closed);
   await new Promise(resolve => closed.close(resolve));
@@ -280,7 +280,7 @@ void t.test('refused, closed at once, silent, no such host: cannot reach, and wh
   t.match(await refusal({ host: 'no-such-host.invalid' }), { code: 'LINK_UNREACHABLE' });
 });
 
-void t.test('a peer that is verified but sends no frames is told from a link', async t => {
+void t.test('a peer that is verified but sends no frames is distinguished from a link', async t => {
   const server = createTlsServer({
     cert: certificates.server.certificate,
     key: certificates.server.key,
@@ -295,7 +295,7 @@ void t.test('a peer that is verified but sends no frames is told from a link', a
   await connection.closed;
 });
 
-void t.test('being told to stop ends the attempt, and leaves no socket', async t => {
+void t.test('aborting a connection attempt ends it, and leaves no socket', async t => {
   let socket: Socket | undefined;
   const silent = createTcpServer(each => {
     socket = each.on('error', () => undefined);
@@ -315,7 +315,7 @@ void t.test('being told to stop ends the attempt, and leaves no socket', async t
   );
 });
 
-void t.test('every address of a name is tried', async t => {
+void t.test('a connection attempt tries every address of a name', async t => {
   // localhost is ::1 and 127.0.0.1 on most machines, and nothing listens on ::1 here.
   const link = await startMiniLink(t, { certificates, host: '127.0.0.1' });
   const connection = await open({ host: 'localhost', port: link.port });
@@ -323,7 +323,7 @@ void t.test('every address of a name is tried', async t => {
   await connection.close();
 });
 
-void t.test('no failure tells what only the cause knows', t => {
+void t.test('the message of a failed connection does not contain the text of its cause', t => {
   const secret = Object.assign(new Error('secret-detail'), { code: 'ERR_TLS_CERT_ALTNAME_INVALID' });
   const told = describeTlsFailure({ error: secret }, 'link:1', 0);
   t.notMatch(`${told.message} ${told.hint ?? ''}`, /secret-detail/);

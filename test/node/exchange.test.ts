@@ -62,7 +62,7 @@ function sessionOn(connection: SessionOptions['connection'], changes: Partial<Se
   });
 }
 
-void t.test('a node with either kind of key gets a certificate for a fresh session key', async t => {
+void t.test('a node with a P-256 or a P-384 key gets a certificate for a fresh session key', async t => {
   const link = await startMiniLink(t);
   const connection = await connect(t, link);
   const keys: string[] = [];
@@ -81,7 +81,7 @@ void t.test('a node with either kind of key gets a certificate for a fresh sessi
   t.notSame(link.proofs[0]?.sessionPublicKey, link.proofs[1]?.sessionPublicKey);
 });
 
-void t.test('a proof for one connection is worthless on another', async t => {
+void t.test('a proof for one connection is refused on another', async t => {
   const link = await startMiniLink(t);
   const [mine, other] = [await connect(t, link), await connect(t, link)];
   await t.rejects(enrollOn({ ...partsOf(mine), exporter: other.exporter }), {
@@ -90,7 +90,7 @@ void t.test('a proof for one connection is worthless on another', async t => {
   t.match(await enrollOn(other), { nodeId }, 'the other connection is good');
 });
 
-void t.test('what the link states comes out as it is', async t => {
+void t.test('refusals by the link keep their code, message and hint', async t => {
   const link = await startMiniLink(t);
   const codes = [
     ...([
@@ -111,7 +111,7 @@ void t.test('what the link states comes out as it is', async t => {
   }
 });
 
-void t.test('a challenge that makes no sense gets no proof', async t => {
+void t.test('an invalid challenge gets no proof', async t => {
   const link = await startMiniLink(t);
   const cases: readonly [Partial<Challenge>, string][] = [
     [{ nonce: Buffer.alloc(0) }, 'PROTOCOL_INVALID'],
@@ -136,7 +136,7 @@ void t.test('a challenge that makes no sense gets no proof', async t => {
   t.match(await enrollOn(await connect(t, link), { trustDomain }), { trustDomain });
 });
 
-void t.test('a certificate that is not the one asked for is not taken', async t => {
+void t.test('a certificate that differs from the request is refused', async t => {
   const link = await startMiniLink(t);
   const connection = await connect(t, link);
   const [foreign] = link.authority.issue({
@@ -187,7 +187,7 @@ void t.test('a certificate that is not the one asked for is not taken', async t 
   }
 });
 
-void t.test('dates are judged by the clock of the link, whatever this machine says', async t => {
+void t.test('validity is judged by the clock of the link, whatever the local clock says', async t => {
   const link = await startMiniLink(t);
   const connection = await connect(t, link);
   for (const years of [-10, 10]) {
@@ -205,7 +205,7 @@ void t.test('dates are judged by the clock of the link, whatever this machine sa
   );
 });
 
-void t.test('a backup may take the generation back; renewal after nothing is renewal at once', async t => {
+void t.test('a restored link may lower the generation, and renewAfterMs 0 renews at once', async t => {
   const link = await startMiniLink(t);
   const connection = await connect(t, link);
   t.match(await enrollOn(connection, { generation: 7n }), { generation: 1n });
@@ -219,7 +219,7 @@ void t.test('a backup may take the generation back; renewal after nothing is ren
 
 const noError: LinkError = { code: '', message: '', hint: '', isFinal: false, retryAfterMs: 0 };
 
-void t.test('garbage, silence and a closed door in the middle of an enrollment end it', async t => {
+void t.test('invalid frames, silence and a closed connection end an enrollment', async t => {
   const link = await startMiniLink(t);
   const { behaviour } = link;
 
@@ -273,13 +273,13 @@ void t.test('garbage, silence and a closed door in the middle of an enrollment e
   await t.rejects(enrollOn(connection), { code: 'LINK_UNREACHABLE' }, 'a connection that is closed already');
 });
 
-void t.test('a frame that is no frame is told from a broken connection', async t => {
+void t.test('an invalid frame is distinguished from a broken connection', async t => {
   const link = await startMiniLink(t);
   link.behaviour.enroll = ({ socket }) => void socket.write(Buffer.from([0, 0, 0, 2, 0xff, 0xff]));
   await t.rejects(enrollOn(await connect(t, link)), { code: 'PROTOCOL_INVALID' });
 });
 
-void t.test('an answer longer than a frame may be is told from a busy link', async t => {
+void t.test('an answer that exceeds a frame is distinguished from a busy link', async t => {
   const link = await startMiniLink(t);
   const connection = await connect(t, link);
   link.behaviour.challenge = challenge => ({ ...challenge, nonce: Buffer.alloc(100_000) });
@@ -290,7 +290,7 @@ void t.test('an answer longer than a frame may be is told from a busy link', asy
   });
 });
 
-void t.test('a session is welcomed, answers pings at once, and says good-bye', async t => {
+void t.test('a session is welcomed, answers pings at once, and says goodbye', async t => {
   const link = await startMiniLink(t);
   const connection = await connect(t, link);
   const session = await sessionOn(connection);
@@ -307,7 +307,7 @@ void t.test('a session is welcomed, answers pings at once, and says good-bye', a
   await session.close();
 });
 
-void t.test('the roots of a bundle are handed on, and what is not known is passed over', async t => {
+void t.test('the roots of a bundle are passed on, and unknown fields are ignored', async t => {
   const link = await startMiniLink(t);
   const connection = await connect(t, link);
   const bundles: (readonly Buffer[])[] = [];
@@ -330,7 +330,7 @@ void t.test('the roots of a bundle are handed on, and what is not known is passe
   await session.close();
 });
 
-void t.test('a session ends once, with the reason', async t => {
+void t.test('a session ends once, with its reason', async t => {
   const link = await startMiniLink(t);
   const cases: readonly [string, (peer: MiniPeer) => void, object][] = [
     [
@@ -381,7 +381,7 @@ void t.test('a session ends once, with the reason', async t => {
   }
 });
 
-void t.test('no Welcome in time, or silence after it: the link is taken for gone', async t => {
+void t.test('a session fails without Welcome in time, and ends after a silence', async t => {
   const link = await startMiniLink(t);
   const clock = createManualClock();
   link.behaviour.connect = () => clock.advance(60_000);
@@ -409,7 +409,7 @@ void t.test('no Welcome in time, or silence after it: the link is taken for gone
   }
 });
 
-void t.test('any frame is a sign of life', async t => {
+void t.test('any frame resets the silence timer of a session', async t => {
   const link = await startMiniLink(t);
   const connection = await connect(t, link);
   const clock = createManualClock();
@@ -427,7 +427,7 @@ void t.test('any frame is a sign of life', async t => {
   await session.close();
 });
 
-void t.test('being told to stop ends the opening of a session', async t => {
+void t.test('aborting ends the opening of a session', async t => {
   const link = await startMiniLink(t);
   const connection = await connect(t, link);
   const stopping = new AbortController();

@@ -56,7 +56,7 @@ const read = (sources: { flags?: object; environment?: Record<string, string>; f
     ...sources,
   } as Parameters<typeof readSettings>[1]) as Record<string, unknown>;
 
-void t.test('flags, environment and file say the same things', t => {
+void t.test('flags, environment and file give the same settings', t => {
   const expected = {
     link: { host: 'link.example', port: 9092 },
     tenant: 'blue',
@@ -92,7 +92,7 @@ void t.test('node-config is text, a file, or a mapping of the YAML file', t => {
   t.end();
 });
 
-void t.test('every problem is reported at once, and nothing insecure is on offer', t => {
+void t.test('every problem of the settings is reported at once, and no insecure option exists', t => {
   const flags = { link: 'nowhere', tenant: '', 'log-level': 'loud', insecure: true };
   try {
     read({ flags, environment: { ROLLCALL_NODE_LINKS: 'x' } });
@@ -110,7 +110,7 @@ void t.test('every problem is reported at once, and nothing insecure is on offer
   t.end();
 });
 
-void t.test('what is wrong on this machine ends it with 2 and a line that says what', async t => {
+void t.test('a local error ends the node with 2 and a line that names it', async t => {
   const { flags, write, folder } = await makeFiles(t);
   const open = await write('open-key', toPkcs8Pem(generatePrivateKey('P-256')), 0o644);
   const other = await write('other', 'not a certificate');
@@ -139,7 +139,7 @@ void t.test('what is wrong on this machine ends it with 2 and a line that says w
   }
 });
 
-void t.test('a mistake in node-config is pointed at, wherever it stands', async t => {
+void t.test('an error in node-config is shown with its place, in each source', async t => {
   const { flags, write } = await makeFiles(t);
   const shown = /wants a number, true, false or text in quotes\n {2}(?:a=1 )?b=oops\n {4,}\^\n$/;
   const direct = await run({ ...flags, 'node-config': 'a=1 b=oops' });
@@ -154,7 +154,7 @@ void t.test('a mistake in node-config is pointed at, wherever it stands', async 
 });
 
 void t.test(
-  'an encrypted key is opened by a passphrase from a file or the environment, never a flag',
+  'an encrypted key is decrypted by a passphrase from a file or the environment, never a flag',
   async t => {
     const link = await startMiniLink(t);
     link.behaviour.enroll = peer => peer.refuse(new RollcallError('NODE_REVOKED', 'revoked'));
@@ -182,7 +182,7 @@ void t.test(
   },
 );
 
-void t.test('revoked has a sentence and an exit code of its own', async t => {
+void t.test('a revoked node prints its own message and exits with 4', async t => {
   const link = await startMiniLink(t);
   const { flags, write, folder } = await makeFiles(t, link.ca);
   link.behaviour.enroll = peer => peer.refuse(new RollcallError('NODE_REVOKED', 'anything'));
@@ -218,7 +218,7 @@ function spawnNode(t: Teardown, flags: Record<string, unknown>) {
 }
 
 void t.test(
-  'as a process it waits for its link, says when it is online, and ends with 0 when told to',
+  'a node process waits for its link, logs that it is online, and exits with 0 on a signal',
   async t => {
     const first = await startMiniLink(t);
     // Two roots in one file; the second is the one that counts.

@@ -26,7 +26,7 @@ function pointed(text: string): { wanted: string; at: string } {
   return { wanted, at: line.slice(caret.indexOf('^')) };
 }
 
-void t.test('pairs give strings, integers, floats and booleans', t => {
+void t.test('node-config pairs give strings, integers, floats and booleans', t => {
   t.same(
     { ...parseNodeConfig('dataset-path="datasets/part_1" partition-id=1 rate=0.5 flag=true other=false') },
     { 'dataset-path': 'datasets/part_1', 'partition-id': 1, rate: 0.5, flag: true, other: false },
@@ -34,7 +34,7 @@ void t.test('pairs give strings, integers, floats and booleans', t => {
   t.end();
 });
 
-void t.test('white space, new lines and comments separate pairs', t => {
+void t.test('white space, new lines and comments separate node-config pairs', t => {
   t.same({ ...parseNodeConfig('') }, {});
   t.same({ ...parseNodeConfig(' \t\r\n # nothing\n') }, {});
   t.same(
@@ -48,7 +48,7 @@ void t.test('white space, new lines and comments separate pairs', t => {
   t.end();
 });
 
-void t.test('numbers are written as in TOML', t => {
+void t.test('numbers in node-config are written as in TOML', t => {
   const cases: readonly [string, NodeConfigValue][] = [
     ['0', 0],
     ['-0', 0],
@@ -75,7 +75,7 @@ void t.test('numbers are written as in TOML', t => {
   t.end();
 });
 
-void t.test('what is no number of TOML is refused where it stands', t => {
+void t.test('numbers that are invalid in TOML are refused at their place', t => {
   const words = [
     ...[
       '01',
@@ -113,7 +113,7 @@ void t.test('what is no number of TOML is refused where it stands', t => {
   t.end();
 });
 
-void t.test('basic strings know the escapes of TOML, literal strings none', t => {
+void t.test('basic strings have the escapes of TOML, literal strings have none', t => {
   t.equal(parseNodeConfig(String.raw`s="\b\t\n\f\r\"\\"`)['s'], '\b\t\n\f\r"\\');
   t.equal(parseNodeConfig(String.raw`s="\u00e9\U0001F600é😀"`)['s'], 'é😀é😀');
   t.equal(parseNodeConfig(String.raw`s='C:\data\n "x"'`)['s'], String.raw`C:\data\n "x"`);
@@ -122,7 +122,7 @@ void t.test('basic strings know the escapes of TOML, literal strings none', t =>
   t.end();
 });
 
-void t.test('errors point at the character and say what is wanted', t => {
+void t.test('errors of node-config point at the character and name the expected syntax', t => {
   const cases: readonly [string, RegExp, string][] = [
     ['=1', /wants a key/, '=1'],
     ['"a"=1', /wants a key/, '"a"=1'],
@@ -156,7 +156,7 @@ void t.test('errors point at the character and say what is wanted', t => {
   t.end();
 });
 
-void t.test('only the line with the mistake is shown, and of a long one only the surroundings', t => {
+void t.test('an error of node-config shows only its line, and of a long line only the surroundings', t => {
   t.equal(
     refusal('good=1\nbad=oops\nlater=1'),
     ['wants a number, true, false or text in quotes', '  bad=oops', '      ^'].join('\n'),
@@ -169,13 +169,13 @@ void t.test('only the line with the mistake is shown, and of a long one only the
   t.end();
 });
 
-void t.test('the caret counts characters and nothing reaches the terminal that it would obey', t => {
+void t.test('the caret of an error counts characters, and control characters are replaced', t => {
   t.equal(showPosition('a="😀" b=\u001b[31m', 7), '  a="😀" b=·[31m\n        ^');
   t.notMatch(refusal('a=\u001b[31m\u202ex'), /[\u001b\u202e]/);
   t.end();
 });
 
-void t.test('no key means anything but itself', t => {
+void t.test('keys such as __proto__ are plain keys in node-config', t => {
   const config = parseNodeConfig('__proto__="x" constructor=1 toString=true a.b-c_d=2');
   t.same(Object.keys(config).sort(), ['__proto__', 'a.b-c_d', 'constructor', 'toString']);
   t.equal(Object.getPrototypeOf(config), null);
@@ -186,14 +186,14 @@ void t.test('no key means anything but itself', t => {
   t.end();
 });
 
-void t.test('the text has an upper bound in bytes', t => {
+void t.test('the text of node-config has an upper bound in bytes', t => {
   const filler = (bytes: number) => `a="${'é'.repeat((bytes - 4) / 2)}"`;
   t.equal((parseNodeConfig(filler(maxNodeConfigBytes))['a'] as string).length, (maxNodeConfigBytes - 4) / 2);
   t.match(refusal(filler(maxNodeConfigBytes + 2)), /at most 65536 bytes/);
   t.end();
 });
 
-void t.test('a mapping of a YAML file is taken with the same values', t => {
+void t.test('a mapping of a YAML file is read with the same values', t => {
   t.same(
     { ...nodeConfigFromMapping({ a: 'x', 'b-c': 1, d: 0.5, e: true, f: 2n ** 60n, g: 3n }) },
     {
@@ -232,7 +232,7 @@ function write(value: string | boolean | bigint | number): string {
   return `"${escaped.join('')}"`;
 }
 
-void t.test('whatever is written is read back', t => {
+void t.test('node-config that is written is read back equal', t => {
   fc.assert(
     fc.property(fc.uniqueArray(fc.tuple(keys, values), { selector: ([key]) => key }), pairs => {
       const config = parseNodeConfig(pairs.map(([key, value]) => `${key}=${write(value)}`).join(' '));
@@ -246,7 +246,7 @@ void t.test('whatever is written is read back', t => {
   t.end();
 });
 
-void t.test('whatever is given, the answer is a configuration or one error with a caret', t => {
+void t.test('parsing any text gives a configuration or one error with a caret', t => {
   const tokens = fc.constantFrom(
     'a',
     '=',

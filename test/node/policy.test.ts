@@ -38,14 +38,14 @@ function pauses(setback: Partial<Setback>): readonly [number, number] {
   return [pauseAfter(whole, min), Math.round(pauseAfter(whole, max))];
 }
 
-void t.test('chance is uniform from 0 to below 1', t => {
+void t.test('random fractions are uniform from 0 to below 1', t => {
   t.equal(fraction(min), 0);
   t.ok(fraction(max) < 1);
   t.equal(fraction(chance(0.25)), 0.25);
   t.end();
 });
 
-void t.test('an unreachable link is tried with capped exponential pauses and full jitter', t => {
+void t.test('an unreachable link is retried with capped exponential pauses and full jitter', t => {
   for (const code of [
     'LINK_UNREACHABLE',
     'LINK_UNVERIFIED',
@@ -61,7 +61,7 @@ void t.test('an unreachable link is tried with capped exponential pauses and ful
   t.end();
 });
 
-void t.test('what awaits an operator is asked for calmly, sooner at first', t => {
+void t.test('states that wait for an operator are retried with longer pauses, shorter at first', t => {
   for (const code of ['NODE_NOT_REGISTERED', 'NODE_PENDING', 'NODE_QUARANTINED'] as const) {
     t.same(pauses({ code }), [calmBaseMs / 2, calmBaseMs], code);
     t.same(pauses({ code, failures: 50 }), [capMs / 2, capMs]);
@@ -74,7 +74,7 @@ void t.test('a replaced agent stays away for half a minute or longer', t => {
   t.end();
 });
 
-void t.test('a draining link says when to come back, within reason', t => {
+void t.test('a draining link sets the pause before the next attempt, within bounds', t => {
   t.same(pauses({ code: 'LINK_DRAINING', askedPauseMs: 2_000 }), [2_000, 3_000]);
   t.same(pauses({ code: 'LINK_DRAINING', askedPauseMs: 0 }), [baseMs, baseMs * 1.5]);
   t.same(pauses({ code: 'LINK_DRAINING', askedPauseMs: 2 ** 32 - 1 }), [
@@ -85,7 +85,7 @@ void t.test('a draining link says when to come back, within reason', t => {
   t.end();
 });
 
-void t.test('a refused certificate is replaced at once, but not again and again', t => {
+void t.test('a refused certificate is replaced at once, but not repeatedly', t => {
   for (const code of ['CERTIFICATE_REFUSED', 'SESSION_EXPIRED'] as const) {
     t.same(pauses({ code, failures: 9, refusals: 1 }), [0, 0], code);
     t.same(pauses({ code, failures: 2, refusals: 2 }), [0, 2 * baseMs]);
@@ -94,7 +94,7 @@ void t.test('a refused certificate is replaced at once, but not again and again'
   t.end();
 });
 
-void t.test('whatever happens, the pause is a time that can be waited', t => {
+void t.test('every pause between attempts is a valid timer duration', t => {
   fc.assert(
     fc.property(
       fc.constantFrom(...errorCodes),
@@ -152,7 +152,7 @@ const given = issue('given root');
 const stranger = issue('stranger');
 const next = issue('next root', { by: given });
 
-void t.test('a pushed root counts when it is known or vouched for by one that is', t => {
+void t.test('a pushed root is accepted when it is known or signed by a known root', t => {
   t.same(acceptServerRoots([given.pem], [], [given.der, next.der, stranger.der]), {
     accepted: [next.pem],
     refused: 1,
@@ -167,14 +167,14 @@ void t.test('a pushed root counts when it is known or vouched for by one that is
   t.end();
 });
 
-void t.test('a bundle replaces what was held, and what was given needs no place in it', t => {
+void t.test('a bundle replaces the held roots, and configured roots are not stored again', t => {
   t.same(acceptServerRoots([given.pem], [next.pem], []), { accepted: [], refused: 0 });
   t.same(acceptServerRoots([given.pem], [next.pem], [given.der]), { accepted: [], refused: 0 });
   t.same(acceptServerRoots([given.pem], [], [next.der, next.der]), { accepted: [next.pem], refused: 0 });
   t.end();
 });
 
-void t.test('a name alone vouches for nothing', t => {
+void t.test('a pushed root with only the name of a known root is refused', t => {
   const namesake = issue('given root');
   t.same(acceptServerRoots([given.pem], [], [namesake.der]).accepted, [], 'same name, another key');
   const borrowed = issue('borrowed', { by: { ...stranger, name: 'given root' } });
@@ -188,7 +188,7 @@ void t.test('a name alone vouches for nothing', t => {
   t.end();
 });
 
-void t.test('only authorities vouch, and only for authorities', t => {
+void t.test('only a CA certificate can sign a pushed root, and only a CA is accepted', t => {
   const leaf = issue('server', { by: given, ca: false });
   t.same(acceptServerRoots([given.pem], [], [leaf.der]).accepted, [], 'a server certificate of a known root');
   const below = issue('below a leaf', { by: leaf });
@@ -200,7 +200,7 @@ void t.test('only authorities vouch, and only for authorities', t => {
   t.end();
 });
 
-void t.test('garbage in a bundle is refused and the rest taken', t => {
+void t.test('invalid certificates in a bundle are refused and the others accepted', t => {
   const trailing = Buffer.concat([next.der, Buffer.from([0])]);
   const broken = Buffer.from(next.der);
   broken.writeUInt8(broken.readUInt8(broken.length - 1) ^ 1, broken.length - 1);
@@ -232,7 +232,7 @@ function listen(): { log: Log; lines: string[]; fields: Record<string, unknown>[
   return { log, lines, fields };
 }
 
-void t.test('a lasting condition is told once, a change is told, and after a success it is told again', t => {
+void t.test('a lasting condition is logged once, again when it changes, and again after a success', t => {
   const { log, lines, fields } = listen();
   const conditions = createConditionLog(log);
   const refused = new RollcallError('LINK_UNREACHABLE', 'nothing listens there');
@@ -259,7 +259,7 @@ void t.test('a lasting condition is told once, a change is told, and after a suc
   t.end();
 });
 
-void t.test('clocks that are far apart are told once, both of them', t => {
+void t.test('a large clock difference is logged once, with both clocks', t => {
   const { log, lines } = listen();
   const conditions = createConditionLog(log);
   const now = Date.parse('2025-06-01T12:00:00Z');

@@ -62,7 +62,7 @@ const testLink = await startTestLink(t);
 const { node: address } = testLink.link.addresses;
 const target = `127.0.0.1:${address.port}`;
 
-void t.test('an agent enrolls, is online, comes back and is cut off through a proxy alone', async t => {
+void t.test('an agent enrolls, is online, reconnects and is revoked through a proxy only', async t => {
   const proxy = await startConnectProxy(t);
   const key = newKey();
   const { id } = await testLink.register(key);
@@ -82,7 +82,7 @@ void t.test('an agent enrolls, is online, comes back and is cut off through a pr
 });
 
 void t.test(
-  'an https:// proxy with credentials: the agent is online, and its log shows no password',
+  'an agent is online through an https:// proxy with credentials, and logs no password',
   async t => {
     const { ca, server } = makeCertificates();
     const credentials = `bob:${secret}`;
@@ -102,7 +102,7 @@ void t.test(
 );
 
 void t.test(
-  'a proxy that refuses is told in the log, with what to do, and the agent tries again',
+  'a proxy that refuses is logged with a hint on what to do, and the agent tries again',
   async t => {
     const proxy = await startConnectProxy(t, { credentials: `bob:${secret}` });
     const { logged } = runAgent(t, testLink, newKey(), routeTo(proxy.url, address));
@@ -127,7 +127,7 @@ async function refusal(changes: Partial<ConnectionRequest>): Promise<RollcallErr
   throw new Error('connected');
 }
 
-void t.test('the name of the link is for the proxy to look up, and both ends have one exporter', async t => {
+void t.test('the proxy resolves the name of the link, and both ends have the same exporter', async t => {
   const certificates = makeCertificates(['link.invalid']);
   const link = await startMiniLink(t, { certificates });
   const proxy = await startConnectProxy(t, { hosts: { 'link.invalid': '127.0.0.1' } });
@@ -159,7 +159,7 @@ void t.test('the name of the link is for the proxy to look up, and both ends hav
   });
 });
 
-void t.test('whether the proxy or the link cannot be reached is told apart', async t => {
+void t.test('an unreachable proxy is distinguished from a link that the proxy cannot reach', async t => {
   const proxy = await startConnectProxy(t);
   const gone = { host: '127.0.0.1', port: 1 };
   t.match(await refusal({ address: gone, route: routeTo(proxy.url, gone) }), {
@@ -174,7 +174,7 @@ void t.test('whether the proxy or the link cannot be reached is told apart', asy
   });
 });
 
-void t.test('a silent proxy and a silent link behind one are told apart when the time is up', async t => {
+void t.test('a silent proxy is distinguished from a silent link behind a proxy', async t => {
   const sockets: Socket[] = [];
   const silent = createServer(socket => void sockets.push(socket.on('error', () => undefined)));
   await new Promise<void>(resolve => silent.listen(0, '127.0.0.1', resolve));
@@ -205,7 +205,7 @@ void t.test('a silent proxy and a silent link behind one are told apart when the
   });
 });
 
-void t.test('variables of the environment are not taken unless the setting says so', async t => {
+void t.test('proxy variables of the environment are used only with the setting for it', async t => {
   const before = { ...process.env };
   t.teardown(() => (process.env = before));
   for (const name of ['grpc_proxy', 'https_proxy', 'http_proxy', 'HTTPS_PROXY', 'ALL_PROXY'])
@@ -222,7 +222,7 @@ void t.test('variables of the environment are not taken unless the setting says 
 });
 
 void t.test(
-  'settings of a proxy that cannot work end the agent with 2, and never show a password',
+  'proxy settings that are invalid end the agent with exit code 2, and never show a password',
   async t => {
     const folder = await makeFolder(t);
     const write = async (name: string, text: string) => {

@@ -41,7 +41,7 @@ async function reopen(folder: string, whose = owner) {
   }
 }
 
-void t.test('what was saved is there after a restart, for its owner alone', async t => {
+void t.test('a saved state is read after a restart, from a private file', async t => {
   const folder = join(await makeFolder(t), 'made', 'deep');
   const store = await open(folder);
   t.same(await store.load(), { kind: 'nothing' });
@@ -54,7 +54,7 @@ void t.test('what was saved is there after a restart, for its owner alone', asyn
   t.same(await readdir(folder), ['session.json'], 'no lock and no draft is left');
 });
 
-void t.test('a damaged file is set aside, said, and never fatal', async t => {
+void t.test('a damaged state file is set aside and logged, and is never fatal', async t => {
   const folder = await makeFolder(t);
   const path = join(folder, 'session.json');
   const good = encodeState(state);
@@ -88,7 +88,7 @@ void t.test('a damaged file is set aside, said, and never fatal', async t => {
   }
 });
 
-void t.test('the file of another node key or tenant is set aside', async t => {
+void t.test('a state file of another node key or tenant is set aside', async t => {
   const folder = await makeFolder(t);
   for (const other of [
     { ...owner, nodeKey: 'SHA256:YmFy' },
@@ -102,7 +102,7 @@ void t.test('the file of another node key or tenant is set aside', async t => {
   }
 });
 
-void t.test('a file that others can read is refused, and so is a folder others may write in', async t => {
+void t.test('a state file that others can read and a folder that others can write are refused', async t => {
   const folder = await makeFolder(t);
   const path = join(folder, 'session.json');
   await writeFile(path, encodeState(state), { mode: 0o600 });
@@ -115,7 +115,7 @@ void t.test('a file that others can read is refused, and so is a folder others m
   t.match(await reopen(folder), { kind: 'found' });
 });
 
-void t.test('what is not a folder is said in one line', async t => {
+void t.test('a state folder that is not a folder is refused in one line', async t => {
   const folder = await makeFolder(t);
   await writeFile(join(folder, 'file'), '');
   await t.rejects(open(join(folder, 'file')), {
@@ -130,14 +130,14 @@ void t.test('what is not a folder is said in one line', async t => {
   t.same(await readdir(join(folder, 'odd')), ['session.json'], 'the lock was given back');
 });
 
-void t.test('drafts that a crash left are removed', async t => {
+void t.test('temporary files that a crash left in the state folder are removed', async t => {
   const folder = await makeFolder(t);
   await writeFile(join(folder, '.session.json.0123456789ab'), 'secret');
   t.same(await reopen(folder), { kind: 'nothing' });
   t.same(await readdir(folder), []);
 });
 
-void t.test('two agents do not share a folder', async t => {
+void t.test('two agents do not share a state folder', async t => {
   const folder = await makeFolder(t);
   const first = await open(folder);
   await t.rejects(open(folder), { code: 'CONFIG_INVALID', message: /is in use by process \d+/ });
@@ -149,7 +149,7 @@ void t.test('two agents do not share a folder', async t => {
   await second.close();
 });
 
-void t.test('a lock outlives no process', async t => {
+void t.test('the lock of a state folder ends with its process', async t => {
   const folder = await makeFolder(t);
   const lock = join(folder, 'lock');
   const child = spawn(process.execPath, ['-e', 'setInterval(() => {}, 1e6); console.log("up")']);
@@ -186,7 +186,7 @@ void t.test('a lock outlives no process', async t => {
   t.match(await reopen(folder), { kind: 'nothing' }, 'after kill -9');
 });
 
-void t.test('of many that start at once over a stale lock, one gets the folder', async t => {
+void t.test('of many agents that start at once over a stale lock, one gets the folder', async t => {
   const folder = await makeFolder(t);
   await writeFile(join(folder, 'lock'), '{}', { mode: 0o600 });
   const results = await Promise.allSettled(Array.from({ length: 8 }, () => open(folder)));
@@ -195,7 +195,7 @@ void t.test('of many that start at once over a stale lock, one gets the folder',
   await Promise.all(winners.map(each => each.value.close()));
 });
 
-void t.test('whatever is in the file, reading gives a state or nothing', t => {
+void t.test('reading any state file gives a state or nothing', t => {
   const good = JSON.parse(encodeState(state)) as Record<string, unknown>;
   fc.assert(
     fc.property(fc.constantFrom(...Object.keys(good)), fc.jsonValue(), (name, value) => {
@@ -208,7 +208,7 @@ void t.test('whatever is in the file, reading gives a state or nothing', t => {
   t.end();
 });
 
-void t.test('only the key of the certificate is accepted as its key', t => {
+void t.test('a certificate in the state is accepted only with its own key', t => {
   const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   const other = privateKey.export({ type: 'pkcs8', format: 'pem' }).toString();
   t.equal(decodeState(encodeState({ ...state, sessionKey: other })), undefined);

@@ -13,14 +13,14 @@ import { codeOf } from '../harness/outcome.js';
 
 const mebibyte = 1024 ** 2;
 
-void t.test('a link and a node have the same bounds by the same flags', t => {
+void t.test('a link and a node have the same object bounds by the same flags', t => {
   t.equal(linkSettings['object-space'], nodeSettings['object-space']);
   t.equal(`${linkSettings['min-free-disk'].default}`, `${nodeSettings['min-free-disk'].default}`);
   t.equal(nodeSettings['object-space'].default, 16 * 1024 ** 3);
   t.end();
 });
 
-void t.test('a floor of free disk holds, by default in proportion to the disk', async t => {
+void t.test('objects leave a minimum of free disk, by default in proportion to the disk', async t => {
   const clock = createManualClock();
   let freeBytes = 0;
   let looks = 0;

@@ -48,7 +48,7 @@ void t.test('manifests are the bytes that docs/app-host-protocol.md describes', 
   t.end();
 });
 
-void t.test('the manifest does not depend on how the bytes were cut into parts', t => {
+void t.test('a manifest does not depend on how its bytes were cut into parts', t => {
   const bytes = numbered(3 * chunkBytes - 7);
   const cuts = [0, 1, 5, chunkBytes - 1, chunkBytes + 3, 2 * chunkBytes, 2 * chunkBytes + 1, bytes.length];
   const parts = cuts.map((end, at) => bytes.subarray(cuts[at - 1] ?? 0, end));
@@ -68,7 +68,7 @@ void t.test('the manifest does not depend on how the bytes were cut into parts',
   t.end();
 });
 
-void t.test('parts are bytes wherever they lie in their buffers', t => {
+void t.test('parts of an object are bytes, wherever they lie in their buffers', t => {
   const numbers = new Float32Array(1000).map((_, index) => index);
   const view = new Uint8Array(numbers.buffer, 4, 2000);
   t.equal(manifestOf([view]).digest, manifestOf([Buffer.from(view)]).digest);
@@ -135,7 +135,7 @@ void t.test('the largest object has a manifest, and one byte more is refused', t
   t.end();
 });
 
-void t.test('a manifest does not change with the bytes it was read from', t => {
+void t.test('a manifest does not change when its input buffer changes', t => {
   const { bytes, digest } = manifestOf([numbered(10)]);
   const read = Buffer.from(bytes);
   const manifest = parseManifest(read);

@@ -32,7 +32,7 @@ async function filesBelow(folder: string): Promise<string[]> {
     .sort();
 }
 
-void t.test('an object can be read once it is finished, as it was written', async t => {
+void t.test('an object can be read back once it is finished', async t => {
   const folder = join(await makeFolder(t), 'objects');
   const bucket = objectStoreIn(folder).bucket('7', 'server');
   for (const size of [1, chunkBytes - 1, chunkBytes, chunkBytes + 1, 3 * chunkBytes + 5]) {
@@ -53,7 +53,7 @@ void t.test('an object can be read once it is finished, as it was written', asyn
   }
 });
 
-void t.test('nobody else on the machine may read objects', async t => {
+void t.test('object files are private to their user', async t => {
   const folder = join(await makeFolder(t), 'objects');
   await write(objectStoreIn(folder).bucket('7', 'server'), numbered(chunkBytes + 1));
   const modes = await Promise.all(
@@ -64,7 +64,7 @@ void t.test('nobody else on the machine may read objects', async t => {
   t.same(modes, [0o700, 0o700, 0o700, 0o700, 0o600, 0o600, 0o600]);
 });
 
-void t.test('a chunk is read piece by piece, and a damaged one never whole', async t => {
+void t.test('a chunk is read in pieces, and a damaged chunk never completely', async t => {
   const folder = await makeFolder(t);
   const bucket = objectStoreIn(folder).bucket('7', 'server');
   const bytes = numbered(chunkBytes + 100);
@@ -98,7 +98,7 @@ void t.test('a chunk is read piece by piece, and a damaged one never whole', asy
   t.ok((await read(bucket, manifest)).equals(bytes));
 });
 
-void t.test('bytes that are not the chunk are refused and leave nothing behind', async t => {
+void t.test('bytes that do not match the chunk are refused and leave no file', async t => {
   const folder = await makeFolder(t);
   const bucket = objectStoreIn(folder).bucket('7', 'server');
   const bytes = numbered(chunkBytes + 100);
@@ -119,7 +119,7 @@ void t.test('bytes that are not the chunk are refused and leave nothing behind',
   t.equal(await bucket.find(manifest.digest), undefined);
 });
 
-void t.test('a chunk may come in pieces of any size, and be given up at any time', async t => {
+void t.test('a chunk may come in pieces of any size, and be discarded at any time', async t => {
   const folder = await makeFolder(t);
   const bucket = objectStoreIn(folder).bucket('7', 'server');
   const bytes = numbered(200_000);
@@ -151,7 +151,7 @@ void t.test('a chunk may come in pieces of any size, and be given up at any time
   t.equal((await filesBelow(folder)).length, 2);
 });
 
-void t.test('a store that is opened again goes on with what was whole', async t => {
+void t.test('a reopened object store resumes with its complete chunks', async t => {
   const folder = await makeFolder(t);
   const bytes = numbered(4 * chunkBytes);
   const manifest = manifestOf([bytes]);
@@ -191,7 +191,7 @@ void t.test('an object with a damaged manifest is not found', async t => {
   t.equal((await bucket.find(digest))?.sizeBytes, 1000);
 });
 
-void t.test('chunks are stored once, and go with the last object that has them', async t => {
+void t.test('chunks are stored once, and removed with the last object that has them', async t => {
   const folder = await makeFolder(t);
   const [a, b, c] = [numbered(chunkBytes, 1), numbered(chunkBytes, 2), numbered(chunkBytes, 3)];
   let bucket = objectStoreIn(folder).bucket('7', 'server');
@@ -217,7 +217,7 @@ void t.test('chunks are stored once, and go with the last object that has them',
   await bucket.release(bc.digest);
 });
 
-void t.test('a release takes nothing from an object that has been begun', async t => {
+void t.test('releasing an object keeps chunks of another that has begun', async t => {
   const folder = await makeFolder(t);
   const bucket = objectStoreIn(folder).bucket('7', 'server');
   const [a, b] = [numbered(chunkBytes, 1), numbered(chunkBytes, 2)];
@@ -248,7 +248,7 @@ void t.test('a release takes nothing from an object that has been begun', async 
   t.same(await filesBelow(folder), []);
 });
 
-void t.test('a bucket shows nothing of another bucket', async t => {
+void t.test('a bucket shows no object of another bucket', async t => {
   const store = objectStoreIn(await makeFolder(t));
   const manifest = await write(store.bucket('7', 'server'), numbered(1000));
   for (const [run, party] of [
@@ -267,7 +267,7 @@ void t.test('a bucket shows nothing of another bucket', async t => {
   );
 });
 
-void t.test('a run that is removed is gone, and stays gone', async t => {
+void t.test('a run that is removed during writes stays removed', async t => {
   const folder = await makeFolder(t);
   const store = objectStoreIn(folder);
   const bucket = store.bucket('7', 'server');
@@ -296,7 +296,7 @@ void t.test('a run that is removed is gone, and stays gone', async t => {
   t.same(await store.listRuns(), ['7'], 'one of the same name is another one');
 });
 
-void t.test('no name leads out of the folder', async t => {
+void t.test('no digest or bucket name leads out of the object folder', async t => {
   const store = objectStoreIn(await makeFolder(t));
   for (const name of ['', '.', '..', '../x', 'a/b', 'A', 'a b', 'a\0', 'a'.repeat(33), '7\n'])
     for (const work of [() => store.bucket(name, 'server'), () => store.bucket('7', name)])
@@ -307,7 +307,7 @@ void t.test('no name leads out of the folder', async t => {
     t.equal(await bucket.find(digest), undefined, digest);
 });
 
-void t.test('the space of a run is bounded, and small files count for 64 KiB', async t => {
+void t.test('the space of a run is bounded, and small files count as 64 KiB', async t => {
   const folder = await makeFolder(t);
   const maxRunBytes = 3 * chunkBytes;
   const store = objectStoreIn(folder, maxRunBytes);
@@ -329,7 +329,7 @@ void t.test('the space of a run is bounded, and small files count for 64 KiB', a
   t.equal(await codeOf(write(bucket, numbered(chunkBytes, 2))), 'nothing', 'bucket was made');
 });
 
-void t.test('a full disk is STORE_FULL, and whole objects stay', async t => {
+void t.test('a full disk gives STORE_FULL, and complete objects remain', async t => {
   const disk = await mountSmallDisk(t, 8 * chunkBytes);
   if (!disk) {
     t.comment('a disk cannot be mounted here');
@@ -360,7 +360,7 @@ void t.test('a full disk is STORE_FULL, and whole objects stay', async t => {
   t.equal(await codeOf(write(bucket, numbered(5, 5))), 'STORE_UNAVAILABLE');
 });
 
-void t.test('a store that could not be read is read again', async t => {
+void t.test('an object store that could not be read is read again', async t => {
   const folder = await makeFolder(t);
   const manifest = await write(objectStoreIn(folder).bucket('7', 'server'), numbered(10));
   const bucket = objectStoreIn(folder).bucket('7', 'server');

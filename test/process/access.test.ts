@@ -10,7 +10,7 @@ import { connectOperator } from '../harness/operator.js';
 import { restCalls, type AskRest } from '../harness/rest-calls.js';
 import { makeFolder, newKey, writeCertificates } from '../harness/test-link.js';
 
-void t.test('setup code, first admin, login, API token; and all of it after a restart', async t => {
+void t.test('setup code, first admin, login and API token work, also after a restart', async t => {
   const folder = await makeFolder(t);
   const { ca } = await writeCertificates(folder);
   const dataDir = join(folder, 'data');

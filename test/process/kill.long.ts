@@ -3,6 +3,6 @@ import t from 'tap';
 import { killWhileRegistering } from '../harness/kill-loop.js';
 import { openSite } from '../harness/site.js';
 
-void t.test('200 × kill -9 of the link while registering', { timeout: 900_000 }, async t => {
+void t.test('200 × kill -9 of the link loses no acknowledged node', { timeout: 900_000 }, async t => {
   await killWhileRegistering(t, await openSite(t), 200);
 });

@@ -8,7 +8,7 @@ import { killWhileRegistering } from '../harness/kill-loop.js';
 import { openSite } from '../harness/site.js';
 import { makeFolder, newKey, writeCertificates } from '../harness/test-link.js';
 
-void t.test('a node lives through everything but its own revocation', async t => {
+void t.test('a node process reconnects after every failure until it is revoked', async t => {
   const site = await openSite(t);
   const key = newKey('P-384');
   const id = await site.register(key);
@@ -16,7 +16,7 @@ void t.test('a node lives through everything but its own revocation', async t =>
   await node.says('online');
   await untilStatus(site.control, id, 'online');
 
-  await t.test('what it keeps is for it alone', async t => {
+  await t.test('state of the node and keys of the link are private files', async t => {
     const state = join(site.folder, 'state', 'one');
     t.equal((await stat(state)).mode & 0o777, 0o700);
     t.equal((await stat(join(state, 'session.json'))).mode & 0o777, 0o600);
@@ -26,7 +26,7 @@ void t.test('a node lives through everything but its own revocation', async t =>
     }
   });
 
-  await t.test('SIGKILL: offline, connection lost; again: online, the same node', async t => {
+  await t.test('a node is offline after SIGKILL, then online as the same node', async t => {
     await node.stop('SIGKILL');
     t.equal((await untilStatus(site.control, id, 'offline')).reason, 'connection lost');
     node = await site.startNode('one', key);
@@ -36,7 +36,7 @@ void t.test('a node lives through everything but its own revocation', async t =>
     t.notOk(enrolled, 'with a state folder it comes back by the certificate it has');
   });
 
-  await t.test('SIGTERM: it says good-bye and exits 0', async t => {
+  await t.test('a node on SIGTERM says goodbye and exits with 0', async t => {
     t.equal(await node.stop('SIGTERM'), 0);
     t.equal((await untilStatus(site.control, id, 'offline')).reason, 'closed by node');
     node = await site.startNode('one', key);
@@ -44,7 +44,7 @@ void t.test('a node lives through everything but its own revocation', async t =>
   });
 
   await t.test(
-    'the link stops on SIGTERM with exit code 0, and the node comes back to the next one',
+    'the link exits with code 0 on SIGTERM, and the node reconnects to the restarted link',
     async t => {
       t.equal(await site.link.running.stop('SIGTERM'), 0);
       await site.restart();
@@ -55,7 +55,7 @@ void t.test('a node lives through everything but its own revocation', async t =>
   );
 
   await t.test(
-    'the link is killed: what was online is offline (link restarted), and then online again',
+    'nodes of a killed link are offline with reason "link restarted", and then online again',
     async t => {
       await site.link.running.stop('SIGKILL');
       await site.restart();
@@ -65,7 +65,7 @@ void t.test('a node lives through everything but its own revocation', async t =>
     },
   );
 
-  await t.test('SIGHUP reads the certificates again, and says so when it cannot', async t => {
+  await t.test('SIGHUP reloads the certificates of the link, and reports a failure', async t => {
     const { running } = site.link;
     const pem = join(site.folder, 'server.pem');
     const good = await readFile(pem);
@@ -79,7 +79,7 @@ void t.test('a node lives through everything but its own revocation', async t =>
     t.pass('the session stayed');
   });
 
-  await t.test('a second agent with the same key takes over; the first waits before it returns', async t => {
+  await t.test('a second agent with the same key replaces the first, which pauses', async t => {
     const clone = await site.startNode('clone', key);
     await clone.says('online');
     const replaced = await node.line(line => line['code'] === 'SESSION_REPLACED');
@@ -88,7 +88,7 @@ void t.test('a node lives through everything but its own revocation', async t =>
     await clone.stop('SIGKILL');
   });
 
-  await t.test('revoked: cut off, exit code 4, and its sentence', async t => {
+  await t.test('a revoked node is disconnected, prints the reason and exits with 4', async t => {
     node.process.kill('SIGKILL');
     node = await site.startNode('one', key);
     await node.says('online');
@@ -99,10 +99,10 @@ void t.test('a node lives through everything but its own revocation', async t =>
   });
 });
 
-void t.test('what a node waits for, it waits for', async t => {
+void t.test('a node process waits for its registration and for a verifiable link', async t => {
   const site = await openSite(t);
 
-  await t.test('not registered yet: one clear line, and online once it is', async t => {
+  await t.test('an unregistered node prints one clear line, and is online once it is registered', async t => {
     const key = newKey();
     const node = await site.startNode('early', key);
     const refused = await node.line(line => line['code'] === 'NODE_NOT_REGISTERED');
@@ -116,7 +116,7 @@ void t.test('what a node waits for, it waits for', async t => {
     await node.stop('SIGKILL');
   });
 
-  await t.test('a link it cannot verify: one clear line, never an exit', async t => {
+  await t.test('a node that cannot verify the link prints one clear line, and keeps running', async t => {
     const other = await makeFolder(t);
     await writeCertificates(other);
     const key = newKey();
@@ -128,7 +128,7 @@ void t.test('what a node waits for, it waits for', async t => {
     t.equal(await node.stop('SIGTERM'), 0);
   });
 
-  await t.test('an unreadable key is a local error: exit code 2', async t => {
+  await t.test('a node with an unreadable key exits with 2', async t => {
     const key = newKey();
     const node = await site.startNode('careless', key);
     await node.stop('SIGKILL');
@@ -145,7 +145,7 @@ void t.test('what a node waits for, it waits for', async t => {
   });
 });
 
-void t.test('kill -9 of the link while nodes are being registered loses nothing acknowledged', async t => {
+void t.test('kill -9 of the link while nodes are registered loses no acknowledged node', async t => {
   const site = await openSite(t);
   await killWhileRegistering(t, site, 3);
 });

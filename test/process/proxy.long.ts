@@ -128,7 +128,7 @@ for (const program of programs) {
   const isThere = spawnSync(program.name, ['-v']).status === 0;
   const skip = !isThere && `${program.name} is not installed`;
   for (const withPassword of [false, true]) {
-    const title = `${program.name} ${withPassword ? 'with a password' : 'without a password'}: the agent is online through it, a revocation cuts it`;
+    const title = `an agent through ${program.name} ${withPassword ? 'with a password' : 'without a password'} is online, and a revocation ends it`;
     void t.test(title, { skip, timeout: 120_000 }, async t => {
       const site = await openSite(t);
       const folder = join(site.folder, 'proxy');

@@ -44,13 +44,13 @@ async function untilLogged(site: RunSite, run: bigint, text: string): Promise<vo
   throw new Error(`the run ended without saying "${text}"`);
 }
 
-void t.test('the agent dies', async t => {
+void t.test('a killed agent resumes the messages of its run', async t => {
   const site = await openRunSite(t);
   const berlin = await site.startTrusting('berlin');
   const gate = join(site.folder, 'gate');
 
   await t.test(
-    'a handler that was interrupted by the death of the agent is called again with the next attempt',
+    'a handler that was interrupted by the death of its agent is called again with the next attempt',
     async t => {
       const run = await site.start({ ...askOne.javascript, node: waitingNode(gate) });
       await untilLogged(site, run.id, 'entered 1');
@@ -64,7 +64,7 @@ void t.test('the agent dies', async t => {
     },
   );
 
-  await t.test('a message to a node that is away is delivered when the node is back', async t => {
+  await t.test('a message to an absent node is delivered when the node is back', async t => {
     const server = serverHalf(`
       log.info('sending');
       for await (const { content } of grid.sendAndReceive([{ node: '${berlin.id}', type: 'query', content: {} }])) return content;`);
@@ -80,9 +80,9 @@ void t.test('the agent dies', async t => {
 
 for (const language of ['javascript', 'python'] as const) {
   const withLanguage = { skip: language === 'python' && skipWithoutPython };
-  void t.test(`the link of a server half in ${language} dies`, withLanguage, async t => {
+  void t.test(`a killed link and its server half in ${language}`, withLanguage, async t => {
     await t.test(
-      'a server half that is its child dies with it, and the run fails with that reason',
+      'a server half that is a child of a killed link dies too, and its run fails with that reason',
       async t => {
         const site = await openRunSite(t);
         await site.startTrusting('berlin');
@@ -128,7 +128,7 @@ for (const language of ['javascript', 'python'] as const) {
       t.match(done.reason, /its app host was restarted|ended/);
     });
 
-    await t.test('every message has one answer, whichever process dies', async t => {
+    await t.test('every message has one answer, whichever process is killed', async t => {
       await killWhileRunning(t, 4, 120, language);
     });
   });

@@ -18,7 +18,7 @@ const config = { min: 1, type: 'query', ttl: 60_000 };
 const languages =
   skipWithoutPython === false ? (['javascript', 'python'] as const) : (['javascript'] as const);
 
-void t.test('two nodes and an app', async t => {
+void t.test('two nodes run apps as processes, from the first message to the end of the run', async t => {
   const site = await openRunSite(t);
   const berlin = await site.startTrusting('berlin', ['--node-config', 'site="charité" big=9007199254740993']);
   await site.startTrusting('tokyo');
@@ -63,7 +63,7 @@ void t.test('two nodes and an app', async t => {
     }
   });
 
-  await t.test('a content of megabytes travels both ways and is shared between messages', async t => {
+  await t.test('contents of megabytes travel both ways and are shared between messages', async t => {
     const servers = serverHalves(
       `
       const nodes = await grid.nodes({ min: 2 });
@@ -91,7 +91,7 @@ void t.test('two nodes and an app', async t => {
     }
   });
 
-  await t.test('a failure of a node half is its answer, and the next message works', async t => {
+  await t.test('a failed node half is the answer to its message, and the next message works', async t => {
     const node = nodeHalf(`
       throws: () => { throw new TypeError('no such dataset'); },
       exits: () => process.exit(7),
@@ -119,7 +119,7 @@ void t.test('two nodes and an app', async t => {
     );
   });
 
-  await t.test('a failure of a server half is the reason of its failed run', async t => {
+  await t.test('a failure of a server half is the failure reason of its run', async t => {
     const reasonOf = async (server: string, serverFile = 'server.js'): Promise<string> => {
       const run = await site.finished(await site.start({ server, serverFile }));
       t.equal(run.outcome, RunOutcome.RUN_OUTCOME_FAILED);
@@ -179,12 +179,12 @@ void t.test('two nodes and an app', async t => {
     }
   });
 
-  await t.test('an app that another key has signed is refused', async t => {
+  await t.test('a node refuses an app that an untrusted key has signed', async t => {
     await t.rejects(site.start({ server: askAll, config }, {}, newKey()), { code: 'REQUEST_INVALID' });
   });
 
   await t.test(
-    'of 10,000 messages to a node that is away, 1,000 wait and the others get QUEUE_FULL',
+    'of 10,000 messages to an absent node, 1,000 wait and the others fail with QUEUE_FULL',
     async t => {
       const away = await site.register(newKey());
       const servers = serverHalves(

@@ -25,12 +25,12 @@ interface Told {
   readonly content?: Record<string, unknown>;
 }
 
-void t.test('two nodes and an app', async t => {
+void t.test('two nodes of a link run an app as processes', async t => {
   const site = await openRunSite(t);
   const berlin = await site.startTrusting('berlin', ['--node-config', 'site="charité" big=9007199254740993']);
   const tokyo = await site.startTrusting('tokyo');
 
-  await t.test('every node answers from its own configuration, and logs arrive in order', async t => {
+  await t.test('nodes answer from their own configuration, and their logs arrive in order', async t => {
     const node = nodeHalf(`
       query: (message, { nodeConfig, nodeId, log, progress }) => {
         log.info('asked');
@@ -70,7 +70,7 @@ void t.test('two nodes and an app', async t => {
   });
 
   await t.test(
-    'messages to an unknown, a revoked and an absent node get an error, others an answer',
+    'messages to an unknown, a revoked and an absent node fail, and all others are answered',
     async t => {
       const revoked = await site.startTrusting('revoked');
       await site.control.revokeNode({ node: revoked.id, comment: '' });

@@ -47,7 +47,7 @@ void t.test('frames are read as they were written, wherever the stream is cut', 
   t.end();
 });
 
-void t.test('a byte at a time, a million empty frames, and a frame of the largest length are read', t => {
+void t.test('frames of one byte, of no byte and of the largest length are read', t => {
   const one = Buffer.alloc(1_000, 7);
   const slow = new FrameReader(1_000);
   t.same(
@@ -67,7 +67,7 @@ void t.test('a byte at a time, a million empty frames, and a frame of the larges
 });
 
 void t.test(
-  'a frame longer than allowed is refused by its length alone, and another limit may follow',
+  'a frame over the limit is refused by its length alone, and another limit may follow',
   async t => {
     for (const length of [101, 2 ** 31, 2 ** 32 - 1]) {
       const reader = new FrameReader(100);
@@ -107,7 +107,7 @@ function pair(maxQueuedBytes = 1_000_000): Pair {
 
 const turn = (): Promise<void> => new Promise(resolve => setImmediate(resolve));
 
-void t.test('no frame is handled before the promise of the one before it is settled', async t => {
+void t.test('a frame is handled only after the promise of the previous frame has settled', async t => {
   const { stream, peer } = pair();
   const order: string[] = [];
   const waiting: (() => void)[] = [];
@@ -135,7 +135,7 @@ void t.test('no frame is handled before the promise of the one before it is sett
   t.same(order, ['begin 1', 'end 1', 'begin 2', 'begin 3', 'end 3', 'begin 4', 'end 4', 'ended']);
 });
 
-void t.test('after a frame that failed nothing is handled, and the failure is reported once', async t => {
+void t.test('after a failed frame no other is handled, and the failure is reported once', async t => {
   for (const cause of ['throws', 'rejects', 'is too long', 'breaks off'] as const) {
     const { stream, peer } = pair();
     const failures: unknown[] = [];
@@ -161,7 +161,7 @@ void t.test('after a frame that failed nothing is handled, and the failure is re
   }
 });
 
-void t.test('frames of one turn leave in one write, and none is sent after the end', async t => {
+void t.test('frames of one turn leave in one write, and no frame is sent after the end', async t => {
   const { stream, sent } = pair();
   for (const each of [1, 2, 3]) t.ok(stream.send(Buffer.of(each)));
   await turn();
@@ -173,7 +173,7 @@ void t.test('frames of one turn leave in one write, and none is sent after the e
   t.same(Buffer.concat(sent.slice(1)), framed(Buffer.of(4)));
 });
 
-void t.test('a peer that does not read is cut off when more waits than allowed', async t => {
+void t.test('a peer that does not read is disconnected when its send buffer exceeds the limit', async t => {
   const sink = new PassThrough({ highWaterMark: 100 });
   const socket = Duplex.from({ readable: new PassThrough(), writable: sink });
   const options = { socket, incoming: bytes, outgoing: bytes, maxFrameBytes: 100, maxQueuedBytes: 500_000 };

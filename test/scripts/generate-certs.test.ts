@@ -25,7 +25,7 @@ async function run(...argv: string[]): Promise<{ code: number; printed: string; 
   return { code, printed: printed.join(''), complained: complained.join('') };
 }
 
-void t.test('Four files are written, the keys for their owner alone', async t => {
+void t.test('generate-certs writes four files, private keys in private files', async t => {
   const folder = join(t.testdir(), 'new', 'certificates');
   const { code, printed, complained } = await run(
     '--out',
@@ -70,7 +70,7 @@ void t.test('openssl accepts the server certificate by its strict rules', needsO
   t.match(stdout, /server\.pem: OK/);
 });
 
-void t.test('Files that are there stay by default', async t => {
+void t.test('generate-certs keeps existing files by default', async t => {
   const folder = t.testdir({ 'server.key': 'precious' });
   const refused = await run('--out', folder);
   t.equal(refused.code, 2);
@@ -87,7 +87,7 @@ void t.test('Files that are there stay by default', async t => {
 });
 
 void t.test(
-  '--renew-server replaces the server certificate alone, and nodes trust it by the CA they have',
+  'generate-certs --renew-server replaces the server certificate only, and nodes trust it by their CA',
   async t => {
     const folder = t.testdir();
     const read = (name: string) => readFileSync(join(folder, name), 'utf8');
@@ -120,7 +120,7 @@ void t.test(
   },
 );
 
-void t.test('What makes no sense is refused before anything is written', async t => {
+void t.test('generate-certs refuses invalid arguments before it writes anything', async t => {
   const folder = t.testdir();
   const bad = [
     ['--days', '0'],
@@ -150,7 +150,7 @@ void t.test('What makes no sense is refused before anything is written', async t
     t.equal((await run(argv)).complained, `error: ${said}\nhint: --help shows what there is\n`);
 });
 
-void t.test('With --json the files and the server certificate are told', async t => {
+void t.test('generate-certs --json prints the files and the server certificate', async t => {
   const folder = join(t.testdir(), 'made');
   const at = (name: string) => join(folder, name);
   const server = { expiresAt: /^\d{4}-.*Z$/, names: /DNS:localhost/, fingerprint256: /^[0-9A-F:]{95}$/ };
@@ -162,7 +162,7 @@ void t.test('With --json the files and the server certificate are told', async t
   t.match(JSON.parse(renewed.printed), { files: pair, server });
 });
 
-void t.test('A folder that cannot be made is an error, not a stack trace', async t => {
+void t.test('generate-certs reports a folder that cannot be made without a stack trace', async t => {
   const file = join(t.testdir({ file: '' }), 'file');
   const { code, complained } = await run('--out', join(file, 'below'));
   t.equal(code, 2);
@@ -170,7 +170,7 @@ void t.test('A folder that cannot be made is an error, not a stack trace', async
   t.notMatch(complained, /\n\s+at /);
 });
 
-void t.test('It runs as a command', t => {
+void t.test('generate-certs runs as a command', t => {
   // Through a symlink, as a command on the path is.
   const folder = t.testdir({ 'certs.ts': t.fixture('symlink', resolve('scripts/generate-certs.ts')) });
   const command = ['--import=tsx', join(folder, 'certs.ts'), '--out', join(folder, 'out')];
@@ -182,7 +182,7 @@ void t.test('It runs as a command', t => {
   t.end();
 });
 
-void t.test('Hosts are names or addresses, a wildcard stands first', t => {
+void t.test('generate-certs takes names, addresses and a leading wildcard as hosts', t => {
   t.strictSame(parseHost('link-1.example.org'), { dns: 'link-1.example.org' });
   t.strictSame(parseHost('*.example.org'), { dns: '*.example.org' });
   t.strictSame(parseHost('rollcall_link'), { dns: 'rollcall_link' });
@@ -218,7 +218,7 @@ void t.test('Hosts are names or addresses, a wildcard stands first', t => {
   t.end();
 });
 
-void t.test('The CA lasts ten years, or as long as the server certificate when that is longer', t => {
+void t.test('the generated CA lasts ten years, or as long as a longer server certificate', t => {
   const now = Date.UTC(2026, 0, 1);
   const yearsOf = (days: number) => {
     const { ca, server } = makeDevelopmentCertificates({ hosts: [], days, now, random: systemRandom });
@@ -231,7 +231,7 @@ void t.test('The CA lasts ten years, or as long as the server certificate when t
   t.end();
 });
 
-void t.test('A TLS client that trusts the CA recognises the server by name and by address', async t => {
+void t.test('a TLS client that trusts the generated CA accepts the server by name and IP', async t => {
   const { ca, server } = makeDevelopmentCertificates({
     hosts: [],
     days: 1,

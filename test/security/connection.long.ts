@@ -115,7 +115,7 @@ function byKind(kinds: readonly ((from: string) => Promise<void>)[]): (from: str
   };
 }
 
-attack('floods of frames, one attacker each, who come back at once', async t => {
+attack('the link survives floods of frames from attackers that reconnect at once', async t => {
   const kinds = [
     ...frameFloods.map(([, opening, part]) => flood('nodePort', opening, part)),
     ...floods.map(([, opening, part]) => flood('controlPort', opening, part)),
@@ -123,7 +123,7 @@ attack('floods of frames, one attacker each, who come back at once', async t => 
   await besiege(t, kinds.length, byKind(kinds));
 });
 
-attack('floods of frames that ask for answers, by those who read none', async t => {
+attack('the link survives floods of frames that request replies and never read them', async t => {
   const kinds = [
     flood('controlPort', open, pings, false),
     flood('controlPort', start, manySettings, false),
@@ -134,7 +134,7 @@ attack('floods of frames that ask for answers, by those who read none', async t 
 
 const tokenRoutes = ['POST /auth/setup', 'POST /auth/token', 'POST /auth/revoke', 'GET /v1/link'];
 
-attack('64 endless bodies to every route that asks for no token', async t => {
+attack('64 endless bodies to every route without a token are refused', async t => {
   const chunk = Buffer.concat([Buffer.from('10000\r\n'), Buffer.alloc(65_536, 'a'), Buffer.from('\r\n')]);
   const bodies: Promise<number>[] = [];
   for (const request of ['POST /healthz', 'GET /readyz', 'POST /metrics', 'PUT /v1/nodes', ...tokenRoutes]) {
@@ -177,7 +177,7 @@ attack('64 endless bodies to every route that asks for no token', async t => {
   t.ok(written < 64e9, `${bodies.length} bodies were cut off after ${Math.round(written / 1e6)} MB together`);
 });
 
-attack('3,000 idle sockets, before the handshake and after it', async t => {
+attack('3,000 idle sockets, before and after the handshake, are closed in time', async t => {
   const plain = await Promise.all(
     Array.from({ length: 2_000 }, (_, position) =>
       openTcp({ port: link.nodePort, from: `127.0.4.${position % 4}` }),
@@ -194,7 +194,7 @@ attack('3,000 idle sockets, before the handshake and after it', async t => {
   t.ok(await eventually(() => left() === 0), `${left()} of 3,000 are still there`);
 });
 
-attack('more sockets than there are places, from one address, do not shut its neighbours out', async t => {
+attack('more sockets than the limit from one address do not lock out honest nodes behind it', async t => {
   const from = '127.0.0.1';
   const sockets = await Promise.all(
     Array.from({ length: 3_000 }, () => openTcp({ port: link.nodePort, from })),
@@ -211,7 +211,7 @@ attack('more sockets than there are places, from one address, do not shut its ne
   await Promise.all(sockets.map(gone));
 });
 
-attack('30 s of calls whose contents are drawn by chance, and bytes that are no frames', async t => {
+attack('the link survives 30 s of calls with random contents and of invalid frames', async t => {
   // A seed, so that what it finds can be found again.
   let state = 0x5eed;
   const chance = (below: number): number => {
@@ -294,7 +294,7 @@ async function history(id: string): Promise<string[]> {
   return transitions.map(({ reason }) => reason);
 }
 
-void t.test('a node that is stopped is offline (no answer), and comes back by itself', async t => {
+void t.test('a node stopped by SIGSTOP is offline (no answer), and reconnects by itself', async t => {
   const agent = await startAgent(t, 'stopped');
   agent.running.process.kill('SIGSTOP');
   await becomes(t, agent.id, 'offline');
@@ -305,7 +305,7 @@ void t.test('a node that is stopped is offline (no answer), and comes back by it
 });
 
 void t.test(
-  'a network that swallows everything: offline (no answer), and back on a new connection',
+  'a node behind a network that drops everything is offline, and back on a new connection',
   async t => {
     const proxy = await startSwallowingProxy(t, link.nodePort);
     const agent = await startAgent(t, 'swallowed', proxy.address);
@@ -317,7 +317,7 @@ void t.test(
   },
 );
 
-void t.test('a node that was killed behind such a network is not locked out by its ghost', async t => {
+void t.test('a node killed behind a dead network can reconnect before its old session ends', async t => {
   const proxy = await startSwallowingProxy(t, link.nodePort);
   const agent = await startAgent(t, 'ghost', proxy.address);
   proxy.swallow();
@@ -332,7 +332,7 @@ void t.test('a node that was killed behind such a network is not locked out by i
   await agent.running.stop();
 });
 
-void t.test('a link that is stopped for a moment keeps its sessions', async t => {
+void t.test('a link that is stopped for a few seconds keeps its sessions', async t => {
   const agent = await startAgent(t, 'patient');
   const before = (await history(agent.id)).length;
   process.kill(link.pid, 'SIGSTOP');
@@ -346,7 +346,7 @@ void t.test('a link that is stopped for a moment keeps its sessions', async t =>
   await agent.running.stop();
 });
 
-void t.test('a link that is stopped for longer than nodes wait gets them all back', async t => {
+void t.test('a link that is stopped for longer than the patience of nodes gets them all back', async t => {
   const agents = await Promise.all(['one', 'two', 'three'].map(name => startAgent(t, name)));
   process.kill(link.pid, 'SIGSTOP');
   // Nodes give up on it, and those who connect meanwhile are kept waiting in the queue of the kernel.

@@ -88,7 +88,7 @@ function chainOf({
   return { cert: certificateChain.join(''), key: sessionKey };
 }
 
-attack('500 sockets that stop after ServerHello', async t => {
+attack('500 sockets that stop after ServerHello do not keep honest nodes out', async t => {
   const hello = await clientHello();
   const sockets = await Promise.all(
     Array.from({ length: 500 }, () => openTcp({ port: link.nodePort, from: '127.0.0.2' })),
@@ -104,7 +104,7 @@ attack('500 sockets that stop after ServerHello', async t => {
   held.push(...sockets);
 });
 
-attack('peers that take their time: in the handshake, before a request, in it, after it', async t => {
+attack('slow peers in every state of a connection do not keep honest nodes out', async t => {
   const from = '127.0.0.3';
   const hello = await clientHello();
   const slowHello = await openTcp({ port: link.nodePort, from });
@@ -140,7 +140,7 @@ attack('peers that take their time: in the handshake, before a request, in it, a
   await link.honest(t);
 });
 
-attack('a resumed TLS session, without a certificate or after its node was revoked, is nobody', async t => {
+attack('a resumed TLS session without a certificate or of a revoked node is refused', async t => {
   const key = newKey();
   const id = await link.register(key);
   const certificate = chainOf(await link.enroll(key));
@@ -164,7 +164,7 @@ attack('a resumed TLS session, without a certificate or after its node was revok
   for (const session of tickets) t.equal(await sessionWith({ ...certificate, session }), 'NODE_REVOKED');
 });
 
-attack('TLS 1.2 and below are refused, and no early data is taken', async t => {
+attack('TLS 1.2 and below are refused, and no early data is accepted', async t => {
   for (const version of ['TLSv1', 'TLSv1.1', 'TLSv1.2'] as const) {
     const old = { minVersion: version, maxVersion: version, ciphers: 'DEFAULT:@SECLEVEL=0' };
     for (const port of [link.nodePort, link.controlPort]) {
@@ -184,7 +184,7 @@ attack('TLS 1.2 and below are refused, and no early data is taken', async t => {
 });
 
 attack(
-  'a chain with another node’s certificate in it: only the key that signed the handshake counts',
+  'of a chain with the certificate of another node only the key that signed the handshake counts',
   async t => {
     const [mine, victims] = [newKey(), newKey()];
     const [id, victim] = [await link.register(mine), await link.register(victims)];
@@ -211,7 +211,7 @@ attack(
 );
 
 attack(
-  'certificates of the right issuer for the wrong purpose, and of issuers that only look right',
+  'certificates of the right issuer for the wrong purpose, and of forged issuers, are refused',
   async t => {
     const id = await link.register(newKey());
     const uris = [formatSpiffeId(link.trustDomain, id)];
@@ -251,7 +251,7 @@ function belowLeaf(uris: readonly string[]): ClientCertificate {
   return { cert: leaf.cert + middle.cert, key: leaf.key };
 }
 
-attack('odd subjects and names under the right issuer', async t => {
+attack('malformed subjects and names under the right issuer are refused', async t => {
   const id = await link.register(newKey());
   const uri = formatSpiffeId(link.trustDomain, id);
   const subjects = ['a\0b', '\u202egnp.exe', 'line\nbreak', '\u001b[31m', '', 'x'.repeat(2_000)];
@@ -286,7 +286,7 @@ attack('odd subjects and names under the right issuer', async t => {
 });
 
 attack(
-  'serials the authority did not issue, issued before, or issued to a node that is gone; wrong dates',
+  'serials that the authority did not issue, old serials, serials of deleted nodes and wrong dates are refused',
   async t => {
     const key = newKey();
     const id = await link.register(key);
@@ -314,7 +314,7 @@ attack(
   },
 );
 
-attack('keys and chains that cost much to check', async t => {
+attack('keys and chains that are expensive to verify are refused without the work', async t => {
   const id = await link.register(newKey());
   const uris = [formatSpiffeId(link.trustDomain, id)];
   const privateKey = giantRsaKey();
@@ -355,7 +355,7 @@ attack('keys and chains that cost much to check', async t => {
   await link.honest(t);
 });
 
-attack('odd SNI and ALPN', async t => {
+attack('malformed SNI and ALPN are refused or ignored', async t => {
   const hello = await clientHello();
   const [sni, alpn] = [0, 16];
   const ours = Buffer.from(wireProtocol);
@@ -397,7 +397,7 @@ attack('odd SNI and ALPN', async t => {
   await link.honest(t);
 });
 
-attack('HTTP/2 that breaks the rules or counts on them', async t => {
+attack('HTTP/2 that violates the rules or abuses them ends the connection', async t => {
   const open = Buffer.concat([start, headers(1, grpcHeaders(list))]);
   const repeat = (count: number, make: (position: number) => Buffer): Buffer =>
     Buffer.concat(Array.from({ length: count }, (_, position) => make(position)));
@@ -470,7 +470,7 @@ attack('HTTP/2 that breaks the rules or counts on them', async t => {
   await link.honest(t);
 });
 
-attack('frames that break the rules or count on them', async t => {
+attack('frames that violate the rules or abuse them end the connection', async t => {
   const key = newKey();
   await link.register(key);
   const certificate = chainOf(await link.enroll(key));
@@ -546,7 +546,7 @@ function wrongType(position: number): Buffer {
   return Buffer.concat([headers(2 * position + 1, pairs), resetStream(2 * position + 1)]);
 }
 
-attack('what is no gRPC call to a method of ours is answered before anything of ours runs', async t => {
+attack('a request that is not a gRPC call to a known method runs no handler', async t => {
   const where = { port: link.controlPort, from: '127.0.0.10' };
   const status = async (path: string, changes: Record<string, string> = {}) => {
     const answer = await ask(where, { ':path': path, ...changes });
@@ -590,7 +590,7 @@ attack('what is no gRPC call to a method of ours is answered before anything of 
   t.ok(link.memoryMb() < before + 64, 'unpacking them would have taken 170 MB');
 });
 
-attack('anyone who goes on after a refusal is cut off', async t => {
+attack('a peer that continues after a refusal is disconnected', async t => {
   const from = '127.0.0.12';
   const call = (stream: number): Buffer => headers(stream, grpcHeaders(list));
   const calls = ['pours', 'calls again'].map(async how => {
@@ -628,7 +628,7 @@ async function callAgain(socket: Socket, call: (stream: number) => Buffer): Prom
   clearInterval(calls);
 }
 
-attack('endless bodies to every route that asks for no token', async t => {
+attack('endless bodies to every route without a token are refused', async t => {
   const before = link.cpuSeconds();
   const chunk = Buffer.concat([Buffer.from('10000\r\n'), Buffer.alloc(65_536, 'a'), Buffer.from('\r\n')]);
   const requests = [
@@ -667,7 +667,7 @@ attack('endless bodies to every route that asks for no token', async t => {
   t.match(received().toString(), /^HTTP\/1\.1 405/, 'nor is anybody asked for a body');
 });
 
-attack('HTTP/1.1 that is not what it seems', async t => {
+attack('ambiguous HTTP/1.1 requests are refused', async t => {
   const tell = async (text: string): Promise<string> => {
     const { socket, received } = await link.stranger(
       '127.0.0.14',
@@ -706,7 +706,7 @@ attack('HTTP/1.1 that is not what it seems', async t => {
 });
 
 attack(
-  'what a stranger says of its address is not believed, and its headers are not written down',
+  'addresses that a stranger claims are not believed, and its request headers are not logged',
   async t => {
     for (const line of ['PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n', '\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c']) {
       const socket = await openTcp({ port: link.nodePort, from: '127.0.0.15' });
@@ -739,7 +739,7 @@ attack(
 );
 
 attack(
-  'at the descriptor limit health, the store and live sessions survive, and honest nodes get in',
+  'at the descriptor limit health, the store and live sessions survive, and honest nodes connect',
   async t => {
     const small = await startAttackedLink(t, { openFiles: 256 });
     const key = newKey();
@@ -775,7 +775,7 @@ attack(
   },
 );
 
-attack('in the end the link has cut off everyone who held on', async t => {
+attack('after all attacks the link has disconnected every attacker that held a connection', async t => {
   const open = (): number => held.filter(socket => !socket.closed).length;
   t.ok(await eventually(() => open() === 0, 40_000), `${open()} of ${held.length} still there`);
   t.ok(await eventually(() => link.descriptors() < 40), `${link.descriptors()} descriptors in use`);

@@ -70,7 +70,7 @@ async function issuedOf(site: Pick<Siege, 'enroll'>, key: PrivateKey): Promise<b
   return (await site.enroll(key)).generation - 1n;
 }
 
-void t.test('against a link in a process of its own', async t => {
+void t.test('attacks on the enrollment of a link in a process of its own', async t => {
   const site = await openSiege(t);
   const key = secretKey();
   const id = await site.register(key);
@@ -81,7 +81,7 @@ void t.test('against a link in a process of its own', async t => {
     issued += 1n;
   };
 
-  await t.test('a proof captured before a restart is worthless after it', async t => {
+  await t.test('a proof captured before a restart is refused after it', async t => {
     const before = await site.connect();
     const first = rawEnrollment(before, key);
     first.hello();
@@ -99,7 +99,7 @@ void t.test('against a link in a process of its own', async t => {
     await site.honest(t);
   });
 
-  await t.test('a man in the middle who holds the key of the link itself gets nothing', async t => {
+  await t.test('a man in the middle with the key of the link itself gets no certificate', async t => {
     const relay = await startRelay(t, site);
     const connection = await openConnection({
       address: { host: '127.0.0.1', port: relay.port },
@@ -114,7 +114,7 @@ void t.test('against a link in a process of its own', async t => {
     await site.honest(t);
   });
 
-  await t.test('the right nonce under a wrong label, version, order or encoding', async t => {
+  await t.test('the right nonce under a wrong label, version, order or encoding is refused', async t => {
     const session = newKey();
     for (const [what, encode] of Object.entries(wrongTranscripts)) {
       const ended = await play(site, key, (challenge, exporter) => {
@@ -144,7 +144,7 @@ void t.test('against a link in a process of its own', async t => {
     await site.honest(t);
   });
 
-  await t.test('a field that is sent twice, or as another type, is what was signed or refused', async t => {
+  await t.test('a field that is sent twice or with another type is read as signed, or refused', async t => {
     const victim = secretKey();
     await site.register(victim);
     // Two keys in one Hello: whichever is used, the attacker cannot sign as the victim.
@@ -175,7 +175,7 @@ void t.test('against a link in a process of its own', async t => {
     await nothingIssued(t);
   });
 
-  await t.test('messages of an unknown type, of none, or of both are refused', async t => {
+  await t.test('messages with an unknown type, no type or two types are refused', async t => {
     const session = newKey();
     const first = async (message: Uint8Array): Promise<string> => {
       const peer = await site.raw();
@@ -206,7 +206,7 @@ void t.test('against a link in a process of its own', async t => {
     await site.honest(t);
   });
 
-  await t.test('a field of Hello that only a later version of the agent sends is passed over', async t => {
+  await t.test('a field of Hello from a later protocol version is ignored', async t => {
     const later = wrapped(15, Buffer.from('fleet.example.org'));
     const peer = await site.raw();
     peer.send(wrapped(helloField, Buffer.concat([helloOf(key), later])));
@@ -244,7 +244,7 @@ void t.test('against a link in a process of its own', async t => {
     await site.honest(t);
   });
 
-  await t.test('signatures at the edges of ECDSA and DER are refused on the wire', async t => {
+  await t.test('ECDSA signatures with edge values and malformed DER are refused on the wire', async t => {
     for (const curve of ['P-256', 'P-384'] as const) {
       const signer = secretKey(curve);
       await site.register(signer);
@@ -260,7 +260,7 @@ void t.test('against a link in a process of its own', async t => {
     await site.honest(t);
   });
 
-  await t.test('a session key in any but its one form is refused, and harms nobody', async t => {
+  await t.test('a session key in a non-canonical form is refused, without effects on others', async t => {
     for (const [what, spki] of Object.entries(oddKeys())) {
       const ended = await play(site, key, (challenge, exporter) => {
         const session = newKey();
@@ -277,7 +277,7 @@ void t.test('against a link in a process of its own', async t => {
     await site.honest(t);
   });
 
-  await t.test('of a hundred registrations of one key at once exactly one wins', async t => {
+  await t.test('of a hundred simultaneous registrations of one key exactly one succeeds', async t => {
     const { publicKey } = newKey();
     const request = { publicKey: publicKey.spki, name: '', labels: {}, again: false };
     const codes = await Promise.all(
@@ -296,7 +296,7 @@ void t.test('against a link in a process of its own', async t => {
   });
 
   await t.test(
-    'keys of the link, and what is no public key of a node, are refused and not repeated',
+    'keys of the link, and keys that are not public keys of nodes, are refused and not quoted',
     async t => {
       const file = (name: string): Promise<string> => readFile(join(site.folder, name), 'utf8');
       const own = await Promise.all(['ca.crt', 'server.pem', 'data/authority.crt'].map(file));
@@ -353,7 +353,7 @@ void t.test('against a link in a process of its own', async t => {
     },
   );
 
-  await t.test('a bad message and then a good one: the first one decided', async t => {
+  await t.test('after an invalid message a valid one on the same stream is not accepted', async t => {
     const bad = await play(site, key, (challenge, exporter) => {
       const proof = goodProof(key, challenge, exporter);
       return [proofBytes({ ...proof, generation: 7n }), proofBytes(proof), proofBytes(proof)];
@@ -367,7 +367,7 @@ void t.test('against a link in a process of its own', async t => {
     await site.honest(t);
   });
 
-  await t.test('no header makes anybody somebody', async t => {
+  await t.test('no header authenticates a caller', async t => {
     const token = await tokenOf(site);
     secrets.push(Buffer.from(token.slice(token.lastIndexOf('.') + 1), 'base64url'));
     for (const headers of skippingHeaders(id, token)) {
@@ -384,7 +384,7 @@ void t.test('against a link in a process of its own', async t => {
     await site.honest(t);
   });
 
-  await t.test('nothing secret was said in all of this, and the audit has counted it', async t => {
+  await t.test('no secret is in the log after all attacks, and the audit log has counted them', async t => {
     const told = site.logged();
     t.equal(await site.link.running.stop('SIGTERM'), 0);
     const audit = await site.audit();
@@ -403,7 +403,7 @@ void t.test('against a link in a process of its own', async t => {
   });
 });
 
-void t.test('a proof for one replica is worthless at another', async t => {
+void t.test('a proof for one replica is refused by another', async t => {
   const folder = await makeFolder(t);
   const store = createMemoryStore();
   const one = await startTestLink(t, { folder, store });
@@ -432,7 +432,7 @@ void t.test('a proof for one replica is worthless at another', async t => {
 });
 
 void t.test(
-  'registered, unknown, revoked: without the key they look the same, and cost the same',
+  'registered, unknown and revoked keys get the same answer without the private key, at the same cost',
   async t => {
     const lines: string[] = [];
     const store = createMemoryStore();
@@ -496,7 +496,7 @@ void t.test(
   },
 );
 
-void t.test('challenges that nobody answers', async t => {
+void t.test('challenges without an answer', async t => {
   const clock = createManualClock();
   const test = await startTestLink(t, { clock, settings: { 'max-enrollments': '16' } });
   const key = newKey();
@@ -521,20 +521,20 @@ void t.test('challenges that nobody answers', async t => {
       }),
     );
 
-  await t.test('one address that holds every place does not shut out another', async t => {
+  await t.test('one address that holds every enrollment slot does not lock out another', async t => {
     const flood = await hold('127.0.0.66', 16);
     const honest = await Promise.all([test.enroll(key), test.enroll(key), test.enroll(key)]);
     t.same(honest.map(({ generation }) => generation).sort(), [1n, 2n, 3n]);
     await end(...flood);
   });
 
-  await t.test('nor do several', async t => {
+  await t.test('several addresses that hold every enrollment slot do not lock out another', async t => {
     const floods = [await hold('127.0.0.66', 6), await hold('127.0.0.67', 6), await hold('127.0.0.68', 4)];
     t.equal((await test.enroll(key)).generation, 4n);
     await end(...floods.flat());
   });
 
-  await t.test('who had to give way is told so, and may come again', async t => {
+  await t.test('an enrollment that is evicted is refused with LINK_BUSY, and can be repeated', async t => {
     const connection = await test.connect();
     const slow = rawEnrollment(connection, key);
     slow.hello();
@@ -547,7 +547,7 @@ void t.test('challenges that nobody answers', async t => {
     t.equal((await test.enroll(key)).generation, 5n);
   });
 
-  await t.test('behind one address the newcomer waits until the oldest is idle', async t => {
+  await t.test('behind one address a new enrollment waits until the oldest is idle', async t => {
     const flood = await hold('127.0.0.1', 16);
     t.equal(await codeOf(test.enroll(key)), 'LINK_BUSY');
     clock.advance(2_000);
@@ -556,7 +556,7 @@ void t.test('challenges that nobody answers', async t => {
   });
 });
 
-void t.test('revoked at any moment on the way from Hello to Welcome: no live link is left', async t => {
+void t.test('a node revoked at any moment between Hello and Welcome has no live session', async t => {
   const test = await startTestLink(t);
   let opened = 0;
   for (let round = 0; round < 24; round += 1) {

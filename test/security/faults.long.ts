@@ -26,7 +26,7 @@ void t.test('clones of one node', async t => {
   const bystander = await site.startNode('bystander', other);
   await bystander.says('online');
 
-  await t.test('alternating: the one that fell behind is seen, and only that node is concerned', async t => {
+  await t.test('a clone that alternates with its node is detected, without effect on others', async t => {
     const key = newKey();
     const id = await site.register(key);
     const original = await site.startNode('original', key);
@@ -53,7 +53,7 @@ void t.test('clones of one node', async t => {
     await untilStatus(site.control, id, 'offline');
   });
 
-  await t.test('at once: one is in, the other one waits', async t => {
+  await t.test('of two simultaneous clones one is online, and the other waits', async t => {
     const key = newKey();
     const id = await site.register(key);
     const agents = await Promise.all(['left', 'right'].map(name => site.startNode(name, key)));
@@ -65,7 +65,7 @@ void t.test('clones of one node', async t => {
     await Promise.all(agents.map(each => each.stop('SIGKILL')));
   });
 
-  await t.test('the bystander has noticed nothing, and the audit has', async t => {
+  await t.test('clones of one node do not affect another node, and are in the audit log', async t => {
     await untilStatus(site.control, otherId, 'online');
     t.equal(bystander.lines.filter(({ msg }) => msg === 'online').length, 1);
     t.notOk(bystander.lines.some(({ msg }) => msg === 'offline'));
@@ -78,7 +78,7 @@ void t.test('clones of one node', async t => {
   });
 });
 
-void t.test('nodes whose clocks are ten minutes or ten years off', async t => {
+void t.test('nodes whose clocks are ten minutes or ten years off enroll and stay online', async t => {
   const site = await openSiege(t);
   const shifts = { slow: -10 * minute, fast: 10 * minute, past: -10 * year, future: 10 * year };
   await Promise.all(
@@ -107,7 +107,7 @@ void t.test('nodes whose clocks are ten minutes or ten years off', async t => {
   t.notOk((await site.audit()).some(({ type }) => type === 'node.clone-suspected'));
 });
 
-void t.test("the link's own clock is stepped", async t => {
+void t.test('steps of the clock of the link', async t => {
   const clock = createManualClock();
   const test = await startTestLink(t, { clock, settings: { 'certificate-lifetime': '1h' } });
   const key = newKey();
@@ -116,7 +116,7 @@ void t.test("the link's own clock is stepped", async t => {
   const status = async (): Promise<string> => statusName(await test.control.getNode({ node: `${id}` }));
 
   await t.test(
-    'ten minutes on and back: a live session stays, a certificate of the future is replaced',
+    'a clock stepped by ten minutes keeps live sessions, and future certificates are replaced',
     async t => {
       const live = await test.online(key);
       clock.step(10 * minute);
@@ -135,7 +135,7 @@ void t.test("the link's own clock is stepped", async t => {
     },
   );
 
-  await t.test('ten years on: nobody stays in; back again: everybody may return', async t => {
+  await t.test('a clock ten years ahead ends every session, and set back accepts them again', async t => {
     const live = await test.online(key);
     clock.step(10 * year);
     sweep();
@@ -149,7 +149,7 @@ void t.test("the link's own clock is stepped", async t => {
     await test.until(`${id}`, 'offline');
   });
 
-  await t.test('ten years back: anyone who is in stays, and what is issued is of that time', async t => {
+  await t.test('a clock stepped ten years back keeps live sessions, and dates new certificates', async t => {
     const live = await test.online(key);
     clock.step(-10 * year);
     sweep();
@@ -163,7 +163,7 @@ void t.test("the link's own clock is stepped", async t => {
   });
 });
 
-void t.test('a link that crashed while its clock was ahead dates nothing in the future', async t => {
+void t.test('a link that was killed while its clock was ahead records no time in the future', async t => {
   const power = createPowerCutStore();
   const clock = createManualClock();
   const settings = { 'certificate-lifetime': '720h' };
@@ -191,7 +191,7 @@ const diskFaults = [
 ] as const;
 
 for (const [what, failure, code, http] of diskFaults) {
-  void t.test(`a disk that is ${what}: what needs no writing goes on, what does is refused`, async t => {
+  void t.test(`a disk that is ${what}: reads continue, and writes are refused`, async t => {
     const power = createPowerCutStore();
     const clock = createManualClock();
     const test = await startTestLink(t, { clock, store: power.store });
@@ -208,7 +208,7 @@ for (const [what, failure, code, http] of diskFaults) {
     t.equal((await readiness(test)).status, 200);
 
     power.failWrites(failure);
-    await t.test('reads go on', async t => {
+    await t.test('with a failing disk reads continue', async t => {
       t.equal(statusName(await nodeOf('stays')), 'online');
       const page = { statuses: [], labels: {}, text: '', pageSize: 0, pageToken: '' };
       t.equal((await test.control.listNodes(page)).nodes.length, 4);
@@ -216,14 +216,14 @@ for (const [what, failure, code, http] of diskFaults) {
       t.equal(history.transitions.length, 2);
     });
 
-    await t.test('registration and enrollment are refused, a renewal as well', async t => {
+    await t.test('with a failing disk registration, enrollment and renewal are refused', async t => {
       t.equal(await codeOf(test.register(newKey())), code);
       t.equal(await codeOf(test.enroll(keys.returns)), code);
       t.equal(await codeOf(enrollOn(live.stays.connection, keys.stays, 1n)), code);
       t.equal(statusName(await nodeOf('stays')), 'online', 'and the session on which it was tried stays');
     });
 
-    await t.test('presence goes on: who leaves is offline, who has a certificate gets in', async t => {
+    await t.test('with a failing disk nodes go offline, and certificates open sessions', async t => {
       await live.leaves.session.close();
       t.equal((await test.until(ids['leaves'] ?? '', 'offline')).reason, 'closed by node');
       const session = await sessionOn(await test.connect(ready));
@@ -232,7 +232,7 @@ for (const [what, failure, code, http] of diskFaults) {
       t.equal(await codeOf(sessionOn(await test.connect())), 'CERTIFICATE_REFUSED');
     });
 
-    await t.test('revocation cuts the node off, and says that it is not durable', async t => {
+    await t.test('with a failing disk a revocation ends the session, and says it is not durable', async t => {
       const revoking = test.control.revokeNode({ node: 'out', comment: 'stolen' });
       await t.rejects(revoking, { code, message: /cut off, but that could not be stored/ });
       const end = await live.out.session.ended;
@@ -248,7 +248,7 @@ for (const [what, failure, code, http] of diskFaults) {
       );
     });
 
-    await t.test('/readyz says so, and no more', async t => {
+    await t.test('with a failing disk /readyz states only the error code', async t => {
       clock.advance(5_000);
       let answer = await readiness(test);
       while (answer.status === 200) answer = await readiness(test);
@@ -258,7 +258,7 @@ for (const [what, failure, code, http] of diskFaults) {
     });
 
     power.failWrites(undefined);
-    await t.test('once it is well again everything is written, and nothing acknowledged is lost', async t => {
+    await t.test('once the disk works again everything pending is written, and nothing is lost', async t => {
       clock.advance(5_000);
       while ((await readiness(test)).status !== 200) await new Promise(resolve => setImmediate(resolve));
       await said(test, 'the store takes presence again; everything is written');
@@ -281,7 +281,7 @@ for (const [what, failure, code, http] of diskFaults) {
   });
 }
 
-void t.test('a store that cannot be read lets nobody in, and does not end who is in', async t => {
+void t.test('an unreadable store refuses new sessions, and does not end live ones', async t => {
   const power = createPowerCutStore();
   const test = await startTestLink(t, { store: power.store });
   const [inside, outside] = [newKey(), newKey()];
@@ -307,7 +307,7 @@ void t.test('a store that cannot be read lets nobody in, and does not end who is
   t.equal(end.reason === 'ended' && end.error.code, 'NODE_REVOKED');
 });
 
-void t.test('a node whose record cannot be read is cut off, and let in no more', async t => {
+void t.test('a node with an unreadable record is disconnected, and refused afterwards', async t => {
   const power = createPowerCutStore();
   let isBad = false;
   const store = damagedStore(power.store, key => isBad && key.includes('/node/'));
@@ -366,7 +366,7 @@ void t.test('a store that takes two seconds for every commit', async t => {
     clock.advance(2_000);
   };
 
-  await t.test('twenty enrollments take two seconds together, not each', async t => {
+  await t.test('twenty enrollments on a slow store take two seconds together, not each', async t => {
     const before = commits.done;
     const enrolling = Promise.all(keys.map(key => test.enroll(key)));
     await pass(20);
@@ -374,7 +374,7 @@ void t.test('a store that takes two seconds for every commit', async t => {
     t.equal(commits.done - before, 20, 'no certificate left before its commit was done');
   });
 
-  await t.test('reads and pings go on meanwhile', async t => {
+  await t.test('reads and pings continue during slow commits', async t => {
     const registering = test.register(newKey());
     while (commits.waiting < 1) await new Promise(resolve => setImmediate(resolve));
     t.equal(statusName(await test.control.getNode({ node: first ?? '' })), 'online');
@@ -385,7 +385,7 @@ void t.test('a store that takes two seconds for every commit', async t => {
   });
 
   await t.test(
-    'a revocation is acknowledged when it is durable; who opens a session meanwhile gets none',
+    'a revocation on a slow store is acknowledged when durable, and new sessions are refused meanwhile',
     async t => {
       const revoking = test.control.revokeNode({ node: first ?? '', comment: '' });
       while (commits.waiting < 1) await new Promise(resolve => setImmediate(resolve));
@@ -402,7 +402,7 @@ void t.test('a store that takes two seconds for every commit', async t => {
   );
 
   await t.test(
-    'who leaves while it comes is offline, and anyone who is revoked while it leaves is out',
+    'a node that leaves during slow commits is offline, and a new session opens once they are fast',
     async t => {
       const leaving = two.session.close();
       await pass(1);

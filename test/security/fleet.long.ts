@@ -58,7 +58,7 @@ async function clonesSuspected(site: Siege): Promise<unknown[]> {
 }
 
 void t.test(
-  'SIGSTOP of a node: it is offline within the bound, and its ghost blocks nobody',
+  'a node stopped by SIGSTOP is offline within the bound, and can reconnect elsewhere',
   waiting(),
   async t => {
     const site = await openSiege(t);
@@ -86,7 +86,7 @@ void t.test(
 );
 
 void t.test(
-  'SIGSTOP of the link: nodes take it for gone, and are back when it goes on',
+  'a link stopped by SIGSTOP is left by its nodes, which return when it continues',
   waiting(),
   async t => {
     const site = await openSiege(t);
@@ -110,7 +110,7 @@ void t.test(
 );
 
 void t.test(
-  'a cable that is cut: offline without a word, and back on another connection',
+  'a node whose cable is cut is offline, and comes back on another connection',
   waiting(),
   async t => {
     const site = await openSiege(t);
@@ -129,7 +129,7 @@ void t.test(
   },
 );
 
-void t.test('off for longer than a certificate lives: the key is enough to come back', waiting(), async t => {
+void t.test('a node that was off beyond the end of its certificate enrolls again', waiting(), async t => {
   const site = await openSiege(t, { more: ['--certificate-lifetime', '10s'] });
   const names = { off: undefined, 'off, its clock in the past': -10 * year, stays: undefined };
   const nodes = await Promise.all(
@@ -180,7 +180,7 @@ void t.test('off for longer than a certificate lives: the key is enough to come 
   t.same(await clonesSuspected(site), []);
 });
 
-void t.test('a disk that is really full', waiting(), async t => {
+void t.test('a link with a disk that is really full', waiting(), async t => {
   const disk = await mountSmallDisk(t, 6 * 1024 * 1024);
   if (!disk) {
     t.comment('skipped: mounting is not possible here');
@@ -232,7 +232,7 @@ void t.test('a disk that is really full', waiting(), async t => {
   await site.honest(t);
   await site.link.running.stop('SIGKILL');
 
-  await t.test('a link does not start on a full disk, and says so', async t => {
+  await t.test('a link does not start on a full disk, and reports it', async t => {
     disk.fill();
     const refused = site.spawn();
     t.ok(((await refused.exited) ?? 0) > 0);
@@ -257,7 +257,7 @@ void t.test('a disk that is really full', waiting(), async t => {
   t.same(await clonesSuspected(site), []);
 });
 
-void t.test('a folder that is read-only', waiting(), async t => {
+void t.test('a read-only folder of link or node', waiting(), async t => {
   const disks = [await mountSmallDisk(t, 8 * 1024 * 1024), await mountSmallDisk(t, 1024 * 1024)];
   const [ofLink, ofNode] = disks;
   if (!ofLink || !ofNode) {
@@ -269,7 +269,7 @@ void t.test('a folder that is read-only', waiting(), async t => {
   const id = await site.register(key);
   const stateDir = join(ofNode.folder, 'state');
 
-  await t.test('of a node that runs: it stays online by what it has, and renews once it can', async t => {
+  await t.test('a running node with a read-only folder stays online, and renews later', async t => {
     // It renews at once and again and again, until that cannot be written any more.
     const node = await site.startNode('ro', key, { stateDir, faults: { timersDueMs: '2000000-2400000' } });
     await node.says('renewed');
@@ -288,7 +288,7 @@ void t.test('a folder that is read-only', waiting(), async t => {
     t.equal(await node.stop('SIGTERM'), 0);
   });
 
-  await t.test('of a node that starts: exit code 2, and which folder', async t => {
+  await t.test('a node that starts with a read-only folder exits with 2 and names the folder', async t => {
     await ofNode.makeReadOnly();
     const refused = await site.startNode('ro', key, { stateDir });
     t.equal(await refused.exited, 2);
@@ -296,7 +296,7 @@ void t.test('a folder that is read-only', waiting(), async t => {
     t.match(text, /^error: cannot use the state folder .*: the file system is read-only[^]*^hint: /m);
   });
 
-  await t.test('of a link that starts: it says so; writable again, it has lost nothing', async t => {
+  await t.test('a link that starts with a read-only folder reports it, and loses nothing', async t => {
     await site.link.running.stop('SIGTERM');
     await ofLink.makeReadOnly();
     const refused = site.spawn();
@@ -352,7 +352,7 @@ function endOr(running: Running, message: string): Promise<'crashed' | 'past the
 }
 
 void t.test(
-  'kill -9 of a node at every step to its renewal: one usable credential always',
+  'a node killed at every step of its renewal always has one usable credential',
   alone(),
   async t => {
     const site = await openSiege(t, { more: ['--certificate-lifetime', '10m'] });
@@ -385,7 +385,7 @@ void t.test(
 );
 
 void t.test(
-  'kill -9 of the link at every step of a renewal: one usable credential always',
+  'a node has one usable credential when the link is killed at every step of its renewal',
   alone(),
   async t => {
     const site = await openSiege(t, { more: ['--certificate-lifetime', '10m'] });
@@ -416,7 +416,7 @@ void t.test(
 );
 
 void t.test(
-  'kill -9 of the link while it writes of everything: nothing acknowledged is lost',
+  'a link killed during writes of every kind has lost nothing that was acknowledged',
   alone(),
   async t => {
     const site = await openSiege(t);
@@ -470,7 +470,7 @@ void t.test(
 );
 
 void t.test(
-  'every place held by challenges that nobody answers, and taken again at once',
+  'every enrollment slot held by unanswered challenges is taken again at once',
   alone(),
   async t => {
     const max = 2_048;
@@ -506,7 +506,7 @@ void t.test(
   },
 );
 
-void t.test('a thousand nodes come back at once to a link that was killed', alone(), async t => {
+void t.test('a thousand nodes reconnect at once to a link that was killed', alone(), async t => {
   const site = await openSiege(t);
   const count = 1_000;
   const credentials = await inLanes(count, 16, async () => {

@@ -42,7 +42,7 @@ export function testStore(t: Test, name: string, open: () => Promise<OpenedStore
     return store;
   }
 
-  void t.test(`${name}: holds what was committed, and a missing key is undefined`, async test => {
+  void t.test(`${name}: stores committed values, and a missing key is undefined`, async test => {
     const store = await fresh(test);
     test.equal(await store.get('a'), undefined);
     await store.commit([put('a', '1'), put('b', ''), put('c', '3')]);
@@ -80,7 +80,7 @@ export function testStore(t: Test, name: string, open: () => Promise<OpenedStore
     test.equal(text((await store.list({ prefix: 'b/' }))[0]?.value), '=b/1');
   });
 
-  void t.test(`${name}: nobody's later writing into a buffer changes what is stored`, async test => {
+  void t.test(`${name}: stored values do not change with the buffers they came in`, async test => {
     const store = await fresh(test);
     const value = bytes('good');
     await store.commit([{ type: 'put', key: 'a', value }]);
@@ -105,7 +105,7 @@ export function testStore(t: Test, name: string, open: () => Promise<OpenedStore
     test.same(keysOf(await store.list({ prefix: '' })), ['b']);
   });
 
-  void t.test(`${name}: commits take effect in the order they were called`, async test => {
+  void t.test(`${name}: commits take effect in the order of their calls`, async test => {
     const store = await fresh(test);
     const results = await settled([
       store.commit([put('a', '1')], [expects('a')]),
@@ -119,7 +119,7 @@ export function testStore(t: Test, name: string, open: () => Promise<OpenedStore
   });
 
   void t.test(
-    `${name}: of 100 that change the same value at once, exactly one wins each round`,
+    `${name}: of 100 commits that change one value at the same time, exactly one succeeds`,
     async test => {
       const store = await fresh(test);
       for (let round = 0; round < 5; round++) {
@@ -168,7 +168,7 @@ export function testStore(t: Test, name: string, open: () => Promise<OpenedStore
     test.equal(text(await store.get(logKey('log/', 3))), 'c<b');
   });
 
-  void t.test(`${name}: an append whose value cannot be made spoils its own commit alone`, async test => {
+  void t.test(`${name}: an append whose value cannot be made fails only its own commit`, async test => {
     const store = await fresh(test);
     const failing: Change = {
       type: 'append',
@@ -190,7 +190,7 @@ export function testStore(t: Test, name: string, open: () => Promise<OpenedStore
   });
 
   void t.test(
-    `${name}: watchers hear of commits below their prefix, in order, before the caller`,
+    `${name}: watchers receive the commits below their prefix, in order, before the caller`,
     async test => {
       const store = await fresh(test);
       const heard: string[] = [];
@@ -241,7 +241,7 @@ export function testStore(t: Test, name: string, open: () => Promise<OpenedStore
     test.same(await store.list({ prefix: '' }), []);
   });
 
-  void t.test(`${name}: close waits for running commits; later calls are refused`, async test => {
+  void t.test(`${name}: close waits for running commits, and later calls are refused`, async test => {
     const { store, reopen } = await open();
     const running = [store.commit([put('a', '1'), chain('log/', 'a')]), store.commit([chain('log/', 'b')])];
     const closing = store.close();

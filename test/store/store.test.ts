@@ -40,7 +40,7 @@ testStore(t, 'power cut', () => {
 
 testStore(t, 'pausing', () => Promise.resolve({ store: pausingStore(createMemoryStore()).store }));
 
-void t.test('what was acknowledged outlives a power cut, at whatever moment', async test => {
+void t.test('acknowledged commits survive a power cut at any moment', async test => {
   const power = createPowerCutStore();
   await power.store.commit([put('a', '1'), append('log/', 'a')]);
   let store = power.cut();
@@ -91,7 +91,7 @@ void t.test('a failed batch rejects its whole group and leaves no trace', async 
   test.equal(await text(store, `log/${'2'.padStart(16, '0')}`), 'ad');
 });
 
-void t.test('a batch that failed and is there all the same does not break a log', async test => {
+void t.test('a log continues after a batch that failed but was written', async test => {
   const power = createPowerCutStore();
   await power.store.commit([append('log/', 'a')]);
   power.failWrites(new Error('the sync failed'), { kept: true });
@@ -101,7 +101,7 @@ void t.test('a batch that failed and is there all the same does not break a log'
   test.equal(await text(power.store, `log/${'3'.padStart(16, '0')}`), 'abc');
 });
 
-void t.test('what is expected is judged by what is there once the disk is well again', async test => {
+void t.test('expectations are checked against the disk once the disk has recovered', async test => {
   const power = createPowerCutStore();
   const { store } = power;
   await store.commit([append('log/', 'a')]);
@@ -124,7 +124,7 @@ void t.test('what is expected is judged by what is there once the disk is well a
 });
 
 void t.test(
-  'a failing read is STORE_UNAVAILABLE, also within a commit, and spoils that commit alone',
+  'a failing read is STORE_UNAVAILABLE, also within a commit, and fails that commit only',
   async test => {
     const power = createPowerCutStore();
     power.failReads(new Error('bad sector'));
@@ -150,7 +150,7 @@ void t.test('concurrent commits share syncs', async test => {
   test.equal(power.syncs(), before, 'and nothing to write costs none');
 });
 
-void t.test('level: one process at a time, in a folder of its own', async test => {
+void t.test('level: one process at a time opens the folder of a store', async test => {
   const folder = newFolder();
   const store = await openLevelStore(folder);
   test.equal(statSync(folder).mode & 0o777, 0o700);
@@ -213,7 +213,7 @@ async function runWithSmallFiles(test: Test, folder: string): Promise<{ kept: st
 }
 
 void t.test(
-  'level: after failed writes nothing acknowledged is lost, and it goes on by itself',
+  'level: failed writes lose nothing acknowledged, and the store recovers by itself',
   async test => {
     const folder = newFolder();
     const { kept, codes } = await runWithSmallFiles(test, folder);
@@ -233,7 +233,7 @@ void t.test(
   },
 );
 
-void t.test('a new store gets the schema version, a newer one is refused', async test => {
+void t.test('a new store gets the schema version, and a newer store is refused', async test => {
   const store = createMemoryStore();
   test.equal(await prepareStore(store), 1);
   test.equal(await text(store, 'meta/schema'), '1');
@@ -247,7 +247,7 @@ void t.test('a new store gets the schema version, a newer one is refused', async
   await test.rejects(prepareStore(foreign), { code: 'STORE_SCHEMA' });
 });
 
-void t.test('an older store is migrated step by step, and goes on where it was cut short', async test => {
+void t.test('an older store is migrated step by step, and an interrupted migration resumes', async test => {
   const store = createMemoryStore();
   await prepareStore(store);
   const ran: string[] = [];
@@ -270,7 +270,7 @@ void t.test('an older store is migrated step by step, and goes on where it was c
   test.equal(await text(store, 'meta/schema'), '3');
 });
 
-void t.test('no tenant name reaches into the keys of another', async test => {
+void t.test('no tenant name reaches into the keys of another tenant', async test => {
   const names = ['default', 'a', 'a/node', 'ä b', '%0061', '', '..', '\ud800'];
   const store = createMemoryStore();
   for (const name of names) {

@@ -150,7 +150,7 @@ for (const algorithm of ['ES256', 'RS256'] as const) {
 }
 
 void t.test(
-  'keys are fetched once, again for a new one, and made-up names do not become requests',
+  'keys are fetched once, and again for a new kid, and made-up kids do not become requests',
   async t => {
     const { keys, clock, asked, verifier, sign } = await startIssuer(t);
     const { verify } = verifier();
@@ -183,7 +183,7 @@ void t.test(
 );
 
 void t.test(
-  'a token made right after a rotation is taken by verifiers that hold the keys of before',
+  'a token signed right after a rotation is accepted by verifiers with the earlier keys',
   async t => {
     const { keys, asked, clock, issuer, verifier, sign } = await startIssuer(t);
     const mine = verifier();
@@ -224,7 +224,7 @@ void t.test('a key that was withdrawn is forgotten', async t => {
   await t.rejects(verify(token), notValid);
 });
 
-void t.test('when the link is away, what was fetched goes on to serve', async t => {
+void t.test('the fetched keys remain valid while the link is away', async t => {
   const { clock, keys, link, asked, publish, close, verifier, sign } = await startIssuer(t);
   const { verify } = verifier();
   const token = await sign({ lifetimeMs: 86_400_000 });
@@ -250,7 +250,7 @@ void t.test('when the link is away, what was fetched goes on to serve', async t 
   await t.rejects(late.verify('nonsense'), notValid, 'except of what is no token');
 });
 
-void t.test('an answer that is no set of keys is not taken', async t => {
+void t.test('an answer that is not a key set is refused', async t => {
   const { keys, clock, link, asked, publish, verifier, sign } = await startIssuer(t);
   const token = await sign();
   const [jwk] = keys.jwks().keys;
@@ -321,7 +321,7 @@ void t.test('an answer that is no set of keys is not taken', async t => {
   await verifier().verify(token);
 });
 
-void t.test('HS256 goes by the secret that was handed over, with overlap', async t => {
+void t.test('HS256 is verified with the shared secret, and both during a rotation', async t => {
   const { keys, asked, issuer, clock, sign } = await startIssuer(t, {
     defaultAlgorithm: 'ES256',
     byAudience: { [audience]: 'HS256' },
@@ -358,7 +358,7 @@ void t.test('HS256 goes by the secret that was handed over, with overlap', async
   t.equal(asked.length, 0, 'nobody is asked');
 });
 
-void t.test('options that cannot work safely are refused', t => {
+void t.test('unsafe options of a verifier are refused', t => {
   const issuer = 'https://link.example.org';
   const secret = randomBytes(32).toString('base64url');
   const refused: [string, Record<string, unknown>][] = [
@@ -461,7 +461,7 @@ void t.test('one line guards a fastify program', async t => {
   t.equal(calls, 2, 'the handler never hears of what was refused');
 });
 
-void t.test('a public route knows the caller when a good token comes, and refuses a bad one', async t => {
+void t.test('a public route accepts a request without a token, and refuses an invalid token', async t => {
   const issuer = await startIssuer(t);
   const { verifier, sign } = issuer;
   const app = fastify({ https: tls });
@@ -501,7 +501,7 @@ void t.test('a public route knows the caller when a good token comes, and refuse
   t.match(await get('/own'), { status: 401 });
 });
 
-void t.test('what a caller may do is asked by permission, by role, and by owner', async t => {
+void t.test('a caller is required by permission, by role, and by owner', async t => {
   const { verifier, sign } = await startIssuer(t);
   const caller = await verifier().verify(await sign({ roles: ['writer', 'auditor'] }));
   const notAllowed = { code: 'NOT_ALLOWED', statusCode: 403 };
@@ -520,7 +520,7 @@ void t.test('what a caller may do is asked by permission, by role, and by owner'
   t.throws(() => requireOwner(undefined, 'user:another'), missing);
 });
 
-void t.test('one line guards an express program, and whatever has its shape', async t => {
+void t.test('one line guards an express program, and any program with the same interface', async t => {
   const issuer = await startIssuer(t);
   const guard = issuer.verifier().express();
   const app = createServer(tls, (request, response) =>
@@ -543,7 +543,7 @@ void t.test('one line guards an express program, and whatever has its shape', as
   t.match(JSON.parse(answer.body), { code: 'LINK_UNREACHABLE' });
 });
 
-void t.test('a token that is bound to a certificate is nothing without it', async t => {
+void t.test('a token that is bound to a certificate is refused without that certificate', async t => {
   const { verifier, sign } = await startIssuer(t);
   const holder = makeDevelopmentCertificates({
     hosts: [],

@@ -56,7 +56,7 @@ async function visit(path: string, name: string, value: object): Promise<Frame> 
   return frame;
 }
 
-void t.test('a runner is started, known by its token, and stopped with all it has started', async t => {
+void t.test('a hosted runner starts, is recognised by its token, and stops with its children', async t => {
   const hosting = await hostingFor(t);
   t.equal(hosting.isolation, 'subprocess');
   t.ok(hosting.isReady());
@@ -91,7 +91,7 @@ void t.test('a runner is started, known by its token, and stopped with all it ha
   );
 });
 
-void t.test('its environment holds nothing but what it needs, and its folder goes with it', async t => {
+void t.test('a hosted runner gets a minimal environment, and a folder that is removed later', async t => {
   const hosting = await hostingFor(t);
   const { runner, tell } = await startRunner(hosting);
   tell('environment');
@@ -109,7 +109,7 @@ void t.test('its environment holds nothing but what it needs, and its folder goe
   t.notOk(existsSync(String(HOME)));
 });
 
-void t.test('what it said last is given before its end', async t => {
+void t.test('a runner reports its last frame before its exit', async t => {
   const hosting = await hostingFor(t);
   const { runner, tell } = await startRunner(hosting);
   tell('finish');
@@ -117,7 +117,7 @@ void t.test('what it said last is given before its end', async t => {
   t.strictSame(runner.told, ['connection', 'frame finished', 'exit']);
 });
 
-void t.test('the end waits for frames that are on the way, but not for ever', async t => {
+void t.test('the exit of a runner waits for its last frames, but not for ever', async t => {
   const path = join(await makeFolder(t), 's');
   const clock = createManualClock();
   const runners = createExpectedRunners(clock);
@@ -143,7 +143,7 @@ void t.test('the end waits for frames that are on the way, but not for ever', as
   }
 });
 
-void t.test('a crash is an end with what it wrote', async t => {
+void t.test('a runner that crashes exits with the error on its standard error', async t => {
   const hosting = await hostingFor(t);
   const { runner, tell } = await startRunner(hosting);
   tell('crash');
@@ -151,7 +151,7 @@ void t.test('a crash is an end with what it wrote', async t => {
   t.match(runner.lines.join('\n'), /stderr: Error: this app is broken/);
 });
 
-void t.test('bytes that are no text, and more lines than anybody reads', async t => {
+void t.test('a runner may write bytes that are not text, and lines beyond the limit are dropped', async t => {
   const hosting = await hostingFor(t);
   const binary = await startRunner(hosting);
   binary.tell('write', {
@@ -173,7 +173,7 @@ void t.test('bytes that are no text, and more lines than anybody reads', async t
   t.equal(whole + left.reduce((sum, count) => sum + count, 0), 50_000, 'every line is given or counted');
 });
 
-void t.test('one that never returns is ended all the same', async t => {
+void t.test('stopping a runner that never returns kills it', async t => {
   const hosting = await hostingFor(t);
   const { runner, tell } = await startRunner(hosting);
   tell('spin');
@@ -181,7 +181,7 @@ void t.test('one that never returns is ended all the same', async t => {
   t.strictSame(await runner.exited, { code: null, signal: 'SIGKILL', note: 'took too long' });
 });
 
-void t.test('one that takes more memory than it may is ended, and why is told', async t => {
+void t.test('a runner that exceeds its memory limit is killed, and its exit names the reason', async t => {
   const hosting = await hostingFor(t);
   const note = 'it used more than 128 MiB of memory';
   const memoryBytes = 128 * 1024 * 1024;
@@ -203,7 +203,7 @@ void t.test('one that takes more memory than it may is ended, and why is told', 
 const pythonIsThere = spawnSync('python3', ['--version']).status === 0;
 const withPython = pythonIsThere ? {} : { skip: 'python3 is not there' };
 
-void t.test('a runner in Python gets the same, and is told its memory', withPython, async t => {
+void t.test('a runner in Python is hosted as in JavaScript, with its memory limit', withPython, async t => {
   const hosting = await hostingFor(t);
   const runner = watchRunner();
   hosting.start(orderFor('7', { language: 'python' }), runner);
@@ -218,14 +218,14 @@ void t.test('a runner in Python gets the same, and is told its memory', withPyth
   t.match(await runner.exited, { code: 0, note: '' });
 });
 
-void t.test('without Python an app that is written for it ends with a note that says so', async t => {
+void t.test('an app in Python on a host without python3 exits with a note that says so', async t => {
   const hosting = await hostingFor(t, { environment: { PATH: '/nonexistent' } });
   const runner = watchRunner();
   hosting.start(orderFor('7', { language: 'python' }), runner);
   t.match(await runner.exited, { code: null, signal: null, note: /python3 is not there/ });
 });
 
-void t.test('who does not say who it is, or is not known, is sent away', async t => {
+void t.test('connections without a known token and silent connections are closed', async t => {
   const clock = createManualClock();
   const hosting = await hostingFor(t, { clock });
   const path = hosting.socketPath;
@@ -245,7 +245,7 @@ void t.test('who does not say who it is, or is not known, is sent away', async t
   t.pass('silence ends');
 });
 
-void t.test('only so many may be at the door', async t => {
+void t.test('an app host accepts a limited number of unauthenticated connections', async t => {
   const hosting = await hostingFor(t, { clock: createManualClock() });
   const visitors = Array.from({ length: visitorLimits.unnamed }, () => createConnection(hosting.socketPath));
   await Promise.all(visitors.map(visitor => once(visitor, 'connect')));
@@ -258,7 +258,7 @@ void t.test('only so many may be at the door', async t => {
   for (const visitor of visitors) visitor.destroy();
 });
 
-void t.test('a token counts once its runner is ordered, and no more when it is gone', async t => {
+void t.test('the token of a runner is valid from its start until its exit', async t => {
   const hosting = await hostingFor(t);
   const { runner, order, connection, tell } = await startRunner(hosting);
   const again = createFrameConnection(createConnection(hosting.socketPath));
@@ -276,7 +276,7 @@ void t.test('a token counts once its runner is ordered, and no more when it is g
   tell('exit');
 });
 
-void t.test('closing ends the runners and takes the socket away; nothing is started afterwards', async t => {
+void t.test('closing a hosting kills its runners, removes its socket, and starts no others', async t => {
   const hosting = await hostingFor(t);
   const { runner } = await startRunner(hosting);
   const closing = hosting.close();
@@ -290,7 +290,7 @@ void t.test('closing ends the runners and takes the socket away; nothing is star
   t.match(await late.exited, { code: null, note: 'the program it worked for ends' });
 });
 
-void t.test('a runner from before is gone: it ended with its parent', async t => {
+void t.test('a process hosting that reopens reports earlier runners as ended with their parent', async t => {
   const hosting = await hostingFor(t, { held: true });
   const runner = watchRunner();
   hosting.expect('7', hashToken('x'), runner);
@@ -298,7 +298,7 @@ void t.test('a runner from before is gone: it ended with its parent', async t =>
   t.match(await runner.exited, { note: /it ended with the program that had started it/ });
 });
 
-void t.test('without a socket there is no other isolation', async t => {
+void t.test('process isolation requires a socket path', async t => {
   const hosting = createHosting({ isolation: 'process', programs, clock: systemClock, log });
   await t.rejects(hosting, { code: 'CONFIG_INVALID' });
 });

@@ -62,7 +62,7 @@ function tellTo(connection: FrameConnection) {
   return (what: string, about: object = {}): void => void connection.send('do', { what, ...about });
 }
 
-void t.test('an order waits for a supervisor; what its runner writes and how it ends is told', async t => {
+void t.test('a start waits for a supervisor, which reports output and exit of the runner', async t => {
   const path = join(await makeSocketFolder(t), 's');
   const hosting = await hostingAt(t, path);
   const { mode, gid } = await stat(path);
@@ -96,7 +96,7 @@ void t.test('an order waits for a supervisor; what its runner writes and how it 
 const asRoot = isRoot ? {} : { skip: 'only root can start an app host under another user' };
 
 void t.test(
-  'an app under another user reads no key, enters no folder, and finds no variables',
+  'an app under another user reads no key, enters no folder, and sees no variables',
   asRoot,
   async t => {
     const folder = await makeSocketFolder(t);
@@ -137,7 +137,7 @@ void t.test(
 );
 
 void t.test(
-  'a supervisor that is killed takes its runners with it, and the next one starts new ones',
+  'a supervisor that is killed takes its runners with it, and the next supervisor starts new ones',
   async t => {
     const hosting = await hostingAt(t, join(await makeSocketFolder(t), 's'));
     const first = startSupervisor(t, hosting.socketPath);
@@ -159,7 +159,7 @@ void t.test(
 );
 
 void t.test(
-  'runners live on while the link is restarted, and come back to anyone who expects them',
+  'runners survive a restart of the link, and reconnect to every run that expects them',
   async t => {
     const path = join(await makeSocketFolder(t), 's');
     const before = await hostingAt(t, path);
@@ -191,7 +191,7 @@ void t.test(
   },
 );
 
-void t.test('what a runner writes, and its end, while the link is away is told when it is back', async t => {
+void t.test('the output and the exit of a runner are reported after the link was away', async t => {
   const path = join(await makeSocketFolder(t), 's');
   const before = await hostingAt(t, path);
   const supervisor = startSupervisor(t, path);
@@ -211,7 +211,7 @@ void t.test('what a runner writes, and its end, while the link is away is told w
   t.equal(runner.lines.at(-1), 'stdout: line 20');
 });
 
-void t.test('a runner that nobody waits for is ended before another one of its run is started', async t => {
+void t.test('a runner that no run expects is killed before its run starts another', async t => {
   const hosting = await hostingAt(t, join(await makeSocketFolder(t), 's'));
   const old = await playSupervisor(hosting.socketPath, []);
   const first = watchRunner();
@@ -246,7 +246,7 @@ void t.test('a runner that nobody waits for is ended before another one of its r
   next.connection.destroy();
 });
 
-void t.test('an order that was lost on the way is given once more, and not for ever', async t => {
+void t.test('a start that was lost with its connection is repeated once', async t => {
   const hosting = await hostingAt(t, join(await makeSocketFolder(t), 's'));
   const runner = watchRunner();
   hosting.start(orderFor('7'), runner);
@@ -271,7 +271,7 @@ async function playSupervisor(path: string, runs: readonly string[], key: unknow
   return { connection, answer, frame: () => watched.frame() };
 }
 
-void t.test('there is one supervisor at a time', async t => {
+void t.test('an app host accepts one supervisor at a time', async t => {
   const hosting = await hostingAt(t, join(await makeSocketFolder(t), 's'));
   const first = startSupervisor(t, hosting.socketPath);
   await ready(hosting);
@@ -283,7 +283,7 @@ void t.test('there is one supervisor at a time', async t => {
   t.pass('the second takes over when the first is gone');
 });
 
-void t.test('a supervisor that speaks nonsense is cut off', async t => {
+void t.test('a supervisor that sends invalid runs is disconnected', async t => {
   const hosting = await hostingAt(t, join(await makeSocketFolder(t), 's'));
   for (const runs of [['7', 8], 'all', ['../7'], Array.from({ length: 1_001 }, () => '7')]) {
     const { answer } = await playSupervisor(hosting.socketPath, runs as string[]);
@@ -317,7 +317,7 @@ void t.test('a supervisor that speaks nonsense is cut off', async t => {
   await closed;
 });
 
-void t.test('a folder that others may enter is refused, and so is what cannot be a socket', async t => {
+void t.test('a socket folder that others can enter and an invalid socket path are refused', async t => {
   const folder = await makeSocketFolder(t);
   const path = join(folder, 's');
   const open = (at = path) =>
@@ -335,7 +335,7 @@ void t.test('a folder that others may enter is refused, and so is what cannot be
   t.strictSame(await readdir(folder), ['s']);
 });
 
-void t.test('a socket is taken over only when nobody answers on it', async t => {
+void t.test('an app host takes over a socket only when no process answers on it', async t => {
   const path = join(await makeSocketFolder(t), 's');
   const first = await hostingAt(t, path);
   await t.rejects(hostingAt(t, path), { code: 'CONFIG_INVALID', message: /another program answers/ });
@@ -352,7 +352,7 @@ void t.test('a socket is taken over only when nobody answers on it', async t => 
 
 const command = join(import.meta.dirname, '../../../dist/src/cli/main.js');
 
-void t.test('rollcall app-host connects, ends on SIGTERM, and is not run by root unawares', async t => {
+void t.test('rollcall app-host connects, ends on SIGTERM, and requires --allow-root as root', async t => {
   const hosting = await hostingAt(t, join(await makeSocketFolder(t), 's'));
   const words = [command, 'app-host', '--socket', hosting.socketPath, '--key', '-'];
   const keyed = (...parts: Parameters<typeof startProcess>) =>
@@ -378,7 +378,7 @@ void t.test('rollcall app-host connects, ends on SIGTERM, and is not run by root
 });
 
 void t.test(
-  'rollcall app-host warns of a key in a file that its apps can read, and names the file',
+  'rollcall app-host warns of a key in a file that its apps can read, and names this file',
   async t => {
     const folder = await makeSocketFolder(t);
     const [socket, file] = [join(folder, 's'), join(folder, 'host.key')];
@@ -391,7 +391,7 @@ void t.test(
   },
 );
 
-void t.test('an app host that ends takes its runners with it', async t => {
+void t.test('an app host that ends kills its runners', async t => {
   const hosting = await hostingAt(t, join(await makeSocketFolder(t), 's'));
   const supervisor = startSupervisor(t, hosting.socketPath);
   const { runner, connection, tell } = await startRunner(hosting);

@@ -20,7 +20,7 @@ function linesOf(pieces: readonly Buffer[]): string[] {
   return lines;
 }
 
-void t.test('lines are found however the bytes are cut, and each is bounded', t => {
+void t.test('output is split into bounded lines, wherever the chunks are cut', t => {
   fc.assert(
     fc.property(
       fc.array(fc.oneof(fc.constant('\n'), fc.string(), fc.constant('y'.repeat(3_000)))),
@@ -42,7 +42,7 @@ void t.test('lines are found however the bytes are cut, and each is bounded', t 
   t.end();
 });
 
-void t.test('a line is shown as text that does nothing', t => {
+void t.test('control characters in output are escaped', t => {
   t.strictSame(linesOf([Buffer.from('plain\r\n\n\x1b[31mred\x1b[0m\ttab\n')]), ['plain', '', 'red  tab']);
   t.equal(makeHarmless('a\x1b]0;title\x07b\x00c\u202ed'), 'a?]0;title?b?c?d');
   t.equal(showLine(Buffer.from([0x66, 0xff, 0xfe, 0x67])), 'f\ufffd\ufffdg');
@@ -51,7 +51,7 @@ void t.test('a line is shown as text that does nothing', t => {
   t.end();
 });
 
-void t.test('lines beyond the limit of a second are counted, and told of when it is over', t => {
+void t.test('output lines beyond the limit per second are counted, and the count is reported', t => {
   const clock = createManualClock();
   const lines: string[] = [];
   const limit = createLineLimit(clock, (stream, text) => lines.push(`${stream}: ${text}`), 2);
@@ -69,7 +69,7 @@ void t.test('lines beyond the limit of a second are counted, and told of when it
   t.end();
 });
 
-void t.test('who writes more than a second allows waits for the next one', async t => {
+void t.test('a runner that exceeds the lines of a second is paused until the next', async t => {
   const clock = createManualClock();
   const streams = { stdout: new PassThrough(), stderr: new PassThrough() };
   const lines: string[] = [];

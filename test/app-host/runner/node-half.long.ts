@@ -177,7 +177,7 @@ for (const language of ['javascript', 'python'] as const) {
   };
 
   void t.test(
-    `${language}: a message comes to its handler, with all there is to know`,
+    `${language}: a handler receives its message with every field of its context`,
     { skip },
     async test => {
       const welcome = { node: { id: '12', config: { part: 3, large: { integer: '9007199254740993' } } } };
@@ -213,7 +213,7 @@ for (const language of ['javascript', 'python'] as const) {
   );
 
   void t.test(
-    `${language}: the state is kept from message to message, and undone for one that failed`,
+    `${language}: state persists between messages, and a failed message rolls its changes back`,
     { skip },
     async test => {
       const state = Buffer.concat(
@@ -253,7 +253,7 @@ for (const language of ['javascript', 'python'] as const) {
     },
   );
 
-  void t.test(`${language}: large contents travel in chunks, both ways`, { skip }, async test => {
+  void t.test(`${language}: large contents travel in chunks, in both directions`, { skip }, async test => {
     const driver = await start(test);
     await driver.next('ready');
     const weights = new NumberArray(
@@ -281,7 +281,7 @@ for (const language of ['javascript', 'python'] as const) {
     test.match(errorOf(refused), /^APP_INVALID: the content was refused: the disk is full/);
   });
 
-  void t.test(`${language}: an object that is lost or another is no content`, { skip }, async test => {
+  void t.test(`${language}: a lost object and an altered object are refused`, { skip }, async test => {
     const driver = await start(test);
     await driver.next('ready');
     driver.send('message', { ...head(1, 'query'), object: { digest: 'ab'.repeat(32), sizeBytes: 100_000 } });
@@ -300,7 +300,7 @@ for (const language of ['javascript', 'python'] as const) {
     test.match(errorOf(await answer(driver)), /^APP_INVALID: this is no content/);
   });
 
-  void t.test(`${language}: what cannot travel is told by name`, { skip }, async test => {
+  void t.test(`${language}: content of an unsupported type is refused by name`, { skip }, async test => {
     const driver = await start(test);
     await driver.next('ready');
     test.match(errorOf(await ask(driver, 1, 'unfit')), /^APP_INVALID: this content cannot be sent: .*array/);
@@ -315,7 +315,7 @@ for (const language of ['javascript', 'python'] as const) {
   });
 
   void t.test(
-    `${language}: progress and log lines go at once, and a cancelled message is told so`,
+    `${language}: progress and log lines are sent at once, and a cancel reaches its handler`,
     { skip },
     async test => {
       const driver = await start(test);
@@ -335,7 +335,7 @@ for (const language of ['javascript', 'python'] as const) {
   );
 
   void t.test(
-    `${language}: a handler that never returns does not outlive anyone who started it`,
+    `${language}: a handler that never returns does not outlive its parent process`,
     { skip },
     async test => {
       const driver = await start(test);
@@ -349,7 +349,7 @@ for (const language of ['javascript', 'python'] as const) {
     },
   );
 
-  void t.test(`${language}: the end of standard input is the end`, { skip }, async test => {
+  void t.test(`${language}: a node half exits when its standard input ends`, { skip }, async test => {
     const driver = await start(test);
     await driver.next('ready');
     driver.endInput();
@@ -357,7 +357,7 @@ for (const language of ['javascript', 'python'] as const) {
     test.same(await readdir(driver.folder), []);
   });
 
-  void t.test(`${language}: an app that leaves leaves, and cleans up`, { skip }, async test => {
+  void t.test(`${language}: an app that exits by itself leaves no files behind`, { skip }, async test => {
     const driver = await start(test);
     await driver.next('ready');
     driver.send('message', head(1, 'leave'), Buffer.concat(encodeContent({})));
@@ -366,7 +366,7 @@ for (const language of ['javascript', 'python'] as const) {
   });
 
   void t.test(
-    `${language}: an app that does not load is told in words for its author`,
+    `${language}: an app that fails to load is reported with its file, line and reason`,
     { skip },
     async test => {
       const entry = entries[language];
@@ -421,14 +421,14 @@ for (const language of ['javascript', 'python'] as const) {
     },
   );
 
-  void t.test(`${language}: a runner that is refused says why, and ends`, { skip }, async test => {
+  void t.test(`${language}: a runner that is refused prints the reason and exits`, { skip }, async test => {
     const driver = await start(test, { welcome: { protocol: 2 } });
     test.equal((await driver.exited).code, 1);
     test.match(driver.output().stderr, /^error: .+\n$/);
     test.same(await readdir(driver.folder), []);
   });
 
-  void t.test(`${language}: two messages at once are one too many`, { skip }, async test => {
+  void t.test(`${language}: a second message during another is refused`, { skip }, async test => {
     const driver = await start(test);
     await driver.next('ready');
     driver.send('message', head(1, 'wait'), Buffer.concat(encodeContent({})));
@@ -462,7 +462,7 @@ for (const language of ['javascript', 'python'] as const) {
   const reason = language === 'python' && !hasPython ? 'there is no python3 here' : 'there is no /proc here';
   const skip = (!existsSync('/proc/self/fd') || (language === 'python' && !hasPython)) && reason;
   void t.test(
-    `${language}: files that anyone who started it has open are not the app's`,
+    `${language}: an app does not inherit the open files of its parent process`,
     { skip },
     async test => {
       const secret = join(await makeFolder(test), 'secret');
@@ -480,7 +480,7 @@ for (const language of ['javascript', 'python'] as const) {
   );
 }
 
-void t.test('python: memory has an end', { skip: !hasPython && 'there is no python3 here' }, async test => {
+void t.test('python: memory is limited', { skip: !hasPython && 'there is no python3 here' }, async test => {
   const files = {
     'node.py': `
 import rollcall_app
@@ -502,7 +502,7 @@ def query(message, context):
   test.same(driver.contentOf(await answer(driver)), { alive: true });
 });
 
-void t.test('a crash of a node half is an exit, with its reason on standard error', async test => {
+void t.test('an unhandled rejection ends a node half, with the error on standard error', async test => {
   const files = {
     'node.js': `
 import { nodeApp } from 'rollcall/app';

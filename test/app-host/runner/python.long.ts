@@ -21,7 +21,7 @@ assert version >= (70, 1) or (version >= (61, 0) and importlib.util.find_spec("w
 `;
 const canBuild = python(['-c', probe]).status === 0;
 
-void t.test('every Python from 3.9 on that is here imports rollcall_app', t => {
+void t.test('every installed Python from 3.9 on imports rollcall_app', t => {
   const versions = ['3', '3.9', '3.10', '3.11', '3.12', '3.13', '3.14'].map(version => `python${version}`);
   const here = versions.filter(program => python(['--version'], undefined, program).status === 0);
   for (const program of here) {
@@ -33,7 +33,7 @@ void t.test('every Python from 3.9 on that is here imports rollcall_app', t => {
 });
 
 void t.test(
-  'pip installs ./python, which is then imported from anywhere',
+  'pip installs ./python, and rollcall_app is then imported from every other folder',
   {
     skip: !canBuild && 'there is no pip with setuptools 70.1 here, or with an older one and wheel',
   },

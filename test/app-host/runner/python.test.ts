@@ -107,7 +107,7 @@ const { content } = fc.letrec<{ value: ContentValue; content: Content }>(tie => 
   }),
 }));
 
-void t.test('what TypeScript writes, Python reads, and writes in the same bytes', { skip }, test => {
+void t.test('Python reads the content that TypeScript writes, and writes the same bytes', { skip }, test => {
   const doubles = fc.sample(fc.double(), { numRuns: 5_000, seed: 7 });
   const numbers: Content = Object.fromEntries(doubles.map((each, index) => [`n${index}`, each]));
   const powers = Object.fromEntries(
@@ -133,7 +133,7 @@ function withHead(head: string, sections = 0): string {
   return bytes.toString('hex');
 }
 
-void t.test('both refuse the same', { skip }, test => {
+void t.test('Python and TypeScript refuse the same invalid contents', { skip }, test => {
   const good = Buffer.from(hexOf(sample), 'hex');
   const changes = fc.sample(fc.tuple(fc.nat(good.length - 1), fc.nat(255), fc.nat(good.length)), {
     numRuns: 1_000,
@@ -255,7 +255,7 @@ void t.test('both refuse the same', { skip }, test => {
   test.end();
 });
 
-void t.test('what Python has travels, or is refused by name', { skip }, test => {
+void t.test('Python values are encoded, or refused with the name of their type', { skip }, test => {
   const script = `
 import array
 import rollcall_app
@@ -314,7 +314,7 @@ print(list(rollcall_app.decode_content(data)["a"]), read.array(), read.typecode,
 const hasNumpy = hasPython && spawnSync('python3', ['-c', 'import numpy']).status === 0;
 
 void t.test(
-  'arrays of numpy travel without a copy',
+  'numpy arrays are encoded without a copy',
   { skip: !hasNumpy && 'there is no numpy here' },
   test => {
     const [hex, shape, shared, number] = runPython(`
@@ -340,7 +340,7 @@ print(read["s"], read["t"])
   },
 );
 
-void t.test('the Python package has the version and the files of this one', async test => {
+void t.test('the Python package has the version and the files of the npm package', async test => {
   const readHere = (path: string): Promise<string> => readFile(join(folder, path), 'utf8');
   const { version, files } = JSON.parse(await readHere('../package.json')) as {
     version: string;

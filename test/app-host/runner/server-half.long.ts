@@ -71,7 +71,7 @@ async function outcome(driver: RunnerDriver): Promise<Frame> {
 }
 
 testBoth(
-  'a run: nodes are found, messages answered, lines logged, and a result is given',
+  'a server half finds nodes, exchanges messages, logs, and returns a result',
   async (test, language) => {
     const driver = await start(test, language, {
       javascript: `const nodes = await grid.nodes({ min: 2, labels: { zone: 'a' }, timeoutMs: 60_000 });
@@ -140,7 +140,7 @@ testBoth(
 );
 
 testBoth(
-  'send tells when all is on the disk, receive gives what came before and what comes after',
+  'send resolves when the messages are stored, and receive yields earlier and later replies',
   async (test, language) => {
     const driver = await start(test, language, {
       javascript: `const send = count => grid.send(Array.from({ length: count }, () => ({ node: '5', type: 'query', content: {} })));
@@ -191,7 +191,7 @@ testBoth(
   },
 );
 
-testBoth('large contents travel once, in chunks, both ways', async (test, language) => {
+testBoth('large contents travel once, in chunks, in both directions', async (test, language) => {
   const driver = await start(test, language, {
     javascript: `const weights = new NumberArray(Float32Array.from({ length: 1_310_720 }, (_, n) => n), [1024, 1280]);
      const content = { weights };
@@ -223,7 +223,7 @@ testBoth('large contents travel once, in chunks, both ways', async (test, langua
   test.equal((await outcome(driver)).value['result'], 6);
 });
 
-testBoth('an answer that is lost, or no content, is an error like any other', async (test, language) => {
+testBoth('a reply whose content is lost or invalid is received as an error', async (test, language) => {
   const driver = await start(test, language, {
     javascript: `const codes = [];
      const messages = [1, 2, 3].map(() => ({ node: '5', type: 'query', content: {} }));
@@ -247,7 +247,7 @@ testBoth('an answer that is lost, or no content, is an error like any other', as
   test.match(result[4], /refused: the disk is full/);
 });
 
-testBoth('no more than 256 messages wait to be accepted', async (test, language) => {
+testBoth('at most 256 messages wait to be accepted', async (test, language) => {
   const driver = await start(test, language, {
     javascript: `await grid.send(Array.from({ length: 300 }, () => ({ node: '5', type: 'query', content: {} })));
      await grid.nodes();`,
@@ -272,7 +272,7 @@ testBoth('no more than 256 messages wait to be accepted', async (test, language)
 });
 
 testBoth(
-  'a loop that is slow holds no more than 64 answers, unless another loop waits behind it',
+  'a slow receive loop buffers at most 64 replies, unless another loop waits behind it',
   async (test, language) => {
     const driver = await start(test, language, {
       javascript: `const messages = count => Array.from({ length: count }, () => ({ node: '5', type: 'query', content: {} }));
@@ -305,7 +305,7 @@ testBoth(
   },
 );
 
-testBoth('who leaves a loop gives up the rest', async (test, language) => {
+testBoth('a receive loop that is left early gives up the remaining replies', async (test, language) => {
   const driver = await start(test, language, {
     javascript: `const messages = Array.from({ length: 3 }, () => ({ node: '5', type: 'query', content: {} }));
      const replies = grid.sendAndReceive(messages);
@@ -332,7 +332,7 @@ testBoth('who leaves a loop gives up the rest', async (test, language) => {
 });
 
 testBoth(
-  'a lost connection is opened again, and what was not heard is said again',
+  'a server half reconnects after a lost connection, and repeats frames without acknowledgement',
   async (test, language) => {
     const driver = await start(test, language, {
       javascript: `log.info('first'); log.info('second');
@@ -397,7 +397,7 @@ testBoth(
 );
 
 testBoth(
-  'an object that is on its way when the connection is lost goes on where it was',
+  'an object transfer that a lost connection interrupted resumes where it was',
   async (test, language) => {
     const driver = await start(test, language, {
       javascript: `const content = { raw: new Uint8Array(3_000_000).map((_, n) => n >> 12) };
@@ -428,7 +428,7 @@ testBoth(
   },
 );
 
-testBoth('a run that is stopped hears it, and whatever waits throws', async (test, language) => {
+testBoth('a stopped run aborts its signal, and pending calls throw', async (test, language) => {
   const driver = await start(test, language, {
     javascript: `signal.addEventListener('abort', () => log.warn('stopping'));
      const replies = grid.sendAndReceive([{ node: '5', type: 'query', content: {} }]);
@@ -553,7 +553,7 @@ const failures: Readonly<Record<Language, readonly (readonly [string, RegExp])[]
   ],
 };
 
-testBoth('how it failed is told, with the line of the app', async (test, language) => {
+testBoth('a failure is reported with the line of the app', async (test, language) => {
   for (const [body, reason] of failures[language]) {
     const driver = await start(test, language, { javascript: body, python: body });
     const { name, value } = await outcome(driver);
@@ -605,7 +605,7 @@ const unloadable: Readonly<Record<Language, readonly (readonly [string, RegExp])
   ],
 };
 
-testBoth('an app that does not load fails as one that runs, and is heard', async (test, language) => {
+testBoth('an app that fails to load fails its run with the reason', async (test, language) => {
   for (const [source, reason] of unloadable[language]) {
     const files = { [entries[language]]: source };
     const driver = await startRunner(test, { half: 'server', language, files });
@@ -614,14 +614,14 @@ testBoth('an app that does not load fails as one that runs, and is heard', async
   }
 });
 
-testBoth('a process that the app ends has ended, with nothing said', async (test, language) => {
+testBoth('an app that exits its process ends the run without a result', async (test, language) => {
   const driver = await start(test, language, { javascript: `process.exit(0);`, python: `sys.exit(0)` });
   await driver.exited;
   test.notOk(driver.has('finished') || driver.has('failed'));
   test.same(await readdir(driver.folder), []);
 });
 
-testBoth('a run that the link does not know any more is over', async (test, language) => {
+testBoth('a server half ends when the link no longer knows its run', async (test, language) => {
   const driver = await start(test, language, { javascript: `await grid.nodes();`, python: `grid.nodes()` });
   await driver.next('nodes');
   for (let byes = 0; byes < 3; byes++) {
@@ -634,7 +634,7 @@ testBoth('a run that the link does not know any more is over', async (test, lang
   test.match(driver.output().stderr, /^error: refused: what was that\?\n$/);
 });
 
-testBoth('a server half that never returns does not outlive its parent', async (test, language) => {
+testBoth('a server half that never returns does not outlive its parent process', async (test, language) => {
   const driver = await start(test, language, {
     javascript: `process.stdout.write('spinning'); for (;;);`,
     python: `
@@ -648,7 +648,7 @@ testBoth('a server half that never returns does not outlive its parent', async (
   test.ok(code === 0 || signal === 'SIGKILL', `${code} ${signal}`);
 });
 
-testBoth('a message that was never sent cannot be accepted', async (test, language) => {
+testBoth('the acceptance of a message that was not sent ends the connection', async (test, language) => {
   const driver = await start(test, language, { javascript: `await grid.nodes();`, python: `grid.nodes()` });
   await driver.next('nodes');
   driver.send('accepted', { number: 1 });
@@ -659,7 +659,7 @@ testBoth('a message that was never sent cannot be accepted', async (test, langua
   test.equal((await outcome(driver)).name, 'finished');
 });
 
-void t.test('python: arrays and odd numbers of a result are those that JSON holds', { skip }, async test => {
+void t.test('python: arrays and special numbers of a result become values of JSON', { skip }, async test => {
   const driver = await start(test, 'python', {
     javascript: '',
     python: `
@@ -682,7 +682,7 @@ void t.test('python: arrays and odd numbers of a result are those that JSON hold
   test.same(result, { loss: null, pair: [1, null], 7: true, ...lists });
 });
 
-void t.test('python: what is stopped while a thread never returns is over at once', { skip }, async test => {
+void t.test('python: a stopped run exits at once although a thread never returns', { skip }, async test => {
   const driver = await start(test, 'python', {
     javascript: '',
     python: `
@@ -697,7 +697,7 @@ void t.test('python: what is stopped while a thread never returns is over at onc
   test.match((await outcome(driver)).value['message'], /^the run is being stopped \(server.py:9\)$/);
 });
 
-void t.test('python: a server half has memory for itself, and an end of it', { skip }, async test => {
+void t.test('python: a server half that exceeds its memory limit fails', { skip }, async test => {
   const driver = await start(
     test,
     'python',
@@ -717,7 +717,7 @@ void t.test('python: a server half has memory for itself, and an end of it', { s
   test.match((await outcome(driver)).value['message'], /^MemoryError \(server.py:8\)$/);
 });
 
-void t.test('javascript: a link that stays away for five minutes is given up', async test => {
+void t.test('javascript: a server half gives up after five minutes without the link', async test => {
   const clock = createManualClock();
   let tries = 0;
   const connection = silentConnection();
@@ -763,7 +763,7 @@ function silentConnection(): FrameConnection {
 }
 
 void t.test(
-  'javascript: lines that come faster than they go are bounded, the least important lost first, and counted',
+  'javascript: log lines beyond the buffer are dropped, the least important first, and the dropped are counted',
   async test => {
     const sent: { sequence: number; level: string; text: string }[] = [];
     let letGo: () => void = () => undefined;
@@ -808,7 +808,7 @@ function runPython(script: string): string[] {
   return stdout.trimEnd().split('\n');
 }
 
-void t.test('python: a link that stays away for five minutes is given up', { skip }, test => {
+void t.test('python: a server half gives up after five minutes without the link', { skip }, test => {
   const [waited = '', tries = ''] = runPython(`
 class Clock:
     now = 0.0
@@ -842,7 +842,7 @@ except rollcall_app._Unreachable:
 });
 
 void t.test(
-  'python: lines that come faster than they go are bounded, the least important lost first, and counted',
+  'python: log lines beyond the buffer are dropped, the least important first, and the dropped are counted',
   { skip },
   test => {
     const [count, first, warnings, lost, last, order, again] = runPython(`

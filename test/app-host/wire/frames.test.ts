@@ -30,7 +30,7 @@ const someFrame = fc.record({
   body: fc.uint8Array({ maxLength: 300 }),
 });
 
-void t.test('any split of the bytes gives the same frames', t => {
+void t.test('frames are read the same, however their bytes are split', t => {
   fc.assert(
     fc.property(
       fc.array(someFrame, { maxLength: 6 }),
@@ -56,7 +56,7 @@ void t.test('any split of the bytes gives the same frames', t => {
   t.end();
 });
 
-void t.test('what is no frame is refused before it is held in memory', t => {
+void t.test('an invalid frame is refused before it is buffered', t => {
   const prefix = (head: number, body: number): Buffer => {
     const bytes = Buffer.alloc(8);
     bytes.writeUInt32LE(head, 0);
@@ -94,7 +94,7 @@ void t.test('what is no frame is refused before it is held in memory', t => {
   t.end();
 });
 
-void t.test('a body begins at a multiple of eight, wherever it lay in what was read', t => {
+void t.test('the body of a frame is aligned to 8 bytes, at any offset of its chunk', t => {
   const read = createFrameReader();
   const bytes = Buffer.concat([Buffer.alloc(3), encodeFrame('a', {}, 16), Buffer.alloc(16, 7)]).subarray(3);
   const [frame] = read(bytes);
@@ -117,7 +117,7 @@ async function connectedPair(t: Test): Promise<{ near: FrameConnection; far: Soc
   return { near: createFrameConnection(accepted), far };
 }
 
-void t.test('garbage is answered by bye, and the connection ends', async t => {
+void t.test('invalid bytes are answered with bye, and the connection ends', async t => {
   const { near, far } = await connectedPair(t);
   const closed = new Promise<void>(resolve => near.onClose(resolve));
   near.onFrame(() => t.fail('no frame came'));
@@ -132,7 +132,7 @@ void t.test('garbage is answered by bye, and the connection ends', async t => {
   t.ok(near.send('late', {}), 'what is sent afterwards goes nowhere');
 });
 
-void t.test('a sender is told when much waits, and when it has gone', async t => {
+void t.test('a frame connection reports when its send buffer is full and when it has drained', async t => {
   const { near, far } = await connectedPair(t);
   far.pause();
   const body = Buffer.alloc(1024 * 1024);
@@ -153,7 +153,7 @@ void t.test('a sender is told when much waits, and when it has gone', async t =>
   await near.drained();
 });
 
-void t.test('a frame that is too long is the mistake of its sender, and the next ones go', async t => {
+void t.test('sending an oversized frame throws, and later frames are sent', async t => {
   const { near, far } = await connectedPair(t);
   t.throws(() => near.send('nodes', { text: 'x'.repeat(frameLimits.headBytes) }), {
     code: 'REQUEST_INVALID',
@@ -166,7 +166,7 @@ void t.test('a frame that is too long is the mistake of its sender, and the next
   t.strictSame([...createFrameReader()(bytes)][0]?.value, { number: 1 });
 });
 
-void t.test('nothing is read while anybody pauses', async t => {
+void t.test('a frame connection reads again only after every pauser has resumed', async t => {
   const { near, far } = await connectedPair(t);
   const names = createQueue<string>();
   const [one, other] = [{}, {}];
@@ -214,7 +214,7 @@ async function openHosting(t: Test): Promise<Hosting> {
 const hostKey = '5a'.repeat(32);
 const log = createLog({ level: 'silent', name: 'test' });
 
-void t.test('a socket is served by who has its key, not by who comes first', async t => {
+void t.test('a supervisor needs the key of the socket, whether or not it connects first', async t => {
   const hosting = await openHosting(t);
   const { socketPath } = hosting;
   const supervise = (more: object): ReturnType<typeof ask> =>
@@ -231,7 +231,7 @@ void t.test('a socket is served by who has its key, not by who comes first', asy
   t.equal((await supervise({ key: hostKey, runs: ['7'] })).answer?.name, 'welcome', 'who has it comes back');
 });
 
-void t.test('before it is known who connects, nothing long is held in memory', async t => {
+void t.test('a connection before authentication buffers only short frames', async t => {
   const hosting = await openHosting(t);
   const { headBytes } = visitorLimits.firstFrame;
   t.ok(visitorLimits.unnamed * headBytes <= 16 * 1024 * 1024, 'of all visitors together');

@@ -53,7 +53,7 @@ function someBytes(size: number, seed = 1): Buffer {
 const chunkOf = (bytes: Buffer, index: number): Buffer =>
   bytes.subarray(index * chunkBytes, (index + 1) * chunkBytes);
 
-void t.test('an object is written chunk by chunk and read again', async t => {
+void t.test('an object is written chunk by chunk and read back', async t => {
   const { runner, frame, stored } = await talk(t);
   const bytes = someBytes(2.5 * chunkBytes);
   const manifest = manifestOf([bytes]);
@@ -85,7 +85,7 @@ void t.test('an object is written chunk by chunk and read again', async t => {
   t.match(await frame(), { name: 'stored', value: { digest } }, 'a second time nothing travels');
 });
 
-void t.test('after a broken connection only what is missing is sent', async t => {
+void t.test('after a lost connection only the missing chunks are sent', async t => {
   const { runner, frame } = await talk(t);
   const bytes = someBytes(2 * chunkBytes);
   const manifest = manifestOf([bytes]);
@@ -109,7 +109,7 @@ void t.test('after a broken connection only what is missing is sent', async t =>
   t.match(await frame(), { name: 'stored', value: { digest } });
 });
 
-void t.test('what is wrong is refused, and the next object is taken', async t => {
+void t.test('an invalid object is refused, and the next object is accepted', async t => {
   const { runner, frame, stored, bucket } = await talk(t);
   const bytes = someBytes(chunkBytes + 10);
   const manifest = manifestOf([bytes]);
@@ -142,7 +142,7 @@ void t.test('what is wrong is refused, and the next object is taken', async t =>
   t.match(await frame(), { name: 'stored', value: { digest } });
 });
 
-void t.test('a disk that is full is told, in the words for people', async t => {
+void t.test('a full disk is reported to the runner without the path of a file', async t => {
   const secret = new Error('/secret/path');
   const full = () => Promise.reject(new RollcallError('STORE_FULL', 'the disk is full', { cause: secret }));
   const broken = () => Promise.reject(secret);
@@ -165,7 +165,7 @@ void t.test('a disk that is full is told, in the words for people', async t => {
 });
 
 void t.test(
-  'frames of other kinds are left to others, and those with a wrong form end the connection',
+  'object frames ignore frames of other kinds, and an invalid object frame ends the connection',
   async t => {
     const digest = 'ab'.repeat(32);
     for (const [name, value] of [
@@ -191,7 +191,7 @@ void t.test(
   },
 );
 
-void t.test('while a chunk is written, no more than one read waits in memory', async t => {
+void t.test('at most one read is buffered while a chunk is written', async t => {
   let isWriting = 0;
   let max = 0;
   const gates = createQueue<() => void>();

@@ -32,7 +32,7 @@ async function withService({ access, grant }: AccessRig) {
 }
 
 void t.test(
-  'a token of a user who is disabled stands for nobody, though no session was ended',
+  'a token of a user who is disabled is refused, although its session has not been ended',
   async test => {
     const { access, id, accessToken, principalOf } = await start(test);
     await access.users.change('default', id, { enabled: false }, reason);
@@ -42,7 +42,7 @@ void t.test(
   },
 );
 
-void t.test('a token of a service that is disabled stands for nobody, though none was ended', async test => {
+void t.test('a token of a disabled service is refused, although it was not revoked', async test => {
   const rig = await openAccessRig(test);
   const { id, token } = await withService(rig);
   test.match(await rig.principalOf(token), { kind: 'service', name: 'nightly' });
@@ -50,7 +50,7 @@ void t.test('a token of a service that is disabled stands for nobody, though non
   await test.rejects(rig.principalOf(token), revoked);
 });
 
-void t.test('a token from before all tokens were ended stands for nobody', async test => {
+void t.test('a token from before the cutoff of all tokens is refused', async test => {
   const { access, clock, accessToken, principalOf } = await start(test);
   clock.advance(5);
   await access.cutoffs.raise('default', { before: clock.now() }, linkParty);
@@ -58,7 +58,7 @@ void t.test('a token from before all tokens were ended stands for nobody', async
 });
 
 void t.test(
-  'tokens that were ended on a full store stand for nobody, and the second try is stored',
+  'tokens that were ended on a full store are refused, and the second attempt is stored',
   async test => {
     const disk = createPowerCutStore();
     const { access, clock, accessToken, principalOf } = await start(test, disk.store);
@@ -75,7 +75,7 @@ void t.test(
 );
 
 void t.test(
-  'tokens that began between two moments end; earlier and later ones count, after a restart too',
+  'tokens that began between two times are refused; earlier and later ones hold, after a restart too',
   async test => {
     const { access, store, clock, accessToken: earlier, principalOf, login } = await start(test);
     clock.advance(1_000);
@@ -93,7 +93,7 @@ void t.test(
   },
 );
 
-void t.test('times that were ended become one where they touch, and there are at most 32', async test => {
+void t.test('adjacent spans of ended tokens are merged, and there are at most 32', async test => {
   const { access, store, clock } = await start(test);
   const span = (since: number, before: number) => ({ since, before });
   test.same(Ended.of({ before: 10 }).spans, [], 'a record from before there were spans');
@@ -124,7 +124,7 @@ void t.test('times that were ended become one where they touch, and there are at
   test.same((await openCutoffs({ store, audit: createAudit({ clock }), clock })).of('default').spans, []);
 });
 
-void t.test('a token of a session that has ended stands for nobody', async test => {
+void t.test('a token of an ended session is refused', async test => {
   const { access, accessToken, principalOf } = await start(test);
   const { session = '' } = await principalOf(accessToken);
   await access.revokeToken(accessToken, (await principalOf(accessToken)).origin);
@@ -132,7 +132,7 @@ void t.test('a token of a session that has ended stands for nobody', async test 
   await test.rejects(principalOf(accessToken), revoked);
 });
 
-void t.test('a token of a node stands for nobody once the node is revoked', async test => {
+void t.test('a token of a node is refused once the node is revoked', async test => {
   const rig = await openAccessRig(test);
   await rig.putNode('7');
   const { accessToken } = await rig.access.issueNodeTokens({ tenant: 'default', id: 7n }, rig.chief);
@@ -141,7 +141,7 @@ void t.test('a token of a node stands for nobody once the node is revoked', asyn
   await test.rejects(rig.principalOf(accessToken), revoked);
 });
 
-void t.test('a token may do what its scope, its roles and the roles of its holder all allow', async test => {
+void t.test('a token permits what its scope, its roles and the roles of its holder all allow', async test => {
   const { access, administration, id, login, grant, principalOf, accessToken } = await start(test);
   const allowed = async (token: string): Promise<string[]> =>
     [...(await principalOf(token)).permissions].sort();
@@ -162,7 +162,7 @@ void t.test('a token may do what its scope, its roles and the roles of its holde
   test.match(administration.describe(await principalOf(accessToken)), { roles: ['operator'] });
 });
 
-void t.test('a token says what its holder may do, whether or not a scope was asked for', async test => {
+void t.test('a token states the permissions of its holder, with or without a requested scope', async test => {
   const rig = await openAccessRig(test);
   const { access, login, grant, principalOf } = rig;
   const mayRead = ['nodes:read'] as const;
@@ -235,7 +235,7 @@ void t.test('every token names the program that it was issued to', async test =>
 });
 
 void t.test(
-  'a session from before its program was kept goes on, and its tokens name the user',
+  'a session from before clients were stored continues, and its tokens name the user',
   async test => {
     const rig = await openAccessRig(test);
     await rig.withPassword('ann', ['operator']);
@@ -254,7 +254,7 @@ void t.test(
   },
 );
 
-void t.test('a token that is bound to a certificate stands for nobody without it', async test => {
+void t.test('a certificate-bound token is refused without its certificate', async test => {
   const rig = await openAccessRig(test);
   const certificate = Buffer.from('a certificate');
   const certificates = [createHash('sha256').update(certificate).digest('base64url')];
@@ -269,7 +269,7 @@ void t.test('a token that is bound to a certificate stands for nobody without it
     await test.rejects(rig.access.authenticate({ authorization, certificate: other, origin }), unbound);
 });
 
-void t.test('what is done in the name of a token is not done once the token was denied', async test => {
+void t.test('a change requested with a token is not committed once the token was denied', async test => {
   const rig = await openAccessRig(test);
   const { access, administration, chief, principalOf } = rig;
   const { id, asked } = await withService(rig);
@@ -288,7 +288,7 @@ void t.test('what is done in the name of a token is not done once the token was 
   test.equal(await access.users.findByName('default', 'new'), undefined);
 });
 
-void t.test('the record of an API token goes from the store after its end, and no other', async test => {
+void t.test('the record of an API token is removed after its end, and no other record', async test => {
   const { access, clock, accessToken, principalOf, pausing } = await start(test);
   const ann = await principalOf(accessToken);
   const issue = async (name: string, lifetimeMs: number): Promise<string> =>

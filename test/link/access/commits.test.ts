@@ -79,7 +79,7 @@ const refresh = (rig: AccessRig, refresh_token: string): Promise<unknown> =>
 /** What happens to a login under way. */
 const loginRaces: readonly Race[] = [
   ...[false, true].map(isDated => ({
-    deed: isDated ? 'login whose hash is made anew' : 'login',
+    deed: isDated ? 'login that renews the hash' : 'login',
     meanwhile: 'the password is reset',
     refused: 'LOGIN_REFUSED',
     async run(rig: AccessRig) {
@@ -125,7 +125,7 @@ const loginRaces: readonly Race[] = [
   },
   {
     deed: 'login',
-    meanwhile: 'a second factor is put on',
+    meanwhile: 'a second factor is enabled',
     refused: 'OTP_REQUIRED',
     async run(rig) {
       await rig.withPassword('ann', ['operator']);
@@ -305,7 +305,7 @@ const serviceRaces: readonly Race[] = [
   },
   {
     deed: 'token of a service by an assertion',
-    meanwhile: 'its key is taken away',
+    meanwhile: 'its key is removed',
     refused: 'LOGIN_REFUSED',
     async run(rig) {
       const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
@@ -491,10 +491,10 @@ const deeds: readonly Deed[] = [
 const rightsRaces: readonly Race[] = deeds.flatMap(({ name, route, prepare, act }) =>
   (
     [
-      ['who does it is disabled', 'TOKEN_REFUSED', { enabled: false }],
+      ['its caller is disabled', 'TOKEN_REFUSED', { enabled: false }],
       // Their own API tokens everybody may end; others' are not there for them any more.
       [
-        'who does it loses the role',
+        'its caller loses the role',
         name === 'API token revoked' ? 'NOT_FOUND' : 'NOT_ALLOWED',
         { roles: [] },
       ],
@@ -531,7 +531,7 @@ const targetRaces: readonly Race[] = [
     [
       [
         'user created',
-        'a role it gets is removed',
+        'a role of it is removed',
         'REQUEST_INVALID',
         rig => rig.administration.removeRole(rig.chief, 'lab'),
       ],
@@ -572,7 +572,7 @@ const targetRaces: readonly Race[] = [
     },
   },
   {
-    deed: 'role given to a user',
+    deed: 'role granted to a user',
     meanwhile: 'the role is removed',
     refused: 'REQUEST_INVALID',
     async run(rig) {
@@ -603,7 +603,7 @@ const targetRaces: readonly Race[] = [
   })),
   {
     deed: 'service created',
-    meanwhile: 'a role it gets is removed',
+    meanwhile: 'a role of it is removed',
     refused: 'REQUEST_INVALID',
     async run(rig) {
       const mona = await makeManager(rig);
@@ -754,10 +754,10 @@ const targetRaces: readonly Race[] = [
   })),
   ...(
     [
-      ['is told to end all sessions', undefined, { endSessions: true }],
+      ['has all sessions ended', undefined, { endSessions: true }],
       ['is disabled', 'REQUEST_INVALID', { enabled: false }],
       ['loses the role', 'REQUEST_INVALID', { roles: [] }],
-      ['gets more than who makes it holds', 'NOT_ALLOWED', { roles: ['admin'] }],
+      ['gets more permissions than the creator', 'NOT_ALLOWED', { roles: ['admin'] }],
     ] as const
   ).map(([what, refused, change]) => ({
     deed: 'API token issued for another user',
@@ -803,8 +803,8 @@ const targetRaces: readonly Race[] = [
 
 const sessionRaces: readonly Race[] = [
   ...(['API token', 'token of a service'] as const).map(which => ({
-    deed: `${which} revoked by who holds it`,
-    meanwhile: 'the same is revoked',
+    deed: `${which} revoked by its holder`,
+    meanwhile: 'it is revoked',
     async run(rig: AccessRig) {
       const { access } = rig;
       const token =
@@ -849,7 +849,7 @@ const sessionRaces: readonly Race[] = [
     },
   },
   {
-    deed: 'session ended for a token that was used before',
+    deed: 'session ended for a reused token',
     meanwhile: 'the session is ended',
     refused: 'TOKEN_REFUSED',
     async run(rig) {
@@ -863,7 +863,7 @@ const sessionRaces: readonly Race[] = [
     },
   },
   {
-    deed: 'session ended that nobody used any more',
+    deed: 'unused session ended',
     meanwhile: 'the session is ended',
     refused: 'TOKEN_REFUSED',
     async run(rig) {
@@ -1005,7 +1005,7 @@ async function openWard(rig: AccessRig): Promise<Ward> {
 const tenantRaces: readonly Race[] = [
   ...wardRaces,
   {
-    deed: 'tenant completed that has no user',
+    deed: 'tenant without a user completed',
     meanwhile: 'it is deleted',
     refused: 'NAME_TAKEN',
     async run({ access, administration, chief }) {
@@ -1019,7 +1019,7 @@ const tenantRaces: readonly Race[] = [
   },
   {
     deed: 'tenant deleted',
-    meanwhile: 'tokens of it are ended',
+    meanwhile: 'its tokens are ended',
     async run(rig) {
       const { wanda } = await openWard(rig);
       return {
@@ -1048,7 +1048,7 @@ const races = [
 const turn = (): Promise<void> => new Promise(setImmediate);
 
 for (const { deed, meanwhile, refused, run } of races) {
-  void t.test(`${deed}, while ${meanwhile}`, async test => {
+  void t.test(`race: ${deed}, while ${meanwhile}`, async test => {
     const rig = await openAccessRig(test);
     const { act, conflict, check } = await run(rig);
     const paused = rig.pausing.pause();
@@ -1071,7 +1071,7 @@ for (const { deed, meanwhile, refused, run } of races) {
   });
 }
 
-void t.test('set-up, while another set-up makes the first admin', async test => {
+void t.test('race: set-up, while another set-up makes the first admin', async test => {
   const pausing = pausingStore(createMemoryStore());
   const clock = createManualClock();
   const audit = createAudit({ clock });
@@ -1123,7 +1123,7 @@ const neverChanges = [/^t\/[^/]+\/(user|service)-name\//, /^access\/(service|fam
 const isDecided = (changes: readonly Change[]): boolean =>
   changes.some(change => change.type === 'append' || !change.key.startsWith('access/known/'));
 
-void t.test('each deed is one commit, and whatever was read for it is an expectation of that', async test => {
+void t.test('each change of accounts is one commit, which expects every record it has read', async test => {
   const told = new Set<string>(['setup.completed']);
   const distinct = new Map(races.map(race => [race.deed, race]));
   for (const [deed, { run }] of distinct) {
@@ -1166,7 +1166,7 @@ void t.test('each deed is one commit, and whatever was read for it is an expecta
   );
 });
 
-void t.test('the audit log tells who did what on whom, from where, and of which request', async test => {
+void t.test('the audit log states who did what to whom, from where and in which request', async test => {
   const rig = await openAccessRig(test);
   const { access, administration, chief, clock } = rig;
   const { account } = access;
@@ -1247,7 +1247,7 @@ void t.test('the audit log tells who did what on whom, from where, and of which 
     test.notOk(all.includes(secret), 'no secret is told');
 });
 
-void t.test('what no token can hold is refused before a session begins, or goes on', async test => {
+void t.test('a scope or role that no token can hold is refused before a session begins', async test => {
   const rig = await openAccessRig(test);
   const events = async () => (await rig.pausing.store.list({ prefix: 't/default/audit/' })).length;
   await rig.withPassword('ann', ['operator']);

@@ -34,7 +34,7 @@ function recordingLog(): Log & { readonly warnings: Line[] } {
   return log;
 }
 
-void t.test('a record is what was put, and one that is not there is undefined', async test => {
+void t.test('a stored record is read as it was put, and a missing one is undefined', async test => {
   const store = createMemoryStore();
   test.equal(await readRecord(store, 'a/1'), undefined);
   await store.commit([putRecord('a/2', { n: 2 }), putRecord('a/1', { n: 1 }), putRecord('b/1', {})]);
@@ -42,7 +42,7 @@ void t.test('a record is what was put, and one that is not there is undefined', 
   test.same(await listRecords(store, 'a/'), [{ n: 1 }, { n: 2 }], 'in the order of the keys');
 });
 
-void t.test('a damaged record is an error that shows nothing of it', async test => {
+void t.test('reading a damaged record fails with an error that does not show its contents', async test => {
   const store = createMemoryStore();
   for (const text of ['{"secret":', '7', 'null', '"text"', '']) {
     await store.commit([{ type: 'put', key: 'a', value: Buffer.from(text) }]);
@@ -51,7 +51,7 @@ void t.test('a damaged record is an error that shows nothing of it', async test 
   }
 });
 
-void t.test('of many changes to one record at one time none is lost', async test => {
+void t.test('simultaneous changes of one record are all applied', async test => {
   const store = createMemoryStore();
   const add = () =>
     decide(store, async reads => {
@@ -67,7 +67,7 @@ void t.test('of many changes to one record at one time none is lost', async test
 });
 
 void t.test(
-  'who is always too late is told so in the end, and other errors are not tried again',
+  'a change that always conflicts fails in the end, and other errors are not retried',
   async test => {
     const store = createMemoryStore();
     let tries = 0;
@@ -91,7 +91,7 @@ void t.test(
 );
 
 void t.test(
-  'whatever a decision read must still be so at its commit, and what it read once stays so',
+  'a commit expects every record that its decision read, and a decision reads each record once',
   async test => {
     const store = createMemoryStore();
     await store.commit([putRecord('a', { n: 1 }), putRecord('b', { n: 1 })]);
@@ -112,7 +112,7 @@ void t.test(
   },
 );
 
-void t.test('a decision to do nothing, or to throw, writes nothing', async test => {
+void t.test('a decision that does nothing or throws writes nothing', async test => {
   const disk = createPowerCutStore();
   const none = await decide(disk.store, () => ({ changes: [], result: 'none' }));
   test.equal(none, 'none');
@@ -123,7 +123,7 @@ void t.test('a decision to do nothing, or to throw, writes nothing', async test 
   test.equal(disk.syncs(), 0);
 });
 
-void t.test('a denied token stays denied over a restart, until it has expired by itself', async test => {
+void t.test('a denied token stays denied over a restart, until it has expired', async test => {
   const clock = createManualClock(1_700_000_000_000);
   const store = createMemoryStore();
   const log = recordingLog();
@@ -185,7 +185,7 @@ void t.test('a token that was denied twice leaves nothing in the store after the
 });
 
 void t.test(
-  'a token is denied at once, even when the store fails, and a second word ends it no sooner',
+  'a token is denied at once, even when the store fails, and a later denial cannot shorten it',
   async test => {
     const clock = createManualClock(1_700_000_000_000);
     const disk = createPowerCutStore();
@@ -211,7 +211,7 @@ void t.test(
 );
 
 void t.test(
-  'tenants: the default one is there, a name is one tenant whatever its case, and all is audited',
+  'tenants: the default one exists, names ignore the case of letters, and changes are audited',
   async test => {
     const clock = createManualClock(1_700_000_000_000);
     const store = createMemoryStore();
@@ -255,7 +255,7 @@ void t.test(
   },
 );
 
-void t.test('a bounded map lets the entry go that was set longest ago', test => {
+void t.test('a bounded map evicts the entry that was set longest ago', test => {
   const map = createBoundedMap<number>(2);
   map.set('a', 1);
   map.set('b', 2);
@@ -269,7 +269,7 @@ void t.test('a bounded map lets the entry go that was set longest ago', test => 
   test.end();
 });
 
-void t.test('every alert is counted, few are written, and what was left out is said', test => {
+void t.test('every alert is counted, some are logged, and the number of omitted ones is logged', test => {
   const clock = createManualClock(1_700_000_000_000);
   const log = recordingLog();
   const counted: AlertEvent[] = [];
@@ -287,7 +287,7 @@ void t.test('every alert is counted, few are written, and what was left out is s
   test.end();
 });
 
-void t.test('what comes from outside cannot forge a line of an alert, nor its name', test => {
+void t.test('values from outside cannot forge a line or the name of an alert', test => {
   const log = recordingLog();
   const alerts = createAlerts({ log, clock: createManualClock(), count: () => undefined });
   alerts.raise('security.proof-refused', {

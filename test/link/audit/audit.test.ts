@@ -39,7 +39,7 @@ async function chainOf(events: readonly AuditEvent[]): Promise<AuditEntry[]> {
   return listEvents(store, 'default', { limit: 1000 });
 }
 
-void t.test('events are chained, each tenant for itself', async test => {
+void t.test('events of each tenant form a chain of their own', async test => {
   const store = createMemoryStore();
   const clock = createManualClock(1000);
   const audit = createAudit({ clock });
@@ -83,7 +83,7 @@ void t.test('every type of event is named by a test', test => {
   test.end();
 });
 
-void t.test('the hash is over the documented text', test => {
+void t.test('the hash of an entry covers the documented text', test => {
   const detail = { b: 1, a: 'x', c: true };
   const entry = { seq: 2, at: 3, type: 't', subject: 's', by: 'me', detail, previous: 'ab' };
   const text = '["rollcall audit v1",2,3,"t","s","me",[["a","x"],["b",1],["c",true]],"ab"]';
@@ -91,7 +91,7 @@ void t.test('the hash is over the documented text', test => {
   test.end();
 });
 
-void t.test('whatever is changed, dropped, inserted or moved is found where it happened', async test => {
+void t.test('every change, removal, insertion and move of entries is found at its place', async test => {
   const entries = await chainOf(
     Array.from({ length: 6 }, (_, index) => ({
       type: 'user.changed',
@@ -128,7 +128,7 @@ void t.test('whatever is changed, dropped, inserted or moved is found where it h
   test.equal(verifyChain([]), undefined);
 });
 
-void t.test('nobody forges a line of the log, and every chain verifies', async test => {
+void t.test('no text of an event can forge a line of the log, and every chain verifies', async test => {
   const nasty = 'x\nseq: 9\r\u001b[2J\u2028\u202e\u0000\u0085\ud800';
   test.equal(cleanText(nasty), 'x\ufffdseq: 9\ufffd\ufffd[2J\ufffd\ufffd\ufffd\ufffd\ufffd');
   test.equal(cleanText('x'.repeat(5000)).length, 1024);
@@ -160,7 +160,7 @@ void t.test('nobody forges a line of the log, and every chain verifies', async t
 });
 
 void t.test(
-  'an entry tells from where, of which request and how it ended; nothing said is nothing added',
+  'an entry states address, request and outcome when given, and omits them otherwise',
   async test => {
     const [full, done, bare] = await chainOf([
       {
@@ -194,7 +194,7 @@ void t.test(
 );
 
 void t.test(
-  'entries that were stored before there were those fields still verify, and newer ones follow them',
+  'entries that were stored before the present fields verify, and newer ones can follow them',
   async test => {
     const store = createMemoryStore();
     for (const stored of storedBefore) {
@@ -221,7 +221,7 @@ void t.test(
   },
 );
 
-void t.test('a damaged last entry stops nothing, and the break shows', async test => {
+void t.test('events are still written after a damaged last entry, and the break is detected', async test => {
   const store = createMemoryStore();
   const audit = createAudit({ clock: createManualClock() });
   await store.commit([{ type: 'append', log: 't/a/audit/', value: () => Buffer.from('{"seq":"1"}') }]);
@@ -244,7 +244,7 @@ function createCounter() {
   return { clock, power, counter, events };
 }
 
-void t.test('refusals are counted per network and told once a minute', async test => {
+void t.test('refusals are counted per network and written once a minute', async test => {
   const { clock, counter, events } = createCounter();
   counter.count('10.0.0.1', 'PROOF_REFUSED');
   counter.count('::ffff:10.0.0.1', 'PROOF_REFUSED');
@@ -272,7 +272,7 @@ void t.test('refusals are counted per network and told once a minute', async tes
   test.equal(verifyChain(entries), undefined);
 });
 
-void t.test('one IPv6 network of many addresses is told of once, however many it uses', async test => {
+void t.test('refusals of many addresses in one IPv6 network are one event', async test => {
   const { counter, events } = createCounter();
   for (let index = 0; index < 5000; index++)
     counter.count(`2001:db8:0:7:${index.toString(16)}::1`, 'PROOF_REFUSED');
@@ -281,7 +281,7 @@ void t.test('one IPv6 network of many addresses is told of once, however many it
   test.equal((await events()).length, 1);
 });
 
-void t.test('strangers of any number of networks write so many events a minute and no more', async test => {
+void t.test('refusals of many networks write a bounded number of events a minute', async test => {
   const { counter, events } = createCounter();
   for (let index = 0; index < 5000; index++) {
     counter.count(`10.0.${index >> 8}.${index & 255}`, 'PROOF_REFUSED');
@@ -302,7 +302,7 @@ void t.test('strangers of any number of networks write so many events a minute a
   test.equal(total, 5000, 'none is lost');
 });
 
-void t.test('refusals that the store does not take are kept for the next minute', async test => {
+void t.test('refusals that could not be stored are kept for the next minute', async test => {
   const { clock, power, counter, events } = createCounter();
   power.failWrites(new Error('no'));
   counter.count('a', 'X');
@@ -316,7 +316,7 @@ void t.test('refusals that the store does not take are kept for the next minute'
 });
 
 void t.test(
-  'a crowd of strangers does not hide who was refused by name, nor one tenant another',
+  'many refusals of strangers do not displace those of named accounts or of other tenants',
   async test => {
     const { counter, power } = createCounter();
     const eve = { tenant: 'acme', ...userParty('eve') };
@@ -344,7 +344,7 @@ void t.test(
 );
 
 void t.test(
-  'whose account is attacked is told in the log of its tenant, no matter who else is attacked',
+  'an attacked account is named in the log of its tenant, whichever others are attacked',
   async test => {
     const { counter, power } = createCounter();
     const account = (name: string, tenant = 'acme') => ({ tenant, ...userParty(name) });

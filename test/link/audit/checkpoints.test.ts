@@ -127,7 +127,7 @@ async function until(holds: () => Promise<boolean>): Promise<void> {
   while (!(await holds())) await nextTurn();
 }
 
-void t.test('a checkpoint every so many events, counted in each tenant, and one at close', async t => {
+void t.test('a checkpoint is written after a number of events in each tenant, and one at close', async t => {
   const bench = await openBench(createMemoryStore(), t.testdir());
   const { checkpoints, tell, seqs, check } = bench;
   await tell('a', 9);
@@ -158,7 +158,7 @@ void t.test('a checkpoint every so many events, counted in each tenant, and one 
   t.strictSame(bench.said, []);
 });
 
-void t.test('on request, of the newest entry, and the same again when nothing happened', async t => {
+void t.test('a requested checkpoint covers the newest entry, and is the same without new events', async t => {
   const { checkpoints, tell, seqs } = await openBench(createMemoryStore(), t.testdir());
   await t.rejects(checkpoints.make('a'), { code: 'NOT_FOUND' });
   await tell('a', 3);
@@ -171,7 +171,7 @@ void t.test('on request, of the newest entry, and the same again when nothing ha
   t.strictSame(await seqs('a'), [3, 4], 'close adds none where there is no news');
 });
 
-void t.test('the key and the count go on across a restart', async t => {
+void t.test('the checkpoint key and the count continue across a restart', async t => {
   const folder = t.testdir();
   const path = join(folder, 'store');
   const first = await openBench(await openLevelStore(path), folder);
@@ -254,7 +254,7 @@ void t.test('a commit does not wait for its checkpoint', async t => {
   await after.checkpoints.close();
 });
 
-void t.test('a key that is not as it should be is refused, a new one is said', async t => {
+void t.test('an invalid checkpoint key is refused, and a new one is logged', async t => {
   const folder = t.testdir();
   const path = join(folder, 'audit-key.pem');
   const store = createMemoryStore();
@@ -300,7 +300,7 @@ void t.test('a key that is not as it should be is refused, a new one is said', a
   });
 });
 
-void t.test('what was changed in the store is found, and a word once given stays', async t => {
+void t.test('changed entries in the store are found by their checkpoint, and a report is kept', async t => {
   const { store, checkpoints, tell, check, said } = await openBench(createMemoryStore(), t.testdir(), 5);
   await tell('a', 12);
   const kept = await checkpoints.make('a');
@@ -337,7 +337,7 @@ void t.test('what was changed in the store is found, and a word once given stays
 });
 
 void t.test(
-  'a log that was cut shows by a later checkpoint in the store, also once it has grown again',
+  'a log that was cut is detected by a later checkpoint in the store, also when it has grown again',
   async t => {
     const { store, tell, checkpoints, check, folder } = await openBench(createMemoryStore(), t.testdir(), 5);
     await tell('a', 12);
@@ -376,7 +376,7 @@ async function tellDays({ store, audit, skip }: Bench, days: number): Promise<vo
   await settle();
 }
 
-void t.test('the oldest events leave after their time, and what is left verifies', async t => {
+void t.test('the oldest events are removed after their time, and the remaining log verifies', async t => {
   const bench = await openBench(createMemoryStore(), t.testdir(), 100_000);
   const { retention, check, store, skip, checkpoints } = bench;
   await tellDays(bench, 500);
@@ -419,7 +419,7 @@ void t.test('the newest entry of a log stays, however old it is', async t => {
   await bench.checkpoints.close();
 });
 
-void t.test('a log that is cut short at its beginning is not taken for one that was trimmed', async t => {
+void t.test('a log that is cut at its beginning is distinguished from one that was trimmed', async t => {
   const bench = await openBench(createMemoryStore(), t.testdir(), 10);
   await bench.tell('a', 30);
   const front = await bench.store.list({ prefix: 't/a/audit/', limit: 10 });
@@ -433,7 +433,7 @@ void t.test('a log that is cut short at its beginning is not taken for one that 
   await bench.checkpoints.close();
 });
 
-void t.test('a power cut while entries leave, or a full disk, leaves a log that verifies', async t => {
+void t.test('a power cut or a full disk during trimming leaves a log that verifies', async t => {
   const power = createPowerCutStore();
   const bench = await openBench(power.store, t.testdir(), 100_000);
   await tellDays(bench, 420);
@@ -462,7 +462,7 @@ void t.test('a power cut while entries leave, or a full disk, leaves a log that 
 });
 
 void t.test(
-  'an export that is being read keeps its entries, and holds the log for an hour at most',
+  'an export in progress keeps its entries, and delays the trimming for an hour at most',
   async t => {
     const bench = await openBench(createMemoryStore(), t.testdir(), 100_000);
     const { retention, checkpoints, store, clock } = bench;
@@ -484,7 +484,7 @@ void t.test(
   },
 );
 
-void t.test('entries that were changed do not leave unnoticed', async t => {
+void t.test('entries that were changed are not trimmed unnoticed', async t => {
   const bench = await openBench(createMemoryStore(), t.testdir(), 50);
   const { store, faults, retention, check } = bench;
   await tellDays(bench, 500);
@@ -511,7 +511,7 @@ void t.test('entries that were changed do not leave unnoticed', async t => {
   t.match(told, { type: 'audit.trimmed', outcome: 'failed', detail: { fault: /^entry 100 cannot be read/ } });
 });
 
-void t.test('a new key stands in for the old one where entries were taken away', async t => {
+void t.test('a new key signs for the old one where entries were trimmed', async t => {
   const store = createMemoryStore();
   const bench = await openBench(store, t.testdir(), 100_000);
   await tellDays(bench, 500);
@@ -523,7 +523,7 @@ void t.test('a new key stands in for the old one where entries were taken away',
 });
 
 void t.test(
-  'at the start of a link a log is held against its checkpoints, and what is wrong is told',
+  'a starting link compares its audit logs with their checkpoints, and reports differences',
   async t => {
     const started = async (change: (store: Store) => Promise<void>) => {
       const store = createMemoryStore();
@@ -590,7 +590,7 @@ void t.test(
   },
 );
 
-void t.test('an export is one moment of a log that goes on, for a large one too', async t => {
+void t.test('an export covers one moment of a growing log, also of a large one', async t => {
   const { store, tell, checkpoints } = await openBench(createMemoryStore(), t.testdir(), 400);
   await tell('a', 1203);
   const { publicKeyPem } = checkpoints;
@@ -611,7 +611,7 @@ void t.test('an export is one moment of a log that goes on, for a large one too'
   await checkpoints.close();
 });
 
-void t.test('pages from either end, with filters, each looking at a bounded number of entries', async t => {
+void t.test('pages of events, from either end and filtered, read a bounded number of entries', async t => {
   const store = createMemoryStore();
   const clock = createManualClock(1_000_000);
   const audit = createAudit({ clock });

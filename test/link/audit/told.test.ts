@@ -30,7 +30,7 @@ function lasting(store: Store): Store {
   return { ...store, close: () => Promise.resolve() };
 }
 
-void t.test('start, stop, reload and a crash of the link stand in the log of the default tenant', async t => {
+void t.test('start, stop, reload and crash of the link are audited in the default tenant', async t => {
   const folder = await makeFolder(t);
   const power = createPowerCutStore();
   const first = await startTestLink(t, { folder, store: lasting(power.store) });
@@ -73,7 +73,7 @@ void t.test('start, stop, reload and a crash of the link stand in the log of the
   );
 });
 
-void t.test('the comings and goings of a node are told, by whom and how they ended', async t => {
+void t.test('sessions of a node are audited with the actor and the reason of their end', async t => {
   const folder = await makeFolder(t);
   const power = createPowerCutStore();
   const first = await startTestLink(t, { folder, store: lasting(power.store) });
@@ -99,7 +99,7 @@ void t.test('the comings and goings of a node are told, by whom and how they end
   ]);
 });
 
-void t.test('what is done with passwords, factors and tokens is told, by whom', async t => {
+void t.test('changes of passwords, second factors and tokens are audited with the actor', async t => {
   const clock = createManualClock();
   const site = await startTestLink(t, { clock });
   const ask = restCalls(t, site.link.addresses.control.port, site.ca);
@@ -161,7 +161,7 @@ void t.test('what is done with passwords, factors and tokens is told, by whom', 
 });
 
 void t.test(
-  'a log that was cut while no link ran is found at the next start, in the log, as alert and metric',
+  'a log that was cut while no link ran is reported at the next start, in log, alert and metric',
   async t => {
     const folder = await makeFolder(t);
     const power = createPowerCutStore();
@@ -190,7 +190,7 @@ void t.test(
   },
 );
 
-void t.test('an event of the link that the store does not take is told once there is room', async t => {
+void t.test('an event of the link that could not be stored is written once there is room', async t => {
   const power = createPowerCutStore();
   const clock = createManualClock(1_000_000);
   const audit = createAudit({ clock });

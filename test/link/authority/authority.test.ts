@@ -45,7 +45,7 @@ function pathsIn(folder: string): { key: string; certificate: string } {
   return { key: join(folder, 'authority.key'), certificate: join(folder, 'authority.crt') };
 }
 
-void t.test('The first start makes an authority that may sign nodes and nothing else', async t => {
+void t.test('the first start creates an authority that can sign node certificates only', async t => {
   const folder = join(t.testdir(), 'data', 'authority');
   const authority = await open(folder);
   const certificate = onlyIssuer(authority);
@@ -63,7 +63,7 @@ void t.test('The first start makes an authority that may sign nodes and nothing 
   t.strictSame(readdirSync(folder).sort(), ['authority.crt', 'authority.key'], 'nothing else is left behind');
 });
 
-void t.test('The next start opens the same authority', async t => {
+void t.test('the next start opens the same authority', async t => {
   const folder = t.testdir();
   const first = await open(folder);
   const key = readFileSync(pathsIn(folder).key, 'utf8');
@@ -73,7 +73,7 @@ void t.test('The next start opens the same authority', async t => {
 });
 
 void t.test(
-  'Two deployments of one trust domain, however long, have authorities of different names',
+  'authorities of one trust domain in two deployments have different names, however long',
   async t => {
     const folder = t.testdir();
     const subjects = await Promise.all(
@@ -90,7 +90,7 @@ void t.test(
   },
 );
 
-void t.test('A start cut short between key and certificate strands nobody', async t => {
+void t.test('a start that was interrupted between key and certificate is completed by the next', async t => {
   const folder = t.testdir();
   await open(folder);
   const { key, certificate } = pathsIn(folder);
@@ -102,7 +102,7 @@ void t.test('A start cut short between key and certificate strands nobody', asyn
   t.strictSame((await open(folder)).chain, again.chain);
 });
 
-void t.test('A certificate whose key is gone is no reason to make another key', async t => {
+void t.test('a missing authority key is an error and is not replaced', async t => {
   const folder = t.testdir();
   await open(folder);
   rmSync(pathsIn(folder).key);
@@ -110,7 +110,7 @@ void t.test('A certificate whose key is gone is no reason to make another key', 
   t.strictSame(readdirSync(folder), ['authority.crt']);
 });
 
-void t.test('A key that others can read is refused', async t => {
+void t.test('an authority key that others can read is refused', async t => {
   const folder = t.testdir();
   await open(folder);
   for (const mode of [0o640, 0o604, 0o660]) {
@@ -119,7 +119,7 @@ void t.test('A key that others can read is refused', async t => {
   }
 });
 
-void t.test('An authority that has expired or is not valid yet does not start', async t => {
+void t.test('an authority that has expired or is not valid yet does not start', async t => {
   const folder = t.testdir();
   const authority = await open(folder);
   const expiresAt = Date.parse(onlyIssuer(authority).validTo);
@@ -135,7 +135,7 @@ void t.test('An authority that has expired or is not valid yet does not start', 
   );
 });
 
-void t.test('A node certificate says what it must and nothing more', async t => {
+void t.test('a node certificate has the documented fields and no others', async t => {
   const clock = createManualClock(startAt);
   const authority = await open(t.testdir(), { clock });
   const publicKey = sessionKey('P-384');
@@ -159,7 +159,7 @@ void t.test('A node certificate says what it must and nothing more', async t => 
   );
 });
 
-void t.test('The chain leads from the leaf to the issuer, and the link accepts it', async t => {
+void t.test('the chain leads from the leaf to the issuer, and the link accepts it', async t => {
   const authority = await open(t.testdir());
   const issued = authority.issue({ nodeId, publicKey: sessionKey() });
   const [leaf, issuer] = issued.chain.map(der => new X509Certificate(der));
@@ -179,7 +179,7 @@ void t.test('The chain leads from the leaf to the issuer, and the link accepts i
   );
 });
 
-void t.test('No two certificates share a serial, and all of its 128 bits are random', async t => {
+void t.test('no two certificates share a serial, and all of its 128 bits are random', async t => {
   const authority = await open(t.testdir());
   const publicKey = sessionKey();
   const serials = Array.from({ length: 200 }, () =>
@@ -192,7 +192,7 @@ void t.test('No two certificates share a serial, and all of its 128 bits are ran
   t.equal(always, 0n, 'and no bit always');
 });
 
-void t.test('A node certificate does not outlive its authority', async t => {
+void t.test('a node certificate ends no later than its authority', async t => {
   const clock = createManualClock(startAt);
   const authority = await open(t.testdir(), { clock, certificateLifetimeMs: 30 * dayMs });
   const expiresAt = Date.parse(onlyIssuer(authority).validTo);
@@ -246,7 +246,7 @@ function writeGiven(
   return files;
 }
 
-void t.test('An authority of the operator is used as it is, and nothing is written', async t => {
+void t.test('an authority of the operator is used as it is, and nothing is written', async t => {
   for (const curve of ['P-256', 'P-384']) {
     const folder = t.testdir();
     const given = writeGiven(folder, { curve });
@@ -263,7 +263,7 @@ void t.test('An authority of the operator is used as it is, and nothing is writt
 });
 
 void t.test(
-  'An authority made by openssl serves, its long name and own key identifier included',
+  'an authority made by openssl works, with its long name and its own key identifier',
   needsOpenssl,
   async t => {
     const folder = t.testdir();
@@ -317,7 +317,7 @@ void t.test(
   },
 );
 
-void t.test('Files that are no authority are refused, each with what to do', async t => {
+void t.test('files that are not an authority are refused, each with a hint', async t => {
   const folder = t.testdir();
   const refused = async (given: Partial<Given>, message: RegExp, code = 'CONFIG_INVALID') =>
     t.rejects(open(folder, given), { code, message }, message.source);
@@ -366,7 +366,7 @@ void t.test('Files that are no authority are refused, each with what to do', asy
   t.strictSame(readdirSync(folder).sort(), ['given.crt', 'given.key'], 'no authority was made instead');
 });
 
-void t.test('An authority that the link itself would not recognise does not start', async t => {
+void t.test('an authority whose certificates the link would refuse does not start', async t => {
   const folder = t.testdir();
   await t.rejects(open(folder, { trustDomain: 'Not A Trust Domain' }), {
     code: 'CONFIG_INVALID',

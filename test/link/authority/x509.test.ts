@@ -65,7 +65,7 @@ function openssl(...args: string[]): { status: number | null; output: string } {
 const needsOpenssl =
   spawnSync('openssl', ['version']).status === 0 ? {} : { skip: 'openssl is not installed' };
 
-void t.test('Node.js reads back what was written', t => {
+void t.test('Node.js reads the certificate that was written', t => {
   const alternativeNames = [
     { uri: 'spiffe://fleet.example/node/7' },
     { dns: '*.example.org' },
@@ -92,7 +92,7 @@ void t.test('Node.js reads back what was written', t => {
   t.end();
 });
 
-void t.test('Basic constraints and key usage are critical, the rest is not', t => {
+void t.test('basic constraints and key usage are critical, other extensions are not', t => {
   const { extensions } = readCertificateFields(write({ alternativeNames: [{ dns: 'a.example' }] }));
   const critical = [...extensions].filter(([, each]) => each.critical).map(([name]) => name);
   t.strictSame(critical, ['2.5.29.19', '2.5.29.15']);
@@ -126,7 +126,7 @@ void t.test('openssl verifies chains of both curves by its strict rules', needsO
   t.end();
 });
 
-void t.test('Times change their form with the year 2050 and lose their fractions', t => {
+void t.test('certificate times change their form with the year 2050 and lose their fractions', t => {
   const boundary = Date.UTC(2050, 0, 1);
   const form = (at: number) => readCertificateFields(write({ notAfter: at })).notAfter;
   t.match(write({ notAfter: boundary - 1 }).toString('latin1'), '\x17\x0d491231235959Z');
@@ -147,7 +147,7 @@ void t.test('Times change their form with the year 2050 and lose their fractions
   t.end();
 });
 
-void t.test('Serials are positive, minimal and keep their 128 bits', t => {
+void t.test('serials are positive, minimal and keep their 128 bits', t => {
   fc.assert(
     fc.property(fc.uint8Array({ minLength: 1, maxLength: 16 }), magnitude => {
       const serial = positiveInteger(magnitude);
@@ -174,7 +174,7 @@ void t.test('Serials are positive, minimal and keep their 128 bits', t => {
   t.end();
 });
 
-void t.test('A key that looks like ASN.1 inside is copied byte for byte', t => {
+void t.test('a public key with nested ASN.1 is copied byte for byte', t => {
   // 0x04 is OCTET STRING to a parser that guesses, and 0x3f the length of what follows: one P-256 key in 256.
   let pair = generatePair();
   while (pair.spki[27] !== 0x3f) pair = generatePair();
@@ -184,7 +184,7 @@ void t.test('A key that looks like ASN.1 inside is copied byte for byte', t => {
   t.end();
 });
 
-void t.test('Addresses become octets in network order', t => {
+void t.test('IP addresses are encoded as octets in network order', t => {
   const hex = (text: string) => ipOctets(text).toString('hex');
   t.equal(hex('127.0.0.1'), '7f000001');
   t.equal(hex('::'), '00'.repeat(16));
@@ -207,7 +207,7 @@ void t.test('Addresses become octets in network order', t => {
   t.end();
 });
 
-void t.test('A template that cannot be a certificate is refused', t => {
+void t.test('an invalid certificate template is refused', t => {
   t.throws(() => write({ subject: '' }), RangeError);
   t.throws(() => write({ subject: 'x'.repeat(65) }), RangeError);
   t.throws(() => write({ alternativeNames: [{ dns: 'bücher.example' }] }), RangeError);
@@ -220,14 +220,14 @@ void t.test('A template that cannot be a certificate is refused', t => {
   t.end();
 });
 
-void t.test('Names may be of any script', t => {
+void t.test('names in a certificate may be of any script', t => {
   const certificate = new X509Certificate(write({ subject: 'Ärzte 病院 🏥'.padEnd(64, '.').slice(0, 64) }));
   t.match(certificate.subject, /^CN=/);
   t.doesNotThrow(() => write({ subject: '🏥'.repeat(64) }), 'characters count, not code units');
   t.end();
 });
 
-void t.test('PEM goes there and back, whatever stands around it', t => {
+void t.test('PEM is encoded and decoded, whatever text surrounds it', t => {
   const two = [write(), writeRoot(root)];
   const text = two
     .map(der => toPem(der))
@@ -239,7 +239,7 @@ void t.test('PEM goes there and back, whatever stands around it', t => {
   t.end();
 });
 
-void t.test('PEM without a whole certificate is refused, and says what was found', t => {
+void t.test('PEM without a complete certificate is refused with the found contents', t => {
   const pem = toPem(write());
   const key = leaf.key.export({ type: 'pkcs8', format: 'pem' }).toString();
   const refused = (text: string, message: RegExp) =>

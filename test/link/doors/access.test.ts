@@ -68,7 +68,7 @@ const withoutId = ({ status, text }: RestAnswer, id: string): object => ({
   text: text.replaceAll(id, 'ID').replaceAll(encodeURIComponent(id), 'ID'),
 });
 
-void t.test('every route, without a token and with an invalid one', async t => {
+void t.test('every route refuses a missing and an invalid token, except the public routes', async t => {
   for (const [name, rule] of routes) {
     const isOpen = typeof rule.access === 'string' && ['public', 'open', 'optional'].includes(rule.access);
     const isForService = typeof rule.access === 'object' && 'orService' in rule.access;
@@ -101,7 +101,7 @@ void t.test('every route, without a token and with an invalid one', async t => {
   }
 });
 
-void t.test('every route, with a token that is good for something else', async t => {
+void t.test('every route refuses a token without its permission', async t => {
   for (const { name: person, token } of [viewer, registrar]) {
     const held = person === 'vera' ? ['nodes:read', 'runs:read', 'metrics:read'] : ['nodes:register'];
     for (const [name, rule] of routes) {
@@ -126,7 +126,7 @@ void t.test('every route, with a token that is good for something else', async t
   }
 });
 
-void t.test('every gRPC method: who are you is one answer, you may not another', async t => {
+void t.test('every gRPC method refuses an invalid token and a missing permission alike', async t => {
   const expiring = await issueToken(access, await makeUser(access, 'brief', ['admin']), 60_000);
   const revoked = await issueToken(access, await makeUser(access, 'gone', ['admin']));
   await ask('POST /auth/revoke', { form: { token: revoked } });
@@ -175,7 +175,7 @@ void t.test('every gRPC method: who are you is one answer, you may not another',
   t.equal(methods.length, 7 + 27 + 5);
 });
 
-void t.test('what is another tenant’s looks like what is not there', async t => {
+void t.test('objects of another tenant look the same as missing ones', async t => {
   const node = await register(foreigner.token, 'theirs');
   const { fields: service } = await ask('POST /v1/services', {
     token: foreigner.token,
@@ -267,7 +267,7 @@ void t.test('what is another tenant’s looks like what is not there', async t =
   await ask('DELETE /v1/roles/theirs', operator);
 });
 
-void t.test('with no more than nodes:register: one’s own nodes, and no other', async t => {
+void t.test('a caller with only nodes:register sees its own nodes, and no other', async t => {
   const [mine, other] = [await register(registrar.token, 'mine'), await register(link.token, 'others')];
   const { calls, token } = registrar;
   const list = await ask('GET /v1/nodes', { token });
@@ -312,7 +312,7 @@ void t.test('with no more than nodes:register: one’s own nodes, and no other',
   t.same(new Set(seen), new Set(['mine']), 'others’ nodes are not watched either');
 });
 
-void t.test('the token of a node opens what is for nodes, and ends with the node', async t => {
+void t.test('the token of a node opens the routes for nodes, and ends with the node', async t => {
   const [id, other] = [await register(link.token, 'tied'), await register(link.token)];
   const { fields } = await ask(`POST /v1/nodes/${id}/config`, operator);
   const token = fields['accessToken'] ?? fields['token'] ?? '';
@@ -346,7 +346,7 @@ void t.test('the token of a node opens what is for nodes, and ends with the node
   );
 });
 
-void t.test('nobody hands on, or takes over, more than they hold', async t => {
+void t.test('no caller can grant or take over permissions that it does not have', async t => {
   await define('manager', ['users:manage', 'roles:manage', 'services:manage']);
   const { token } = await personWith('max', ['manager']);
   const password = 'correct horse battery';
@@ -375,7 +375,7 @@ void t.test('nobody hands on, or takes over, more than they hold', async t => {
   t.equal(last.status, 200, 'another admin is left');
 });
 
-void t.test('what is taken away is gone at the very next request', async t => {
+void t.test('a permission that is removed ends with the very next request', async t => {
   const isRefused = async (token: string | undefined, why: string): Promise<void> => {
     t.match(await ask('GET /auth/me', { token }), { status: 401, fields: { code: 'TOKEN_REFUSED' } }, why);
     const calls = connectOperator(`localhost:${port}`, token ?? '', link.ca);
@@ -467,7 +467,7 @@ void t.test('what is taken away is gone at the very next request', async t => {
   await isRefused(viewer.token, 'everybody’s');
 });
 
-void t.test('where everything wants a token, what is public does too', async t => {
+void t.test('with require-auth every route but the open ones requires a token', async t => {
   const strict = await startTestLink(t, { settings: { 'require-auth': true } });
   const askStrict = restCalls(t, strict.link.addresses.control.port, strict.ca);
   for (const [name, rule] of routes) {
@@ -479,7 +479,7 @@ void t.test('where everything wants a token, what is public does too', async t =
   t.equal((await askStrict('GET /healthz', { token: strict.token })).text, 'ok\n');
 });
 
-void t.test('a call that is held open until its caller may no more does nothing', async t => {
+void t.test('a call that is held open until its caller loses the permission has no effect', async t => {
   const own = await startTestLink(t);
   const { users, passwords, apiTokens } = own.link.access;
   const { port } = own.link.addresses.control;
@@ -536,7 +536,7 @@ void t.test('a call that is held open until its caller may no more does nothing'
 });
 
 void t.test(
-  'guesses whose senders hang up are not hashed, and an honest login does not wait for them',
+  'guesses of callers that disconnect are not hashed, and honest logins do not wait for them',
   async t => {
     const own = await startTestLink(t);
     const { port } = own.link.addresses.control;

@@ -45,7 +45,7 @@ async function login(username: string): Promise<string> {
   return (await ask('POST /auth/token', { form })).fields['access_token'] ?? '';
 }
 
-void t.test('every method, once by somebody who may', async t => {
+void t.test('every method of Administration works for a caller with its permission', async t => {
   const called = new Set<AdministrationMethod>(['exportAudit']);
   const by =
     (calls: AdministrationCalls) =>
@@ -294,7 +294,7 @@ async function personWith(name: string, roles: readonly string[], tenant = 'defa
   return { id, token: await issueToken(access, await access.users.get(tenant, id)) };
 }
 
-void t.test('an admin makes a token for another user, who sees who made it', async t => {
+void t.test('an admin creates a token for another user, who sees the creator', async t => {
   for (const [name, roles] of [
     ['boss', ['admin']],
     ['ines', ['operator']],
@@ -350,7 +350,7 @@ void t.test('an admin makes a token for another user, who sees who made it', asy
   t.match((await make(asBoss, { user: 'ines' })).fields, { title: 'ines is disabled' });
 });
 
-void t.test('a deleted user is out at once, stays in the audit log, and leaves the name free', async t => {
+void t.test('a deleted user is refused at once, stays in the audit log, and frees the name', async t => {
   await ask('PUT /v1/roles/contributor', {
     ...asOperator,
     json: { permissions: ['nodes:register', 'runs:submit'] },
@@ -420,7 +420,7 @@ void t.test('the last admin of a tenant cannot be deleted', async t => {
   t.match(await access.users.list('lab'), [{ name: 'leo' }]);
 });
 
-void t.test('a deleted service is out at once, and leaves the name free', async t => {
+void t.test('a deleted service is refused at once, and frees the name', async t => {
   const json = { name: 'miller', roles: ['viewer'], audiences: ['rollcall', 'studio'] };
   const create = async () => (await ask('POST /v1/services', { ...asOperator, json })).fields['id'] ?? '';
   const id = await create();
@@ -439,7 +439,7 @@ void t.test('a deleted service is out at once, and leaves the name free', async 
   t.equal((await get()).status, 401);
 });
 
-void t.test('a deleted tenant is out at once, stays in the audit log, and keeps its name', async t => {
+void t.test('a deleted tenant is refused at once, stays in the audit log, and keeps its name', async t => {
   const tenant = 'vault';
   await ask('POST /v1/tenants', { ...asOperator, json: { name: tenant, admin: 'vic', password } });
   const form = { tenant, username: 'vic', password };
@@ -503,7 +503,7 @@ void t.test('a deleted tenant is out at once, stays in the audit log, and keeps 
   t.match(await remove(tenant), { code: 'NOT_FOUND' }, 'once nothing is left of it');
 });
 
-void t.test('every method refuses what its route refuses, with the same words', async t => {
+void t.test('every method refuses the same as its route, with the same message', async t => {
   await ask('POST /v1/tenants', { ...asOperator, json: { name: 'clinic', admin: 'carl', password } });
   const foreigner = await personWith('wes', ['admin'], 'clinic');
   const asForeigner = { token: foreigner.token };
@@ -586,7 +586,7 @@ void t.test('every method refuses what its route refuses, with the same words', 
   }
 });
 
-void t.test('what is not fit to be is refused by both with the same code', async t => {
+void t.test('gRPC and REST refuse invalid values with the same code', async t => {
   const many = Array<string>(101).fill('viewer');
   const pem = `-----BEGIN PUBLIC KEY-----\n${'A'.repeat(2_000)}\n-----END PUBLIC KEY-----\n`;
   const user = { name: 'eve', roles: ['viewer'], password };
@@ -721,7 +721,7 @@ void t.test('what is not fit to be is refused by both with the same code', async
   t.notOk(await access.tenants.exists('eve'));
 });
 
-void t.test('the audit log tells a service from a user of the same name', async t => {
+void t.test('the audit log distinguishes a service from a user of the same name', async t => {
   await makeUserWithPassword('alice', ['admin']);
   const service = await operator.call('createService', {
     name: 'alice',
@@ -747,7 +747,7 @@ void t.test('the audit log tells a service from a user of the same name', async 
 });
 
 void t.test(
-  'new users, services and tenants cannot take a name that means the link or everybody',
+  'new users, services and tenants cannot take a name that is reserved for the link or everyone',
   async t => {
     const settings = { roles: { texts: [] } };
     for (const name of ['link', 'Link', 'system', 'holder', 'root', 'anonymous']) {
@@ -774,7 +774,7 @@ function countLists(): { store: Store; lists: () => number } {
   return { store: { ...store, list }, lists: () => lists };
 }
 
-void t.test('the log leaves whole, as fast as it is read', async t => {
+void t.test('the audit log is exported completely, as fast as it is read', async t => {
   const { store, lists } = countLists();
   const site = await startTestLink(t, { store });
   const audit = createAudit({ clock: site.clock });

@@ -51,7 +51,7 @@ function codeOf(act: () => unknown): string {
   }
 }
 
-void t.test('places for enrollments: an IPv6 /64 that holds them all gives way to another network', t => {
+void t.test('an IPv6 /64 that holds all slots for enrollments yields one to another network', t => {
   const clock = createManualClock();
   const lost: Place[] = [];
   const places = createPlaces<Place>({ max: 600, clock, onLost: place => void lost.push(place) });
@@ -64,7 +64,7 @@ void t.test('places for enrollments: an IPv6 /64 that holds them all gives way t
   t.end();
 });
 
-void t.test('connections of strangers: the addresses of an IPv6 /64 share one cap', t => {
+void t.test('the addresses of an IPv6 /64 share one limit of unauthenticated connections', t => {
   const crowd = createCrowd({ total: 100, perAddress: 10 });
   const connectionOf = (remoteAddress: string): Connection =>
     new Connection({ remoteAddress } as unknown as Socket, createManualClock(), () => undefined);
@@ -87,7 +87,7 @@ function makeDoorkeeper(clock: Clock = createManualClock()) {
 
 const originOf = (address: string) => ({ address, requestId: 'test', userAgent: '' });
 
-void t.test('requests of strangers: the addresses of an IPv6 /64 share one rate', async t => {
+void t.test('the addresses of an IPv6 /64 share one rate of unauthenticated requests', async t => {
   const doorkeeper = makeDoorkeeper();
   const ask = (address: string) =>
     doorkeeper.admit(
@@ -99,7 +99,7 @@ void t.test('requests of strangers: the addresses of an IPv6 /64 share one rate'
   await ask(elsewhere);
 });
 
-void t.test('requests of more networks than are counted do not let go of anybody who is over', async t => {
+void t.test('a flood of networks does not evict one that is over its rate', async t => {
   const doorkeeper = makeDoorkeeper();
   const asked = { access: 'anyone', rate: 'login' } as const;
   const ask = () => doorkeeper.admit(asked, { authorization: 'Bearer x', origin: originOf('192.0.2.1') });
@@ -112,7 +112,7 @@ void t.test('requests of more networks than are counted do not let go of anybody
   await t.rejects(ask(), { code: 'RATE_LIMITED' });
 });
 
-void t.test('requests at once, and answers that nobody reads, are bounded for each caller', t => {
+void t.test('concurrent requests and unread responses are bounded for each caller', t => {
   const doorkeeper = makeDoorkeeper();
   const enter = (unread = 0, who = { principal, address: '192.0.2.1' }) =>
     doorkeeper.enter(who, { unreadBytes: () => unread });
@@ -145,7 +145,7 @@ void t.test('requests at once, and answers that nobody reads, are bounded for ea
   t.end();
 });
 
-void t.test('connections with a good token are bounded for each principal and each network', t => {
+void t.test('connections with a valid token are bounded for each principal and each network', t => {
   const clock = createManualClock();
   const rights = new HeldRights({ watchRights: () => () => undefined, clock });
   const known = new KnownConnections({ rights, clock });
@@ -177,7 +177,7 @@ void t.test('connections with a good token are bounded for each principal and ea
   t.end();
 });
 
-void t.test('a change of a node is heard, read and written down once for all who watch', t => {
+void t.test('a change of a node is read and encoded once for all watchers', t => {
   let heard = 0;
   let tell: (node: NodeRecord) => void = () => undefined;
   const feed = new NodeFeed({
@@ -242,7 +242,7 @@ async function openReader(
 }
 
 void t.test(
-  'a watch that is not read holds no backlog, and its reader is told how the nodes are now',
+  'a watch that is not read queues nothing, and resumes with the present state of the nodes',
   async t => {
     const site = await openRunPort(t);
     const operator = connectOperator(site.address(), site.token, site.ca);
@@ -287,7 +287,7 @@ void t.test(
 );
 
 void t.test(
-  'a reader that is behind by more nodes than are noted is told how all of them are, each once',
+  'a watcher that is behind on too many nodes gets the present state of every node once',
   async t => {
     const nodes = Array.from({ length: 3 * maxBehind }, (_, n) => nodeRecord(BigInt(n + 1)));
     const told: bigint[] = [];
@@ -339,7 +339,7 @@ function createGate() {
   return gate;
 }
 
-void t.test('answers that are asked for and not read do not pile up', async t => {
+void t.test('responses that are requested and not read do not accumulate', async t => {
   const site = await openRunPort(t);
   const operator = connectOperator(site.address(), site.token, site.ca);
   t.teardown(() => operator.close());
@@ -408,7 +408,7 @@ const small: readonly StartRunRequest['part'][] = [
 ];
 
 void t.test(
-  'apps that are announced and come a byte at a time keep nobody from uploading, and are ended',
+  'uploads of apps that are announced or slow do not block the uploads of others, and are ended',
   async t => {
     const clock = createManualClock();
     const site = await openRunPort(t, { clock });
@@ -429,7 +429,7 @@ void t.test(
   },
 );
 
-void t.test('what has arrived of apps is bounded for each principal and each tenant', async t => {
+void t.test('uploaded apps are bounded for each principal and each tenant', async t => {
   const { perPrincipal, perTenant, inAll } = uploadBounds.bytes;
   t.ok(
     perPrincipal <= perTenant / 2 && perTenant <= inAll / 2,

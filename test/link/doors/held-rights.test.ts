@@ -234,7 +234,7 @@ async function makeHolder({ access, clock }: Site, name: string, needs: Permissi
   return { user, token };
 }
 
-void t.test('what lasts ends with the refusal that a new request would get', async t => {
+void t.test('a long-lived call ends with the refusal that a new request would get', async t => {
   const clock = createManualClock();
   const site: Site = { ...(await openRunPort(t, { clock })), clock };
   await site.access.tenants.create(tenant, by);
@@ -266,7 +266,7 @@ void t.test('what lasts ends with the refusal that a new request would get', asy
       });
     }
   }
-  await t.test('all of them end when their tenant is deleted', async t => {
+  await t.test('long-lived calls of every kind end when their tenant is deleted', async t => {
     const opened: (readonly [string, Open])[] = [];
     for (const [kind, { needs, open }] of Object.entries(kinds)) {
       const { token } = await makeHolder(site, `holder-${(holders += 1)}`, needs);
@@ -283,7 +283,7 @@ void t.test('what lasts ends with the refusal that a new request would get', asy
   });
 });
 
-void t.test('a program that exports the log hears why the export was cut', async t => {
+void t.test('a client that exports the log gets the reason why the export was cut', async t => {
   const clock = createManualClock();
   const site: Site = { ...(await openRunPort(t, { clock })), clock };
   await site.access.tenants.create(tenant, by);
@@ -300,7 +300,7 @@ void t.test('a program that exports the log hears why the export was cut', async
   await t.rejects(readAll(), { code: 'TOKEN_REFUSED' });
 });
 
-void t.test('a connection on which nothing is asked ends with the right to ask anything', async t => {
+void t.test('a connection without requests ends when its caller loses all permissions', async t => {
   const clock = createManualClock();
   const site: Site = { ...(await openRunPort(t, { clock })), clock };
   await site.access.tenants.create(tenant, by);
@@ -347,7 +347,7 @@ function startRights(t: Test) {
 const settled = (): Promise<void> => new Promise(resolve => setImmediate(resolve));
 const gone = new RollcallError('TOKEN_REFUSED', 'gone');
 
-void t.test('a right that went while somebody was let in is judged when it is held', async t => {
+void t.test('a permission that was lost during authentication is judged when the call is held', async t => {
   const { store, rights, principal } = startRights(t);
   const ends: unknown[] = [];
   const holding = {
@@ -365,7 +365,7 @@ void t.test('a right that went while somebody was let in is judged when it is he
   t.same(ends.length, 1, 'without a change nothing is judged');
 });
 
-void t.test('only what concerns a holder has them judged', async t => {
+void t.test('a held call is judged again only after changes that concern its holder', async t => {
   const { store, rights, principal } = startRights(t);
   let judged = 0;
   const judge = (): Promise<void> => Promise.resolve(void (judged += 1));
@@ -388,7 +388,7 @@ void t.test('only what concerns a holder has them judged', async t => {
   t.equal(await judgedBy('access/denied/0000000000000001/other'), 0);
 });
 
-void t.test('a revocation that no store took ends what is held within a minute', async t => {
+void t.test('a revocation that could not be stored ends held calls within a minute', async t => {
   const { clock, rights, principal } = startRights(t);
   const ends: unknown[] = [];
   let holds = true;
@@ -403,7 +403,7 @@ void t.test('a revocation that no store took ends what is held within a minute',
   t.same(ends, [gone]);
 });
 
-void t.test('one principal holds so many streams and no more', t => {
+void t.test('a principal can hold a bounded number of streams', t => {
   const { rights, principal } = startRights(t);
   const hold = (who = principal) =>
     rights.holdStream({ principal: who, judge: () => Promise.resolve(), end: () => undefined }, 0);

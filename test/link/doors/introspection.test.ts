@@ -37,7 +37,7 @@ async function serviceWith(settings: object): Promise<{ id: string; headers: Rec
   return { id, headers: { authorization: `Basic ${Buffer.from(`${id}:${secret}`).toString('base64')}` } };
 }
 
-void t.test('introspection says what a token holds now, and nothing of one that does not', async t => {
+void t.test('introspection returns the present claims of an active token, and of no other', async t => {
   const mill = await serviceWith({ name: 'mill', audiences: ['logging'], scopes: ['logs:write'] });
   const introspect = (token: string, more: Parameters<typeof ask>[1] = { headers: mill.headers }) =>
     ask('POST /auth/introspect', { form: { token }, ...more });
@@ -67,7 +67,7 @@ void t.test('introspection says what a token holds now, and nothing of one that 
     username: 'mill',
   });
 
-  await t.test('anyone who proves nothing, or may not, is refused', async t => {
+  await t.test('introspection refuses callers without credentials or permission', async t => {
     const { token: plain } = await plainUser('pat', ['viewer']);
     for (const [what, more, status, code] of [
       ['nothing', {}, 401, 'LOGIN_REFUSED'],
@@ -137,7 +137,7 @@ async function plainUser(name: string, roles: readonly string[]): Promise<{ id: 
   return { id: user.id, token: await issueToken(access, user) };
 }
 
-void t.test('a verifier that never asks learns from the signed list what was revoked', async t => {
+void t.test('a verifier without introspection learns of revocations from the signed list', async t => {
   const mill = await serviceWith({ name: 'guard' });
   const fetchList = async (
     more: Parameters<typeof ask>[1] = { headers: mill.headers },
@@ -226,7 +226,7 @@ void t.test('a verifier that never asks learns from the signed list what was rev
   await t.rejects(elsewhere.takeRevoked(before.text), { code: 'LINK_UNREACHABLE' });
 });
 
-void t.test('a list that cannot hold everything keeps what lasts longest, and says so', async t => {
+void t.test('a revocation list over its limit keeps the entries that end last, and says so', async t => {
   const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   const revoked = Array.from({ length: maxRevokedEntries + 1 }, (_, n) => ({
     ...{ id: `token-${n}`, endsAt: clock.now() + n * 1_000, tenant: 'ward' },

@@ -50,7 +50,7 @@ function isGrantError(test: Test, answer: RestAnswer, status: number, error: str
   test.notMatch(answer.text, /node_modules|\.js:|at \w+ \(/);
 }
 
-void t.test('a user: login, use, refresh, and what a login is told when it is wrong', async t => {
+void t.test('a user can log in, use and refresh a token, and a failed login states the reason', async t => {
   const { status, json, fields, headers } = await grant(login);
   t.match({ status, json }, { status: 200, json: { token_type: 'Bearer', expires_in: 900 } });
   t.match(headers, { 'cache-control': 'no-store', pragma: 'no-cache' });
@@ -120,7 +120,7 @@ void t.test('a user: login, use, refresh, and what a login is told when it is wr
     );
 });
 
-void t.test('a login of just username and password is taken, and its answer carries the user', async t => {
+void t.test('a login with only username and password is accepted, and its response has the user', async t => {
   const brief = { username: 'ann', password };
   const { id } = await access.users.get('default', 'ann');
   const user = { id, name: 'ann', tenant: 'default', roles: ['operator'] };
@@ -137,7 +137,7 @@ void t.test('a login of just username and password is taken, and its answer carr
   pause();
 });
 
-void t.test('requests for a token that are wrong in themselves', async t => {
+void t.test('invalid token requests are refused with their OAuth error', async t => {
   const without = (name: string): Record<string, string> =>
     Object.fromEntries(Object.entries(login).filter(([each]) => each !== name));
   const cases: readonly (readonly [Record<string, string>, string])[] = [
@@ -217,7 +217,7 @@ void t.test('requests for a token that are wrong in themselves', async t => {
   t.notMatch(JSON.stringify(json), /"(d|k|p|q|dp|dq|qi)":/, 'public keys alone');
 });
 
-void t.test('a service proves itself by secret, by its own key, or by its own certificate', async t => {
+void t.test('a service authenticates by secret, by its own key, or by its own certificate', async t => {
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   const own = makeDevelopmentCertificates({ hosts: [], days: 1, now: Date.now(), random: systemRandom });
   const foreign = makeDevelopmentCertificates({ hosts: [], days: 1, now: Date.now(), random: systemRandom });
@@ -276,7 +276,7 @@ void t.test('a service proves itself by secret, by its own key, or by its own ce
       { from: `127.0.2.${++sources}` },
     );
 
-  await t.test('a secret, in the form or by Basic', async t => {
+  await t.test('a service authenticates with its secret in the form or in Basic', async t => {
     const answer = await grant(bySecret);
     t.match(answer.json, { token_type: 'Bearer', expires_in: 900 });
     t.notOk('refresh_token' in (answer.json as object), 'it can always ask again');
@@ -287,7 +287,7 @@ void t.test('a service proves itself by secret, by its own key, or by its own ce
     t.equal((await ask('POST /auth/token', { json: bySecret })).status, 200, 'as JSON');
   });
 
-  await t.test('its name does as its client_id, however it proves itself', async t => {
+  await t.test('a service may use its name as client_id with every credential', async t => {
     const named = { grant_type: 'client_credentials', client_id: 'Ingest' };
     const certificate = { cert: own.ca.certificate, key: own.ca.key };
     const unnamed = { grant_type: 'client_credentials' };
@@ -349,7 +349,7 @@ void t.test('a service proves itself by secret, by its own key, or by its own ce
     pause();
   });
 
-  await t.test('what it is for is what it was registered for', async t => {
+  await t.test('a service token is limited to the registered audience and scope', async t => {
     const logging = await grant({ ...bySecret, audience: 'logging' });
     const claims = decodeJwt(logging.fields['access_token'] ?? '');
     t.match(claims, { aud: 'logging', sub: id, roles: [], scope: 'logs:write', iss: access.issuer() });
@@ -365,7 +365,7 @@ void t.test('a service proves itself by secret, by its own key, or by its own ce
     t.match((await me(narrow)).json, { permissions: ['metrics:read'] }, 'a scope only takes away');
   });
 
-  await t.test('an assertion by its own key counts once', async t => {
+  await t.test('an assertion by the key of a service is accepted once', async t => {
     const assertion = await assert();
     const answer = await byAssertion(Promise.resolve(assertion));
     t.match((await me(answer)).json, { name: 'ingest' });
@@ -390,7 +390,7 @@ void t.test('a service proves itself by secret, by its own key, or by its own ce
     }
   });
 
-  await t.test('a certificate of its own binds the token to itself', async t => {
+  await t.test('a service certificate binds its token to the certificate', async t => {
     const certificate = { cert: own.ca.certificate, key: own.ca.key };
     const other = { cert: foreign.ca.certificate, key: foreign.ca.key };
     const answer = await grant(asking, { certificate });
@@ -411,7 +411,7 @@ void t.test('a service proves itself by secret, by its own key, or by its own ce
     isGrantError(t, await grant(asking, { headers: header, from: '127.0.2.200' }), 401, 'invalid_client');
   });
 
-  await t.test('anyone who does not prove it is told the same, whatever is wrong', async t => {
+  await t.test('a service gets the same refusal for every wrong credential', async t => {
     pause();
     const absent = `service:${'0'.repeat(32)}`;
     const wrong = await grant({ ...bySecret, client_secret: 'rcs_wrong' }, { from: '127.0.2.210' });
@@ -444,7 +444,7 @@ void t.test('a service proves itself by secret, by its own key, or by its own ce
       );
   });
 
-  await t.test('where it asks from is what its socket says', async t => {
+  await t.test('the address of a service is that of its socket', async t => {
     pause();
     const change = { ...operator, json: { addresses: ['127.0.0.9'] } };
     t.equal((await ask(`PATCH /v1/services/${id}`, change)).status, 200);
@@ -458,7 +458,7 @@ void t.test('a service proves itself by secret, by its own key, or by its own ce
     t.equal((await ask(`PATCH /v1/services/${id}`, { ...operator, json: { addresses: [] } })).status, 200);
   });
 
-  await t.test('its tokens end when it is told so, and new ones count at once', async t => {
+  await t.test('tokens of a service can be ended, and new ones are valid at once', async t => {
     const before = await grant(bySecret);
     t.equal((await ask(`PATCH /v1/services/${id}`, { ...operator, json: { endTokens: true } })).status, 200);
     t.equal((await me(before)).status, 401);
@@ -469,7 +469,7 @@ void t.test('a service proves itself by secret, by its own key, or by its own ce
 });
 let sources = 0;
 
-void t.test('nobody gives themselves what was not asked for', async t => {
+void t.test('unknown fields of a request body grant nothing', async t => {
   const key = (): string => newKey().publicKey.spki.toString('base64');
   const user = { name: 'bob', roles: ['viewer'], password };
   const bodies: Readonly<Record<string, () => object>> = {
@@ -560,7 +560,7 @@ void t.test('nobody gives themselves what was not asked for', async t => {
     t.equal((await ask('POST /v1/nodes', { ...operator, json: { publicKey } })).status, 400, publicKey);
 });
 
-void t.test('pages, ids and paths that nobody honest would send', async t => {
+void t.test('invalid pages, ids and paths are refused', async t => {
   for (let count = 0; count < 3; count += 1) await link.register(newKey());
   const first = await ask('GET /v1/nodes?pageSize=2', operator);
   t.match(first.json, { nodes: { length: 2 } });
@@ -669,7 +669,7 @@ void t.test('pages, ids and paths that nobody honest would send', async t => {
     t.equal((await ask(`GET ${path}`, operator)).status, 404, path);
 });
 
-void t.test('the audit log tells who did what on which, from where, and of which request', async t => {
+void t.test('the audit log states who did what to which object, where and in which request', async t => {
   const { publicKey } = newKey();
   const node = { publicKey: publicKey.spki.toString('base64'), name: 'audited' };
   t.equal((await ask('POST /v1/nodes', { ...operator, json: node })).status, 200);
@@ -688,7 +688,7 @@ void t.test('the audit log tells who did what on which, from where, and of which
   }
 });
 
-void t.test('what the holder of a token does with it stands under their name', async t => {
+void t.test('revocations by a token holder are audited under the name of the holder', async t => {
   const [ended, left] = [await grant(login), await grant(login)];
   const refresh_token = ended.fields['refresh_token'] ?? '';
   const next = await grant({ grant_type: 'refresh_token', refresh_token });
@@ -706,7 +706,7 @@ void t.test('what the holder of a token does with it stands under their name', a
   });
 });
 
-void t.test('who is known and asks for what it may not do is told of by name', async t => {
+void t.test('a refused request of an authenticated caller is audited by name', async t => {
   const { fields } = await grant({ ...login, scope: 'nodes:read' });
   const { access_token: token = '' } = fields;
   t.equal((await ask('POST /v1/users', { token, json: {} })).status, 403);
@@ -731,7 +731,7 @@ void t.test('who is known and asks for what it may not do is told of by name', a
 });
 
 void t.test(
-  'an operator sees whose account is attacked, and who asks for what they are not given',
+  'an operator sees which accounts are attacked, and which callers make refused requests',
   async t => {
     const site = await startTestLink(t, { clock });
     const askSite = restCalls(t, site.link.addresses.control.port, site.ca);
@@ -803,7 +803,7 @@ void t.test(
   },
 );
 
-void t.test('metrics count the nodes and the comings and goings of every tenant', async t => {
+void t.test('metrics count the nodes and the sessions of every tenant', async t => {
   const metric = async (line: RegExp): Promise<number> =>
     Number(line.exec((await ask('GET /metrics', operator)).text)?.[1] ?? 0);
   const created = /^rollcall_nodes\{status="created"\} (\d+)$/m;
@@ -858,7 +858,7 @@ void t.test('tokens and sessions from before a moment end together', async t => 
 });
 
 void t.test(
-  'a store that fails in the middle of a login leaves no token and no half of a session',
+  'a store that fails in the middle of a login leaves no token and no part of a session',
   async t => {
     const failing = createPowerCutStore();
     const own = await startTestLink(t, { store: failing.store, clock: createManualClock() });
@@ -888,7 +888,7 @@ void t.test(
 );
 
 void t.test(
-  'headers that have opened doors elsewhere change nothing, and what is told is told safely',
+  'headers that bypass access control elsewhere have no effect, and are logged escaped',
   async t => {
     const tricks: readonly Record<string, string>[] = [
       { 'x-original-url': '/healthz', 'x-rewrite-url': '/healthz' },

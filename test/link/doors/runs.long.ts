@@ -99,7 +99,7 @@ const app = (archive = randomBytes(100)) => ({
   archive,
 });
 
-void t.test('settings are a plain JSON object of texts, numbers and truth values', t => {
+void t.test('run settings are a flat JSON object of strings, numbers and booleans', t => {
   t.same(readConfig(''), {});
   t.same(readConfig('{"a":"x","b":1.5,"c":false}'), { a: 'x', b: 1.5, c: false });
   const odd = [
@@ -114,7 +114,7 @@ function manySettings(): [string, number][] {
   return Array.from({ length: 101 }, (_, index) => [`s${index}`, index]);
 }
 
-void t.test('who may do what with whose run, at both doors', async t => {
+void t.test('permissions on own and foreign runs are the same over gRPC and REST', async t => {
   const theirs = site.runs.add({ startedBy: 'sam' });
   const others = site.runs.add({ startedBy: 'sue' });
   const foreign = site.runs.add({ startedBy: 'sam', tenant: 'ward' });
@@ -173,7 +173,7 @@ function thrown({ status, fields }: { status: number; fields: Readonly<Record<st
   if (status !== 200) throw Object.assign(new Error(fields['title']), { code: fields['code'] });
 }
 
-void t.test('an app comes in whole, in the name of who sends it', async t => {
+void t.test('an app is uploaded completely, under the name of its caller', async t => {
   const archive = randomBytes(3 * 1024 * 1024 + 17);
   const sent: number[] = [];
   const config = { rounds: 3, name: 'x', fast: true };
@@ -230,7 +230,7 @@ const piece = (bytes: number): StartRunRequest['part'] => ({
   value: Buffer.alloc(bytes, 1),
 });
 
-void t.test('what is no app to run is refused', async t => {
+void t.test('an invalid app is refused', async t => {
   const before = site.runs.started.length;
   const cases: Readonly<Record<string, Parts>> = {
     nothing: [],
@@ -254,7 +254,7 @@ void t.test('what is no app to run is refused', async t => {
   t.equal(await upload(t, [first(), piece(1), piece(3)]).outcome, 'started hello');
 });
 
-void t.test('apps that come in at once are bounded, and those that stop coming are let go', async t => {
+void t.test('concurrent uploads of apps are bounded, and stalled uploads are ended', async t => {
   const clock = createManualClock();
   const where = await openRunPort(t, { clock });
   const one = () => upload(t, [first(), piece(4)], { where }).outcome;
@@ -300,7 +300,7 @@ void t.test('apps that come in at once are bounded, and those that stop coming a
   t.equal(await one(), 'started hello');
 });
 
-void t.test('a list is paged, filtered, and leaves out what is long', async t => {
+void t.test('a list of runs is paged, filtered, and omits long fields', async t => {
   const where = await openRunPort(t);
   const [oldest, , newest] = [1, 2, 3].map(() => where.runs.add({ result: '{"a":1}' }));
   where.runs.change(newest?.id ?? 0n, { status: 'running' });
@@ -358,7 +358,7 @@ void t.test('over HTTP a run, its list and its log are JSON', async t => {
   t.equal((await ask('POST /v1/runs', { ...operator, json: {} })).status, 405, 'no run is started here');
 });
 
-void t.test('a log is read from any point, and one of a run that is over ends', async t => {
+void t.test('a log is read from any line, and the log of a finished run ends', async t => {
   const { id } = site.runs.add();
   for (let line = 1; line <= 450; line += 1) site.runs.say(id, `line ${line}`);
   const runs = connect(t, site.token);
@@ -381,7 +381,7 @@ void t.test('a log is read from any point, and one of a run that is over ends', 
   t.equal(fromGrpcStatus(error).code, 'REQUEST_INVALID');
 });
 
-void t.test('a log that is followed gives every line once, the run in between, and ends with it', async t => {
+void t.test('a followed log yields each line once, the run in between, and ends with it', async t => {
   const { id } = site.runs.add({ status: 'running' });
   site.runs.say(id, 'line 1');
   const following = all(connect(t, site.token).log(id, { follow: true }));
@@ -404,7 +404,7 @@ void t.test('a log that is followed gives every line once, the run in between, a
   await until(() => site.runs.watchers() === 0);
 });
 
-void t.test('changes of the run alone are told, and who goes away is not waited for', async t => {
+void t.test('a follower of a run gets its changes only, and a closed follower delays nothing', async t => {
   const { id } = site.runs.add({ status: 'running' });
   const ending = new AbortController();
   const seen: Run[] = [];
@@ -420,7 +420,7 @@ void t.test('changes of the run alone are told, and who goes away is not waited 
   await until(() => site.runs.watchers() === 0);
 });
 
-void t.test('a log goes no faster than it is read', async t => {
+void t.test('a log is sent no faster than it is read', async t => {
   const { id } = site.runs.add();
   for (let line = 1; line <= 5_000; line += 1) site.runs.say(id, 'x'.repeat(4_000));
   const start = site.runs.linesRead();
@@ -443,7 +443,7 @@ void t.test('a log goes no faster than it is read', async t => {
 });
 
 for (const how of ['the token ends', 'the right goes', 'the run was started by somebody else'] as const) {
-  void t.test(`a log that is followed ends when ${how}`, async t => {
+  void t.test(`a followed log ends when ${how}`, async t => {
     const clock = createManualClock();
     const where = await openRunPort(t, { clock });
     await where.access.roles.define(

@@ -26,7 +26,7 @@ import {
   type TestLink,
 } from '../../harness/test-link.js';
 
-void t.test('link, node and command all take an intermediate authority as their root', async t => {
+void t.test('link, node and command all accept an intermediate authority as their root', async t => {
   const root = makeAuthority('site root');
   const intermediate = makeAuthority('site intermediate', root);
   const server = { ...makeServer(intermediate, {}, [intermediate]), roots: intermediate.pem };
@@ -49,7 +49,7 @@ void t.test('link, node and command all take an intermediate authority as their 
   t.match(diagnosis.message, /did not answer: silence/, 'nobody is suspected to be in between');
 });
 
-void t.test('of a file of three hundred roots, nodes are sent the one of the link', async t => {
+void t.test('nodes get the root of the link alone out of a file of three hundred', async t => {
   const root = makeAuthority('site root');
   const strangers = Array.from({ length: 300 }, (_, number) => makeAuthority(`public root ${number}`).pem);
   const roots = [...strangers.slice(0, 150), root.pem, ...strangers.slice(150)].join('');
@@ -101,7 +101,7 @@ async function judge(
   }
 }
 
-void t.test('a root that is signed by the one of the link is handed out beside it', async t => {
+void t.test('a root that the root of the link has signed is sent to nodes as well', async t => {
   const [old, stranger] = [makeAuthority('old root'), makeAuthority('stranger')];
   const alone = makeAuthority('next root');
   const next = makeAuthority('next root', old, {}, alone);
@@ -112,7 +112,7 @@ void t.test('a root that is signed by the one of the link is handed out beside i
   t.match(await judge(t, { ...makeServer(alone), roots }), { roots: all }, 'and after it');
 });
 
-void t.test('more roots than a node takes are refused at the start', async t => {
+void t.test('more roots than a node accepts are refused at the start', async t => {
   const root = makeAuthority('site root');
   const many = Array.from(
     { length: limits.serverRoots },
@@ -133,7 +133,7 @@ void t.test('more roots than a node takes are refused at the start', async t => 
   });
 });
 
-void t.test('a chain that nodes would refuse is refused by the link, with what is wrong', async t => {
+void t.test('a server chain that nodes would refuse is refused by the link, with the error', async t => {
   const root = makeAuthority('site root');
   const roots = root.pem;
   const middle = makeAuthority('middle', root);
@@ -229,7 +229,7 @@ void t.test('a chain that nodes would refuse is refused by the link, with what i
   );
 });
 
-void t.test('a certificate must be for the hosts that nodes are sent to', async t => {
+void t.test('a server certificate must cover the hosts that nodes connect to', async t => {
   const root = makeAuthority('site root');
   const server = { ...makeServer(root), roots: root.pem };
   t.match(await judge(t, server, { hosts: ['localhost', '127.0.0.1'] }), { warnings: [] });
@@ -247,7 +247,7 @@ void t.test('a certificate must be for the hosts that nodes are sent to', async 
   });
 });
 
-void t.test('an encrypted server key is opened by its passphrase', async t => {
+void t.test('an encrypted server key is decrypted with its passphrase', async t => {
   const root = makeAuthority('site root');
   const pair = { ...makeServer(root), roots: root.pem };
   const key = createPrivateKey(pair.key);
@@ -268,7 +268,7 @@ void t.test('an encrypted server key is opened by its passphrase', async t => {
   }
 });
 
-void t.test('--check-config judges as the start does, and says what may not be meant', async t => {
+void t.test('--check-config accepts what the start accepts, and warns of likely mistakes', async t => {
   const root = makeAuthority('site root');
   const folder = await makeFolder(t);
   const at = (name: string) => join(folder, name);
@@ -402,7 +402,7 @@ async function reloads(test: TestLink) {
     .map(({ outcome = 'done', detail }) => ({ outcome, reason: detail['reason'] }));
 }
 
-void t.test('a renewed certificate is served by itself, also behind a link that is swapped', async t => {
+void t.test('a renewed server certificate is loaded by itself, also through a replaced symlink', async t => {
   const root = makeAuthority('site root');
   const folder = await makeFolder(t);
   const versions = ['first', 'second'].map(name => ({ name, ...makeServer(root), roots: root.pem }));
@@ -433,7 +433,7 @@ void t.test('a renewed certificate is served by itself, also behind a link that 
 });
 
 void t.test(
-  'a certificate without its key leaves the old pair, and is taken when its key is there',
+  'a new certificate without its key is not used, and it is loaded once its key is there',
   async t => {
     const root = makeAuthority('site root');
     const [old, fresh] = [makeServer(root), makeServer(root)];
@@ -465,7 +465,7 @@ void t.test(
   },
 );
 
-void t.test('a certificate that nears its end is told of from a third of its life on', async t => {
+void t.test('an expiring server certificate is reported in the last third of its lifetime', async t => {
   const root = makeAuthority('site root', undefined, { notAfter: Date.now() + 400 * dayMs });
   const life = { notBefore: Date.now() - 60 * dayMs, notAfter: Date.now() + 30.5 * dayMs };
   const clock = createManualClock();

@@ -205,7 +205,7 @@ void t.test('a connection has a deadline in every state', async t => {
   }
 });
 
-void t.test('an answer that its peer does not read is given up, though the peer is there', async t => {
+void t.test('a response that its peer does not read is ended, although the peer is alive', async t => {
   await test.register(newKey());
   const { socket } = await openStranger({ port: ports.control, from: '127.0.0.1' });
   const session = connectHttp2('https://localhost', {
@@ -223,7 +223,7 @@ void t.test('an answer that its peer does not read is given up, though the peer 
   t.notOk(session.destroyed, 'the connection stays');
 });
 
-void t.test('a call on its way when the link closes an idle or refused connection is made anew', async t => {
+void t.test('a client repeats a call when the link closes its idle or refused connection', async t => {
   const clock = createManualClock();
   const { link, ca, token, control } = await startTestLink(t, { clock });
   const address = formatAddress(link.addresses.control);

@@ -72,7 +72,7 @@ function withCertificate({ certificateChain, sessionKey }: Enrollment): Connecti
 }
 
 void t.test(
-  'without a host the node port is open at every address, of IPv6 as well where there is one',
+  'the node port without a host listens on every address, also of IPv6 where it is available',
   async t => {
     const test = await startTestLink(t, { settings: { 'node-address': ':0' } });
     const hasSix = Object.values(networkInterfaces()).some(each =>
@@ -86,10 +86,10 @@ void t.test(
   },
 );
 
-void t.test('the handshake', async t => {
+void t.test('TLS handshakes of both ports', async t => {
   const test = await startTestLink(t);
 
-  await t.test('TLS 1.3 only', async t => {
+  await t.test('both ports accept TLS 1.3 only', async t => {
     const old = tlsTo(test, { minVersion: 'TLSv1.2', maxVersion: 'TLSv1.2' });
     t.equal(await outcome(old), 'ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION');
     const now = tlsTo(test);
@@ -98,7 +98,7 @@ void t.test('the handshake', async t => {
     now.destroy();
   });
 
-  await t.test('frames only on the node port; without ALPN nothing is served', async t => {
+  await t.test('the node port serves frames only, and no port serves without ALPN', async t => {
     for (const other of ['http/1.1', 'h2', 'rollcall/2'])
       t.match(
         await outcome(tlsTo(test, { ALPNProtocols: [other] })),
@@ -118,7 +118,7 @@ void t.test('the handshake', async t => {
     t.equal(warned().length, 8, 'strangers have a bounded share of the log');
   });
 
-  await t.test('no session can be resumed, with or without a certificate', async t => {
+  await t.test('no TLS session can be resumed, with or without a certificate', async t => {
     const key = newKey();
     await test.register(key);
     const enrollment = await test.enroll(key);
@@ -141,7 +141,7 @@ void t.test('the handshake', async t => {
   });
 
   await t.test(
-    'a client certificate with the authority’s name, signed by another key, harms nobody',
+    'a client certificate with the name of the authority and another signer is refused',
     async t => {
       const other = await startTestLink(t);
       const key = newKey();
@@ -158,7 +158,7 @@ void t.test('the handshake', async t => {
   );
 });
 
-void t.test('TLS begins with the first byte: a socket that says nothing has none', async t => {
+void t.test('TLS starts with the first byte, and a silent socket allocates no TLS state', async t => {
   const test = await startTestLink(t);
   let begun = 0;
   const hook = createHook({ init: (_, type) => void (begun += type === 'TLSWRAP' ? 1 : 0) }).enable();
@@ -225,7 +225,7 @@ void t.test('an HTTP/2 session is never ended within a read', async t => {
   t.same(states, [false], 'it is still there when the handler has asked for its end, and gone later');
 });
 
-void t.test('a port that is taken: one sentence that says so', async t => {
+void t.test('a port in use is reported in one sentence', async t => {
   const test = await startTestLink(t);
   const { port } = test.link.addresses.node;
   await t.rejects(startTestLink(t, { settings: { 'node-address': `127.0.0.1:${port}` } }), {
@@ -234,7 +234,7 @@ void t.test('a port that is taken: one sentence that says so', async t => {
   });
 });
 
-void t.test('deadlines of connections that nothing justifies', async t => {
+void t.test('deadlines of connections without a session', async t => {
   const clock = createManualClock();
   const test = await startTestLink(t, { clock });
   /** Every connection the link has accepted so far has been seen by it once this has. */
@@ -242,7 +242,7 @@ void t.test('deadlines of connections that nothing justifies', async t => {
     await (await test.connect()).close();
   };
 
-  await t.test('a peer that stops in the handshake', async t => {
+  await t.test('a peer that stops in the handshake is disconnected', async t => {
     const silent = connectTcp({ host: '127.0.0.1', port: test.link.addresses.node.port });
     silent.on('error', () => undefined);
     await once(silent, 'connect');
@@ -253,7 +253,7 @@ void t.test('deadlines of connections that nothing justifies', async t => {
     t.pass('closed');
   });
 
-  await t.test('a peer that sends no HTTP/2 preface', async t => {
+  await t.test('a peer that sends no HTTP/2 preface is disconnected', async t => {
     const socket = tlsTo(test);
     await once(socket, 'secureConnect');
     await settle();
@@ -262,7 +262,7 @@ void t.test('deadlines of connections that nothing justifies', async t => {
     t.pass('closed');
   });
 
-  await t.test('a peer that stays idle without a session', async t => {
+  await t.test('an idle peer without a session is disconnected', async t => {
     const connection = await test.connect();
     await settle();
     clock.advance(6_000);
@@ -270,7 +270,7 @@ void t.test('deadlines of connections that nothing justifies', async t => {
     t.pass('closed');
   });
 
-  await t.test('a peer that goes on after a refusal', async t => {
+  await t.test('a peer that continues after a refusal is disconnected', async t => {
     const connection = await test.connect();
     await sessionOn(connection).catch(() => undefined);
     clock.advance(1_600);
@@ -278,7 +278,7 @@ void t.test('deadlines of connections that nothing justifies', async t => {
     t.pass('closed');
   });
 
-  await t.test('a peer with a session stays, however long it is idle', async t => {
+  await t.test('a peer with a session stays connected, however long it is idle', async t => {
     const key = newKey();
     const { id } = await test.register(key);
     const live = await test.online(key);
@@ -288,7 +288,7 @@ void t.test('deadlines of connections that nothing justifies', async t => {
   });
 });
 
-void t.test('caps count only connections without a session', async t => {
+void t.test('connection limits count only connections without a session', async t => {
   const clock = createManualClock();
   const test = await startTestLink(t, {
     clock,
@@ -325,7 +325,7 @@ void t.test('caps count only connections without a session', async t => {
   for (const each of [...held, late, elsewhere]) each.destroy();
 });
 
-void t.test('reload', async t => {
+void t.test('reload of the server certificate', async t => {
   const test = await startTestLink(t);
   const key = newKey();
   const { id } = await test.register(key);
@@ -348,7 +348,7 @@ void t.test('reload', async t => {
     now: Date.now(),
     random: systemRandom,
   });
-  await t.test('a broken file keeps the old certificate and says so', async t => {
+  await t.test('a broken file keeps the old certificate and is logged', async t => {
     const good = await readFile(join(test.folder, 'server.pem'));
     for (const broken of ['', 'not a certificate', fresh.server.certificate]) {
       await writeFile(join(test.folder, 'server.pem'), broken);
@@ -360,7 +360,7 @@ void t.test('reload', async t => {
     await again.close();
   });
 
-  await t.test('new connections see the new certificate, the live session stays', async t => {
+  await t.test('new connections get the new certificate, and the live session stays', async t => {
     await writeFile(join(test.folder, 'server.pem'), fresh.server.certificate);
     await writeFile(join(test.folder, 'server.key'), fresh.server.key);
     await writeFile(join(test.folder, 'ca.crt'), `${test.ca}${fresh.ca.certificate}`);
@@ -380,7 +380,7 @@ void t.test('reload', async t => {
   await session?.close();
 });
 
-void t.test('HTTP on the control port', async t => {
+void t.test('HTTP/1.1 and HTTP/2 work on the control port', async t => {
   const test = await startTestLink(t);
   const { token } = test;
   const get = (path: string, headers: Record<string, string> = {}, method = 'GET') =>

@@ -172,7 +172,7 @@ const table: Record<keyof typeof events, Record<NodeStatusName, string>> = {
   },
 };
 
-void t.test('every event does in every status what the table says', test => {
+void t.test('every event in every status of a node leads to the status in the table', test => {
   for (const [name, event] of Object.entries(events)) {
     for (const status of nodeStatusNames) {
       const decision = decide(nodeIn(status), event);
@@ -196,7 +196,7 @@ void t.test('every event does in every status what the table says', test => {
   test.end();
 });
 
-void t.test('registered: a node begins as created, with its first entry', test => {
+void t.test('registered: a node begins as created, with its first history entry', test => {
   const { record, history, audit } = registeredNode(registration, userParty('operator'));
   test.match(record, {
     status: 'created',
@@ -238,7 +238,7 @@ void t.test('connected: the next certificate becomes current and confirms its ge
   test.end();
 });
 
-void t.test('connected: a hand-over changes neither status nor history, a takeover is told', test => {
+void t.test('connected: a hand-over changes neither status nor history, a takeover is audited', test => {
   const moved = changed(nodeIn('online'), events['connected, next certificate']);
   test.match(moved.record, { status: 'online', sinceAt: 2000, session: 60n, confirmedGeneration: 4n });
   test.equal(moved.history, undefined);
@@ -258,7 +258,7 @@ void t.test('connected: a hand-over changes neither status nor history, a takeov
 });
 
 void t.test(
-  'closed and revoked: nothing of the session is left, and of a revoked node no certificate',
+  'closed and revoked: the session is removed, and of a revoked node the certificates too',
   test => {
     const closed = changed(nodeIn('online'), events['closed, its session']).record;
     test.notOk('session' in closed);
@@ -281,7 +281,7 @@ void t.test(
 );
 
 void t.test(
-  'issued: from the confirmed generation to the last issued is honest, outside is a clone',
+  'issued: a remembered generation outside of confirmed to last issued is reported as a clone',
   test => {
     const node = nodeIn('offline');
     const suspected = [0n, 1n, 2n, 3n, 4n, 5n, 2n ** 64n - 1n].filter(each => isCloneSuspected(node, each));
@@ -306,7 +306,7 @@ void t.test(
   },
 );
 
-void t.test('strings from outside are cleaned before they are kept', test => {
+void t.test('strings from outside are cleaned before they are stored', test => {
   const nasty = {
     ...events['connected, current certificate'],
     agentVersion: `x\n\u001b[31m\u202e${'y'.repeat(500)}`,
@@ -317,7 +317,7 @@ void t.test('strings from outside are cleaned before they are kept', test => {
   test.end();
 });
 
-void t.test('several events at once are the same as one after the other', test => {
+void t.test('several events at once have the same result as one after the other', test => {
   const event = fc.constantFrom<NodeEvent>(...Object.values(events));
   fc.assert(
     fc.property(fc.constantFrom(...nodeStatusNames), fc.array(event, { maxLength: 6 }), (status, list) => {
@@ -338,7 +338,7 @@ void t.test('several events at once are the same as one after the other', test =
   test.end();
 });
 
-void t.test('a record survives the store, and garbage is INTERNAL', test => {
+void t.test('a node record is read as it was stored, and invalid bytes are INTERNAL', test => {
   for (const status of nodeStatusNames) {
     const record = { ...nodeIn(status), labels: { constructor: 'x', 'a/b': 'ü' }, id: 2n ** 64n - 1n };
     test.strictSame(decodeNodeRecord(encodeNodeRecord(record)), record);
@@ -363,7 +363,7 @@ void t.test('a record survives the store, and garbage is INTERNAL', test => {
   test.end();
 });
 
-void t.test('names and labels: what is not allowed is told with what is wanted', test => {
+void t.test('invalid names and labels are refused with the expected form', test => {
   for (const name of ['', 'a', 'Node-1', '1a', 'x'.repeat(64), 'a.b_c-d'])
     test.doesNotThrow(() => checkName(name));
   for (const name of ['123', '-a', '.a', 'a b', 'ä', 'a/b', 'x'.repeat(65), 'a\n', '__proto__']) {
@@ -389,7 +389,7 @@ void t.test('names and labels: what is not allowed is told with what is wanted',
   test.end();
 });
 
-void t.test('page tokens: only as they came and for what was asked', test => {
+void t.test('page tokens are accepted unchanged and for their own query only', test => {
   const token = makePageToken(['nodes', 'a'], 12345678901234567890n);
   test.equal(readPageToken(['nodes', 'a'], token), 12345678901234567890n);
   test.equal(readPageToken(['nodes', 'a'], ''), undefined);

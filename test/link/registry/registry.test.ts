@@ -176,7 +176,7 @@ void t.test('a registered node is found by id, key, name and text', async test =
   test.same(await reasonsOf(registry, node.id), ['created: registered']);
 });
 
-void t.test('a key is registered once, and the answer names the node that has it', async test => {
+void t.test('a key is registered once, and the refusal names the node that has it', async test => {
   const { registry } = open(test);
   const publicKey = newKey();
   const request = { tenant, publicKey, name: 'one', by: userParty('operator') };
@@ -194,7 +194,7 @@ void t.test('a key is registered once, and the answer names the node that has it
   await registry.registerNode({ ...request, tenant: 'other' });
 });
 
-void t.test('a revoked key is registered again only deliberately, as a new node', async test => {
+void t.test('a revoked key is registered again only with the flag for it, as a new node', async test => {
   const { registry } = open(test);
   const request = { tenant, publicKey: newKey(), name: 'one', by: userParty('operator') };
   const first = await registry.registerNode(request);
@@ -213,7 +213,7 @@ void t.test('a revoked key is registered again only deliberately, as a new node'
 });
 
 void t.test(
-  'a revoked key that is registered again keeps the name it had, unless another has it',
+  'a revoked key that is registered again keeps its name, unless another node has it',
   async test => {
     const { registry } = open(test);
     const by = userParty('operator');
@@ -233,7 +233,7 @@ void t.test(
   },
 );
 
-void t.test('the beginning of an id, a name or a fingerprint finds the one node that has it', async test => {
+void t.test('the beginning of an id, a name or a fingerprint finds a node when it is unique', async test => {
   const { registry } = open(test);
   const one = await register(registry, 'press-31');
   const two = await register(registry, 'press-32');
@@ -258,7 +258,7 @@ void t.test('the beginning of an id, a name or a fingerprint finds the one node 
   await test.rejects(registry.resolveNodeByPrefix('other', 'm'), { code: 'NODE_NOT_FOUND' });
 });
 
-void t.test('a node is deleted once it is revoked, and leaves nothing but the audit log', async test => {
+void t.test('a revoked node can be deleted, and remains in the audit log only', async test => {
   const { registry, store } = open(test);
   const by = userParty('operator');
   const request = { tenant: 'ward', publicKey: newKey(), name: 'one', by };
@@ -295,7 +295,7 @@ void t.test('a node is deleted once it is revoked, and leaves nothing but the au
   test.not(again.id, id, 'its key is registered again as a new node, without a word');
 });
 
-void t.test('a node that is deleted leaves what another node has taken over', async test => {
+void t.test('deleting a node keeps the name or key that another node has taken over', async test => {
   const { registry } = open(test);
   const by = userParty('operator');
   const request = { tenant, publicKey: newKey(), name: 'one', by };
@@ -307,7 +307,7 @@ void t.test('a node that is deleted leaves what another node has taken over', as
     test.equal((await registry.resolveNode(tenant, text)).id, heir.id, text);
 });
 
-void t.test('a key that is taken over while its node is deleted stays with who took it', async test => {
+void t.test('a key that is taken over while its node is deleted stays with the new node', async test => {
   for (const first of ['deleted', 'registered again'] as const) {
     const pausing = pausingStore(createMemoryStore());
     const { registry } = createRig(pausing.store);
@@ -332,7 +332,7 @@ void t.test('a key that is taken over while its node is deleted stays with who t
   }
 });
 
-void t.test('a name is one node’s, and free once that is revoked', async test => {
+void t.test('a name belongs to one node, and is free once that node is revoked', async test => {
   const { registry } = open(test);
   const first = await register(registry, 'one');
   await test.rejects(register(registry, 'one'), {
@@ -356,7 +356,7 @@ void t.test('a name is one node’s, and free once that is revoked', async test 
 });
 
 void t.test(
-  'created, online, offline, online, revoked: each with since, reason, history and event',
+  'created, online, offline, online, revoked: each has its since, reason, history and event',
   async test => {
     const { registry, store, clock } = open(test);
     const { id } = await register(registry);
@@ -473,7 +473,7 @@ void t.test(
   },
 );
 
-void t.test('a clone is seen by the generation it remembers', async test => {
+void t.test('a clone is detected by the generation it remembers', async test => {
   const { registry, store } = open(test);
   const { node, held } = await online(registry);
   await enroll(registry, node.id, held.generation);
@@ -493,7 +493,7 @@ void t.test('a clone is seen by the generation it remembers', async test => {
   );
 });
 
-void t.test('whatever races a revocation loses, also from another process', async test => {
+void t.test('a revocation wins every race, also against another process', async test => {
   const store = createMemoryStore();
   const clock = createManualClock(startAt);
   const here = createRig(store, clock).registry;
@@ -636,7 +636,7 @@ const revoked = (registry: Registry, { id }: NodeRecord): Promise<unknown> =>
   registry.revokeNode(tenant, id, { by: userParty('x'), comment: '' });
 
 for (const { title, first, meanwhile, comesOf, history } of races) {
-  void t.test(`between a read and its commit: ${title}`, async test => {
+  void t.test(`race between a read and its commit: ${title}`, async test => {
     const memory = createMemoryStore();
     const pausing = pausingStore(memory);
     const { registry } = createRig(pausing.store);
@@ -659,7 +659,7 @@ for (const { title, first, meanwhile, comesOf, history } of races) {
 }
 
 void t.test(
-  'all nodes of a tenant are revoked, whatever their status, and going on takes the rest',
+  'all nodes of a tenant are revoked in batches, whatever their status at the beginning',
   async test => {
     const { registry, store } = open(test);
     const { node } = await online(registry);
@@ -692,7 +692,7 @@ void t.test(
   },
 );
 
-void t.test('a revocation while a certificate is being made wins: it is never committed', async test => {
+void t.test('a revocation prevents the commit of a certificate that is being signed', async test => {
   const store = createMemoryStore();
   const clock = createManualClock(startAt);
   const here = createRig(store, clock).registry;
@@ -714,7 +714,7 @@ void t.test('a revocation while a certificate is being made wins: it is never co
   test.same(await findInconsistencies(store), []);
 });
 
-void t.test('pages: every node once, in the order of ids, whatever the filters', async test => {
+void t.test('paging lists every node once, in the order of ids, with every filter', async test => {
   const { registry } = open(test);
   const nodes: NodeRecord[] = [];
   for (let index = 0; index < 60; index++) {
@@ -760,7 +760,7 @@ void t.test('pages: every node once, in the order of ids, whatever the filters',
   await test.rejects(registry.listNodes(tenant, { pageSize: 1001 }), refused);
 });
 
-void t.test('pages go on where they were while nodes come and change', async test => {
+void t.test('paging continues while nodes are added and changed', async test => {
   const { registry } = open(test);
   const nodes = await Promise.all(Array.from({ length: 40 }, () => register(registry)));
   const seen = new Set<bigint>();
@@ -778,7 +778,7 @@ void t.test('pages go on where they were while nodes come and change', async tes
   test.ok(nodes.every(({ id }) => seen.has(id)));
 });
 
-void t.test('one call looks at a bounded number of nodes and gives a token to go on', async test => {
+void t.test('one page of nodes reads a bounded number of records and returns a token', async test => {
   const { registry, store } = open(test);
   const first = await register(registry, '', { labels: { find: 'me' } });
   const [entry] = await store.list({ prefix: 't/default/node/' });
@@ -799,7 +799,7 @@ void t.test('one call looks at a bounded number of nodes and gives a token to go
   test.same(await createRig(other).registry.listNodes(tenant, query), { nodes: [], nextPageToken: '' });
 });
 
-void t.test('history: newest first by pages, bounded in number and age', async test => {
+void t.test('history is paged, newest first, and bounded in number and age', async test => {
   const { registry, clock, store } = open(test, { historyLimit: 10, historyDays: 2 });
   const { node, held } = await online(registry);
   for (let session = 1n; session < 20n; session++) {
@@ -857,7 +857,7 @@ void t.test(
   },
 );
 
-void t.test('watchers hear of every transition, and counts follow', async test => {
+void t.test('watchers get every transition, and counts are updated', async test => {
   const { registry } = open(test);
   const early = await register(registry);
   const heard: string[] = [];
@@ -886,7 +886,7 @@ void t.test('watchers hear of every transition, and counts follow', async test =
   test.same(heard, wanted);
 });
 
-void t.test('counts are right although nodes change while they are counted', async test => {
+void t.test('counts of nodes are right although nodes change during the count', async test => {
   const store = createMemoryStore();
   const { registry } = createRig(store);
   // More than a page of index entries, between which the real nodes lie.
@@ -930,7 +930,7 @@ void t.test('a thousand sessions that end at once share their syncs', async test
 });
 
 void t.test(
-  'presence stays true while the store cannot be written, and is written afterwards',
+  'presence stays right while the store cannot be written, and is written afterwards',
   async test => {
     const { registry, power, clock, store } = openOnPower(test);
     const { node, held } = await online(registry);
@@ -1000,7 +1000,7 @@ void t.test(
   },
 );
 
-void t.test('a revocation holds at once although the store cannot be written', async test => {
+void t.test('a revocation takes effect at once although the store cannot be written', async test => {
   const { registry, power, clock, store } = openOnPower(test);
   const { node, held } = await online(registry);
   const { id } = node;
@@ -1020,7 +1020,7 @@ void t.test('a revocation holds at once although the store cannot be written', a
 });
 
 void t.test(
-  'a revocation that is not stored yet is tried again by each that follows, which says so',
+  'a revocation that is not stored yet is retried by each later one, which reports it',
   async test => {
     const { registry, power } = openOnPower(test);
     const { node } = await online(registry);
@@ -1039,7 +1039,7 @@ void t.test(
 );
 
 void t.test(
-  'a revocation that waits is written before its key or its name goes to another node',
+  'a pending revocation is written before its key or its name is given to another node',
   async test => {
     const { registry, power } = openOnPower(test);
     const publicKey = newKey();
@@ -1055,7 +1055,7 @@ void t.test(
   },
 );
 
-void t.test('a revocation holds although the record of its node cannot be read', async test => {
+void t.test('a revocation takes effect although the record of its node cannot be read', async test => {
   const { registry, power, clock } = openOnPower(test);
   const { node, held } = await online(registry);
   const { id } = node;
@@ -1077,7 +1077,7 @@ void t.test('a revocation holds although the record of its node cannot be read',
   test.same(await reasonsOf(witness, id), ['revoked: revoked', 'online: connected', 'created: registered']);
 });
 
-void t.test('revocations of nodes that cannot be read are bounded in number', async test => {
+void t.test('pending revocations of unreadable nodes are bounded in number', async test => {
   const { registry, power } = openOnPower(test);
   power.failReads(failure);
   const revoke = (id: number) => registry.revokeNode(tenant, BigInt(id), { by: userParty('x'), comment: '' });
@@ -1086,7 +1086,7 @@ void t.test('revocations of nodes that cannot be read are bounded in number', as
   power.failReads(undefined);
 });
 
-void t.test('what waits is written with the next change of the node, in order', async test => {
+void t.test('pending changes of a node are written with its next change, in order', async test => {
   const { registry, power } = openOnPower(test);
   const { node } = await online(registry);
   power.failWrites(failure);
@@ -1103,7 +1103,7 @@ void t.test('what waits is written with the next change of the node, in order', 
 });
 
 void t.test(
-  'what was written is over, no matter who looks or comes before its writer has heard',
+  'a change that was written is no longer pending, even before its writer has been notified',
   async test => {
     const { power, clock } = openOnPower(test);
     // Written and seen, but the answer takes its time.
@@ -1138,7 +1138,7 @@ void t.test(
   },
 );
 
-void t.test('a store that cannot be read keeps nodes out, but loses no end of a session', async test => {
+void t.test('an unreadable store refuses sessions, and keeps the ends of sessions pending', async test => {
   const { registry, power, clock } = openOnPower(test);
   const { node, held } = await online(registry);
   power.failReads(failure);
@@ -1158,7 +1158,7 @@ void t.test('a store that cannot be read keeps nodes out, but loses no end of a 
 });
 
 void t.test(
-  'a revocation that the store finds in spite of an error stays, and so does its count',
+  'a revocation that was stored by a commit with an error remains, and is counted once',
   async test => {
     const { registry, power, clock } = openOnPower(test);
     const { node, held } = await online(registry);
@@ -1213,7 +1213,7 @@ const command = fc.record({
 });
 
 void t.test(
-  'a power cut at any moment leaves whole records, and everything that was acknowledged',
+  'a power cut at any moment leaves complete records, and every acknowledged change',
   async test => {
     const keys = Array.from({ length: 6 }, newKey);
 

@@ -14,7 +14,7 @@ import { startHandSite } from './fixtures/hand-site.js';
 /** Room for two chunks and a half, beside what the link itself keeps. */
 const diskBytes = 2.5 * chunkBytes + 256 * 1024;
 
-void t.test('uploads to a disk that has room for half of them', async t => {
+void t.test('uploads on a disk with room for half of them', async t => {
   const disk = await mountSmallDisk(t, diskBytes);
   if (!disk) {
     t.comment('mounting is not allowed here');
@@ -25,7 +25,7 @@ void t.test('uploads to a disk that has room for half of them', async t => {
   const node = await site.node();
   const objects = join(disk.folder, 'data', 'objects');
 
-  await t.test('an app', async t => {
+  await t.test('an app that exceeds the disk is refused', async t => {
     t.equal(await codeOf(site.start({}, { bytes: 4 * chunkBytes })), 'STORE_FULL');
     t.same(await readdir(objects), [], 'nothing of it is left');
     t.same((await site.runs.listPage()).runs, []);
@@ -38,7 +38,7 @@ void t.test('uploads to a disk that has room for half of them', async t => {
   const bytes = numbered(4 * chunkBytes);
   const manifest = manifestOf([bytes]);
 
-  await t.test('an object of the server half', async t => {
+  await t.test('an object of the server half that exceeds the disk is refused', async t => {
     const { digest } = manifest;
     half.say('put', { digest }, manifest.bytes);
     const { value } = await half.hear('wants');
@@ -55,7 +55,7 @@ void t.test('uploads to a disk that has room for half of them', async t => {
     t.notOk((await readdir(join(objects, `${run.id}`, 'server'))).includes(digest));
   });
 
-  await t.test('an object of a node', async t => {
+  await t.test('an object of a node that exceeds the disk is refused', async t => {
     const bucket = objectStoreIn(await makeFolder(t)).bucket('1', 'node');
     for (const index of await bucket.begin(manifest))
       await bucket.writeChunk(manifest, index, readChunkOf([bytes], index));
@@ -66,7 +66,7 @@ void t.test('uploads to a disk that has room for half of them', async t => {
       await new Promise(resolve => setImmediate(resolve));
   });
 
-  await t.test('and the link goes on', async t => {
+  await t.test('the link continues after its disk was full', async t => {
     node.reply(run.id, 1, 'answer');
     t.equal((await half.hear('answer')).body.toString(), 'answer');
     half.say('finished', {});

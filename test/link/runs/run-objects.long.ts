@@ -54,7 +54,7 @@ function replyWith(node: HandNode, run: bigint, message: bigint, digest: string)
   node.say({ $case: 'reply', value: { run, message, outcome: { $case: 'body', value: body } } });
 }
 
-void t.test('objects of two runs and three nodes', async t => {
+void t.test('objects of two runs on three nodes', async t => {
   const site = await startHandSite(t);
   const supervisor = await site.supervise();
   const [berlin, tokyo, lima] = [await site.node(), await site.node(), await site.node()];

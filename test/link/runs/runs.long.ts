@@ -141,7 +141,7 @@ void t.test('stopping a run asks its server half and kills it after a grace peri
   const site = await startHandSite(t, { clock });
   const supervisor = await site.supervise();
 
-  await t.test('a server half that obeys the stop', async t => {
+  await t.test('stopping a server half that obeys ends the run as stopped', async t => {
     const { run, half } = await site.running(supervisor);
     const stopped = site.runs.stop(run.id);
     await half.hear('stop');
@@ -152,7 +152,7 @@ void t.test('stopping a run asks its server half and kills it after a grace peri
     t.equal(reason, 'stopped by operator');
   });
 
-  await t.test('a server half that ignores the stop', async t => {
+  await t.test('stopping a server half that ignores it kills it', async t => {
     const { run, half } = await site.running(supervisor);
     const stopped = site.runs.stop(run.id);
     await half.hear('stop');
@@ -163,7 +163,7 @@ void t.test('stopping a run asks its server half and kills it after a grace peri
     await supervisor.stopped(run);
   });
 
-  await t.test('a run that was never started', async t => {
+  await t.test('stopping a run that was never started ends it', async t => {
     await supervisor.leave();
     const run = await site.start();
     t.equal((await site.runs.stop(run.id)).outcome, RunOutcome.RUN_OUTCOME_STOPPED);

@@ -51,7 +51,7 @@ void t.test('a node without settings for runs trusts no app', t => {
   t.end();
 });
 
-void t.test('a wrong app, key or socket is reported at the start', async t => {
+void t.test('an invalid app, key or socket is reported at the start', async t => {
   const folder = await makeFolder(t);
   const write = (name: string, text: string, mode = 0o600): string => {
     const path = join(folder, name);

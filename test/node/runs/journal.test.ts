@@ -28,7 +28,7 @@ void t.test('answers in the journal are read as they were written, and invalid o
   t.end();
 });
 
-void t.test('a journal on the disk is found again by the next process', async t => {
+void t.test('a journal on disk is read by the next process', async t => {
   const folder = join(await makeFolder(t), 'runs');
   const entries = `${folder}-entered`;
   const first = await Journal.open(await openLevelStore(folder), new EntryLog(entries));
@@ -87,7 +87,7 @@ void t.test('the journal forgets a run with its last message', async t => {
   await journal.forget(5n, 1);
 });
 
-void t.test('an answer and the state it left are both there after a power cut, or neither', async t => {
+void t.test('after a power cut the journal has an answer with its state, or neither', async t => {
   const disk = createPowerCutStore();
   const journal = await Journal.open(disk.store);
   journal.enter(7n, 1);
@@ -107,7 +107,7 @@ void t.test('an answer and the state it left are both there after a power cut, o
   }
 });
 
-void t.test('an answer that the disk refuses is not in the journal in memory either', async t => {
+void t.test('an answer that fails to be written to disk is absent from the journal in memory', async t => {
   const disk = createPowerCutStore();
   const journal = await Journal.open(disk.store);
   disk.failWrites(Object.assign(new Error('full'), { code: 'ENOSPC' }));
@@ -118,7 +118,7 @@ void t.test('an answer that the disk refuses is not in the journal in memory eit
   t.ok(journal.isAnswered(7n, 1));
 });
 
-void t.test('an answer that is being written while its run is forgotten is forgotten too', async t => {
+void t.test('an answer that is written while its run is forgotten is forgotten too', async t => {
   const disk = createPowerCutStore();
   const journal = await Journal.open(disk.store);
   const open = disk.hold();

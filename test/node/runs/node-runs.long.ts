@@ -52,7 +52,7 @@ function hastyClock(...waits: readonly number[]): Clock {
   };
 }
 
-void t.test('a message is handled, and its answer is kept until the link has it', async t => {
+void t.test('a node handles a message, and keeps the answer until the link acknowledges it', async t => {
   const app = await makeApp(t, counting);
   const { runs, folder, lines, started } = await startBench(t, { apps: { folder: app.folder } });
   const link = attach(runs);
@@ -164,7 +164,7 @@ void t.test('a node without settings for runs opens no journal, folder or socket
   t.equal(lines.filter(({ level }) => level === 'warn').length, 1, 'told once for the run');
 });
 
-void t.test('an app runs by the folder of the node only with the same files', async t => {
+void t.test('an app in the folder of the node runs only with the same files', async t => {
   const app = await makeApp(t, counting);
   const { runs } = await startBench(t, { apps: { folder: app.folder } });
   await writeFile(join(app.folder, 'lib/node.js'), 'changed since it was signed');
@@ -203,7 +203,7 @@ const referenceOf = ({ digest, sizeBytes }: Manifest) => ({
   sizeBytes: BigInt(sizeBytes),
 });
 
-void t.test('an app of a trusted signer is fetched, and so are contents too large for a frame', async t => {
+void t.test('a node fetches an app of a trusted signer, and contents too large for a frame', async t => {
   const author = generatePrivateKey('P-256');
   const key = join(await makeFolder(t), 'author.pub');
   await writeFile(key, formatOpensshPublic(author.publicKey, 'author'));
@@ -314,7 +314,7 @@ void t.test('an app that does not load is started once', async t => {
   t.equal(started(), 1);
 });
 
-void t.test('a handler that takes too long is ended, and the next message finds a new runner', async t => {
+void t.test('a handler that exceeds its time is killed, and the next message gets a new runner', async t => {
   const app = await makeApp(
     t,
     'export default nodeApp({ train() { for (;;); }, query: () => ({ fine: true }) });',
@@ -358,7 +358,7 @@ void t.test('a cancelled message is not answered', async t => {
   t.same(attach(runs).replies(7n, 5), [], 'nor is what was answered and not taken');
 });
 
-void t.test('a run that is over leaves nothing behind', async t => {
+void t.test('a run that has ended leaves no files, records or processes on its node', async t => {
   const app = await makeApp(t, counting);
   const bench = await startBench(t, { apps: { folder: app.folder } });
   const link = attach(bench.runs);
@@ -376,7 +376,7 @@ void t.test('a run that is over leaves nothing behind', async t => {
   t.equal(link.replies(7n, 2).length, 0);
 });
 
-void t.test('runs wait for their turn, and one that is idle gives way', async t => {
+void t.test('runs wait for a slot, and an idle run gives up its slot', async t => {
   const app = await makeApp(t, counting);
   const { runs, started } = await startBench(t, {
     apps: { folder: app.folder },
@@ -396,7 +396,7 @@ void t.test('runs wait for their turn, and one that is idle gives way', async t 
   t.equal(started(), 4);
 });
 
-void t.test('answers owed as another node are forgotten', async t => {
+void t.test('answers owed under another node id are forgotten', async t => {
   const app = await makeApp(t, counting);
   const bench = await startBench(t, { apps: { folder: app.folder } });
   const link = attach(bench.runs);
@@ -420,7 +420,7 @@ void t.test('answers owed as another node are forgotten', async t => {
   t.equal(third.replies(8n, 1).length, 0);
 });
 
-void t.test('frames of a session that has been replaced are passed over', async t => {
+void t.test('frames of a replaced session are ignored', async t => {
   const app = await makeApp(t, counting);
   const { runs } = await startBench(t, { apps: { folder: app.folder } });
   const old = attach(runs);
@@ -435,7 +435,7 @@ void t.test('frames of a session that has been replaced are passed over', async 
   t.equal(link.replies(7n, 1).length, 0);
 });
 
-void t.test('a runner that violates the protocol is ended, and the agent goes on', async t => {
+void t.test('a runner that violates the protocol is ended, and the agent continues', async t => {
   const app = await makeApp(t, counting);
   const rude = fileURLToPath(new URL('fixtures/rude-runner.js', import.meta.url));
   const { runs } = await startBench(t, {
@@ -473,7 +473,7 @@ void t.test('a runner that violates the protocol is ended, and the agent goes on
   t.equal(progress.length, 1);
 });
 
-void t.test('a message waits for an app host, and a warning says so', async t => {
+void t.test('a message waits for an app host, and a warning is logged', async t => {
   const app = await makeApp(t, counting);
   const socketPath = join(await makeFolder(t), 'apps.sock');
   const { runs, logged } = await startBench(t, {
@@ -504,7 +504,7 @@ void t.test('a message waits for an app host, and a warning says so', async t =>
   await runs.close();
 });
 
-void t.test('a journal that is damaged is set aside, and the node goes on', async t => {
+void t.test('a damaged journal is set aside, and the node continues', async t => {
   const app = await makeApp(t, counting);
   const apps = { folder: app.folder };
   const first = await startBench(t, { apps });

@@ -159,7 +159,7 @@ void t.test('clipped text ends between two characters', t => {
   t.end();
 });
 
-void t.test('slots are given in order, and holders are asked to give way', async t => {
+void t.test('slots are given in order, and their holders are asked to give way', async t => {
   const slots = new Slots(2);
   const never = new AbortController().signal;
   const asked: string[] = [];
@@ -235,7 +235,7 @@ function liveLink() {
   return { live, frames, logs, texts, drain: () => goOn?.() };
 }
 
-void t.test('lines are gathered, kept until they are taken, and sent again on the next session', t => {
+void t.test('log lines are batched, kept until they are taken, and sent again on the next session', t => {
   const clock = createManualClock();
   const link = new LinkHolder(clock);
   const logs = new RunLogs({ run: 7n, link, clock, firstSequence: 100 });
@@ -264,7 +264,7 @@ void t.test('lines are gathered, kept until they are taken, and sent again on th
   t.end();
 });
 
-void t.test('a frame of lines is never too long, and waits for a link that is slow', async t => {
+void t.test('a frame of log lines stays below the limit, and waits for a slow link', async t => {
   const clock = createManualClock();
   const link = new LinkHolder(clock);
   const logs = new RunLogs({ run: 7n, link, clock, firstSequence: 1 });
@@ -285,7 +285,7 @@ void t.test('a frame of lines is never too long, and waits for a link that is sl
   t.ok(slow.texts().every(text => Buffer.byteLength(text) <= runLogLimits.lineBytes));
 });
 
-void t.test('the oldest lines are dropped when too many wait, and a line says how many', t => {
+void t.test('the oldest log lines are dropped when too many wait, and a line states how many', t => {
   const clock = createManualClock();
   const link = new LinkHolder(clock);
   const logs = new RunLogs({ run: 7n, link, clock, firstSequence: 1 });
@@ -384,7 +384,7 @@ void t.test('a runner connects once, loads, and handles one message at a time', 
   t.end();
 });
 
-void t.test('a runner that ends keeps its call, and why it did not load, until its exit', t => {
+void t.test('an ending runner keeps its call and its failure until its exit', t => {
   const call = { message: { number: 7 } };
   const exit = { code: 1, signal: null, note: '' };
   const loading: machine.RunnerState<typeof call> = { phase: 'loading' };

@@ -19,7 +19,7 @@ async function countingScrypt(work: () => Promise<unknown>): Promise<ScryptCost[
   return calls;
 }
 
-void t.test('the right password fits its hash and no other does', async test => {
+void t.test('the right password matches its hash and no other password does', async test => {
   const hash = await passwords.hash(good);
   test.match(hash, /^scrypt\$4\$8\$1\$[A-Za-z0-9_-]{22}\$[A-Za-z0-9_-]{43}$/);
   test.ok(await passwords.matches(good, hash, regular));
@@ -28,7 +28,7 @@ void t.test('the right password fits its hash and no other does', async test => 
   test.not(await passwords.hash(good), hash, 'each hash has a salt of its own');
 });
 
-void t.test('an unknown user costs the same work as a known one, and is never let in', async test => {
+void t.test('a login of an unknown user costs the same work as of a known one, and fails', async test => {
   const hash = await passwords.hash(good);
   const outcomes: boolean[] = [];
   const workOf = (password: string, kept: string | undefined) =>
@@ -43,7 +43,7 @@ void t.test('an unknown user costs the same work as a known one, and is never le
   test.same(outcomes, [false, false, false, false, false, false]);
 });
 
-void t.test('a password of the usual cost takes the documented parameters', async test => {
+void t.test('a password of the default cost is hashed with the documented parameters', async test => {
   test.same(currentCost, { logN: 15, r: 8, p: 3 });
   const defaultAlgorithm = createPasswords(systemRandom);
   const calls = await countingScrypt(async () => {
@@ -55,7 +55,7 @@ void t.test('a password of the usual cost takes the documented parameters', asyn
   );
 });
 
-void t.test('a hash made with other parameters still fits, and is known to be dated', async test => {
+void t.test('a hash made with other parameters still matches, and is reported as outdated', async test => {
   const stronger = createPasswords(systemRandom, { logN: 5, r: 8, p: 1 });
   const hash = await passwords.hash(good);
   test.ok(await stronger.matches(good, hash, regular));
@@ -65,7 +65,7 @@ void t.test('a hash made with other parameters still fits, and is known to be da
   test.notOk(passwords.isDated(hash));
 });
 
-void t.test('a password is 15 to 256 characters as people see them', async test => {
+void t.test('a password has 15 to 256 characters, counted after normalization', async test => {
   const fit = ['x'.repeat(15), 'x'.repeat(256), 'ä'.repeat(15), '🐎'.repeat(15), ' '.repeat(15)];
   for (const password of fit)
     test.ok(await passwords.matches(password, await passwords.hash(password), regular), password);
@@ -90,12 +90,12 @@ void t.test('a password is 15 to 256 characters as people see them', async test 
   test.notOk(await passwords.matches('x'.repeat(257), hash, regular), 'what is cut off is not forgotten');
 });
 
-void t.test('the same letters typed on another keyboard are the same password', async test => {
+void t.test('a password in another Unicode normalization is the same password', async test => {
   const hash = await passwords.hash('grüße aus köln!');
   test.ok(await passwords.matches('grüße aus köln!'.normalize('NFD'), hash, regular));
 });
 
-void t.test('a damaged hash lets nobody in', async test => {
+void t.test('a damaged password hash matches no password', async test => {
   const hash = await passwords.hash(good);
   const short = hash.slice(0, -10);
   for (const damaged of ['', 'scrypt', short, hash.replace('scrypt', 'plain'), hash.replace('$4$', '$x$')])
@@ -120,7 +120,7 @@ async function order(askers: readonly (HashAsker & { readonly name?: string })[]
   return { done, refused };
 }
 
-void t.test('a flood of logins waits in turn, and what is too much is told to come back', async test => {
+void t.test('a flood of logins waits in a bounded queue, and logins beyond it are refused', async test => {
   for (const [isKnown, places] of [
     [true, 2],
     [false, 1],
@@ -133,7 +133,7 @@ void t.test('a flood of logins waits in turn, and what is too much is told to co
   test.equal((await order([regular])).done.length, 1, 'and then it goes on');
 });
 
-void t.test('strangers hash one at a time, so that somebody known waits for none of them', async test => {
+void t.test('strangers hash one at a time, so that known callers never wait for them', async test => {
   let begun = 0;
   let letGo = (): void => undefined;
   const isFirstDone = new Promise<void>(resolve => (letGo = resolve));
@@ -149,7 +149,7 @@ void t.test('strangers hash one at a time, so that somebody known waits for none
 });
 
 void t.test(
-  'of strangers that wait, who was wrong less often comes first, and each before the second of another',
+  'strangers with fewer failures are hashed first, and each before the second request of another one',
   async test => {
     const first = { party: 'busy', isKnown: false };
     const { done } = await order([
@@ -165,7 +165,7 @@ void t.test(
 );
 
 void t.test(
-  'where all places are taken by guessers, somebody who was not wrong takes one of theirs',
+  'a stranger without failures takes the queue slot of one with failures in a full queue',
   async test => {
     const askers = [...strangers(65, { failures: 3 }), ...strangers(1, { party: 'honest' })];
     const { done, refused } = await order(askers);
@@ -177,7 +177,7 @@ void t.test(
   },
 );
 
-void t.test('nothing is hashed for a caller who has hung up', async test => {
+void t.test('no password is hashed for a caller that has disconnected', async test => {
   const hash = await passwords.hash(good);
   const reason = new RollcallError('LOGIN_REFUSED', 'gone');
   const calls = await countingScrypt(async () => {
@@ -195,7 +195,7 @@ void t.test('nothing is hashed for a caller who has hung up', async test => {
   test.equal(calls.length, 2);
 });
 
-void t.test('work that fails gives its place to the next', async test => {
+void t.test('a failed hash gives its slot to the next in the queue', async test => {
   const hash = (await passwords.hash(good)).replace('$4$', '$0$');
   const failing = await Promise.allSettled(
     Array.from({ length: 60 }, () => passwords.matches(good, hash, regular)),

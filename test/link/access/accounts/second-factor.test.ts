@@ -25,7 +25,7 @@ const factorOf = (secret: string, recovery: readonly string[] = []): SecondFacto
   recovery,
 });
 
-void t.test('the codes of RFC 6238 are taken at their time', test => {
+void t.test('the codes of RFC 6238 are accepted at their time', test => {
   for (const [seconds, code] of rfcCodes) {
     const used = checkCode(factorOf(rfcSecret), code.slice(2), seconds * 1000);
     test.equal(used?.lastStep, Math.floor(seconds / 30), `${seconds} s`);
@@ -33,7 +33,7 @@ void t.test('the codes of RFC 6238 are taken at their time', test => {
   test.end();
 });
 
-void t.test('a code is good for one step before and after, and no longer', test => {
+void t.test('a code is accepted one step before and after its time, and no longer', test => {
   const step = Math.floor(1234567890 / 30);
   const at = (steps: number) => checkCode(factorOf(rfcSecret), '005924', (step + steps) * 30_000 + 15_000);
   for (const steps of [-1, 0, 1]) test.equal(at(steps)?.lastStep, step, `${steps} steps away`);
@@ -41,7 +41,7 @@ void t.test('a code is good for one step before and after, and no longer', test 
   test.end();
 });
 
-void t.test('a code counts once, and none from before it counts afterwards', test => {
+void t.test('a code is accepted once, and earlier codes are refused afterwards', test => {
   const at = 1111111111_000;
   const used = checkCode(factorOf(rfcSecret), '050471', at);
   if (!used) throw new Error('the code was not taken');
@@ -51,7 +51,7 @@ void t.test('a code counts once, and none from before it counts afterwards', tes
   test.end();
 });
 
-void t.test('a code may come with spaces; anything else is wrong', test => {
+void t.test('a code may contain spaces; other characters are refused', test => {
   const at = 1234567890_000;
   test.ok(checkCode(factorOf(rfcSecret), ' 005 924\n', at));
   const wrong = ['', ' ', '5924', '89005924', '005925', '00592a', '٠٠٥٩٢٤', '-05924', '1e5', '__proto__'];
@@ -64,7 +64,7 @@ void t.test('a code may come with spaces; anything else is wrong', test => {
   test.end();
 });
 
-void t.test('a recovery code works once, in any case and however it is written', test => {
+void t.test('a recovery code is accepted once, in any case and with any separators', test => {
   const { codes, hashes } = newRecoveryCodes(systemRandom);
   test.equal(codes.length, 10);
   test.equal(new Set(codes).size, 10);
@@ -84,7 +84,7 @@ void t.test('a recovery code works once, in any case and however it is written',
   test.end();
 });
 
-void t.test('a recovery code leaves the time codes alone, and the other way round', test => {
+void t.test('using a recovery code leaves time codes valid, and the reverse', test => {
   const { codes, hashes } = newRecoveryCodes(systemRandom);
   const at = 1234567890_000;
   const afterTime = checkCode(factorOf(rfcSecret, hashes), '005924', at);
@@ -95,7 +95,7 @@ void t.test('a recovery code leaves the time codes alone, and the other way roun
   test.end();
 });
 
-void t.test('a secret is 160 random bits, and its address is what authenticator apps read', test => {
+void t.test('a second-factor secret is 160 random bits, and its URI is read by authenticator apps', test => {
   const secret = newSecret(size => Buffer.from('12345678901234567890').subarray(0, size));
   test.equal(secret, rfcSecret);
   test.not(newSecret(systemRandom), newSecret(systemRandom));

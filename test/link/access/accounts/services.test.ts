@@ -26,7 +26,7 @@ function start() {
   return { store, clock, services, create, everything };
 }
 
-void t.test('a service may do and ask for only what it was registered with', async test => {
+void t.test('a service can do and request only what it was registered with', async test => {
   const { services, create } = start();
   const plain = await create('plain');
   test.match(plain, { id: /^service:[0-9a-f]{32}$/, enabled: true, tokenLifetimeMs: 900_000, validAfter: 0 });
@@ -41,7 +41,7 @@ void t.test('a service may do and ask for only what it was registered with', asy
   await test.rejects(create('log-shipper'), { code: 'NAME_TAKEN' });
 });
 
-void t.test('settings that are not fit to be are refused when made and when changed', async test => {
+void t.test('invalid settings of a service are refused when it is created and changed', async test => {
   const { services, create } = start();
   const { id } = await create('plain');
   const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
@@ -88,7 +88,7 @@ function publicPem(): string {
 }
 
 void t.test(
-  'fields that are not for setting stay as they are, whatever an object from outside says',
+  'read-only fields of a service stay unchanged when a change from outside contains them',
   async test => {
     const { services, create } = start();
     const evil = JSON.parse(
@@ -103,7 +103,7 @@ void t.test(
   },
 );
 
-void t.test('a secret is told once and kept nowhere, and the two newest are good', async test => {
+void t.test('a service secret is shown once, stored as a hash, and the two newest are valid', async test => {
   const { services, create, everything } = start();
   const { id } = await create('plain');
   const secrets: string[] = [];
@@ -135,7 +135,7 @@ void t.test('a secret is told once and kept nowhere, and the two newest are good
   await test.rejects(services.addSecret('ward', id, userParty('user:0')), { code: 'NOT_FOUND' });
 });
 
-void t.test('of secrets made at the same moment none is lost', async test => {
+void t.test('service secrets that are created at the same moment are all kept', async test => {
   const { services, create } = start();
   const { id } = await create('plain');
   const made = await Promise.all([
@@ -146,7 +146,7 @@ void t.test('of secrets made at the same moment none is lost', async test => {
   for (const { secret } of made) test.ok(isSecretOf(service, secret));
 });
 
-void t.test('a service comes in by its id, or by its name in its tenant, and by nothing else', async test => {
+void t.test('a service is found by its id, or by its name in its tenant, and by nothing else', async test => {
   const { services } = start();
   const made = await services.create('ward', 'plain', {}, userParty('x'));
   test.same(await services.findClient(made.id, 'default'), made, 'whatever its tenant');
@@ -166,7 +166,7 @@ void t.test('a service comes in by its id, or by its name in its tenant, and by 
   for (const id of wrong) test.equal(await services.findClient(id, 'ward'), undefined, id.slice(0, 50));
 });
 
-void t.test('another tenant’s service does not exist here', async test => {
+void t.test('a service of another tenant is not found', async test => {
   const { services, create } = start();
   const { id } = await create('plain');
   for (const tenant of ['ward', '', 'default/', '../../default']) {
@@ -185,7 +185,7 @@ void t.test('another tenant’s service does not exist here', async test => {
     await test.rejects(services.get('default', name), { code: 'NOT_FOUND' }, name);
 });
 
-void t.test('its tokens can be ended, and every change is audited without secrets', async test => {
+void t.test('tokens of a service can be ended, and every change is audited without secrets', async test => {
   const { store, clock, services, create } = start();
   const { id } = await create('plain', { audiences: ['logs'] });
   const { secret, service } = await services.addSecret('default', id, userParty('ann'));
@@ -207,7 +207,7 @@ void t.test('its tokens can be ended, and every change is audited without secret
   test.notOk(text.includes(secret.slice(4)) || text.includes(service.secrets[0]?.hash ?? 'none'));
 });
 
-void t.test('a list of networks holds what is in it, IPv4 and IPv6', test => {
+void t.test('a list of networks contains its IPv4 and IPv6 addresses', test => {
   const list = ['10.1.0.0/16', '192.0.2.7', '2001:db8::/32', '::1'];
   const inside = ['10.1.0.0', '10.1.255.255', '192.0.2.7', '2001:db8:ffff::1', '::1', '::ffff:10.1.2.3'];
   for (const address of inside) test.ok(isAddressIn(list, address), address);
@@ -229,7 +229,7 @@ void t.test('a list of networks holds what is in it, IPv4 and IPv6', test => {
   test.end();
 });
 
-void t.test('what is no address or network is refused', test => {
+void t.test('an invalid address or network is refused', test => {
   const wrong = [
     '',
     '10.0.0',

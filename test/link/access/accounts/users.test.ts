@@ -29,7 +29,7 @@ function start(store: Store = createMemoryStore()) {
   return { store, clock, roles, users, create, change };
 }
 
-void t.test('a name is one account, whatever the case of its letters', async test => {
+void t.test('a user name is one account, whatever the case of its letters', async test => {
   const { users, create } = start();
   const ann = await create('Ann', 'viewer', 'viewer');
   test.match(ann, {
@@ -50,7 +50,7 @@ void t.test('a name is one account, whatever the case of its letters', async tes
   test.equal((await users.list('default')).length, 2);
 });
 
-void t.test('names that are none make no account and find none', async test => {
+void t.test('invalid user names are refused, and no account is found by them', async test => {
   const { users, create } = start();
   await create('kelvin');
   const unfit = [
@@ -75,7 +75,7 @@ void t.test('names that are none make no account and find none', async test => {
     await test.rejects(users.get('default', id), { code: 'NOT_FOUND' }, id);
 });
 
-void t.test('odd words as names of users, roles and permissions are words like any others', async test => {
+void t.test('names such as __proto__ are ordinary names of users, roles and permissions', async test => {
   const { roles, users, create, change } = start();
   const ann = await create('ann', 'admin');
   for (const name of oddNames) {
@@ -95,13 +95,13 @@ void t.test('odd words as names of users, roles and permissions are words like a
   test.same(await change(ann, injected), ann, 'and fields that are not for changing change nothing');
 });
 
-void t.test('roles that are not there are refused and named, so that a terminal can show it', async test => {
+void t.test('unknown roles are refused by name, with control characters escaped', async test => {
   const { create } = start();
   const refused = await create('ann', 'viewer', 'ghost', 'evil\u001b[31m\n').catch((error: unknown) => error);
   test.match(refused, { code: 'REQUEST_INVALID', message: 'there is no role ghost, evil?[31m?' });
 });
 
-void t.test('a role of one’s own counts at once, as does its change and its end', async test => {
+void t.test('a custom role takes effect at once, as do its change and its removal', async test => {
   const { store, roles } = start();
   const permissionsOf = async () => [...(await roles.permissionsOf('default', ['auditor', 'gone']))];
   await roles.define(
@@ -131,7 +131,7 @@ void t.test('a role of one’s own counts at once, as does its change and its en
   );
 });
 
-void t.test('built-in roles never change', async test => {
+void t.test('built-in roles cannot be changed', async test => {
   const { roles } = start();
   for (const name of ['admin', 'viewer', 'operator', 'Admin'])
     await test.rejects(roles.define('default', { name, permissions: [] }, userParty('ann')), {
@@ -142,7 +142,7 @@ void t.test('built-in roles never change', async test => {
 });
 
 void t.test(
-  'permissions on the whole link are nothing in another tenant, not even for its admin',
+  'permissions on the whole link have no effect in another tenant, even for its admin',
   async test => {
     const { roles } = start();
     const held = await roles.permissionsOf('ward', ['admin', 'viewer']);
@@ -157,7 +157,7 @@ void t.test(
   },
 );
 
-void t.test('another tenant’s user does not exist here', async test => {
+void t.test('a user of another tenant is not found', async test => {
   const { users, create } = start();
   const ann = await create('ann', 'admin');
   const elsewhere = ['ward', '', 'default/', '../../default', 'default/user', 'Default'];
@@ -192,7 +192,7 @@ void t.test('the last admin cannot be disabled or lose the role', async test => 
   await test.rejects(users.change('ward', other.id, { enabled: false }, reason), { code: 'REQUEST_INVALID' });
 });
 
-void t.test('of admins who disable each other at the same moment one stays', async test => {
+void t.test('when admins disable each other at the same moment, one remains', async test => {
   for (const count of [2, 3, 8]) {
     const { users, create, change } = start();
     const admins = await Promise.all(Array.from({ length: count }, (_, n) => create(`admin-${n}`, 'admin')));
@@ -206,7 +206,7 @@ void t.test('of admins who disable each other at the same moment one stays', asy
   }
 });
 
-void t.test('an admin who came and went between the look and the commit is not counted on', async test => {
+void t.test('disabling an admin fails when the only other admin was disabled meanwhile', async test => {
   const { store, create, change, users } = start();
   const [ann, bob] = [await create('ann', 'admin'), await create('bob', 'admin')];
   await change(ann, { enabled: false });
@@ -221,7 +221,7 @@ void t.test('an admin who came and went between the look and the commit is not c
   test.same(JSON.parse(Buffer.from(turns ?? []).toString()), { turn: 5 });
 });
 
-void t.test('a change that ends sessions raises the time from which they count, always', async test => {
+void t.test('a change that ends sessions always raises the time from which sessions count', async test => {
   const { clock, create, change } = start();
   const ann = await create('ann', 'viewer');
   const first = await change(ann, { endSessions: true, passwordHash: 'new' });
@@ -238,7 +238,7 @@ void t.test('a change that ends sessions raises the time from which they count, 
   test.equal((await change(ann, { roles: [] })).validAfter, again.validAfter + 1, 'other changes do not');
 });
 
-void t.test('a change is decided from the account as it is then, and none is lost', async test => {
+void t.test('concurrent changes of an account apply to its current state, and none is lost', async test => {
   const { users, create } = start();
   const ann = await create('ann', 'viewer');
   const factor = { secret: 'SECRET', lastStep: 0, recovery: ['a', 'b', 'c', 'd'] };
@@ -259,7 +259,7 @@ void t.test('a change is decided from the account as it is then, and none is los
   test.equal((await users.get('default', 'ann')).secondFactor, undefined);
 });
 
-void t.test('every change is in the audit log, and nothing secret is', async test => {
+void t.test('every change of an account is in the audit log, without secrets', async test => {
   const { store, users, create, change } = start();
   const ann = await create('ann', 'admin');
   const secondFactor = { secret: 'THESECRET', lastStep: 0, recovery: ['the-recovery'] };
@@ -279,7 +279,7 @@ void t.test('every change is in the audit log, and nothing secret is', async tes
   test.notMatch(JSON.stringify(events), /scrypt|the-salt|the-hash|the-next|THESECRET|the-recovery/);
 });
 
-void t.test('a failing store leaves an account whole: as it was, or as it was to be', async test => {
+void t.test('a failing store leaves an account as it was or fully changed', async test => {
   const disk = createPowerCutStore();
   const { users, create, change } = start(disk.store);
   const ann = await create('ann', 'admin');
@@ -297,7 +297,7 @@ void t.test('a failing store leaves an account whole: as it was, or as it was to
   );
 });
 
-void t.test('a role that was removed keeps nobody from changing who still has it', async test => {
+void t.test('an account with a removed role can still be changed', async test => {
   const { access, administration, chief } = await openAccessRig(test);
   const { tenant } = chief;
   await administration.defineRole(chief, { name: 'lab', permissions: ['nodes:read'] });
@@ -322,7 +322,7 @@ void t.test('a role that was removed keeps nobody from changing who still has it
   await test.rejects(administration.createService(chief, 'new', { roles: ['lab'] }), none);
 });
 
-void t.test('a tenant comes with its admin in one commit, or not at all', async test => {
+void t.test('a tenant and its admin are created in one commit, or not at all', async test => {
   const disk = createPowerCutStore();
   const { access, administration, chief, pausing } = await openAccessRig(test, { store: disk.store });
   const create = (name: string) => administration.createTenant(chief, { name, admin: 'wanda', password });
@@ -346,7 +346,7 @@ void t.test('a tenant comes with its admin in one commit, or not at all', async 
   await test.rejects(create('North'), { code: 'NAME_TAKEN' });
 });
 
-void t.test('a tenant that a link left without an admin is completed by creating it again', async test => {
+void t.test('creating a tenant again completes one that was left without an admin', async test => {
   const { access, administration, chief } = await openAccessRig(test);
   const create = (name: string, admin = 'wanda') =>
     administration.createTenant(chief, { name, admin, password });

@@ -52,7 +52,7 @@ async function start() {
 const fail = (code: 'LOGIN_REFUSED' | 'OTP_REQUIRED') => () => Promise.reject(new RollcallError(code, 'no'));
 const refused = { code: 'LOGIN_REFUSED' };
 
-void t.test('a refusal is counted and slows down the next try, which is worth an alert', async t => {
+void t.test('a refused login is counted, delays the next attempt, and raises an alert', async t => {
   const { clock, counted, raised, logged, attempt } = await start();
   const place = { address, account: accountOf('default', 'Ann') };
   for (let n = 0; n < 5; n++) await t.rejects(attempt(place, fail('LOGIN_REFUSED')), refused);
@@ -74,7 +74,7 @@ void t.test('a refusal is counted and slows down the next try, which is worth an
   t.equal(raised.length, 1, 'coming in clears the account');
 });
 
-void t.test('what is no wrong guess is not counted', async t => {
+void t.test('an error other than a wrong guess is not counted as a failed login', async t => {
   const { counted, raised, attempt } = await start();
   const place = { address, account: 'default/ann' };
   for (let n = 0; n < 20; n++)
@@ -82,13 +82,13 @@ void t.test('what is no wrong guess is not counted', async t => {
   t.same([counted, raised], [[], []]);
 });
 
-void t.test('every wrong setup code is an alert', async t => {
+void t.test('every wrong setup code raises an alert', async t => {
   const { counted, raised, attempt } = await start();
   await t.rejects(attempt({ address, account: undefined }, fail('LOGIN_REFUSED')), refused);
   t.same([counted, raised], [['192.0.2.1 LOGIN_REFUSED setup code'], ['security.setup-code-refused']]);
 });
 
-void t.test('a wrong old password is a wrong guess, though its user is logged in', async t => {
+void t.test('a wrong old password counts as a wrong guess, although its user is logged in', async t => {
   const { clock, counted, raised, logged, attempt } = await start();
   const store = createMemoryStore();
   const audit = createAudit({ clock });
@@ -129,7 +129,7 @@ void t.test('a wrong old password is a wrong guess, though its user is logged in
   t.ok(await passwords.matches('another few words', passwordHash, { party: 'test', isKnown: true }));
 });
 
-void t.test('of 500 guesses at once at one account no more than six are tried', async t => {
+void t.test('of 500 simultaneous guesses at one account at most six are tried', async t => {
   const { attempt } = await start();
   let tried = 0;
   let end = (): void => undefined;

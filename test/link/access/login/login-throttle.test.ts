@@ -79,7 +79,7 @@ async function comeIn({ guesses }: { guesses: Guesses }, address: string, accoun
 const elsewhere = (n: number): string => `10.${n >> 16}.${(n >> 8) & 255}.${n & 255}`;
 const turn = (): Promise<void> => new Promise(setImmediate);
 
-void t.test('the delay is nothing at first, then doubles from a second to its end', test => {
+void t.test('the delay of logins is zero at first, then doubles from one second to its maximum', test => {
   const after = (failures: number) => delayAfter(failures, { free: 5, maxMs: 60_000 });
   test.same([0, 1, 5, 6, 7, 8, 11, 12, 13].map(after), [0, 0, 0, 1000, 2000, 4000, 32_000, 60_000, 60_000]);
   test.equal(after(1e9), 60_000);
@@ -93,7 +93,7 @@ void t.test('the delay is nothing at first, then doubles from a second to its en
 });
 
 void t.test(
-  'an address may fail ten times, then waits longer each time, fifteen minutes at most',
+  'an address may fail ten times, then waits longer each time, up to fifteen minutes',
   async test => {
     const rig = await start();
     const { clock, guesses } = rig;
@@ -113,7 +113,7 @@ void t.test(
   },
 );
 
-void t.test('an account may fail five times from wherever, then waits a minute at most', async test => {
+void t.test('an account may fail five times from any address, then waits up to a minute', async test => {
   const rig = await start();
   const { clock, guesses } = rig;
   await fail(rig, 5, [elsewhere, 'ann']);
@@ -128,7 +128,7 @@ void t.test('an account may fail five times from wherever, then waits a minute a
   test.ok(await isLetIn(guesses, '192.0.2.1', 'ann'), 'after a quiet quarter of an hour it starts anew');
 });
 
-void t.test('a refusal is the same for an account that nobody has, and for any other', async test => {
+void t.test('the refusal of a login is the same for an unknown account and a known one', async test => {
   const names = ['admin', 'nobody-at-all', '__proto__', 'constructor', '', ' ', 'x'.repeat(1_000_000)];
   for (const name of names) {
     const rig = await start();
@@ -142,7 +142,7 @@ void t.test('a refusal is the same for an account that nobody has, and for any o
   }
 });
 
-void t.test('ten thousand guesses in a row are let through a few times only', async test => {
+void t.test('only a few of ten thousand consecutive guesses are tried', async test => {
   const { clock, guesses } = await start();
   let letIn = 0;
   for (let n = 0; n < 10_000; n++) {
@@ -154,7 +154,7 @@ void t.test('ten thousand guesses in a row are let through a few times only', as
 });
 
 void t.test(
-  'guesses at once count from their beginning: no more begin than may fail for nothing',
+  'simultaneous guesses count from their start, and no more start than may fail without delay',
   async test => {
     for (const [address, account, max] of [
       [elsewhere, 'ann', 6],
@@ -177,7 +177,7 @@ void t.test(
   },
 );
 
-void t.test('a program that asks for many tokens at once gets them all', async test => {
+void t.test('a program that requests many tokens at once gets them all', async test => {
   const rig = await start();
   const { guesses } = rig;
   await comeIn(rig, '192.0.2.1', 'service:1');
@@ -194,7 +194,7 @@ void t.test('a program that asks for many tokens at once gets them all', async t
   test.equal(maxUnderWay, 6, 'six at a time');
 });
 
-void t.test('more than 64 of one network do not wait, and take no place from another', async test => {
+void t.test('at most 64 logins of one network wait, and other networks keep their slots', async test => {
   const { guesses } = await start();
   const all = Array.from({ length: 100 }, () => guesses.begin('192.0.2.1', undefined));
   const refused = await Promise.all(all.slice(75).map(each => each.catch((error: unknown) => error)));
@@ -204,7 +204,7 @@ void t.test('more than 64 of one network do not wait, and take no place from ano
   for (const each of all.slice(11, 75)) await each.then(guess => guess.succeeded());
 });
 
-void t.test('once there is a delay, each guess that has begun makes the next one wait longer', async test => {
+void t.test('once a login is delayed, each pending guess extends the delay of the next', async test => {
   const rig = await start();
   const { clock, guesses } = rig;
   await fail(rig, 6, [elsewhere, 'ann']);
@@ -217,7 +217,7 @@ void t.test('once there is a delay, each guess that has begun makes the next one
   test.ok(await isLetIn(guesses, '192.0.2.2', 'ann'));
 });
 
-void t.test('what is neither right nor wrong changes nothing', async test => {
+void t.test('a withdrawn guess changes no delay', async test => {
   const rig = await start();
   await fail(rig, 5, ['192.0.2.1', 'ann']);
   for (let n = 0; n < 20; n++) (await rig.guesses.begin('192.0.2.1', 'ann')).withdrawn();
@@ -227,7 +227,7 @@ void t.test('what is neither right nor wrong changes nothing', async test => {
 });
 
 void t.test(
-  'an admin under attack from everywhere still comes in from where she came in before',
+  'an admin under attack from everywhere can still log in from an address known for her',
   async test => {
     const rig = await start();
     const { clock, guesses } = rig;
@@ -244,7 +244,7 @@ void t.test(
 );
 
 void t.test(
-  'strangers behind the same address cannot keep an account out that came in from there',
+  'strangers behind a shared address cannot lock out an account that is known at it',
   async test => {
     const rig = await start();
     const { clock, guesses } = rig;
@@ -266,7 +266,7 @@ void t.test(
 );
 
 void t.test(
-  'coming in clears the account, but not the address: one own account is no way to guess at others',
+  'a successful login resets the delay of its own account, but not the delay of its address',
   async test => {
     const rig = await start();
     const { guesses } = rig;
@@ -282,7 +282,7 @@ void t.test(
   },
 );
 
-void t.test('a flood of addresses and names does not push out those that have to wait', async test => {
+void t.test('a flood of addresses and names does not evict entries that still have a delay', async test => {
   const rig = await start();
   await fail(rig, 20, ['192.0.2.1']);
   await fail(rig, 12, [elsewhere, 'ann']);
@@ -291,14 +291,14 @@ void t.test('a flood of addresses and names does not push out those that have to
   test.ok(await refusal(rig.guesses, '192.0.2.2', 'ann'));
 });
 
-void t.test('addresses of one IPv6 /64 count as one', async test => {
+void t.test('addresses of one IPv6 /64 count as one in the login throttle', async test => {
   const rig = await start();
   await fail(rig, 11, [n => `2001:db8:1:2::${n.toString(16)}`]);
   test.ok(await refusal(rig.guesses, '2001:db8:1:2:3::4'));
   test.ok(await isLetIn(rig.guesses, '2001:db8:1:3::4'));
 });
 
-void t.test('a stepped wall clock changes nothing', async test => {
+void t.test('a stepped wall clock does not change the delays of logins', async test => {
   const rig = await start();
   await fail(rig, 11, ['192.0.2.1']);
   rig.clock.step(dayMs);
@@ -306,7 +306,7 @@ void t.test('a stepped wall clock changes nothing', async test => {
 });
 
 void t.test(
-  'where an account came in from is known after a restart, and stored as hashes only',
+  'known addresses of an account survive a restart of the link, and are stored as hashes only',
   async test => {
     const store = createMemoryStore();
     const first = await start(store);
@@ -331,7 +331,7 @@ void t.test(
   },
 );
 
-void t.test('a store that fails does not keep anybody from coming in, or from being known', async test => {
+void t.test('a failing store does not prevent logins, nor that their addresses become known', async test => {
   const disk = createPowerCutStore();
   const rig = await start(disk.store);
   disk.failWrites(new Error('gone'));

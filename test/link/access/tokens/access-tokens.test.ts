@@ -76,7 +76,7 @@ async function refusalOf(verifying: Promise<unknown>): Promise<RollcallError | u
   }
 }
 
-void t.test('a token says what it was asked to, as RFC 9068 writes it', async t => {
+void t.test('an access token has the requested claims in the form of RFC 9068', async t => {
   const { tokens, keys, clock } = await setUp(t);
   const signed = await tokens.sign({
     ...wanted,
@@ -183,7 +183,7 @@ void t.test('a token for another audience is refused, whatever it is signed with
   }
 });
 
-void t.test('expiry is told only of a token whose signature holds and that was meant for here', async t => {
+void t.test('expiry is reported only for a token with a valid signature and this audience', async t => {
   const { tokens, clock } = await setUp(t);
   const { token, expiresAt } = await tokens.sign(wanted);
   const forOther = await tokens.sign({ ...wanted, audience: 'other' });
@@ -196,7 +196,7 @@ void t.test('expiry is told only of a token whose signature holds and that was m
   await t.rejects(tokens.verify(forOther.token, 'rollcall'), notValid);
 });
 
-void t.test('a clock ten minutes off', async t => {
+void t.test('tokens are valid on a clock that is ten minutes off only within the tolerance', async t => {
   const { tokens, clock } = await setUp(t);
   const { token } = await tokens.sign(wanted);
   clock.step(10 * minuteMs);
@@ -211,7 +211,7 @@ void t.test('a clock ten minutes off', async t => {
   await tokens.verify(token, 'rollcall');
 });
 
-void t.test('tokens outlive a rotation but not a leak, and a restart changes nothing', async t => {
+void t.test('tokens survive a rotation and a restart of the link, and end after a leak', async t => {
   const { tokens, keys, folder, clock } = await setUp(t);
   const { token: old } = await tokens.sign({ ...wanted, lifetimeMs: dayMs });
   await keys.rotate({ now: true });
@@ -228,7 +228,7 @@ void t.test('tokens outlive a rotation but not a leak, and a restart changes not
   await again.tokens.verify((await again.tokens.sign(wanted)).token, 'rollcall');
 });
 
-void t.test('an algorithm that was given up is not taken any more', async t => {
+void t.test('a token of an algorithm that is no longer configured is refused', async t => {
   const { tokens, keys, folder, clock } = await setUp(t);
   const { token } = await tokens.sign(wanted);
   await keys.close();
@@ -236,7 +236,7 @@ void t.test('an algorithm that was given up is not taken any more', async t => {
   await t.rejects(after.tokens.verify(token, 'rollcall'), notValid);
 });
 
-void t.test('what no verifier would take is not signed', async t => {
+void t.test('a token that no verifier would accept is not signed', async t => {
   const { tokens } = await setUp(t);
   const unfit: Partial<NewToken>[] = [
     { lifetimeMs: 0 },
@@ -261,7 +261,7 @@ void t.test('what no verifier would take is not signed', async t => {
     );
 });
 
-void t.test('a token that was verified before is judged anew by all but its signature', async t => {
+void t.test('a token that was verified before is checked again except for its signature', async t => {
   const { keys, tokens, clock } = await setUp(t);
   const [first, second] = [await tokens.sign(wanted), await tokens.sign(wanted)];
   for (const { token, tokenId } of [first, second, first, second])

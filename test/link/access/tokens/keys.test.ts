@@ -80,7 +80,7 @@ const only = <T>(list: readonly T[]): T => {
   return list[0];
 };
 
-void t.test('the first start makes a key, a secret and a file for the owner alone', async t => {
+void t.test('the first start creates a token key, a secret and a private file', async t => {
   const { keys, file, clock } = await open(t);
   t.equal((await stat(file)).mode & 0o777, 0o600);
   t.equal(keys.refreshSecret.length, 32);
@@ -101,7 +101,7 @@ void t.test('the first start makes a key, a secret and a file for the owner alon
   t.equal((await keys.signingKey('another')).kid, kid, 'it serves every audience');
 });
 
-void t.test('a restart keeps keys and secret', async t => {
+void t.test('a restart keeps token keys and secret', async t => {
   const first = await open(t, {
     algorithms: { defaultAlgorithm: 'ES256', byAudience: { studio: 'HS256', old: 'RS256' } },
   });
@@ -155,7 +155,7 @@ void t.test('RS256 keys have 3072 bits, and HS256 has a secret for each audience
   );
 });
 
-void t.test('the secret of the link’s own audience never leaves it', async t => {
+void t.test('the secret of the audience of the link cannot be exported', async t => {
   const { keys } = await open(t, {
     algorithms: { defaultAlgorithm: 'HS256', byAudience: {} },
     ownAudience: 'rollcall',
@@ -174,7 +174,7 @@ void t.test('the secret of the link’s own audience never leaves it', async t =
   t.same(keys.jwks(), { keys: [] });
 });
 
-void t.test('an audience may be called as it likes', async t => {
+void t.test('an audience may be named constructor or __proto__', async t => {
   const { keys } = await open(t, {
     algorithms: { defaultAlgorithm: 'ES256', byAudience: { studio: 'HS256' } },
   });
@@ -208,7 +208,7 @@ void t.test('a key signs only after it has been published for an hour', async t 
   t.equal((await keys.signingKey('rollcall')).kid, first, 'even to before there were any keys');
 });
 
-void t.test('a rotation that cannot wait has the key sign that waits the longest', async t => {
+void t.test('after an immediate rotation the key that has waited longest signs', async t => {
   const { keys, clock, folder } = await open(t);
   const first = only(signers(keys)).kid;
   const next = only(waiting(keys)).kid;
@@ -260,7 +260,7 @@ void t.test('a rotated key verifies until the longest token has ended', async t 
   );
 });
 
-void t.test('after a leak the old keys are gone at once', async t => {
+void t.test('after a leak the old keys are removed at once', async t => {
   const { keys, file } = await open(t);
   await keys.rotate();
   await keys.rotate({ now: true });
@@ -281,7 +281,7 @@ void t.test('after a leak the old keys are gone at once', async t => {
   );
 });
 
-void t.test('rotating for one audience leaves the secrets of others alone', async t => {
+void t.test('rotating for one audience leaves the secrets of others unchanged', async t => {
   const algorithms = {
     defaultAlgorithm: 'ES256',
     byAudience: { studio: 'HS256', logging: 'HS256' },
@@ -308,7 +308,7 @@ void t.test('rotating for one audience leaves the secrets of others alone', asyn
   t.equal(only(signing).algorithm, 'ES256');
 });
 
-void t.test('an audience that has no secret yet gets its first one by rotating', async t => {
+void t.test('an audience without a secret gets its first one by a rotation', async t => {
   const { keys } = await open(t, {
     algorithms: { defaultAlgorithm: 'ES256', byAudience: { studio: 'HS256' } },
   });
@@ -318,7 +318,7 @@ void t.test('an audience that has no secret yet gets its first one by rotating',
 });
 
 void t.test(
-  'keys rotate by themselves after 90 days; a secret that others hold waits for a person',
+  'keys rotate by themselves after 90 days; a secret that others hold waits for an operator',
   async t => {
     const algorithms = {
       defaultAlgorithm: 'ES256',
@@ -353,7 +353,7 @@ void t.test(
   },
 );
 
-void t.test('a rotation that fails is logged, and the old key goes on', async t => {
+void t.test('a failed rotation is logged, and the old key remains in use', async t => {
   const { keys, clock, folder, logged } = await open(t);
   const { kid } = await keys.signingKey('rollcall');
   await rm(folder, { recursive: true });
@@ -364,7 +364,7 @@ void t.test('a rotation that fails is logged, and the old key goes on', async t 
   t.equal((await keys.signingKey('rollcall')).kid, kid);
 });
 
-void t.test('parallel rotations take turns, and parallel first needs make one key', async t => {
+void t.test('parallel rotations run one after another, and parallel first uses create one key', async t => {
   const { keys, file } = await open(t, {
     algorithms: { defaultAlgorithm: 'ES256', byAudience: { studio: 'HS256' } },
   });
@@ -386,7 +386,7 @@ void t.test('parallel rotations take turns, and parallel first needs make one ke
   );
 });
 
-void t.test('a write that fails changes nothing', async t => {
+void t.test('a failed write of the key file changes no keys', async t => {
   const { keys, folder, file } = await open(t, {
     algorithms: { defaultAlgorithm: 'ES256', byAudience: { studio: 'HS256' } },
   });
@@ -407,7 +407,7 @@ void t.test('a write that fails changes nothing', async t => {
   t.equal((await keys.rotate()).made.length, 1, 'and the next try goes well');
 });
 
-void t.test('what configuration asks for no more signs no more', async t => {
+void t.test('a key whose algorithm is no longer configured does not sign', async t => {
   const first = await open(t, { algorithms: { defaultAlgorithm: 'ES256', byAudience: { studio: 'HS256' } } });
   const es = await first.keys.signingKey('rollcall');
   const secret = await first.keys.signingKey('studio');
@@ -429,13 +429,13 @@ void t.test('what configuration asks for no more signs no more', async t => {
   );
 });
 
-void t.test('a file that others can read is refused', async t => {
+void t.test('a token key file that others can read is refused', async t => {
   const { file, folder } = await open(t);
   await chmod(file, 0o640);
   await t.rejects(open(t, { folder }), { code: 'FILE_PERMISSIONS', hint: /chmod 600/ });
 });
 
-void t.test('a file that is no good is refused, with the kid and without a secret', async t => {
+void t.test('an invalid token key file is refused, with the kid and without a secret', async t => {
   const byAudience = { studio: 'HS256', old: 'RS256' } as const;
   const algorithms = { defaultAlgorithm: 'ES256', byAudience } as const;
   const { keys, file, folder } = await open(t, { algorithms });
@@ -542,7 +542,7 @@ void t.test('a file that is no good is refused, with the kid and without a secre
 const typesIn = async (store: Store): Promise<object[]> =>
   (await listEvents(store, 'default', { limit: 100 })).map(({ type, by, detail }) => ({ type, by, detail }));
 
-void t.test('every change of keys is told in the audit log, by a person or by the link', async t => {
+void t.test('every change of token keys is in the audit log, by a user or by the link', async t => {
   const algorithms = { defaultAlgorithm: 'ES256', byAudience: { studio: 'HS256' } } as const;
   const { keys, store, clock, folder } = await open(t, { algorithms });
   const [next, first] = keys.list().map(({ kid }) => kid);
@@ -577,7 +577,7 @@ void t.test('every change of keys is told in the audit log, by a person or by th
   t.equal((await typesIn(store)).length, 5);
 });
 
-void t.test('on a full store keys do not change, nor does it say that they did', async t => {
+void t.test('on a full store token keys do not change, and no change is reported', async t => {
   for (const kept of [false, true]) {
     const disk = createPowerCutStore();
     const { keys, clock, folder } = await open(t, { store: disk.store });
@@ -598,7 +598,7 @@ void t.test('on a full store keys do not change, nor does it say that they did',
   }
 });
 
-void t.test('a change whose commit failed is looked up before the next one', async t => {
+void t.test('a key change whose commit failed is looked up before the next change', async t => {
   for (const kept of [false, true]) {
     const disk = createPowerCutStore();
     const { keys, file } = await open(t, { store: disk.store });
@@ -615,7 +615,7 @@ void t.test('a change whose commit failed is looked up before the next one', asy
 });
 
 void t.test(
-  'a link that dies in the middle of a rotation has the keys that its audit log tells of',
+  'a link that is killed in the middle of a rotation has the keys that its audit log names',
   async t => {
     const pausing = pausingStore(createMemoryStore());
     const { keys, clock, folder, file } = await open(t, { store: pausing.store });
@@ -646,7 +646,7 @@ async function copyOf(t: Test, content: string): Promise<string> {
   return folder;
 }
 
-void t.test('a rotation that its asker may not make any more changes nothing', async t => {
+void t.test('a rotation by a caller who has lost the permission changes nothing', async t => {
   const { keys, store, file } = await open(t);
   const before = await readFile(file, 'utf8');
   const grounds = () => Promise.reject(new RollcallError('NOT_ALLOWED', 'not any more'));
@@ -657,7 +657,7 @@ void t.test('a rotation that its asker may not make any more changes nothing', a
 });
 
 void t.test(
-  'a file that cannot be tidied after a rotation is tidied later; the keys count at once',
+  'a key file that cannot be cleaned up after a rotation is cleaned up later; the keys are in use at once',
   async t => {
     const pausing = pausingStore(createMemoryStore());
     const { keys, clock, folder, file, logged } = await open(t, { store: pausing.store });
@@ -679,7 +679,7 @@ void t.test(
   },
 );
 
-void t.test('a file of before any key waited, or had a number, is taken and gets its next key', async t => {
+void t.test('a key file from before keys were published early is read and gets its next key', async t => {
   const algorithms = { defaultAlgorithm: 'ES256', byAudience: { studio: 'HS256' } } as const;
   const { keys, folder, file, clock } = await open(t, { algorithms });
   const { kid: secret } = await keys.signingKey('studio');
@@ -707,7 +707,7 @@ void t.test('a file of before any key waited, or had a number, is taken and gets
   t.match(signers(again.keys).find(each => each.audience === 'studio')?.kid, secret);
 });
 
-void t.test('a file and a store of different moments are told of, and the file counts', async t => {
+void t.test('a key file and a store of different moments are logged, and the file is used', async t => {
   const { keys, folder, clock, store } = await open(t);
   await keys.rotate();
   await keys.close();

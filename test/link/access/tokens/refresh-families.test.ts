@@ -45,7 +45,7 @@ function tokenOf(refreshed: Refreshed): string {
   throw new Error(`no token but ${refreshed.outcome}`);
 }
 
-void t.test('each token is exchanged for a new one, all of one family', async test => {
+void t.test('each refresh token is exchanged for a new one of the same family', async test => {
   const { families, clock, begin, typesOf } = start();
   const { family, token } = await begin();
   test.match(token, new RegExp(`^rcr_${family.id}_[A-Za-z0-9_-]{65}$`));
@@ -64,7 +64,7 @@ void t.test('each token is exchanged for a new one, all of one family', async te
   test.same(await typesOf(), Array<string>(5).fill('token.refreshed'));
 });
 
-void t.test('a caller who lost the answer gets the same successor, for ten seconds', async test => {
+void t.test('repeating a refresh within ten seconds returns the same successor', async test => {
   const { families, clock, begin, typesOf } = start();
   const { token } = await begin();
   const first = await families.refresh(token);
@@ -77,7 +77,7 @@ void t.test('a caller who lost the answer gets the same successor, for ten secon
   test.match(await families.refresh(tokenOf(first)), { outcome: 'rotated' });
 });
 
-void t.test('a token used again later ends the family, and the honest holder’s token with it', async test => {
+void t.test('a refresh token used again later ends its family, including the current token', async test => {
   const { store, families, clock, begin, typesOf } = start();
   const { family, token } = await begin();
   const successor = tokenOf(await families.refresh(token, { address: '192.0.2.1' }));
@@ -99,7 +99,7 @@ void t.test('a token used again later ends the family, and the honest holder’s
   test.same(await store.list({ prefix: 'access/family/' }), [], 'and nothing is left of it');
 });
 
-void t.test('retrying does not stretch the ten seconds', async test => {
+void t.test('repeated refreshes do not extend the ten seconds', async test => {
   const { families, clock, begin } = start();
   const { token } = await begin();
   await families.refresh(token);
@@ -109,14 +109,14 @@ void t.test('retrying does not stretch the ten seconds', async test => {
   }
 });
 
-void t.test('an older token than the last is reuse, even within the ten seconds', async test => {
+void t.test('a token before the previous one counts as reuse, even within the ten seconds', async test => {
   const { families, begin } = start();
   const { token } = await begin();
   await families.refresh(tokenOf(await families.refresh(token)));
   test.equal((await families.refresh(token)).outcome, 'reused');
 });
 
-void t.test('what somebody makes up of a real family ends nothing', async test => {
+void t.test('made-up tokens of a real family do not end the family', async test => {
   const { families, clock, open, store, begin, typesOf } = start();
   const { family, token } = await begin();
   clock.advance(60_000);
@@ -146,7 +146,7 @@ void t.test('what somebody makes up of a real family ends nothing', async test =
   test.equal((await families.refresh(token)).outcome, 'rotated');
 });
 
-void t.test('a thousand refreshes of one token at once are one rotation with one successor', async test => {
+void t.test('a thousand concurrent refreshes of one token are one rotation and successor', async test => {
   const disk = createPowerCutStore();
   const { families, begin, typesOf } = start(disk.store);
   const { family, token } = await begin();
@@ -159,7 +159,7 @@ void t.test('a thousand refreshes of one token at once are one rotation with one
   test.equal(first && (await families.refresh(tokenOf(first))).outcome, 'rotated');
 });
 
-void t.test('a family ends when it is not used for seven days', async test => {
+void t.test('a family that is not used for seven days ends', async test => {
   const { families, clock, begin, typesOf } = start();
   const { family, token } = await begin();
   clock.advance(idleMs);
@@ -185,7 +185,7 @@ void t.test('a family ends after thirty days, however much it is used', async te
 });
 
 void t.test(
-  'a restart changes nothing: tokens stay good, retries get the same, reuse is seen',
+  'after a restart refresh tokens are valid, retries get the same token, and reuse is detected',
   async test => {
     const { families, clock, open, begin } = start();
     const { token } = await begin();
@@ -199,7 +199,7 @@ void t.test(
 );
 
 void t.test(
-  'a store that fails in the middle leaves the old token good, whether or not it was written',
+  'a store that fails during a refresh leaves the old token valid, whether or not it was written',
   async test => {
     for (const kept of [false, true]) {
       const disk = createPowerCutStore();
@@ -219,7 +219,7 @@ void t.test(
 );
 
 void t.test(
-  'a rotation that could not be stored gives a token that was used long ago no second life',
+  'a rotation that could not be stored does not revive a token that was used long ago',
   async test => {
     for (const kept of [false, true]) {
       const disk = createPowerCutStore();
@@ -236,7 +236,7 @@ void t.test(
   },
 );
 
-void t.test('a power cut in the middle leaves the old token good', async test => {
+void t.test('a power cut during a refresh leaves the old token valid', async test => {
   for (const keepHeld of [false, true]) {
     const disk = createPowerCutStore();
     const { families, open, begin } = start(disk.store);
@@ -252,7 +252,7 @@ void t.test('a power cut in the middle leaves the old token good', async test =>
   }
 });
 
-void t.test('a slow disk makes no thief of a caller who asks again', async test => {
+void t.test('a retry after a slow commit does not count as reuse', async test => {
   const clock = createManualClock(1_700_000_000_000);
   let delayMs = 0;
   const store = slowStore(createMemoryStore(), clock, () => delayMs);
@@ -283,7 +283,7 @@ void t.test('a slow disk makes no thief of a caller who asks again', async test 
   test.equal((await late).outcome, 'reused');
 });
 
-void t.test('a session is ended by its current token or the one before, or by its id', async test => {
+void t.test('a session is ended by its current token, by the previous one, or by its id', async test => {
   const { families, begin, typesOf } = start();
   const one = await begin();
   test.match(await families.endByToken(one.token, {}), { id: one.family.id });
@@ -308,7 +308,7 @@ void t.test('a session is ended by its current token or the one before, or by it
   test.same(await typesOf(), ['session.ended', 'token.refreshed', 'session.ended', 'session.ended']);
 });
 
-void t.test('one family’s end is nothing to another of the same holder', async test => {
+void t.test('ending a family does not affect another of the same holder', async test => {
   const { families, clock, begin } = start();
   const [one, two] = [await begin(), await begin({ ...wanted, tenant: 'ward' })];
   await families.refresh(one.token);
@@ -317,7 +317,7 @@ void t.test('one family’s end is nothing to another of the same holder', async
   test.match(await families.refresh(two.token), { outcome: 'rotated', family: { tenant: 'ward' } });
 });
 
-void t.test('nothing of a token is in the store, nor in the audit log', async test => {
+void t.test('no token is in the store or in the audit log', async test => {
   const { store, families, begin } = start();
   const { token } = await begin();
   const tokens = [token];
@@ -335,7 +335,7 @@ void t.test('nothing of a token is in the store, nor in the audit log', async te
 });
 
 void t.test(
-  'the successor hangs on the link’s secret: a copy of the store alone makes no token',
+  'a refresh token cannot be derived from a copy of the store without the secret of the link',
   async test => {
     const { store, families, open, begin } = start();
     const { token } = await begin();
@@ -346,7 +346,7 @@ void t.test(
   },
 );
 
-void t.test('sessions that nobody comes back for are forgotten, and told of', async test => {
+void t.test('unused sessions are removed, and their removal is audited', async test => {
   const { store, clock, begin, families, typesOf } = start();
   const { family } = await begin();
   const { token } = await begin({ ...wanted, tenant: 'acme' });

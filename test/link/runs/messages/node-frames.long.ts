@@ -44,11 +44,11 @@ async function refusals(site: HandSite): Promise<object> {
   return more.length > 0 ? more : { by: entry?.by, ...entry?.detail };
 }
 
-void t.test('a node that has a message', async t => {
+void t.test('frames of a node with a message', async t => {
   const { site, supervisor, berlin, tokyo } = await openBench(t);
   const { run, half } = await site.running(supervisor);
 
-  await t.test('receives the run once, before its first message', async t => {
+  await t.test('a node receives the run once, before its first message', async t => {
     await deliver(half, berlin, 1, 2);
     const assign = await berlin.hear('assign');
     t.equal(assign.run, run.id);
@@ -56,14 +56,14 @@ void t.test('a node that has a message', async t => {
     t.same(berlin.heard, []);
   });
 
-  await t.test('answers, and the server half receives the answer', async t => {
+  await t.test('a node answers, and the server half receives the answer', async t => {
     berlin.reply(run.id, 1, 'answer');
     t.same(await berlin.hear('acknowledge'), { run: run.id, message: 1n });
     const { value, body } = await half.hear('answer');
     t.same([value, body.toString()], [{ number: 1, node: `${berlin.id}` }, 'answer']);
   });
 
-  await t.test('answers again, which is acknowledged and has no other effect', async t => {
+  await t.test('a repeated answer of a node is acknowledged and has no other effect', async t => {
     berlin.reply(run.id, 1, 'another');
     t.same(await berlin.hear('acknowledge'), { run: run.id, message: 1n });
     half.say('taken', { number: 1 });
@@ -80,7 +80,7 @@ void t.test('a node that has a message', async t => {
     );
   });
 
-  await t.test('cannot send an unknown error code', async t => {
+  await t.test('a node cannot send an unknown error code', async t => {
     await deliver(half, berlin, 3, 4);
     berlin.reply(run.id, 3, { error: 'QUEUE_EMPTY' });
     t.match((await half.hear('answer')).value, { number: 3, error: { code: 'HANDLER_THREW' } });
@@ -92,7 +92,7 @@ void t.test('a node that has a message', async t => {
     );
   });
 
-  await t.test('cannot answer with an object that was never written', async t => {
+  await t.test('a node cannot answer with an object that was never written', async t => {
     await deliver(half, berlin, 5, 6);
     for (const [message, digest] of [
       [5n, Buffer.alloc(32, 7)],
@@ -108,7 +108,7 @@ void t.test('a node that has a message', async t => {
     }
   });
 
-  await t.test('reports progress of its own messages only', async t => {
+  await t.test('a node reports progress of its own messages only', async t => {
     await deliver(half, berlin, 7);
     const say = (node: HandNode, fraction: number, note = '', message = 7n, of = run.id): void =>
       node.say({ $case: 'progress', value: { run: of, message, fraction, note } });
@@ -131,7 +131,7 @@ void t.test('a node that has a message', async t => {
     );
   });
 
-  await t.test('gets a cancellation when the run is over, and for every later frame', async t => {
+  await t.test('a node gets a cancellation when the run is over, and for every later frame', async t => {
     half.say('finished', { result: 'done' });
     await half.hear('over');
     const { resultJson, messagesAnswered } = await site.finished(run);
@@ -149,7 +149,7 @@ void t.test('a node that has a message', async t => {
     );
   });
 
-  await t.test('has caused no refusals', async t => {
+  await t.test('valid frames of a node cause no refusals', async t => {
     await site.link.close();
     t.same(await site.audit('request.refused'), [], 'nothing of it was an attack');
   });
@@ -179,7 +179,7 @@ void t.test('a reply to a message of another node is refused and counted', async
   t.match(await refusals(site), { by: { id: `node:${tokyo.id}` }, NOT_ALLOWED: 2 });
 });
 
-void t.test('lines of a log', async t => {
+void t.test('log lines of nodes', async t => {
   const { site, supervisor, berlin, tokyo } = await openBench(t);
   const { run, half } = await site.running(supervisor);
   await deliver(half, berlin, 1);
@@ -189,7 +189,7 @@ void t.test('lines of a log', async t => {
   const ofNodes = async (): Promise<string[]> =>
     (await site.log(run)).filter(({ node }) => node !== 0n).map(({ node, text }) => `${node} ${text}`);
 
-  await t.test('are stored once each, under the node that sent them', async t => {
+  await t.test('log lines are stored once each, under the node that sent them', async t => {
     say(berlin, 1n, ['a', 'b']);
     say(berlin, 1n, ['a', 'b', 'c']);
     say(berlin, 3n, ['c']);
@@ -200,7 +200,7 @@ void t.test('lines of a log', async t => {
     );
   });
 
-  await t.test('are refused from a node that is not a party of the run', async t => {
+  await t.test('log lines are refused from a node that is not a party of the run', async t => {
     say(tokyo, 1n, ['forged']);
     t.same(await tokyo.hear('cancel'), { run: run.id, message: 0n }, 'the same as for a run there is not');
     say(tokyo, 1n, ['forged'], 5n);
@@ -208,7 +208,7 @@ void t.test('lines of a log', async t => {
     t.equal((await ofNodes()).length, 3);
   });
 
-  await t.test('with an invalid sequence end the session', async t => {
+  await t.test('log lines with an invalid sequence end the session', async t => {
     for (const sequence of [0n, 2n ** 64n - 1n]) {
       const node = await site.node(berlin.key);
       say(node, sequence, ['x']);

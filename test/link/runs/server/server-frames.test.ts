@@ -26,7 +26,7 @@ function codeOf(read: () => unknown): string {
   }
 }
 
-void t.test('a message as runners send it', t => {
+void t.test('a message frame of a runner is read', t => {
   const sent = { number: 1, node: '16019329408659850374', type: 'train', group: '3', ttlMs: 5_000 };
   t.same(readSend(frame(sent, Buffer.from('content'))), {
     ...sent,
@@ -65,7 +65,7 @@ void t.test('times in frames are clamped to their bounds', t => {
   t.end();
 });
 
-void t.test('bad input', t => {
+void t.test('invalid frames of a server half are refused', t => {
   const sends: readonly object[] = [
     {},
     ...[0, -1, 1.5, '1', null, true, 2 ** 53, NaN].map(number => ({ number })),

@@ -269,7 +269,7 @@ void t.test('revoking a node answers its messages with NODE_REVOKED', async t =>
   await half.hear('over');
 });
 
-void t.test('a disk that is full for a while', async t => {
+void t.test('a server half continues after a disk was full', async t => {
   const disk = createPowerCutStore();
   const site = await startHandSite(t, { store: disk.store });
   const supervisor = await site.supervise();
