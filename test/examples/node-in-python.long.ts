@@ -22,7 +22,8 @@ async function makePython(t: Test): Promise<string | undefined> {
   const python = join(folder, 'bin/python');
   try {
     await run('python3', ['-m', 'venv', folder]);
-    await run(python, ['-m', 'pip', 'install', '--quiet', '-r', join(example, 'requirements.txt')]);
+    const install = ['install', '--quiet', '--timeout', '20', '--retries', '1'];
+    await run(python, ['-m', 'pip', ...install, '-r', join(example, 'requirements.txt')]);
     const protos = ['enrollment', 'link'].map(name => join(root, `proto/rollcall/v1/${name}.proto`));
     const out = (await run(python, ['-c', 'import site; print(site.getsitepackages()[0])'])).stdout.trim();
     await run(python, ['-m', 'grpc_tools.protoc', '-I', join(root, 'proto'), '--python_out', out, ...protos]);
