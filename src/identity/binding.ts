@@ -1,11 +1,11 @@
 /**
- * What ties a proof to the TLS connection it travels on. The exporter binding is a secret of the connection that both
- * ends know and nobody between them (RFC 9266); the end-point binding, a hash of the server's certificate, is for
- * nodes whose TLS library has no exporter (RFC 5929 §4).
+ * The channel binding of a proof to its TLS connection. The exporter binding is a secret of the connection that only
+ * its two ends know (RFC 9266); the end-point binding, a hash of the server's certificate, is for nodes whose TLS
+ * library has no exporter (RFC 5929 §4).
  */
 import { createHash } from 'node:crypto';
 import { RollcallError } from '../base/errors.js';
-import { contextTag, oidOf, readDer, sequenceOf, wantTag, type DerElement } from './der.js';
+import { contextTag, oidOf, readDer, sequenceOf, expectTag, type DerElement } from './der.js';
 
 export const exporterBinding = 'tls-exporter';
 export const endPointBindingType = 'tls-server-end-point';
@@ -46,7 +46,7 @@ const pssHashes: Readonly<Record<string, string>> = {
 
 /**
  * The `tls-server-end-point` binding of a server certificate (DER). BINDING_REFUSED when its signature algorithm has
- * none: RFC 5929 leaves algorithms without exactly one hash (Ed25519) undefined.
+ * no binding: RFC 5929 leaves algorithms without exactly one hash (Ed25519) undefined.
  */
 export function endPointBinding(serverCertificateDer: Uint8Array): Buffer {
   return createHash(hashOfSignature(serverCertificateDer)).update(serverCertificateDer).digest();
@@ -73,7 +73,7 @@ function findHash(certificateDer: Uint8Array): string | undefined {
   }
 }
 
-/** RFC 4055 §3.1: hash and mask hash, both SHA-1 unless said; the binding is defined only when they are one. */
+/** RFC 4055 §3.1: hash and mask hash, both SHA-1 by default; the binding is defined only when they are the same. */
 function findPssHash(parameters: DerElement | undefined): string | undefined {
   const fields = sequenceOf(parameters);
   const hash = pssField(fields, 0);
@@ -86,5 +86,5 @@ function findPssHash(parameters: DerElement | undefined): string | undefined {
 
 function pssField(fields: readonly DerElement[], number: number): DerElement | undefined {
   const field = fields.find(each => each.tag === contextTag(number));
-  return field && readDer(wantTag(field, contextTag(number)).content);
+  return field && readDer(expectTag(field, contextTag(number)).content);
 }

@@ -1,9 +1,9 @@
 /**
- * Decides whether a certificate is a node's, now. TLS has checked only that the peer holds its key; whatever the TLS
- * library thought of the certificate at the handshake is not asked, because it is frozen there. All is read by our own
- * strict reader, from the bytes; only signatures are checked by node:crypto.
+ * Decides whether a certificate is a valid node certificate now. TLS has checked only that the peer holds its key;
+ * the verdict of the TLS library is not used, because it is frozen at the handshake. Our own strict reader parses the
+ * bytes; only signatures are checked by node:crypto.
  *
- * The authorities are trust anchors: a name and a key each. Taking one out of the list is what ends its certificates.
+ * The authorities are trust anchors, each a name and a key. Removing one from the list ends its certificates.
  */
 import { verify, type KeyObject, type X509Certificate } from 'node:crypto';
 import { sha256Hex } from '../base/hash.js';
@@ -17,7 +17,7 @@ import { parseSpiffeId } from './spiffe.js';
 
 export { endPointBinding } from './binding.js';
 
-/** Ours are some 500 bytes; nothing larger is even parsed. */
+/** Node certificates have some 500 bytes; larger ones are not parsed. */
 export const maxNodeCertificateBytes = 4096;
 
 export interface NodeCertificate {
@@ -42,7 +42,7 @@ export interface CertificateTrust {
   readonly now: number;
 }
 
-/** The node a certificate speaks for, or CERTIFICATE_REFUSED; the cause says exactly why, the message in general. */
+/** The node of a certificate, or CERTIFICATE_REFUSED: its cause says exactly why, its message in general. */
 export function verifyNodeCertificate(
   der: Uint8Array,
   { authorities, trustDomain, now }: CertificateTrust,
@@ -73,7 +73,7 @@ function refuse(message: string, cause: unknown, hint: string = enrollAgain): Ro
 }
 
 function notForNodes(cause: unknown): RollcallError {
-  return refuse('the certificate is not one for a node of this link', cause);
+  return refuse('the certificate is not a node certificate of this link', cause);
 }
 
 function readFields(der: Uint8Array): CertificateFields {
@@ -85,7 +85,7 @@ function readFields(der: Uint8Array): CertificateFields {
   }
 }
 
-/** AlgorithmIdentifiers without parameters, as RFC 5758 §3.2 wants them: ecdsa-with-SHA256, ecdsa-with-SHA384. */
+/** AlgorithmIdentifiers without parameters (RFC 5758 §3.2): ecdsa-with-SHA256, ecdsa-with-SHA384. */
 const signatureAlgorithms = [
   { der: Buffer.from('300a06082a8648ce3d040302', 'hex'), hash: 'sha256' },
   { der: Buffer.from('300a06082a8648ce3d040303', 'hex'), hash: 'sha384' },
@@ -103,7 +103,7 @@ function checkIssuer(fields: CertificateFields, authorities: readonly X509Certif
   if (signed) return;
   throw refuse(
     'the certificate was not issued by this link',
-    named.length === 0 ? 'no authority has its issuer name' : 'its signature is by no authority',
+    named.length === 0 ? 'no authority has its issuer name' : 'its signature is not by an authority',
   );
 }
 
@@ -112,7 +112,7 @@ interface Anchor {
   readonly key: { readonly curve: PublicKey['curve']; readonly keyObject: KeyObject };
 }
 
-/** An authority is read once: it signs many certificates. */
+/** Cached, since an authority signs many certificates. */
 const anchors = new WeakMap<X509Certificate, Anchor>();
 
 function readAnchor(authority: X509Certificate): Anchor {
@@ -144,7 +144,7 @@ const clientAuth = '1.3.6.1.5.5.7.3.2';
 
 /** DER of the BIT STRING with digitalSignature alone (RFC 5280 §4.2.1.3). */
 const digitalSignatureOnly = Buffer.from('03020780', 'hex');
-/** An empty SEQUENCE: cA is FALSE by default, and DER leaves defaults out. */
+/** An empty SEQUENCE: cA is FALSE by default, and DER omits defaults. */
 const notAnAuthority = Buffer.from('3000', 'hex');
 
 function checkUsage({ extensions }: CertificateFields): void {
@@ -152,7 +152,7 @@ function checkUsage({ extensions }: CertificateFields): void {
     if (critical && !known.has(name)) throw notForNodes(`unknown critical extension ${name}`);
   }
   const constraints = extensions.get(extension.basicConstraints)?.value ?? notAnAuthority;
-  if (!constraints.equals(notAnAuthority)) throw notForNodes('it may be an authority');
+  if (!constraints.equals(notAnAuthority)) throw notForNodes('basic constraints are not an empty sequence');
   const usage = extensions.get(extension.keyUsage)?.value;
   if (!usage?.equals(digitalSignatureOnly)) throw notForNodes('key usage is not digitalSignature alone');
   const purposes = readingExtension(extensions.get(extension.extendedKeyUsage)?.value, value =>
@@ -164,7 +164,7 @@ function checkUsage({ extensions }: CertificateFields): void {
 }
 
 function readingExtension<T>(value: Buffer | undefined, read: (value: Buffer) => T): T {
-  if (!value) throw notForNodes('a wanted extension is missing');
+  if (!value) throw notForNodes('a required extension is missing');
   try {
     return read(value);
   } catch (error) {
@@ -182,7 +182,7 @@ function readNodeId({ extensions }: CertificateFields, trustDomain: string): Nod
   const [name] = names;
   if (names.length !== 1 || name?.tag !== uriTag) throw notForNodes('its names are not exactly one URI');
   const id = parseSpiffeId(name.content.toString('latin1'));
-  if (id?.trustDomain !== trustDomain) throw notForNodes('its URI is no node of this trust domain');
+  if (id?.trustDomain !== trustDomain) throw notForNodes('its URI is not a node of this trust domain');
   return id.nodeId;
 }
 

@@ -1,6 +1,6 @@
 /**
- * The two curves a node key may be on, and everything about them that is a constant: how their keys begin, what their
- * names are in each format, which hash goes with them. A third curve would be one more entry here.
+ * The two curves of node keys with all their constants: prefixes of encoded keys, names in each format, and hashes. A
+ * third curve would be one more entry here.
  */
 
 export type Curve = 'P-256' | 'P-384';
@@ -10,11 +10,11 @@ export interface CurveFacts {
   readonly fieldBytes: number;
   /** Object identifier of the named curve (RFC 5480 §2.1.1.1). */
   readonly oid: string;
-  /** What a canonical SubjectPublicKeyInfo starts with, the 0x04 of the uncompressed point included; x and y follow. */
+  /** Prefix of a canonical SubjectPublicKeyInfo, with the 0x04 of the uncompressed point; x and y follow. */
   readonly spkiPrefix: Buffer;
   /** The curve's name in SSH blobs (RFC 5656 §10.1); the key type is `ecdsa-sha2-` and this. */
   readonly sshName: string;
-  /** The hash signatures by keys on this curve use, as node:crypto names it. */
+  /** The hash of signatures by keys on this curve, as node:crypto names it. */
   readonly hash: 'sha256' | 'sha384';
 }
 

@@ -1,7 +1,7 @@
 /**
- * A small strict reader of DER (X.690): definite minimal lengths, single-byte tags, nothing after the end. It reads
- * one level at a time, never recurses, copies nothing, and throws nothing but a RollcallError, whatever it is given.
- * It is used where the exact bytes matter: certificates, signatures, and to say what a foreign key is.
+ * A small strict reader of DER (X.690): definite minimal lengths, single-byte tags, no bytes after the end. It reads
+ * one level at a time, never recurses, copies nothing, and throws only RollcallErrors for any input. It is used where
+ * the exact bytes matter: certificates, signatures, and naming foreign keys.
  */
 import { RollcallError } from '../base/errors.js';
 
@@ -68,24 +68,24 @@ function asBuffer(bytes: Uint8Array): Buffer {
   return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
-/** Reads exactly one element that fills `bytes`, of the given tag when one is given. */
+/** Reads exactly one element that fills `bytes`, with the given tag if any. */
 export function readDer(bytes: Uint8Array, tag?: number): DerElement {
   const element = elementAt(asBuffer(bytes), 0);
   if (element.whole.length !== bytes.length) throw malformed('bytes after the end');
-  return tag === undefined ? element : wantTag(element, tag);
+  return tag === undefined ? element : expectTag(element, tag);
 }
 
-/** The element itself when it is there and has this tag. */
-export function wantTag(element: DerElement | undefined, tag: number): DerElement {
+/** The element itself if it exists and has this tag. */
+export function expectTag(element: DerElement | undefined, tag: number): DerElement {
   if (element?.tag !== tag) {
     throw malformed(
-      `wanted tag 0x${tag.toString(16)}, found ${element ? `0x${element.tag.toString(16)}` : 'the end'}`,
+      `expected tag 0x${tag.toString(16)}, found ${element ? `0x${element.tag.toString(16)}` : 'the end'}`,
     );
   }
   return element;
 }
 
-/** The elements inside a constructed one, in order. */
+/** The elements inside a constructed element, in order. */
 export function childrenOf(element: DerElement): DerElement[] {
   if ((element.tag & 0x20) === 0) throw malformed('not constructed');
   const children: DerElement[] = [];
@@ -97,14 +97,14 @@ export function childrenOf(element: DerElement): DerElement[] {
   return children;
 }
 
-/** The elements inside a SEQUENCE that must be the given one. */
+/** The elements inside a SEQUENCE, which the given element must be. */
 export function sequenceOf(element: DerElement | undefined): DerElement[] {
-  return childrenOf(wantTag(element, derTag.sequence));
+  return childrenOf(expectTag(element, derTag.sequence));
 }
 
 /** The magnitude of a non-negative INTEGER, big-endian, without leading zero bytes; empty for zero. */
 export function unsignedOf(element: DerElement | undefined): Buffer {
-  const { content } = wantTag(element, derTag.integer);
+  const { content } = expectTag(element, derTag.integer);
   const [first, second] = content;
   if (first === undefined) throw malformed('empty integer');
   if (first >= 0x80) throw malformed('negative integer');
@@ -115,21 +115,21 @@ export function unsignedOf(element: DerElement | undefined): Buffer {
 
 /** A BOOLEAN, which in DER is 0x00 or 0xff. */
 export function booleanOf(element: DerElement | undefined): boolean {
-  const { content } = wantTag(element, derTag.boolean);
+  const { content } = expectTag(element, derTag.boolean);
   if (content.length !== 1 || (content[0] !== 0 && content[0] !== 0xff)) throw malformed('boolean');
   return content[0] === 0xff;
 }
 
 /** The bytes of a BIT STRING without unused bits. */
 export function bytesOfBits(element: DerElement | undefined): Buffer {
-  const { content } = wantTag(element, derTag.bitString);
+  const { content } = expectTag(element, derTag.bitString);
   if (content[0] !== 0) throw malformed('bit string with unused bits');
   return content.subarray(1);
 }
 
 /** An OBJECT IDENTIFIER in dotted decimal. */
 export function oidOf(element: DerElement | undefined): string {
-  const { content } = wantTag(element, derTag.oid);
+  const { content } = expectTag(element, derTag.oid);
   if (content.length === 0 || content.length > 64) throw malformed('object identifier');
   const arcs: bigint[] = [];
   let arc = 0n;
@@ -149,7 +149,7 @@ export function oidOf(element: DerElement | undefined): string {
   return [root, joined - root * 40n, ...rest].join('.');
 }
 
-/** A UTCTime or GeneralizedTime in the forms RFC 5280 §4.1.2.5 wants, in milliseconds since 1970. */
+/** A UTCTime or GeneralizedTime in the forms of RFC 5280 §4.1.2.5, in milliseconds since 1970. */
 export function timeOf(element: DerElement | undefined): number {
   const text = element?.content.toString('latin1') ?? '';
   if (element?.tag === derTag.utcTime && /^\d{12}Z$/.test(text)) {
@@ -164,7 +164,7 @@ export function timeOf(element: DerElement | undefined): number {
 function timeOfDigits(digits: string): number {
   const iso = digits.replace(/^(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)Z$/, '$1-$2-$3T$4:$5:$6.000Z');
   const time = Date.parse(iso);
-  // Date.parse lets 30 February pass by; the way back shows it.
+  // Date.parse accepts 30 February; formatting the result detects it.
   if (Number.isNaN(time) || new Date(time).toISOString() !== iso) throw malformed('time');
   return time;
 }

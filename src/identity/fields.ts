@@ -1,6 +1,6 @@
 /**
- * Fields as bytes to sign or to hash: each has its length before it as four bytes big-endian, so no two different lists
- * of fields give the same bytes. Text is UTF-8, numbers are eight bytes big-endian.
+ * Fields as bytes to sign or to hash: each follows its length as four bytes big-endian, so no two different lists of
+ * fields give the same bytes. Text is UTF-8, numbers are eight bytes big-endian.
  */
 export type Field = string | Uint8Array | bigint;
 

@@ -1,6 +1,6 @@
 /**
- * Says what a key is that is not one of ours ("an RSA key of 2048 bits"), so that a refusal can name it. It looks at
- * bytes with the strict reader alone: no cryptographic library ever parses a foreign key.
+ * Names a key of an unsupported type ("an RSA key of 2048 bits") for a refusal. It uses the strict reader alone: no
+ * cryptographic library ever parses a foreign key.
  */
 import { curveNames, curves, findCurveByOid } from './curve.js';
 import { bytesOfBits, oidOf, readDer, sequenceOf, unsignedOf, type DerElement } from './der.js';
@@ -31,7 +31,7 @@ const otherCurves: Readonly<Record<string, string>> = {
   '1.2.156.10197.1.301': 'SM2',
 };
 
-/** What an AlgorithmIdentifier says the key is; undefined for an ECDSA key on one of our curves. */
+/** The key type of an AlgorithmIdentifier; undefined for an ECDSA key on a supported curve. */
 export function nameOfAlgorithm(algorithm: DerElement | undefined): string | undefined {
   const [type, parameters] = sequenceOf(algorithm);
   const oid = oidOf(type);
@@ -39,7 +39,7 @@ export function nameOfAlgorithm(algorithm: DerElement | undefined): string | und
   return nameOfCurve(parameters);
 }
 
-/** What EC parameters say the key is; undefined for one of our curves, named. */
+/** The name of EC parameters; undefined for a supported named curve. */
 export function nameOfCurve(parameters: DerElement | undefined): string | undefined {
   if (parameters?.tag === 0x30) return 'an EC key with explicit curve parameters';
   if (parameters?.tag !== 0x06) return 'an EC key that does not name its curve';
@@ -49,7 +49,7 @@ export function nameOfCurve(parameters: DerElement | undefined): string | undefi
   return name ? `an EC key on ${name}` : `an EC key on an unknown curve (${oid})`;
 }
 
-/** What a SubjectPublicKeyInfo that is not one of ours is. Never throws. */
+/** The name of the unsupported key in a SubjectPublicKeyInfo. Never throws. */
 export function nameOfSpki(der: Uint8Array): string {
   try {
     const [algorithm, key] = sequenceOf(readDer(der));
@@ -58,7 +58,7 @@ export function nameOfSpki(der: Uint8Array): string {
     if (name === undefined) return nameOfPoint(bits);
     return name.startsWith('an RSA') ? `${name}${sizeOfModulus(bits)}` : name;
   } catch {
-    return beginsLikeOurs(der)
+    return hasSupportedPrefix(der)
       ? 'an ECDSA key that is cut off or has bytes after its end'
       : 'not a public key in SubjectPublicKeyInfo DER';
   }
@@ -80,10 +80,10 @@ function sizeOfModulus(bits: Buffer): string {
   return ` of ${Math.max(0, magnitude.length - 1) * 8 + topBits} bits`;
 }
 
-function beginsLikeOurs(der: Uint8Array): boolean {
+function hasSupportedPrefix(der: Uint8Array): boolean {
   return curveNames.some(curve => {
     const { spkiPrefix } = curves[curve];
-    // The first two bytes are the length, which a cut or a tail may change.
+    // The first two bytes are the length, which truncated or appended bytes may change.
     return Buffer.from(der.subarray(2, spkiPrefix.length)).equals(spkiPrefix.subarray(2));
   });
 }
@@ -100,7 +100,7 @@ const sshTypes: readonly (readonly [RegExp, string])[] = [
   [/^ecdsa-sha2-nistp521$/, 'an EC key on P-521'],
 ];
 
-/** What an SSH key type is, when it is not one of ours. The type itself is never repeated. */
+/** The name of an unsupported SSH key type. The type string itself is never repeated. */
 export function nameOfSshType(type: string): string {
   return sshTypes.find(([pattern]) => pattern.test(type))?.[1] ?? 'an SSH key of an unknown kind';
 }

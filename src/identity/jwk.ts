@@ -1,10 +1,10 @@
-/** Reads a JSON Web Key on one of our curves (RFC 7517, RFC 7518 §6.2): what step and jose write. */
+/** Reads a JSON Web Key on a supported curve (RFC 7517, RFC 7518 §6.2), as step and jose write it. */
 import { curveNames, curves } from './curve.js';
-import { refuseKey, type KeyWish } from './key-errors.js';
+import { refuseKey, type ExpectedKey } from './key-errors.js';
 import type { PrivateNumber } from './private-key-der.js';
 
 export interface Jwk extends Omit<PrivateNumber, 'scalar'> {
-  /** Uncompressed. */
+  /** The uncompressed point. */
   readonly point: Buffer;
   /** Absent in a public key. Secret. */
   readonly scalar?: Buffer | undefined;
@@ -16,20 +16,20 @@ const otherTypes: ReadonlyMap<unknown, string> = new Map([
   ['oct', 'a symmetric key'],
 ]);
 
-/** KEY_UNSUPPORTED names what else the text is. */
-export function parseJwk(text: string, wish: KeyWish): Jwk {
-  const { kty, crv, x, y, d, keys } = membersOf(text, wish);
+/** KEY_UNSUPPORTED names the contents of other text. */
+export function parseJwk(text: string, expected: ExpectedKey): Jwk {
+  const { kty, crv, x, y, d, keys } = membersOf(text, expected);
   if (keys !== undefined)
-    throw refuseKey(wish, 'a set of JSON Web Keys', 'put one key, without "keys", in a file of its own');
-  if (kty === undefined) throw refuseKey(wish, 'JSON');
+    throw refuseKey(expected, 'a set of JSON Web Keys', 'put one key, without "keys", in a file of its own');
+  if (kty === undefined) throw refuseKey(expected, 'JSON');
   const other = otherTypes.get(kty);
-  if (other !== undefined) throw refuseKey(wish, `${other} (JWK)`);
+  if (other !== undefined) throw refuseKey(expected, `${other} (JWK)`);
   const curve = curveNames.find(name => name === crv);
-  if (kty !== 'EC' || !curve) throw refuseKey(wish, 'a key on another curve (JWK)');
+  if (kty !== 'EC' || !curve) throw refuseKey(expected, 'a key on another curve (JWK)');
   const numberOf = (member: unknown): Buffer => {
     const bytes = Buffer.from(typeof member === 'string' ? member : '', 'base64url');
     if (bytes.length === curves[curve].fieldBytes && bytes.toString('base64url') === member) return bytes;
-    throw refuseKey(wish, 'a damaged JSON Web Key');
+    throw refuseKey(expected, 'a damaged JSON Web Key');
   };
   return {
     curve,
@@ -38,12 +38,12 @@ export function parseJwk(text: string, wish: KeyWish): Jwk {
   };
 }
 
-function membersOf(text: string, wish: KeyWish): Record<string, unknown> {
+function membersOf(text: string, expected: ExpectedKey): Record<string, unknown> {
   try {
     const value: unknown = JSON.parse(text);
     if (typeof value === 'object' && value !== null) return { ...value };
   } catch {
     // Its message would repeat a part of the text.
   }
-  throw refuseKey(wish, 'damaged JSON');
+  throw refuseKey(expected, 'damaged JSON');
 }

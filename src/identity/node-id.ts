@@ -1,4 +1,4 @@
-/** A node's id: a random non-zero unsigned 64-bit number, printed in decimal. It says nothing about the node. */
+/** A node's id: a random non-zero unsigned 64-bit number, printed in decimal, independent of the node. */
 import { RollcallError } from '../base/errors.js';
 import type { Random } from '../base/random.js';
 
@@ -10,14 +10,14 @@ export function isNodeId(value: unknown): value is NodeId {
   return typeof value === 'bigint' && value > 0n && value <= largest;
 }
 
-/** The id that text stands for, or undefined: decimal digits, no sign, no leading zero, not 0, at most 2^64 - 1. */
+/** The id in the text, or undefined: decimal digits, no sign, no leading zero, not 0, at most 2^64 - 1. */
 export function findNodeId(text: string): NodeId | undefined {
   if (!/^[1-9]\d{0,19}$/.test(text)) return undefined;
   const id = BigInt(text);
   return isNodeId(id) ? id : undefined;
 }
 
-/** Like findNodeId, but REQUEST_INVALID when the text is no node id. */
+/** Like findNodeId, but throws REQUEST_INVALID for an invalid id. */
 export function parseNodeId(text: string): NodeId {
   const id = findNodeId(text);
   if (id === undefined) {

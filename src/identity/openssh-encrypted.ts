@@ -1,12 +1,12 @@
 /**
- * Decrypts OpenSSH private files; the one file that uses sshpk, for its bcrypt key derivation. Everything that a
- * hostile or odd file could say (cipher, rounds, sizes) is checked before sshpk sees it. sshpk is loaded only when an
- * encrypted file is met: most starts do without it.
+ * Decrypts OpenSSH private files; the only module that uses sshpk, for its bcrypt key derivation. Every value of a
+ * hostile file (cipher, rounds, sizes) is checked before sshpk reads it. sshpk is loaded only for an encrypted file:
+ * most starts do without it.
  */
 import { createRequire } from 'node:module';
 import type sshpk from 'sshpk';
 import { RollcallError } from '../base/errors.js';
-import { missingPassphrase, refuseKey, wrongPassphrase, type KeyWish } from './key-errors.js';
+import { missingPassphrase, refuseKey, wrongPassphrase, type ExpectedKey } from './key-errors.js';
 import type { PemBlock } from './pem.js';
 import { createSshReader } from './ssh-wire.js';
 
@@ -27,10 +27,10 @@ export function decryptOpenssh(
   block: PemBlock,
   encryption: Encryption,
   passphrase: string | undefined,
-  wish: KeyWish,
+  expected: ExpectedKey,
 ): Uint8Array {
-  refuseOdd(encryption, wish);
-  if (passphrase === undefined || passphrase === '') throw missingPassphrase(wish);
+  refuseUnsupportedEncryption(encryption, expected);
+  if (passphrase === undefined || passphrase === '') throw missingPassphrase(expected);
   try {
     const { parsePrivateKey } = createRequire(import.meta.url)('sshpk') as typeof sshpk;
     const number = parsePrivateKey(block.text, 'ssh-private', { passphrase }).part['d' as 'ecdsa'] as
@@ -39,26 +39,30 @@ export function decryptOpenssh(
     return number.data;
   } catch {
     // The cause stays here: sshpk's errors may hold parts of what it decrypted.
-    throw wrongPassphrase(wish);
+    throw wrongPassphrase(expected);
   }
 }
 
-function refuseOdd({ cipher, kdf, kdfOptions, secret }: Encryption, wish: KeyWish): void {
+function refuseUnsupportedEncryption(
+  { cipher, kdf, kdfOptions, secret }: Encryption,
+  expected: ExpectedKey,
+): void {
   if (!ciphers.includes(cipher) || kdf !== 'bcrypt') {
     throw refuseKey(
-      wish,
-      'an OpenSSH private key encrypted in a way that is not read here',
-      `encrypt it anew with: ssh-keygen -p -Z aes256-ctr -f ${wish.path}`,
+      expected,
+      'an OpenSSH private key with an unsupported encryption',
+      `encrypt it anew with: ssh-keygen -p -Z aes256-ctr -f ${expected.path}`,
     );
   }
-  if (secret.length === 0 || secret.length % 16 !== 0) throw refuseKey(wish, 'a damaged OpenSSH private key');
+  if (secret.length === 0 || secret.length % 16 !== 0)
+    throw refuseKey(expected, 'a damaged OpenSSH private key');
   const rounds = findRounds(kdfOptions);
-  if (rounds === undefined || rounds === 0) throw refuseKey(wish, 'a damaged OpenSSH private key');
+  if (rounds === undefined || rounds === 0) throw refuseKey(expected, 'a damaged OpenSSH private key');
   if (rounds > maxRounds) {
     throw refuseKey(
-      wish,
+      expected,
       `an OpenSSH private key with ${rounds} rounds of key derivation, more than ${maxRounds}`,
-      `encrypt it anew with: ssh-keygen -p -a 24 -f ${wish.path}`,
+      `encrypt it anew with: ssh-keygen -p -a 24 -f ${expected.path}`,
     );
   }
 }

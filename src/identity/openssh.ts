@@ -1,12 +1,12 @@
 /**
- * The two OpenSSH formats, as `ssh-keygen -t ecdsa` writes them: the public line, and the private file (PROTOCOL.key of
- * OpenSSH). Certificates and security keys are other things and are named as such.
+ * The two OpenSSH formats of `ssh-keygen -t ecdsa`: the public line, and the private file (PROTOCOL.key of OpenSSH).
+ * Certificates and security keys are refused by name.
  */
 import { toPem } from '../base/pem.js';
 import { systemRandom, type Random } from '../base/random.js';
 import { curves, findCurveBySshType } from './curve.js';
 import { nameOfSshType } from './foreign-key.js';
-import { refuseKey, type KeyWish } from './key-errors.js';
+import { refuseKey, type ExpectedKey } from './key-errors.js';
 import { decryptOpenssh } from './openssh-encrypted.js';
 import type { PemBlock } from './pem.js';
 import { wholeField, type PrivateNumber } from './private-key-der.js';
@@ -17,19 +17,19 @@ import { createSshReader, sshMpint, sshString, sshUint32 } from './ssh-wire.js';
 const magic = Buffer.from('openssh-key-v1\0', 'latin1');
 export const opensshPrivateLabel = 'OPENSSH PRIVATE KEY';
 
-/** Reads an SSH public-key blob; KEY_UNSUPPORTED names what else it is. `stated` is the type that stands before it in a line. */
-export function parseSshBlob(blob: Buffer, wish: KeyWish, stated?: string): PublicKey {
-  const { type, curveName, point, rest } = readBlob(blob, wish);
+/** Reads an SSH public-key blob; KEY_UNSUPPORTED names other contents. `stated` is the type before it in a line. */
+export function parseSshBlob(blob: Buffer, expected: ExpectedKey, stated?: string): PublicKey {
+  const { type, curveName, point, rest } = readBlob(blob, expected);
   const curve = findCurveBySshType(type);
-  if (!curve) throw refuseKey(wish, nameOfSshType(type));
+  if (!curve) throw refuseKey(expected, nameOfSshType(type));
   if (stated !== undefined && stated !== type) {
-    throw refuseKey(wish, 'an OpenSSH line whose type contradicts its key');
+    throw refuseKey(expected, 'an OpenSSH line whose type contradicts its key');
   }
-  if (curveName !== curves[curve].sshName || rest > 0) throw refuseKey(wish, 'a damaged OpenSSH key');
-  return publicKeyFromPoint(curve, point, wish);
+  if (curveName !== curves[curve].sshName || rest > 0) throw refuseKey(expected, 'a damaged OpenSSH key');
+  return publicKeyFromPoint(curve, point, expected);
 }
 
-function readBlob(blob: Buffer, wish: KeyWish) {
+function readBlob(blob: Buffer, expected: ExpectedKey) {
   try {
     const reader = createSshReader(blob);
     const type = reader.string().toString('latin1');
@@ -37,7 +37,7 @@ function readBlob(blob: Buffer, wish: KeyWish) {
     const curveName = reader.string().toString('latin1');
     return { type, curveName, point: reader.string(), rest: reader.rest().length };
   } catch (error) {
-    throw refuseKey(wish, 'a damaged OpenSSH key', wish.hint, error);
+    throw refuseKey(expected, 'a damaged OpenSSH key', expected.hint, error);
   }
 }
 
@@ -91,37 +91,37 @@ interface Container {
 }
 
 /**
- * Reads an OpenSSH private file. What it says openly (which key, how many) is checked before a passphrase is wanted:
- * KEY_PASSPHRASE when there is none or it does not fit.
+ * Reads an OpenSSH private file. Its unencrypted part (key type, number of keys) is checked before the passphrase is
+ * requested: KEY_PASSPHRASE when it is missing or wrong.
  */
 export function parseOpensshPrivate(
   block: PemBlock,
   passphrase: string | undefined,
-  wish: KeyWish,
+  expected: ExpectedKey,
 ): PrivateNumber {
-  const container = readContainer(block.body, wish);
-  if (container.keyCount !== 1) throw refuseKey(wish, `${container.keyCount} keys`);
-  const publicKey = parseSshBlob(container.blob, wish);
+  const container = readContainer(block.body, expected);
+  if (container.keyCount !== 1) throw refuseKey(expected, `${container.keyCount} keys`);
+  const publicKey = parseSshBlob(container.blob, expected);
   const { curve } = publicKey;
   const point = toPoint(publicKey);
   if (container.cipher === 'none' && container.kdf === 'none') {
-    return { curve, point, scalar: readSecret(container.secret, publicKey, wish) };
+    return { curve, point, scalar: readSecret(container.secret, publicKey, expected) };
   }
-  const number = decryptOpenssh(block, container, passphrase, wish);
-  return { curve, point, scalar: namingDamage(wish, () => wholeField(number, curve)) };
+  const number = decryptOpenssh(block, container, passphrase, expected);
+  return { curve, point, scalar: namingDamage(expected, () => wholeField(number, curve)) };
 }
 
-/** A malformed file gets one line; what was disliked goes into the cause. */
-function namingDamage<T>(wish: KeyWish, read: () => T): T {
+/** A malformed file is refused in one line; the problem is in the cause. */
+function namingDamage<T>(expected: ExpectedKey, read: () => T): T {
   try {
     return read();
   } catch (error) {
-    throw refuseKey(wish, 'a damaged OpenSSH private key', wish.hint, error);
+    throw refuseKey(expected, 'a damaged OpenSSH private key', expected.hint, error);
   }
 }
 
-function readContainer(body: Buffer, wish: KeyWish): Container {
-  return namingDamage(wish, () => {
+function readContainer(body: Buffer, expected: ExpectedKey): Container {
+  return namingDamage(expected, () => {
     if (!body.subarray(0, magic.length).equals(magic)) throw new Error('another magic');
     const reader = createSshReader(body.subarray(magic.length));
     const [cipher, kdf] = [reader.string().toString('latin1'), reader.string().toString('latin1')];
@@ -133,8 +133,8 @@ function readContainer(body: Buffer, wish: KeyWish): Container {
   });
 }
 
-function readSecret(secret: Buffer, publicKey: PublicKey, wish: KeyWish): Uint8Array {
-  return namingDamage(wish, () => {
+function readSecret(secret: Buffer, publicKey: PublicKey, expected: ExpectedKey): Uint8Array {
+  return namingDamage(expected, () => {
     const reader = createSshReader(secret);
     if (reader.uint32() !== reader.uint32()) throw new Error('the check numbers differ');
     const own = toSshBlob(publicKey);

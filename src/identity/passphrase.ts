@@ -1,6 +1,6 @@
 /**
- * Where the passphrase of a private key may come from: a file, an environment variable, a prompt without an echo.
- * Never an argument: every user of a machine can read the arguments of every process.
+ * The sources of a private key's passphrase: a file, an environment variable, a prompt without an echo. Never an
+ * argument: every user of a machine can read the arguments of every process.
  */
 import { createInterface } from 'node:readline';
 import { Writable } from 'node:stream';
@@ -9,24 +9,24 @@ import { readSecretFile, type Warn } from '../base/secret-file.js';
 import { isUnset } from '../base/settings.js';
 
 export interface PassphraseSources {
-  /** Hears of a file that a platform has mounted readable by all. */
+  /** Called for a file that a platform has mounted readable by all. */
   readonly warn?: Warn | undefined;
-  /** Path of a file for its owner alone; its first line is the passphrase. */
+  /** Path of a file private to its owner; its first line is the passphrase. */
   readonly file?: string | undefined;
   /** The value of an environment variable, read by the program's entry. */
   readonly environment?: string | undefined;
-  /** A terminal with a person at it; absent when the program runs unattended. */
+  /** An interactive terminal; absent when the program runs unattended. */
   readonly terminal?: PassphraseTerminal | undefined;
 }
 
 export interface PassphraseTerminal {
   readonly input: NodeJS.ReadableStream;
   readonly output: NodeJS.WritableStream;
-  /** What to ask: `passphrase of node-key: `. */
+  /** The text of the prompt: `passphrase of node-key: `. */
   readonly question: string;
 }
 
-/** What loadPrivateKeyFile asks when a key is encrypted: the first source there is, or undefined without any. */
+/** The passphrase callback of loadPrivateKeyFile: the first available source, or undefined without any. */
 export function createPassphraseSource(sources: PassphraseSources): (() => Promise<string>) | undefined {
   const { file, environment, terminal, warn } = sources;
   if (file !== undefined) return () => readPassphraseFile(file, warn);
@@ -39,9 +39,9 @@ async function readPassphraseFile(path: string, warn: Warn | undefined): Promise
   return text.split(/\r?\n/, 1)[0] ?? '';
 }
 
-/** Asks once; what is typed is not shown. KEY_PASSPHRASE when the person gives up (Ctrl-C, Ctrl-D). */
+/** Asks once without an echo. KEY_PASSPHRASE when the user cancels (Ctrl-C, Ctrl-D). */
 export function askPassphrase({ input, output, question }: PassphraseTerminal): Promise<string> {
-  // readline edits the line and would show it: it gets an output that goes nowhere.
+  // readline edits the line and would echo it: its output is discarded.
   const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() });
   const lines = createInterface({ input, output: nowhere, terminal: true, historySize: 0 });
   output.write(question);

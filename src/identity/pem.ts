@@ -1,8 +1,8 @@
-/** Finds PEM blocks in a key file (RFC 7468), headers of the old kind included. It knows nothing of what is inside. */
+/** Finds PEM blocks in a key file (RFC 7468), with legacy headers. It does not know the contents. */
 import { toPem } from '../base/pem.js';
 
 export interface PemBlock {
-  /** What stands after BEGIN: `PUBLIC KEY`. */
+  /** The label after BEGIN: `PUBLIC KEY`. */
   readonly label: string;
   /** Lines before an empty one, such as `Proc-Type: 4,ENCRYPTED` (RFC 1421). */
   readonly headers: readonly string[];
@@ -15,7 +15,7 @@ export interface PemScan {
   readonly blocks: readonly PemBlock[];
   /** Lines outside of every block that are neither empty nor a `#` comment. */
   readonly strayLines: readonly string[];
-  /** A block without its END, or one whose inside is no base64. */
+  /** A block without its END, or with invalid base64. */
   readonly damaged: boolean;
 }
 

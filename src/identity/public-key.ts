@@ -1,14 +1,14 @@
 /**
- * A node's public key. A key counts only in its one canonical form: SubjectPublicKeyInfo DER that names its curve and
- * holds the uncompressed point, 91 bytes on P-256 and 120 on P-384. That form is compared byte by byte before any
- * library parses it, because parsers have ended the process over others and have been fooled by some
+ * A node's public key. A key is accepted only in its one canonical form: SubjectPublicKeyInfo DER with the named
+ * curve and the uncompressed point, 91 bytes on P-256 and 120 on P-384. That form is compared byte by byte before any
+ * library parses it, because parsers have ended the process over other forms and have been fooled by some
  * (CVE-2020-0601).
  */
 import { createPublicKey, type JsonWebKey, type KeyObject } from 'node:crypto';
 import type { RollcallError } from '../base/errors.js';
 import { curveNames, curves, type Curve } from './curve.js';
 import { nameOfSpki } from './foreign-key.js';
-import { refuseKey, wireKeyWish, type KeyWish } from './key-errors.js';
+import { refuseKey, expectedWireKey, type ExpectedKey } from './key-errors.js';
 import { sshFingerprint, sshString } from './ssh-wire.js';
 
 export type { Curve } from './curve.js';
@@ -23,39 +23,36 @@ export interface PublicKey {
   readonly keyObject: KeyObject;
 }
 
-/**
- * Reads a canonical SubjectPublicKeyInfo; anything else is KEY_UNSUPPORTED with a line that names what it is.
- * `wish` says what the line is about.
- */
-export function parseSpki(der: Uint8Array, wish: KeyWish = wireKeyWish): PublicKey {
-  const { curve, spki } = canonicalSpki(der, wish);
+/** Reads a canonical SubjectPublicKeyInfo; KEY_UNSUPPORTED names the found and the `expected` key in one line. */
+export function parseSpki(der: Uint8Array, expected: ExpectedKey = expectedWireKey): PublicKey {
+  const { curve, spki } = canonicalSpki(der, expected);
   return Object.freeze({
     curve,
     spki,
     fingerprint: sshFingerprint(sshBlobOf(curve, pointOf(curve, spki))),
-    keyObject: keyOnCurve(curve, spki, wish),
+    keyObject: keyOnCurve(curve, spki, expected),
   });
 }
 
-/** The canonical form alone: whether the point is on its curve is found out by the function that verifies with the key. */
+/** The canonical form alone: the function that verifies with the key checks that its point is on the curve. */
 export function canonicalSpki(
   der: Uint8Array,
-  wish: KeyWish = wireKeyWish,
+  expected: ExpectedKey = expectedWireKey,
 ): { readonly curve: Curve; readonly spki: Buffer } {
   const curve = curveNames.find(each => isCanonical(der, each));
-  if (!curve) throw refuseForeign(der, wish);
+  if (!curve) throw refuseForeign(der, expected);
   return { curve, spki: Buffer.from(der) };
 }
 
-function refuseForeign(der: Uint8Array, wish: KeyWish): RollcallError {
+function refuseForeign(der: Uint8Array, expected: ExpectedKey): RollcallError {
   const name = nameOfSpki(der);
   return /(compressed|hybrid) point$/.test(name)
     ? refuseKey(
-        wish,
+        expected,
         name,
-        `write it uncompressed with: openssl pkey -pubin -in ${wish.path} -pubout -ec_conv_form uncompressed`,
+        `write it uncompressed with: openssl pkey -pubin -in ${expected.path} -pubout -ec_conv_form uncompressed`,
       )
-    : refuseKey(wish, name);
+    : refuseKey(expected, name);
 }
 
 function isCanonical(der: Uint8Array, curve: Curve): boolean {
@@ -71,16 +68,16 @@ function pointOf(curve: Curve, spki: Buffer): Buffer {
 }
 
 /**
- * OpenSSL refuses coordinates outside the field and points off the curve; both curves have no small subgroups. On P-256
- * its reader of coordinates takes half the time of its reader of DER; on P-384 it is the other way round.
+ * OpenSSL refuses coordinates outside the field and points off the curve; both curves have no small subgroups. On
+ * P-256 its reader of coordinates takes half the time of its reader of DER; on P-384 it is the other way round.
  */
-function keyOnCurve(curve: Curve, spki: Buffer, wish: KeyWish): KeyObject {
+function keyOnCurve(curve: Curve, spki: Buffer, expected: ExpectedKey): KeyObject {
   try {
     return curve === 'P-256'
       ? createPublicKey({ key: toJwk(curve, spki), format: 'jwk' })
       : createPublicKey({ key: spki, format: 'der', type: 'spki' });
   } catch (error) {
-    throw refuseKey(wish, 'an ECDSA key whose point is not on its curve', undefined, error);
+    throw refuseKey(expected, 'an ECDSA key whose point is not on its curve', undefined, error);
   }
 }
 
@@ -98,12 +95,16 @@ function sshBlobOf(curve: Curve, point: Uint8Array): Buffer {
 }
 
 /** The key of an uncompressed point: 0x04, x, y. */
-export function publicKeyFromPoint(curve: Curve, point: Uint8Array, wish: KeyWish = wireKeyWish): PublicKey {
+export function publicKeyFromPoint(
+  curve: Curve,
+  point: Uint8Array,
+  expected: ExpectedKey = expectedWireKey,
+): PublicKey {
   const { spkiPrefix } = curves[curve];
-  return parseSpki(Buffer.concat([spkiPrefix.subarray(0, -1), point]), wish);
+  return parseSpki(Buffer.concat([spkiPrefix.subarray(0, -1), point]), expected);
 }
 
-/** The SSH public-key blob (RFC 5656 §3.1), which the fingerprint is the hash of. */
+/** The SSH public-key blob (RFC 5656 §3.1), the input of the fingerprint. */
 export function toSshBlob({ curve, spki }: PublicKey): Buffer {
   return sshBlobOf(curve, pointOf(curve, spki));
 }

@@ -1,7 +1,8 @@
 /**
- * How a server is recognised: one rule for agent, command and programs, and for the link, which judges its own
- * certificate by it before a node does. Every root given is an anchor, whether it signed itself or another authority
- * signed it: RFC 5280 §6.1.1 takes a name and a key, and a site that trusts only its intermediate means just that.
+ * The verification of a server certificate: one rule for agent, command and programs, and for the link, which checks
+ * its own certificate by it before a node does. Every given root is an anchor, whether it is self-signed or signed by
+ * another authority: RFC 5280 §6.1.1 takes a name and a key, and a site that trusts only its intermediate means just
+ * that.
  */
 import { isIP } from 'node:net';
 import { checkServerIdentity, type PeerCertificate, type SecureVersion } from 'node:tls';
@@ -23,13 +24,13 @@ export interface ServerTrust extends TrustedRoots {
   readonly checkServerIdentity: (sent: string, certificate: PeerCertificate) => Error | undefined;
 }
 
-/** Those roots and no others, as anchors. */
+/** The given roots and no others, as anchors. */
 export function trustRoots(roots: RootCertificates): TrustedRoots {
   const ca = typeof roots === 'string' || Buffer.isBuffer(roots) ? roots : [...roots];
   return { ca, allowPartialTrustChain: true };
 }
 
-/** For TLS 1.3 with a link: its chain must end at a root, its certificate must be for `host`. */
+/** For TLS 1.3 with a link: its chain must end at a root, and its certificate must be for `host`. */
 export function trustServer(host: string, roots: RootCertificates): ServerTrust {
   return {
     ...trustRoots(roots),

@@ -2,7 +2,7 @@
  * Checks ECDSA signatures: SHA-256 with P-256, SHA-384 with P-384, strict DER. Either S is accepted, since no
  * signature is ever an identifier. A bad signature is `false`, never an error.
  *
- * A P-384 check takes half a millisecond, so it goes to the thread pool; a P-256 check takes less than the way there.
+ * A P-384 check takes half a millisecond and runs in the thread pool; a P-256 check takes less than the way there.
  */
 import { verify, type KeyObject } from 'node:crypto';
 import { curves, type Curve } from './curve.js';
@@ -10,12 +10,12 @@ import { derTag, readDer, childrenOf, unsignedOf } from './der.js';
 import type { PublicKey } from './public-key.js';
 
 /**
- * True when the bytes are `SEQUENCE { r INTEGER, s INTEGER }` in DER, minimal, nothing after it, and both numbers are
- * positive and no longer than the curve's order.
+ * True when the bytes are `SEQUENCE { r INTEGER, s INTEGER }` in minimal DER, with no bytes after it, and both
+ * numbers are positive and no longer than the curve's order.
  */
 export function isStrictSignature(signature: Uint8Array, curve: Curve): boolean {
   const { fieldBytes } = curves[curve];
-  // The longest: two integers with a zero byte before a full field, each with two bytes of tag and length.
+  // The maximum: two integers with a zero byte before a full field, each with two bytes of tag and length.
   if (signature.length > 2 * (fieldBytes + 3) + 3) return false;
   try {
     const numbers = childrenOf(readDer(signature, derTag.sequence));

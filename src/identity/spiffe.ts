@@ -1,6 +1,6 @@
 /**
- * The name a certificate carries: `spiffe://<trust domain>/node/<node id>`, by the rules of the SPIFFE ID
- * specification §2. Reading is strict: one spelling for one node, everything else is not ours.
+ * The name in a node certificate: `spiffe://<trust domain>/node/<node id>`, by the rules of the SPIFFE ID
+ * specification §2. Parsing is strict: one spelling for each node, and every other one is refused.
  */
 import { RollcallError } from '../base/errors.js';
 import { findNodeId, type NodeId } from './node-id.js';

@@ -1,15 +1,18 @@
-/** The encoding inside OpenSSH keys (RFC 4251 §5): 4-byte big-endian lengths before strings. No meaning, only bounds. */
+/**
+ * The encoding inside OpenSSH keys (RFC 4251 §5): 4-byte big-endian lengths before strings. It checks bounds, not
+ * meaning.
+ */
 import { createHash } from 'node:crypto';
 import { RollcallError } from '../base/errors.js';
 
 export interface SshReader {
   uint32(): number;
   string(): Buffer;
-  /** What has not been read yet. */
+  /** The unread rest. */
   rest(): Buffer;
 }
 
-/** Reads in order; throws a RollcallError when something reaches past the end. */
+/** Reads in order; throws a RollcallError for a read past the end. */
 export function createSshReader(bytes: Buffer): SshReader {
   let at = 0;
   function take(length: number): Buffer {

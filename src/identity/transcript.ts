@@ -1,7 +1,8 @@
 /**
- * What both signatures of a proof cover. It is written by hand, byte for byte, and never re-encoded protobuf: two
- * programs that agree on the fields agree on the bytes. Every field, the label too, has its length before it as four
- * bytes big-endian, so no two different sets of fields give the same bytes. Anything that is not in here is advisory.
+ * The bytes that both signatures of a proof cover. The encoding is written by hand, byte for byte, and is never
+ * re-encoded protobuf: two programs that agree on the fields agree on the bytes. Every field, the label too, follows
+ * its length as four bytes big-endian, so no two different sets of fields give the same bytes. Fields outside of the
+ * transcript are advisory.
  *
  * docs/protocol.md says the same for other languages; vectors are in docs/vectors/transcript.json.
  */
@@ -11,7 +12,7 @@ import { encodeFields } from './fields.js';
 export const transcriptLabel = 'rollcall enroll v1';
 
 export interface Transcript {
-  /** Which of the two keys signs; the same fields signed by the one never pass for the other. */
+  /** The signing key: a signature by one is never valid as a signature by the other. */
   readonly role: 'node' | 'session';
   readonly trustDomain: string;
   readonly tenant: string;
@@ -22,7 +23,7 @@ export interface Transcript {
   readonly nodeKey: Uint8Array;
   /** SubjectPublicKeyInfo DER of the session key. */
   readonly sessionKey: Uint8Array;
-  /** Of the last certificate the node remembers, 0 for none; an unsigned 64-bit number. */
+  /** The generation of the last certificate the node remembers, 0 without one; an unsigned 64-bit number. */
   readonly generation: bigint;
 }
 

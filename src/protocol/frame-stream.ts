@@ -1,14 +1,14 @@
 /**
- * One side of a conversation in frames, over a socket that is open. Frames come one after the other: while the handler of
- * one works, the next is not looked at, and nothing more is read from the socket. What is sent within one turn of the
- * event loop leaves in one write. Both sides use it: the link reads NodeFrames and sends LinkFrames, the agent the
+ * One side of a connection that carries frames, over an open socket. Frames are handled one after the other: while
+ * the handler of one runs, the next waits, and nothing more is read from the socket. Frames sent within one turn of
+ * the event loop leave in one write. Both sides use it: the link reads NodeFrames and sends LinkFrames, the agent the
  * other way round.
  */
 import type { Duplex } from 'node:stream';
 import { RollcallError, toRollcallError } from '../base/errors.js';
 import { encodeLength, FrameReader } from './frames.js';
 
-/** How frames of one direction become bytes and back; a message type of the generated code. */
+/** The encoding of frames of one direction; a message type of the generated code. */
 export interface FrameCodec<Frame> {
   encode(frame: Frame): { finish(): Uint8Array };
   decode(bytes: Uint8Array): Frame;
@@ -18,14 +18,14 @@ export interface FrameStreamOptions<In, Out> {
   readonly socket: Duplex;
   readonly incoming: FrameCodec<In>;
   readonly outgoing: FrameCodec<Out>;
-  /** The longest frame that is read, bytes. */
+  /** The maximum length of a received frame, bytes. */
   readonly maxFrameBytes: number;
-  /** Bytes that wait for a peer that does not read; with more the connection is destroyed. */
+  /** The maximum of bytes that wait for a peer that does not read; beyond it the connection is destroyed. */
   readonly maxQueuedBytes: number;
 }
 
 export interface FrameHandlers<In> {
-  /** Called for each frame in order; waits for the promise, if there is one. What it throws goes to `failed`. */
+  /** Called for each frame in order; waits for its promise, if any. An error goes to `failed`. */
   frame(frame: In): Promise<void> | undefined;
   /** The peer has closed its side, between two frames. */
   ended(): void;
@@ -33,7 +33,7 @@ export interface FrameHandlers<In> {
   failed(error: unknown): void;
 }
 
-/** What waits is copied into one buffer up to this, bytes; the socket gathers what is more. */
+/** Waiting frames up to this size are copied into one buffer, bytes; the socket gathers larger ones. */
 const maxCopiedBytes = 16 * 1024;
 
 export class FrameStream<In, Out> {
@@ -55,7 +55,7 @@ export class FrameStream<In, Out> {
     this.#reader = new FrameReader(options.maxFrameBytes);
   }
 
-  /** Begins to read. Once. */
+  /** Starts reading. To be called once. */
   serve(handlers: FrameHandlers<In>): void {
     this.#handlers = handlers;
     this.#socket.on('data', (chunk: Buffer) => {
@@ -69,12 +69,12 @@ export class FrameStream<In, Out> {
     });
   }
 
-  /** The longest frame from now on, bytes. */
+  /** The maximum length of a frame from now on, bytes. */
   set maxFrameBytes(bytes: number) {
     this.#reader.maxBytes = bytes;
   }
 
-  /** Gives false when the peer reads more slowly than this side sends; drained() tells when to go on. */
+  /** Returns false when the peer reads more slowly than this side sends; drained() resolves when it may continue. */
   send(frame: Out): boolean {
     if (this.#isEnded || this.#socket.destroyed) return true;
     const message = this.#options.outgoing.encode(frame).finish();
@@ -92,7 +92,7 @@ export class FrameStream<In, Out> {
     return this.#queuedBytes < this.#socket.writableHighWaterMark;
   }
 
-  /** Resolves when little waits to be sent, or the connection is gone. */
+  /** Resolves when little waits to be sent, or the connection has ended. */
   drained(): Promise<void> {
     this.#flush();
     return new Promise(resolve => {
@@ -106,7 +106,7 @@ export class FrameStream<In, Out> {
     });
   }
 
-  /** Sends what waits, then closes this side. Nothing is sent after it. */
+  /** Sends the waiting frames, then closes this side. Nothing is sent after it. */
   end(): void {
     if (this.#isEnded) return;
     this.#flush();
@@ -114,7 +114,7 @@ export class FrameStream<In, Out> {
     if (!this.#socket.destroyed) this.#socket.end();
   }
 
-  /** Reads nothing more: what still comes is thrown away. */
+  /** Stops reading: later bytes are discarded. */
   stopReading(): void {
     this.#isOver = true;
     this.#socket.resume();
@@ -163,7 +163,7 @@ export class FrameStream<In, Out> {
     if (this.#hasPeerEnded) this.#endRead();
   }
 
-  /** Holds the socket while the handler of a frame works. */
+  /** Pauses the socket while the handler of a frame runs. */
   #waitFor(work: Promise<void>): void {
     this.#isBusy = true;
     this.#socket.pause();

@@ -1,13 +1,13 @@
 /**
- * Frames on a stream of bytes: a length of four bytes, big-endian, then so many bytes of one protobuf message
- * (docs/protocol.md). The length does not count itself. A frame that is longer than the reader allows now is refused by
- * its length, before a byte of it is stored.
+ * Frames on a stream of bytes: a length of four bytes, big-endian, then that many bytes of one protobuf message
+ * (docs/protocol.md). The length does not count itself. A frame above the current limit is refused by its length,
+ * before a byte of it is stored.
  */
 import { RollcallError } from '../base/errors.js';
 
 export const lengthBytes = 4;
 
-/** What goes before a message. */
+/** The length prefix. */
 export function encodeLength(length: number): Buffer {
   const bytes = Buffer.allocUnsafe(lengthBytes);
   bytes.writeUInt32BE(length);
@@ -15,19 +15,19 @@ export function encodeLength(length: number): Buffer {
 }
 
 /**
- * Takes bytes as they come and gives whole frames. A frame that came within one chunk is a view of it; any other is put
- * together once, in a buffer of its length.
+ * Takes chunks of bytes and returns complete frames. A frame within one chunk is a view of it; any other is assembled
+ * once, in a buffer of its length.
  */
 export class FrameReader {
-  /** The longest frame from now on, bytes; grows when the peer is known. */
+  /** The maximum length of a frame from now on, bytes; raised when the peer is authenticated. */
   maxBytes: number;
 
   #chunk: Buffer = Buffer.alloc(0);
   #at = 0;
-  /** What came of a length that is not whole. */
+  /** The received part of an incomplete length. */
   readonly #length = Buffer.alloc(lengthBytes);
   #lengthHas = 0;
-  /** What came of a frame that is not whole. */
+  /** The received part of an incomplete frame. */
   #partial: Buffer | undefined;
   #partialHas = 0;
 
@@ -35,9 +35,9 @@ export class FrameReader {
     this.maxBytes = maxBytes;
   }
 
-  /** The next bytes. Only when next() has given `undefined`: nothing of the chunk before may be left. */
+  /** Adds the next chunk. Only after next() returned `undefined`: the previous chunk must be used up. */
   add(chunk: Buffer): void {
-    if (this.#at < this.#chunk.length) throw new Error('the chunk before was not read to its end');
+    if (this.#at < this.#chunk.length) throw new Error('the previous chunk was not read to its end');
     this.#chunk = chunk;
     this.#at = 0;
   }
@@ -63,7 +63,7 @@ export class FrameReader {
     return this.#fill(this.#partial);
   }
 
-  /** True between two frames: what came so far is whole. */
+  /** True between two frames: no frame is incomplete. */
   get isBetweenFrames(): boolean {
     return this.#lengthHas === 0 && !this.#partial && this.#at === this.#chunk.length;
   }

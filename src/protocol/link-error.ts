@@ -1,8 +1,8 @@
-/** How an error travels on the node port: as a LinkError, by its code. Causes never travel. */
+/** The encoding of an error on the node port: a LinkError with its code. Causes are never sent. */
 import { errorCodes, RollcallError } from '../base/errors.js';
 import type { LinkError } from './generated/rollcall/v1/link.js';
 
-/** Characters of the message and of the hint. */
+/** Maximum number of characters of the message and of the hint. */
 const maxTextLength = 1_024;
 
 export function toLinkError(error: RollcallError, retryAfterMs = 0): LinkError {
@@ -15,7 +15,7 @@ export function toLinkError(error: RollcallError, retryAfterMs = 0): LinkError {
   };
 }
 
-/** What the link said. A code that this version does not know is INTERNAL. */
+/** The error that the link sent. An unknown code becomes INTERNAL. */
 export function fromLinkError({ code, message, hint }: LinkError): RollcallError {
   const known = errorCodes.find(each => each === code) ?? 'INTERNAL';
   return new RollcallError(known, message, { hint: hint === '' ? undefined : hint });

@@ -1,9 +1,9 @@
-/** A node as JSON: what REST answers and what the command prints with `--json`. */
+/** A node as JSON, in answers of REST and in the output of the command with `--json`. */
 import { formatRfc3339 } from '../base/rfc3339.js';
 import type { Node, Transition } from './generated/rollcall/v1/control.js';
 import { statusName } from './node-status.js';
 
-/** What is not known is null; the keys are always the same. */
+/** Unknown values are null; the keys are always the same. */
 export function nodeJson(node: Node): Record<string, unknown> {
   return {
     id: String(node.id),

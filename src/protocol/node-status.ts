@@ -1,4 +1,4 @@
-/** The words for what a node's status is. */
+/** The words for the status of a node. */
 import { NodeStatus } from './generated/rollcall/v1/control.js';
 
 export const nodeStatuses = {
@@ -12,17 +12,17 @@ export const nodeStatuses = {
 
 const statuses = new Map<string, NodeStatus>(Object.entries(nodeStatuses));
 
-/** The statuses one can ask for. */
+/** The statuses that a filter accepts. */
 export const statusWords = [...statuses.keys()];
 
 const wordsByStatus = new Map([...statuses].map(([word, status]) => [status, word]));
 
-/** `online`, `offline`, …; one that is newer than this program is `unknown (7)`. */
+/** `online`, `offline`, …; a status newer than this program is `unknown (7)`. */
 export function statusName(status: NodeStatus): string {
   return wordsByStatus.get(status) ?? `unknown (${status})`;
 }
 
-/** The status a word stands for, or undefined. */
+/** The status of a word, or undefined. */
 export function findStatus(word: string): NodeStatus | undefined {
   return statuses.get(word);
 }

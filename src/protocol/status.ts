@@ -1,7 +1,7 @@
 /**
- * The one table of how an error travels: code → gRPC status, HTTP status. UNAUTHENTICATED asks "who are you",
- * PERMISSION_DENIED says "you may not". On a gRPC call the code itself goes in the trailer `rollcall-code` and the
- * hint in `rollcall-hint`; the public message is the status text. Causes never travel.
+ * The one mapping of errors: code → gRPC status, HTTP status. UNAUTHENTICATED means "who are you", PERMISSION_DENIED
+ * "you may not". On a gRPC call the code itself is in the trailer `rollcall-code` and the hint in `rollcall-hint`;
+ * the public message is the status text. Causes are never sent.
  */
 import { Metadata, status as Status } from '@grpc/grpc-js';
 import { errorCodes, RollcallError, toRollcallError, type ErrorCode } from '../base/errors.js';
@@ -76,7 +76,7 @@ export interface GrpcStatus {
   readonly metadata: Metadata;
 }
 
-/** What a caller is told of an error. */
+/** The error as it is sent to a caller. */
 export function toGrpcStatus(thrown: unknown): GrpcStatus {
   const error = toRollcallError(thrown);
   const metadata = new Metadata();
@@ -90,12 +90,12 @@ export function toGrpcStatus(thrown: unknown): GrpcStatus {
 }
 
 /**
- * What a peer said. A code outside the set, or none, is judged by the gRPC status alone: UNAVAILABLE is
- * LINK_UNREACHABLE, DEADLINE_EXCEEDED itself, everything else INTERNAL.
+ * The error that a peer sent. Without a known code the gRPC status decides alone: UNAVAILABLE is LINK_UNREACHABLE,
+ * DEADLINE_EXCEEDED itself, everything else INTERNAL.
  */
 export function fromGrpcStatus(status: Partial<GrpcStatus> & { message?: string }): RollcallError {
   if (isTooLarge(status)) {
-    // The same status as that of a busy peer, but no waiting will help.
+    // The status is that of a busy peer, but waiting will not help.
     return new RollcallError('PROTOCOL_INVALID', `a message was too large: ${status.details ?? ''}`, {
       cause: status,
     });
@@ -116,7 +116,7 @@ function codeOfStatus(code: Status | undefined): ErrorCode {
   return 'INTERNAL';
 }
 
-/** In the words of the gRPC library, at either end. */
+/** Recognised by the text of the gRPC library, at either end. */
 function isTooLarge(status: Partial<GrpcStatus>): boolean {
   const { code, details = '' } = status;
   return code === Status.RESOURCE_EXHAUSTED && !hasStatedCode(status) && details.includes('larger than');
@@ -127,7 +127,10 @@ export function hasStatedCode(status: Partial<GrpcStatus>): boolean {
   return status.metadata?.get(codeTrailer)[0] !== undefined;
 }
 
-/** Half of a character, as a cut leaves it, has no UTF-8: the gRPC library throws at it where nobody can catch. */
+/**
+ * Half of a surrogate pair, which clipping may leave, has no UTF-8: the gRPC library throws at it outside of any
+ * catch.
+ */
 function wellFormed(text: string): string {
   return Buffer.from(text).toString();
 }

@@ -1,7 +1,7 @@
 /**
- * gRPC through an HTTP proxy: grpc-js connects to the proxy, and these credentials ask it for a tunnel before those that
- * they wrap begin TLS with the link. The proxy support of grpc-js itself is off everywhere: it goes by environment
- * variables alone, waits for ever, and takes no https:// proxy.
+ * gRPC through an HTTP proxy: grpc-js connects to the proxy, and these credentials request a tunnel before the
+ * wrapped credentials begin TLS with the link. The proxy support of grpc-js itself is off everywhere: it uses
+ * environment variables only, waits for ever, and supports no https:// proxy.
  */
 import type { Socket } from 'node:net';
 import { ChannelCredentials } from '@grpc/grpc-js';

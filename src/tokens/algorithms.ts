@@ -1,4 +1,6 @@
-/** The signature algorithms a token may have (RFC 7518 §3.1). Not in the list: not taken, not made, `none` least of all. */
+/**
+ * The signature algorithms of tokens (RFC 7518 §3.1). Any other, `none` above all, is neither accepted nor produced.
+ */
 
 export const tokenAlgorithms = ['ES256', 'RS256', 'HS256'] as const;
 export type TokenAlgorithm = (typeof tokenAlgorithms)[number];
@@ -11,5 +13,5 @@ export function isTokenAlgorithm(value: unknown): value is TokenAlgorithm {
 export const minSecretBytes = 32;
 /** RFC 7518 §3.3, bits. */
 export const minRsaBits = 2048;
-/** A larger modulus only costs anyone who verifies, bits. */
+/** A larger modulus only costs verifiers, bits. */
 export const maxRsaBits = 8192;

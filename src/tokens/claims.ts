@@ -1,7 +1,7 @@
 /**
- * What an access token says (RFC 9068), as the link writes it and as every verifier reads it: the two stand together
- * so that they cannot differ. Reading judges every claim by type and size; who signed it is judged before, in
- * check-token.ts.
+ * The claims of an access token (RFC 9068), as the link writes them and as every verifier reads them: both are in one
+ * file so that they cannot differ. Reading checks every claim by type and size; check-token.ts has verified the
+ * signature before.
  */
 import { tokenExpired, tokenRefused } from './refusals.js';
 import { isJsonObject } from './strict-json.js';
@@ -14,9 +14,9 @@ export interface TokenClaims {
   readonly audience: string;
   readonly tenant: string;
   readonly roles: readonly string[];
-  /** What the token is good for, separated by spaces: permissions at the link, scopes of a service elsewhere. */
+  /** The scope, separated by spaces: permissions at the link, scopes of a service elsewhere. */
   readonly scope?: string | undefined;
-  /** `roles` when nobody asked for a scope: the link then goes by what the roles give at each request. */
+  /** `roles` without a requested scope: the link then uses the permissions of the roles at each request. */
   readonly scopeFrom?: 'roles' | undefined;
   /** `jti` */
   readonly tokenId: string;
@@ -24,14 +24,14 @@ export interface TokenClaims {
   readonly client?: string | undefined;
   /** The login it came from (`sid`). */
   readonly session?: string | undefined;
-  /** SHA-256 of the certificate that its holder must show, base64url (RFC 8705 §3.1). */
+  /** SHA-256 of the certificate that its holder must present, base64url (RFC 8705 §3.1). */
   readonly confirmation?: string | undefined;
   readonly issuedAt: number;
   readonly notBefore: number;
   readonly expiresAt: number;
 }
 
-/** The longest life of any token, ms. */
+/** The maximum lifetime of any token, ms. */
 const maxLifeMs = 400 * 86_400_000;
 
 /** The payload of a token. */
@@ -55,24 +55,24 @@ export function encodeClaims(claims: TokenClaims): Buffer {
   return Buffer.from(JSON.stringify(payload));
 }
 
-/** Reads a payload whose signature holds; throws TOKEN_REFUSED. Who it is for and when it counts is judged below. */
+/** Reads a payload with a valid signature; throws TOKEN_REFUSED. Audience and times are checked below. */
 export function readClaims(payload: unknown): TokenClaims {
-  if (!isJsonObject(payload)) throw tokenRefused('the payload is no object');
+  if (!isJsonObject(payload)) throw tokenRefused('the payload is not an object');
   const claims = {
-    issuer: wantText(payload, 'iss'),
-    subject: wantText(payload, 'sub'),
+    issuer: requireText(payload, 'iss'),
+    subject: requireText(payload, 'sub'),
     audience: readAudience(payload['aud']),
-    tenant: wantText(payload, 'tenant_id'),
+    tenant: requireText(payload, 'tenant_id'),
     roles: readRoles(payload['roles']),
     scope: findText(payload, 'scope', maxScopeLength),
     scopeFrom: readScopeFrom(payload['scope_from']),
-    tokenId: wantText(payload, 'jti'),
+    tokenId: requireText(payload, 'jti'),
     client: findText(payload, 'client_id'),
     session: findText(payload, 'sid'),
     confirmation: readConfirmation(payload['cnf']),
-    issuedAt: wantTime(payload, 'iat'),
-    notBefore: wantTime(payload, 'nbf'),
-    expiresAt: wantTime(payload, 'exp'),
+    issuedAt: requireTime(payload, 'iat'),
+    notBefore: requireTime(payload, 'nbf'),
+    expiresAt: requireTime(payload, 'exp'),
   };
   if (claims.expiresAt <= claims.issuedAt) throw tokenRefused('exp is not after iat');
   if (claims.expiresAt <= claims.notBefore) throw tokenRefused('exp is not after nbf');
@@ -85,14 +85,14 @@ export interface Expected {
   readonly audience: string;
   /** Milliseconds since 1970. */
   readonly now: number;
-  /** How far two clocks may be apart, ms. */
+  /** The allowed difference of two clocks, ms. */
   readonly toleranceMs: number;
 }
 
-/** Throws TOKEN_REFUSED; expiry is looked at last, so that it is said only of a token that is good otherwise. */
+/** Throws TOKEN_REFUSED; expiry is checked last, so that it is reported only for an otherwise valid token. */
 export function expectClaims(claims: TokenClaims, { issuer, audience, now, toleranceMs }: Expected): void {
-  if (claims.issuer !== issuer) throw tokenRefused('iss is another');
-  if (claims.audience !== audience) throw tokenRefused('aud is another');
+  if (claims.issuer !== issuer) throw tokenRefused('unexpected iss');
+  if (claims.audience !== audience) throw tokenRefused('unexpected aud');
   if (claims.issuedAt > now + toleranceMs) throw tokenRefused('iat is in the future');
   if (claims.notBefore > now + toleranceMs) throw tokenRefused('nbf is in the future');
   if (claims.expiresAt + toleranceMs <= now) throw tokenExpired();
@@ -101,11 +101,11 @@ export function expectClaims(claims: TokenClaims, { issuer, audience, now, toler
 const maxTextLength = 512;
 const maxScopeLength = 4096;
 const maxRoles = 100;
-/** 9999-12-31, seconds: beyond it dates have no common form. */
+/** 9999-12-31, seconds: later dates have no common form. */
 const lastSecond = 253_402_300_799;
 /** 32 bytes in base64url; the last character carries four bits. */
 const thumbprint = /^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$/;
-/** Controls, direction marks, halves of characters: nothing an honest issuer writes into a claim. */
+/** Controls, direction marks and lone surrogates: an honest issuer never writes them into a claim. */
 const invisible = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/u;
 
 function toSeconds(ms: number): number {
@@ -116,7 +116,7 @@ function isText(value: unknown, max = maxTextLength): value is string {
   return typeof value === 'string' && value !== '' && value.length <= max && !invisible.test(value);
 }
 
-function wantText(payload: Readonly<Record<string, unknown>>, name: string): string {
+function requireText(payload: Readonly<Record<string, unknown>>, name: string): string {
   const value = payload[name];
   if (isText(value)) return value;
   throw tokenRefused(`${name} is missing or no text`);
@@ -133,14 +133,14 @@ function findText(
 }
 
 /** NumericDate (RFC 7519 §2), whole seconds. */
-function wantTime(payload: Readonly<Record<string, unknown>>, name: string): number {
+function requireTime(payload: Readonly<Record<string, unknown>>, name: string): number {
   const value = payload[name];
   if (typeof value === 'number' && Number.isInteger(value) && value >= 0 && value <= lastSecond)
     return value * 1000;
   throw tokenRefused(`${name} is missing or no time`);
 }
 
-/** RFC 7519 §4.1.3 allows a list; of several, the holder of the token could use it elsewhere. */
+/** RFC 7519 §4.1.3 allows a list; with several audiences the token could be used at the others too. */
 function readAudience(value: unknown): string {
   const list: readonly unknown[] = Array.isArray(value) ? value : [value];
   const [only, ...others] = list;
@@ -148,7 +148,7 @@ function readAudience(value: unknown): string {
   throw tokenRefused('aud is missing or not exactly one');
 }
 
-/** Any other value is no reason to narrow less. */
+/** Any other value must not widen the scope. */
 function readScopeFrom(value: unknown): 'roles' | undefined {
   if (value === undefined || value === 'roles') return value;
   throw tokenRefused('invalid scope_from');
@@ -156,10 +156,10 @@ function readScopeFrom(value: unknown): 'roles' | undefined {
 
 function readRoles(value: unknown = []): readonly string[] {
   if (Array.isArray(value) && value.length <= maxRoles && value.every(role => isText(role))) return value;
-  throw tokenRefused('roles is no list of texts');
+  throw tokenRefused('roles must be a list of strings');
 }
 
-/** RFC 7800 §3.1. Another way of confirmation than ours is one that we cannot check. */
+/** RFC 7800 §3.1. Other confirmation methods cannot be checked here. */
 function readConfirmation(value: unknown): string | undefined {
   if (value === undefined) return undefined;
   const text = isJsonObject(value) && Object.keys(value).length === 1 ? value['x5t#S256'] : undefined;

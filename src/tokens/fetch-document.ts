@@ -1,6 +1,6 @@
 /**
- * One small document over HTTPS, from the place that configuration names and from no other: redirects are not
- * followed, so that an answer cannot send us to an address inside; time and size have limits.
+ * One small document over HTTPS, from the configured URL only: redirects are not followed, so that an answer cannot
+ * send us to an internal address; time and size have limits.
  */
 import type { IncomingMessage } from 'node:http';
 import { get, type RequestOptions } from 'node:https';
@@ -18,7 +18,7 @@ export interface FetchOptions {
   readonly clock: Clock;
 }
 
-/** Gives the body of a 200; anything else rejects with an Error. */
+/** Returns the body of a 200; any other response rejects with an Error. */
 export function fetchDocument({
   url,
   rootCertificates,
@@ -27,7 +27,7 @@ export function fetchDocument({
   clock,
 }: FetchOptions): Promise<Buffer> {
   const options: RequestOptions & Pick<ConnectionOptions, 'ALPNProtocols'> = {
-    // A connection of its own: there is one in minutes.
+    // A connection of its own: there is one in several minutes.
     agent: false,
     ALPNProtocols: ['http/1.1'],
     headers: { accept: 'application/json' },
@@ -49,7 +49,7 @@ export function fetchDocument({
 }
 
 async function readBody(response: IncomingMessage, maxBytes: number): Promise<Buffer> {
-  if (response.statusCode !== 200) throw new Error(`status ${response.statusCode ?? 0}, 200 is wanted`);
+  if (response.statusCode !== 200) throw new Error(`expected status 200, found ${response.statusCode ?? 0}`);
   const parts: Buffer[] = [];
   let length = 0;
   for await (const part of response as AsyncIterable<Buffer>) {

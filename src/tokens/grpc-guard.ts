@@ -1,6 +1,6 @@
 /**
- * The verifier before the methods of another program's gRPC server: reads `authorization` from the metadata, remembers
- * the claims for the handler, or ends the call with UNAUTHENTICATED or PERMISSION_DENIED before the handler hears of it.
+ * The verifier for the methods of another program's gRPC server: reads `authorization` from the metadata and keeps
+ * the claims for the handler, or ends the call with UNAUTHENTICATED or PERMISSION_DENIED before the handler runs.
  */
 import { createRequire } from 'node:module';
 import type * as Grpc from '@grpc/grpc-js';
@@ -11,15 +11,17 @@ import type { VerifyBearer } from './http-guard.js';
 import { tokenMissing } from './refusals.js';
 
 export interface GrpcGuardOptions {
-  /** Paths of methods that need no token, exactly, such as `/grpc.health.v1.Health/Check`. One that comes is not looked at. */
+  /**
+   * Exact paths of methods without authentication, such as `/grpc.health.v1.Health/Check`. Their tokens are ignored.
+   */
   readonly public?: readonly string[];
-  /** Paths of methods that need no token, but know the caller when a good one comes, and refuse a bad one. */
+  /** Paths of methods that need no token, but get the caller of a valid one and refuse an invalid one. */
   readonly optional?: readonly string[];
-  /** Judges the caller of a method that is not public, by requirePermission and its like: what it throws is the answer. */
+  /** Checks the caller of a method that is not public, with requirePermission and the like: its error is the answer. */
   readonly require?: (caller: TokenClaims | undefined, path: string) => unknown;
 }
 
-/** The claims of each call, by its metadata: the handler is given the very same object. */
+/** The claims of each call, by its metadata: the handler gets the same object. */
 export type ClaimsByMetadata = WeakMap<object, TokenClaims>;
 
 export function grpcGuard(
@@ -66,7 +68,7 @@ export function grpcGuard(
     });
 }
 
-/** What a handler ends its call with, for an error of `require…` that it caught: `callback(toGrpcStatus(error))`. */
+/** The status for an error of `require…` that a handler caught: `callback(toGrpcStatus(error))`. */
 export function toGrpcStatus(error: unknown): { code: Grpc.status; details: string } {
   const { status } = loadGrpc();
   const codes: Readonly<Partial<Record<string, Grpc.status>>> = {
@@ -80,7 +82,7 @@ export function toGrpcStatus(error: unknown): { code: Grpc.status; details: stri
     : { code: status.INTERNAL, details: 'something went wrong on this side' };
 }
 
-/** When it is needed: programs without gRPC need not wait for it. */
+/** Loaded on demand: programs without gRPC need not have it. */
 function loadGrpc(): typeof Grpc {
   return createRequire(import.meta.url)('@grpc/grpc-js') as typeof Grpc;
 }

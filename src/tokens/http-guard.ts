@@ -1,7 +1,7 @@
 /**
- * The verifier before the routes of another program: reads `authorization`, puts the claims where handlers find them,
- * or answers 401 or 403 with a problem document (RFC 9457) and `WWW-Authenticate` (RFC 6750 §3). Frameworks are known
- * by their shape alone.
+ * The verifier for the routes of another program: reads `authorization` and sets the claims on the request, or
+ * answers 401 or 403 with a problem document (RFC 9457) and `WWW-Authenticate` (RFC 6750 §3). Frameworks are known by
+ * their interface alone.
  */
 import { RollcallError } from '../base/errors.js';
 import { findBearer, getBearer } from './bearer.js';
@@ -14,13 +14,13 @@ export interface GuardedRequest {
 }
 
 export interface GuardOptions {
-  /** Lets in a request without `authorization`, for which there is no principal. A bad token is refused all the same. */
+  /** Accepts a request without `authorization`, which then has no principal. An invalid token is still refused. */
   readonly optional?: boolean;
-  /** Judges the caller that came in, by requirePermission and its like: what it throws is the answer. */
+  /** Checks the authenticated caller, with requirePermission and the like: its error is the answer. */
   readonly require?: (caller: TokenClaims | undefined) => unknown;
 }
 
-/** What handlers find on a request that came through. */
+/** The claims that handlers find on an accepted request. */
 export interface WithPrincipal {
   principal: TokenClaims;
 }
@@ -30,14 +30,14 @@ export interface WithOptionalPrincipal {
   principal?: TokenClaims | undefined;
 }
 
-/** What fastify's reply has. */
+/** The members of fastify's reply that are used. */
 export interface GuardedReply {
   code(status: number): unknown;
   header(name: string, value: string): unknown;
   send(body: unknown): unknown;
 }
 
-/** What the response of express and of node:http has. */
+/** The members of the response of express and of node:http that are used. */
 export interface GuardedResponse {
   statusCode: number;
   setHeader(name: string, value: string): unknown;
@@ -51,7 +51,7 @@ export type ExpressGuard = (
   next: (error?: unknown) => void,
 ) => void;
 
-/** Verifies a token that came with this certificate (DER), if any. */
+/** Verifies a token that was sent with this certificate (DER), if any. */
 export type VerifyBearer = (token: string, certificate: Buffer | undefined) => Promise<TokenClaims>;
 
 export function fastifyGuard(verify: VerifyBearer, options: GuardOptions): FastifyGuard {
@@ -85,8 +85,10 @@ export function expressGuard(verify: VerifyBearer, options: GuardOptions): Expre
 
 async function admit(request: GuardedRequest, verify: VerifyBearer, options: GuardOptions): Promise<void> {
   const { authorization } = request.headers;
-  const isNobody = options.optional === true && authorization === undefined;
-  const caller = isNobody ? undefined : await verify(getBearer(authorization), certificateOf(request.socket));
+  const isAnonymous = options.optional === true && authorization === undefined;
+  const caller = isAnonymous
+    ? undefined
+    : await verify(getBearer(authorization), certificateOf(request.socket));
   (request as GuardedRequest & WithOptionalPrincipal).principal = caller;
   await options.require?.(caller);
 }
@@ -106,7 +108,7 @@ function answerTo(error: unknown, { headers }: GuardedRequest): Answer {
     return problem(403, error, { 'www-authenticate': said });
   }
   if (error.code !== 'TOKEN_REFUSED') return problem(500, error);
-  // RFC 6750 §3.1: a request without a token is told the scheme and no error.
+  // RFC 6750 §3.1: a request without a token gets the scheme and no error.
   const challenge =
     findBearer(headers.authorization) === undefined
       ? 'Bearer'
@@ -126,7 +128,7 @@ function problem(
   };
 }
 
-/** What the peer showed in the TLS handshake, if it was one; whether it was trusted does not matter to a thumbprint. */
+/** The certificate of the peer, if any; a thumbprint does not depend on whether it was trusted. */
 function certificateOf(socket: unknown): Buffer | undefined {
   const tls = socket as { getPeerCertificate?: () => { raw?: unknown } | null } | null | undefined;
   const raw = tls?.getPeerCertificate?.()?.raw;

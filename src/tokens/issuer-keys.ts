@@ -1,9 +1,8 @@
 /**
- * The public keys of an issuer, fetched when they are first needed and then kept: asked for again when they have grown
- * old, so that a key which was withdrawn is forgotten, and when a token names one that is not there, though not more
- * often than the cool-down allows, so that made-up names do not become requests: such a token waits until the issuer may
- * be asked, since a good one may be signed with a key that is newer than what is held. When the issuer is away, what was
- * fetched goes on to serve.
+ * The public keys of an issuer, fetched on first use and cached. They are fetched again when they are old, so that a
+ * withdrawn key is forgotten, and when a token names an unknown key, at most once in each cool-down, so that made-up
+ * names do not become requests: such a token waits for the next request, since its key may be newer than the cached
+ * keys. While the issuer is away, the cached keys remain valid.
  */
 import type { Clock } from '../base/clock.js';
 import { RollcallError } from '../base/errors.js';
@@ -13,17 +12,17 @@ import { parseJwks, type JwksKey } from './jwks.js';
 
 export interface IssuerKeys {
   /**
-   * LINK_UNREACHABLE as long as there was never an answer, and for an unknown key while the issuer is away or too many
-   * wait for one.
+   * LINK_UNREACHABLE until the first answer of the issuer, and for an unknown key while the issuer is away or too
+   * many tokens wait.
    */
   readonly findKeys: (kid: string, algorithm: TokenAlgorithm) => Promise<readonly VerifyingKey[]>;
 }
 
-/** Keys older than this are asked for again, ms. */
+/** Keys older than this are fetched again, ms. */
 export const freshMs = 10 * 60_000;
-/** Between two requests, ms; no token waits longer, but for the request itself. */
+/** Minimum time between two requests, ms; a token waits no longer than this and one request. */
 export const coolDownMs = 5_000;
-/** Tokens that wait for an unknown key, at once. */
+/** Maximum number of tokens that wait for an unknown key. */
 export const maxWaiting = 1_000;
 
 export interface IssuerKeysOptions {
@@ -52,7 +51,7 @@ export function createIssuerKeys({ fetch, clock }: IssuerKeysOptions): IssuerKey
     }
   }
 
-  /** One request for all who wait. */
+  /** One request for all waiting tokens. */
   function refresh(): Promise<void> {
     if (trying) return trying;
     if (clock.elapsed() - triedAt < coolDownMs) return Promise.resolve();
@@ -62,13 +61,13 @@ export function createIssuerKeys({ fetch, clock }: IssuerKeysOptions): IssuerKey
 
   async function refreshOld(): Promise<void> {
     if (keys && clock.elapsed() - fetchedAt < freshMs) return;
-    // An issuer that was away a moment ago is asked beside the request and not before it.
+    // A token does not wait for an issuer whose last request failed: the request runs beside it.
     const isAway = keys !== undefined && failure !== undefined;
     const refreshed = refresh();
     if (!isAway) await refreshed;
   }
 
-  /** Waits until the issuer may be asked again. */
+  /** Waits until the next request to the issuer is allowed. */
   async function coolDown(): Promise<void> {
     const leftMs = coolDownMs - (clock.elapsed() - triedAt);
     if (trying !== undefined || leftMs <= 0) return;
@@ -78,7 +77,7 @@ export function createIssuerKeys({ fetch, clock }: IssuerKeysOptions): IssuerKey
     waiting -= 1;
   }
 
-  /** Only a request that began after the token came says that there is no such key. */
+  /** Only a request that began after the token came proves that the key does not exist. */
   async function refreshFor(kid: string, requestsBefore: number): Promise<void> {
     while (!keys?.has(kid) && requests === requestsBefore) {
       await coolDown();
@@ -99,7 +98,7 @@ export function createIssuerKeys({ fetch, clock }: IssuerKeysOptions): IssuerKey
 }
 
 function noKeys(cause: unknown): RollcallError {
-  return new RollcallError('LINK_UNREACHABLE', 'tokens cannot be verified now: their issuer gave no keys', {
+  return new RollcallError('LINK_UNREACHABLE', 'tokens cannot be verified now: no keys from the issuer', {
     hint: 'try again in a moment',
     cause,
     retryAfterMs: coolDownMs,

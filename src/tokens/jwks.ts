@@ -1,5 +1,5 @@
 /**
- * A JSON Web Key Set (RFC 7517 §5), as the link publishes it and as verifiers read it. Only public keys are in it,
+ * A JSON Web Key Set (RFC 7517 §5), as the link publishes it and as verifiers read it. It holds public keys only,
  * each for one algorithm: a key is found by its name and its algorithm together.
  */
 import { createPublicKey, type JsonWebKey, type KeyObject } from 'node:crypto';
@@ -8,7 +8,7 @@ import { isJsonObject, parseStrictJson } from './strict-json.js';
 
 export type JwksAlgorithm = 'ES256' | 'RS256';
 
-/** Base64url strings but for the names. */
+/** Base64url strings except for the names. */
 export interface PublicJwk {
   readonly kid: string;
   readonly alg: JwksAlgorithm;
@@ -39,7 +39,7 @@ export function toPublicJwk(key: KeyObject, kid: string, alg: JwksAlgorithm): Pu
     : { ...names, kty: 'RSA', ...pick({ n, e }) };
 }
 
-/** By kid. Keys for other uses are passed over; a damaged one, or two with one kid, throw an Error for the whole set. */
+/** By kid. Keys for other uses are ignored; a damaged key, or two with one kid, throw an Error for the whole set. */
 export function parseJwks(bytes: Uint8Array): ReadonlyMap<string, JwksKey> {
   const set = parseStrictJson(bytes);
   const entries = isJsonObject(set) ? set['keys'] : undefined;
@@ -57,12 +57,12 @@ export function parseJwks(bytes: Uint8Array): ReadonlyMap<string, JwksKey> {
 function readPublicKey(entry: Readonly<Record<string, unknown>>, algorithm: JwksAlgorithm): KeyObject {
   const { kty, crv, x, y, n, e } = entry;
   const members = algorithm === 'ES256' ? { kty, crv, x, y } : { kty, n, e };
-  const wanted = algorithm === 'ES256' ? kty === 'EC' && crv === 'P-256' : kty === 'RSA';
-  if (!wanted) throw new TypeError('a key does not fit its algorithm');
+  const fits = algorithm === 'ES256' ? kty === 'EC' && crv === 'P-256' : kty === 'RSA';
+  if (!fits) throw new TypeError('a key does not fit its algorithm');
   const key = createPublicKey({ key: members as JsonWebKey, format: 'jwk' });
   const bits = key.asymmetricKeyDetails?.modulusLength;
   if (bits !== undefined && (bits < minRsaBits || bits > maxRsaBits))
-    throw new TypeError('a key has a poor size');
+    throw new TypeError('unsupported key size');
   return key;
 }
 

@@ -1,17 +1,17 @@
 /**
- * What a caller is told of a token that is not taken. There are two sentences, for an honest caller can do something
- * about the one and not about the other; which check failed helps only someone who tries, and goes into the cause.
+ * The errors for a refused token. There are two sentences, because an honest caller can act on the one and not on the
+ * other; the failed check would help only an attacker, and is in the cause.
  */
 import { RollcallError } from '../base/errors.js';
 
-/** `reason` is for the log: it says which check failed, and never holds the token. */
+/** `reason` is for the log: it names the failed check, and never holds the token. */
 export function tokenRefused(reason: string, cause?: unknown): RollcallError {
   return new RollcallError('TOKEN_REFUSED', 'the token is not valid here', {
     cause: new Error(reason, { cause }),
   });
 }
 
-/** Only for a token that is good in every other way. */
+/** Only for a token that is otherwise valid. */
 export function tokenExpired(): RollcallError {
   return new RollcallError('TOKEN_REFUSED', 'the token has expired', {
     hint: 'get a new one',
@@ -19,7 +19,7 @@ export function tokenExpired(): RollcallError {
   });
 }
 
-/** The issuer has said so, in a list that it signed. */
+/** The issuer has revoked it, in a list that it signed. */
 export function tokenRevoked(): RollcallError {
   return new RollcallError('TOKEN_REFUSED', 'the token was revoked', {
     hint: 'get a new one',

@@ -1,22 +1,22 @@
 /**
- * What was revoked before its end, as the link signs it for those who verify tokens without asking it: ids with the time
- * at which each would have ended by itself, and the moments before which tokens of a holder or of the whole tenant do not
- * count. A JWS with a `typ` of its own, so that no token is taken for a list and no list for a token.
+ * The list of revocations that the link signs for verifiers without introspection: ids with the time at which each
+ * would have ended by itself, and the times before which tokens of a holder or of the whole tenant are invalid. A JWS
+ * with a `typ` of its own, so that no token is accepted as a list and no list as a token.
  */
 import type { TokenClaims } from './claims.js';
 import { tokenExpired, tokenRefused } from './refusals.js';
 import { isJsonObject } from './strict-json.js';
 
 export const revokedListType = 'rollcall-revoked+jwt';
-/** Ids in a list, and holders: with more of them it says that it is not complete. */
+/** Maximum of ids, and of holders; a list that would have more is marked as incomplete. */
 export const maxRevokedEntries = 10_000;
-/** The longest list that is looked at, bytes. */
+/** The maximum length of a list, bytes. */
 export const maxRevokedListBytes = 4 * 1024 * 1024;
 
-/** Moments are milliseconds since 1970. */
+/** Times are milliseconds since 1970. */
 export interface TimeSpan {
   readonly since: number;
-  /** The first moment that it does not cover. */
+  /** The first moment after the span. */
   readonly before: number;
 }
 
@@ -29,17 +29,17 @@ export interface RevokedList {
   readonly issuer: string;
   readonly tenant: string;
   readonly issuedAt: number;
-  /** When a new one should have been fetched. */
+  /** The time to fetch the next list. */
   readonly expiresAt: number;
-  /** False when there was more than a list can hold. */
+  /** False when the list was over its limit. */
   readonly isComplete: boolean;
-  /** `jti`, `sid` or `sub`, and when the last token that it concerns has ended. */
+  /** `jti`, `sid` or `sub`, and the end of the last token that it concerns. */
   readonly ids: ReadonlyMap<string, number>;
-  /** By `sub`: tokens from before this do not count. */
+  /** By `sub`: tokens from before this time are invalid. */
   readonly holdersNotBefore: ReadonlyMap<string, number>;
-  /** Tokens of the tenant from before this do not count; 0 for none. */
+  /** Tokens of the tenant from before this time are invalid; 0 for no such time. */
   readonly notBefore: number;
-  /** Tokens of the tenant from these spans do not count: from `since`, to just before `before`. */
+  /** Tokens of the tenant from these spans are invalid: from `since`, to just before `before`. */
   readonly notBetween: readonly TimeSpan[];
 }
 
@@ -63,9 +63,9 @@ export function encodeRevokedList(list: RevokedList): Buffer {
   return Buffer.from(JSON.stringify(payload));
 }
 
-/** Reads a payload whose signature holds; throws TOKEN_REFUSED. */
+/** Reads a payload with a valid signature; throws TOKEN_REFUSED. */
 export function readRevokedList(payload: unknown): RevokedList {
-  if (!isJsonObject(payload)) throw tokenRefused('the list is no object');
+  if (!isJsonObject(payload)) throw tokenRefused('the list is not an object');
   const { iss: issuer, tenant_id: tenant, complete: isComplete } = payload;
   if (typeof issuer !== 'string' || typeof tenant !== 'string' || typeof isComplete !== 'boolean')
     throw tokenRefused('iss, tenant_id or complete is missing in the list');
@@ -82,7 +82,7 @@ export function readRevokedList(payload: unknown): RevokedList {
   };
 }
 
-/** Throws TOKEN_REFUSED for a list of another issuer, or one that is over. */
+/** Throws TOKEN_REFUSED for a list of another issuer, or one that has expired. */
 export function expectRevokedList(
   list: RevokedList,
   {
@@ -91,14 +91,15 @@ export function expectRevokedList(
     toleranceMs,
   }: { readonly issuer: string; readonly now: number; readonly toleranceMs: number },
 ): void {
-  if (list.issuer !== issuer) throw tokenRefused('iss of the list is another');
+  if (list.issuer !== issuer) throw tokenRefused('unexpected iss of the list');
   if (list.issuedAt > now + toleranceMs) throw tokenRefused('iat of the list is in the future');
   if (list.expiresAt + toleranceMs <= now) throw tokenExpired();
 }
 
 /**
- * True for a token that the list names by its id, its session or its holder, and for one from before its holder or its
- * tenant counts, or from a span that was ended. The times in tokens are whole seconds: one of that very second is taken.
+ * True for a token that the list names by its id, its session or its holder, and for one from before the time of its
+ * holder or its tenant, or from an ended span. Times in tokens are whole seconds: a token of that very second is
+ * valid.
  */
 export function isRevokedBy(
   { tenant, ids, holdersNotBefore, notBefore, notBetween }: RevokedList,
@@ -113,20 +114,20 @@ export function isRevokedBy(
 
 function readTime(value: unknown): number {
   if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 0) return value * 1000;
-  throw tokenRefused('a time of the list is missing or no time');
+  throw tokenRefused('a time of the list is missing or invalid');
 }
 
-/** A list from before there were spans has none. */
+/** Lists from before spans were added have no spans. */
 function readSpans(value: unknown): readonly TimeSpan[] {
   if (value === undefined) return [];
-  if (!Array.isArray(value)) throw tokenRefused('a part of the list is no array');
+  if (!Array.isArray(value)) throw tokenRefused('a member of the list is not an array');
   return value.map(span => {
-    if (!Array.isArray(span)) throw tokenRefused('a span of the list is no array');
+    if (!Array.isArray(span)) throw tokenRefused('a span of the list is not an array');
     return { since: readTime(span[0]), before: readTime(span[1]) };
   });
 }
 
 function readTimes(value: unknown): ReadonlyMap<string, number> {
-  if (!isJsonObject(value)) throw tokenRefused('a part of the list is no object');
+  if (!isJsonObject(value)) throw tokenRefused('a member of the list is not an object');
   return new Map(Object.entries(value).map(([id, time]) => [id, readTime(time)]));
 }

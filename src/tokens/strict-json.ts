@@ -1,18 +1,18 @@
 /**
- * JSON as two readers cannot read it differently: UTF-8 without errors, and no object with the same member twice
- * (RFC 8259 §4 leaves open which one counts; JSON.parse takes the last and says nothing).
+ * JSON that all readers parse alike: UTF-8 without errors, and no object with a duplicate member (RFC 8259 §4 leaves
+ * open which one counts; JSON.parse silently takes the last).
  */
 
-/** Gives the value, or throws a SyntaxError or TypeError. The text must be of bounded length already. */
+/** Returns the value, or throws a SyntaxError or TypeError. The caller has bounded the length of the text. */
 export function parseStrictJson(bytes: Uint8Array): unknown {
   const text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
   const value: unknown = JSON.parse(text);
   const twice = findRepeatedMember(text);
-  if (twice !== undefined) throw new SyntaxError('a member is there twice');
+  if (twice !== undefined) throw new SyntaxError('duplicate member');
   return value;
 }
 
-/** Strings, and what opens and closes: all that matters for members, in a text that is known to be JSON. */
+/** Strings and brackets: enough to find members in a text that is known to be JSON. */
 const token = /"(?:[^"\\]|\\.)*"(\s*:)?|[{}]/g;
 
 function findRepeatedMember(json: string): string | undefined {
@@ -31,12 +31,12 @@ function findRepeatedMember(json: string): string | undefined {
   return undefined;
 }
 
-/** An object and no array; its own members only, as JSON.parse makes them. */
+/** An object and not an array, with its own members only, as JSON.parse makes them. */
 export function isJsonObject(value: unknown): value is Readonly<Record<string, unknown>> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** The bytes of base64url in its one canonical form (RFC 7515 §2), or undefined. */
+/** The bytes of canonical base64url (RFC 7515 §2), or undefined. */
 export function decodeBase64url(text: string): Buffer | undefined {
   const bytes = Buffer.from(text, 'base64url');
   return bytes.toString('base64url') === text ? bytes : undefined;

@@ -1,4 +1,4 @@
-/** Tokens that are bound to a certificate (RFC 8705 §3): anyone who took one without the key of the certificate has nothing. */
+/** Certificate-bound tokens (RFC 8705 §3): a stolen token is useless without the key of the certificate. */
 import { sha256Base64url } from '../base/hash.js';
 import type { TokenClaims } from './claims.js';
 
@@ -7,7 +7,7 @@ export function thumbprintOf(certificate: Uint8Array): string {
   return sha256Base64url(certificate);
 }
 
-/** True for the certificate the token is bound to, and for whatever came with a token that is bound to none. */
+/** True for the certificate that the token is bound to, and with any certificate for a token that is not bound. */
 export function isHolder(
   { confirmation }: Pick<TokenClaims, 'confirmation'>,
   certificate: Uint8Array | undefined,

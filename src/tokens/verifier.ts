@@ -1,5 +1,5 @@
 /**
- * For programs that take tokens of a link: one line verifies them, without asking the link but for its public keys.
+ * For programs that accept tokens of a link: one line verifies them. The link is asked for its public keys only.
  *
  * ```ts
  * const verifier = createTokenVerifier({ issuer: 'https://link.example.org:9093', audience: 'logging-service' });
@@ -8,9 +8,9 @@
  * new Server({ interceptors: [verifier.grpc()] });           // verifier.claimsOf(call), or UNAUTHENTICATED
  * ```
  *
- * What a caller may do is asked by `requirePermission`, `requireRole` and `requireOwner` (require.ts), in the guard or in
- * the handler. Whether the link has revoked a token meanwhile it knows from the lists that it is given (`takeRevoked`);
- * without them that shows at the token's end.
+ * The guard or the handler checks a caller with `requirePermission`, `requireRole` and `requireOwner` (require.ts). A
+ * token that the link has revoked is refused once a list with it was given to `takeRevoked`; without lists it is valid
+ * until its end.
  */
 import type { ServerInterceptor } from '@grpc/grpc-js';
 import { systemClock, type Clock } from '../base/clock.js';
@@ -54,22 +54,24 @@ export { requireOwner, requirePermission, requireRole, type Caller } from './req
 export type { RevokedList } from './revoked-list.js';
 export { RollcallError } from '../base/errors.js';
 
-/** As the link's operator handed it over: base64url of 32 bytes or more. Without a kid it is tried for every token. */
+/**
+ * The secret from the operator of the link: base64url of 32 bytes or more. Without a kid it is tried for every token.
+ */
 export interface SharedSecret {
   readonly kid?: string | undefined;
   readonly secret: string;
 }
 
 export interface VerifierOptions {
-  /** `iss` exactly; the keys are at `/.well-known/jwks.json` below it, over HTTPS. */
+  /** Exactly `iss`; the keys are at `/.well-known/jwks.json` below it, over HTTPS. */
   readonly issuer: string;
   /** `aud`: the name of this program. */
   readonly audience: string;
-  /** Those with public keys by default; with secrets HS256 alone. */
+  /** All algorithms with public keys by default; with secrets HS256 alone. */
   readonly algorithms?: readonly TokenAlgorithm[];
-  /** PEM of the roots that the link's server certificate goes back to; the system's own by default. */
+  /** PEM of the roots of the link's server certificate; the system's own by default. */
   readonly rootCertificates?: string | Buffer;
-  /** For an audience with HS256, in place of public keys. Several during a rotation. */
+  /** For an audience with HS256, instead of public keys. Several during a rotation. */
   readonly secrets?: string | readonly SharedSecret[];
   /** 30 seconds by default, ms. */
   readonly clockToleranceMs?: number;
@@ -78,27 +80,27 @@ export interface VerifierOptions {
 
 export interface TokenVerifier {
   /**
-   * TOKEN_REFUSED for a token that is not good here and now; LINK_UNREACHABLE when the link is away and its key is not
-   * known. A token whose key is not known waits for up to five seconds. One that is bound to a certificate is refused
-   * without that certificate (DER).
+   * TOKEN_REFUSED for an invalid token; LINK_UNREACHABLE when the link is away and the key is unknown. A token with
+   * an unknown key waits for up to five seconds. A certificate-bound token is refused without that certificate (DER).
    */
   readonly verify: (token: string, certificate?: Buffer) => Promise<TokenClaims>;
   /**
-   * Takes what `GET /auth/revoked` of the link answered: from then on tokens that it names are refused, until a newer list of
-   * the tenant is taken. Gives the list, which says when to fetch the next. TOKEN_REFUSED for one that is not good here and now.
+   * Takes the answer of `GET /auth/revoked` of the link: from then on tokens that it names are refused, until a newer
+   * list of the tenant is taken. Returns the list, with the time to fetch the next. TOKEN_REFUSED for an invalid
+   * list.
    */
   readonly takeRevoked: (list: string) => Promise<RevokedList>;
   /** A hook: `fastify.addHook('onRequest', verifier.fastify())`, or the `onRequest` of a route. */
   fastify(options?: GuardOptions): FastifyGuard;
-  /** Middleware, for express and whatever has its shape. */
+  /** Middleware for express and programs with the same interface. */
   express(options?: GuardOptions): ExpressGuard;
   /** An interceptor for a server of @grpc/grpc-js. */
   grpc(options?: GrpcGuardOptions): ServerInterceptor;
-  /** In a gRPC handler: what came with the call; undefined for a public method, and where no token came. */
+  /** In a gRPC handler: the claims of the call; undefined for a public method, and without a token. */
   claimsOf(call: { readonly metadata: object }): TokenClaims | undefined;
 }
 
-/** CONFIG_INVALID for options that cannot work, or not safely. */
+/** CONFIG_INVALID for invalid or unsafe options. */
 export function createTokenVerifier(options: VerifierOptions): TokenVerifier {
   const check = toCheck(options);
   const claimsByMetadata: ClaimsByMetadata = new WeakMap();
@@ -107,7 +109,8 @@ export function createTokenVerifier(options: VerifierOptions): TokenVerifier {
 
   async function verify(token: string, certificate?: Buffer): Promise<TokenClaims> {
     const claims = await checkToken(token, check);
-    if (!isHolder(claims, certificate)) throw tokenRefused('the certificate it is bound to was not shown');
+    if (!isHolder(claims, certificate))
+      throw tokenRefused('the certificate it is bound to was not presented');
     const list = revoked.get(claims.tenant);
     if (list && isRevokedBy(list, claims)) throw tokenRevoked();
     return claims;
@@ -117,7 +120,7 @@ export function createTokenVerifier(options: VerifierOptions): TokenVerifier {
     const form = { type: revokedListType, maxBytes: maxRevokedListBytes };
     const list = readRevokedList((await checkSigned(text, check, form)).payload);
     expectRevokedList(list, { ...check, now: check.now() });
-    // A cache on the way may answer with one from before.
+    // A cache on the way may return an older list.
     if (list.issuedAt >= (revoked.get(list.tenant)?.issuedAt ?? 0)) revoked.set(list.tenant, list);
     return list;
   }
@@ -137,12 +140,13 @@ const maxJwksBytes = 256 * 1024;
 
 function toCheck(options: VerifierOptions): TokenCheck {
   const { issuer, audience, secrets, clock = systemClock, clockToleranceMs = 30_000 } = options;
-  if (audience === '') throw unfit('the audience is empty');
+  if (audience === '') throw invalidOptions('the audience must not be empty');
   const algorithms = options.algorithms ?? (secrets === undefined ? ['ES256', 'RS256'] : ['HS256']);
   const fits = algorithms.every(
     each => isTokenAlgorithm(each) && (each === 'HS256') === (secrets !== undefined),
   );
-  if (algorithms.length === 0 || !fits) throw unfit('HS256 goes with secrets, ES256 and RS256 go without');
+  if (algorithms.length === 0 || !fits)
+    throw invalidOptions('HS256 needs secrets; ES256 and RS256 must have none');
   const findKeys = secrets === undefined ? keysOfIssuer(options, clock) : keysOfSecrets(secrets);
   return { issuer, audience, algorithms, findKeys, now: () => clock.now(), toleranceMs: clockToleranceMs };
 }
@@ -157,14 +161,14 @@ function keysOfIssuer({ issuer, rootCertificates }: VerifierOptions, clock: Cloc
 function jwksUrl(issuer: string): URL {
   const url = URL.canParse(issuer) ? new URL(issuer) : undefined;
   if (url?.protocol !== 'https:' || url.username !== '' || url.search !== '' || url.hash !== '')
-    throw unfit('the issuer is no https:// address');
+    throw invalidOptions('the issuer must be an https:// URL');
   return new URL(`${issuer.replace(/\/+$/, '')}/.well-known/jwks.json`);
 }
 
 function keysOfSecrets(secrets: string | readonly SharedSecret[]): TokenCheck['findKeys'] {
   const list: readonly SharedSecret[] = typeof secrets === 'string' ? [{ secret: secrets }] : secrets;
   // An empty list would refuse everything, and be found out late.
-  if (list.length === 0) throw unfit('there is no secret');
+  if (list.length === 0) throw invalidOptions('secrets must not be empty');
   const keys = list.map(({ kid, secret }) => ({ kid, key: readSecret(secret) }));
   return kid => keys.filter(each => each.kid === undefined || each.kid === kid).map(({ key }) => key);
 }
@@ -172,9 +176,9 @@ function keysOfSecrets(secrets: string | readonly SharedSecret[]): TokenCheck['f
 function readSecret(text: string): Buffer {
   const secret = decodeBase64url(text);
   if (secret && secret.length >= minSecretBytes) return secret;
-  throw unfit('a secret is not base64url of 32 bytes or more');
+  throw invalidOptions('a secret must be base64url of at least 32 bytes');
 }
 
-function unfit(what: string): RollcallError {
-  return new RollcallError('CONFIG_INVALID', `the token verifier cannot work: ${what}`);
+function invalidOptions(what: string): RollcallError {
+  return new RollcallError('CONFIG_INVALID', `invalid options of the token verifier: ${what}`);
 }

@@ -130,8 +130,8 @@ void t.test('a file without a key is refused in one line that names its contents
     ['nothing', '', /holds nothing;/],
     ['white space', ' \n\t\r\n', /holds no key;/],
     ['a comment alone', '# nothing here\n', /holds no key;/],
-    ['garbage', 'hunter2-hunter2-hunter2-hunter2 and so on\n', /holds something that is no key;/],
-    ['base64 without armour', body, /holds something that is no key;/],
+    ['garbage', 'hunter2-hunter2-hunter2-hunter2 and so on\n', /holds data that is not a key;/],
+    ['base64 without armour', body, /holds data that is not a key;/],
     ['binary data', Buffer.from([0x80, 0x00, 0xff, 0x13]), /holds binary data;/],
     ['text with a zero byte', 'abc\0def', /holds binary data;/],
     ['binary DER', Buffer.from(body, 'base64'), /holds binary DER;/],
@@ -349,7 +349,7 @@ void t.test('errors of key files name the path', async t => {
     message: `${publicPath} holds a public key; expected an ECDSA private key on P-256 or P-384`,
   });
   const odd = write("odd \u001b[31m'name", 'hunter2');
-  await t.rejects(loadPublicKeyFile(odd), { message: /odd \?\[31m'name holds something/ });
+  await t.rejects(loadPublicKeyFile(odd), { message: /odd \?\[31m'name holds data that is not a key/ });
 });
 
 void t.test('a private key that others can read is refused, and so is a file without a key', async t => {

@@ -683,7 +683,7 @@ void t.test('one line guards a gRPC program', async t => {
   const reader = metadataOf(`Bearer ${await sign({ scope: 'logs:read' })}`);
   const mayNot = { code: 7, text: 'not allowed: this needs logs:write' };
   t.same(await call(client, '/test.Log/Write', reader), mayNot);
-  const foreign = { code: 7, text: 'not allowed: this belongs to somebody else' };
+  const foreign = { code: 7, text: 'not allowed: only the owner may do this' };
   t.same(await call(client, ownPath, reader), foreign, 'what a handler ends its call with');
   clock.step(1_000_000);
   const expired = { code: 16, text: 'the token has expired' };
