@@ -1,4 +1,4 @@
-/** What the pages for people say: commands that can be typed, files that are there, the example as it is. */
+/** The pages of the documentation: valid commands, existing files, examples as they are. */
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { execFile } from 'node:child_process';
 import { dirname, join, normalize } from 'node:path';
@@ -244,7 +244,7 @@ void t.test(
     const thrown = new Set(
       [...code.matchAll(/new RollcallError\(\s*'([A-Z_]+)'/g)].map(([, name = '']) => name),
     );
-    // Never told: the first to a node that has gone, the second of key files.
+    // Never sent: the first is for a node that is gone, the second for key files.
     for (const name of ['LINK_UNREACHABLE', 'KEY_PASSPHRASE']) thrown.delete(name);
     t.ok(thrown.size > 15, [...thrown].join(', '));
     t.same(

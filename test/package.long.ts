@@ -82,7 +82,7 @@ void t.test('every entry of the packed package works where it is installed', asy
   await mkdir(installed, { recursive: true });
   const archive = join(folder, stdout.trim().split('\n').at(-1) ?? '');
   await run('tar', ['-xzf', archive, '-C', installed, '--strip-components=1']);
-  // What the package depends on, as a package manager would have put it one level up.
+  // The dependencies of the package, one level up as a package manager would install them.
   await symlink(join(root, 'node_modules'), join(folder, 'node_modules'));
   const app = join(folder, 'app');
   await run(process.execPath, [join(installed, 'dist/src/cli/main.js'), 'certs'], { cwd: app });

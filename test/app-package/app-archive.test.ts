@@ -1,4 +1,4 @@
-/** Archives: what is packed is read, the same files make the same bytes, and nothing else is taken for an archive. */
+/** Archives: packing and reading, the same bytes for the same files, and refusal of invalid archives. */
 import t, { type Test } from 'tap';
 import { createHash } from 'node:crypto';
 import { mkdir, writeFile } from 'node:fs/promises';

@@ -1,4 +1,4 @@
-/** An app as it travels: what its manifest may say, what its digest depends on, and what does not travel. */
+/** App packages: valid manifests, the inputs of the digest, and files that are refused. */
 import t, { type Test } from 'tap';
 import { execFileSync } from 'node:child_process';
 import { chmod, mkdir, rename, symlink, utimes, writeFile } from 'node:fs/promises';

@@ -1,4 +1,4 @@
-/** Contents of messages: everything comes back as it was, arrays are not copied, and what is odd is refused. */
+/** Contents of messages: they survive encoding, arrays are not copied, and invalid ones are refused. */
 import t from 'tap';
 import { spawnSync } from 'node:child_process';
 import fc from 'fast-check';

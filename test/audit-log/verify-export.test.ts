@@ -1,4 +1,4 @@
-/** An exported audit log in other hands: every way to change it is found, and named for what it is. */
+/** An exported audit log outside of the link: every way to change it is detected, and named. */
 import { createHash } from 'node:crypto';
 import fc from 'fast-check';
 import t from 'tap';
@@ -41,7 +41,7 @@ const told = (seq: number): Told => ({
   at: 1000 + seq,
   type: seq % 2 === 0 ? 'node.registered' : 'user.login',
   subject: `subject ${seq}`,
-  // Every third is of before parties were told apart.
+  // Every third entry is from before parties had kinds.
   by: seq % 3 === 1 ? 'anna' : userParty('anna'),
   ...(seq % 3 === 0 && { address: '10.0.0.1', requestId: `r${seq}`, outcome: 'refused' }),
   detail: { seq },
@@ -78,7 +78,7 @@ const lines: readonly string[] = [
   ...log.map(encodeEntry),
   ...checkpoints.map(encodeCheckpoint),
 ];
-/** Where entry `seq` is in the lines. */
+/** The line of entry `seq`. */
 const lineOf = (seq: number): string => pick(lines, seq);
 const kept = checkpointOf(log, 8);
 

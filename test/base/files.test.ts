@@ -1,4 +1,4 @@
-/** What the programs say of files that the system refuses, and which secret files they accept: in process, and as another user. */
+/** Messages about files that the system refuses, and the rule for secret files: in process, and as another user. */
 import { spawn } from 'node:child_process';
 import { chmod, chown, copyFile, mkdir, open, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -62,7 +62,7 @@ void t.test('every error of the file system is reported with its file and its re
     ],
     [/cannot open .*: its symbolic links lead in a circle/, () => open(join(folder, 'circle'))],
     [/cannot make the folder .*: the name is too long$/, () => mkdir(join(folder, 'x'.repeat(300)))],
-    // Newer Node.js says which.
+    // Newer Node.js names it.
     [/cannot read (a file|\/.*): it is a folder$/, () => readFile(folder)],
   ];
   for (const [pattern, attempt] of refusals) {

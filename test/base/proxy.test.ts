@@ -1,4 +1,4 @@
-// Which proxy is meant, and the tunnel through it: what is asked of the proxy, and what every answer of it becomes.
+// The choice of the proxy, and the tunnel through it: the request to the proxy, and the result of each answer.
 import { once } from 'node:events';
 import { chmod, writeFile } from 'node:fs/promises';
 import { createServer, type AddressInfo, type Socket } from 'node:net';
@@ -164,12 +164,12 @@ function proxyTo(port: number, more: Partial<ProxyAddress> & { credentials?: str
 
 interface Wire {
   readonly port: number;
-  /** What the client has written so far. */
+  /** Bytes that the client has written so far. */
   readonly heard: () => string;
   readonly accepted: () => number;
 }
 
-/** Stands where a proxy should be, and says what it is told to once a request is there. */
+/** Listens in the place of a proxy, and sends the given answer to a request. */
 async function startWire(t: Test, act: (socket: Socket) => void): Promise<Wire> {
   let heard = '';
   const sockets: Socket[] = [];

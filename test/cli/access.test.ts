@@ -1,4 +1,7 @@
-/** Who may ask, by the command against a real link over TLS: from the first login on, and each command about access. */
+/**
+ * Accounts and permissions, by the command against a real link over TLS: the first login, and each command about
+ * access.
+ */
 import { createHash, generateKeyPairSync, randomBytes, X509Certificate } from 'node:crypto';
 import { copyFile, mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:https';
@@ -29,7 +32,7 @@ const roots = join(folder, 'ca.crt');
 
 const logged: string[] = [];
 
-/** A link nobody has been to yet: its first admin comes in by the setup code. */
+/** A new link: its first admin logs in with the setup code. */
 async function startLink() {
   const config = requireUsable(
     collectLinkConfig({
@@ -74,7 +77,7 @@ const passwords = {
   short: await secretFile('short-password', 'short'),
 };
 
-/** Where somebody keeps logins: each a machine of their own. */
+/** Home folders for saved logins, each like a machine of its own. */
 const home = (name: string): string => join(folder, 'homes', name);
 
 /** Runs a command at somebody's machine. */
@@ -133,7 +136,7 @@ class Asking extends Kept {
   }
 }
 
-/** Runs a command of ada's with somebody at the keyboard. `answer` is given the question and all that was shown. */
+/** Runs a command of ada's at a keyboard. `answer` gets the question and all output so far. */
 async function attended(
   words: readonly string[],
   answer: (question: string, shown: string) => string,
@@ -358,7 +361,7 @@ void t.test('the role matrix has permissions as rows and roles as columns', asyn
   t.match(await ada(['roles', 'remove', 'watcher']), { code: 1, stderr: /^error: there is no such role/ });
 });
 
-/** What ssh-keygen writes for a P-256 key (RFC 5656 §3.1). */
+/** The output of ssh-keygen for a P-256 key (RFC 5656 §3.1). */
 function opensshLine(): string {
   const { x = '', y = '' } = generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey.export({
     format: 'jwk',
@@ -1151,7 +1154,7 @@ void t.test('every listing fits a terminal from 40 columns on', async t => {
     for (const columns of [40, 60, 80]) {
       const stdout = new Kept(true, columns);
       await ada(words, { stdout, environment: { NO_COLOR: '1' } });
-      // What cannot be broken, an ID, may go beyond where no box stands around it.
+      // Values that cannot be wrapped, such as ids, may exceed the width of a table without a box.
       const wide = stdout.text
         .split('\n')
         .filter(line => displayWidth(line) > columns && !/^(?:.* {2,})?[^ │┃┏└]+$/.test(line));

@@ -45,7 +45,7 @@ function chain(tell: readonly Told[]): AuditEntry[] {
 }
 
 const log = chain([
-  // As entries were before parties were told apart.
+  // Entries from before parties had kinds.
   { type: 'node.registered', subject: '7', by: 'anna', detail: { name: 'press-3' } },
   { outcome: 'refused', address: '10.0.0.9', requestId: 'r2' },
   { type: 'node.revoked', subject: '7', by: serviceParty('bert') },

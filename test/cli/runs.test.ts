@@ -1,4 +1,4 @@
-/** `rollcall run` and `rollcall runs …` against a real control port whose runs go as the test tells them to. */
+/** `rollcall run` and `rollcall runs …` against a real control port whose runs change as the test directs. */
 import { once } from 'node:events';
 import { chmod, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -391,7 +391,7 @@ void t.test(
     await until(() => following.lost() === 1);
     where.runs.say(id, 'two');
     await until(() => {
-      // What is followed looks as its clock goes.
+      // The follower polls by its clock.
       clock.advance(20);
       return following.seen.length === 2;
     });

@@ -56,7 +56,7 @@ async function all<T>(items: AsyncIterable<T>): Promise<T[]> {
   return found;
 }
 
-/** What the link answers with fits what the client says it gives. */
+/** Answers of the link have the types that the client declares. */
 export type AnswersFit = Fits<
   {
     user: UserView;

@@ -1,4 +1,4 @@
-/** The digits example: the network learns as calculus says, no digit is in two places, and averaging halves works. */
+/** The digits example: the network learns as calculus predicts, no digit is in two parts, and averaging works. */
 import t, { type Test } from 'tap';
 import { spawnSync } from 'node:child_process';
 import { readFile, writeFile } from 'node:fs/promises';
@@ -51,7 +51,7 @@ void t.test('backpropagation gives the slopes of numeric differentiation', async
   for (const name of names) {
     let widest = 0;
     weights[name].data.forEach((weight, at) => {
-      // What a Float32Array makes of the steps is what is divided by.
+      // The divisor is the step after rounding to Float32.
       const [low, high] = [Math.fround(weight - 1e-3), Math.fround(weight + 1e-3)];
       const slope = (lossAt(name, at, high) - lossAt(name, at, low)) / (high - low);
       widest = Math.max(widest, Math.abs(slope - (gradient[name][at] ?? NaN)));

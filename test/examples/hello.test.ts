@@ -1,4 +1,4 @@
-/** The shortest apps: what they say, and that they are apps. How they run as processes is tested with runs. */
+/** The smallest apps: their answers and their packages. Runs of them as processes are tested with runs. */
 import t from 'tap';
 import { join } from 'node:path';
 import nodeHalf from '../../examples/hello/node.js';

@@ -1,6 +1,6 @@
 /**
- * Both halves of an app in one process, for tests of what they say to each other: contents are encoded and decoded on the
- * way as they are between machines. How messages travel between processes is tested elsewhere.
+ * Both halves of an app in one process, for tests of their messages: contents are encoded and decoded on the way as
+ * they are between machines. Delivery between processes is tested elsewhere.
  */
 import { join } from 'node:path';
 import type {

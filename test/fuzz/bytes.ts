@@ -5,11 +5,11 @@
 import fc from 'fast-check';
 
 export interface Step {
-  /** Which change, modulo the number of changes there are. */
+  /** The kind of change, modulo the number of kinds. */
   readonly kind: number;
-  /** Where, modulo the places there are. */
+  /** The position, modulo the number of positions. */
   readonly at: number;
-  /** What with. */
+  /** The bytes to use. */
   readonly value: number;
 }
 

@@ -1,4 +1,4 @@
-/** Many inputs for what reads certificates and proofs. */
+/** Many inputs for the parsers of certificates and proofs. */
 import t from 'tap';
 import { fuzz, manyInputs } from './fuzzing.js';
 import { certificateTargets } from './targets/certificates.js';

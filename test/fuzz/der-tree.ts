@@ -71,7 +71,7 @@ export function writeTree(node: DerNode): Buffer {
 
 const hex = (text: string) => Buffer.from(text, 'hex');
 
-/** What may be put between others: oddly written values of every type. */
+/** Elements to insert between others: unusual values of every type. */
 const strangers: readonly DerNode[] = [
   leaf(0x05, hex('')),
   leaf(0x01, hex('ff')),

@@ -1,4 +1,4 @@
-/** A few inputs for every parser that meets strangers, and those that were kept because they once were interesting. */
+/** A few inputs for every parser of untrusted input, and the saved corpus. */
 import t from 'tap';
 import { startTestLink } from '../harness/test-link.js';
 import { fuzz, replayCorpus } from './fuzzing.js';

@@ -1,6 +1,6 @@
 /**
- * Runs a target: many inputs made from a seed, each given to a parser that meets strangers and held against what the
- * parser promises. A failure is shrunk and told with the seed and the input, ready for the corpus.
+ * Runs a target: many inputs made from a seed, each given to a parser of untrusted input and compared with the
+ * promises of that parser. A failure is shrunk and reported with the seed and the input, ready for the corpus.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import fc from 'fast-check';
@@ -11,11 +11,11 @@ export interface Target {
   /** The parser's name; corpus entries and failures are filed under it. */
   readonly name: string;
   readonly inputs: fc.Arbitrary<Buffer>;
-  /** Throws when the parser broke a promise; otherwise says in a word what became of the input. */
+  /** Throws when the parser broke a promise; otherwise returns the outcome as a word. */
   readonly check: (input: Buffer) => string | Promise<string>;
   /** Outcomes without which a run of some length shows nothing: the inputs would all have died at the gate. */
   readonly reaches: readonly string[];
-  /** What one input costs, as a divisor of the number of inputs; 1 by default. */
+  /** The cost of an input, as a divisor of the number of inputs; 1 by default. */
   readonly weight?: number;
 }
 
@@ -25,7 +25,7 @@ const seed = Number(process.env['ROLLCALL_FUZZ_SEED'] ?? 20_310_101);
 /** How many inputs a target gets in a long run. */
 export const manyInputs = Number(process.env['ROLLCALL_FUZZ_INPUTS'] ?? 100_000);
 
-/** Gives a target this many inputs and says how they were answered. */
+/** Runs a target with this many inputs and returns the outcomes. */
 export async function fuzz(t: Test, target: Target, inputs: number): Promise<string> {
   const outcomes = new Map<string, number>();
   const start = performance.now();
@@ -102,7 +102,7 @@ async function replay(target: Target, { text, hex, times = 1 }: Kept): Promise<v
   await target.check(Buffer.concat(Array.from({ length: times }, () => part)));
 }
 
-/** What a parser gave, or how it refused. Any other error, or one with another code, is the parser's fault. */
+/** The result of a parser, or its refusal. Any other error, or one with another code, is a failure of the parser. */
 export function tried<T>(
   parse: () => T,
   ...codes: readonly ErrorCode[]
@@ -117,7 +117,7 @@ export function tried<T>(
   }
 }
 
-/** What people are told is text without anything a terminal would obey; only configuration errors have several lines. */
+/** Messages contain no control characters; only configuration errors have several lines. */
 export function checkWords(words: string): void {
   demand(
     !/[\u0000-\u0009\u000b-\u001f\u007f-\u009f\p{Cs}]/u.test(words),

@@ -1,4 +1,4 @@
-/** Many inputs for what reads keys. */
+/** Many inputs for the parsers of keys. */
 import t from 'tap';
 import { fuzz, manyInputs } from './fuzzing.js';
 import { keyTargets } from './targets/keys.js';

@@ -1,4 +1,4 @@
-/** Both ports of a real link, in this process: whatever it throws where nobody catches fails the test. */
+/** Both ports of a real link, in this process: any uncaught error fails the test. */
 import t from 'tap';
 import { newKey, startTestLink } from '../harness/test-link.js';
 import { fuzz, manyInputs } from './fuzzing.js';

@@ -1,4 +1,4 @@
-/** Many inputs for what apps and their hosts say. */
+/** Many inputs for the parsers of app packages, contents and frames. */
 import t from 'tap';
 import { fuzz, manyInputs } from './fuzzing.js';
 import { runTargets } from './targets/runs.js';

@@ -25,7 +25,7 @@ export interface AccessRig {
   readonly clock: ManualClock;
   /** An admin of the default tenant, by an API token. */
   readonly chief: Principal;
-  /** A user with an API token of all of their roles, as let in for a request: the one that asks who they are, by default. */
+  /** A user with an API token of all of their roles, as authenticated for a request: by default GET /auth/me. */
   readonly person: (name: string, roles: readonly string[], route?: RouteName) => Promise<Principal>;
   /** A user who comes in by a password; the hash has the cost of older ones when asked for. */
   readonly withPassword: (

@@ -30,7 +30,7 @@ type Unary = (
   callback: (error: Refusal | null, answer: unknown) => void,
 ) => void;
 
-/** Without a token, as nobody. */
+/** A caller without a token. */
 export function connectAdministration(
   port: number,
   token: string | undefined,

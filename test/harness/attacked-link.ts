@@ -1,6 +1,6 @@
 /**
- * A link as a process of its own that attacks are tried on, and what must hold after each: it lives, an honest node gets
- * in, its memory comes back, strangers were told no secret and wrote nothing into its log.
+ * A link in a process of its own to be attacked, and the conditions after each attack: it is alive, an honest node
+ * connects, its memory is released, and strangers received no secret and wrote nothing into its log.
  */
 import { spawn } from 'node:child_process';
 import { createPrivateKey, X509Certificate, type KeyObject } from 'node:crypto';
@@ -39,7 +39,7 @@ export interface AttackedLink {
   readonly authority: { readonly certificate: X509Certificate; readonly key: KeyObject };
   readonly lines: readonly LogLine[];
   readonly alive: () => boolean;
-  /** What strangers were told, to be searched. */
+  /** Bytes that strangers received, to be searched. */
   readonly told: Stranger[];
   register(key: PrivateKey): Promise<bigint>;
   connect(credential?: Credential): Promise<LinkConnection>;
@@ -225,9 +225,9 @@ async function persistently<T>(work: () => Promise<T>): Promise<T> {
   }
 }
 
-/** What an attack may leave behind in memory, MB: what a heap keeps for the next time, not what grows with each. */
+/** Memory that an attack may leave, MB: a heap keeps some for later, which does not grow with each attack. */
 const memoryLeftMb = 192;
-/** What the link says of itself and of honest nodes. */
+/** Log lines about the link itself and about honest nodes. */
 const ownLines = new Set([
   'chose a trust domain for this new data folder',
   'link started',

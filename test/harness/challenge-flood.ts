@@ -7,7 +7,7 @@ export interface FloodOptions {
   readonly connections: number;
   /** Connections with a challenge held at once; fewer than all. */
   readonly held: number;
-  /** Where they come from. */
+  /** Source addresses of the flood. */
   readonly addresses: readonly string[];
   readonly open: (from: string) => Promise<RawFrames>;
 }

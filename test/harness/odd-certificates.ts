@@ -27,7 +27,7 @@ export interface Issuer {
   readonly key: KeyObject;
 }
 
-/** What may be odd about a certificate that is otherwise a node's. Parts are DER. */
+/** Deviations of a certificate from a valid node certificate. Parts are DER. */
 export interface OddParts {
   readonly issuer: Issuer;
   readonly uris: readonly string[];
@@ -72,7 +72,7 @@ export function oddCertificate(parts: OddParts): ClientCertificate & { readonly 
   return { der: whole, cert: toPem(whole), key: pemOf(pair.privateKey) };
 }
 
-/** An unknown extension of this size that asks nothing of anybody. */
+/** An unknown extension of this size that is not critical. */
 export function fillerExtension(bytes: number): Buffer {
   return extension(99, der(0x04, Buffer.alloc(bytes)));
 }

@@ -1,6 +1,6 @@
 /**
- * The operator of tests and benchmarks: an admin whose password nobody ever hashed, with an API token, and what they ask
- * of a link over its control port. How a first admin really comes in is tested in test/process/access.test.ts.
+ * The operator of tests and benchmarks: an admin without a hashed password, with an API token, and calls of the
+ * control port. The real creation of a first admin is tested in test/process/access.test.ts.
  */
 import { existsSync } from 'node:fs';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
@@ -33,7 +33,7 @@ const monthMs = 30 * 86_400_000;
 /** Of no password at all. */
 const nobodysHash = `scrypt$15$8$3$${'A'.repeat(22)}$${'A'.repeat(43)}`;
 
-/** Where the token of a data folder is kept: beside the folder, as the link does not know of it. */
+/** The token file of a data folder: beside the folder, as the link does not know it. */
 export function operatorTokenFile(dataDir: string): string {
   return `${dataDir}.operator-token`;
 }
@@ -50,7 +50,7 @@ export async function prepareOperator(dataDir: string): Promise<string> {
       folder: dataDir,
       store,
       audit: createAudit({ clock: systemClock }),
-      refusals: untoldRefusals,
+      refusals: ignoredRefusals,
       clock: systemClock,
       random: systemRandom,
       log: createLog({ level: 'error', name: 'operator' }),
@@ -69,8 +69,8 @@ export async function prepareOperator(dataDir: string): Promise<string> {
   }
 }
 
-/** Refusals that nobody is told of. */
-export const untoldRefusals: RefusalCounter = {
+/** A counter that reports no refusals. */
+export const ignoredRefusals: RefusalCounter = {
   count: () => undefined,
   countLogin: () => undefined,
   flush: () => Promise.resolve(),

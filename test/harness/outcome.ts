@@ -1,4 +1,4 @@
-/** What came of a call, as one word. */
+/** The outcome of a call, as one word. */
 import { isRollcallError, type ErrorCode } from '../../src/base/errors.js';
 
 /** The code it was refused with, or 'nothing' when it was not. */

@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 
 export const hasPython = spawnSync('python3', ['--version']).status === 0;
 
-/** For tests of Python, where there is none. */
+/** For tests of Python, on machines without it. */
 export const skipWithoutPython = !hasPython && 'there is no python3 here';
 
 /** The source of `server.py`; the body, however far it is indented, begins in line 5. */

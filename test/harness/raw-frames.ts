@@ -18,7 +18,7 @@ export interface Ended {
 
 export class RawFrames {
   readonly tls: TLSSocket;
-  /** Resolves when the link has said why it ends, or the connection is over. */
+  /** Resolves when the link has sent the reason of the end, or the connection is over. */
   readonly ended: Promise<Ended>;
   /** Every frame that came, oldest first. */
   readonly heard: Heard[] = [];
@@ -64,7 +64,7 @@ export class RawFrames {
     return frame.value;
   }
 
-  /** What ties a proof to this connection. */
+  /** The binding of a proof to this connection. */
   exporter(): Buffer {
     return this.tls.exportKeyingMaterial(exporterBytes, exporterLabel, Buffer.alloc(0));
   }

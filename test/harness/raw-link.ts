@@ -1,4 +1,4 @@
-/** gRPC by hand over a TLS socket of the test's making, for what no client library would do. */
+/** gRPC by hand over a TLS socket of the test, for requests that no client library sends. */
 import { connect, type ClientHttp2Session, type IncomingHttpHeaders } from 'node:http2';
 import type { TLSSocket } from 'node:tls';
 import { NodeFrame } from '../../src/protocol/generated/rollcall/v1/link.js';

@@ -1,4 +1,4 @@
-/** HTTP/1.1 on a control port, as a program of anybody's would speak it. */
+/** HTTP/1.1 on a control port, as any client would send it. */
 import { Agent, request } from 'node:https';
 import type { IncomingHttpHeaders } from 'node:http';
 import type { Test } from 'tap';
@@ -7,7 +7,7 @@ export interface RestRequest {
   readonly token?: string | undefined;
   readonly json?: unknown;
   readonly form?: Readonly<Record<string, string>>;
-  /** As it is, as JSON unless headers say otherwise. */
+  /** The body unchanged, as JSON unless headers state another type. */
   readonly raw?: string | Buffer;
   readonly headers?: Readonly<Record<string, string>>;
   /** The address to come from, 127.0.0.1 by default. */

@@ -1,6 +1,6 @@
 /**
- * A real control port – TLS, both doors, access, registry – whose runs are kept in memory and go as the test tells them to:
- * nothing is hosted. What the real runs do is tested with them.
+ * A real control port – TLS, both protocols, access, registry – whose runs are kept in memory and change as the test
+ * directs: nothing is hosted. Real runs have tests of their own.
  */
 import { EventEmitter } from 'node:events';
 import type { Test } from 'tap';
@@ -28,12 +28,12 @@ import { createMemoryStore } from '../../src/store/memory.js';
 import { prepareStore } from '../../src/store/schema.js';
 import type { Store } from '../../src/store/store.js';
 import { makeFolder } from './folder.js';
-import { issueOperatorToken, issueToken, makeUser, untoldRefusals } from './operator.js';
+import { issueOperatorToken, issueToken, makeUser, ignoredRefusals } from './operator.js';
 
 export interface MemoryRuns extends OperatedRuns {
   /** How many lines were taken from logs. */
   linesRead(): number;
-  /** What was asked to be started, in order. */
+  /** The requested starts, in order. */
   readonly started: readonly NewRun[];
   /** A run that is there already. */
   add(fields?: Partial<RunRecord>): RunRecord;
@@ -227,7 +227,7 @@ export async function openRunPort(
       context: { cert: made.server.certificate, key: made.server.key },
       caps: { total: 1000, perAddress: 1000 },
       ...{ clock, log, control, access },
-      refusals: untoldRefusals,
+      refusals: ignoredRefusals,
       metrics: createMetrics(),
       runControl: new RunControl(runs),
       administration: createAdministration(access, () => Promise.resolve(0)),

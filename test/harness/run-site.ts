@@ -83,10 +83,10 @@ export function serverHalves(
   };
 }
 
-/** Nobody in particular, whom nothing belongs to. */
+/** An actor that owns nothing. */
 export const nobody: UserIds = { uid: 65_534, gid: 65_534 };
 
-/** A folder for a socket, which root shares with nobody's group where it can. */
+/** A folder for a socket, which root shares with the group of "nobody" where possible. */
 export async function makeHostFolder(t: Test): Promise<string> {
   const folder = await makeFolder(t);
   if (process.getuid?.() !== 0) return folder;

@@ -1,4 +1,4 @@
-/** The real scrypt of Node.js, watched: each call is told of, and may be held. */
+/** The real scrypt of Node.js, observed: each call is reported, and may be held. */
 import crypto from 'node:crypto';
 import { syncBuiltinESMExports } from 'node:module';
 

@@ -1,10 +1,10 @@
-/** Looks for bytes that must not be said in what was said: answers, logs, error texts. */
+/** Looks for secret bytes in output: answers, logs, error texts. */
 import type { Test } from 'tap';
 
 /** The ways in which a program may come to write bytes down. */
 function spellings(secret: Uint8Array): string[] {
   const bytes = Buffer.from(secret);
-  // What a longer text has in base64 depends on where the secret begins in it.
+  // The base64 of a longer text depends on the offset of the secret in it.
   const base64 = [0, 1, 2].map(skip => bytes.subarray(skip, bytes.length - ((bytes.length - skip) % 3)));
   return [
     bytes.toString('hex'),

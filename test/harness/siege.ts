@@ -1,6 +1,6 @@
 /**
- * A link as a process of its own, with what attacks and faults need around it: an operator, honest nodes, raw peers,
- * agents as processes, and links and agents that were given a fault (fault-preload.js).
+ * A link as a process of its own, with the tools for attacks and faults: an operator, honest nodes, raw peers, agents
+ * as processes, and links and agents with a fault (fault-preload.js).
  */
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { get } from 'node:https';
@@ -38,7 +38,7 @@ export interface Faults {
 export interface SiegeOptions {
   /** Flags of the link. */
   readonly more?: readonly string[];
-  /** Where its data is; a folder beside the rest by default. */
+  /** The data folder; a folder beside the others by default. */
   readonly dataDir?: string;
 }
 
@@ -88,7 +88,7 @@ export interface Siege {
   http(path: string, headers?: Record<string, string>): Promise<{ status: number; body: string }>;
   /** Every line the links here have logged so far. */
   logged(): string[];
-  /** Fails the test unless the link is alive and a new honest node gets in. */
+  /** Fails the test unless the link is alive and a new honest node can enroll. */
   honest(t: TapTest): Promise<void>;
   /** The audit log of a link that has ended. */
   audit(): Promise<AuditEntry[]>;
@@ -102,7 +102,7 @@ function environmentOf({ clockShiftMs, timersDueMs, crashAt }: Faults = {}): Rec
     ...(timersDueMs !== undefined && { TEST_TIMERS_DUE_MS: timersDueMs }),
     ...(crashAt !== undefined && { TEST_CRASH_AT: `${crashAt}` }),
   };
-  // What the test runner loads into every process is of no use in these.
+  // The hooks that the test runner loads into every process are of no use here.
   return { NODE_OPTIONS: Object.keys(faults).length > 0 ? `--import=${preload}` : '', ...faults };
 }
 
@@ -124,7 +124,7 @@ export async function openSiege(t: Test, options: SiegeOptions = {}): Promise<Si
   await mkdir(join(folder, 'state'));
   const token = await prepareOperator(dataDir);
   const links: Running[] = [];
-  // A test that failed is understood by what the last link said, which nobody else shows.
+  // The last lines of the link explain a failed test, and are printed nowhere else.
   t.teardown(() => {
     if (t.passing()) return;
     for (const { process: link, lines } of links.slice(-1)) {

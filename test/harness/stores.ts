@@ -23,7 +23,7 @@ export interface PausingStore {
   readonly store: Store;
   /** The next commit is held once it has been called, after all that was read for it; later ones go through. */
   pause(): PausedCommit;
-  /** Hears of each commit that is called, before it is judged. */
+  /** Called for each commit before it is judged. */
   onCommit: ((changes: readonly Change[], expectations: readonly Expectation[]) => void) | undefined;
   /** Keys that were read one by one. */
   readonly reads: Set<Key>;
@@ -82,7 +82,7 @@ export function pausingStore(store: Store): PausingStore {
   return pausing;
 }
 
-/** A store on a disk with bad blocks: keys that `isBad` says so of cannot be read. */
+/** A store on a disk with bad blocks: keys with `isBad` cannot be read. */
 export function damagedStore(store: Store, isBad: (key: Key) => boolean): Store {
   return {
     get(key) {

@@ -1,4 +1,4 @@
-/** Someone the link knows nothing about, with a TLS connection of its own making and whatever it likes to send on it. */
+/** An unauthenticated peer, with a TLS connection of its own making and arbitrary bytes to send on it. */
 import { once } from 'node:events';
 import { connect as connectHttp2, type IncomingHttpHeaders, type OutgoingHttpHeaders } from 'node:http2';
 import { connect as connectTcp, createServer, type AddressInfo, type Socket } from 'node:net';
@@ -15,7 +15,7 @@ export interface StrangerOptions {
 
 export interface Stranger {
   readonly socket: TLSSocket;
-  /** Everything it was told. */
+  /** Every byte it has received. */
   readonly received: () => Buffer;
   readonly frames: () => ReceivedFrame[];
   /** Resolves when the connection is gone, by either side. */
@@ -103,7 +103,7 @@ export async function ask(
   return found;
 }
 
-/** What a TLS client of these options says first, to someone who only listens. */
+/** The ClientHello of a TLS client with these options, sent to a silent listener. */
 export async function clientHello(options: ConnectionOptions = {}): Promise<Buffer> {
   const listener = createServer().listen(0, '127.0.0.1');
   await once(listener, 'listening');

@@ -5,7 +5,7 @@ import type { Test } from 'tap';
 export interface SwallowingProxy {
   /** host:port */
   readonly address: string;
-  /** Nothing more gets through on the connections there are, and nobody hears of it; new ones work. */
+  /** Drops all data of existing connections silently; new connections work. */
   swallow(): void;
   /** Ends the connections there are; new ones work. */
   cut(): void;
@@ -23,7 +23,7 @@ export async function startSwallowingProxy(
     from.on('data', chunk => {
       if (!lost.has(from)) to.write(chunk);
     });
-    // A cable that was cut tells nobody that the other end has gone.
+    // A cut cable does not signal the end of the connection.
     from.on('close', () => {
       sockets.delete(from);
       if (!lost.has(from)) to.destroy();

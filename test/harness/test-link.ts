@@ -84,7 +84,7 @@ export async function writeCertificates(folder: string): Promise<{ ca: string }>
   return { ca: ca.certificate };
 }
 
-/** Where a test link has them. */
+/** The default paths of a test link. */
 export async function writeServerFiles(
   folder: string,
   { certificate, key, roots }: ServerFiles,

@@ -1,4 +1,4 @@
-/** Waits for what a look finds; somebody calls `look` after each change. */
+/** Waits until `look` finds a value; the caller calls it after each change. */
 export function createWaiting() {
   const looks = new Set<() => void>();
   return {

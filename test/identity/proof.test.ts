@@ -168,7 +168,7 @@ interface Wycheproof {
 }
 
 /**
- * What has a flag of these is refused for its encoding or its range, before any arithmetic. `acceptable` does not
+ * Cases with one of these flags are refused for their encoding or range, before any arithmetic. `acceptable` does not
  * occur in this edition (BER encodings are `invalid` in it); if it did, strict DER would mean refused.
  */
 const encodingFlags = ['BerEncodedSignature', 'InvalidEncoding', 'InvalidTypesInSignature', 'MissingZero'];

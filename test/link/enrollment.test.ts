@@ -248,7 +248,7 @@ void t.test('enrollment on a link with one node port', async t => {
     const key = newKey();
     await test.register(key);
     const [session, other] = [newKey(), newKey()];
-    /** What the link makes of a good proof with parts of another one in it, made with these changes. */
+    /** The outcome of a valid proof with these changes and with parts of another proof. */
     const outcomeOf = async (
       changes: Parameters<typeof makeProof>[3],
       mix: (good: Proof, bad: Proof) => Partial<Proof>,

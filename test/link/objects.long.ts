@@ -89,7 +89,7 @@ async function read(bucket: ObjectBucket, manifest: Manifest): Promise<Buffer> {
   return Buffer.concat(chunks);
 }
 
-/** What a writer sends: the manifest first, then pieces. */
+/** The frames of a writer: the manifest first, then pieces. */
 type Request =
   | { readonly $case: 'writeObject'; readonly value: WriteObject }
   | { readonly $case: 'piece'; readonly value: Piece };

@@ -494,7 +494,7 @@ void t.test('events during the commit of an opening session', async t => {
   await t.test('a node that leaves while its session opens is offline afterwards', async t => {
     const { id, connection, held, opening } = await openHeld();
     await connection.close();
-    // The link hears of the end before it hears of this.
+    // The link sees the end of the session before this enrollment.
     await test.enroll(bystander);
     held.release();
     await opening;

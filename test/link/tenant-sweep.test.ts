@@ -1,4 +1,4 @@
-/** What a deleted tenant leaves ends: its links at once, its runs and nodes soon, whatever dies or fails in between. */
+/** Deleting a tenant ends its connections at once, its runs and nodes soon, after any failure or restart in between. */
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { verifyExport } from '../../src/audit-log/verify-export.js';
@@ -182,7 +182,7 @@ void t.test('the next link completes the deletion of a tenant that a killed link
     const log = createLog({ level: 'silent', name: 'test' });
     const registry = new Registry({ store, audit, clock, random: systemRandom, log });
     let pages = 0;
-    // Those that are pending and created; it died before those that were online.
+    // Nodes that are pending and created; the link was killed before online ones were revoked.
     await registry.revokeAll(tenant, { by, comment: '' }, () => ++pages <= 2);
     await registry.close();
     t.same(await statusesOf(store), { revoked: 3, online: 1 });

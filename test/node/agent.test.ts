@@ -36,8 +36,8 @@ const privateKey = generatePrivateKey('P-256');
 const hardlyEver: Random = size => (size === 4 ? Buffer.from([0, 1, 0, 0]) : systemRandom(size));
 
 /**
- * The time of the system, but long pauses are over at once; `pauses` is what they would have been. Chance gives pauses
- * a fraction of a millisecond, by which they are told from time limits.
+ * The time of the system, except that long pauses end at once; `pauses` holds their real lengths. Random pauses have
+ * fractions of a millisecond, which distinguishes them from time limits.
  */
 function hastyClock(skewMs = 0): Clock & { readonly pauses: number[] } {
   const pauses: number[] = [];

@@ -1,4 +1,4 @@
-// One connection to a link over real TLS: what is verified, what is refused and how it is told apart.
+// One connection to a link over real TLS: verification, refusals and their causes.
 import { createPrivateKey, createPublicKey, generateKeyPairSync, X509Certificate } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer as createTcpServer, type AddressInfo, type Server, type Socket } from 'node:net';

@@ -20,7 +20,7 @@ function refusal(text: string): string {
   throw new Error(`accepted: ${text}`);
 }
 
-/** What stands above the caret, and which column the caret is in. */
+/** The line above the caret, and the column of the caret. */
 function pointed(text: string): { wanted: string; at: string } {
   const [wanted = '', line = '', caret = ''] = refusal(text).split('\n');
   return { wanted, at: line.slice(caret.indexOf('^')) };

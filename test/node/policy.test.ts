@@ -1,4 +1,4 @@
-// What the agent decides without any I/O: pauses, renewal times, server roots, what it tells.
+// Decisions of the agent without any I/O: pauses, renewal times, server roots, log lines.
 import { generateKeyPairSync, X509Certificate, type KeyObject } from 'node:crypto';
 import fc from 'fast-check';
 import t from 'tap';

@@ -1,4 +1,7 @@
-/** What runs may take of a disk: bounded for each run and each node of it, above a floor, and alike on a link and on a node. */
+/**
+ * Disk space of runs: bounded for each run and each node of it, above a minimum of free space, alike on link and
+ * node.
+ */
 import t from 'tap';
 import { DiskFloor } from '../../src/base/disk-floor.js';
 import { linkSettings } from '../../src/link/config.js';

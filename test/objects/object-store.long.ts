@@ -365,7 +365,7 @@ void t.test('an object store that could not be read is read again', async t => {
   const manifest = await write(objectStoreIn(folder).bucket('7', 'server'), numbered(10));
   const bucket = objectStoreIn(folder).bucket('7', 'server');
   const chunks = join(folder, '7/server/chunks');
-  // Root reads everything: a file in the place of the folder is what nobody can list.
+  // Root can read every folder: a file in the place of the folder cannot be listed.
   await rm(chunks, { recursive: true });
   await writeFile(chunks, '');
   t.equal(await codeOf(bucket.find(manifest.digest)), 'STORE_UNAVAILABLE');

@@ -14,11 +14,11 @@ import { newKey } from '../harness/test-link.js';
 
 interface ProxyProgram {
   readonly name: string;
-  /** What starts it in the foreground. */
+  /** Arguments that start it in the foreground. */
   readonly command: (configuration: string) => readonly [string, ...string[]];
   /** Lets bob in by his password where `helper` is given, and everybody otherwise; CONNECT to these ports alone. */
   readonly configure: (port: number, ports: readonly string[], helper: string | undefined) => string;
-  /** What it answers for a port that it does not allow, and for one where nothing listens. */
+  /** Its answer for a port that it does not allow, and for one without a listener. */
   readonly forbids: RegExp;
   readonly cannotReach: RegExp;
 }

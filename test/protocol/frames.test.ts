@@ -84,7 +84,7 @@ void t.test(
 
 interface Pair {
   readonly stream: FrameStream<Uint8Array, Uint8Array>;
-  /** What the other side sends, and what it is sent. */
+  /** Frames from the other side, and frames to it. */
   readonly peer: PassThrough;
   readonly sent: Buffer[];
 }

@@ -32,7 +32,7 @@ const list = '/rollcall.v1.Control/ListNodes';
 const start = Buffer.concat([clientPreface, settings()]);
 const open = Buffer.concat([start, headers(1, grpcHeaders(list))]);
 const floodMs = 15_000;
-/** What a flood may take while it lasts, MB. */
+/** Memory that a flood may use while it lasts, MB. */
 const floodMb = 256;
 
 const link = await startAttackedLink(t);
@@ -248,7 +248,7 @@ attack('the link survives 30 s of calls with random contents and of invalid fram
   t.ok(link.alive(), `${connections} connections`);
 });
 
-// Faults that no attacker is needed for.
+// Faults without an attacker.
 
 interface Agent {
   readonly id: string;

@@ -63,7 +63,7 @@ const attack = attacksOn(t, link);
 /** Connections that the link must end by itself; seen at the end, so that no test waits for a deadline. */
 const held: Socket[] = [];
 
-/** What a peer with this certificate is told when it asks for a session; 'no connection' when it gets none. */
+/** The answer to a peer with this certificate when it opens a session; 'no connection' without one. */
 async function sessionWith(certificate: ConnectionOptions, from = '127.0.0.6'): Promise<string> {
   const { socket } = await link.stranger(from, certificate);
   if (socket.destroyed) return 'no connection';
@@ -386,7 +386,7 @@ attack('malformed SNI and ALPN are refused or ignored', async t => {
     answers.set(what, record?.[0][0] === 22 ? 'goes on' : 'refused');
     socket.destroy();
   }
-  // What OpenSSL makes of the others is its own affair, and may change.
+  // The result of the others depends on OpenSSL, and may change.
   t.equal(answers.get('1,000 protocols, the last is ours'), 'goes on');
   t.equal(answers.get('1,000 protocols, none is ours'), 'refused');
   t.equal(answers.get('protocols that lie about their length'), 'refused');
@@ -523,7 +523,7 @@ attack('frames that violate the rules or abuse them end the connection', async t
     t.equal((await peer.ended).code, 'PROTOCOL_INVALID', `${what}, on a session`);
     held.push(socket);
   }
-  // A pong that nobody asked for is no crime, and no sign that the node is there.
+  // An unrequested pong is allowed, and does not prove that the node is alive.
   const { socket: busy } = await link.stranger('127.0.0.8', certificate);
   busy.write(Buffer.concat([ready, many(100_000, pong)]));
   held.push(busy);

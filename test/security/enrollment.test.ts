@@ -1,6 +1,6 @@
 /**
- * Attacks on the way from a key to a certificate, against a link in a process of its own where what is tried could end
- * one. After each an honest node still gets in, the link is alive, and at the end nothing secret was said.
+ * Attacks on enrollment, against a link in a process of its own where an attack could end it. After each an honest
+ * node still connects and the link is alive; at the end no secret was sent or logged.
  */
 import t, { type Test } from 'tap';
 import crypto, { createHash, createPrivateKey, generateKeyPairSync, X509Certificate } from 'node:crypto';
@@ -30,7 +30,7 @@ import { nothingSecretIn } from '../harness/secrets.js';
 import { openRaw, openSiege, portOf, tokenOf, type Siege } from '../harness/siege.js';
 import { enrollOn, makeFolder, newKey, sessionOn, startTestLink } from '../harness/test-link.js';
 
-/** Everything the tests of this file made up that must never be said. */
+/** All secrets that the tests of this file made. */
 const secrets: Uint8Array[] = [];
 
 function secretKey(curve: 'P-256' | 'P-384' = 'P-256'): PrivateKey {
@@ -45,7 +45,7 @@ function numberOf(key: PrivateKey): Buffer {
   return Buffer.from(d, 'base64url');
 }
 
-/** Plays Hello and waits for the challenge; then says what `reply` makes of it, and tells how the link ended it. */
+/** Sends Hello and waits for the challenge; then sends the result of `reply`, and returns how the link ended it. */
 async function play(
   site: Pick<Siege, 'raw'>,
   key: PrivateKey,
@@ -163,7 +163,7 @@ void t.test('attacks on the enrollment of a link in a process of its own', async
       peer.send(both(first, second));
       const challenge = await peer.challenge();
       peer.send(proofBytes(goodProof(key, challenge, peer.exporter())));
-      // The last one counts, as in every protobuf library: the attacker is himself or nobody.
+      // The last field counts, as in every protobuf library: the attacker enrolls as himself or not at all.
       if (second === key) {
         const frame = await peer.next();
         t.equal(frame.$case === 'enrolled' && `${frame.value.nodeId}`, id);
@@ -743,7 +743,7 @@ function spoiledSignatures(curve: keyof typeof orders): Record<string, (good: Bu
   };
 }
 
-/** Keys that are none here, in SubjectPublicKeyInfo or what people take for it. */
+/** Invalid keys, in SubjectPublicKeyInfo or in forms that are mistaken for it. */
 function oddKeys(): Record<string, Buffer> {
   const { spki } = newKey().publicKey;
   const spkiOf = (name: 'P-521' | 'secp256k1'): Buffer =>

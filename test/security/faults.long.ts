@@ -1,6 +1,6 @@
 /**
- * What happens to a fleet: clones of a node, clocks that are wrong, disks that are full, slow, read-only or unreadable.
- * Nobody gets in who should not, nothing acknowledged is lost, and anyone who is honest is back when the fault is gone.
+ * A fleet under faults: clones of a node, wrong clocks, disks that are full, slow, read-only or unreadable. No
+ * unauthorised node connects, nothing acknowledged is lost, and honest nodes are back when the fault is gone.
  */
 import t from 'tap';
 import { cp, rm } from 'node:fs/promises';
@@ -33,7 +33,7 @@ void t.test('clones of one node', async t => {
     await original.says('online');
     // A thief copies the disk while it runs.
     await cp(site.stateDir('original'), site.stateDir('clone'), { recursive: true });
-    // On a machine of his own the lock is nobody's.
+    // On a machine of his own no process holds the lock.
     await rm(join(site.stateDir('clone'), 'lock'));
     // He renews; by the hour that takes, he is the one who is up to date.
     const clone = await site.startNode('clone', key, { faults: { timersDueMs: '2000000-2400000' } });
@@ -173,7 +173,7 @@ void t.test('a link that was killed while its clock was ahead records no time in
   await test.online(key);
   clock.step(20 * 24 * 60 * minute);
   const before = power.syncs();
-  // The stamp that says when the link was last there.
+  // The stamp of the last time that the link was alive.
   clock.advance(5_000);
   while (power.syncs() === before) await new Promise(resolve => setImmediate(resolve));
   const right = createManualClock();
@@ -184,7 +184,7 @@ void t.test('a link that was killed while its clock was ahead records no time in
   t.ok(Number(node.sinceMs) <= right.now(), `since ${new Date(Number(node.sinceMs)).toISOString()}`);
 });
 
-/** How the disk fails: the error of the system, and what callers are told. */
+/** The failure of the disk: the error of the system, and the error for callers. */
 const diskFaults = [
   ['full', Object.assign(new Error('write'), { code: 'ENOSPC' }), 'STORE_FULL', 507],
   ['read-only', Object.assign(new Error('write'), { code: 'EROFS' }), 'STORE_UNAVAILABLE', 503],

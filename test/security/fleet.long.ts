@@ -22,7 +22,7 @@ import { newKey, sessionOn } from '../harness/test-link.js';
 import { mountSmallDisk } from '../harness/tmpfs.js';
 
 const year = 365 * 24 * 3_600_000;
-// Those that mostly wait do so together. The options are made anew for each: tap keeps what it knows of a test in them,
+// Tests that mostly wait run together. The options are made anew for each: tap keeps the state of a test in them,
 // and two tests with one object would both show the results of one.
 const waiting = (): { buffered: true } => ({ buffered: true });
 /** The others need the machine for themselves. */
@@ -200,7 +200,7 @@ void t.test('a link with a disk that is really full', waiting(), async t => {
   const acknowledged = [...Object.values(ids)];
 
   disk.fill();
-  // What room the store still had in its own files is soon used up.
+  // The room that the store still has in its own files is soon used up.
   let code = '';
   for (const until = 10_000; acknowledged.length < until && code === '';) {
     const key = newKey();
@@ -340,7 +340,7 @@ async function storedState(site: Siege, name: string) {
   return text === undefined ? undefined : { state: decodeState(text) };
 }
 
-/** What came first: its end, or this line. */
+/** Whichever came first: its end, or this line. */
 function endOr(running: Running, message: string): Promise<'crashed' | 'past the end'> {
   return Promise.race([
     running.exited.then(() => 'crashed' as const),
@@ -371,7 +371,7 @@ void t.test(
       await node.says('online');
       await untilStatus(site.control, id, 'online');
       const enrolled = node.lines.some(({ msg }) => msg === 'enrolled');
-      // What was stored is good, so that the node key was not even needed.
+      // The stored certificate is valid, so that the node key was not needed.
       if (enrolled !== (stored === undefined)) t.fail(`step ${step}: the stored certificate was of no use`);
       withState[stored ? 'after' : 'before'] += 1;
       await node.stop('SIGKILL');
@@ -458,7 +458,7 @@ void t.test(
       const status = statusName(await site.control.getNode({ node: id }));
       // A revocation that was asked for and not acknowledged may have been done.
       if (status === 'revoked') return (await codeOf(site.enroll(key))) === 'NODE_REVOKED' ? [] : [id];
-      // No generation is given twice.
+      // Every generation is given once.
       const isNext = (await site.enroll(key, generation)).generation > generation;
       return isNext && !revoked.has(id) ? [] : [id];
     });
@@ -485,7 +485,7 @@ void t.test(
     await flood.full;
     await site.honest(t);
     const { challenges } = flood.counts();
-    // What the allocator keeps grows now and then; a leak grows in each round.
+    // The memory that the allocator keeps grows now and then; a leak grows in each round.
     const grown: number[] = [];
     const bound = 24;
     for (let round = 1; round <= 4 && !grown.some(mebibytes => mebibytes < bound); round += 1) {

@@ -1,4 +1,4 @@
-/** What every back-end must do. A new one runs this suite and needs no tests of its own for any of it. */
+/** The contract of every store back-end. A new one runs this suite and needs no tests of its own for it. */
 import fc from 'fast-check';
 import type { Test } from 'tap';
 import { isRollcallError } from '../../src/base/errors.js';
@@ -18,7 +18,7 @@ const expects = (key: string, value?: string): Expectation => ({
   key,
   value: value === undefined ? undefined : bytes(value),
 });
-/** An entry that says what came before it. */
+/** An entry that contains the one before it. */
 const chain = (log: string, name: string): Change => ({
   type: 'append',
   log,

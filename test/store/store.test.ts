@@ -195,7 +195,7 @@ const fullDiskScript = `
 `;
 
 async function runWithSmallFiles(test: Test, folder: string): Promise<{ kept: string[]; codes: string[] }> {
-  // What the test runner loads into every process it starts would take the limit's signal for an end.
+  // The hooks that the test runner loads into every process would take the signal of the limit for an end.
   const command = 'unset NODE_OPTIONS; ulimit -f 256; exec "$0" --import=tsx --input-type=module -e "$1"';
   const child = spawn('sh', ['-c', command, process.execPath, fullDiskScript], {
     env: {

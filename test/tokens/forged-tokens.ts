@@ -1,4 +1,7 @@
-/** Tokens that nobody may take, made from what an attacker has: the public key, a good token's claims, and time. */
+/**
+ * Tokens that must be refused, made from the means of an attacker: the public key, the claims of a valid token, and
+ * time.
+ */
 import { constants, createHmac, generateKeyPairSync, sign, type KeyObject } from 'node:crypto';
 
 type Json = Readonly<Record<string, unknown>>;

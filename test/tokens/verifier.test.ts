@@ -409,7 +409,7 @@ function ask(port: number, authorization?: string, options: RequestOptions = {})
   });
 }
 
-/** What every HTTP guard answers; the handler behind it answers with the subject. */
+/** The answers of every HTTP guard; the handler behind it returns the subject. */
 async function expectGuarded(
   t: Test,
   port: number,

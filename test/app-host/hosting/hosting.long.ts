@@ -1,4 +1,4 @@
-/** Runners as children: started clean, heard, bounded and ended; each a real process. */
+/** Runners as child processes: environment, output, limits and exit; each a real process. */
 import t, { type Test } from 'tap';
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
@@ -44,7 +44,7 @@ async function startRunner(hosting: Hosting, more: Parameters<typeof orderFor>[1
   return { runner, order, connection, tell };
 }
 
-/** What comes back when the first frame is this. */
+/** The answer to this first frame. */
 async function visit(path: string, name: string, value: object): Promise<Frame> {
   const socket = createConnection(path);
   const visitor = createFrameConnection(socket);

@@ -1,6 +1,6 @@
 /**
- * Runners under another user: a real supervisor, of user "nobody" where the test is root, on a real socket; what it cannot
- * read, and what becomes of runners when either side is killed or restarted.
+ * Runners under another user: a real supervisor, of user "nobody" where the test is root, on a real socket; files it
+ * cannot read, and its runners when either side is killed or restarted.
  */
 import t, { type Test } from 'tap';
 import { chmod, mkdir, readdir, stat, writeFile } from 'node:fs/promises';
@@ -153,7 +153,7 @@ void t.test(
     t.strictSame(await runner.exited, { code: null, signal: null, note: 'its app host was restarted' });
     await waiting.connected();
     const child = Number(value['pid']);
-    // Its runner ended by itself, so nobody ended what it had started; that is for the system's own fences.
+    // Its runner ended by itself, so its child processes live on; ending those is up to the system.
     if (isAlive(child)) process.kill(child, 'SIGKILL');
   },
 );
@@ -172,7 +172,7 @@ void t.test(
     await supervisor.said('disconnected');
 
     const after = await hostingAt(t, path, { held: true });
-    // All come back before anybody says whom to expect.
+    // All runners reconnect before any run expects them.
     const expected = { kept: watchRunner(), dying: watchRunner(), lost: watchRunner() };
     after.expect('1', hashToken(kept.order.token), expected.kept);
     after.expect('3', hashToken(dying.order.token), expected.dying);
@@ -219,7 +219,7 @@ void t.test('a runner that no run expects is killed before its run starts anothe
   t.match(await old.frame(), { name: 'start', value: { run: '7' } });
   old.connection.destroy();
   hosting.stop('7', 'stopped meanwhile');
-  // Before or after the loss was seen, the end is told.
+  // The end is reported, whether it came before or after the lost connection was noticed.
   t.match(await first.exited, { note: 'stopped meanwhile' });
   const second = watchRunner();
   hosting.start(orderFor('7'), second);

@@ -1,4 +1,4 @@
-/** What runners write, as lines: whatever the bytes are, bounded, and nothing in it that a terminal would obey. */
+/** The output of runners as lines: any bytes, bounded, with control characters escaped. */
 import t from 'tap';
 import fc from 'fast-check';
 import { PassThrough } from 'node:stream';

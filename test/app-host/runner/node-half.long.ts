@@ -1,4 +1,6 @@
-/** Node halves in their real runners, in JavaScript and in Python, told the same and expected to answer the same. */
+/**
+ * Node halves in their real runners, in JavaScript and in Python, with the same frames and the same expected answers.
+ */
 import t, { type Test } from 'tap';
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -158,7 +160,7 @@ const head = (number: number, type: string): object => ({
   createdAt: 5,
 });
 
-/** The answer, whichever it is. */
+/** The answer, of any type. */
 function answer(driver: RunnerDriver): Promise<Frame> {
   return driver.next('reply', 'error');
 }

@@ -1,4 +1,4 @@
-/** Which Pythons take rollcall_app, and `pip install ./python` where the backend that builds it is installed. */
+/** The supported versions of Python, and `pip install ./python` where its build backend is installed. */
 import t from 'tap';
 import { spawnSync } from 'node:child_process';
 import { cp } from 'node:fs/promises';
@@ -39,7 +39,7 @@ void t.test(
   },
   async t => {
     const folder = await makeFolder(t);
-    // setuptools writes beside its source.
+    // setuptools writes into the folder of its source.
     const source = join(folder, 'python');
     await cp(join(root, 'python'), source, { recursive: true });
     const target = join(folder, 'packages');

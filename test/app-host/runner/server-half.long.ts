@@ -61,7 +61,7 @@ function reply(driver: RunnerDriver, number: unknown, content: Content, node: un
   driver.sendContent('answer', { number, node }, content);
 }
 
-/** Until it is over: how it ended. */
+/** Answers until the end; returns the outcome. */
 async function outcome(driver: RunnerDriver): Promise<Frame> {
   const ended = await driver.next('finished', 'failed');
   driver.send('over', {});

@@ -181,14 +181,14 @@ void t.test('a frame connection reads again only after every pauser has resumed'
     came = true;
     return name;
   });
-  // Rounds enough to read it, if it were read.
+  // Enough rounds for the frame to be read, if reading were not paused.
   for (let round = 0; round < 100; round += 1) await new Promise(resolve => setImmediate(resolve));
   t.notOk(came);
   near.resume(other);
   t.equal(await first, 'first');
 });
 
-/** Says one frame and gives what is answered; undefined when the connection ends without. */
+/** Sends one frame and returns the answer; undefined when the connection ends without one. */
 async function ask(path: string, bytes: Uint8Array): Promise<{ answer: Frame | undefined; socket: Socket }> {
   const socket = createConnection(path);
   socket.on('error', () => undefined);

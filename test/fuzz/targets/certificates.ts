@@ -124,7 +124,7 @@ const nodeCertificates: Target = {
     if ('refusal' in result) return 'CERTIFICATE_REFUSED';
     const { nodeId, notBefore, notAfter, fingerprint, spki } = result.value;
     const openssl = findX509(input);
-    // What the authority signed all the same, such as an odd subject, which nobody reads here: TLS keeps it out.
+    // The authority signs some invalid parts in this test, such as an odd subject; TLS refuses them.
     if (!openssl) return 'verified, unreadable to OpenSSL';
     demand(
       input.length <= maxNodeCertificateBytes && openssl.raw.equals(input),
@@ -193,7 +193,7 @@ const algorithms = [
   '06092a864886f70d01010d0500',
   '06092a864886f70d0101050500',
   '06032b6570',
-  // RSASSA-PSS: SHA-256 twice; SHA-256 with a mask by SHA-1; nothing said, which is SHA-1 twice.
+  // RSASSA-PSS: SHA-256 twice; SHA-256 with a mask by SHA-1; the defaults, which are SHA-1 twice.
   '06092a864886f70d01010a3034a00f300d06096086480165030402010500a11c301a06092a864886f70d010108300d06096086480165030402010500a203020120',
   '06092a864886f70d01010a3011a00f300d06096086480165030402010500',
   '06092a864886f70d01010a3000',
@@ -282,7 +282,7 @@ function unlessRefused<T>(read: () => T): T | undefined {
 
 /** Reads all there is and gives how many elements that was. */
 function walk(element: DerElement, depth: number): number {
-  // Thousands of the same tell nothing new.
+  // Thousands of the same find nothing new.
   if (element.content.length < 300) for (const read of readers) unlessRefused(() => read(element));
   const children = depth < 20 ? unlessRefused(() => childrenOf(element)) : undefined;
   if (!children) return 1;

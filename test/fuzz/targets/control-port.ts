@@ -167,10 +167,10 @@ const inputs = fc.oneof(
   })),
 );
 
-/** What an operator may be told, by method. */
+/** Allowed errors for an operator, by method. */
 const refusals: Readonly<Record<Method, readonly ErrorCode[]>> = {
   registerNode: ['REQUEST_INVALID', 'KEY_UNSUPPORTED', 'NODE_ALREADY_REGISTERED', 'NODE_NAME_TAKEN'],
-  // What begins several nodes is no request for one.
+  // A prefix of several ids is not a request for one node.
   getNode: ['NODE_NOT_FOUND', 'REQUEST_INVALID'],
   listNodes: ['REQUEST_INVALID'],
   listNodeHistory: ['NODE_NOT_FOUND', 'REQUEST_INVALID'],
@@ -259,7 +259,7 @@ class Asker {
     demand(nodes.length <= 1000, 'a page of bounded size');
   }
 
-  /** Until it says that it is on; then it is ended. */
+  /** Waits until the stream has started; then ends it. */
   #watch(message: Uint8Array): Promise<Refusal | undefined> {
     const { client, metadata } = this.#calls;
     const call = client.watchNodes(WatchNodesRequest.decode(message), metadata);

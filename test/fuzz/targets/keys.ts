@@ -40,7 +40,7 @@ export function fixedKey(curve: Curve, name = 'rollcall fuzz') {
 
 const keys = curveNames.map(curve => fixedKey(curve));
 
-// What is inside a file, changed with the armour around it made right.
+// The inside of a file, changed with a matching armour around it.
 
 interface Armoured {
   readonly head: string;
@@ -94,7 +94,7 @@ function changeSsh(body: Buffer, list: readonly Step[]): Buffer {
   return Buffer.concat([magic, writeFields(changeFields(whole, list.slice(0, half)))]);
 }
 
-/** What a reader takes, three times of four; otherwise what it refuses. */
+/** Accepted inputs, three times of four; refused ones otherwise. */
 function keyFiles(wanted: 'public' | 'private'): fc.Arbitrary<Buffer> {
   const good = vectors.accepted.filter(each => each.wanted === wanted).map(({ text }) => text);
   return fc
@@ -108,7 +108,7 @@ function keyFiles(wanted: 'public' | 'private'): fc.Arbitrary<Buffer> {
 
 const files = texts.map(text => Buffer.from(text));
 
-// What a reader of keys promises.
+// The promises of a key reader.
 
 function checkPublicKey(key: PublicKey): void {
   demand(parseSpki(key.spki).spki.equals(key.spki), 'the SPKI is canonical');

@@ -1,4 +1,4 @@
-/** What comes over the wire before anything is known of who sends it: protobuf messages, and the status of a call. */
+/** Messages over the wire before the sender is authenticated: protobuf messages, and the status of a call. */
 import { logVerbosity, Metadata, setLogVerbosity } from '@grpc/grpc-js';
 import fc from 'fast-check';
 import { errorCodes, RollcallError } from '../../../src/base/errors.js';
@@ -234,7 +234,7 @@ export const controlRequests: readonly Kind[] = [
   kind<WatchNodesRequest>(WatchNodesRequest, { snapshot: true }),
 ];
 
-/** Those with more than texts in them. */
+/** Messages with other fields than strings. */
 const administrationRequests: readonly Kind[] = [
   kind<ChangeUserRequest>(ChangeUserRequest, {
     ...{ user: 'ann', roles: { texts: ['viewer', ''] }, enabled: false, endSessions: true },
@@ -294,7 +294,7 @@ function decoding(name: string, kinds: readonly Kind[]): Target {
         return 'refused';
       }
       demand(recode(once).equals(once), 'what was understood is said the same way again');
-      // What is not UTF-8 grows to three bytes each.
+      // Invalid UTF-8 grows to three bytes each.
       demand(once.length <= 3 * message.length, 'no more comes out than went in');
       return 'decoded';
     },
@@ -325,7 +325,7 @@ const stated: Target = {
       'code' | 'message' | 'hint'
     >;
     const status = toGrpcStatus(new RollcallError(code, message, { hint, cause: new Error('private') }));
-    // As the library writes them into headers; it throws where nobody catches when they do not fit.
+    // As the library writes them into headers; it throws outside of any catch when they do not fit.
     const headers = { 'grpc-message': encodeURI(status.details), ...status.metadata.toHttp2Headers() };
     const said = JSON.stringify(headers);
     demand(/^[\x20-\x7e]*$/.test(said) && said.length < 12_000, 'headers that can be sent');
@@ -340,7 +340,7 @@ const stated: Target = {
   },
 };
 
-// It would tell of every header it passes over.
+// It would log every ignored header.
 setLogVerbosity(logVerbosity.NONE);
 
 const someHeaders = fc.dictionary(
@@ -372,7 +372,7 @@ const heard: Target = {
     demand(errorCodes.includes(error.code), 'a code of the closed set');
     demand(typeof error.message === 'string', 'a message');
     demand(error.hint === undefined || typeof error.hint === 'string', 'a hint or none');
-    // What one link heard another may have to say on.
+    // An error that one link received may be sent on by another.
     encodeURI(toGrpcStatus(error).details);
     toGrpcStatus(error).metadata.toHttp2Headers();
     return hasStatedCode(said) && metadata?.get('rollcall-code')[0] === error.code

@@ -62,7 +62,7 @@ async function play({ address, ca }: NodePort, input: Buffer): Promise<string> {
   await new Promise<void>((resolve, reject) => socket.once('secureConnect', resolve).once('error', reject));
   const peer = new RawFrames(socket);
   peer.write(input);
-  // What is not whole would be waited for.
+  // The link would wait for the rest of an incomplete frame.
   socket.end();
   const { code } = await peer.ended;
   for (const frame of peer.heard)

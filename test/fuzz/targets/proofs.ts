@@ -1,4 +1,4 @@
-/** What a proof is made of: the transcript that is signed, and the signatures over it. */
+/** The parts of a proof: the signed transcript, and the signatures over it. */
 import { verify } from 'node:crypto';
 import { p256, p384 } from '@noble/curves/nist.js';
 import fc from 'fast-check';

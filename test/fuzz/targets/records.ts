@@ -1,4 +1,4 @@
-/** What lies on a disk and is read again after whatever happened to it: node records, history, runs, the state of a node. */
+/** Records read from a disk after any damage: node records, history, runs, the state of a node. */
 import { createPrivateKey } from 'node:crypto';
 import fc from 'fast-check';
 import { toPem } from '../../../src/base/pem.js';

@@ -1,6 +1,6 @@
 /**
- * What apps and their hosts say: frames on the socket, what a server half asks in them, contents, archives and manifests of
- * apps, manifests of objects.
+ * Input from apps and their hosts: frames on the socket, requests of a server half in them, contents, archives and
+ * manifests of apps, manifests of objects.
  */
 import { createHash } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';

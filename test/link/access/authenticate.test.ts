@@ -1,4 +1,4 @@
-/** Whom a token stands for at each request: every right it lost, one at a time, with all others left as they are. */
+/** The validity of a token at each request: every right it lost, one at a time, with all others unchanged. */
 import t, { type Test } from 'tap';
 import { createHash } from 'node:crypto';
 import { linkParty } from '../../../src/audit-log/party.js';
@@ -277,7 +277,7 @@ void t.test('a change requested with a token is not committed once the token was
   const { accessToken } = await rig.grant(asked);
   const principal = await principalOf(accessToken, 'POST /v1/users');
   const user = { name: 'new', roles: [], password };
-  // Another link on the same store denies it: what is in memory here says nothing of that.
+  // Another link on the same store denies it, which is not in the memory of this link.
   const other = await rig.again();
   const paused = rig.pausing.pause();
   const creating = test.rejects(administration.createUser(principal, user), { code: 'TOKEN_REFUSED' });

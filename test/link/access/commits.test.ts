@@ -1,6 +1,6 @@
 /**
- * Every commit of access, held between the reads it was decided on and the moment it is judged, while something else
- * happens that would have decided it otherwise: the stale decision does not win. docs/architecture/request.md has the same table.
+ * Every commit of access, held between the reads of its decision and its judgement, while another change would have
+ * led to another decision: the stale decision does not win. docs/architecture/request.md has the same table.
  */
 import t, { type Test } from 'tap';
 import { generateKeyPairSync, type KeyObject } from 'node:crypto';
@@ -29,18 +29,18 @@ import { openAccessRig, origin, password, type AccessRig } from '../../harness/a
 
 const otherPassword = 'another horse battery';
 
-/** What a race is between, and how it must end. */
+/** The two sides of a race, and its expected outcome. */
 interface Race {
   readonly deed: string;
   readonly meanwhile: string;
-  /** Everything before the deed, the deed itself, and what happens while its commit is held. */
+  /** Everything before the deed, the deed itself, and the conflict while its commit is held. */
   readonly run: (rig: AccessRig) => Promise<{
     readonly act: () => Promise<unknown>;
     readonly conflict: () => Promise<unknown>;
     /** Looks at what is left; `result` is that of the deed, undefined when it was refused. */
     readonly check?: (test: Test, result: unknown) => Promise<unknown>;
   }>;
-  /** The error code the deed must end with; undefined where it may go on with what is now so. */
+  /** The error code the deed must end with; undefined where it may go on with the new state. */
   readonly refused?: string;
 }
 
@@ -76,7 +76,7 @@ async function loggedIn(rig: AccessRig, name: string, roles: readonly string[], 
 const refresh = (rig: AccessRig, refresh_token: string): Promise<unknown> =>
   rig.grant({ grant_type: 'refresh_token', refresh_token });
 
-/** What happens to a login under way. */
+/** Changes during a login. */
 const loginRaces: readonly Race[] = [
   ...[false, true].map(isDated => ({
     deed: isDated ? 'login that renews the hash' : 'login',
@@ -492,7 +492,7 @@ const rightsRaces: readonly Race[] = deeds.flatMap(({ name, route, prepare, act 
   (
     [
       ['its caller is disabled', 'TOKEN_REFUSED', { enabled: false }],
-      // Their own API tokens everybody may end; others' are not there for them any more.
+      // A caller may end its own API tokens without a role; those of others are then missing.
       [
         'its caller loses the role',
         name === 'API token revoked' ? 'NOT_FOUND' : 'NOT_ALLOWED',
@@ -899,7 +899,7 @@ const sessionRaces: readonly Race[] = [
   },
 ];
 
-/** What goes on in a tenant while that is deleted. */
+/** Changes in a tenant while it is deleted. */
 const wardRaces: readonly Race[] = (
   [
     ['login', 'LOGIN_REFUSED', rig => rig.login('wanda', { tenant: 'ward' })],
@@ -1117,9 +1117,9 @@ function codeOf(setup: Setup): string {
   return code;
 }
 
-/** They say only which record to read, which is an expectation itself: an id is never given twice. */
+/** They only point to a record, which is an expectation itself: an id is never reused. */
 const neverChanges = [/^t\/[^/]+\/(user|service)-name\//, /^access\/(service|family)\//];
-/** Where accounts came in from is no decision. */
+/** Known addresses of accounts are not part of a decision. */
 const isDecided = (changes: readonly Change[]): boolean =>
   changes.some(change => change.type === 'append' || !change.key.startsWith('access/known/'));
 

@@ -42,7 +42,7 @@ function keepingLog(): { readonly log: Log; readonly said: string[] } {
 
 interface Bench {
   readonly retention: Retention;
-  /** What an operator would be alerted of. */
+  /** Alerts for an operator. */
   readonly faults: string[];
   readonly audit: Audit;
   readonly folder: string;
@@ -188,7 +188,7 @@ void t.test('the checkpoint key and the count continue across a restart', async 
   await until(async () => (await second.seqs('a/b')).length === 2);
   t.strictSame(await second.seqs('a/b'), [7, 17]);
   await second.tell('a/b', 4);
-  // As after a crash: no close of the checkpoints.
+  // As after a crash: the checkpoints are not closed.
   await second.store.close();
 
   const third = await openBench(await openLevelStore(path), folder, 4);

@@ -1,4 +1,4 @@
-/** What a real link tells in its audit logs, of itself and of what is done with it: deeds without an event, none. */
+/** The audit events of a real link, about itself and about its use. */
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Secret, TOTP } from 'otpauth';

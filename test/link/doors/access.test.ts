@@ -1,6 +1,6 @@
 /**
- * Who may what, on both protocols of the control port. The tests go over the table of rules, so that a route or method
- * that is added is held to the same.
+ * Permissions on both protocols of the control port. The tests iterate over the table of rules, so that every added
+ * route and method is tested.
  */
 import t from 'tap';
 import { once } from 'node:events';
@@ -114,7 +114,7 @@ void t.test('every route refuses a token without its permission', async t => {
       if (rule.access === 'node') t.match([status, fields['title']], [403, 'this is for nodes'], place);
       else if (wanted === undefined || held.includes(wanted))
         t.notMatch(text, `this needs ${wanted ?? ''}`, place);
-      // A list of one's own is there for everybody.
+      // The list of one's own objects needs no permission.
       else if (name === 'GET /v1/nodes') t.match([status, fields['nodes']], [200, []], place);
       else
         t.match(
@@ -146,7 +146,7 @@ void t.test('every gRPC method refuses an invalid token and a missing permission
     ...Object.values(AdministrationService),
     ...Object.values(RunsService),
   ];
-  // As a request of any method it says nothing at all.
+  // Empty, which is a valid request of every method.
   const empty = framed(Buffer.alloc(0));
   for (const { path } of methods) {
     const peer = await openRawHttp2(port, link.ca);
@@ -200,7 +200,7 @@ void t.test('objects of another tenant look the same as missing ones', async t =
     ],
     ':token': [[tokens.tokens[0]?.id ?? '', '0'.repeat(32)]],
     ':role': [['theirs', 'nobodys']],
-    // Whose runs are whose is tested in runs.test.ts.
+    // Ownership of runs is tested in runs.long.ts.
     ':run': [],
     // Of the link, not of a tenant.
     ':audience': [],

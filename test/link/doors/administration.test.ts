@@ -1,6 +1,6 @@
 /**
- * `rollcall.v1.Administration` beside its routes: each method does what its route does, and refuses what it refuses with
- * the same code and the same words.
+ * `rollcall.v1.Administration` compared with its routes: each method does the same as its route, and refuses the same
+ * with the same code and the same message.
  */
 import t from 'tap';
 import type { ServiceError } from '@grpc/grpc-js';
@@ -203,7 +203,7 @@ interface Twin {
 }
 
 let made = 0;
-/** What each method and its route are asked, by the id of something; never the same new name twice. */
+/** Requests for each method and its route, by the id of an object; a new name is never used twice. */
 function twinsOf(id: string): Record<AdministrationMethod, Twin> {
   const name = `name-${(made += 1)}`;
   const user = { name, roles: ['viewer'], password };
@@ -263,7 +263,7 @@ function twinsOf(id: string): Record<AdministrationMethod, Twin> {
 const methods = Object.keys(AdministrationService) as AdministrationMethod[];
 const withId = methods.filter(method => twinsOf('x')[method].route.includes(':'));
 
-/** A refusal as both doors say it. */
+/** A refusal over both protocols. */
 interface Said {
   readonly code: string;
   readonly message: string;
@@ -539,16 +539,16 @@ void t.test('every method refuses the same as its route, with the same message',
     const codes = new Set<string>();
     const compare = async (method: AdministrationMethod, id: string): Promise<void> => {
       const byMethod = await saidByMethod(calls, method, twinsOf(id)[method]);
-      // What is gone after the one is there again for the other.
+      // Created again for the second protocol after the first deleted it.
       if (method === 'removeRole' && byMethod === done) await defineAgain(id);
       const byRoute = await saidByRoute(token, id, twinsOf(id)[method]);
       t.same(byMethod, byRoute, `${method} of ${id} by ${person}`);
       codes.add(byMethod.code);
     };
     for (const method of methods) await compare(method, 'absent');
-    // Anyone who revokes the token they come with has no second question.
+    // A caller that revokes its own token cannot make a second request.
     const asked = [...ids, ...odd].filter(id => token !== foreigner.token || id !== theirToken);
-    // What is deleted by the one is not there for the other.
+    // Deleted over one protocol, it is missing over the other.
     const isGone = (method: AdministrationMethod, id: string | undefined): boolean =>
       method.startsWith('delete') &&
       ((token === link.token && id === 'operator') || (token === foreigner.token && ids.includes(id)));

@@ -1,4 +1,4 @@
-/** Whatever a party can make the link hold is bounded for that party, and a party that nobody knows is a network. */
+/** Everything that a party can make the link hold is bounded for that party; an unauthenticated party is a network. */
 import { once } from 'node:events';
 import type { ClientHttp2Stream, IncomingHttpHeaders } from 'node:http2';
 import type { Socket } from 'node:net';
@@ -31,7 +31,7 @@ import {
 import { fromGrpcStatus } from '../../../src/protocol/status.js';
 import { pause } from '../../harness/attacked-link.js';
 import { createManualClock } from '../../harness/manual-clock.js';
-import { untoldRefusals, asLoggedIn, connectOperator } from '../../harness/operator.js';
+import { ignoredRefusals, asLoggedIn, connectOperator } from '../../harness/operator.js';
 import { connectHttp2, framed } from '../../harness/raw-link.js';
 import { openRunPort, type RunPort } from '../../harness/run-port.js';
 import { newKey } from '../../harness/test-link.js';
@@ -79,7 +79,7 @@ function makeDoorkeeper(clock: Clock = createManualClock()) {
   return createDoorkeeper({
     authenticate: ({ authorization }) =>
       authorization ? Promise.resolve(principal) : Promise.reject(new RollcallError('TOKEN_REFUSED', 'no')),
-    refusals: untoldRefusals,
+    refusals: ignoredRefusals,
     clock,
     requireAuth: false,
   });
@@ -209,7 +209,7 @@ interface Reader {
   read(windowBytes: number): Promise<void>;
 }
 
-/** A caller that reads as much as the test says. */
+/** A caller that reads as much as the test directs. */
 async function openReader(
   t: Test,
   { port, ca, token }: Pick<RunPort, 'port' | 'ca' | 'token'>,

@@ -1,4 +1,6 @@
-/** What lasts after it was let in – watches, logs, exports, uploads, idle connections – ends when the right to it does. */
+/**
+ * Long-lived calls – watches, logs, exports, uploads, idle connections – end when their caller loses the permission.
+ */
 import { once } from 'node:events';
 import type { IncomingMessage } from 'node:http';
 import { request } from 'node:https';
@@ -35,7 +37,7 @@ interface Open {
   readonly ended: Promise<string>;
   /** Reads what was not read so far. */
   readonly readOn?: () => void;
-  /** What must be true of what was received. */
+  /** The condition on the received data. */
   readonly check?: (t: Test) => void;
 }
 
@@ -112,7 +114,7 @@ const kinds: Readonly<Record<string, Kind>> = {
         call.write({ part: { $case: 'run', value: newRun } });
         call.write({ part: { $case: 'archive', value: Buffer.alloc(10) } });
       });
-      // What was sent before on the same connection has been let in when this is answered.
+      // Earlier requests on the same connection have been accepted when this is answered.
       const later = (): Promise<void> =>
         new Promise(resolve => client.getRun({ run: 1n }, metadata, () => resolve()));
       await later();
@@ -179,7 +181,7 @@ async function openWatch(t: Test, site: Site, holder: Holder): Promise<Open> {
 interface Change {
   /** Ends the right. */
   readonly make: (site: Site, user: User) => unknown;
-  /** What a new request would be told then. */
+  /** The refusal that a new request would get. */
   readonly code: 'TOKEN_REFUSED' | 'NOT_ALLOWED';
 }
 
@@ -229,7 +231,7 @@ async function makeHolder({ access, clock }: Site, name: string, needs: Permissi
   await access.roles.define(tenant, { name, permissions: [needs] }, by);
   const user = await makeUser(access, name, [name], tenant);
   const token = await issueToken(access, user, 120_000);
-  // What began in the very millisecond of a cutoff still counts.
+  // A token that began in the very millisecond of a cutoff still counts.
   clock.advance(10);
   return { user, token };
 }
@@ -252,7 +254,7 @@ void t.test('a long-lived call ends with the refusal that a new request would ge
   let holders = 0;
   for (const [kind, { needs, open }] of Object.entries(kinds)) {
     for (const [how, { make, code }] of Object.entries(changes)) {
-      // One that says nothing is over sooner.
+      // A silent upload ends sooner.
       if (kind === 'an upload of an app' && how === 'its token runs out') continue;
       await t.test(`${kind} ends when ${how}`, async t => {
         const { user, token } = await makeHolder(site, `holder-${(holders += 1)}`, needs);

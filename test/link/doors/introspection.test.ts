@@ -142,7 +142,7 @@ void t.test('a verifier without introspection learns of revocations from the sig
   const fetchList = async (
     more: Parameters<typeof ask>[1] = { headers: mill.headers },
   ): Promise<RestAnswer> => {
-    // One that was made just now is handed out again.
+    // A list that was signed just now is returned again.
     clock.advance(2_000);
     return ask('GET /auth/revoked', more);
   };

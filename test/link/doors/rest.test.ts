@@ -39,7 +39,7 @@ const pause = (): void => clock.advance(60_000);
 const grant = (form: Record<string, string>, more: Parameters<typeof ask>[1] = {}): Promise<RestAnswer> =>
   ask('POST /auth/token', { form, ...more });
 
-/** What RFC 6749 §5.2 wants of every refusal. */
+/** The requirements of RFC 6749 §5.2 for every refusal. */
 function isGrantError(test: Test, answer: RestAnswer, status: number, error: string, message = error): void {
   test.match(
     [answer.status, answer.fields['error'], answer.headers['content-type'], answer.headers['cache-control']],

@@ -429,7 +429,7 @@ void t.test('a log is sent no faster than it is read', async t => {
   const request: ReadRunLogRequest = { run: id, after: 0n, follow: true, limit: 0 };
   const call: ClientReadableStream<RunLogEvent> = client.readRunLog(request, metadata);
   call.on('error', () => undefined);
-  // Who has read nothing at all takes in everything: the library pauses from the first message on.
+  // Before the first read the library takes in everything: it pauses from the first message on.
   await once(call, 'readable');
   t.match(call.read(), { event: { $case: 'run' } });
   const runs = connect(t, site.token);
@@ -464,7 +464,7 @@ for (const how of ['the token ends', 'the right goes', 'the run was started by s
       await where.access.users.change('default', user, { enabled: false }, reason);
     if (how === 'the right goes') await where.access.users.change('default', user, { roles: [] }, reason);
     if (how === 'the run was started by somebody else') where.runs.change(id, { startedBy: 'sue' });
-    // A change is looked at a moment after it is heard of, by a timer that may be set only after an advance: hence many small ones.
+    // A change is read a moment after its notification, by a timer set only after an advance: hence many small steps.
     // They stay below the minute after which every right is judged again, whatever happened.
     const startedAt = clock.elapsed();
     await until(() => {

@@ -73,7 +73,7 @@ void t.test('nodes get the root of the link alone out of a file of three hundred
   t.match(test.logged.join(''), /300 of 301 certificates are not handed out to nodes/);
 });
 
-/** What loadServerIdentity makes of these files. */
+/** The result of loadServerIdentity for these files. */
 async function judge(
   t: { teardown(call: () => unknown): void },
   server: ServerFiles,
@@ -388,7 +388,7 @@ async function says(test: TestLink, message: string): Promise<void> {
 const linesOf = (test: TestLink, text: string) => test.logged.filter(line => line.includes(text));
 const watchEveryMs = 10_000;
 
-/** What the node port shows now. */
+/** The certificate that the node port presents now. */
 async function shown(test: TestLink): Promise<string> {
   const connection = await test.connect();
   await connection.close();

@@ -58,7 +58,7 @@ interface Row {
   readonly protocol?: 'h2' | 'http/1.1' | typeof wireProtocol;
   /** After the handshake; undefined for a peer that does not get there. */
   readonly sent: Buffer | string;
-  /** Whether it reads what it is told. */
+  /** True when it reads what it receives. */
   readonly reads?: boolean;
 }
 
@@ -153,7 +153,7 @@ async function connect({ port, protocol = 'h2', sent, reads = true }: Row): Prom
   return socket;
 }
 
-/** What was sent before has been seen by the link. */
+/** The link has received everything that was sent before. */
 async function settle(): Promise<void> {
   await (await test.connect()).close();
   await pause(20);
@@ -245,7 +245,7 @@ void t.test('a client repeats a call when the link closes its idle or refused co
   const expected = ['TOKEN_REFUSED', 'NODE_NOT_FOUND', 'TOKEN_REFUSED', 'NODE_NOT_FOUND'];
   t.same(await codesNow(), expected);
   for (const ms of [1_600, 400_000, 1_600, 400_000]) {
-    // The link says that it closes, and the next call leaves before anybody has heard of it.
+    // The link announces that it closes, and the next call leaves before the announcement arrives.
     clock.advance(ms);
     t.same(await codesNow(), expected, `after ${ms} ms`);
   }

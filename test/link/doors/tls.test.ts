@@ -66,7 +66,7 @@ function closed(socket: Socket): Promise<unknown> {
   return socket.closed ? Promise.resolve() : once(socket, 'close');
 }
 
-/** What a peer with this certificate is told when it connects a session. */
+/** The answer to a peer with this certificate when it opens a session. */
 function withCertificate({ certificateChain, sessionKey }: Enrollment): ConnectionOptions {
   return { cert: certificateChain.join(''), key: sessionKey };
 }

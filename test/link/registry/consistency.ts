@@ -1,4 +1,4 @@
-/** What must be true of a registry in the store at every moment, whatever was cut short. */
+/** Invariants of a registry in the store at every moment, after any interruption. */
 import { listEvents } from '../../../src/link/audit/query.js';
 import { listTenants, tenantPrefix } from '../../../src/store/keys.js';
 import {

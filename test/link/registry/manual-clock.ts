@@ -1,4 +1,4 @@
-/** A clock that goes on only when told to. */
+/** A clock that advances only on demand. */
 import type { Clock, Timer } from '../../../src/base/clock.js';
 
 export interface ManualClock extends Clock {

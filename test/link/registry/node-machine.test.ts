@@ -104,7 +104,7 @@ const events = {
   'link-restarted': { type: 'link-restarted', at: 4000 },
 } as const satisfies Record<string, NodeEvent>;
 
-/** What each event makes of a node in each status: the next status and its reason, "=" for nothing, or a code. */
+/** The result of each event in each status: the next status and its reason, "=" for no change, or a code. */
 const table: Record<keyof typeof events, Record<NodeStatusName, string>> = {
   issued: {
     pending: 'NODE_PENDING',

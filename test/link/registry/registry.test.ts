@@ -126,7 +126,7 @@ const reasonsOf = async (registry: Registry, id: bigint): Promise<string[]> =>
   (await registry.listHistory(tenant, id)).transitions.map(({ status, reason }) => `${status}: ${reason}`);
 const settle = () => new Promise(setImmediate);
 
-/** Everything that is waiting to happen without anybody's help. */
+/** Waits until every pending task has run. */
 async function settleAll(): Promise<void> {
   for (let round = 0; round < 20; round++) await settle();
 }
@@ -531,7 +531,7 @@ interface Race {
   readonly deleteTenant: () => Promise<void>;
 }
 
-/** What is decided on what was read, something that changes it before the commit, and what comes of the first. */
+/** A decision, the change of its input before the commit, and the expected outcome. */
 const races: readonly {
   readonly title: string;
   readonly first: (registry: Registry, race: Race) => Promise<unknown>;
@@ -628,7 +628,7 @@ const races: readonly {
   })),
 ];
 
-/** As the record of a tenant says it; one from before tenants could be deleted has the moment alone. */
+/** As in the record of a tenant; an older record has the time alone. */
 const cutoffIs = (store: Store, record: { before: number; deletedAt?: number }): Promise<void> =>
   store.commit([{ type: 'put', key: cutoffKey(tenant), value: Buffer.from(JSON.stringify(record)) }]);
 

@@ -71,7 +71,7 @@ const run: fc.Arbitrary<RunRecord> = fc.record(
   },
 );
 
-/** What becomes of bytes: their value, or `damaged`; any other error fails the test. */
+/** The value of bytes, or `damaged`; any other error fails the test. */
 function orDamaged<T>(decode: () => T): T | 'damaged' {
   try {
     return decode();

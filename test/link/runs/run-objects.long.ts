@@ -25,7 +25,7 @@ async function store(bucket: ObjectBucket, bytes: Buffer): Promise<Manifest> {
   return manifest;
 }
 
-/** As a runner writes one; gives what it was told at the end. */
+/** Writes an object as a runner does; returns the last answer. */
 async function put(half: HandHalf, bytes: Buffer): Promise<Manifest> {
   const manifest = manifestOf([bytes]);
   const { digest } = manifest;

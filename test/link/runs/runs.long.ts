@@ -235,7 +235,7 @@ void t.test('a run that ends while the disk is full is recorded once there is ro
   half.say('failed', { message: 'stopped' });
   await whileMoving(clock, supervisor.stopped(run));
   const objects = join(site.folder, 'data', 'objects');
-  // What it held on the disk goes first.
+  // The files of the run go first.
   while ((await readdir(objects)).length > 0) await new Promise(resolve => setImmediate(resolve));
   t.equal((await site.runs.get(run.id)).status, RunStatus.RUN_STATUS_RUNNING, 'it is not recorded');
   disk.failWrites(undefined);

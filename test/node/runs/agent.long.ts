@@ -1,4 +1,4 @@
-// The whole agent and its runs: what it is told to trust, how runs travel in its session, and what a killed agent still owes.
+// The whole agent with runs: trusted apps, runs in its session, and answers after it was killed.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -96,7 +96,7 @@ interface RunLink {
   readonly reply: (message: number, count?: number) => Promise<Reply>;
 }
 
-/** A link that welcomes every session, and sends what the test says on the newest. */
+/** A link that welcomes every session, and sends the given frames on the newest. */
 async function startRunLink(t: Test): Promise<RunLink> {
   const link = await startMiniLink(t);
   const waiting = createWaiting();
@@ -168,7 +168,7 @@ void t.test('runs travel in the session, and outlive it', async t => {
   t.same(await outcome, { reason: 'closed' });
 });
 
-/** Writes down each time a handler is entered, and waits when it is told to until it is killed. */
+/** Records each entry of a handler, and waits on request until it is killed. */
 const writing = `
 import { appendFileSync } from 'node:fs';
 export default nodeApp({

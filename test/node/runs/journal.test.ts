@@ -1,4 +1,4 @@
-// What a node owes the link: nothing of it is lost by a power cut, and nothing of it is kept once it is settled.
+// The journal of a node: its records survive a power cut, and are removed once they are settled.
 import { appendFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';

@@ -22,7 +22,7 @@ import { startNodePort } from '../../harness/node-port.js';
 import { numbered } from '../../harness/numbered-bytes.js';
 import { assignOf, attach, inline, makeApp, said, startBench } from './fixtures/run-bench.js';
 
-/** Counts in its state, and does what it is told. */
+/** Counts in its state, and acts as its message says. */
 const counting = `
 export default nodeApp({
   async query({ content, attempt, group, message }, context) {

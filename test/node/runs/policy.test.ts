@@ -1,4 +1,4 @@
-// What a node decides about runs without any I/O: the order of versions, which apps it runs, whose turn it is, which lines go.
+// Decisions of a node about runs without any I/O: version order, trusted apps, slots, log lines.
 import fc from 'fast-check';
 import t from 'tap';
 import { signApp } from '../../../src/app-package/app-signature.js';

@@ -8,7 +8,7 @@ import { watchScrypt, type ScryptCost } from '../../../harness/scrypt.js';
 /** Quick enough for many. */
 const cheap = { logN: 4, r: 8, p: 1 };
 const passwords = createPasswords(systemRandom, cheap);
-/** Somebody who came in before. */
+/** A caller with a known account. */
 const regular: HashAsker = { party: 'test', isKnown: true };
 const good = 'correct horse battery';
 
@@ -102,11 +102,11 @@ void t.test('a damaged password hash matches no password', async test => {
     await test.rejects(passwords.matches(good, damaged, regular), { code: 'INTERNAL' }, damaged);
 });
 
-/** Strangers that ask, each from a network of its own or as told. */
+/** Callers without a known account, each from a network of its own or as given. */
 const strangers = (count: number, options: Partial<HashAsker> = {}): HashAsker[] =>
   Array.from({ length: count }, (_, n) => ({ party: `stranger-${n}`, isKnown: false, ...options }));
 
-/** Asks for all at once; gives who was done, in that order, and how many were told to come back. */
+/** Starts all at once; returns the finished ones in order, and the number of refused ones. */
 async function order(askers: readonly (HashAsker & { readonly name?: string })[]) {
   const hash = await passwords.hash(good);
   const done: string[] = [];

@@ -25,7 +25,7 @@ async function start(store: Store = createMemoryStore(), clock = createManualClo
   return { clock, known, guesses: createGuesses({ clock, known }) };
 }
 
-/** The refusal, if any; what is let in is neither right nor wrong. */
+/** The refusal, if any; an accepted guess is withdrawn again. */
 async function refusal(
   guesses: Guesses,
   address: string,
@@ -58,7 +58,7 @@ async function beginPatiently(
   }
 }
 
-/** Fails so many times, waiting as long as it is told each time; true when the next one has to wait. */
+/** Fails this many times, waiting as long as each refusal states; true when the next one has to wait. */
 async function fail(
   rig: { guesses: Guesses; clock: ManualClock },
   times: number,

@@ -590,7 +590,7 @@ void t.test('on a full store token keys do not change, and no change is reported
     disk.failWrites(undefined);
     await keys.close();
     const again = await open(t, { store: disk.store, folder, clock });
-    // What was written after all counts, and is told of; what was not is gone.
+    // A change that was written after all takes effect and is audited; one that was not is gone.
     const told = (await typesIn(disk.store)).length;
     t.same([told, again.keys.list().length], kept ? [2, 2] : [1, 2], `kept: ${String(kept)}`);
     t.equal((await again.keys.signingKey('rollcall')).kid === kid, !kept);

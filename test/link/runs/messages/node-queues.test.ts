@@ -13,7 +13,7 @@ const berlin = 7n;
 const tokyo = 8n;
 
 interface HeardSession extends QueueSession {
-  /** What was sent, such as `assign 1`, `1:3` for message 3 of run 1, and `cancel 1:3`; and no more of it. */
+  /** Sent frames, such as `assign 1`, `1:3` for message 3 of run 1, and `cancel 1:3`; they are then forgotten. */
   take(): string[];
 }
 

@@ -25,9 +25,9 @@ interface Bench {
   readonly messages: RunMessages;
   readonly queues: NodeQueues;
   readonly clock: ManualClock;
-  /** Numbers of answers that the server half was told of, in order. */
+  /** Numbers of answers that the server half received, in order. */
   readonly told: number[];
-  /** What is retained, by party and digest: never below nothing. */
+  /** The number of references, by party and digest: never below zero. */
   readonly kept: Map<string, number>;
   /** Frames that a node was sent, by kind and number. */
   online(node?: bigint): string[];

@@ -37,7 +37,7 @@ function openRig(t: Test): Rig {
   const memory = createMemoryStore();
   let reads = 0;
   let gate = Promise.resolve();
-  /** What was read a while ago. */
+  /** A read whose result arrives only when the gate opens. */
   const late = async <T>(value: Promise<T>): Promise<T> => {
     reads += 1;
     const read = await value;

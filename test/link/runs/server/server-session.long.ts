@@ -104,7 +104,7 @@ void t.test('a message sent on two connections is stored once', async t => {
   t.equal((await node.hear('deliver')).message, 2n);
   node.reply(run.id, 1, 'answer');
   await again.hear('answer');
-  // What is taken in the same breath as it is sent again is not sent anew.
+  // An answer that is taken in the turn of its repetition is not sent again.
   again.say(...send(1));
   again.say('taken', { number: 1 });
   await again.hear('accepted');
