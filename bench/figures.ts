@@ -1,14 +1,14 @@
 /**
- * What the bench measures, as numbers: samples of ours, of a bare grpc-js server doing the same work, and of peers,
- * all from one run. The median says what is usual; the 99th percentile is taken by nearest rank on the bad side, so
- * with fewer than a hundred samples it is the worst one.
+ * The measurements of the bench, as numbers: samples of ours, of a bare grpc-js server doing the same work, and of
+ * peers, all from one run. The median is the common case; the 99th percentile is taken by nearest rank on the bad
+ * side, so with fewer than a hundred samples it is the worst one.
  */
 
 /** Ours are under no name of their own; these are the ones beside. */
 export type Beside = 'bare grpc-js' | 'nats' | 'mosquitto' | 'node itself' | 'baseline';
 
 export interface Figure {
-  /** `connect.cpu.1000`: what `--compare` matches by. */
+  /** `connect.cpu.1000`: the key for `--compare`. */
   readonly id: string;
   readonly title: string;
   readonly unit: 'ms' | '/s' | 'MiB/s' | 'KiB' | 'MiB' | 'core';
@@ -17,7 +17,7 @@ export interface Figure {
   readonly cpuMs?: readonly number[] | undefined;
   readonly beside?: Partial<Readonly<Record<Beside, Measured>>> | undefined;
   readonly budget?: Budget | undefined;
-  /** What must be known to read the figure. */
+  /** A note needed to read the figure. */
   readonly note?: string | undefined;
 }
 

@@ -1,4 +1,7 @@
-/** A link under measurement: the built command as a process of its own, on the level store, asked as an operator asks. */
+/**
+ * A link under measurement: the built command as a process of its own, on the level store, with an operator
+ * connected.
+ */
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Metadata } from '@grpc/grpc-js';
@@ -124,12 +127,12 @@ export async function registerAll(link: BenchLink, keys: readonly Uint8Array[]):
 export interface Shown {
   /** When the operator saw the node get this status, earlier or later, ms on the clock of all processes. */
   until(id: bigint, status: number): Promise<number>;
-  /** Forgets what was shown. */
+  /** Forgets the recorded times. */
   clear(): void;
   stop(): void;
 }
 
-/** What an operator who watches is shown, and when. Resolves when the watch is on. */
+/** The times at which a watching operator sees changes of nodes. Resolves when the watch is on. */
 export async function watchNodes({ control }: BenchLink): Promise<Shown> {
   const seen = new Map<string, number>();
   const waiting = new Map<string, (at: number) => void>();

@@ -1,6 +1,6 @@
 /**
- * Measures what the link promises, on this machine, beside a bare grpc-js server and the servers that are installed.
- * See bench/README.md for the method.
+ * Measures the promises of the link, on this machine, beside a bare grpc-js server and the servers that are
+ * installed. See bench/README.md for the method.
  */
 import { readFile, writeFile } from 'node:fs/promises';
 import { mkdirSync } from 'node:fs';
@@ -43,12 +43,12 @@ const rowLimitMs = 15 * 60_000;
 
 const usage = `usage: npm run bench -- [--quick] [--only ROW]... [--json FILE] [--compare OLD.json] [--cpu-prof DIR] [--baseline DIR]
 
-  --quick         small sizes, for looking at the bench itself: its figures say nothing
-  --only ROW      only this row; may be given more than once
-  --json FILE     write the results there, too
-  --compare FILE  say how they compare with those of an earlier run
-  --cpu-prof DIR  leave a .cpuprofile of every link there; it makes them slower
-  --baseline DIR  another checkout, built: the row attacks measures its link, too
+  --quick         small sizes, for trying out the bench; the figures are meaningless
+  --only ROW      run only this row; may be repeated
+  --json FILE     also write the results to this file
+  --compare FILE  compare them with those of an earlier run
+  --cpu-prof DIR  write a .cpuprofile of every link there; this slows the links down
+  --baseline DIR  another checkout, built: the row attacks also measures its link
 
 Rows:
 ${rows.map(({ name, about }) => `  ${name.padEnd(14)}  ${about}`).join('\n')}
@@ -114,7 +114,7 @@ async function measure(wishes: Wishes, keep: (place: Workplace) => void): Promis
     try {
       figures.push(...(await withinTime(row.run(stage))));
     } catch (error) {
-      // One row that fails does not take the others with it: they begin anew, with nothing of it still running.
+      // A failed row does not end the others: they begin anew, with nothing of it still running.
       failed.push(row.name);
       console.error(`error: the row ${row.name} failed:`, error);
       await place.close();

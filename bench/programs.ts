@@ -1,4 +1,4 @@
-/** The processes of the bench: each one started is known by its id, and gone when the bench ends, however it ends. */
+/** The processes of the bench: each one started is known by its id, and ended with the bench, however it ends. */
 import { fork, spawn, type ChildProcess, type SpawnOptions } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync } from 'node:fs';
@@ -17,7 +17,7 @@ export interface Program {
 const running = new Set<ChildProcess>();
 process.on('exit', () => running.forEach(child => child.kill('SIGKILL')));
 
-/** Starts a command; what it says on standard error goes to a file. */
+/** Starts a command; its standard error goes to a file. */
 export function startProgram(
   command: string,
   words: readonly string[],
@@ -47,7 +47,7 @@ export function startModule(
   return watched(fork(module, { execArgv, serialization: 'advanced', env }));
 }
 
-/** Makes a Node.js process collect its garbage when it is told to. */
+/** Makes a Node.js process collect its garbage on demand. */
 export const probe = join(import.meta.dirname, 'probe.js');
 
 function watched(child: ChildProcess): Program {
@@ -66,7 +66,7 @@ function watched(child: ChildProcess): Program {
   };
 }
 
-/** Without what would steer a link or an agent. */
+/** Without variables that would configure a link or an agent. */
 export function cleanEnvironment(): Record<string, string | undefined> {
   return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('ROLLCALL_')));
 }

@@ -1,4 +1,4 @@
-/** What the bench says at its end: a table for people, JSON for the next run to compare with. */
+/** The report of the bench: a table for people, JSON for the next run to compare with. */
 import { cpus, loadavg, release } from 'node:os';
 import { judge, summarise, type Figure, type Summary } from './figures.js';
 
@@ -93,7 +93,7 @@ export function formatTable({ figures, machine, isQuick }: Report): string {
   const notes = figures.flatMap(({ id, note }) => (note === undefined ? [] : [`${id}: ${note}`]));
   const { processor, cores, node, load } = machine;
   const place = `${cores} × ${processor}, Node.js ${node}, load ${load.toFixed(1)} before`;
-  const sizes = isQuick ? ' – QUICK: small sizes, figures that say nothing' : '';
+  const sizes = isQuick ? ' – QUICK: small sizes, meaningless figures' : '';
   return [`${place}${sizes}`, '', line(heads), ...rows.map(line), '', ...notes, ''].join('\n');
 }
 

@@ -1,4 +1,4 @@
-/** Runs the app of the bench on a link, as an operator does, and gives what its server half returned. */
+/** Runs the app of the bench on a link, as an operator does, and returns the result of its server half. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { packArchive } from '../src/app-package/app-archive.js';
@@ -12,7 +12,7 @@ import type { Workplace } from './workplace.js';
 
 export const benchApp = join(import.meta.dirname, 'apps/grid');
 
-/** What the server half is to do; see bench/apps/grid/server.js. */
+/** The job of the server half; see bench/apps/grid/server.js. */
 export interface JobConfig {
   readonly job: 'latency' | 'saturated' | 'round' | 'object' | 'objects';
   readonly nodes: number;
@@ -22,7 +22,7 @@ export interface JobConfig {
   readonly 'size-bytes'?: number;
 }
 
-/** How far apart looks at the run are: often enough to be quick, and too seldom to cost the link anything. */
+/** The interval of polling the run: short enough to be quick, and too long to cost the link anything. */
 const lookEveryMs = 200;
 
 export async function runJob<Result>({ ca }: Workplace, link: BenchLink, config: JobConfig): Promise<Result> {

@@ -1,4 +1,4 @@
-/** Fills a store with registered nodes, made and laid down by the rooms of the link themselves. */
+/** Fills a store with registered nodes, made and stored by the rooms of the link themselves. */
 import { createHash, randomBytes } from 'node:crypto';
 import { systemClock } from '../src/base/clock.js';
 import { systemRandom } from '../src/base/random.js';
@@ -17,7 +17,7 @@ import { userParty } from '../test/harness/parties.js';
 /** Nodes written by one commit: a link would take one each, and an hour for all of them. */
 const atOnce = 1_000;
 
-/** Nodes are called node-0, node-1 and so on. Their keys are of the right form and belong to nobody. */
+/** Nodes are named node-0, node-1 and so on. Their keys are of the right form, without private keys. */
 export async function seedRegistry(place: Workplace, folder: string, count: number): Promise<void> {
   const store = await openLevelStore(folder);
   place.onClose(() => store.close());
@@ -39,13 +39,13 @@ function changesFor(audit: Audit, index: number): Change[] {
     name: `node-${index}`,
     labels: { site: `site-${index % 100}` },
     registeredAt: systemClock.now(),
-    ...nobodysKey(),
+    ...randomKey(),
   };
   const { record, history, audit: events } = registeredNode(fields, userParty('bench'));
   return changesOf(audit, undefined, { record, history: history ? [history] : [], audit: events });
 }
 
-function nobodysKey(): { readonly spki: Buffer; readonly fingerprint: string } {
+function randomKey(): { readonly spki: Buffer; readonly fingerprint: string } {
   const spki = Buffer.concat([curves['P-256'].spkiPrefix, randomBytes(64)]);
   const hash = createHash('sha256').update(spki).digest('base64').replace(/=+$/, '');
   return { spki, fingerprint: `SHA256:${hash}` };

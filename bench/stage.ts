@@ -1,6 +1,6 @@
 /**
- * What several rows share: one fleet, one authority for the servers beside, one link whose data folder holds every
- * node that was enrolled so far. Made when it is first asked for, so that a single row makes only what it needs.
+ * The shared parts of rows: one fleet, one authority for the other servers, one link whose data folder holds every
+ * node that was enrolled so far. Made on first use, so that a single row makes only the parts it needs.
  */
 import { join } from 'node:path';
 import { openAuthority, type Authority } from '../src/link/authority/authority.js';
@@ -31,7 +31,7 @@ export interface Stage {
 /** A server that holds sessions: ours, or one beside it. */
 export interface Subject {
   readonly dialect: Dialect;
-  /** Starts it on a free port, or says why it cannot be had. */
+  /** Starts it on a free port, or returns why it is not available. */
   start(stage: Stage): Promise<RunningSubject | { readonly missing: string }>;
 }
 
@@ -66,7 +66,7 @@ export async function createStage(place: Workplace): Promise<Stage> {
   }
   place.onClose(() => stopLink());
 
-  /** Gives how many are missing, which are there from then on. */
+  /** Returns how many are missing, and counts them as present from then on. */
   function missing(crew: string, count: number): { from: number; to: number } {
     const from = sizes.get(crew) ?? 0;
     const to = Math.max(from, count);

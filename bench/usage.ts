@@ -1,4 +1,4 @@
-/** What a process costs, as the kernel of Linux tells it in /proc. */
+/** The resources that a process uses, from /proc of Linux. */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 
 /** Of the kernel's counters in /proc/PID/stat; 100 on every platform Node.js runs on. */
@@ -42,12 +42,12 @@ export function residentKib(pid: number): number {
   return Number(/^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]);
 }
 
-/** From now on the kernel looks anew for the most that a process holds. */
+/** From now on the kernel measures the peak memory of the process anew. */
 export function forgetPeak(pid: number): void {
   writeFileSync(`/proc/${pid}/clear_refs`, '5');
 }
 
-/** The most resident memory it held since, KiB. */
+/** The peak of resident memory since then, KiB. */
 export function peakKib(pid: number): number {
   return Number(/^VmHWM:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]);
 }

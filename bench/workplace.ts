@@ -1,4 +1,7 @@
-/** Where a run of the bench works: a temporary folder with certificates, and everything that must be undone at the end. */
+/**
+ * The place of a run of the bench: a temporary folder with certificates, and everything that must be undone at the
+ * end.
+ */
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -11,20 +14,20 @@ export interface Workplace {
   readonly folder: string;
   /** Small sizes, for looking at the bench itself. */
   readonly isQuick: boolean;
-  /** Where profiles of link processes go, when they are wanted. */
+  /** The folder for profiles of link processes, if requested. */
   readonly profileFolder: string | undefined;
   /** The built command that links are started by. */
   readonly linkCommand: string;
   /** That of another checkout, to be measured beside it. */
   readonly baselineCommand: string | undefined;
-  /** The CA that vouches for every server here, PEM, also in `ca.crt`. */
+  /** The CA of every server here, PEM, also in `ca.crt`. */
   readonly ca: string;
   readonly serverCertificateFile: string;
   readonly serverKeyFile: string;
   readonly caFile: string;
   /** A folder below, made. */
   subfolder(name: string): Promise<string>;
-  /** Says how far the bench is. */
+  /** Reports the progress of the bench. */
   progress(text: string): void;
   onClose(undo: () => Promise<unknown>): void;
   close(): Promise<void>;

@@ -1,6 +1,6 @@
 /**
- * An attack on a link of its own, and what those who are honest feel of it: an operator who asks over a connection that is
- * there, an operator who comes anew, and a node that enrolls. All of it is well-formed traffic on loopback.
+ * An attack on a link of its own, and its effect on honest callers: an operator on an open connection, an operator
+ * with a new connection, and a node that enrolls. All of it is well-formed traffic on loopback.
  */
 import { readFile } from 'node:fs/promises';
 import { systemClock } from '../../src/base/clock.js';
@@ -24,7 +24,7 @@ export interface Target {
 }
 
 export interface UnderWay {
-  /** What became of it, asked while it is on. */
+  /** The outcome of the attack, read while it is on. */
   note(): string;
   end(): Promise<void> | void;
 }
@@ -34,7 +34,7 @@ export interface Attack {
   readonly title: string;
   readonly hostsApps?: boolean;
   begin(target: Target): Promise<UnderWay>;
-  /** Another honest caller whom it concerns. */
+  /** Another honest caller that the attack concerns. */
   readonly also?: { readonly title: string; ask(target: Target): Promise<unknown> };
 }
 
@@ -49,7 +49,7 @@ export async function measureAttack(place: Workplace, attack: Attack): Promise<F
   const target: Target = { place, link, token: (name, roles) => serviceToken(place, link, name, roles) };
   try {
     const seconds = place.isQuick ? 2 : 10;
-    place.progress(`${attack.name}: nobody attacks`);
+    place.progress(`${attack.name}: without the attack`);
     const quiet = await feel(target, attack, seconds * 500);
     const memoryBefore = residentKib(link.program.pid);
     const cpuBefore = cpuMs(link.program.pid);
@@ -81,7 +81,7 @@ function figureOf(
 ): Figure {
   const failed = samples.filter(each => !Number.isFinite(each)).length;
   const quietMedian = [...quiet].sort((one, other) => one - other)[quiet.length >> 1] ?? Number.NaN;
-  const note = `${failed} of ${samples.length} did not go through; ${quietMedian.toFixed(1)} ms when nobody attacks`;
+  const note = `${failed} of ${samples.length} failed; ${quietMedian.toFixed(1)} ms without the attack`;
   return {
     id: `attack.${name}.${who.replaceAll(' ', '-')}`,
     title: `${who}, ${title}`,
@@ -91,7 +91,7 @@ function figureOf(
   };
 }
 
-/** Everybody honest asks again and again; what takes too long or fails is never. */
+/** All honest callers repeat their requests; a slow or failed one counts as never. */
 async function feel(target: Target, { also }: Attack, forMs: number): Promise<Felt> {
   const { link } = target;
   const ask = restCalls({ teardown: () => undefined }, link.controlPort, target.place.ca);

@@ -1,7 +1,7 @@
 /**
- * What an operator who logs in notices of strangers who guess passwords: 70 guesses from one address that hang up after
- * 1.5 s, and guesses from 250 addresses that go on for half a minute. The operator comes from where they logged in
- * before, or from a new address, and does what a good client does with a 429: waits as long as it says, then tries again.
+ * The effect on an operator's login of strangers who guess passwords: 70 guesses from one address that hang up after
+ * 1.5 s, and guesses from 250 addresses for half a minute. The operator comes from a known address, or from a new
+ * one, and treats a 429 as a good client does: it waits as long as stated, then tries again.
  */
 import { readFile } from 'node:fs/promises';
 import { Agent, request } from 'node:https';
@@ -61,7 +61,7 @@ async function measureAttacks(place: Workplace, link: BenchLink, ask: AskRest): 
   const fromNew = await repeat(place.isQuick ? 3 : 5, newLogin);
   await stop();
   return [
-    figure('attack.logins.quiet', 'password login, nobody attacks', quiet),
+    figure('attack.logins.quiet', 'password login, without an attack', quiet),
     {
       ...figure(
         'attack.logins.hangUps',
@@ -108,7 +108,7 @@ function retryAfter(answer: RestAnswer | undefined): number {
   return Number(answer?.headers['retry-after'] ?? 1);
 }
 
-/** None is begun after `enoughMs`: one alone may take minutes where guesses shut others out. */
+/** None is begun after `enoughMs`: one alone may take minutes where guesses lock others out. */
 async function repeat(times: number, work: () => Promise<Login>): Promise<Login[]> {
   const logins: Login[] = [];
   const end = now() + enoughMs;

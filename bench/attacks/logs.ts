@@ -1,6 +1,6 @@
 /**
- * One node of a run that says log lines as fast as its connection takes them, and what others feel of it: an operator's
- * `/healthz`, each over a connection of its own, and another node's round trip on its session.
+ * One node of a run that sends log lines as fast as its connection takes them, and the effect on others: an
+ * operator's `/healthz`, each over a connection of its own, and another node's round trip on its session.
  */
 import { readFileSync } from 'node:fs';
 import { get } from 'node:https';
@@ -47,7 +47,7 @@ type Said = NonNullable<LinkFrame['frame']>;
 /** A node whose frames the bench writes itself. */
 interface Peer {
   readonly id: bigint;
-  /** The next frame that is wanted. */
+  /** The next frame that matches. */
   hear(wanted: (frame: Said) => boolean): Promise<Said>;
   say(frame: NonNullable<NodeFrame['frame']>): void;
   /** Resolves when more may come, or the session is over. */
@@ -57,7 +57,7 @@ interface Peer {
 }
 
 const quietSeconds = 2;
-/** Between two questions of those who are honest, ms. */
+/** Between two requests of honest callers, ms. */
 const askEveryMs = 20;
 
 /** On a link of its own. */
@@ -114,7 +114,7 @@ async function feel(place: Workplace, link: BenchLink, honest: Peer, forMs: numb
   const [healthzMs, roundTripMs] = await Promise.all([
     repeat(() => askHealth(place, link)),
     repeat(() => {
-      // What is said of a run that is not there is answered at once, and by nothing else.
+      // A frame about an unknown run is answered at once, by one frame only.
       const run = ++runs;
       honest.say({ $case: 'reply', value: { run, message: 1n, outcome: undefined } });
       return honest.hear(frame => frame.$case === 'cancel' && frame.value.run === run);

@@ -1,4 +1,4 @@
-/** Connections of strangers that ask for something and then say nothing more. */
+/** Unauthenticated connections that send a request and then stay silent. */
 import { connect as connectTcp } from 'node:net';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
 import { once } from 'node:events';

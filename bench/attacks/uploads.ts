@@ -1,4 +1,4 @@
-/** Uploads that announce the largest archive there is and then send a byte now and then. */
+/** Uploads that announce an archive of the maximum size and then send a byte now and then. */
 import { credentials, Metadata } from '@grpc/grpc-js';
 import { packArchive } from '../../src/app-package/app-archive.js';
 import { signApp } from '../../src/app-package/app-signature.js';

@@ -1,4 +1,4 @@
-/** Watches that nobody reads, while nodes register: what waits for their readers is the link's to hold. */
+/** Watches that are not read, while nodes register: the link has to hold what waits for their readers. */
 import { connect, type ClientHttp2Session } from 'node:http2';
 import { connect as connectTls } from 'node:tls';
 import { once } from 'node:events';

@@ -1,6 +1,6 @@
 /**
- * The least a node could be: connects with a certificate it has already, is welcomed, and gives back whatever it is sent. Plain JavaScript, since its
- * start is measured.
+ * The minimal node: connects with an existing certificate, is welcomed, and returns every message. Plain JavaScript,
+ * since its start is measured.
  *
  *   node bench/bare/agent.js PORT CA CERTIFICATE KEY
  */

@@ -1,4 +1,4 @@
-/** The bench's side of a bare grpc-js server: starts it and hears what it sees. */
+/** The bench's side of a bare grpc-js server: starts it and receives its events. */
 import { join } from 'node:path';
 import { startModule, type Program } from '../programs.js';
 import type { Workplace } from '../workplace.js';
@@ -6,16 +6,16 @@ import type { Workplace } from '../workplace.js';
 export interface BarePlan {
   readonly serverCertificateFile: string;
   readonly serverKeyFile: string;
-  /** Issuer of the certificates it lets in. */
+  /** Issuer of the certificates it accepts. */
   readonly authorityFile: string;
-  /** Says over its channel who comes and goes; it costs CPU. */
+  /** Reports over its channel which agents come and go; it costs CPU. */
   readonly tellsPresence?: boolean;
   /** HTTP/2 keepalive of grpc-js instead of pings in the stream, ms. */
   readonly keepAliveMs?: number;
   readonly keepAliveTimeoutMs?: number;
   /** Where senders connect, a Unix socket. */
   readonly pushSocket: string;
-  /** No pings at all: its nodes are heard by what they answer. */
+  /** No pings at all: its nodes are known alive by their answers. */
   readonly isQuiet?: boolean;
 }
 

@@ -1,6 +1,5 @@
 /**
- * The least a command could be that asks for a page of nodes and prints it. Plain JavaScript, since its start is
- * measured.
+ * The minimal command that requests a page of nodes and prints it. Plain JavaScript, since its start is measured.
  *
  *   node bench/bare/list.js PORT CA
  */

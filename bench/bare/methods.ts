@@ -1,4 +1,4 @@
-/** What the bare server serves to nodes: the messages of the node port, over gRPC. */
+/** The services of the bare server for nodes: the messages of the node port, over gRPC. */
 import type { MethodDefinition } from '@grpc/grpc-js';
 import { LinkFrame, NodeFrame } from '../../src/protocol/generated/rollcall/v1/link.js';
 

@@ -1,6 +1,6 @@
 /**
- * How a sender speaks with the bare server: one stream, over a Unix socket and without TLS, as the runner of a server half
- * speaks with the link. `run` of a message is the node it is for; its reply comes back as it is.
+ * The protocol of a sender with the bare server: one stream, over a Unix socket and without TLS, as the runner of a
+ * server half speaks with the link. `run` of a message is the node it is for; its reply comes back unchanged.
  */
 import type { MethodDefinition } from '@grpc/grpc-js';
 import { LinkFrame, NodeFrame } from '../../src/protocol/generated/rollcall/v1/link.js';
@@ -15,7 +15,7 @@ export const pushMethod: MethodDefinition<LinkFrame, NodeFrame> = {
   responseDeserialize: bytes => NodeFrame.decode(bytes),
 };
 
-/** Where the size of an object stands in its digest: a bare server keeps none, and makes it of zeros. */
+/** The offset of an object's size in its digest: a bare server keeps no objects, and makes them of zeros. */
 export function bareDigest(sizeBytes: number): Buffer {
   const digest = Buffer.alloc(32);
   digest.writeBigUInt64BE(BigInt(sizeBytes));
@@ -25,7 +25,7 @@ export function bareDigest(sizeBytes: number): Buffer {
 export interface SenderPlan {
   readonly socket: string;
   readonly nodes: readonly string[];
-  /** What the server half is given. */
+  /** The settings of the server half. */
   readonly config: Readonly<Record<string, string | number>>;
 }
 

@@ -1,6 +1,6 @@
 /**
- * The least a server half could speak through: the very jobs of bench/apps/grid/server.js, over one stream of a bare server.
- * Nothing is stored, nothing comes again, and anyone who does not answer is waited for in vain.
+ * The minimal transport of a server half: the very jobs of bench/apps/grid/server.js, over one stream of a bare
+ * server. Nothing is stored or repeated, and a lost reply is awaited for ever.
  */
 import { Client, credentials } from '@grpc/grpc-js';
 import { encodeContent, type Content } from '../../src/app/content.js';
@@ -35,7 +35,7 @@ function ask({ node, type, group = '', content }: OutgoingMessage): Promise<void
   return new Promise(resolve => waiting.set(message, resolve));
 }
 
-/** What would be an object is made by the server, which is told its size alone. */
+/** The server makes the objects, from their size alone. */
 function toBody({ data, ...small }: Content): Deliver['body'] {
   if (!(data instanceof Uint8Array))
     return { body: { $case: 'content', value: Buffer.concat(encodeContent(small)) } };

@@ -1,7 +1,7 @@
 /**
- * A bare grpc-js server: the same streams and calls as the link's, and the least a program could do in them. It knows
- * no registry, no store, no revocation, no audit, no caps and no deadlines. What the link costs more than this is what
- * the link itself does; what this costs is gRPC and TLS in Node.js.
+ * A bare grpc-js server: the same streams and calls as the link's, with the least work in them. It has no registry,
+ * no store, no revocation, no audit, no caps and no deadlines. The cost of the link above it is that of the link
+ * itself; the cost of this one is that of gRPC and TLS in Node.js.
  */
 import { createPublicKey, randomBytes, verify } from 'node:crypto';
 import { once } from 'node:events';
@@ -153,7 +153,7 @@ const enrolled: Enrolled = {
   linkAddresses: [],
 };
 
-/** Both signatures, which no server that wants a proof can do without. */
+/** Both signatures, which every server that requires a proof has to verify. */
 function holds({ publicKey }: Hello, { nonce }: Challenge, proof: Proof): boolean {
   const check = (role: 'node' | 'session', spki: Buffer, signature: Buffer): boolean => {
     const curve = curveNames.find(

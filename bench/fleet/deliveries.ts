@@ -1,6 +1,6 @@
 /**
- * What a light agent does with a message: it reads the object, if there is one, and answers at once. When a message was
- * entered and how an object was read is kept until it is asked for.
+ * The handling of a message by a light agent: it reads the object, if any, and answers at once. The times of the
+ * message and of the object are kept until the bench reads them.
  */
 import { createHash } from 'node:crypto';
 import { BinaryReader, WireType } from '@bufbuild/protobuf/wire';
@@ -47,7 +47,7 @@ export interface Answering {
   readonly objects: ObjectReader;
 }
 
-/** The sender put the moment into the group, in nanoseconds; what has none there only warms up. */
+/** The sender put the moment into the group, in nanoseconds; a message without one only warms up. */
 export function handle(deliver: Deliver, { reply, objects }: Answering): void {
   const enteredAt = now();
   const { run, message, group, body } = deliver;
@@ -173,7 +173,7 @@ export class FrameObjects implements ObjectReader {
 /** Of LinkFrame. */
 const [errorField, manifestField, pieceField, transferErrorField] = [12, 14, 15, 19];
 
-/** Which member a LinkFrame has, and what there is of a piece in it. */
+/** The member of a LinkFrame, and the position of a piece in it. */
 function pieceOf(message: Buffer): {
   readonly field: number;
   readonly piece: ReadPiece & { readonly transfer: number };
@@ -184,7 +184,7 @@ function pieceOf(message: Buffer): {
   return { field, piece: readPiece(value, field === manifestField ? { manifest: 2 } : { bytes: 3 }) };
 }
 
-/** A piece whose bytes look into what came: the generated decoder copies them. */
+/** A piece whose bytes are a view of the received chunk: the generated decoder copies them. */
 function readPiece(
   encoded: Buffer,
   fields: { readonly manifest?: number; readonly bytes?: number },

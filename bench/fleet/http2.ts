@@ -41,7 +41,7 @@ const frameType = {
 } as const;
 const flag = { end: 0x1, ack: 0x1, endHeaders: 0x4 } as const;
 const preface = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
-/** What was taken is given back to the server's window when it is this much: half of the window, as Node.js does it. */
+/** Received bytes are returned to the server's window at this size: half of the window, as Node.js does it. */
 const windowStepBytes = 32 * 1024;
 
 function frame(type: number, flags: number, stream: number, payload: Uint8Array): Buffer {
@@ -103,7 +103,7 @@ interface OpenCall {
 export function openGrpcConnection(socket: TLSSocket): GrpcConnection {
   const calls = new Map<number, OpenCall>();
   let lastStream = -1;
-  /** Of the next frame, what has come of its head. */
+  /** The received part of the head of the next frame. */
   let head: Buffer = Buffer.alloc(0);
   let current: OpenFrame | undefined;
   let taken = 0;
@@ -155,7 +155,7 @@ export function openGrpcConnection(socket: TLSSocket): GrpcConnection {
     call.read(payload);
   }
 
-  /** Gives what is still to be given back. */
+  /** Returns the bytes that are not yet given back to the window. */
   function giveBack(stream: number, bytes: number): number {
     if (bytes < windowStepBytes || !socket.writable) return bytes;
     const increment = Buffer.alloc(4);

@@ -11,7 +11,7 @@ const hasUsername = 0x80;
 
 export const pingPacket = Buffer.of(packetType.ping, 0);
 
-/** The password is the name: the certificate is what is looked at. */
+/** The password is the name: the server checks the certificate. */
 export function connectPacket(clientId: string, username: string): Buffer {
   const body = Buffer.concat([
     text('MQTT'),
@@ -29,7 +29,7 @@ function text(value: string): Buffer {
   return Buffer.concat([Buffer.of(bytes.length >> 8, bytes.length & 0xff), bytes]);
 }
 
-/** Calls when the server has accepted the CONNECT; nothing else it says matters here. */
+/** Calls when the server has accepted the CONNECT; its other packets are ignored. */
 export function mqttPackets(socket: TLSSocket, onAccepted: () => void): void {
   let isIn = false;
   socket.on('data', (bytes: Buffer) => {

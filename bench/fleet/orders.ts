@@ -1,10 +1,13 @@
 /**
- * What the bench tells a fleet to do. A fleet is a process that holds thousands of light agents: real keys, real TLS,
+ * The orders of the bench to a fleet. A fleet is a process that holds thousands of light agents: real keys, real TLS,
  * the real protocol, but nothing that a figure does not need. Its agents are in crews; a crew has one server.
  */
 import type { Curve } from '../../src/identity/public-key.js';
 
-/** How a crew speaks to its server. A bare server cannot cut sockets: with it an agent is gone when its stream ends. */
+/**
+ * The protocol of a crew with its server. A bare server cannot cut sockets: with it an agent is gone when its stream
+ * ends.
+ */
 export type Dialect = 'rollcall' | 'bare' | 'nats' | 'mqtt';
 
 /** Agents by their number in the crew, `to` excluded. */
@@ -17,7 +20,7 @@ export interface Part {
 }
 
 export interface Orders {
-  /** Where a crew connects to; makes the crew. */
+  /** Sets the server of a crew; makes the crew. */
   aim(order: { readonly crew: string; readonly dialect: Dialect; readonly port: number }): void;
   /** Makes agents with new keys; gives their public keys, SPKI DER. */
   grow(order: { readonly crew: string; readonly count: number; readonly curve: Curve }): Uint8Array[];
@@ -33,7 +36,7 @@ export interface Orders {
   persist(order: Part): void;
   /** Waits until all of these have come online since; gives when each got there. */
   back(order: Part & { readonly since: number }): number[];
-  /** What all crews were sent since this was asked for last. */
+  /** Measurements of the deliveries to all crews since the last such order. */
   delivered(order: object): Delivered;
 }
 

@@ -1,4 +1,4 @@
-/** How a light agent comes online with each kind of server, and what it does while it is. */
+/** The ways of a light agent to come online with each kind of server, and to stay online. */
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import { LinkFrame, NodeFrame } from '../../src/protocol/generated/rollcall/v1/link.js';
@@ -12,7 +12,7 @@ import { connectPacket, keepAliveMs, mqttPackets, pingPacket } from './mqtt.js';
 import { natsConnect, natsLines } from './nats.js';
 import type { Dialect } from './orders.js';
 
-/** Resolves when the server has said that the agent is in; `onGone` hears when it is not any more. */
+/** Resolves when the server has accepted the agent; `onGone` is called when the session has ended. */
 type Opening = (agent: LightAgent, port: number, onGone: () => void) => Promise<TLSSocket>;
 
 const frameSession: Opening = async (agent, port, onGone) => {

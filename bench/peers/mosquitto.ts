@@ -14,7 +14,7 @@ export interface RunningMosquitto extends RunningSubject {
   allow(users: readonly string[]): Promise<void>;
 }
 
-/** Everybody with a certificate may in; or, when users are given, only these, who have a password as well. */
+/** Accepts every client with a certificate; or, when users are given, only these, who have a password as well. */
 export async function startMosquitto(
   stage: Stage,
   users?: readonly string[],

@@ -14,7 +14,9 @@ export interface RunningNats extends RunningSubject {
   allow(nodes: readonly number[]): Promise<void>;
 }
 
-/** Everybody with a certificate may in; or, when nodes are given, only these, by the SPIFFE id in the certificate. */
+/**
+ * Accepts every client with a certificate; or, when nodes are given, only these, by the SPIFFE id in the certificate.
+ */
 export async function startNats(
   stage: Stage,
   nodes?: readonly number[],

@@ -1,7 +1,7 @@
 /**
- * What comes nearest to a revocation in the servers beside: neither has a command that cuts one client off. The
- * operator takes its user out of a file and sends SIGHUP; the server reads everything again and drops those it does
- * not know any more. Measured from the signal, so that writing the file does not count.
+ * The nearest equivalent of a revocation in the other servers: neither has a command that disconnects one client. The
+ * operator removes its user from a file and sends SIGHUP; the server reads everything again and drops unknown
+ * clients. Measured from the signal, so that writing the file does not count.
  */
 import type { Measured } from '../figures.js';
 import type { Dialect } from '../fleet/orders.js';
@@ -10,9 +10,9 @@ import { cpuMs, now, sleep } from '../usage.js';
 import { startMosquitto } from './mosquitto.js';
 import { startNats } from './nats.js';
 
-/** One that is still there by then is not cut off at all, ms. */
+/** A client still connected after this time was not disconnected at all, ms. */
 const patienceMs = 5_000;
-/** From one that is out to the next signal, ms. */
+/** From the end of one client to the next signal, ms. */
 const restMs = 250;
 
 export async function measurePeerRevocations(

@@ -186,7 +186,7 @@ async function liveBare(stage: Stage, bare: Bare, id: bigint): Promise<Life> {
   return { onlineMs, onlineCpuMs, protocolMs: Number.NaN, ...offline };
 }
 
-/** What the agent does on the wire, in this process: connect, enroll, connect with the certificate, be welcomed. */
+/** The work of the agent on the wire, in this process: connect, enroll, connect with the certificate, be welcomed. */
 async function measureProtocol(stage: Stage, link: BenchLink, runs: number): Promise<number[]> {
   const samples: number[] = [];
   const keys = Array.from({ length: runs + 2 }, () => generatePrivateKey('P-256'));

@@ -1,4 +1,4 @@
-/** What those who are honest feel while others attack, here and, beside it, with the link of another checkout. */
+/** The effect of attacks on honest callers, here and, beside it, with the link of another checkout. */
 import { measureAttack, type Attack } from '../attacks/attack.js';
 import { measureLogins } from '../attacks/logins.js';
 import { measureLogFlood } from '../attacks/logs.js';

@@ -1,4 +1,4 @@
-/** How long an operator waits for `rollcall nodes list`, beside the least a command could be and an empty program. */
+/** The time an operator waits for `rollcall nodes list`, beside the minimal command and an empty program. */
 import { join } from 'node:path';
 import { command } from '../../scripts/running.js';
 import { operatorTokenFile } from '../../test/harness/operator.js';

@@ -1,4 +1,4 @@
-/** What a mutual-TLS connection with a session costs the server: CPU to make it, memory to hold it. */
+/** The cost of a mutual-TLS connection with a session to the server: CPU to make it, memory to hold it. */
 import type { Beside, Figure, Measured } from '../figures.js';
 import { settledKib } from '../programs.js';
 import type { RunningSubject, Stage } from '../stage.js';

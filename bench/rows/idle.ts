@@ -1,4 +1,4 @@
-/** What a thousand nodes cost that are there and say nothing but that they are: every server is idle at the same time. */
+/** The cost of a thousand idle nodes that only ping: every server is idle at the same time. */
 import type { Beside, Figure, Measured } from '../figures.js';
 import type { RunningSubject, Stage } from '../stage.js';
 import { crewOf, startSubject, subjectNames, type SubjectName } from '../subjects.js';
@@ -27,7 +27,7 @@ async function measureIdling(stage: Stage): Promise<Figure[]> {
     servers.set(name, server);
     await fleet.connect({ crew, from: 0, to: count });
   }
-  // What connecting left to do is done by then.
+  // Work left from connecting is done by then.
   await sleep(place.isQuick ? 100 : 5_000);
   const cores = await watchIdling(stage, servers, windows);
   for (const [name, server] of servers) {

@@ -1,4 +1,6 @@
-/** Contents too large for a frame: one large for ten nodes, and many that are just too large, each for one of them. */
+/**
+ * Contents too large for a frame: a large one for ten nodes, and many that are just too large, each for one of them.
+ */
 import { startBare } from '../bare/bare.js';
 import { runBareJob } from '../bare/sending.js';
 import type { Figure, Measured } from '../figures.js';
@@ -38,7 +40,7 @@ interface Round {
   readonly readMs: number;
   /** Of the server, for all of it. */
   readonly cpuMs: number;
-  /** The most that the server held, above what it held before, MiB. */
+  /** The maximum that the server held, above its memory before, MiB. */
   readonly peakMib: number;
 }
 

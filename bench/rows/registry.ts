@@ -105,7 +105,7 @@ function figuresOf(count: number, found: Found): Figure[] {
   ];
 }
 
-/** In this process, without a link: what the registry and the store cost by themselves. */
+/** In this process, without a link: the cost of the registry and the store by themselves. */
 async function measureRooms(
   place: Workplace,
   folder: string,

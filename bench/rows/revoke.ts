@@ -20,9 +20,9 @@ export const revokeRow: Row = {
 const singly = 20;
 
 interface Round {
-  /** From the operator's request to what the peer sees, ms. */
+  /** From the operator's request to the end that the peer sees, ms. */
   readonly seenMs: number[];
-  /** From the durable commit to the last socket closed, as the link says, ms. */
+  /** From the durable commit to the last socket closed, as the link states, ms. */
   readonly closedMs: number[];
   /** From the operator's request to its answer, ms. */
   readonly answeredMs: number[];

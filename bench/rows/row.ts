@@ -4,7 +4,7 @@ import type { Stage } from '../stage.js';
 
 export interface Row {
   readonly name: string;
-  /** What `--help` says of it. */
+  /** Its description in `--help`. */
   readonly about: string;
   /** Left out of a quick run. */
   readonly isLong?: boolean;

@@ -1,6 +1,6 @@
 /**
- * Messages of a run: from the server half of an app, through its app host and the link, to nodes and back. On the way each of
- * them is on the disk twice; beside, a bare server hands on what comes, and forgets it.
+ * Messages of a run: from the server half of an app, through its app host and the link, to nodes and back. On the way
+ * each of them is on the disk twice; beside, a bare server forwards messages, and forgets them.
  */
 import { closeSync, fdatasyncSync, openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
@@ -51,7 +51,7 @@ const quick: Sizes = {
 };
 const rate = 500;
 
-/** A link with nodes, or a bare server with theirs: does a job and gives what its server half returned. */
+/** A link with nodes, or a bare server with theirs: runs a job and returns the result of its server half. */
 type Doing = <Result>(config: JobConfig) => Promise<Result>;
 
 interface Latency {
@@ -79,7 +79,7 @@ async function measureRuns(stage: Stage): Promise<Figure[]> {
   return figuresOf(sizes, ours, bare, syncMs);
 }
 
-/** What the disk takes for one small synced append, with nothing else to do. */
+/** The time of one small synced append on an idle disk. */
 function measureDisk(path: string, times: number): number[] {
   const file = openSync(path, 'a', 0o600);
   const bytes = Buffer.alloc(256, 'x');

@@ -1,4 +1,4 @@
-/** Agents that are there and do not answer: SIGSTOP, as a machine that hangs or a cable that is cut. */
+/** Agents that are connected and do not answer: SIGSTOP, as a machine that hangs or a cable that is cut. */
 import { NodeStatus } from '../../src/protocol/generated/rollcall/v1/control.js';
 import { startBare } from '../bare/bare.js';
 import type { Figure } from '../figures.js';

@@ -1,4 +1,4 @@
-/** What it costs to know who asks: a token checked, a whole request authenticated, a password hashed. */
+/** The cost of authentication: a token checked, a whole request authenticated, a password hashed. */
 import { createLog } from '../../src/base/log.js';
 import { systemClock } from '../../src/base/clock.js';
 import { systemRandom } from '../../src/base/random.js';
@@ -9,7 +9,7 @@ import { storeFolder } from '../../src/link/link.js';
 import { openLevelStore } from '../../src/store/level.js';
 import { prepareStore } from '../../src/store/schema.js';
 import { createTokenVerifier } from '../../src/tokens/verifier.js';
-import { issueOperatorToken, untoldRefusals } from '../../test/harness/operator.js';
+import { issueOperatorToken, ignoredRefusals } from '../../test/harness/operator.js';
 import type { Figure } from '../figures.js';
 import type { Stage } from '../stage.js';
 import { cpuMs, now } from '../usage.js';
@@ -35,7 +35,7 @@ async function measureTokens({ place }: Stage): Promise<Figure[]> {
     folder,
     store,
     audit: createAudit({ clock: systemClock }),
-    refusals: untoldRefusals,
+    refusals: ignoredRefusals,
     clock: systemClock,
     random: systemRandom,
     log: createLog({ level: 'error', name: 'bench' }),
@@ -99,7 +99,7 @@ async function measureTokens({ place }: Stage): Promise<Figure[]> {
       title: 'passwords checked a second (scrypt N=2^15 r=8 p=3), one after the other',
       unit: '/s',
       ...logins,
-      note: 'on purpose; two run at once, and the rest of a flood waits or is told to come back',
+      note: 'on purpose; two run at once, and the rest of a flood waits or is refused for now',
     },
   ];
 }

@@ -1,7 +1,7 @@
 /**
- * The server half of the bench: does one job and returns what it saw. Moments go to nodes as the group of a message, in
- * nanoseconds on the clock of all processes; a message without one only warms up. Plain JavaScript, as an author would
- * write it.
+ * The server half of the bench: does one job and returns its measurements. Moments go to nodes as the group of a
+ * message, in nanoseconds on the clock of all processes; a message without one only warms up. Plain JavaScript, as an
+ * author would write it.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { serverApp } from 'rollcall/app';
@@ -13,7 +13,7 @@ export default serverApp(async ({ grid, config }) => {
   const found = await grid.nodes({ min: config.nodes, timeoutMs: 60_000 });
   const nodes = found.slice(0, config.nodes).map(({ id }) => id);
   const cpu = () => cpuMs(config['link-pid']);
-  // Each node is told of the run once, which is not what is measured.
+  // Each node is sent the run once, which is not measured.
   await askAll(
     grid,
     nodes.map(node => ({ node, type: 'train', content: small })),
@@ -42,7 +42,7 @@ async function latency({ grid, nodes, config: { messages, rate }, cpu }) {
   }
 }
 
-/** All that is to be said is given to the grid at once, which lets as much be under way as may be. */
+/** All messages are given to the grid at once, for as much concurrency as possible. */
 async function saturated({ grid, nodes, config: { messages, rounds }, cpu }) {
   const done = [];
   for (let at = 0; at < rounds; at += 1) {
