@@ -141,7 +141,7 @@ function connect(
     address: { host: 'localhost', port },
     serverRoots: [ca],
     ...(enrollment && {
-      certificate: { chain: enrollment.certificateChain.join(''), key: enrollment.sessionKey },
+      certificate: { leaf: enrollment.certificateChain[0] ?? '', key: enrollment.sessionKey },
     }),
     timeoutMs: 60_000,
     clock: systemClock,

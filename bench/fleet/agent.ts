@@ -6,8 +6,8 @@ import { toPem } from '../../src/base/pem.js';
 import { curves, type Curve } from '../../src/identity/curve.js';
 
 export interface Issued {
-  /** DER, the leaf first. */
-  readonly chain: readonly Uint8Array[];
+  /** DER; shown without its issuer, to every subject. */
+  readonly certificate: Uint8Array;
   readonly key: KeyObject;
 }
 
@@ -59,9 +59,9 @@ export function makeAgent(curve: Curve): LightAgent {
  */
 export function prepareContext(agent: LightAgent): void {
   if (agent.context || !agent.issued) return;
-  const { chain, key } = agent.issued;
+  const { certificate, key } = agent.issued;
   agent.context = createSecureContext({
-    cert: chain.map(der => toPem(der)).join(''),
+    cert: toPem(certificate),
     key: key.export({ type: 'pkcs8', format: 'pem' }),
     minVersion: 'TLSv1.3',
   });

@@ -118,8 +118,13 @@ function makeProof(agent: LightAgent, binding: Buffer, challenge: Challenge, ses
   };
 }
 
-function keep(agent: LightAgent, { certificateChain, generation }: Enrolled, session: SessionKey): void {
+function keep(
+  agent: LightAgent,
+  { certificateChain: [certificate], generation }: Enrolled,
+  session: SessionKey,
+): void {
+  if (!certificate) throw new Error('no certificate was issued');
   agent.generation = generation;
   agent.context = undefined;
-  agent.issued = { chain: certificateChain, key: session.key };
+  agent.issued = { certificate, key: session.key };
 }

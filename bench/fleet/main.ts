@@ -111,8 +111,8 @@ const deeds: Deeds = {
     const authority = await openAuthority(options);
     for (const [position, agent] of agentsOf(part).entries()) {
       const { key, spki } = makeSessionKey();
-      const { chain } = authority.issue({ nodeId: BigInt(part.from + position + 1), publicKey: spki });
-      agent.issued = { chain, key };
+      const { certificate } = authority.issue({ nodeId: BigInt(part.from + position + 1), publicKey: spki });
+      agent.issued = { certificate, key };
       prepareContext(agent);
     }
   },

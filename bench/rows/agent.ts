@@ -206,7 +206,7 @@ async function enrollAndConnect({ place }: Stage, link: BenchLink, privateKey: P
   const first = await openConnection(shared);
   const secrets = { privateKey, tenant: defaultTenant, generation: 0n, random: systemRandom };
   const { certificateChain, sessionKey } = await enroll({ ...secrets, connection: first, clock });
-  const certificate = { chain: certificateChain.join(''), key: sessionKey };
+  const certificate = { leaf: certificateChain[0] ?? '', key: sessionKey };
   const second = await openConnection({ ...shared, certificate });
   const session = await openSession({
     connection: second,

@@ -124,7 +124,11 @@ function readAnchor(authority: X509Certificate): Anchor {
   return anchor;
 }
 
-function checkDates({ notBefore, notAfter }: CertificateFields, now: number): void {
+/** Throws CERTIFICATE_REFUSED. Milliseconds since 1970. */
+export function checkDates(
+  { notBefore, notAfter }: Pick<NodeCertificate, 'notBefore' | 'notAfter'>,
+  now: number,
+): void {
   const dates = () => [notBefore, now, notAfter].map(at => new Date(at).toISOString()).join(' / ');
   if (now < notBefore) throw refuse('the certificate is not valid yet', dates(), 'check both clocks');
   if (now >= notAfter) throw refuse('the certificate has expired', dates());

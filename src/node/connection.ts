@@ -28,7 +28,7 @@ export interface ConnectionRequest {
   /** PEM, one certificate each; at least one. */
   readonly serverRoots: readonly string[];
   /** The node's certificate, PEM, with its private key, PEM; none before it has enrolled. */
-  readonly certificate?: { readonly chain: string; readonly key: string } | undefined;
+  readonly certificate?: { readonly leaf: string; readonly key: string } | undefined;
   /** For everything until the connection can be used, ms. */
   readonly timeoutMs: number;
   readonly clock: Clock;
@@ -163,7 +163,7 @@ function tlsOptions({ address, serverRoots, certificate }: ConnectionRequest): C
     ...trust,
     secureContext: createSecureContext({
       ...trust,
-      ...(certificate && { cert: certificate.chain, key: certificate.key }),
+      ...(certificate && { cert: certificate.leaf, key: certificate.key }),
     }),
     ALPNProtocols: [wireProtocol],
   };

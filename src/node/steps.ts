@@ -2,7 +2,6 @@
  * The steps a node takes: enroll on a connection of its own, enroll again on the live one, go live with what it has.
  * Each either did all of its work or left nothing open; when to take which is the agent's to decide.
  */
-import { X509Certificate } from 'node:crypto';
 import type { Clock } from '../base/clock.js';
 import { isRollcallError, RollcallError } from '../base/errors.js';
 import type { Log } from '../base/log.js';
@@ -63,7 +62,7 @@ export function createSteps(options: StepsOptions): Steps {
 
   function connect(state?: NodeState): Promise<LinkConnection> {
     const serverRoots = memory.serverRoots();
-    const certificate = state && { chain: chainToShow(state), key: state.sessionKey };
+    const certificate = state && leafOf(state);
     const timeoutMs = connectWithinMs;
     return openConnection({ address, route, serverRoots, certificate, timeoutMs, clock, signal });
   }
@@ -157,13 +156,7 @@ export function renewalDelay(
   return Math.min(Math.max(dueInMs * (1 - chance / 10), minRenewalMs), maxRenewalMs);
 }
 
-/** The issuer is known to the link: sending it as well would cost the link memory for every node. */
-function chainToShow({ certificateChain }: NodeState): string {
-  return certificateChain
-    .filter((pem, position) => position === 0 || !isSelfIssued(new X509Certificate(pem)))
-    .join('');
-}
-
-function isSelfIssued(certificate: X509Certificate): boolean {
-  return certificate.subject === certificate.issuer;
+/** Without its issuers, which the link knows. */
+function leafOf({ certificateChain: [leaf = ''], sessionKey }: NodeState): { leaf: string; key: string } {
+  return { leaf, key: sessionKey };
 }

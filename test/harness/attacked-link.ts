@@ -80,7 +80,7 @@ export async function startAttackedLink(t: Test, options: AttackedLinkOptions = 
       address: { host: '127.0.0.1', port: portOf(node) },
       serverRoots: [ca],
       ...(credential && {
-        certificate: { chain: credential.certificateChain.join(''), key: credential.sessionKey },
+        certificate: { leaf: credential.certificateChain[0] ?? '', key: credential.sessionKey },
       }),
       timeoutMs: 60_000,
       clock: systemClock,

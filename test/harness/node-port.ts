@@ -70,8 +70,7 @@ export async function startNodePort(
     ...shared,
     registry,
     listener: { onOnline: () => undefined, onOffline: () => undefined, onFrame: () => undefined },
-    authorities: authority.certificates,
-    tenantOf: id => registry.tenantOf(id),
+    authority,
   });
   const enrollments = new Enrollments({
     ...shared,
@@ -121,7 +120,7 @@ export async function startNodePort(
       address: port.address,
       serverRoots: [made.ca.certificate],
       ...(enrollment && {
-        certificate: { chain: enrollment.certificateChain.join(''), key: enrollment.sessionKey },
+        certificate: { leaf: enrollment.certificateChain[0] ?? '', key: enrollment.sessionKey },
       }),
       timeoutMs: 10_000,
       clock: systemClock,

@@ -169,7 +169,7 @@ export async function openSiege(t: Test, options: SiegeOptions = {}): Promise<Si
       address: { host: '127.0.0.1', port: portOf(siege.link.node) },
       serverRoots: [ca],
       ...(credential && {
-        certificate: { chain: credential.certificateChain.join(''), key: credential.sessionKey },
+        certificate: { leaf: credential.certificateChain[0] ?? '', key: credential.sessionKey },
       }),
       timeoutMs: 30_000,
       clock: systemClock,

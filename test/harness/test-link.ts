@@ -154,7 +154,7 @@ async function testLink(
       address: { host, port: link.addresses.node.port },
       serverRoots: [ca],
       ...(enrollment && {
-        certificate: { chain: enrollment.certificateChain.join(''), key: enrollment.sessionKey },
+        certificate: { leaf: enrollment.certificateChain[0] ?? '', key: enrollment.sessionKey },
       }),
       timeoutMs: 10_000,
       clock: systemClock,

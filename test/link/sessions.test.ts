@@ -215,6 +215,18 @@ void t.test('certificates of sessions', async t => {
     t.equal(await codeOf(sessionOn(await test.connect(await other.enroll(key)))), 'CERTIFICATE_REFUSED');
   });
 
+  await t.test('a certificate that comes with its issuer is refused, with a hint', async t => {
+    const key = newKey();
+    await test.register(key);
+    const { certificateChain, sessionKey } = await test.enroll(key);
+    const chain = { certificateChain: [certificateChain.join('')], sessionKey };
+    await t.rejects(sessionOn(await test.connect(chain)), {
+      code: 'CERTIFICATE_REFUSED',
+      message: 'the connection carries a chain of certificates',
+      hint: 'send the node certificate alone: the link knows its issuer',
+    });
+  });
+
   await t.test('a superseded certificate is refused: only the current and the next are valid', async t => {
     const key = newKey();
     await test.register(key);

@@ -85,7 +85,7 @@ void t.test('a verified connection has the exporter of both ends, over TLS 1.3',
 void t.test('a connection presents the certificate of the node when it has one', async t => {
   const link = await startMiniLink(t, { certificates });
   const own = makeCertificates();
-  const certificate = { chain: own.server.certificate, key: own.server.key };
+  const certificate = { leaf: own.server.certificate, key: own.server.key };
   const connection = await open({ port: link.port, certificate });
   t.ok(
     (await link.socket(1))

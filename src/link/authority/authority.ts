@@ -5,6 +5,7 @@
  */
 import { generateKeyPairSync, type X509Certificate } from 'node:crypto';
 import type { Clock } from '../../base/clock.js';
+import { sha256Hex } from '../../base/hash.js';
 import { RollcallError } from '../../base/errors.js';
 import type { Random } from '../../base/random.js';
 import type { Warn } from '../../base/secret-file.js';
@@ -55,6 +56,8 @@ export interface IssuedCertificate {
 }
 
 export interface Authority {
+  /** Of the issuer and the trust domain it issues for: certificates of another are not this link's. */
+  readonly id: string;
   /** The issuers whose node certificates the link accepts. */
   readonly certificates: readonly X509Certificate[];
   /** What follows the leaf in a chain, DER, its issuer first. */
@@ -71,7 +74,13 @@ export async function openAuthority(options: AuthorityOptions): Promise<Authorit
   const pair = await openPair(options);
   const issue = (subject: Subject) => issueCertificate(pair, options, subject);
   refuseIfUseless(pair, options, issue({ nodeId: 1n, publicKey: trialKey() }));
-  return { certificates: [pair.certificate], chain: [pair.certificate.raw], issue };
+  const id = authorityId(pair.certificate, options.trustDomain);
+  return { id, certificates: [pair.certificate], chain: [pair.certificate.raw], issue };
+}
+
+/** 128 bits of a SHA-256, hex. */
+function authorityId(certificate: X509Certificate, trustDomain: string): string {
+  return sha256Hex(`${certificateFingerprint(certificate.raw)} ${trustDomain}`).slice(0, 32);
 }
 
 async function openPair(options: AuthorityOptions): Promise<SigningPair> {

@@ -16,7 +16,7 @@ import { checkProof, proofRefused, type Claim, type Opening } from './attempt.js
 
 export interface IssuanceOptions {
   readonly registry: Pick<Registry, 'findNodeByFingerprint' | 'issueCertificate'>;
-  readonly authority: Pick<Authority, 'issue'>;
+  readonly authority: Pick<Authority, 'id' | 'issue'>;
   readonly trustBundle: () => TrustBundle;
   readonly linkAddresses: readonly string[];
   readonly certificateLifetimeMs: number;
@@ -103,8 +103,8 @@ export class Issuance {
     await registry.issueCertificate(claim.tenant, nodeId, said, (record, generation) => {
       const issued = authority.issue({ nodeId: record.id, publicKey: sessionKey.spki });
       made = { issued, generation };
-      const { fingerprint, serial, notAfter } = issued;
-      return { fingerprint, serial, notAfter, generation };
+      const { fingerprint, serial, notBefore, notAfter } = issued;
+      return { fingerprint, serial, notBefore, notAfter, generation, authority: authority.id };
     });
     if (!made) throw new RollcallError('INTERNAL', 'no certificate was made');
     return made;

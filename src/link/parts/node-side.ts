@@ -53,11 +53,7 @@ export function createNodeSide(
   const shared = { registry, trustDomain, clock, random, log, metrics };
   const certificateLifetimeMs = config['certificate-lifetime'];
   const listener = new RunsListener();
-  const sessions = new Sessions({
-    ...{ ...shared, listener, certificateLifetimeMs },
-    authorities: authority.certificates,
-    tenantOf: id => registry.tenantOf(id),
-  });
+  const sessions = new Sessions({ ...shared, listener, certificateLifetimeMs, authority });
   const enrollments = new Enrollments({
     ...{ ...shared, alerts, authority, refusals, trustBundle, certificateLifetimeMs },
     bindingTypes: config.bindings,

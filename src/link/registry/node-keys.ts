@@ -1,10 +1,16 @@
 /**
- * Where a node lies in the store: its record, and the three indexes that are written in the same commit. Ids have 20
- * digits in keys, so that paging by key is paging by id.
+ * Where a node lies in the store: its record, and the indexes that are written in the same commit: by status, key, name
+ * and certificate. Ids have 20 digits in keys, so that paging by key is paging by id.
  */
 import { padded, tenantPrefix } from '../../store/keys.js';
 import type { Change, Key } from '../../store/store.js';
-import { encodeNodeRecord, type NodeRecord, type NodeStatusName } from './node-record.js';
+import {
+  encodeKnownCertificate,
+  encodeNodeRecord,
+  type CertificateReference,
+  type NodeRecord,
+  type NodeStatusName,
+} from './node-record.js';
 
 export const idDigits = 20;
 
@@ -26,6 +32,9 @@ export const historyKey = (tenant: string, id: bigint, transition: number): Key 
 export function homeKey(id: bigint): Key {
   return `home/${padded(id, 20)}`;
 }
+
+/** A certificate that a node may connect with, by its fingerprint: of whatever tenant, since that is what is looked up. */
+export const certificateKey = (fingerprint: string): Key => `certificate/${fingerprint}`;
 
 /** Of whatever tenant. */
 export const isHistoryKey = (key: Key): boolean => /^t\/[^/]+\/history\//.test(key);
@@ -63,5 +72,30 @@ export function recordChanges(before: NodeRecord | undefined, after: NodeRecord)
     changes.push(put(fingerprintKey(tenant, after.fingerprint), `${id}`));
     if (after.name !== '') changes.push(put(nameKey(tenant, after.name), `${id}`));
   }
-  return changes;
+  return [...changes, ...certificateChanges(before, after)];
+}
+
+/** Keeps in the index the certificates of the record and no other. */
+function certificateChanges(before: NodeRecord | undefined, after: NodeRecord): Change[] {
+  const [old, now] = [certificatesOf(before), certificatesOf(after)];
+  const { tenant, id } = after;
+  return [
+    ...old
+      .filter(each => !has(now, each))
+      .map(({ fingerprint }): Change => ({ type: 'delete', key: certificateKey(fingerprint) })),
+    ...now
+      .filter(each => !has(old, each))
+      .map(({ fingerprint, notBefore, notAfter, authority }) => {
+        const known = { tenant, nodeId: id, notBefore, notAfter, authority };
+        return put(certificateKey(fingerprint), encodeKnownCertificate(known));
+      }),
+  ];
+}
+
+function certificatesOf(record: NodeRecord | undefined): CertificateReference[] {
+  return [record?.current, record?.next].filter(each => each !== undefined);
+}
+
+function has(certificates: readonly CertificateReference[], { fingerprint }: CertificateReference): boolean {
+  return certificates.some(each => each.fingerprint === fingerprint);
 }

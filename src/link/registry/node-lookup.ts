@@ -4,9 +4,14 @@ import { cleanText } from '../../base/text.js';
 import { findNodeId } from '../../identity/node-id.js';
 import { defaultTenant } from '../../protocol/limits.js';
 import type { Reads, Store } from '../../store/store.js';
-import { decodeId, fingerprintKey, homeKey, nameKey, nodeKey } from './node-keys.js';
+import { certificateKey, decodeId, fingerprintKey, homeKey, nameKey, nodeKey } from './node-keys.js';
 import { ambiguousNode, findIdsByPrefix } from './node-prefix.js';
-import { decodeNodeRecord, type NodeRecord } from './node-record.js';
+import {
+  decodeKnownCertificate,
+  decodeNodeRecord,
+  type KnownCertificate,
+  type NodeRecord,
+} from './node-record.js';
 import type { PresenceOverlay } from './presence-overlay.js';
 
 export class NodeLookup {
@@ -38,6 +43,11 @@ export class NodeLookup {
   async findByFingerprint(tenant: string, fingerprint: string): Promise<NodeRecord | undefined> {
     const id = await this.#store.get(fingerprintKey(tenant, fingerprint));
     return id && this.find(tenant, decodeId(id));
+  }
+
+  async findCertificate(fingerprint: string): Promise<KnownCertificate | undefined> {
+    const value = await this.#store.get(certificateKey(fingerprint));
+    return value && decodeKnownCertificate(value);
   }
 
   async findIdByText(tenant: string, text: string): Promise<bigint | undefined> {

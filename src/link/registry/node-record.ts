@@ -11,10 +11,14 @@ export interface CertificateReference {
   /** SHA-256 of the DER, hex. */
   readonly fingerprint: string;
   readonly serial: string;
+  /** Milliseconds since 1970; 0 in a record of a link that did not keep it. */
+  readonly notBefore: number;
   /** Milliseconds since 1970. */
   readonly notAfter: number;
   /** Which issue of the node it is, counted from 1. */
   readonly generation: bigint;
+  /** The `id` of the authority that signed it; empty in a record of a link that did not keep it. */
+  readonly authority: string;
 }
 
 export interface NodeRecord {
@@ -53,6 +57,12 @@ export interface NodeRecord {
   readonly confirmedGeneration: bigint;
 }
 
+/** A certificate that a node may open a session with, as it lies in the store under its fingerprint. */
+export interface KnownCertificate extends Pick<CertificateReference, 'notBefore' | 'notAfter' | 'authority'> {
+  readonly tenant: string;
+  readonly nodeId: bigint;
+}
+
 /** One change of status. */
 export interface HistoryEntry {
   readonly at: number;
@@ -73,6 +83,10 @@ function toJson(value: object): Buffer {
 
 export function encodeNodeRecord(record: NodeRecord): Buffer {
   return toJson({ ...record, spki: record.spki.toString('base64') });
+}
+
+export function encodeKnownCertificate(certificate: KnownCertificate): Buffer {
+  return toJson(certificate);
 }
 
 export function encodeHistoryEntry(entry: HistoryEntry): Buffer {
@@ -121,8 +135,10 @@ function referenceOf(value: unknown): CertificateReference {
   return {
     fingerprint: textOf(fields, 'fingerprint'),
     serial: textOf(fields, 'serial'),
+    notBefore: fields['notBefore'] === undefined ? 0 : countOf(fields, 'notBefore'),
     notAfter: countOf(fields, 'notAfter'),
     generation: bigintOf(fields, 'generation'),
+    authority: fields['authority'] === undefined ? '' : textOf(fields, 'authority'),
   };
 }
 
@@ -161,6 +177,16 @@ function decode<T>(what: string, bytes: Uint8Array, read: (fields: Fields) => T)
 
 export function decodeNodeRecord(bytes: Uint8Array): NodeRecord {
   return decode('node record', bytes, recordOf);
+}
+
+export function decodeKnownCertificate(bytes: Uint8Array): KnownCertificate {
+  return decode('certificate', bytes, fields => ({
+    tenant: textOf(fields, 'tenant'),
+    nodeId: bigintOf(fields, 'nodeId'),
+    notBefore: countOf(fields, 'notBefore'),
+    notAfter: countOf(fields, 'notAfter'),
+    authority: textOf(fields, 'authority'),
+  }));
 }
 
 export function decodeHistoryEntry(bytes: Uint8Array): HistoryEntry {

@@ -16,7 +16,12 @@ import type { Takeover } from './node-events.js';
 import { listNodes, type NodePage, type NodeQuery } from './node-list.js';
 import { NodeLookup } from './node-lookup.js';
 import { decideAll, refusalOf } from './node-machine.js';
-import { nodeStatusNames, type CertificateReference, type NodeRecord } from './node-record.js';
+import {
+  nodeStatusNames,
+  type CertificateReference,
+  type KnownCertificate,
+  type NodeRecord,
+} from './node-record.js';
 import { NodeWatchers, type NodeListener } from './node-watchers.js';
 import { forEachOfStatus } from './nodes-of-status.js';
 import type { OfflineReason } from './offline-reasons.js';
@@ -131,6 +136,15 @@ export class Registry {
   /** The latest registration of the key. */
   findNodeByFingerprint(tenant: string, fingerprint: string): Promise<NodeRecord | undefined> {
     return this.#lookup.findByFingerprint(tenant, fingerprint);
+  }
+
+  /**
+   * The current or next certificate of a node, by the SHA-256 of its DER in hex. It was stored before its node received
+   * it, so a peer that has shown TLS the key of these very bytes is that node, and no signature needs to be verified.
+   * Undefined for any other, and for one that was issued before this index was kept.
+   */
+  findCertificate(fingerprint: string): Promise<KnownCertificate | undefined> {
+    return this.#lookup.findCertificate(fingerprint);
   }
 
   /** By id in decimal, `SHA256:…` fingerprint, or name; NODE_NOT_FOUND. */

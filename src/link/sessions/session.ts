@@ -1,8 +1,8 @@
 /** One live link of a node: what is known about it, and the little it decides alone. */
 import type { RollcallError } from '../../base/errors.js';
-import type { NodeCertificate } from '../../identity/certificate.js';
 import type { LinkFrame } from '../../protocol/generated/rollcall/v1/link.js';
 import type { OfflineReason } from '../registry/offline-reasons.js';
+import type { SessionCertificate } from './identify-node.js';
 
 /** What a session needs of the stream it lives on; the door provides it. */
 export interface Peer {
@@ -16,7 +16,7 @@ export interface Session {
   readonly id: bigint;
   readonly tenant: string;
   readonly nodeId: bigint;
-  readonly certificate: NodeCertificate;
+  readonly certificate: SessionCertificate;
   readonly peer: Peer;
   /** Set once, by whatever ended it. */
   ended: RollcallError | 'by peer' | undefined;
@@ -37,7 +37,7 @@ export type PingTimes = Readonly<Record<keyof typeof pingTimes, number>>;
 /** What the sweep must do about a session at this moment. `elapsed` is monotonic, `now` the wall clock. */
 export function judgeSession(
   session: Pick<Session, 'heardAt' | 'pingedAt'> & {
-    readonly certificate: Pick<NodeCertificate, 'notAfter'>;
+    readonly certificate: Pick<SessionCertificate, 'notAfter'>;
   },
   times: PingTimes,
   elapsed: number,

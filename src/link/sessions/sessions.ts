@@ -6,20 +6,18 @@
  *
  * Promises that what the registry says of presence follows every start and end here; leaves the wire to the door.
  */
-import type { X509Certificate } from 'node:crypto';
 import { nodeParty } from '../../audit-log/party.js';
-import type { Clock } from '../../base/clock.js';
 import { isRollcallError, RollcallError } from '../../base/errors.js';
 import type { Log } from '../../base/log.js';
 import type { Random } from '../../base/random.js';
 import { RateLimit } from '../../base/rate-limit.js';
 import { createTurns } from '../../base/keyed-queue.js';
-import { verifyNodeCertificate, type NodeCertificate } from '../../identity/certificate.js';
 import type { LinkFrame, NodeFrame, Ready } from '../../protocol/generated/rollcall/v1/link.js';
 import { limits, protocolVersions } from '../../protocol/limits.js';
 import { ofAccount } from '../access/login/refused-account.js';
 import type { Registry } from '../registry/registry.js';
 import type { OfflineReason } from '../registry/offline-reasons.js';
+import { identifyNode, type IdentifiedNode, type NodeIdentifier } from './identify-node.js';
 import { PingSweep } from './ping-sweep.js';
 import { SessionTable } from './session-table.js';
 import type { Peer, Session } from './session.js';
@@ -34,14 +32,9 @@ export interface SessionListener {
   onFrame(session: Session, frame: NodeFrame): void;
 }
 
-export interface SessionsOptions {
-  readonly registry: Pick<Registry, 'openSession' | 'closeSession'>;
-  readonly authorities: readonly X509Certificate[];
-  readonly trustDomain: string;
-  /** Of a node that may be registered; it never changes. */
-  readonly tenantOf: (nodeId: bigint) => Promise<string>;
+export interface SessionsOptions extends NodeIdentifier {
+  readonly registry: NodeIdentifier['registry'] & Pick<Registry, 'openSession' | 'closeSession'>;
   readonly certificateLifetimeMs: number;
-  readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
   readonly listener: SessionListener;
@@ -84,12 +77,13 @@ export class Sessions {
   /** Verifies, commits and welcomes; throws what the caller may know. */
   async open(peer: Peer, der: Uint8Array | undefined, ready: Ready): Promise<Session> {
     requireVersion(ready);
-    const certificate = this.#verify(der);
+    if (this.#isDraining) throw drainingError();
+    const node = await identifyNode(this.#options, der);
+    const { tenant, certificate } = node;
     const { nodeId } = certificate;
-    const tenant = await this.#options.tenantOf(nodeId);
     const refusal = this.#rate.take(`${nodeId}`, 'this node has opened too many sessions');
     if (refusal) throw ofAccount(refusal, { tenant, ...nodeParty({ id: nodeId, name: '' }) });
-    const session = this.#begin(peer, certificate, tenant);
+    const session = this.#begin(peer, node);
     await this.#table.whileOpening(session, () =>
       this.#inTurn(`${nodeId}`, () => this.#admit(session, ready)),
     );
@@ -159,18 +153,7 @@ export class Sessions {
     while (this.#leaving.size > 0) await Promise.all(this.#leaving);
   }
 
-  #verify(der: Uint8Array | undefined): NodeCertificate {
-    if (this.#isDraining) throw drainingError();
-    if (!der) {
-      throw new RollcallError('CERTIFICATE_REFUSED', 'the connection carries no node certificate', {
-        hint: 'enroll first, then connect with the certificate',
-      });
-    }
-    const { authorities, trustDomain, clock } = this.#options;
-    return verifyNodeCertificate(der, { authorities, trustDomain, now: clock.now() });
-  }
-
-  #begin(peer: Peer, certificate: NodeCertificate, tenant: string): Session {
+  #begin(peer: Peer, { tenant, certificate }: IdentifiedNode): Session {
     if (this.#isDraining) throw drainingError();
     return {
       id: this.#options.random(8).readBigUInt64BE() || 1n,

@@ -6,8 +6,10 @@ import { toPkcs8Pem } from '../../../src/identity/private-key.js';
 import { writeCertificate } from '../../../src/link/authority/x509.js';
 import {
   decodeHistoryEntry,
+  decodeKnownCertificate,
   decodeNodeRecord,
   encodeHistoryEntry,
+  encodeKnownCertificate,
   encodeNodeRecord,
   type NodeRecord,
 } from '../../../src/link/registry/node-record.js';
@@ -26,7 +28,14 @@ import { changedTexts } from '../texts.js';
 import { fixedKey } from './keys.js';
 
 const key = fixedKey('P-256');
-const reference = { fingerprint: 'ab'.repeat(32), serial: '0a', notAfter: 1_924_992_000_000, generation: 2n };
+const dates = { notBefore: 1_924_988_400_000, notAfter: 1_924_992_000_000 };
+const reference = {
+  fingerprint: 'ab'.repeat(32),
+  serial: '0a',
+  ...dates,
+  generation: 2n,
+  authority: 'cd'.repeat(16),
+};
 const plainRecord: NodeRecord = {
   id: 16019329408659850374n,
   tenant: 'default',
@@ -212,6 +221,12 @@ const states: Target = {
 
 export const recordTargets = [
   recordsOf('decodeNodeRecord', [plainRecord, onlineRecord], encodeNodeRecord, decodeNodeRecord),
+  recordsOf(
+    'decodeKnownCertificate',
+    [{ tenant: 'default', nodeId: 16019329408659850374n, ...dates, authority: 'cd'.repeat(16) }],
+    encodeKnownCertificate,
+    decodeKnownCertificate,
+  ),
   recordsOf('decodeHistoryEntry', [entry], encodeHistoryEntry, decodeHistoryEntry),
   recordsOf('decodeRunRecord', runs, encodeRunRecord, decodeRunRecord),
   recordsOf('decodeLogEntry', [logEntry], encodeLogEntry, bytes => decodeLogEntry(1, bytes)),

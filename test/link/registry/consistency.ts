@@ -2,17 +2,20 @@
 import { listEvents } from '../../../src/link/audit/query.js';
 import { listTenants, tenantPrefix } from '../../../src/store/keys.js';
 import {
+  certificateKey,
   decodeId,
   fingerprintKey,
   historyPrefix,
   idOfKey,
   nameKey,
+  nodeKey,
   nodePrefix,
   statusKey,
   transitionOfKey,
 } from '../../../src/link/registry/node-keys.js';
 import {
   decodeHistoryEntry,
+  decodeKnownCertificate,
   decodeNodeRecord,
   type NodeRecord,
 } from '../../../src/link/registry/node-record.js';
@@ -23,6 +26,19 @@ import { verifyChain } from '../../harness/audit-chain.js';
 export async function findInconsistencies(store: Store): Promise<string[]> {
   const found: string[] = [];
   for (const tenant of await listTenants(store)) found.push(...(await checkTenant(store, tenant)));
+  return [...found, ...(await checkStrayCertificates(store))];
+}
+
+/** Entries of the certificate index, which is of all tenants, whose node does not have that certificate. */
+async function checkStrayCertificates(store: Store): Promise<string[]> {
+  const found: string[] = [];
+  for (const { key, value } of await store.list({ prefix: certificateKey('') })) {
+    const { tenant, nodeId } = decodeKnownCertificate(value);
+    const stored = await store.get(nodeKey(tenant, nodeId));
+    const { current, next } = stored ? decodeNodeRecord(stored) : {};
+    if (![current, next].some(each => each && certificateKey(each.fingerprint) === key))
+      found.push(`stray ${key}`);
+  }
   return found;
 }
 
@@ -59,6 +75,10 @@ async function checkIndexes(store: Store, record: NodeRecord): Promise<string[]>
   const { tenant, id, name, fingerprint, status } = record;
   const found: string[] = [];
   if (!(await store.get(statusKey(tenant, status, id)))) found.push(`${id}: not in the index of ${status}`);
+  for (const each of [record.current, record.next]) {
+    if (each && !(await store.get(certificateKey(each.fingerprint))))
+      found.push(`${id}: not in the index of certificates`);
+  }
   const keyHolder = await store.get(fingerprintKey(tenant, fingerprint));
   if (!keyHolder) found.push(`${id}: not in the index of keys`);
   else if (status !== 'revoked' && decodeId(keyHolder) !== id) found.push(`${id}: its key leads elsewhere`);

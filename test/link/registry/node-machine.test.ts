@@ -24,8 +24,10 @@ import { userParty } from '../../harness/parties.js';
 const certificate = (generation: bigint): CertificateReference => ({
   fingerprint: `certificate ${generation}`,
   serial: `0${generation}`,
+  notBefore: 0,
   notAfter: 9000,
   generation,
+  authority: 'a'.repeat(32),
 });
 
 const registration = {

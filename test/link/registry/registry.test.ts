@@ -81,8 +81,10 @@ function certificate(generation: bigint): CertificateReference {
   return {
     fingerprint: `certificate ${number}`,
     serial: `${number}`,
+    notBefore: startAt,
     notAfter: startAt + 3_600_000,
     generation,
+    authority: 'a'.repeat(32),
   };
 }
 

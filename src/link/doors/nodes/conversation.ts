@@ -178,7 +178,7 @@ export class Conversation {
     const connection = this.#connection;
     connection.callOpened();
     try {
-      const session = await sessions.open(this.#sessionPeer(), connection.peerCertificate, ready);
+      const session = await sessions.open(this.#sessionPeer(), connection.peerLeaf, ready);
       this.#session = session;
       this.#stream.maxFrameBytes = limits.messageBytes;
       connection.authenticated = true;
@@ -224,7 +224,7 @@ export class Conversation {
   #openObjects({ protocolVersion }: OpenObjects): void {
     requireVersion({ protocolVersion });
     const { sessions, objects, clock, log, objectConnections } = this.#options;
-    const der = this.#connection.peerCertificate;
+    const der = this.#connection.peerLeaf;
     const session = der && sessions.liveWith(certificateFingerprint(der));
     if (!session)
       throw new RollcallError(

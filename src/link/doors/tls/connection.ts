@@ -6,6 +6,7 @@
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import type { Clock } from '../../../base/clock.js';
+import { RollcallError } from '../../../base/errors.js';
 import { networkOf } from '../../../base/network.js';
 import { endPointBinding, exporterLabel, exporterBytes } from '../../../identity/binding.js';
 
@@ -54,6 +55,15 @@ export class Connection {
   /** The DER of the certificate whose key signed the handshake, never one that only came along in the chain. */
   get peerCertificate(): Buffer | undefined {
     return this.tls?.getPeerX509Certificate()?.raw;
+  }
+
+  /** The same where it must come alone: CERTIFICATE_REFUSED for a chain, which would stay in memory with the connection. */
+  get peerLeaf(): Buffer | undefined {
+    const certificate = this.tls?.getPeerX509Certificate();
+    if (!certificate?.issuerCertificate) return certificate?.raw;
+    throw new RollcallError('CERTIFICATE_REFUSED', 'the connection carries a chain of certificates', {
+      hint: 'send the node certificate alone: the link knows its issuer',
+    });
   }
 
   /** RFC 9266: what both ends, and nobody else, can compute about this connection. */

@@ -76,7 +76,7 @@ function openRig(t: Test): Rig {
       const said = { rememberedGeneration: 0n, address: '', agentVersion: '' };
       const fingerprint = `${id}`;
       await registry.issueCertificate(tenant, id, said, (_, generation) => ({
-        ...{ fingerprint, serial: '1', notAfter: 2 ** 50, generation },
+        ...{ fingerprint, serial: '1', notBefore: 0, notAfter: 2 ** 50, generation, authority: '' },
       }));
       const claim = { session: 1n, certificateFingerprint: fingerprint, address: '', agentVersion: '' };
       await registry.openSession(tenant, id, claim);
