@@ -138,10 +138,11 @@ export function createFrameConnection(
     const bodyBytes = parts.reduce((sum, part) => sum + part.byteLength, 0);
     // What is too long throws before anything is held back.
     const head = encodeFrame(name, value, bodyBytes);
+    // Frames of one turn of the event loop leave in one write.
     socket.cork();
+    process.nextTick(() => socket.uncork());
     socket.write(head);
     for (const part of parts) if (part.byteLength > 0) socket.write(part);
-    socket.uncork();
     return socket.writableLength < highWaterBytes;
   }
 

@@ -141,13 +141,13 @@ export class RunMessages {
   }
 
   /** The server half has the answer: removes the message. */
-  async take(number: number): Promise<void> {
+  take(number: number): void {
     const entry = this.find(number);
     if (entry?.status !== 'answered') return;
     const object = this.#entries.objectOf(entry);
     this.#entries.forget(entry);
     if (object) this.#objects.release(`${entry.question.node}`, object.digest);
-    await this.#stored.remove(number);
+    this.#stored.remove(number);
   }
 
   /** Answers with this error the open messages to a node, and all that are sent to it later. */
@@ -162,11 +162,12 @@ export class RunMessages {
       this.#giveUp(entry, this.#queues.isOnline(entry.question.node) ? 'EXPIRED' : 'NODE_OFFLINE');
   }
 
-  /** Accepts, sends and stores nothing more, because the run is over; resolves when no store operation is in progress. */
+  /** Accepts, sends and stores nothing more, because the run is over; resolves when everything is stored or removed. */
   async close(): Promise<void> {
     this.#isClosed = true;
     this.#deliveries.close();
     while (this.#storing.size > 0) await Promise.all(this.#storing);
+    await this.#stored.flush();
   }
 
   /** Removes the run from the queues and cancels it on its nodes. */

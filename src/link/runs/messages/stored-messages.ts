@@ -1,7 +1,7 @@
 /** The messages of one run on the disk, and the nodes that they were stored for: the parties of the run. */
-import type { Clock } from '../../../base/clock.js';
+import type { Clock, Timer } from '../../../base/clock.js';
 import type { DiskFloor } from '../../../base/disk-floor.js';
-import { isPassing, untilStored } from '../../../store/retry.js';
+import { untilStored } from '../../../store/retry.js';
 import { pagesBelow } from '../../../store/pages.js';
 import type { Change, Key, Store } from '../../../store/store.js';
 import { messageKey, messagePrefix, numberOfKey, runNodeKey, runNodePrefix } from '../run-keys.js';
@@ -24,11 +24,15 @@ export interface StoredMessagesOptions {
 }
 
 const pageSize = 500;
+/** Answers that were taken are removed together: each commit of its own would cost as much as storing the next message. */
+const removeAfterMs = 50;
 
 export class StoredMessages {
   readonly #run: bigint;
   readonly #options: StoredMessagesOptions;
   readonly #nodes = new Set<bigint>();
+  #removed: Key[] = [];
+  #removal: Timer | undefined;
 
   constructor(run: bigint, options: StoredMessagesOptions) {
     this.#run = run;
@@ -101,13 +105,20 @@ export class StoredMessages {
     return message && 'answer' in message ? message.answer : undefined;
   }
 
-  async remove(number: number): Promise<void> {
-    try {
-      await this.#options.store.commit([{ type: 'delete', key: this.#keyOf(number) }]);
-    } catch (error) {
-      // It is removed with the run at the latest. After a restart the server half gets the answer again and takes it again.
-      if (!isPassing(error)) throw error;
-    }
+  /** Removes the message soon. After a crash before that the server half gets the answer again and takes it again. */
+  remove(number: number): void {
+    this.#removed.push(this.#keyOf(number));
+    this.#removal ??= this.#options.clock.after(removeAfterMs, () => void this.flush());
+  }
+
+  /** Removes at once the messages that are to be removed. */
+  async flush(): Promise<void> {
+    this.#removal?.cancel();
+    this.#removal = undefined;
+    const changes = this.#removed.map((key): Change => ({ type: 'delete', key }));
+    this.#removed = [];
+    // A message that cannot be removed now is removed with the run.
+    if (changes.length > 0) await this.#options.store.commit(changes).catch(() => undefined);
   }
 
   #keyOf(number: number): Key {

@@ -188,7 +188,7 @@ export class ServerSession {
   }
 
   #onTaken(number: number): void {
-    this.#connection.track(this.#options.messages.take(number));
+    this.#options.messages.take(number);
     this.#answers.taken(number);
   }
 

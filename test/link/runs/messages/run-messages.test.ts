@@ -122,19 +122,49 @@ void t.test('accepted messages survive a power cut, others do not', async t => {
   t.notOk(next.messages.wasSent(0));
 });
 
-void t.test('a message is removed once the server half has its answer', async t => {
-  const disk = createPowerCutStore();
-  const { messages } = await openBench(disk.store);
-  await messages.send(question(1), hello);
-  await messages.answer(1, yes);
-  await messages.take(1);
-  t.equal(messages.find(1), undefined);
-  const next = await openBench(disk.cut());
-  t.same(next.messages.answered(), []);
-  t.same(next.messages.nodes, new Set([berlin]), 'who is a party of the run is known all the same');
-  await removeMessages(disk.store, 'default', 1n);
-  t.same(await disk.store.list({ prefix: '' }), [], 'and nothing is left when the run is over');
-});
+void t.test(
+  'messages whose answers the server half has are removed together, or when the run ends',
+  async t => {
+    const disk = createPowerCutStore();
+    const commits: number[] = [];
+    const store: Store = {
+      ...disk.store,
+      commit(changes, expectations) {
+        commits.push(changes.length);
+        return disk.store.commit(changes, expectations);
+      },
+    };
+    const { messages, clock } = await openBench(store);
+    for (const number of [1, 2, 3, 4]) {
+      await messages.send(question(number), hello);
+      await messages.answer(number, yes);
+    }
+    commits.length = 0;
+    for (const number of [1, 2, 3]) messages.take(number);
+    t.equal(messages.find(1), undefined);
+    await settle();
+    t.same(commits, []);
+    t.same(
+      (await openBench(disk.cut())).messages.answered(),
+      [1, 2, 3, 4],
+      'after a crash they are owed again',
+    );
+    clock.advance(50);
+    await settle();
+    t.same(commits, [3]);
+    const next = await openBench(disk.cut());
+    t.same(next.messages.answered(), [4]);
+    t.same(next.messages.nodes, new Set([berlin]), 'the node remains a party of the run');
+    messages.take(4);
+    await messages.close();
+    t.same((await openBench(disk.cut())).messages.answered(), []);
+    clock.advance(50);
+    await settle();
+    t.same(commits, [3, 1], 'nothing is written after the run has ended');
+    await removeMessages(disk.store, 'default', 1n);
+    t.same(await disk.store.list({ prefix: '' }), [], 'and nothing is left when the run is over');
+  },
+);
 
 void t.test('a message is answered once, by the first answer', async t => {
   const disk = createPowerCutStore();
@@ -198,7 +228,8 @@ void t.test('a refused message that was stored all the same is not delivered lat
   messages.turnAway(question(1), 'STORE_FULL', 'full');
   disk.failWrites(undefined);
   t.match(await messages.readAnswer(1), { error: { code: 'STORE_FULL' } });
-  await messages.take(1);
+  messages.take(1);
+  await messages.close();
   const next = await openBench(disk.cut());
   t.equal(next.messages.find(1), undefined);
 });
@@ -227,7 +258,7 @@ void t.test('storing an answer is retried until it is on the disk', async t => {
   t.same(told, [1]);
   t.same([...kept.keys()], [`${berlin} ${object.digest}`]);
   disk.failWrites(full);
-  await messages.take(1);
+  messages.take(1);
   t.same([...kept.keys()], [], 'that it was taken is no reason to fail');
 });
 
@@ -285,7 +316,7 @@ void t.test('exactly the maximum number of messages may wait for a node', async 
   await messages.send(question(18), hello);
   t.same([messages.find(17)?.status, messages.find(18)?.status], ['waiting', 'answered']);
   t.same([...kept.values()], [9], 'what was refused keeps nothing');
-  for (const number of [11, 12, 13, 14, 15, 18]) await messages.take(number);
+  for (const number of [11, 12, 13, 14, 15, 18]) messages.take(number);
   t.same([...kept.values()], [9], 'and gives nothing back');
   t.same(messages.counts, { sent: 18, answered: 7, failed: 6 });
 });
@@ -370,7 +401,7 @@ void t.test('objects are released as often as retained, however messages end', a
   );
   t.equal(next.messages.speaksOf(digest(1), 'answers'), berlin);
   t.equal(next.messages.speaksOf(digest(1), { questionsTo: berlin }), undefined);
-  for (const number of next.messages.answered()) await next.messages.take(number);
+  for (const number of next.messages.answered()) next.messages.take(number);
   t.same([...next.kept], []);
   t.equal(next.messages.speaksOf(digest(1), 'answers'), undefined);
 });
@@ -455,6 +486,6 @@ void t.test('a nearly full disk accepts no new messages, and contents of answers
   isFull = true;
   await messages.send(question(3), hello).catch(() => undefined);
   t.equal(messages.size, 1);
-  await messages.take(1);
+  messages.take(1);
   t.equal(messages.size, 0, 'and what is taken goes');
 });
