@@ -1,6 +1,6 @@
 import t from 'tap';
 import { isRollcallError, type ErrorCode } from '../../src/base/errors.js';
-import { judgeSession, pingTimes } from '../../src/link/sessions/session.js';
+import { judgeSession, nextDueAt, pingTimes } from '../../src/link/sessions/session.js';
 import { createMemoryStore } from '../../src/store/memory.js';
 import type { Change, Store } from '../../src/store/store.js';
 import { createManualClock } from '../harness/manual-clock.js';
@@ -81,6 +81,20 @@ void t.test('the sweep pings, ends or keeps a session by its times', t => {
     pingTimes.pingEveryMs + pingTimes.pongWithinMs + 2 * 500 <= 15_000,
     'a node that stops answering is offline within 15 s',
   );
+  t.end();
+});
+
+void t.test('nothing is due for a session before the moment that its next slot is chosen by', t => {
+  const times = { pingEveryMs: 9_000, pongWithinMs: 4_000 };
+  const [heardAt, startedAt] = [1_000, 500_000];
+  for (const pingedAt of [undefined, 1_000, 9_500])
+    for (const notAfter of [startedAt + 3_000, startedAt + 600_000]) {
+      const session = { heardAt, pingedAt, certificate: { notAfter } };
+      const dueAt = nextDueAt(session, times, 2_000, startedAt);
+      const verdictAt = (at: number) => judgeSession(session, times, at, startedAt + at - 2_000);
+      t.equal(verdictAt(dueAt - 1), 'fine');
+      t.not(verdictAt(dueAt + 1), 'fine');
+    }
   t.end();
 });
 

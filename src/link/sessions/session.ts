@@ -34,11 +34,21 @@ export type SweepVerdict = 'fine' | 'ping' | Extract<OfflineReason, 'no answer' 
 export const pingTimes = { pingEveryMs: 9_000, pongWithinMs: 4_000 } as const;
 export type PingTimes = Readonly<Record<keyof typeof pingTimes, number>>;
 
+/** The session as the sweep sees it. */
+type SweptSession = Pick<Session, 'heardAt' | 'pingedAt'> & {
+  readonly certificate: Pick<SessionCertificate, 'notAfter'>;
+};
+
+/** Before this moment `judgeSession` gives `fine`, if nothing changes and no clock is set. Monotonic, ms. */
+export function nextDueAt(session: SweptSession, times: PingTimes, elapsed: number, now: number): number {
+  const { heardAt, pingedAt, certificate } = session;
+  const pingDueAt = pingedAt === undefined ? heardAt + times.pingEveryMs : pingedAt + times.pongWithinMs;
+  return Math.min(pingDueAt, elapsed + certificate.notAfter - now);
+}
+
 /** What the sweep must do about a session at this moment. `elapsed` is monotonic, `now` the wall clock. */
 export function judgeSession(
-  session: Pick<Session, 'heardAt' | 'pingedAt'> & {
-    readonly certificate: Pick<SessionCertificate, 'notAfter'>;
-  },
+  session: SweptSession,
   times: PingTimes,
   elapsed: number,
   now: number,

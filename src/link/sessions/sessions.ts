@@ -69,7 +69,6 @@ export class Sessions {
     });
     this.#sweep = new PingSweep({
       clock,
-      liveSessions: () => this.#table.live,
       onOver: (session, error, reason) => void this.#end(session, error, reason),
     });
   }
@@ -188,6 +187,7 @@ export class Sessions {
     }
     this.#table.setLive(session);
     session.heardAt = clock.elapsed();
+    this.#sweep.add(session);
     this.#welcome(session, ready.protocolVersion);
     if (previous && previous.ended === undefined) this.#replace(previous, isHandover);
     listener.onOnline(session, ready);
