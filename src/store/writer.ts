@@ -48,17 +48,106 @@ function closedError(): RollcallError {
   return new RollcallError('STORE_UNAVAILABLE', 'the store of the link is closed');
 }
 
+/** What one commit changes, or the error that keeps it out of its group. */
+type Staged = Layer | { readonly error: unknown };
+
 /** Makes a store of a back-end, which belongs to it from then on. */
 export function createStore(backend: Backend): Store {
-  const queue: Commit[] = [];
-  const heads = createHeadCache();
-  const watchers = createWatchers();
-  let running: Promise<void> | undefined;
-  let closing: Promise<void> | undefined;
+  const writer = new Writer(backend);
+  return {
+    get: key => writer.read(() => backend.get(key)),
+    list: range => writer.read(() => (range.limit === 0 ? [] : backend.list(range))),
+    commit: (changes, expectations = []) => writer.commit(changes, expectations),
+    watch: (prefix, listener) => writer.watch(prefix, listener),
+    close: () => writer.close(),
+  };
+}
 
-  async function checkExpectations(expectations: readonly Expectation[], group: Layer): Promise<void> {
+class Writer {
+  readonly #backend: Backend;
+  readonly #heads = new HeadCache();
+  readonly #watchers = new Watchers();
+  readonly #queue: Commit[] = [];
+  #running: Promise<void> | undefined;
+  #closing: Promise<void> | undefined;
+
+  constructor(backend: Backend) {
+    this.#backend = backend;
+  }
+
+  async read<T>(reading: () => T | Promise<T>): Promise<T> {
+    if (this.#closing) throw closedError();
+    try {
+      return await reading();
+    } catch (error) {
+      throw storeFailure(error);
+    }
+  }
+
+  commit(changes: readonly Change[], expectations: readonly Expectation[]): Promise<void> {
+    if (this.#closing) return Promise.reject(closedError());
+    return new Promise((resolve, reject) => {
+      this.#queue.push({ changes, expectations, resolve, reject });
+      this.#running ??= this.#run();
+    });
+  }
+
+  watch(prefix: Key, listener: Listener): StopWatching {
+    if (this.#closing) throw closedError();
+    return this.#watchers.add(prefix, listener);
+  }
+
+  close(): Promise<void> {
+    return (this.#closing ??= this.#close());
+  }
+
+  async #run(): Promise<void> {
+    // Commits called in the same turn belong together.
+    await Promise.resolve();
+    while (this.#queue.length > 0) await this.#writeGroup(this.#queue.splice(0, maxGroupCommits));
+    this.#running = undefined;
+  }
+
+  async #writeGroup(commits: readonly Commit[]): Promise<void> {
+    const group = createLayer();
+    const outcomes: { readonly commit: Commit; readonly staged: Staged }[] = [];
+    try {
+      // Expectations are judged by the true content, also where a batch that failed is found after all.
+      await this.#backend.mend?.();
+      for (const commit of commits) outcomes.push({ commit, staged: await this.#stage(commit, group) });
+      if (group.values.size > 0) await this.#backend.write([...group.values], { sync: true });
+    } catch (error) {
+      this.#heads.clear();
+      const failure = storeFailure(error);
+      for (const commit of commits) commit.reject(failure);
+      return;
+    }
+    for (const [log, head] of group.heads) this.#heads.set(log, head);
+    for (const { commit, staged } of outcomes) {
+      if ('error' in staged) {
+        commit.reject(staged.error);
+      } else {
+        this.#watchers.notify(staged.values);
+        commit.resolve();
+      }
+    }
+  }
+
+  async #stage(commit: Commit, group: Layer): Promise<Staged> {
+    try {
+      await this.#checkExpectations(commit.expectations, group);
+      const draft = createLayer();
+      for (const change of commit.changes) await this.#stageChange(change, draft, group);
+      addLayer(group, draft);
+      return draft;
+    } catch (error) {
+      return { error: storeFailure(error) };
+    }
+  }
+
+  async #checkExpectations(expectations: readonly Expectation[], group: Layer): Promise<void> {
     for (const { key, value } of expectations) {
-      const found = group.values.has(key) ? group.values.get(key) : await backend.get(key);
+      const found = group.values.has(key) ? group.values.get(key) : await this.#backend.get(key);
       if (!isSame(found, value)) {
         throw new RollcallError('STORE_CONFLICT', 'somebody else changed this at the same time; try again', {
           cause: new Error(`expectation failed for ${key}`),
@@ -67,7 +156,7 @@ export function createStore(backend: Backend): Store {
     }
   }
 
-  async function stageChange(change: Change, draft: Layer, group: Layer): Promise<void> {
+  async #stageChange(change: Change, draft: Layer, group: Layer): Promise<void> {
     if (change.type !== 'append') {
       if (!keyPattern.test(change.key)) throw new TypeError('a key is printable ASCII text');
       draft.values.set(change.key, change.type === 'put' ? change.value : undefined);
@@ -75,88 +164,20 @@ export function createStore(backend: Backend): Store {
     }
     const { log } = change;
     const head =
-      draft.heads.get(log) ?? group.heads.get(log) ?? heads.get(log) ?? (await readHead(backend, log));
+      draft.heads.get(log) ??
+      group.heads.get(log) ??
+      this.#heads.get(log) ??
+      (await readHead(this.#backend, log));
     const next = { number: head.number + 1, value: change.value(head.value) };
     draft.heads.set(log, next);
     draft.values.set(log + padded(next.number, 16), next.value);
   }
 
-  /** Gives what one commit changes, or the error that keeps it out of the group. */
-  async function stage(commit: Commit, group: Layer): Promise<Layer | { readonly error: unknown }> {
-    try {
-      await checkExpectations(commit.expectations, group);
-      const draft = createLayer();
-      for (const change of commit.changes) await stageChange(change, draft, group);
-      addLayer(group, draft);
-      return draft;
-    } catch (error) {
-      return { error: storeFailure(error) };
-    }
+  async #close(): Promise<void> {
+    await this.#running;
+    this.#watchers.clear();
+    await this.#backend.close();
   }
-
-  async function writeGroup(commits: readonly Commit[]): Promise<void> {
-    const group = createLayer();
-    const outcomes = [];
-    try {
-      // What is expected is judged by what is there, also where a batch that failed is found after all.
-      await backend.mend?.();
-      for (const commit of commits) outcomes.push({ commit, staged: await stage(commit, group) });
-      if (group.values.size > 0) await backend.write([...group.values], { sync: true });
-    } catch (error) {
-      heads.clear();
-      const failure = storeFailure(error);
-      for (const commit of commits) commit.reject(failure);
-      return;
-    }
-    for (const [log, head] of group.heads) heads.set(log, head);
-    for (const { commit, staged } of outcomes) {
-      if ('error' in staged) {
-        commit.reject(staged.error);
-      } else {
-        watchers.notify(staged.values);
-        commit.resolve();
-      }
-    }
-  }
-
-  async function run(): Promise<void> {
-    // Commits called in the same turn belong together.
-    await Promise.resolve();
-    while (queue.length > 0) await writeGroup(queue.splice(0, maxGroupCommits));
-    running = undefined;
-  }
-
-  async function read<T>(reading: () => T | Promise<T>): Promise<T> {
-    if (closing) throw closedError();
-    try {
-      return await reading();
-    } catch (error) {
-      throw storeFailure(error);
-    }
-  }
-
-  async function closeAll(): Promise<void> {
-    await running;
-    watchers.clear();
-    await backend.close();
-  }
-
-  return {
-    get: key => read(() => backend.get(key)),
-    list: range => read(() => (range.limit === 0 ? [] : backend.list(range))),
-    commit(changes, expectations = []) {
-      if (closing) return Promise.reject(closedError());
-      return new Promise((resolve, reject) => {
-        queue.push({ changes, expectations, resolve, reject });
-        running ??= run();
-      });
-    },
-    watch(prefix, listener) {
-      if (closing) throw closedError();
-      return watchers.add(prefix, listener);
-    },
-    close: () => (closing ??= closeAll()),
-  };
 }
 
 /**
@@ -181,62 +202,58 @@ async function readHead(backend: Backend, log: Key): Promise<Head> {
   return { number: Number(digits), value: entry.value };
 }
 
-interface HeadCache {
-  get(log: Key): Head | undefined;
-  set(log: Key, head: Head): void;
-  clear(): void;
-}
+/** The heads of the logs written last. */
+class HeadCache {
+  readonly #heads = new Map<Key, Head>();
 
-/** Remembers the heads of the logs written last. */
-function createHeadCache(): HeadCache {
-  const heads = new Map<Key, Head>();
-  return {
-    get: log => heads.get(log),
-    set(log, head) {
-      heads.delete(log);
-      heads.set(log, head);
-      for (const oldest of heads.keys()) {
-        if (heads.size <= maxCachedHeads) break;
-        heads.delete(oldest);
-      }
-    },
-    clear: () => heads.clear(),
-  };
+  get(log: Key): Head | undefined {
+    return this.#heads.get(log);
+  }
+
+  set(log: Key, head: Head): void {
+    this.#heads.delete(log);
+    this.#heads.set(log, head);
+    for (const oldest of this.#heads.keys()) {
+      if (this.#heads.size <= maxCachedHeads) break;
+      this.#heads.delete(oldest);
+    }
+  }
+
+  clear(): void {
+    this.#heads.clear();
+  }
 }
 
 type Listener = Parameters<Store['watch']>[1];
 
-interface Watchers {
-  add(prefix: Key, listener: Listener): StopWatching;
-  /** Tells everybody what one commit changed. A listener that throws is warned of and disturbs nobody. */
-  notify(values: ReadonlyMap<Key, Value | undefined>): void;
-  clear(): void;
-}
+class Watchers {
+  readonly #watches = new Set<{ readonly prefix: Key; readonly listener: Listener }>();
 
-function createWatchers(): Watchers {
-  const watches = new Set<{ readonly prefix: Key; readonly listener: Listener }>();
+  add(prefix: Key, listener: Listener): StopWatching {
+    const watch = { prefix, listener };
+    this.#watches.add(watch);
+    return () => void this.#watches.delete(watch);
+  }
 
-  function tell(listener: Listener, changes: Parameters<Listener>[0]): void {
-    try {
-      listener(changes);
-    } catch (error) {
-      process.emitWarning(error instanceof Error ? error : new Error(String(error)));
+  /** Calls each listener with what one commit changed below its prefix. */
+  notify(values: ReadonlyMap<Key, Value | undefined>): void {
+    for (const { prefix, listener } of [...this.#watches]) {
+      const changes = [];
+      for (const [key, value] of values) if (key.startsWith(prefix)) changes.push({ key, value });
+      if (changes.length > 0) callListener(listener, changes);
     }
   }
 
-  return {
-    add(prefix, listener) {
-      const watch = { prefix, listener };
-      watches.add(watch);
-      return () => void watches.delete(watch);
-    },
-    notify(values) {
-      for (const { prefix, listener } of [...watches]) {
-        const changes = [];
-        for (const [key, value] of values) if (key.startsWith(prefix)) changes.push({ key, value });
-        if (changes.length > 0) tell(listener, changes);
-      }
-    },
-    clear: () => watches.clear(),
-  };
+  clear(): void {
+    this.#watches.clear();
+  }
+}
+
+/** A listener that throws causes a warning and disturbs no other. */
+function callListener(listener: Listener, changes: Parameters<Listener>[0]): void {
+  try {
+    listener(changes);
+  } catch (error) {
+    process.emitWarning(error instanceof Error ? error : new Error(String(error)));
+  }
 }
