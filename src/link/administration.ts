@@ -39,200 +39,236 @@ export interface UserRequest {
   readonly removeSecondFactor?: boolean | undefined;
 }
 
-export type Administration = ReturnType<typeof createAdministration>;
-
 /** What goes on in a tenant that was deleted, such as the links of its nodes, ends; gives how many links were cut. */
 export type EndTenant = (tenant: string) => Promise<number>;
 
-export function createAdministration(access: Access, endTenant: EndTenant) {
-  const { users, services, roles, tenants, apiTokens, cutoffs, keys, passwords } = access;
+export class Administration {
+  readonly #access: Access;
+  readonly #endTenant: EndTenant;
+
+  constructor(access: Access, endTenant: EndTenant) {
+    this.#access = access;
+    this.#endTenant = endTenant;
+  }
+
+  async listUsers({ tenant }: Principal) {
+    return (await this.#access.users.list(tenant)).map(viewUser);
+  }
+
+  async createUser(
+    principal: Principal,
+    { name, roles: names, password }: { name: string; roles: readonly string[]; password: string },
+  ): Promise<UserView> {
+    await this.#requireHolding(principal, names);
+    const passwordHash = await this.#access.passwords.hash(password, hashAskerOf(principal));
+    const grounds = this.#holding(principal, () => names);
+    const reason: Reason = { type: 'user.created', by: actorOf(principal), grounds };
+    return viewUser(
+      await this.#access.users.create(principal.tenant, { name, roles: names, passwordHash }, reason),
+    );
+  }
+
+  async changeUser(principal: Principal, reference: string, request: UserRequest): Promise<UserView> {
+    // One by one: whatever else an object from outside holds stays outside.
+    const { roles: names, enabled, endSessions, password, removeSecondFactor } = request;
+    const given = { roles: names, enabled, endSessions, password, removeSecondFactor };
+    const { id, roles: held } = await this.#access.users.get(principal.tenant, reference);
+    await this.#requireHolding(principal, [...held, ...(names ?? [])]);
+    const wanted = {
+      ...(names && { roles: names }),
+      ...(enabled !== undefined && { enabled }),
+      endSessions: endSessions === true || enabled === false || password !== undefined,
+      ...(password !== undefined && {
+        passwordHash: await this.#access.passwords.hash(password, hashAskerOf(principal)),
+      }),
+      ...(removeSecondFactor && { secondFactor: null }),
+    };
+    const changed = Object.entries(given).filter(([, value]) => value !== undefined);
+    const detail = {
+      changed: changed.map(([name]) => name).join(' '),
+      ...(names && { roles: names.join(' ') }),
+      ...(enabled !== undefined && { enabled }),
+    };
+    const grounds = this.#holdingUser(principal, id, names);
+    const reason: Reason = { type: 'user.changed', by: actorOf(principal), detail, grounds };
+    return viewUser(await this.#access.users.change(principal.tenant, id, wanted, reason));
+  }
+
+  async deleteUser(principal: Principal, reference: string): Promise<void> {
+    const { id, tenant } = await this.#access.users.get(principal.tenant, reference);
+    await this.#access.users.remove(tenant, id, {
+      by: actorOf(principal),
+      grounds: this.#holdingUser(principal, id),
+    });
+  }
+
+  listRoles({ tenant }: Principal): Promise<Role[]> {
+    return this.#access.roles.list(tenant);
+  }
+
+  permissions() {
+    return permissionNames.map(name => ({ name, allows: permissions[name] }));
+  }
+
+  defineRole(principal: Principal, role: { name: string; permissions: readonly string[] }): Promise<Role> {
+    return this.#access.roles.define(principal.tenant, role, actorOf(principal), async reads => {
+      const now = await principal.confirm(reads);
+      const beyond = permissionNames.find(each => role.permissions.includes(each) && !may(now, each));
+      if (beyond !== undefined) throw notAllowed(beyond);
+    });
+  }
+
+  removeRole(principal: Principal, name: string) {
+    return this.#access.roles.remove(principal.tenant, name, actorOf(principal), principal.confirm);
+  }
+
+  async listServices({ tenant }: Principal) {
+    return (await this.#access.services.list(tenant)).map(viewService);
+  }
+
+  async createService(principal: Principal, name: string, settings: ServiceSettings): Promise<ServiceView> {
+    const grounds = this.#holding(principal, () => settings.roles ?? []);
+    const { tenant } = principal;
+    return viewService(
+      await this.#access.services.create(tenant, name, settings, actorOf(principal), grounds),
+    );
+  }
+
+  async changeService(
+    principal: Principal,
+    reference: string,
+    settings: ServiceSettings & { readonly endTokens?: boolean },
+  ): Promise<ServiceView> {
+    const { id, tenant } = await this.#access.services.get(principal.tenant, reference);
+    const grounds = this.#holdingService(principal, id, settings.roles);
+    return viewService(await this.#access.services.change(tenant, id, settings, actorOf(principal), grounds));
+  }
+
+  async makeServiceSecret(
+    principal: Principal,
+    reference: string,
+  ): Promise<{ service: ServiceView; secret: string }> {
+    const { id, tenant } = await this.#access.services.get(principal.tenant, reference);
+    const grounds = this.#holdingService(principal, id);
+    const { service, secret } = await this.#access.services.addSecret(
+      tenant,
+      id,
+      actorOf(principal),
+      grounds,
+    );
+    return { service: viewService(service), secret };
+  }
+
+  async deleteService(principal: Principal, reference: string): Promise<void> {
+    const { id, tenant } = await this.#access.services.get(principal.tenant, reference);
+    await this.#access.services.remove(tenant, id, actorOf(principal), this.#holdingService(principal, id));
+  }
+
+  issueToken(principal: Principal, token: NewApiToken) {
+    return this.#access.apiTokens.issue(principal, token);
+  }
+
+  /** One's own; with users:manage all of the tenant. */
+  async listTokens(principal: Principal): Promise<ApiToken[]> {
+    const all = await this.#access.apiTokens.list(principal.tenant);
+    return may(principal, 'users:manage') ? all : all.filter(({ holder }) => holder === principal.id);
+  }
+
+  revokeToken(principal: Principal, id: string) {
+    return this.#access.apiTokens.revoke(principal.tenant, id, {
+      by: actorOf(principal),
+      async isTheirs({ holder }, reads) {
+        const now = await principal.confirm(reads);
+        return holder === now.id || may(now, 'users:manage');
+      },
+    });
+  }
+
+  /**
+   * Of the whole tenant, the own ones too: those that began before a moment, since one, or between two, milliseconds
+   * since 1970. Gives what has ended, which may be more than was asked for, and whether what the asker came with has.
+   */
+  async endTokens(
+    principal: Principal,
+    wanted: Partial<TimeSpan>,
+  ): Promise<TimeSpan & { ownEnded: boolean }> {
+    const { tenant, beganAt } = principal;
+    const span = await this.#access.cutoffs.raise(tenant, wanted, actorOf(principal), principal.confirm);
+    return { ...span, ownEnded: this.#access.cutoffs.of(tenant).covers(beganAt) };
+  }
+
+  listKeys() {
+    return this.#access.keys.list();
+  }
+
+  rotateKeys(principal: Principal, options: RotateOptions) {
+    return this.#access.rotateKeys(options, principal);
+  }
+
+  secretOf(principal: Principal, audience: string) {
+    return this.#access.readSecret(principal, audience);
+  }
+
+  listTenants() {
+    return this.#access.tenants.list();
+  }
+
+  /** With its first admin, since nobody of another tenant can make one. */
+  async createTenant(
+    principal: Principal,
+    { name, admin, password }: { name: string; admin: string; password: string },
+  ) {
+    parseNewName(name, 'tenant name');
+    parseNewName(admin, 'user name');
+    const passwordHash = await this.#access.passwords.hash(password, hashAskerOf(principal));
+    const reason: Reason = { type: 'user.created', by: actorOf(principal), grounds: principal.confirm };
+    const user = { name: admin, roles: ['admin'], passwordHash };
+    return this.#access.tenants.create(name, actorOf(principal), reads =>
+      this.#access.users.planCreation(reads, name, user, reason),
+    );
+  }
+
+  /** Everybody and everything of it is out when this resolves; its audit log is kept, and its name stays taken. */
+  async deleteTenant(principal: Principal, name: string): Promise<{ sessionsEnded: number }> {
+    await this.#access.tenants.remove(name, actorOf(principal), principal.confirm);
+    return { sessionsEnded: await this.#endTenant(name) };
+  }
+
+  /** Who asks, as they are seen. */
+  describe(principal: Principal) {
+    const { kind, id, name, tenant, roles: names, permissions: held, expiresAt } = principal;
+    return { kind, id, name, tenant, roles: names, permissions: [...held].sort(), expiresAt };
+  }
 
   /** Nobody gives away, or takes over, more than they hold. A role that is not there allows nothing. */
-  async function requireHolding(
-    principal: Principal,
-    names: readonly string[],
-    reads?: Reads,
-  ): Promise<void> {
-    const wanted = await roles.permissionsOf(principal.tenant, names, reads);
+  async #requireHolding(principal: Principal, names: readonly string[], reads?: Reads): Promise<void> {
+    const wanted = await this.#access.roles.permissionsOf(principal.tenant, names, reads);
     const beyond = [...wanted].find(each => !may(principal, each));
     if (beyond !== undefined) throw notAllowed(beyond);
   }
 
   /** What must be so at the commit of a deed: the principal may still do it, and holds all that these roles hold. */
-  function holding(
+  #holding(
     principal: Principal,
     namesOf: (reads: Reads) => Promise<readonly string[]> | readonly string[],
   ): Grounds {
-    return async reads => requireHolding(await principal.confirm(reads), await namesOf(reads), reads);
+    return async reads => this.#requireHolding(await principal.confirm(reads), await namesOf(reads), reads);
   }
 
   /** Who may change somebody may become them: so only those who hold all that they hold, and all that is given to them. */
-  function holdingUser(principal: Principal, id: string, given: readonly string[] = []): Grounds {
-    return holding(principal, async reads => [
-      ...(await users.get(principal.tenant, id, reads)).roles,
+  #holdingUser(principal: Principal, id: string, given: readonly string[] = []): Grounds {
+    return this.#holding(principal, async reads => [
+      ...(await this.#access.users.get(principal.tenant, id, reads)).roles,
       ...given,
     ]);
   }
 
-  function holdingService(principal: Principal, id: string, given: readonly string[] = []): Grounds {
-    return holding(principal, async reads => [
-      ...(await services.get(principal.tenant, id, reads)).roles,
+  #holdingService(principal: Principal, id: string, given: readonly string[] = []): Grounds {
+    return this.#holding(principal, async reads => [
+      ...(await this.#access.services.get(principal.tenant, id, reads)).roles,
       ...given,
     ]);
   }
-
-  return {
-    listUsers: async ({ tenant }: Principal) => (await users.list(tenant)).map(viewUser),
-
-    async createUser(
-      principal: Principal,
-      { name, roles: names, password }: { name: string; roles: readonly string[]; password: string },
-    ): Promise<UserView> {
-      await requireHolding(principal, names);
-      const passwordHash = await passwords.hash(password, hashAskerOf(principal));
-      const grounds = holding(principal, () => names);
-      const reason: Reason = { type: 'user.created', by: actorOf(principal), grounds };
-      return viewUser(await users.create(principal.tenant, { name, roles: names, passwordHash }, reason));
-    },
-
-    async changeUser(principal: Principal, reference: string, request: UserRequest): Promise<UserView> {
-      // One by one: whatever else an object from outside holds stays outside.
-      const { roles: names, enabled, endSessions, password, removeSecondFactor } = request;
-      const given = { roles: names, enabled, endSessions, password, removeSecondFactor };
-      const { id, roles: held } = await users.get(principal.tenant, reference);
-      await requireHolding(principal, [...held, ...(names ?? [])]);
-      const wanted = {
-        ...(names && { roles: names }),
-        ...(enabled !== undefined && { enabled }),
-        endSessions: endSessions === true || enabled === false || password !== undefined,
-        ...(password !== undefined && {
-          passwordHash: await passwords.hash(password, hashAskerOf(principal)),
-        }),
-        ...(removeSecondFactor && { secondFactor: null }),
-      };
-      const changed = Object.entries(given).filter(([, value]) => value !== undefined);
-      const detail = {
-        changed: changed.map(([name]) => name).join(' '),
-        ...(names && { roles: names.join(' ') }),
-        ...(enabled !== undefined && { enabled }),
-      };
-      const grounds = holdingUser(principal, id, names);
-      const reason: Reason = { type: 'user.changed', by: actorOf(principal), detail, grounds };
-      return viewUser(await users.change(principal.tenant, id, wanted, reason));
-    },
-
-    async deleteUser(principal: Principal, reference: string): Promise<void> {
-      const { id, tenant } = await users.get(principal.tenant, reference);
-      await users.remove(tenant, id, { by: actorOf(principal), grounds: holdingUser(principal, id) });
-    },
-
-    listRoles: ({ tenant }: Principal): Promise<Role[]> => roles.list(tenant),
-    permissions: () => permissionNames.map(name => ({ name, allows: permissions[name] })),
-
-    defineRole(principal: Principal, role: { name: string; permissions: readonly string[] }): Promise<Role> {
-      return roles.define(principal.tenant, role, actorOf(principal), async reads => {
-        const now = await principal.confirm(reads);
-        const beyond = permissionNames.find(each => role.permissions.includes(each) && !may(now, each));
-        if (beyond !== undefined) throw notAllowed(beyond);
-      });
-    },
-    removeRole: (principal: Principal, name: string) =>
-      roles.remove(principal.tenant, name, actorOf(principal), principal.confirm),
-
-    listServices: async ({ tenant }: Principal) => (await services.list(tenant)).map(viewService),
-
-    async createService(principal: Principal, name: string, settings: ServiceSettings): Promise<ServiceView> {
-      const grounds = holding(principal, () => settings.roles ?? []);
-      const { tenant } = principal;
-      return viewService(await services.create(tenant, name, settings, actorOf(principal), grounds));
-    },
-
-    async changeService(
-      principal: Principal,
-      reference: string,
-      settings: ServiceSettings & { readonly endTokens?: boolean },
-    ): Promise<ServiceView> {
-      const { id, tenant } = await services.get(principal.tenant, reference);
-      const grounds = holdingService(principal, id, settings.roles);
-      return viewService(await services.change(tenant, id, settings, actorOf(principal), grounds));
-    },
-
-    async makeServiceSecret(
-      principal: Principal,
-      reference: string,
-    ): Promise<{ service: ServiceView; secret: string }> {
-      const { id, tenant } = await services.get(principal.tenant, reference);
-      const grounds = holdingService(principal, id);
-      const { service, secret } = await services.addSecret(tenant, id, actorOf(principal), grounds);
-      return { service: viewService(service), secret };
-    },
-
-    async deleteService(principal: Principal, reference: string): Promise<void> {
-      const { id, tenant } = await services.get(principal.tenant, reference);
-      await services.remove(tenant, id, actorOf(principal), holdingService(principal, id));
-    },
-
-    issueToken: (principal: Principal, token: NewApiToken) => apiTokens.issue(principal, token),
-
-    /** One's own; with users:manage all of the tenant. */
-    async listTokens(principal: Principal): Promise<ApiToken[]> {
-      const all = await apiTokens.list(principal.tenant);
-      return may(principal, 'users:manage') ? all : all.filter(({ holder }) => holder === principal.id);
-    },
-
-    revokeToken: (principal: Principal, id: string) =>
-      apiTokens.revoke(principal.tenant, id, {
-        by: actorOf(principal),
-        async isTheirs({ holder }, reads) {
-          const now = await principal.confirm(reads);
-          return holder === now.id || may(now, 'users:manage');
-        },
-      }),
-
-    /**
-     * Of the whole tenant, the own ones too: those that began before a moment, since one, or between two, milliseconds
-     * since 1970. Gives what has ended, which may be more than was asked for, and whether what the asker came with has.
-     */
-    async endTokens(
-      principal: Principal,
-      wanted: Partial<TimeSpan>,
-    ): Promise<TimeSpan & { ownEnded: boolean }> {
-      const { tenant, beganAt } = principal;
-      const span = await cutoffs.raise(tenant, wanted, actorOf(principal), principal.confirm);
-      return { ...span, ownEnded: cutoffs.of(tenant).covers(beganAt) };
-    },
-
-    listKeys: () => keys.list(),
-    rotateKeys: (principal: Principal, options: RotateOptions) => access.rotateKeys(options, principal),
-    secretOf: (principal: Principal, audience: string) => access.readSecret(principal, audience),
-
-    listTenants: () => tenants.list(),
-
-    /** With its first admin, since nobody of another tenant can make one. */
-    async createTenant(
-      principal: Principal,
-      { name, admin, password }: { name: string; admin: string; password: string },
-    ) {
-      parseNewName(name, 'tenant name');
-      parseNewName(admin, 'user name');
-      const passwordHash = await passwords.hash(password, hashAskerOf(principal));
-      const reason: Reason = { type: 'user.created', by: actorOf(principal), grounds: principal.confirm };
-      const user = { name: admin, roles: ['admin'], passwordHash };
-      return tenants.create(name, actorOf(principal), reads => users.planCreation(reads, name, user, reason));
-    },
-
-    /** Everybody and everything of it is out when this resolves; its audit log is kept, and its name stays taken. */
-    async deleteTenant(principal: Principal, name: string): Promise<{ sessionsEnded: number }> {
-      await tenants.remove(name, actorOf(principal), principal.confirm);
-      return { sessionsEnded: await endTenant(name) };
-    },
-
-    /** Who asks, as they are seen. */
-    describe(principal: Principal) {
-      const { kind, id, name, tenant, roles: names, permissions: held, expiresAt } = principal;
-      return { kind, id, name, tenant, roles: names, permissions: [...held].sort(), expiresAt };
-    },
-  };
 }
 
 function viewUser({ id, name, roles, enabled, secondFactor, createdAt }: User): UserView {

@@ -3,7 +3,7 @@ import type { Test } from 'tap';
 import { linkParty } from '../../src/audit-log/party.js';
 import { createLog } from '../../src/base/log.js';
 import { systemRandom } from '../../src/base/random.js';
-import { createAdministration, type Administration } from '../../src/link/administration.js';
+import { Administration } from '../../src/link/administration.js';
 import { openAccess, type Access } from '../../src/link/access/access.js';
 import type { TokenAnswer } from '../../src/link/access/login/grants.js';
 import { createPasswords } from '../../src/link/access/accounts/passwords.js';
@@ -89,7 +89,7 @@ export async function openAccessRig(
     principalOf(await issueToken(access, await makeUser(access, name, roles)), route);
   return {
     ...{ access, pausing, clock, person, grant, principalOf },
-    administration: createAdministration(access, () => Promise.resolve(0)),
+    administration: new Administration(access, () => Promise.resolve(0)),
     chief: await person('chief', ['admin']),
     async withPassword(name, roles, { isDated } = { isDated: false }) {
       const passwords = createPasswords(systemRandom, isDated ? { ...cheap, p: 2 } : cheap);

@@ -11,7 +11,7 @@ import { systemRandom } from '../../src/base/random.js';
 import { formatAddress } from '../../src/base/settings.js';
 import { parseSpki } from '../../src/identity/public-key.js';
 import { openAccess, type Access } from '../../src/link/access/access.js';
-import { createAdministration } from '../../src/link/administration.js';
+import { Administration } from '../../src/link/administration.js';
 import { createAudit } from '../../src/link/audit/audit.js';
 import { createAuditReading } from '../../src/link/audit/audit-reading.js';
 import { openCheckpoints } from '../../src/link/audit/checkpoints.js';
@@ -230,7 +230,7 @@ export async function openRunPort(
       refusals: ignoredRefusals,
       metrics: createMetrics(),
       runControl: new RunControl(runs),
-      administration: createAdministration(access, () => Promise.resolve(0)),
+      administration: new Administration(access, () => Promise.resolve(0)),
       auditReading: createAuditReading({ store, checkpoints, retention, trustDomain }),
       assignment: () => ({ trustDomain, links: [], serverRoots: '' }),
       requireAuth: false,

@@ -4,7 +4,7 @@ import { toRollcallError } from '../../base/errors.js';
 import { toPem } from '../../base/pem.js';
 import type { Store } from '../../store/store.js';
 import type { Access } from '../access/access.js';
-import { createAdministration } from '../administration.js';
+import { Administration } from '../administration.js';
 import type { Alive } from '../alive.js';
 import { createAuditReading } from '../audit/audit-reading.js';
 import { openControlPort } from '../doors/control-port.js';
@@ -78,7 +78,7 @@ function openControl(context: LinkContext, rooms: Rooms): Promise<Port> {
         control: rooms.nodeSide.control,
         runControl: new RunControl(runs),
         access,
-        administration: createAdministration(access, tenant => sweep.begin(tenant)),
+        administration: new Administration(access, tenant => sweep.begin(tenant)),
         auditReading: createAuditReading({ store, checkpoints, retention, trustDomain }),
         assignment: () => ({
           trustDomain,
