@@ -30,9 +30,9 @@ import { actorFrom, actorOf, type Origin, type Principal } from './principal.js'
 import { decide } from './records.js';
 import { watchRights, type WatchRights } from './rights-changes.js';
 import { createRevokedLists, type SignRevokedList } from './tokens/revoked-lists.js';
-import { createRoles, type Roles } from './accounts/roles.js';
+import { Roles } from './accounts/roles.js';
 import { recognizeService } from './login/service-login.js';
-import { createServices, type Service, type Services } from './accounts/services.js';
+import { Services, type Service } from './accounts/services.js';
 import { createSessionTokens } from './tokens/session-tokens.js';
 import { openSetup, type Setup } from './login/first-admin.js';
 import { createSignIn } from './login/password-login.js';
@@ -46,7 +46,7 @@ import {
   type TokenKeys,
 } from './tokens/keys.js';
 import { maxApiTokenMs } from './tokens/lifetimes.js';
-import { createUsers, type User, type Users } from './accounts/users.js';
+import { Users, type User } from './accounts/users.js';
 
 export interface Access {
   readonly authenticate: Authenticate;
@@ -131,9 +131,9 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
     () => openDenied({ store, clock, log }),
     opened => opened.close(),
   );
-  const roles = createRoles({ store, audit });
-  const users = createUsers({ store, audit, clock, random, roles });
-  const services = createServices({ store, audit, clock, random, roles });
+  const roles = new Roles({ store, audit });
+  const users = new Users({ store, audit, clock, random, roles });
+  const services = new Services({ store, audit, clock, random, roles });
   const findParty = createFindParty({ users, services, findNodeName });
   const cutoffs = await openCutoffs({ store, audit, clock });
   const tenants = createTenants({ store, audit, clock, cutoffs });

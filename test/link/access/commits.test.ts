@@ -13,9 +13,9 @@ import { isRollcallError } from '../../../src/base/errors.js';
 import type { Principal } from '../../../src/link/access/principal.js';
 import { createPasswords } from '../../../src/link/access/accounts/passwords.js';
 import { systemRandom } from '../../../src/base/random.js';
-import { createRoles } from '../../../src/link/access/accounts/roles.js';
+import { Roles } from '../../../src/link/access/accounts/roles.js';
 import { openSetup, type Setup } from '../../../src/link/access/login/first-admin.js';
-import { createUsers } from '../../../src/link/access/accounts/users.js';
+import { Users } from '../../../src/link/access/accounts/users.js';
 import { listEvents } from '../../../src/link/audit/query.js';
 import { createAudit } from '../../../src/link/audit/audit.js';
 import { createMemoryStore } from '../../../src/store/memory.js';
@@ -1077,12 +1077,12 @@ void t.test('race: set-up, while another set-up makes the first admin', async te
   const audit = createAudit({ clock });
   const open = async () => {
     const { store } = pausing;
-    const users = createUsers({
+    const users = new Users({
       store,
       audit,
       clock,
       random: systemRandom,
-      roles: createRoles({ store, audit }),
+      roles: new Roles({ store, audit }),
     });
     const passwords = createPasswords(systemRandom, { logN: 4, r: 8, p: 1 });
     const setup = await openSetup({ folder: await makeFolder(test), random: systemRandom, users, passwords });

@@ -20,95 +20,99 @@ export interface Role {
 
 type RoleRecord = Pick<Role, 'name' | 'permissions'>;
 
-export interface Roles {
-  /** Built-in ones first. */
-  list(tenant: string): Promise<Role[]>;
-  /** Makes a role or changes it; REQUEST_INVALID for a built-in one or a permission that is not one. */
-  define(
-    tenant: string,
-    role: { name: string; permissions: readonly string[] },
-    by: Actor,
-    grounds?: Grounds,
-  ): Promise<Role>;
-  remove(tenant: string, name: string, by: Actor, grounds?: Grounds): Promise<void>;
-  /** What these roles allow together; a role that is not there allows nothing. */
-  permissionsOf(tenant: string, names: readonly string[], reads?: Reads): Promise<ReadonlySet<Permission>>;
-  /** Throws REQUEST_INVALID naming the roles that are not there, or for more than anybody needs. */
-  requireAll(tenant: string, names: readonly string[], reads?: Reads): Promise<void>;
-}
-
 const keyOf = (tenant: string, name: string): string => `${tenantPrefix(tenant)}role/${name}`;
 
-export function createRoles({ store, audit }: { readonly store: Store; readonly audit: Audit }): Roles {
-  async function find(
+export class Roles {
+  readonly #options: { readonly store: Store; readonly audit: Audit };
+
+  constructor(options: { readonly store: Store; readonly audit: Audit }) {
+    this.#options = options;
+  }
+
+  /** Built-in ones first. */
+  async list(tenant: string): Promise<Role[]> {
+    const own = await listRecords<RoleRecord>(this.#options.store, `${tenantPrefix(tenant)}role/`);
+    const builtIn = Object.entries(builtInRoles).map(([name, permissions]) => ({
+      name,
+      permissions: permissions.filter(each => holds(tenant, each)),
+      builtIn: true,
+    }));
+    return [...builtIn, ...own.map(role => ({ ...role, builtIn: false }))];
+  }
+
+  /** Makes a role or changes it; REQUEST_INVALID for a built-in one or a permission that is not one. */
+  async define(
+    tenant: string,
+    { name, permissions }: { name: string; permissions: readonly string[] },
+    by: Actor,
+    grounds?: Grounds,
+  ): Promise<Role> {
+    parseAccessName(name, 'role name');
+    // In any case: an "Admin" beside the admin would only mislead.
+    if (Object.hasOwn(builtInRoles, name.toLowerCase()))
+      throw new RollcallError('REQUEST_INVALID', `the role ${name} is built in and cannot be changed`);
+    const role = { name, permissions: parsePermissions(tenant, permissions) };
+    return decide(this.#options.store, async reads => {
+      await grounds?.(reads);
+      const before = await this.#find(tenant, name, reads);
+      const event: AuditEvent = {
+        type: before ? 'role.changed' : 'role.defined',
+        subject: name,
+        by,
+        detail: { permissions: role.permissions.join(' ') },
+      };
+      return {
+        changes: [putRecord(keyOf(tenant, name), role), this.#options.audit.auditChange(tenant, event)],
+        result: { ...role, builtIn: false },
+      };
+    });
+  }
+
+  async remove(tenant: string, name: string, by: Actor, grounds?: Grounds): Promise<void> {
+    await decide(this.#options.store, async reads => {
+      await grounds?.(reads);
+      if (!(await readRecord<RoleRecord>(reads, keyOf(tenant, name))))
+        throw notFound('role that could be removed');
+      return {
+        changes: [
+          { type: 'delete', key: keyOf(tenant, name) },
+          this.#options.audit.auditChange(tenant, { type: 'role.removed', subject: name, by }),
+        ],
+        result: undefined,
+      };
+    });
+  }
+
+  /** What these roles allow together; a role that is not there allows nothing. */
+  async permissionsOf(
+    tenant: string,
+    names: readonly string[],
+    reads?: Reads,
+  ): Promise<ReadonlySet<Permission>> {
+    const found = await Promise.all(names.map(name => this.#find(tenant, name, reads)));
+    return new Set(found.flatMap(each => each ?? []).filter(each => holds(tenant, each)));
+  }
+
+  /** Throws REQUEST_INVALID naming the roles that are not there, or for more than anybody needs. */
+  async requireAll(tenant: string, names: readonly string[], reads?: Reads): Promise<void> {
+    requireFew(names, 'roles');
+    const found = await Promise.all(names.map(name => this.#find(tenant, name, reads)));
+    const missing = names.filter((_, index) => !found[index]);
+    if (missing.length === 0) return;
+    throw new RollcallError('REQUEST_INVALID', `there is no role ${visibleText(missing.join(', '))}`, {
+      hint: '`rollcall roles list` shows the roles',
+    });
+  }
+
+  async #find(
     tenant: string,
     name: string,
-    reads: Reads = store,
+    reads: Reads = this.#options.store,
   ): Promise<readonly Permission[] | undefined> {
     if (Object.hasOwn(builtInRoles, name)) return builtInRoles[name];
     if (!isAccessName(name)) return undefined;
     return (await readRecord<RoleRecord>(reads, keyOf(tenant, name)))?.permissions;
   }
-
-  return {
-    async list(tenant) {
-      const own = await listRecords<RoleRecord>(store, `${tenantPrefix(tenant)}role/`);
-      const builtIn = Object.entries(builtInRoles).map(([name, permissions]) => ({
-        name,
-        permissions: permissions.filter(each => holds(tenant, each)),
-        builtIn: true,
-      }));
-      return [...builtIn, ...own.map(role => ({ ...role, builtIn: false }))];
-    },
-    async define(tenant, { name, permissions }, by, grounds) {
-      parseAccessName(name, 'role name');
-      // In any case: an "Admin" beside the admin would only mislead.
-      if (Object.hasOwn(builtInRoles, name.toLowerCase()))
-        throw new RollcallError('REQUEST_INVALID', `the role ${name} is built in and cannot be changed`);
-      const role = { name, permissions: parsePermissions(tenant, permissions) };
-      return decide(store, async reads => {
-        await grounds?.(reads);
-        const before = await find(tenant, name, reads);
-        const event: AuditEvent = {
-          type: before ? 'role.changed' : 'role.defined',
-          subject: name,
-          by,
-          detail: { permissions: role.permissions.join(' ') },
-        };
-        return {
-          changes: [putRecord(keyOf(tenant, name), role), audit.auditChange(tenant, event)],
-          result: { ...role, builtIn: false },
-        };
-      });
-    },
-    async remove(tenant, name, by, grounds) {
-      await decide(store, async reads => {
-        await grounds?.(reads);
-        if (!(await readRecord<RoleRecord>(reads, keyOf(tenant, name))))
-          throw notFound('role that could be removed');
-        return {
-          changes: [
-            { type: 'delete', key: keyOf(tenant, name) },
-            audit.auditChange(tenant, { type: 'role.removed', subject: name, by }),
-          ],
-          result: undefined,
-        };
-      });
-    },
-    async permissionsOf(tenant, names, reads) {
-      const found = await Promise.all(names.map(name => find(tenant, name, reads)));
-      return new Set(found.flatMap(each => each ?? []).filter(each => holds(tenant, each)));
-    },
-    async requireAll(tenant, names, reads) {
-      requireFew(names, 'roles');
-      const found = await Promise.all(names.map(name => find(tenant, name, reads)));
-      const missing = names.filter((_, index) => !found[index]);
-      if (missing.length === 0) return;
-      throw new RollcallError('REQUEST_INVALID', `there is no role ${visibleText(missing.join(', '))}`, {
-        hint: '`rollcall roles list` shows the roles',
-      });
-    },
-  };
 }
 
 function holds(tenant: string, permission: Permission): boolean {

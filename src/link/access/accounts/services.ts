@@ -43,38 +43,6 @@ export interface Service extends ServiceSetting {
   readonly validAfter: number;
 }
 
-export interface Services {
-  create(
-    tenant: string,
-    name: string,
-    settings: ServiceSettings,
-    by: Actor,
-    grounds?: Grounds,
-  ): Promise<Service>;
-  /** Gives a new secret, told this once; an older one but the last is dropped. */
-  addSecret(
-    tenant: string,
-    id: string,
-    by: Actor,
-    grounds?: Grounds,
-  ): Promise<{ service: Service; secret: string }>;
-  change(
-    tenant: string,
-    id: string,
-    settings: ServiceSettings & { readonly endTokens?: boolean },
-    by: Actor,
-    grounds?: Grounds,
-  ): Promise<Service>;
-  /** Its tokens end with it; its name is free for another, with another id. */
-  remove(tenant: string, id: string, by: Actor, grounds?: Grounds): Promise<void>;
-  find(tenant: string, id: string, reads?: Reads): Promise<Service | undefined>;
-  /** By its id alone, whatever its tenant, or by its name in this one: the way a service comes in. */
-  findClient(reference: string, tenant: string, reads?: Reads): Promise<Service | undefined>;
-  /** By name or id; NOT_FOUND. */
-  get(tenant: string, reference: string, reads?: Reads): Promise<Service>;
-  list(tenant: string): Promise<Service[]>;
-}
-
 const secretsKept = 2;
 const secretMark = 'rcs_';
 
@@ -91,16 +59,156 @@ export interface ServicesOptions {
   readonly roles: Pick<Roles, 'requireAll'>;
 }
 
-export function createServices({ store, audit, clock, random, roles }: ServicesOptions): Services {
-  const find: Services['find'] = (tenant, id, reads = store) => readRecord<Service>(reads, keyOf(tenant, id));
+export class Services {
+  readonly #options: ServicesOptions;
 
-  async function findByName(tenant: string, name: string, reads: Reads): Promise<Service | undefined> {
-    if (!isAccessName(name)) return undefined;
-    const index = await readRecord<{ id: string }>(reads, nameKeyOf(tenant, name));
-    return index && find(tenant, index.id, reads);
+  constructor(options: ServicesOptions) {
+    this.#options = options;
   }
 
-  const update = (
+  create(
+    tenant: string,
+    name: string,
+    wanted: ServiceSettings,
+    by: Actor,
+    grounds?: Grounds,
+  ): Promise<Service> {
+    return decide(this.#options.store, async reads => {
+      await grounds?.(reads);
+      parseNewName(name, 'service name');
+      const settings = pickServiceSettings(wanted);
+      checkServiceSettings(settings);
+      await this.#options.roles.requireAll(tenant, settings.roles ?? [], reads);
+      const index = nameKeyOf(tenant, name);
+      if (await readRecord(reads, index)) throw nameTaken('service', name);
+      const id = `service:${this.#options.random(16).toString('hex')}`;
+      const service: Service = {
+        ...emptyService,
+        createdAt: this.#options.clock.now(),
+        ...settings,
+        id,
+        tenant,
+        name,
+      };
+      const detail = { name, roles: service.roles.join(' '), audiences: service.audiences.join(' ') };
+      return {
+        changes: [
+          putRecord(index, { id }),
+          putRecord(homeKeyOf(id), { tenant }),
+          putRecord(keyOf(tenant, id), service),
+          this.#options.audit.auditChange(tenant, { type: 'service.created', subject: id, by, detail }),
+        ],
+        result: service,
+      };
+    });
+  }
+
+  /** Gives a new secret, told this once; an older one but the last is dropped. */
+  async addSecret(
+    tenant: string,
+    id: string,
+    by: Actor,
+    grounds?: Grounds,
+  ): Promise<{ service: Service; secret: string }> {
+    const secret = secretMark + this.#options.random(32).toString('base64url');
+    const fresh = { hash: hashSecret(secret), createdAt: this.#options.clock.now() };
+    const event = { type: 'service.secret-made', by, grounds } as const;
+    const service = await this.#update(tenant, id, event, before => ({
+      ...before,
+      secrets: [fresh, ...before.secrets].slice(0, secretsKept),
+    }));
+    return { service, secret };
+  }
+
+  async change(
+    tenant: string,
+    id: string,
+    { endTokens, ...wanted }: ServiceSettings & { readonly endTokens?: boolean },
+    by: Actor,
+    grounds?: Grounds,
+  ): Promise<Service> {
+    const settings = pickServiceSettings(wanted);
+    checkServiceSettings(settings);
+    requireFew(settings.roles ?? [], 'roles');
+    const changedNames = [...Object.keys(settings), ...(endTokens ? ['tokens ended'] : [])];
+    const detail = { changed: changedNames.join(' ') };
+    return this.#update(
+      tenant,
+      id,
+      { type: 'service.changed', by, detail, grounds },
+      async (before, reads) => {
+        // A role that it has already and that is gone keeps nobody from changing it.
+        const added = settings.roles?.filter(each => !before.roles.includes(each)) ?? [];
+        await this.#options.roles.requireAll(tenant, added, reads);
+        const validAfter = endTokens
+          ? Math.max(this.#options.clock.now(), before.validAfter) + 1
+          : before.validAfter;
+        return { ...before, ...settings, validAfter };
+      },
+    );
+  }
+
+  /** Its tokens end with it; its name is free for another, with another id. */
+  async remove(tenant: string, id: string, by: Actor, grounds?: Grounds): Promise<void> {
+    await decide(this.#options.store, async reads => {
+      await grounds?.(reads);
+      const service = await this.find(tenant, id, reads);
+      if (!service) throw notFound('service');
+      const { name } = service;
+      return {
+        changes: [
+          { type: 'delete', key: keyOf(tenant, id) },
+          { type: 'delete', key: nameKeyOf(tenant, name) },
+          { type: 'delete', key: homeKeyOf(id) },
+          // Here no token of nobody counts; those who verify elsewhere read it from the list.
+          denial({ id, endsAt: this.#options.clock.now() + maxServiceTokenMs, tenant }),
+          this.#options.audit.auditChange(tenant, {
+            type: 'service.deleted',
+            subject: id,
+            by,
+            detail: { name },
+          }),
+        ],
+        result: undefined,
+      };
+    });
+  }
+
+  find(tenant: string, id: string, reads: Reads = this.#options.store): Promise<Service | undefined> {
+    return readRecord<Service>(reads, keyOf(tenant, id));
+  }
+
+  /** By its id alone, whatever its tenant, or by its name in this one: the way a service comes in. */
+  async findClient(
+    reference: string,
+    tenant: string,
+    reads: Reads = this.#options.store,
+  ): Promise<Service | undefined> {
+    if (!isServiceId(reference)) return this.#findByName(tenant, reference, reads);
+    const home = await readRecord<{ tenant: string }>(reads, homeKeyOf(reference));
+    return home && this.find(home.tenant, reference, reads);
+  }
+
+  /** By name or id; NOT_FOUND. */
+  async get(tenant: string, reference: string, reads: Reads = this.#options.store): Promise<Service> {
+    const service = await (isServiceId(reference)
+      ? this.find(tenant, reference, reads)
+      : this.#findByName(tenant, reference, reads));
+    if (!service) throw notFound('service');
+    return service;
+  }
+
+  list(tenant: string): Promise<Service[]> {
+    return listRecords<Service>(this.#options.store, `${tenantPrefix(tenant)}service/`);
+  }
+
+  async #findByName(tenant: string, name: string, reads: Reads): Promise<Service | undefined> {
+    if (!isAccessName(name)) return undefined;
+    const index = await readRecord<{ id: string }>(reads, nameKeyOf(tenant, name));
+    return index && this.find(tenant, index.id, reads);
+  }
+
+  #update(
     tenant: string,
     id: string,
     {
@@ -108,102 +216,22 @@ export function createServices({ store, audit, clock, random, roles }: ServicesO
       ...event
     }: { type: AuditEventType; by: Actor; detail?: AuditDetail; grounds?: Grounds | undefined },
     change: (service: Service, reads: Reads) => Service | Promise<Service>,
-  ): Promise<Service> =>
-    decide(store, async reads => {
+  ): Promise<Service> {
+    return decide(this.#options.store, async reads => {
       await grounds?.(reads);
-      const before = await find(tenant, id, reads);
+      const before = await this.find(tenant, id, reads);
       if (!before) throw notFound('service');
       const after = await change(before, reads);
       const detail = { name: before.name, ...event.detail };
       return {
         changes: [
           putRecord(keyOf(tenant, id), after),
-          audit.auditChange(tenant, { ...event, subject: id, detail }),
+          this.#options.audit.auditChange(tenant, { ...event, subject: id, detail }),
         ],
         result: after,
       };
     });
-
-  return {
-    create(tenant, name, wanted, by, grounds) {
-      return decide(store, async reads => {
-        await grounds?.(reads);
-        parseNewName(name, 'service name');
-        const settings = pickServiceSettings(wanted);
-        checkServiceSettings(settings);
-        await roles.requireAll(tenant, settings.roles ?? [], reads);
-        const index = nameKeyOf(tenant, name);
-        if (await readRecord(reads, index)) throw nameTaken('service', name);
-        const id = `service:${random(16).toString('hex')}`;
-        const service: Service = { ...emptyService, createdAt: clock.now(), ...settings, id, tenant, name };
-        const detail = { name, roles: service.roles.join(' '), audiences: service.audiences.join(' ') };
-        return {
-          changes: [
-            putRecord(index, { id }),
-            putRecord(homeKeyOf(id), { tenant }),
-            putRecord(keyOf(tenant, id), service),
-            audit.auditChange(tenant, { type: 'service.created', subject: id, by, detail }),
-          ],
-          result: service,
-        };
-      });
-    },
-    async addSecret(tenant, id, by, grounds) {
-      const secret = secretMark + random(32).toString('base64url');
-      const fresh = { hash: hashSecret(secret), createdAt: clock.now() };
-      const event = { type: 'service.secret-made', by, grounds } as const;
-      const service = await update(tenant, id, event, before => ({
-        ...before,
-        secrets: [fresh, ...before.secrets].slice(0, secretsKept),
-      }));
-      return { service, secret };
-    },
-    async change(tenant, id, { endTokens, ...wanted }, by, grounds) {
-      const settings = pickServiceSettings(wanted);
-      checkServiceSettings(settings);
-      requireFew(settings.roles ?? [], 'roles');
-      const changedNames = [...Object.keys(settings), ...(endTokens ? ['tokens ended'] : [])];
-      const detail = { changed: changedNames.join(' ') };
-      return update(tenant, id, { type: 'service.changed', by, detail, grounds }, async (before, reads) => {
-        // A role that it has already and that is gone keeps nobody from changing it.
-        const added = settings.roles?.filter(each => !before.roles.includes(each)) ?? [];
-        await roles.requireAll(tenant, added, reads);
-        const validAfter = endTokens ? Math.max(clock.now(), before.validAfter) + 1 : before.validAfter;
-        return { ...before, ...settings, validAfter };
-      });
-    },
-    async remove(tenant, id, by, grounds) {
-      await decide(store, async reads => {
-        await grounds?.(reads);
-        const service = await find(tenant, id, reads);
-        if (!service) throw notFound('service');
-        const { name } = service;
-        return {
-          changes: [
-            { type: 'delete', key: keyOf(tenant, id) },
-            { type: 'delete', key: nameKeyOf(tenant, name) },
-            { type: 'delete', key: homeKeyOf(id) },
-            // Here no token of nobody counts; those who verify elsewhere read it from the list.
-            denial({ id, endsAt: clock.now() + maxServiceTokenMs, tenant }),
-            audit.auditChange(tenant, { type: 'service.deleted', subject: id, by, detail: { name } }),
-          ],
-          result: undefined,
-        };
-      });
-    },
-    find,
-    async findClient(reference, tenant, reads = store) {
-      if (!isServiceId(reference)) return findByName(tenant, reference, reads);
-      const home = await readRecord<{ tenant: string }>(reads, homeKeyOf(reference));
-      return home && find(home.tenant, reference, reads);
-    },
-    async get(tenant, reference, reads = store) {
-      const service = await (isServiceId(reference) ? find : findByName)(tenant, reference, reads);
-      if (!service) throw notFound('service');
-      return service;
-    },
-    list: tenant => listRecords<Service>(store, `${tenantPrefix(tenant)}service/`),
-  };
+  }
 }
 
 const emptyService = {

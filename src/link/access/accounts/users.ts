@@ -70,30 +70,6 @@ export interface UserPlan {
   readonly changes: readonly Change[];
 }
 
-export interface Users {
-  create(tenant: string, user: NewUser, reason: Reason): Promise<User>;
-  /** As `create`, for a commit that does more than that. */
-  planCreation(reads: Reads, tenant: string, user: NewUser, reason: Reason): Promise<UserPlan>;
-  find(tenant: string, id: string, reads?: Reads): Promise<User | undefined>;
-  findByName(tenant: string, name: string, reads?: Reads): Promise<User | undefined>;
-  /** By name or id; NOT_FOUND. */
-  get(tenant: string, reference: string, reads?: Reads): Promise<User>;
-  list(tenant: string): Promise<User[]>;
-  /** True while the tenant has no user. An admin who comes in the meantime keeps the commit from being made. */
-  isEmpty(tenant: string, reads?: Reads): Promise<boolean>;
-  /** Decided from the account as it is at the commit. A change to nothing commits only the audit event. */
-  change(
-    tenant: string,
-    id: string,
-    change: UserChange | ((user: User) => UserChange),
-    reason: Reason,
-  ): Promise<User>;
-  /** Their sessions and tokens end with the account. REQUEST_INVALID for the last admin. */
-  remove(tenant: string, id: string, reason: Omit<Reason, 'type'>): Promise<void>;
-  /** As `change` of a user who was read, without the audit event: for a commit that tells of more than that. */
-  planChange(reads: Reads, user: User, change: UserChange): Promise<UserPlan>;
-}
-
 const adminRole = 'admin';
 const prefixOf = (tenant: string): Key => `${tenantPrefix(tenant)}user/`;
 const keyOf = (tenant: string, id: string): Key => prefixOf(tenant) + id;
@@ -114,39 +90,22 @@ export interface UsersOptions {
   readonly roles: Pick<Roles, 'requireAll'>;
 }
 
-export function createUsers({ store, audit, clock, random, roles }: UsersOptions): Users {
-  const find: Users['find'] = (tenant, id, reads = store) => readRecord<User>(reads, keyOf(tenant, id));
-  const list = (tenant: string): Promise<User[]> => listRecords<User>(store, prefixOf(tenant));
+export class Users {
+  readonly #options: UsersOptions;
 
-  async function findByName(tenant: string, name: string, reads: Reads = store): Promise<User | undefined> {
-    if (!isAccessName(name)) return undefined;
-    const index = await readRecord<{ id: string }>(reads, nameKeyOf(tenant, name));
-    return index && find(tenant, index.id, reads);
+  constructor(options: UsersOptions) {
+    this.#options = options;
   }
 
-  /** Read by every decision that counts on which admins there are, and written by every one that changes that. */
-  const adminsOf = (reads: Reads, tenant: string): Promise<Admins | undefined> =>
-    readRecord<Admins>(reads, adminsKeyOf(tenant));
-
-  /** What keeps two changes of who is an admin from happening at once. Another enabled one must be left. */
-  async function keepAnAdmin(
-    reads: Reads,
-    before: User | undefined,
-    after: User,
-  ): Promise<readonly Change[]> {
-    const wasAdmin = before !== undefined && isAdmin(before);
-    if (wasAdmin === isAdmin(after)) return [];
-    const { turn } = (await adminsOf(reads, after.tenant)) ?? { turn: 0 };
-    if (wasAdmin && !(await list(after.tenant)).some(each => each.id !== after.id && isAdmin(each))) {
-      throw new RollcallError('REQUEST_INVALID', `${before.name} is the last admin`, {
-        hint: 'give another user the role admin first',
-      });
-    }
-    // Never the same twice, so that nothing went on unseen between the look and the commit.
-    return [putRecord(adminsKeyOf(after.tenant), { turn: turn + 1 })];
+  create(tenant: string, user: NewUser, reason: Reason): Promise<User> {
+    return decide(this.#options.store, async reads => {
+      const { user: result, changes } = await this.planCreation(reads, tenant, user, reason);
+      return { changes, result };
+    });
   }
 
-  async function planCreation(
+  /** As `create`, for a commit that does more than that. */
+  async planCreation(
     reads: Reads,
     tenant: string,
     { name, roles: names, passwordHash }: NewUser,
@@ -154,17 +113,17 @@ export function createUsers({ store, audit, clock, random, roles }: UsersOptions
   ): Promise<UserPlan> {
     await grounds?.(reads);
     parseNewName(name, 'user name');
-    await roles.requireAll(tenant, names, reads);
+    await this.#options.roles.requireAll(tenant, names, reads);
     const index = nameKeyOf(tenant, name);
     if (await readRecord(reads, index)) throw nameTaken('user', name);
     const user: User = {
-      id: `user:${random(16).toString('hex')}`,
+      id: `user:${this.#options.random(16).toString('hex')}`,
       tenant,
       name,
       roles: [...new Set(names)],
       enabled: true,
       passwordHash,
-      createdAt: clock.now(),
+      createdAt: this.#options.clock.now(),
       validAfter: 0,
     };
     return {
@@ -172,8 +131,8 @@ export function createUsers({ store, audit, clock, random, roles }: UsersOptions
       changes: [
         putRecord(index, { id: user.id }),
         putRecord(keyOf(tenant, user.id), user),
-        ...(await keepAnAdmin(reads, undefined, user)),
-        audit.auditChange(tenant, {
+        ...(await this.#keepAnAdmin(reads, undefined, user)),
+        this.#options.audit.auditChange(tenant, {
           type,
           subject: user.id,
           by,
@@ -183,71 +142,108 @@ export function createUsers({ store, audit, clock, random, roles }: UsersOptions
     };
   }
 
-  async function planChange(reads: Reads, before: User, wanted: UserChange): Promise<UserPlan> {
+  find(tenant: string, id: string, reads: Reads = this.#options.store): Promise<User | undefined> {
+    return readRecord<User>(reads, keyOf(tenant, id));
+  }
+
+  async findByName(
+    tenant: string,
+    name: string,
+    reads: Reads = this.#options.store,
+  ): Promise<User | undefined> {
+    if (!isAccessName(name)) return undefined;
+    const index = await readRecord<{ id: string }>(reads, nameKeyOf(tenant, name));
+    return index && this.find(tenant, index.id, reads);
+  }
+
+  /** By name or id; NOT_FOUND. */
+  async get(tenant: string, reference: string, reads?: Reads): Promise<User> {
+    const user = reference.startsWith('user:')
+      ? await this.find(tenant, reference, reads)
+      : await this.findByName(tenant, reference, reads);
+    if (!user) throw notFound('user');
+    return user;
+  }
+
+  list(tenant: string): Promise<User[]> {
+    return listRecords<User>(this.#options.store, prefixOf(tenant));
+  }
+
+  /** True while the tenant has no user. An admin who comes in the meantime keeps the commit from being made. */
+  async isEmpty(tenant: string, reads: Reads = this.#options.store): Promise<boolean> {
+    await this.#adminsOf(reads, tenant);
+    return (await this.#options.store.list({ prefix: prefixOf(tenant), limit: 1 })).length === 0;
+  }
+
+  /** Decided from the account as it is at the commit. A change to nothing commits only the audit event. */
+  change(
+    tenant: string,
+    id: string,
+    change: UserChange | ((user: User) => UserChange),
+    { type, by, detail, grounds }: Reason,
+  ): Promise<User> {
+    return decide(this.#options.store, async reads => {
+      await grounds?.(reads);
+      const before = await this.find(tenant, id, reads);
+      if (!before) throw notFound('user');
+      const wanted = typeof change === 'function' ? change(before) : change;
+      const { user, changes } = await this.planChange(reads, before, wanted);
+      const event = { type, subject: id, by, detail: { name: before.name, ...detail } };
+      return { changes: [...changes, this.#options.audit.auditChange(tenant, event)], result: user };
+    });
+  }
+
+  /** Their sessions and tokens end with the account. REQUEST_INVALID for the last admin. */
+  async remove(tenant: string, id: string, { by, grounds }: Omit<Reason, 'type'>): Promise<void> {
+    await decide(this.#options.store, async reads => {
+      await grounds?.(reads);
+      const user = await this.find(tenant, id, reads);
+      if (!user) throw notFound('user');
+      const { name } = user;
+      const detail = { name, roles: user.roles.join(' ') };
+      return {
+        changes: [
+          { type: 'delete', key: keyOf(tenant, id) },
+          { type: 'delete', key: nameKeyOf(tenant, name) },
+          ...(await this.#keepAnAdmin(reads, user, { ...user, enabled: false })),
+          // Here no token of nobody counts; those who verify elsewhere read it from the list.
+          denial({ id, endsAt: this.#options.clock.now() + maxApiTokenMs, tenant }),
+          this.#options.audit.auditChange(tenant, { type: 'user.deleted', subject: id, by, detail }),
+        ],
+        result: undefined,
+      };
+    });
+  }
+
+  /** As `change` of a user who was read, without the audit event: for a commit that tells of more than that. */
+  async planChange(reads: Reads, before: User, wanted: UserChange): Promise<UserPlan> {
     // A role that they have already and that is gone keeps nobody from changing them.
     const added = wanted.roles?.filter(name => !before.roles.includes(name)) ?? [];
     requireFew(wanted.roles ?? [], 'roles');
-    await roles.requireAll(before.tenant, added, reads);
-    const user = changed(before, wanted, clock.now());
-    const guard = await keepAnAdmin(reads, before, user);
+    await this.#options.roles.requireAll(before.tenant, added, reads);
+    const user = changed(before, wanted, this.#options.clock.now());
+    const guard = await this.#keepAnAdmin(reads, before, user);
     return { user, changes: [putRecord(keyOf(user.tenant, user.id), user), ...guard] };
   }
 
-  return {
-    create(tenant, user, reason) {
-      return decide(store, async reads => {
-        const { user: result, changes } = await planCreation(reads, tenant, user, reason);
-        return { changes, result };
+  /** Read by every decision that counts on which admins there are, and written by every one that changes that. */
+  #adminsOf(reads: Reads, tenant: string): Promise<Admins | undefined> {
+    return readRecord<Admins>(reads, adminsKeyOf(tenant));
+  }
+
+  /** What keeps two changes of who is an admin from happening at once. Another enabled one must be left. */
+  async #keepAnAdmin(reads: Reads, before: User | undefined, after: User): Promise<readonly Change[]> {
+    const wasAdmin = before !== undefined && isAdmin(before);
+    if (wasAdmin === isAdmin(after)) return [];
+    const { turn } = (await this.#adminsOf(reads, after.tenant)) ?? { turn: 0 };
+    if (wasAdmin && !(await this.list(after.tenant)).some(each => each.id !== after.id && isAdmin(each))) {
+      throw new RollcallError('REQUEST_INVALID', `${before.name} is the last admin`, {
+        hint: 'give another user the role admin first',
       });
-    },
-    planCreation,
-    find,
-    findByName,
-    async get(tenant, reference, reads) {
-      const user = reference.startsWith('user:')
-        ? await find(tenant, reference, reads)
-        : await findByName(tenant, reference, reads);
-      if (!user) throw notFound('user');
-      return user;
-    },
-    list,
-    async isEmpty(tenant, reads = store) {
-      await adminsOf(reads, tenant);
-      return (await store.list({ prefix: prefixOf(tenant), limit: 1 })).length === 0;
-    },
-    change(tenant, id, change, { type, by, detail, grounds }) {
-      return decide(store, async reads => {
-        await grounds?.(reads);
-        const before = await find(tenant, id, reads);
-        if (!before) throw notFound('user');
-        const wanted = typeof change === 'function' ? change(before) : change;
-        const { user, changes } = await planChange(reads, before, wanted);
-        const event = { type, subject: id, by, detail: { name: before.name, ...detail } };
-        return { changes: [...changes, audit.auditChange(tenant, event)], result: user };
-      });
-    },
-    async remove(tenant, id, { by, grounds }) {
-      await decide(store, async reads => {
-        await grounds?.(reads);
-        const user = await find(tenant, id, reads);
-        if (!user) throw notFound('user');
-        const { name } = user;
-        const detail = { name, roles: user.roles.join(' ') };
-        return {
-          changes: [
-            { type: 'delete', key: keyOf(tenant, id) },
-            { type: 'delete', key: nameKeyOf(tenant, name) },
-            ...(await keepAnAdmin(reads, user, { ...user, enabled: false })),
-            // Here no token of nobody counts; those who verify elsewhere read it from the list.
-            denial({ id, endsAt: clock.now() + maxApiTokenMs, tenant }),
-            audit.auditChange(tenant, { type: 'user.deleted', subject: id, by, detail }),
-          ],
-          result: undefined,
-        };
-      });
-    },
-    planChange,
-  };
+    }
+    // Never the same twice, so that nothing went on unseen between the look and the commit.
+    return [putRecord(adminsKeyOf(after.tenant), { turn: turn + 1 })];
+  }
 }
 
 function isAdmin({ enabled, roles }: User): boolean {

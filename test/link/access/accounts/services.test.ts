@@ -2,9 +2,9 @@ import { generateKeyPairSync } from 'node:crypto';
 import t from 'tap';
 import { systemRandom } from '../../../../src/base/random.js';
 import { isAddressIn, parseAddresses } from '../../../../src/link/access/accounts/address-list.js';
-import { createRoles } from '../../../../src/link/access/accounts/roles.js';
+import { Roles } from '../../../../src/link/access/accounts/roles.js';
 import type { ServiceSettings } from '../../../../src/link/access/accounts/service-settings.js';
-import { createServices, isSecretOf } from '../../../../src/link/access/accounts/services.js';
+import { Services, isSecretOf } from '../../../../src/link/access/accounts/services.js';
 import { createAudit } from '../../../../src/link/audit/audit.js';
 import { listEvents } from '../../../../src/link/audit/query.js';
 import { createMemoryStore } from '../../../../src/store/memory.js';
@@ -15,8 +15,8 @@ function start() {
   const store = createMemoryStore();
   const clock = createManualClock(1_700_000_000_000);
   const audit = createAudit({ clock });
-  const roles = createRoles({ store, audit });
-  const services = createServices({ store, audit, clock, random: systemRandom, roles });
+  const roles = new Roles({ store, audit });
+  const services = new Services({ store, audit, clock, random: systemRandom, roles });
   const create = (name: string, settings: ServiceSettings = {}) =>
     services.create('default', name, settings, userParty('user:0'));
   const everything = async () => {

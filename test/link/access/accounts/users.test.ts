@@ -1,8 +1,8 @@
 import t from 'tap';
 import { systemRandom } from '../../../../src/base/random.js';
 import { permissionNames } from '../../../../src/link/access/permissions.js';
-import { createRoles } from '../../../../src/link/access/accounts/roles.js';
-import { createUsers, type User, type UserChange } from '../../../../src/link/access/accounts/users.js';
+import { Roles } from '../../../../src/link/access/accounts/roles.js';
+import { Users, type User, type UserChange } from '../../../../src/link/access/accounts/users.js';
 import { createAudit } from '../../../../src/link/audit/audit.js';
 import { listEvents } from '../../../../src/link/audit/query.js';
 import { createMemoryStore } from '../../../../src/store/memory.js';
@@ -20,8 +20,8 @@ const oddNames = ['__proto__', 'constructor', 'prototype', 'toString', 'hasOwnPr
 function start(store: Store = createMemoryStore()) {
   const clock = createManualClock(1_700_000_000_000);
   const audit = createAudit({ clock });
-  const roles = createRoles({ store, audit });
-  const users = createUsers({ store, audit, clock, random: systemRandom, roles });
+  const roles = new Roles({ store, audit });
+  const users = new Users({ store, audit, clock, random: systemRandom, roles });
   const create = (name: string, ...names: string[]): Promise<User> =>
     users.create('default', { name, roles: names, passwordHash: hash }, { ...reason, type: 'user.created' });
   const change = (user: User, wanted: UserChange): Promise<User> =>

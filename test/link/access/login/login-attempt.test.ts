@@ -9,8 +9,8 @@ import { createGuesses } from '../../../../src/link/access/login/login-throttle.
 import { openKnownPlaces } from '../../../../src/link/access/login/known-places.js';
 import { createPasswords } from '../../../../src/link/access/accounts/passwords.js';
 import type { Principal } from '../../../../src/link/access/principal.js';
-import { createRoles } from '../../../../src/link/access/accounts/roles.js';
-import { createUsers } from '../../../../src/link/access/accounts/users.js';
+import { Roles } from '../../../../src/link/access/accounts/roles.js';
+import { Users } from '../../../../src/link/access/accounts/users.js';
 import { createAudit } from '../../../../src/link/audit/audit.js';
 import type { Known } from '../../../../src/link/audit/refusals.js';
 import { createMemoryStore } from '../../../../src/store/memory.js';
@@ -92,8 +92,8 @@ void t.test('a wrong old password counts as a wrong guess, although its user is 
   const { clock, counted, raised, logged, attempt } = await start();
   const store = createMemoryStore();
   const audit = createAudit({ clock });
-  const roles = createRoles({ store, audit });
-  const users = createUsers({ store, audit, clock, random: systemRandom, roles });
+  const roles = new Roles({ store, audit });
+  const users = new Users({ store, audit, clock, random: systemRandom, roles });
   const passwords = createPasswords(systemRandom, { logN: 4, r: 8, p: 1 });
   const account = createAccount({ users, passwords, attempt, clock, random: systemRandom });
   const [right, wrong] = ['correct horse battery', 'incorrect horse battery'] as const;
