@@ -57,17 +57,6 @@ export interface AgentStatus {
   readonly trustDomain?: string | undefined;
 }
 
-export interface Agent {
-  /**
-   * Runs until the node is told to stop or was revoked; twice is one promise. Rejects only for what is wrong on this
-   * machine: a state folder that cannot be used (FILE_UNREADABLE, FILE_PERMISSIONS, CONFIG_INVALID).
-   */
-  start(): Promise<AgentOutcome>;
-  /** Says good-bye to the link, and resolves when nothing runs any more. Twice is one promise. */
-  close(): Promise<void>;
-  readonly status: AgentStatus;
-}
-
 /** Why a session, or the attempt at one, ended. */
 interface Setback {
   readonly error: RollcallError;
@@ -76,63 +65,98 @@ interface Setback {
   readonly heldMs?: number;
 }
 
-export function createAgent(options: AgentOptions): Agent {
-  const { config, privateKey, runs, clock, random, log } = options;
-  const { link: address, route, tenant } = config;
-  const stopping = new AbortController();
-  const { signal } = stopping;
-  let status: AgentStatus = { phase: 'new', since: clock.now() };
-  let running: Promise<AgentOutcome> | undefined;
+export class Agent {
+  readonly #options: AgentOptions;
+  readonly #stopping = new AbortController();
+  #status: AgentStatus;
+  #running: Promise<AgentOutcome> | undefined;
 
-  const isStopping = () => signal.aborted;
-
-  function enter(phase: AgentStatus['phase'], memory?: Memory): void {
-    const state = memory?.state();
-    status = { phase, since: clock.now(), nodeId: state?.nodeId, trustDomain: state?.trustDomain };
-    options.onStatus?.(status);
+  constructor(options: AgentOptions) {
+    this.#options = options;
+    this.#status = { phase: 'new', since: this.#options.clock.now() };
   }
 
-  async function run(): Promise<AgentOutcome> {
-    const owner = { nodeKey: privateKey.publicKey.fingerprint, tenant };
+  /**
+   * Runs until the node is told to stop or was revoked; twice is one promise. Rejects only for what is wrong on this
+   * machine: a state folder that cannot be used (FILE_UNREADABLE, FILE_PERMISSIONS, CONFIG_INVALID).
+   */
+  start(): Promise<AgentOutcome> {
+    return (this.#running ??= this.#run());
+  }
+
+  /** Says good-bye to the link, and resolves when nothing runs any more. Twice is one promise. */
+  async close(): Promise<void> {
+    this.#stopping.abort();
+    await this.#running?.catch(() => undefined);
+  }
+
+  get status(): AgentStatus {
+    return this.#status;
+  }
+
+  #isStopping() {
+    return this.#stopping.signal.aborted;
+  }
+
+  #enter(phase: AgentStatus['phase'], memory?: Memory): void {
+    const state = memory?.state();
+    this.#status = {
+      phase,
+      since: this.#options.clock.now(),
+      nodeId: state?.nodeId,
+      trustDomain: state?.trustDomain,
+    };
+    this.#options.onStatus?.(this.#status);
+  }
+
+  async #run(): Promise<AgentOutcome> {
+    const owner = {
+      nodeKey: this.#options.privateKey.publicKey.fingerprint,
+      tenant: this.#options.config.tenant,
+    };
     // The timers of the clock hold no process, and between two attempts there is nothing else.
     const awake = setInterval(() => undefined, 2 ** 30);
     try {
-      const { stateDir } = config;
+      const { stateDir } = this.#options.config;
       const store =
-        stateDir === undefined ? createMemoryState() : await openStateFolder(stateDir, owner, random);
+        stateDir === undefined
+          ? createMemoryState()
+          : await openStateFolder(stateDir, owner, this.#options.random);
       try {
-        const givenRoots = config.serverRoots;
-        await runs?.start();
-        return await runWith(await openMemory({ store, owner, givenRoots, clock, log }));
+        const givenRoots = this.#options.config.serverRoots;
+        await this.#options.runs?.start();
+        return await this.#runWith(
+          await openMemory({ store, owner, givenRoots, clock: this.#options.clock, log: this.#options.log }),
+        );
       } finally {
-        await runs?.close();
+        await this.#options.runs?.close();
         await store.close();
       }
     } finally {
       clearInterval(awake);
-      enter('ended');
+      this.#enter('ended');
     }
   }
 
-  function runWith(memory: Memory): Promise<AgentOutcome> {
-    const conditions = createConditionLog(log);
+  #runWith(memory: Memory): Promise<AgentOutcome> {
+    const conditions = createConditionLog(this.#options.log);
     const steps = createSteps({
-      address,
-      route,
-      tenant,
-      privateKey,
+      address: this.#options.config.link,
+      route: this.#options.config.route,
+      tenant: this.#options.config.tenant,
+      privateKey: this.#options.privateKey,
       memory,
-      clock,
-      random,
-      log,
+      clock: this.#options.clock,
+      random: this.#options.random,
+      log: this.#options.log,
       conditions,
-      runs,
-      signal,
+      runs: this.#options.runs,
+      signal: this.#stopping.signal,
     });
-    return repeat(memory, conditions, () => attempt(memory, conditions, steps));
+    return this.#repeat(memory, conditions, () => this.#attempt(memory, conditions, steps));
   }
 
-  async function repeat(
+  async #repeat(
     memory: Memory,
     conditions: ConditionLog,
     next: () => Promise<Setback>,
@@ -141,7 +165,7 @@ export function createAgent(options: AgentOptions): Agent {
     let refusals = 0;
     for (;;) {
       const { error, askedPauseMs, heldMs } = await next();
-      if (isStopping()) return { reason: 'closed' };
+      if (this.#isStopping()) return { reason: 'closed' };
       if (error.code === 'NODE_REVOKED') return { reason: 'revoked', error };
       if (heldMs !== undefined && heldMs >= settledAfterMs) failures = refusals = 0;
       failures += 1;
@@ -149,28 +173,31 @@ export function createAgent(options: AgentOptions): Agent {
         refusals += 1;
         memory.dropCertificate();
       }
-      const pauseMs = pauseAfter({ code: error.code, failures, refusals, askedPauseMs }, random);
+      const pauseMs = pauseAfter(
+        { code: error.code, failures, refusals, askedPauseMs },
+        this.#options.random,
+      );
       if (heldMs === undefined) conditions.report(error, pauseMs);
-      enter('waiting', memory);
-      await sleep(clock, pauseMs, signal);
-      if (isStopping()) return { reason: 'closed' };
+      this.#enter('waiting', memory);
+      await sleep(this.#options.clock, pauseMs, this.#stopping.signal);
+      if (this.#isStopping()) return { reason: 'closed' };
     }
   }
 
-  async function attempt(memory: Memory, conditions: ConditionLog, steps: Steps): Promise<Setback> {
+  async #attempt(memory: Memory, conditions: ConditionLog, steps: Steps): Promise<Setback> {
     try {
       const remembered = memory.usable() !== undefined;
-      if (!remembered) await enrollAnew(memory, steps);
-      enter('connecting', memory);
-      const live = await (remembered ? goLiveAgain(memory, steps) : steps.goLive());
-      return await beOnline(live, memory, conditions, steps);
+      if (!remembered) await this.#enrollAnew(memory, steps);
+      this.#enter('connecting', memory);
+      const live = await (remembered ? this.#goLiveAgain(memory, steps) : steps.goLive());
+      return await this.#beOnline(live, memory, conditions, steps);
     } catch (thrown) {
       return { error: toRollcallError(thrown) };
     }
   }
 
-  async function enrollAnew(memory: Memory, steps: Steps): Promise<void> {
-    enter('enrolling', memory);
+  async #enrollAnew(memory: Memory, steps: Steps): Promise<void> {
+    this.#enter('enrolling', memory);
     await steps.enrollAnew();
   }
 
@@ -178,49 +205,47 @@ export function createAgent(options: AgentOptions): Agent {
    * With a certificate of before. That its node is revoked does not mean that the key is: an operator may have
    * registered it again, as a new node, and only an enrollment tells.
    */
-  async function goLiveAgain(memory: Memory, steps: Steps): Promise<Live> {
+  async #goLiveAgain(memory: Memory, steps: Steps): Promise<Live> {
     try {
       return await steps.goLive();
     } catch (error) {
       if (!isRollcallError(error, 'NODE_REVOKED')) throw error;
       memory.dropCertificate();
-      await enrollAnew(memory, steps);
+      await this.#enrollAnew(memory, steps);
       return steps.goLive();
     }
   }
 
-  async function beOnline(
-    live: Live,
-    memory: Memory,
-    conditions: ConditionLog,
-    steps: Steps,
-  ): Promise<Setback> {
-    const startedAt = clock.elapsed();
-    const fields = { nodeId: `${live.session.welcome.nodeId}`, link: formatAddress(address) };
-    enter('online', memory);
+  async #beOnline(live: Live, memory: Memory, conditions: ConditionLog, steps: Steps): Promise<Setback> {
+    const startedAt = this.#options.clock.elapsed();
+    const fields = {
+      nodeId: `${live.session.welcome.nodeId}`,
+      link: formatAddress(this.#options.config.link),
+    };
+    this.#enter('online', memory);
     conditions.clear();
-    log.info({ ...fields, trustDomain: status.trustDomain }, 'online');
-    const end = await holdOnline(live, { steps, memory, clock, random, log, conditions, signal });
-    const heldMs = clock.elapsed() - startedAt;
+    this.#options.log.info({ ...fields, trustDomain: this.#status.trustDomain }, 'online');
+    const end = await holdOnline(live, {
+      steps,
+      memory,
+      clock: this.#options.clock,
+      random: this.#options.random,
+      log: this.#options.log,
+      conditions,
+      signal: this.#stopping.signal,
+    });
+    const heldMs = this.#options.clock.elapsed() - startedAt;
     if (end.reason === 'closed') {
-      log.info({ ...fields, reason: 'told to stop' }, 'offline');
+      this.#options.log.info({ ...fields, reason: 'told to stop' }, 'offline');
       return { error: toldToStop(), heldMs };
     }
     const { error } = end;
-    log.info({ ...fields, code: error.code, reason: error.message, hint: error.hint }, 'offline');
+    this.#options.log.info(
+      { ...fields, code: error.code, reason: error.message, hint: error.hint },
+      'offline',
+    );
     return { error, heldMs, askedPauseMs: end.reason === 'drained' ? end.pauseMs : undefined };
   }
-
-  return {
-    start: () => (running ??= run()),
-    async close() {
-      stopping.abort();
-      await running?.catch(() => undefined);
-    },
-    get status() {
-      return status;
-    },
-  };
 }
 
 /** Not an error, but it takes the place of one. */

@@ -14,7 +14,7 @@ import { version } from '../base/version.js';
 import { loadPrivateKeyFile } from '../identity/key-file.js';
 import { createPassphraseSource, type PassphraseTerminal } from '../identity/passphrase.js';
 import type { PrivateKey } from '../identity/private-key.js';
-import { createAgent, type Agent, type AgentStatus } from './agent.js';
+import { Agent, type AgentStatus } from './agent.js';
 import {
   environmentPrefix,
   nodeSettings,
@@ -84,7 +84,7 @@ export async function prepareAgent(
   );
   const config = { link, route, serverRoots, tenant, stateDir };
   const runs = await prepareRuns(settings, nodeConfig, environment, log);
-  const agent = createAgent({
+  const agent = new Agent({
     ...{ config, privateKey, runs, onStatus, log },
     ...{ clock: systemClock, random: systemRandom },
   });

@@ -17,7 +17,7 @@ import { createAuditReading } from '../../src/link/audit/audit-reading.js';
 import { openCheckpoints } from '../../src/link/audit/checkpoints.js';
 import { Refusals } from '../../src/link/audit/refusals.js';
 import { makeDevelopmentCertificates } from '../../src/link/authority/development.js';
-import { createControl } from '../../src/link/control.js';
+import { Control } from '../../src/link/control.js';
 import { openControlPort } from '../../src/link/doors/control-port.js';
 import { createMetrics } from '../../src/link/metrics.js';
 import { Registry } from '../../src/link/registry/registry.js';
@@ -213,7 +213,7 @@ export async function openRunPort(
   });
   const runs = createMemoryRuns();
   const nobodyLive = () => Promise.resolve(0);
-  const control = createControl({
+  const control = new Control({
     registry,
     sessions: { endNode: nobodyLive } as never,
     enrollments: { endKey: nobodyLive } as never,

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { createLog } from '../../src/base/log.js';
 import { systemRandom } from '../../src/base/random.js';
 import { generatePrivateKey, type PrivateKey } from '../../src/identity/private-key.js';
-import { createAgent } from '../../src/node/agent.js';
+import { Agent } from '../../src/node/agent.js';
 import { createManualClock, type ManualClock } from '../harness/manual-clock.js';
 import { startTestLink, statusName, type TestLink, type TestLinkOptions } from '../harness/test-link.js';
 
@@ -23,7 +23,7 @@ function startAgent(
   stateDir = join(test.folder, 'state'),
 ): RunningAgent {
   const lines: Record<string, unknown>[] = [];
-  const agent = createAgent({
+  const agent = new Agent({
     config: {
       link: { host: '127.0.0.1', port: test.link.addresses.node.port },
       serverRoots: [test.ca],

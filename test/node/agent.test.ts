@@ -10,7 +10,7 @@ import { RollcallError, type ErrorCode } from '../../src/base/errors.js';
 import { createLog } from '../../src/base/log.js';
 import { systemRandom, type Random } from '../../src/base/random.js';
 import { generatePrivateKey } from '../../src/identity/private-key.js';
-import { createAgent, type AgentConfig } from '../../src/node/agent.js';
+import { Agent, type AgentConfig } from '../../src/node/agent.js';
 import { decodeState } from '../../src/node/state.js';
 import {
   makeCertificates,
@@ -81,7 +81,7 @@ function runAgent(
     ...changes,
   };
   const log = createLog({ level: 'debug', name: 'node', destination });
-  const agent = createAgent({ config, privateKey, clock, random: hardlyEver, log });
+  const agent = new Agent({ config, privateKey, clock, random: hardlyEver, log });
   const outcome = agent.start();
   outcome.catch(() => undefined);
   t.teardown(() => agent.close());
@@ -420,7 +420,7 @@ void t.test(
 
 void t.test('an agent can be closed at every moment', async t => {
   const link = await startMiniLink(t);
-  const idle = createAgent({
+  const idle = new Agent({
     config: { link: { host: '127.0.0.1', port: link.port }, serverRoots: [link.ca], tenant: 'default' },
     privateKey,
     clock: systemClock,

@@ -12,7 +12,7 @@ import { systemRandom } from '../../src/base/random.js';
 import type { Address } from '../../src/base/settings.js';
 import { exporterLabel } from '../../src/identity/binding.js';
 import { toPkcs8Pem, type PrivateKey } from '../../src/identity/private-key.js';
-import { createAgent } from '../../src/node/agent.js';
+import { Agent } from '../../src/node/agent.js';
 import { openConnection, type ConnectionRequest } from '../../src/node/connection.js';
 import { runNode } from '../../src/node/main.js';
 import { startConnectProxy } from '../harness/connect-proxy.js';
@@ -41,7 +41,7 @@ function runAgent(t: Test, { link, ca }: TestLink, privateKey: PrivateKey, route
   const config = { link: link.addresses.node, route, serverRoots: [ca], tenant: 'default' };
   const log = createLog({ level: 'debug', name: 'node', destination });
   const noPause = (size: number) => (size === 4 ? Buffer.alloc(4) : systemRandom(size));
-  const agent = createAgent({ config, privateKey, clock: systemClock, random: noPause, log });
+  const agent = new Agent({ config, privateKey, clock: systemClock, random: noPause, log });
   const outcome = agent.start();
   t.teardown(() => agent.close());
   async function logged(message: string, count = 1): Promise<Line> {

@@ -61,51 +61,64 @@ interface Holder {
   readonly createdAt: number;
 }
 
-export function createAuthenticate(options: AuthenticateOptions): {
-  readonly authenticate: Authenticate;
-  readonly findPrincipal: FindPrincipal;
-} {
-  const { tokens, users, services, roles, families, apiTokens, denied, cutoffs, alerts, audience } = options;
+export class Authentication {
+  readonly #options: AuthenticateOptions;
 
-  async function findHolder({ subject, tenant }: TokenClaims, reads?: Reads): Promise<Holder | undefined> {
+  constructor(options: AuthenticateOptions) {
+    this.#options = options;
+  }
+
+  async authenticate(
+    { authorization, certificate, origin }: Credentials,
+    isHeld = false,
+  ): Promise<Principal> {
+    const claims = await this.#options.tokens.verify(getBearer(authorization), this.#options.audience);
+    if (!this.#options.denied.has(claims.tokenId) && !isHolder(claims, certificate))
+      throw await this.#asked(unbound(), claims);
+    const principal = await this.#judge(claims, origin);
+    if (principal) return principal;
+    // Its signature holds and its time is not over: somebody has kept it after it, its session or its holder was ended.
+    const { subject, tokenId } = claims;
+    if (!isHeld)
+      this.#options.alerts.raise('security.token-denied', { subject, tokenId, address: origin.address });
+    throw await this.#asked(revoked(), claims);
+  }
+
+  findPrincipal(claims: TokenClaims): Promise<Principal | undefined> {
+    return this.#judge(claims, nowhere);
+  }
+
+  async #findHolder({ subject, tenant }: TokenClaims, reads?: Reads): Promise<Holder | undefined> {
     if (subject.startsWith('user:')) {
-      const user = await users.find(tenant, subject, reads);
+      const user = await this.#options.users.find(tenant, subject, reads);
       return user?.enabled ? { kind: 'user', ...user } : undefined;
     }
     if (subject.startsWith('service:')) {
-      const service = await services.find(tenant, subject, reads);
+      const service = await this.#options.services.find(tenant, subject, reads);
       return service?.enabled ? { kind: 'service', ...service } : undefined;
     }
     if (!subject.startsWith('node:')) return undefined;
-    const name = await options.findNodeName(tenant, subject.slice('node:'.length), reads);
+    const name = await this.#options.findNodeName(tenant, subject.slice('node:'.length), reads);
     return name === undefined ? undefined : { kind: 'node', name, roles: [], validAfter: 0, createdAt: 0 };
   }
 
   /** When what the token came from began; undefined when that has ended. */
-  async function findBeginning(
-    claims: TokenClaims,
-    kind: PrincipalKind,
-    reads?: Reads,
-  ): Promise<number | undefined> {
+  async #findBeginning(claims: TokenClaims, kind: PrincipalKind, reads?: Reads): Promise<number | undefined> {
     const { session, tenant, subject, tokenId, issuedAt } = claims;
     if (session !== undefined) {
-      const family = await families.find(tenant, session, reads);
+      const family = await this.#options.families.find(tenant, session, reads);
       return family?.holder === subject ? family.createdAt : undefined;
     }
     if (kind === 'service') return issuedAt;
-    const apiToken = await apiTokens.find(tenant, tokenId, reads);
+    const apiToken = await this.#options.apiTokens.find(tenant, tokenId, reads);
     return apiToken?.holder === subject ? apiToken.createdAt : undefined;
   }
 
-  async function permissionsOf(
-    claims: TokenClaims,
-    holder: Holder,
-    reads?: Reads,
-  ): Promise<ReadonlySet<Permission>> {
-    const held = await roles.permissionsOf(claims.tenant, holder.roles, reads);
+  async #permissionsOf(claims: TokenClaims, holder: Holder, reads?: Reads): Promise<ReadonlySet<Permission>> {
+    const held = await this.#options.roles.permissionsOf(claims.tenant, holder.roles, reads);
     const said = isDeepStrictEqual(claims.roles, holder.roles)
       ? held
-      : await roles.permissionsOf(claims.tenant, claims.roles, reads);
+      : await this.#options.roles.permissionsOf(claims.tenant, claims.roles, reads);
     const narrowing = narrowingOf(claims);
     return new Set([...said].filter(each => held.has(each) && (narrowing?.includes(each) ?? true)));
   }
@@ -114,13 +127,15 @@ export function createAuthenticate(options: AuthenticateOptions): {
    * Who a token stands for now; undefined when it stands for nobody any more. Without `reads` what is in memory anyway
    * is not read once more.
    */
-  async function judge(claims: TokenClaims, origin: Origin, reads?: Reads): Promise<Principal | undefined> {
+  async #judge(claims: TokenClaims, origin: Origin, reads?: Reads): Promise<Principal | undefined> {
     const { tenant, tokenId, expiresAt } = claims;
-    const isDenied = reads ? await denied.read(reads, tokenId, expiresAt) : denied.has(tokenId);
-    const holder = isDenied ? undefined : await findHolder(claims, reads);
-    const since = holder && (await findBeginning(claims, holder.kind, reads));
+    const isDenied = reads
+      ? await this.#options.denied.read(reads, tokenId, expiresAt)
+      : this.#options.denied.has(tokenId);
+    const holder = isDenied ? undefined : await this.#findHolder(claims, reads);
+    const since = holder && (await this.#findBeginning(claims, holder.kind, reads));
     if (!holder || since === undefined) return undefined;
-    const ended = reads ? await cutoffs.read(reads, tenant) : cutoffs.of(tenant);
+    const ended = reads ? await this.#options.cutoffs.read(reads, tenant) : this.#options.cutoffs.of(tenant);
     if (since < holder.validAfter || ended.covers(since)) return undefined;
     const countsFrom = Math.max(holder.validAfter, ended.until);
     return {
@@ -129,7 +144,7 @@ export function createAuthenticate(options: AuthenticateOptions): {
       name: holder.name,
       tenant,
       roles: claims.roles,
-      permissions: await permissionsOf(claims, holder, reads),
+      permissions: await this.#permissionsOf(claims, holder, reads),
       tokenId,
       session: claims.session,
       expiresAt,
@@ -137,8 +152,8 @@ export function createAuthenticate(options: AuthenticateOptions): {
       beganAt: since,
       countsFrom,
       accountSince: holder.createdAt,
-      async confirm(again) {
-        const principal = await judge(claims, origin, again);
+      confirm: async again => {
+        const principal = await this.#judge(claims, origin, again);
         if (principal) return principal;
         throw revoked();
       },
@@ -146,22 +161,9 @@ export function createAuthenticate(options: AuthenticateOptions): {
   }
 
   /** Notes in whose name somebody came with a token that the link made. */
-  async function asked(error: RollcallError, { tenant, subject }: TokenClaims): Promise<RollcallError> {
-    return ofAccount(error, { tenant, ...(await options.findParty(tenant, subject)) });
+  async #asked(error: RollcallError, { tenant, subject }: TokenClaims): Promise<RollcallError> {
+    return ofAccount(error, { tenant, ...(await this.#options.findParty(tenant, subject)) });
   }
-
-  const authenticate: Authenticate = async ({ authorization, certificate, origin }, isHeld = false) => {
-    const claims = await tokens.verify(getBearer(authorization), audience);
-    if (!denied.has(claims.tokenId) && !isHolder(claims, certificate)) throw await asked(unbound(), claims);
-    const principal = await judge(claims, origin);
-    if (principal) return principal;
-    // Its signature holds and its time is not over: somebody has kept it after it, its session or its holder was ended.
-    const { subject, tokenId } = claims;
-    if (!isHeld) alerts.raise('security.token-denied', { subject, tokenId, address: origin.address });
-    throw await asked(revoked(), claims);
-  };
-
-  return { authenticate, findPrincipal: claims => judge(claims, nowhere) };
 }
 
 /** Of a principal that has asked for nothing. */

@@ -24,7 +24,7 @@ import { KnownConnections } from './known-connections.js';
 import { deadlines, type Port, type PortOptions } from './node-port.js';
 import { openRestDoor } from './rest/rest-door.js';
 import { createRoutes } from './rest/routes.js';
-import { createListener } from './tls/listener.js';
+import { Listener } from './tls/listener.js';
 
 export interface ControlPortOptions extends PortOptions {
   readonly control: Control;
@@ -102,7 +102,7 @@ export async function openControlPort(options: ControlPortOptions): Promise<Port
     log,
   });
 
-  const listener = createListener({
+  const listener = new Listener({
     address: options.address,
     context: options.context,
     requestCertificate: options.requestCertificate,

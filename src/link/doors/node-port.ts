@@ -13,7 +13,7 @@ import type { Metrics } from '../metrics.js';
 import type { NodeObjects } from '../runs/messages/node-objects.js';
 import type { Sessions } from '../sessions/sessions.js';
 import { Conversation, type ConversationOptions } from './nodes/conversation.js';
-import { createListener } from './tls/listener.js';
+import { Listener } from './tls/listener.js';
 import type { Caps } from './tls/pending-connections.js';
 
 export interface PortOptions {
@@ -62,7 +62,7 @@ export async function openNodePort(options: NodePortOptions): Promise<Port> {
   };
   // A stranger must not decide how much is written.
   const otherProtocols = new RateLimit({ elapsed: () => clock.elapsed(), burst: 8, refillMs: 3_600_000 / 8 });
-  const listener = createListener({
+  const listener = new Listener({
     address: options.address,
     context: options.context,
     requestCertificate: true,

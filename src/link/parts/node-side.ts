@@ -1,7 +1,7 @@
 /** What nodes meet: their sessions and enrollments. */
 import type { NodeFrame, Ready } from '../../protocol/generated/rollcall/v1/link.js';
 import type { TrustBundle } from '../../protocol/generated/rollcall/v1/enrollment.js';
-import { createControl, type Control } from '../control.js';
+import { Control } from '../control.js';
 import { Enrollments } from '../enrollment/enrollments.js';
 import type { Registry } from '../registry/registry.js';
 import type { Runs } from '../runs/runs.js';
@@ -66,7 +66,7 @@ export function createNodeSide(
   const ownKeys = (): readonly Buffer[] => [...issuerKeys, ...certificates.identity.publicKeys];
   return {
     ...{ sessions, enrollments, trustBundle },
-    control: createControl({ registry, sessions, enrollments, clock, ownKeys }),
+    control: new Control({ registry, sessions, enrollments, clock, ownKeys }),
     useRuns: runs => listener.use(runs),
   };
 }

@@ -18,7 +18,7 @@ import { HeldRights } from '../../../src/link/doors/held-rights.js';
 import { knownBounds, KnownConnections } from '../../../src/link/doors/known-connections.js';
 import { requestBounds } from '../../../src/link/doors/open-requests.js';
 import { Connection } from '../../../src/link/doors/tls/connection.js';
-import { createCrowd } from '../../../src/link/doors/tls/pending-connections.js';
+import { PendingConnections } from '../../../src/link/doors/tls/pending-connections.js';
 import { createPlaces, type Place } from '../../../src/link/enrollment/admission.js';
 import { NodeFeed } from '../../../src/link/registry/node-feed.js';
 import type { NodeRecord } from '../../../src/link/registry/node-record.js';
@@ -65,13 +65,13 @@ void t.test('an IPv6 /64 that holds all slots for enrollments yields one to anot
 });
 
 void t.test('the addresses of an IPv6 /64 share one limit of unauthenticated connections', t => {
-  const crowd = createCrowd({ total: 100, perAddress: 10 });
+  const crowd = new PendingConnections({ total: 100, perAddress: 10 });
   const connectionOf = (remoteAddress: string): Connection =>
     new Connection({ remoteAddress } as unknown as Socket, createManualClock(), () => undefined);
   const held = Array.from({ length: 10 }, (_, n) => connectionOf(neighbour(n)));
   for (const connection of held) crowd.add(connection);
-  t.equal(crowd.inTheWay(networkOf(neighbour(77))), held[0]);
-  t.equal(crowd.inTheWay(networkOf(elsewhere)), undefined);
+  t.equal(crowd.evictFor(networkOf(neighbour(77))), held[0]);
+  t.equal(crowd.evictFor(networkOf(elsewhere)), undefined);
   t.end();
 });
 

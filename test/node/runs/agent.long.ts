@@ -12,7 +12,7 @@ import { readSettings } from '../../../src/base/settings.js';
 import { encodeContent, type Content } from '../../../src/app/content.js';
 import { formatOpensshPublic } from '../../../src/identity/openssh.js';
 import { generatePrivateKey, toPkcs8Pem } from '../../../src/identity/private-key.js';
-import { createAgent } from '../../../src/node/agent.js';
+import { Agent } from '../../../src/node/agent.js';
 import { environmentPrefix, nodeSettings } from '../../../src/node/config.js';
 import { nodeExitCodes, runNode } from '../../../src/node/main.js';
 import type { LinkFrame, Reply } from '../../../src/protocol/generated/rollcall/v1/link.js';
@@ -141,7 +141,7 @@ void t.test('runs travel in the session, and outlive it', async t => {
   const app = await makeApp(t, 'export default nodeApp({ query: () => ({ fine: true }) });');
   const { runs } = await startBench(t, { apps: { folder: app.folder } });
   const log = createLog({ level: 'silent', name: 'node' });
-  const agent = createAgent({
+  const agent = new Agent({
     config: { link: { host: '127.0.0.1', port: link.port }, serverRoots: [link.ca], tenant: 'default' },
     privateKey: generatePrivateKey('P-256'),
     runs,

@@ -51,6 +51,8 @@ export type GrantTokens = (request: TokenRequest) => Promise<TokenAnswer>;
 /** The programs a login may name: passwords are not for those of others. A login that names none is a person's own request. */
 const ownPrograms: readonly string[] = ['rollcall-cli', 'rollcall-dashboard'];
 
+const grantTypes = 'password, refresh_token, client_credentials';
+
 export interface GrantOptions {
   readonly audit: Audit;
   readonly clock: Clock;
@@ -70,11 +72,32 @@ export interface GrantOptions {
   readonly audience: string;
 }
 
-export function createGrants(options: GrantOptions): GrantTokens {
-  const { audit, clock, users, families, tokens, sessionTokens, signIn, cutoffs, alerts } = options;
-  const { refusals, findParty } = options;
+export class Grants {
+  readonly #options: GrantOptions;
 
-  async function password({ parameters, origin }: TokenRequest): Promise<TokenAnswer> {
+  constructor(options: GrantOptions) {
+    this.#options = options;
+  }
+
+  grant(request: TokenRequest): Promise<TokenAnswer> {
+    const { grant_type: named, username } = request.parameters;
+    // A name and a password can mean one thing only.
+    const type = named ?? (username === undefined ? '' : 'password');
+    switch (type) {
+      case 'password':
+        return this.#password(request);
+      case 'refresh_token':
+        return this.#refresh(request);
+      case 'client_credentials':
+        return this.#service(request);
+      case '':
+        return Promise.reject(grantRefused('invalid_request', 'grant_type is needed'));
+      default:
+        return Promise.reject(grantRefused('unsupported_grant_type', `one of ${grantTypes} is wanted`));
+    }
+  }
+
+  async #password({ parameters, origin }: TokenRequest): Promise<TokenAnswer> {
     const { client_id: program, tenant = defaultTenant, username, password: word, scope } = parameters;
     if (program !== undefined && !ownPrograms.includes(program)) {
       throw grantRefused(
@@ -88,16 +111,16 @@ export function createGrants(options: GrantOptions): GrantTokens {
     if (username === undefined || word === undefined)
       throw grantRefused('invalid_request', 'username and password are needed');
     requireScope(scope);
-    const { signed, refreshToken, user } = await signIn(
+    const { signed, refreshToken, user } = await this.#options.signIn(
       { tenant, name: username, password: word, code: parameters['otp_code'] },
       origin,
       async ({ id: holder, tenant: home, name, roles, validAfter }, reads) => {
         const detail = { userAgent: origin.userAgent };
         // A login in the very millisecond in which those before it ended.
-        const { until } = await cutoffs.read(reads, home);
-        const createdAt = Math.max(clock.now(), validAfter, until);
-        const { changes, result } = await countRefused(origin, { tenant: home, holder }, () =>
-          sessionTokens.begin(
+        const { until } = await this.#options.cutoffs.read(reads, home);
+        const createdAt = Math.max(this.#options.clock.now(), validAfter, until);
+        const { changes, result } = await this.#countRefused(origin, { tenant: home, holder }, () =>
+          this.#options.sessionTokens.begin(
             { tenant: home, holder, client: program, roles, scope, createdAt },
             {
               type: 'login',
@@ -111,78 +134,84 @@ export function createGrants(options: GrantOptions): GrantTokens {
         return { changes, result: { ...result, user: { id: holder, name, tenant: home, roles } } };
       },
     );
-    return { ...answer(signed, refreshToken), user };
+    return { ...this.#answer(signed, refreshToken), user };
   }
 
-  async function refresh({ parameters, origin }: TokenRequest): Promise<TokenAnswer> {
+  async #refresh({ parameters, origin }: TokenRequest): Promise<TokenAnswer> {
     const { refresh_token: presented, scope } = parameters;
     if (presented === undefined) throw grantRefused('invalid_request', 'refresh_token is needed');
     requireScope(scope);
-    const refreshed = await families.refresh(presented, origin, async (family, reads) => {
-      const asked = await countRefused(origin, family, () => narrow(family.scope, scope));
-      const roles = await findRoles(family, reads);
+    const refreshed = await this.#options.families.refresh(presented, origin, async (family, reads) => {
+      const asked = await this.#countRefused(origin, family, () => narrow(family.scope, scope));
+      const roles = await this.#findRoles(family, reads);
       if (!roles) throw refreshRefused();
-      return countRefused(origin, family, () => sessionTokens.sign(family, { roles, asked }, reads));
+      return this.#countRefused(origin, family, () =>
+        this.#options.sessionTokens.sign(family, { roles, asked }, reads),
+      );
     });
     if (refreshed.outcome === 'reused') {
       const { holder: subject, id } = refreshed.family;
-      alerts.raise('security.refresh-reused', { subject, session: id, address: origin.address });
+      this.#options.alerts.raise('security.refresh-reused', {
+        subject,
+        session: id,
+        address: origin.address,
+      });
     }
     if (refreshed.outcome === 'reused' || refreshed.outcome === 'unknown') throw refreshRefused();
-    return answer(refreshed.used, refreshed.token);
+    return this.#answer(refreshed.used, refreshed.token);
   }
 
   /** Of a holder who is still there, enabled, and was not told to end the sessions since. */
-  async function findRoles(family: Family, reads: Reads): Promise<readonly string[] | undefined> {
+  async #findRoles(family: Family, reads: Reads): Promise<readonly string[] | undefined> {
     const { tenant, holder, createdAt } = family;
-    if ((await cutoffs.read(reads, tenant)).covers(createdAt)) return undefined;
+    if ((await this.#options.cutoffs.read(reads, tenant)).covers(createdAt)) return undefined;
     if (holder.startsWith('node:')) {
-      const name = await options.findNodeName(tenant, holder.slice('node:'.length), reads);
+      const name = await this.#options.findNodeName(tenant, holder.slice('node:'.length), reads);
       return name === undefined ? undefined : [];
     }
-    const user = await users.find(tenant, holder, reads);
+    const user = await this.#options.users.find(tenant, holder, reads);
     return user?.enabled && createdAt >= user.validAfter ? user.roles : undefined;
   }
 
-  async function service(request: TokenRequest): Promise<TokenAnswer> {
+  async #service(request: TokenRequest): Promise<TokenAnswer> {
     const { parameters, origin } = request;
     requireScope(parameters['scope']);
     const credentials: ServiceCredentials = { ...request, address: origin.address };
-    return recognizeService(options.recognition, credentials, async (recognized, reads) => {
+    return recognizeService(this.#options.recognition, credentials, async (recognized, reads) => {
       const { service: known, confirmation, by } = recognized;
       const { id, name, tenant, roles } = known;
-      const wish = (): ReturnType<typeof readWish> => readWish(known, parameters, options.audience);
-      const { audience, scope } = await countRefused(origin, { tenant, holder: id }, wish);
-      const isLink = audience === options.audience;
+      const wish = (): ReturnType<typeof readWish> => readWish(known, parameters, this.#options.audience);
+      const { audience, scope } = await this.#countRefused(origin, { tenant, holder: id }, wish);
+      const isLink = audience === this.#options.audience;
       const wished = isLink
-        ? await countRefused(origin, { tenant, holder: id }, () =>
-            scopeOfToken(options.roles, { tenant, roles, asked: scope }, reads),
+        ? await this.#countRefused(origin, { tenant, holder: id }, () =>
+            scopeOfToken(this.#options.roles, { tenant, roles, asked: scope }, reads),
           )
         : { scope };
-      const { until } = await cutoffs.read(reads, tenant);
+      const { until } = await this.#options.cutoffs.read(reads, tenant);
       const countsFrom = Math.max(known.validAfter, until);
-      const signed = await tokens.sign({
+      const signed = await this.#options.tokens.sign({
         subject: id,
         audience,
         tenant,
         roles: isLink ? roles : [],
         ...wished,
         lifetimeMs: known.tokenLifetimeMs,
-        issuedAt: notOlderThan(countsFrom, clock.now()),
+        issuedAt: notOlderThan(countsFrom, this.#options.clock.now()),
         confirmation,
       });
       const detail = { name, audience, scope: signed.scope ?? '', tokenId: signed.tokenId, method: by };
       const actor = actorFrom({ kind: 'service', id, name }, origin);
       const event: AuditEvent = { type: 'token.granted', subject: id, by: actor, detail };
       return {
-        changes: [audit.auditChange(tenant, event)],
-        result: answer(signed, undefined),
+        changes: [this.#options.audit.auditChange(tenant, event)],
+        result: this.#answer(signed, undefined),
       };
     });
   }
 
   /** Somebody who is known and asks for more than they are given is told of under their name. */
-  async function countRefused<T>(
+  async #countRefused<T>(
     { address }: Origin,
     { tenant, holder }: { readonly tenant: string; readonly holder: string },
     wish: () => T | Promise<T>,
@@ -191,39 +220,17 @@ export function createGrants(options: GrantOptions): GrantTokens {
       return await wish();
     } catch (error) {
       if (isRollcallError(error, 'REQUEST_INVALID')) {
-        const who: Known = { tenant, ...(await findParty(tenant, holder)) };
-        refusals.count(address, grantErrorOf(error), who);
+        const who: Known = { tenant, ...(await this.#options.findParty(tenant, holder)) };
+        this.#options.refusals.count(address, grantErrorOf(error), who);
       }
       throw error;
     }
   }
 
-  function answer(
-    { token, scope, issuedAt, expiresAt }: SignedToken,
-    refreshToken: string | undefined,
-  ): TokenAnswer {
+  #answer({ token, scope, issuedAt, expiresAt }: SignedToken, refreshToken: string | undefined): TokenAnswer {
     const expiresInSeconds = Math.floor((expiresAt - issuedAt) / 1000);
     return { accessToken: token, expiresInSeconds, refreshToken, scope };
   }
-
-  const grants: Readonly<Record<string, (request: TokenRequest) => Promise<TokenAnswer>>> = {
-    password,
-    refresh_token: refresh,
-    client_credentials: service,
-  };
-
-  return request => {
-    const { grant_type: named, username } = request.parameters;
-    // A name and a password can mean one thing only.
-    const type = named ?? (username === undefined ? '' : 'password');
-    const grant = Object.hasOwn(grants, type) ? grants[type] : undefined;
-    if (grant) return grant(request);
-    return Promise.reject(
-      type === ''
-        ? grantRefused('invalid_request', 'grant_type is needed')
-        : grantRefused('unsupported_grant_type', `one of ${Object.keys(grants).join(', ')} is wanted`),
-    );
-  };
 }
 
 /** What a service asks for, cut to what it was registered with. */

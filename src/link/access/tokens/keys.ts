@@ -9,7 +9,7 @@
  */
 import { join } from 'node:path';
 import { linkParty } from '../../../audit-log/party.js';
-import type { Clock } from '../../../base/clock.js';
+import type { Clock, Timer } from '../../../base/clock.js';
 import { RollcallError } from '../../../base/errors.js';
 import type { Log } from '../../../base/log.js';
 import type { Random } from '../../../base/random.js';
@@ -41,7 +41,7 @@ import {
   type TokenKeyInfo,
 } from './key-set.js';
 import { makeTokenKey, type TokenKey } from './key.js';
-import { openTokenKeyVault, type KeyChange } from './key-vault.js';
+import { openTokenKeyVault, type TokenKeyVault, type KeyChange } from './key-vault.js';
 
 export type { AudienceSecret, Rotation, TokenAlgorithms, TokenKeyInfo } from './key-set.js';
 
@@ -67,30 +67,6 @@ export interface RotateOptions {
 export interface KeyAsker {
   readonly by: Actor;
   readonly grounds?: Grounds;
-}
-
-export interface TokenKeys {
-  /** 32 bytes that refresh tokens are derived with. */
-  readonly refreshSecret: Buffer;
-  algorithmFor(audience: string): TokenAlgorithm;
-  /** Makes the key when there is none yet, so the audience must be one that is known. */
-  signingKey(audience: string): Promise<SigningKey>;
-  /** The key of that name, if it is for that algorithm and audience and not over. */
-  verifyingKey(audience: string, kid: string, algorithm: TokenAlgorithm): VerifyingKey | undefined;
-  /** Public keys alone. */
-  jwks(): Jwks;
-  /** What they are for. */
-  publicAlgorithms(): readonly TokenAlgorithm[];
-  /** REQUEST_INVALID for what can be no audience, for one without secrets, and for the link's own. */
-  secretOf(audience: string): Promise<readonly AudienceSecret[]>;
-  /** Durable when it resolves, with its event. REQUEST_INVALID for what can be no audience. */
-  rotate(options?: RotateOptions, asker?: KeyAsker): Promise<Rotation>;
-  /** The newest first. */
-  list(): readonly TokenKeyInfo[];
-  /** Calls after each change, once other keys count. */
-  watch(listener: () => void): StopWatching;
-  /** Waits for a change that is under way. */
-  close(): Promise<void>;
 }
 
 export interface TokenKeysOptions {
@@ -126,31 +102,149 @@ const byLink: KeyAsker = { by: linkParty };
 
 /** Opens the keys of the folder, making what is missing. See readKeyFile for its errors. */
 export async function openTokenKeys(options: TokenKeysOptions): Promise<TokenKeys> {
-  const { folder, store, audit, algorithms, clock, random, log, maxLifetimeMs, ownAudience } = options;
-  const rotateAfterMs = options.rotateAfterMs ?? ninetyDaysMs;
+  const { folder, store, audit, random, log } = options;
   await makeSecretFolder(folder);
   const vault = await openTokenKeyVault({ path: join(folder, tokenKeyFileName), store, audit, random, log });
+  const keys = new TokenKeys(options, vault);
+  await keys.start();
+  return keys;
+}
 
-  const algorithmFor = (audience: string): TokenAlgorithm => algorithmOf(algorithms, audience);
-  const isOver = ({ retiredAt }: TokenKey): boolean =>
-    retiredAt !== null && retiredAt + maxLifetimeMs + graceMs < clock.now();
-  const isAskedFor = ({ algorithm, audience }: Scope): boolean =>
-    audience === null ? inUse(algorithms).has(algorithm) : algorithmFor(audience) === 'HS256';
-  const make = (wanted: Scope & Pick<TokenKey, 'signsAt'>): Promise<TokenKey> =>
-    makeTokenKey({ ...wanted, now: clock.now(), random });
-  const currentOf = (scope: Scope): TokenKey | undefined => signerOf(vault.keys, scope, clock.now());
+export class TokenKeys {
+  readonly #options: TokenKeysOptions;
+  readonly #vault: TokenKeyVault;
+  readonly #rotateAfterMs: number;
+  #checking = Promise.resolve();
+  #timer: Timer | undefined;
+
+  constructor(options: TokenKeysOptions, vault: TokenKeyVault) {
+    this.#options = options;
+    this.#vault = vault;
+    this.#rotateAfterMs = this.#options.rotateAfterMs ?? ninetyDaysMs;
+  }
+
+  /** Makes missing keys, and rotates keys that are due from now on. */
+  async start(): Promise<void> {
+    await this.#keepUp();
+    for (const algorithm of inUse(this.#options.algorithms))
+      if (algorithm !== 'HS256') await this.#currentKey({ algorithm, audience: null });
+    this.#timer = this.#options.clock.every(checkEveryMs, () => {
+      this.#checking = this.#keepUp().catch((error: unknown) =>
+        this.#options.log.error({ err: error }, 'token keys could not be rotated'),
+      );
+    });
+  }
+
+  /** 32 bytes that refresh tokens are derived with. */
+  get refreshSecret(): Buffer {
+    return this.#vault.refreshSecret;
+  }
+
+  algorithmFor(audience: string): TokenAlgorithm {
+    return algorithmOf(this.#options.algorithms, audience);
+  }
+
+  /** Makes the key when there is none yet, so the audience must be one that is known. */
+  async signingKey(audience: string): Promise<SigningKey> {
+    const { kid, algorithm, signing } = await this.#currentKey(
+      scopeOf(this.algorithmFor(audience), audience),
+    );
+    return { kid, algorithm, key: signing };
+  }
+
+  /** The key of that name, if it is for that algorithm and audience and not over. */
+  verifyingKey(audience: string, kid: string, algorithm: TokenAlgorithm): VerifyingKey | undefined {
+    const key = this.#vault.keys.find(each => each.kid === kid);
+    const fits = key?.algorithm === algorithm && (key.audience === null || key.audience === audience);
+    return fits && !this.#isOver(key) ? key.verifying : undefined;
+  }
+
+  /** Public keys alone. */
+  jwks(): Jwks {
+    return { keys: this.#vault.keys.filter(key => !this.#isOver(key)).flatMap(publicOf) };
+  }
+
+  /** What they are for. */
+  publicAlgorithms(): readonly TokenAlgorithm[] {
+    return [...inUse(this.#options.algorithms)].filter(each => each !== 'HS256');
+  }
+
+  /** REQUEST_INVALID for what can be no audience, for one without secrets, and for the link's own. */
+  async secretOf(audience: string): Promise<readonly AudienceSecret[]> {
+    checkAudience(audience);
+    if (audience === this.#options.ownAudience || this.algorithmFor(audience) !== 'HS256') throw noSecret();
+    await this.#currentKey({ algorithm: 'HS256', audience });
+    const keys = this.#vault.keys.filter(key => key.audience === audience && !this.#isOver(key));
+    const secrets = keys.map(key => {
+      const { kid, use } = toInfo(key, keys, this.#options.clock.now());
+      return { kid, use, secret: String(key.jwk.k) };
+    });
+    return ['signs', 'next', 'verifies'].flatMap(use => secrets.filter(each => each.use === use));
+  }
+
+  /** Durable when it resolves, with its event. REQUEST_INVALID for what can be no audience. */
+  async rotate(wanted: RotateOptions = {}, asker: KeyAsker = byLink): Promise<Rotation> {
+    const { audience, now = false } = wanted;
+    const rules = { ...wanted, publishedForMs: now ? 0 : publishedForMs.byHand };
+    if (audience === undefined) return this.#rotateScopes(() => true, rules, asker);
+    checkAudience(audience);
+    const scope = scopeOf(this.algorithmFor(audience), audience);
+    const rotation = await this.#rotateScopes(each => isOfScope(each, scope), rules, asker);
+    if (rotation.signing.length > 0) return rotation;
+    // It had none yet.
+    const first = [toInfo(await this.#currentKey(scope, asker), this.#vault.keys, this.#options.clock.now())];
+    return { ...rotation, made: [...rotation.made, ...first], signing: first };
+  }
+
+  /** The newest first. */
+  list(): readonly TokenKeyInfo[] {
+    return this.#vault.keys.map(key => toInfo(key, this.#vault.keys, this.#options.clock.now()));
+  }
+
+  /** Calls after each change, once other keys count. */
+  watch(listener: () => void): StopWatching {
+    return this.#vault.watch(listener);
+  }
+
+  /** Waits for a change that is under way. */
+  async close(): Promise<void> {
+    this.#timer?.cancel();
+    await this.#checking;
+    // What cannot be finished now, the next start finishes.
+    await this.#vault.tidy().catch(() => undefined);
+  }
+
+  #isOver({ retiredAt }: TokenKey): boolean {
+    return (
+      retiredAt !== null && retiredAt + this.#options.maxLifetimeMs + graceMs < this.#options.clock.now()
+    );
+  }
+
+  #isAskedFor({ algorithm, audience }: Scope): boolean {
+    return audience === null
+      ? inUse(this.#options.algorithms).has(algorithm)
+      : this.algorithmFor(audience) === 'HS256';
+  }
+
+  #make(wanted: Scope & Pick<TokenKey, 'signsAt'>): Promise<TokenKey> {
+    return makeTokenKey({ ...wanted, now: this.#options.clock.now(), random: this.#options.random });
+  }
+
+  #currentOf(scope: Scope): TokenKey | undefined {
+    return signerOf(this.#vault.keys, scope, this.#options.clock.now());
+  }
 
   /** The key that signs for a scope, made when there is none, with the one that is to follow it. */
-  async function currentKey(scope: Scope, asker = byLink): Promise<TokenKey> {
+  async #currentKey(scope: Scope, asker = byLink): Promise<TokenKey> {
     return (
-      currentOf(scope) ??
-      (await vault.change(async keys => {
-        const now = clock.now();
+      this.#currentOf(scope) ??
+      (await this.#vault.change(async keys => {
+        const now = this.#options.clock.now();
         const current = signerOf(keys, scope, now);
         if (current) return { keys, result: current, ...toldOf(nothingChanged, {}, asker) };
         const [next, first] = [
-          await make({ ...scope, signsAt: null }),
-          await make({ ...scope, signsAt: now }),
+          await this.#make({ ...scope, signsAt: null }),
+          await this.#make({ ...scope, signsAt: now }),
         ];
         const after = [next, first, ...keys];
         const infos = after.slice(0, 2).map(key => toInfo(key, after, now));
@@ -160,17 +254,24 @@ export async function openTokenKeys(options: TokenKeysOptions): Promise<TokenKey
     );
   }
 
-  function rotateScopes(
+  #rotateScopes(
     isChosen: RotationRules['isChosen'],
     wanted: RotateOptions & { readonly publishedForMs: number },
     asker = byLink,
   ): Promise<Rotation> {
-    return vault.change(async keys => {
+    return this.#vault.change(async keys => {
       const { dropOld = false } = wanted;
-      const now = clock.now();
-      const rules = { now, isChosen, publishedForMs: wanted.publishedForMs, dropOld, isOver, isAskedFor };
+      const now = this.#options.clock.now();
+      const rules = {
+        now,
+        isChosen,
+        publishedForMs: wanted.publishedForMs,
+        dropOld,
+        isOver: this.#isOver,
+        isAskedFor: this.#isAskedFor,
+      };
       const plan = planRotation(keys, rules);
-      const made = await Promise.all(plan.wanted.map(make));
+      const made = await Promise.all(plan.wanted.map(this.#make));
       const after = made.length === 0 ? plan.keys : [...made, ...plan.keys];
       const infos = (list: readonly TokenKey[]): readonly TokenKeyInfo[] =>
         list.map(key => toInfo(key, after, now));
@@ -185,13 +286,20 @@ export async function openTokenKeys(options: TokenKeysOptions): Promise<TokenKey
   }
 
   /** A secret that others verify with has to be handed to them, so that only a person can rotate it. */
-  const needsPerson = ({ audience }: Scope): boolean => audience !== null && audience !== ownAudience;
-  const isOld = (signer: TokenKey): boolean => clock.now() - startOf(signer) >= rotateAfterMs;
+  #needsPerson({ audience }: Scope): boolean {
+    return audience !== null && audience !== this.#options.ownAudience;
+  }
 
-  async function keepUp(): Promise<void> {
-    await vault.tidy();
-    const { made, signing, retired, dropped } = await rotateScopes(
-      (scope, signer) => !isAskedFor(scope) || (signer !== undefined && isOld(signer) && !needsPerson(scope)),
+  #isOld(signer: TokenKey): boolean {
+    return this.#options.clock.now() - startOf(signer) >= this.#rotateAfterMs;
+  }
+
+  async #keepUp(): Promise<void> {
+    await this.#vault.tidy();
+    const { made, signing, retired, dropped } = await this.#rotateScopes(
+      (scope, signer) =>
+        !this.#isAskedFor(scope) ||
+        (signer !== undefined && this.#isOld(signer) && !this.#needsPerson(scope)),
       { publishedForMs: publishedForMs.byItself },
     );
     if (made.length + retired.length + dropped.length > 0) {
@@ -201,71 +309,17 @@ export async function openTokenKeys(options: TokenKeysOptions): Promise<TokenKey
         retired: kids(retired),
         dropped: kids(dropped),
       };
-      log.info(changed, 'token keys changed');
+      this.#options.log.info(changed, 'token keys changed');
     }
-    for (const scope of scopesOf(vault.keys).filter(needsPerson)) {
-      const signer = currentOf(scope);
-      if (signer && isOld(signer))
-        log.warn({ kid: signer.kid, audience: scope.audience }, 'a token secret is due for rotation');
+    for (const scope of scopesOf(this.#vault.keys).filter(this.#needsPerson)) {
+      const signer = this.#currentOf(scope);
+      if (signer && this.#isOld(signer))
+        this.#options.log.warn(
+          { kid: signer.kid, audience: scope.audience },
+          'a token secret is due for rotation',
+        );
     }
   }
-
-  await keepUp();
-  for (const algorithm of inUse(algorithms))
-    if (algorithm !== 'HS256') await currentKey({ algorithm, audience: null });
-  let checking = Promise.resolve();
-  const timer = clock.every(checkEveryMs, () => {
-    checking = keepUp().catch((error: unknown) =>
-      log.error({ err: error }, 'token keys could not be rotated'),
-    );
-  });
-
-  return {
-    refreshSecret: vault.refreshSecret,
-    algorithmFor,
-    async signingKey(audience) {
-      const { kid, algorithm, signing } = await currentKey(scopeOf(algorithmFor(audience), audience));
-      return { kid, algorithm, key: signing };
-    },
-    verifyingKey(audience, kid, algorithm) {
-      const key = vault.keys.find(each => each.kid === kid);
-      const fits = key?.algorithm === algorithm && (key.audience === null || key.audience === audience);
-      return fits && !isOver(key) ? key.verifying : undefined;
-    },
-    jwks: () => ({ keys: vault.keys.filter(key => !isOver(key)).flatMap(publicOf) }),
-    publicAlgorithms: () => [...inUse(algorithms)].filter(each => each !== 'HS256'),
-    async secretOf(audience) {
-      checkAudience(audience);
-      if (audience === ownAudience || algorithmFor(audience) !== 'HS256') throw noSecret();
-      await currentKey({ algorithm: 'HS256', audience });
-      const keys = vault.keys.filter(key => key.audience === audience && !isOver(key));
-      const secrets = keys.map(key => {
-        const { kid, use } = toInfo(key, keys, clock.now());
-        return { kid, use, secret: String(key.jwk.k) };
-      });
-      return ['signs', 'next', 'verifies'].flatMap(use => secrets.filter(each => each.use === use));
-    },
-    async rotate(wanted = {}, asker = byLink) {
-      const { audience, now = false } = wanted;
-      const rules = { ...wanted, publishedForMs: now ? 0 : publishedForMs.byHand };
-      if (audience === undefined) return rotateScopes(() => true, rules, asker);
-      checkAudience(audience);
-      const scope = scopeOf(algorithmFor(audience), audience);
-      const rotation = await rotateScopes(each => isOfScope(each, scope), rules, asker);
-      if (rotation.signing.length > 0) return rotation;
-      // It had none yet.
-      const first = [toInfo(await currentKey(scope, asker), vault.keys, clock.now())];
-      return { ...rotation, made: [...rotation.made, ...first], signing: first };
-    },
-    list: () => vault.keys.map(key => toInfo(key, vault.keys, clock.now())),
-    watch: listener => vault.watch(listener),
-    async close() {
-      timer.cancel();
-      await checking;
-      // What cannot be finished now, the next start finishes.
-      await vault.tidy().catch(() => undefined);
-    },
-  };
 }
 
 const nothingChanged: Rotation = { made: [], signing: [], retired: [], dropped: [] };

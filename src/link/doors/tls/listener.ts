@@ -7,18 +7,23 @@
  * from here, do not make it keep a buffer of 64 KiB for each connection.
  *
  * A connection counts against the caps only while it has no session: a hospital sits behind one address. At a cap the
- * oldest such connection of the same crowd makes room once it is stale, so that held sockets do not shut honest peers
+ * oldest such connection of the same network makes room once it is stale, so that held sockets do not shut honest peers
  * out; otherwise the new one is refused.
  */
 import { createServer, type Server, type Socket } from 'node:net';
-import { createServer as createTlsServer, type SecureContextOptions, type TLSSocket } from 'node:tls';
+import {
+  createServer as createTlsServer,
+  type SecureContextOptions,
+  type Server as TlsServer,
+  type TLSSocket,
+} from 'node:tls';
 import { readFileSync } from 'node:fs';
 import { RollcallError, systemErrorCode } from '../../../base/errors.js';
 import { allAddresses, formatAddress, type Address } from '../../../base/settings.js';
-import type { Clock } from '../../../base/clock.js';
+import type { Clock, Timer } from '../../../base/clock.js';
 import type { Log } from '../../../base/log.js';
 import { Connection, fourTupleOf } from './connection.js';
-import { createCrowd, type Caps } from './pending-connections.js';
+import { PendingConnections, type Caps } from './pending-connections.js';
 import { secure } from './server-context.js';
 
 export interface Deadlines {
@@ -48,140 +53,156 @@ export interface ListenerOptions {
   readonly onConnection: (connection: Connection, socket: TLSSocket) => void;
 }
 
-export interface Listener {
-  /** Binds; resolves with the address it really has. */
-  listen(): Promise<Address>;
-  /** Certificates for handshakes from now on; live connections stay as they are. Throws and keeps the old ones when these are unusable. */
-  reload(context: SecureContextOptions): void;
-  /** The live connection with these ends. */
-  find(ends: Parameters<typeof fourTupleOf>[0]): Connection | undefined;
-  /** Takes no new connections. */
-  stopAccepting(): void;
-  /** Destroys every connection; resolves when the port is free. */
-  close(): Promise<void>;
-}
-
 const sweepEveryMs = 500;
 /** A connection without a session that has been there this long may be pushed out at a cap, ms. */
 const staleMs = 2_000;
 
-export function createListener(options: ListenerOptions): Listener {
-  const { deadlines, clock, log } = options;
-  const crowd = createCrowd(usableCaps(options));
-  const byEnds = new Map<string, Connection>();
+export class Listener {
+  readonly #options: ListenerOptions;
+  readonly #pending: PendingConnections;
+  readonly #byEnds = new Map<string, Connection>();
+  readonly #tlsServer: TlsServer;
+  readonly #server: Server;
+  readonly #sweep: Timer;
 
-  const tlsServer = createTlsServer({
-    ...secure(options.context),
-    requestCert: options.requestCertificate,
-    rejectUnauthorized: false,
-    handshakeTimeout: deadlines.handshakeMs,
-    ALPNCallback: ({ protocols }) => options.chooseProtocol(protocols),
-  });
-  const server: Server = createServer({ noDelay: true }, accept);
+  constructor(options: ListenerOptions) {
+    this.#options = options;
+    this.#pending = new PendingConnections(usableCaps(options));
+    this.#tlsServer = createTlsServer({
+      ...secure(options.context),
+      requestCert: options.requestCertificate,
+      rejectUnauthorized: false,
+      handshakeTimeout: options.deadlines.handshakeMs,
+      ALPNCallback: ({ protocols }) => options.chooseProtocol(protocols),
+    });
+    this.#server = createServer({ noDelay: true }, raw => this.#accept(raw));
+    this.#tlsServer.on('secureConnection', socket => this.#onSecure(socket));
+    this.#tlsServer.on('tlsClientError', (error, socket) => this.#onFailure(error, socket));
+    this.#sweep = options.clock.every(sweepEveryMs, () => this.#endOverdue());
+  }
 
-  function accept(raw: Socket): void {
-    raw.on('error', () => raw.destroy());
-    const connection = new Connection(raw, clock, standing);
-    if (byEnds.has(connection.fourTuple) || !makeRoom(connection.network)) {
-      options.onHandshake('refused', connection.remoteAddress);
-      raw.destroy();
-      return;
-    }
-    crowd.add(connection);
-    byEnds.set(connection.fourTuple, connection);
-    raw.once('close', () => forget(connection));
-    raw.once('data', first => {
-      raw.pause();
-      raw.unshift(first);
-      tlsServer.emit('connection', raw);
+  /** Binds; resolves with the address it really has. */
+  listen(): Promise<Address> {
+    return new Promise((resolve, reject) => {
+      this.#server.once('error', error => reject(cannotListen(this.#options.address, error)));
+      const { host, port: wanted } = this.#options.address;
+      // Without a host Node.js listens on all addresses, of IPv6 as well where there is one.
+      const where = host === allAddresses ? {} : { host };
+      this.#server.listen({ ...where, port: wanted, backlog: 4096 }, () => {
+        this.#server.removeAllListeners('error');
+        this.#server.on('error', error => this.#options.log.error({ err: error }, 'the listener failed'));
+        const bound = this.#server.address();
+        const isKnown = typeof bound === 'object' && bound !== null;
+        resolve({
+          host: isKnown && host === allAddresses ? bound.address : host,
+          port: isKnown ? bound.port : wanted,
+        });
+      });
     });
   }
 
-  function standing(connection: Connection): void {
-    if (connection.authenticated) crowd.delete(connection);
-    else if (byEnds.get(connection.fourTuple) === connection) crowd.add(connection);
+  /** Certificates for handshakes from now on; live connections stay as they are. Throws and keeps the old ones when these are unusable. */
+  reload(context: SecureContextOptions): void {
+    this.#tlsServer.setSecureContext(secure(context));
   }
 
-  function forget(connection: Connection): void {
-    crowd.delete(connection);
-    if (byEnds.get(connection.fourTuple) === connection) byEnds.delete(connection.fourTuple);
+  /** The live connection with these ends. */
+  find(ends: Parameters<typeof fourTupleOf>[0]): Connection | undefined {
+    return this.#byEnds.get(fourTupleOf(ends));
   }
 
-  function makeRoom(network: string): boolean {
-    const first = crowd.inTheWay(network);
-    if (!first) return true;
-    if (clock.elapsed() - first.acceptedAt < staleMs) return false;
-    first.destroy();
-    forget(first);
-    return true;
+  /** Takes no new connections. */
+  stopAccepting(): void {
+    this.#server.close();
   }
 
-  tlsServer.on('secureConnection', socket => {
+  /** Destroys every connection; resolves when the port is free. */
+  close(): Promise<void> {
+    return new Promise(resolve => {
+      this.#sweep.cancel();
+      for (const connection of this.#byEnds.values()) connection.destroy();
+      if (this.#server.listening) this.#server.close(() => resolve());
+      else resolve();
+    });
+  }
+
+  #accept(raw: Socket): void {
+    raw.on('error', () => raw.destroy());
+    const { clock, onHandshake } = this.#options;
+    const connection = new Connection(raw, clock, changed => this.#onStanding(changed));
+    if (this.#byEnds.has(connection.fourTuple) || !this.#makeRoom(connection.network)) {
+      onHandshake('refused', connection.remoteAddress);
+      raw.destroy();
+      return;
+    }
+    this.#pending.add(connection);
+    this.#byEnds.set(connection.fourTuple, connection);
+    raw.once('close', () => this.#forget(connection));
+    raw.once('data', first => {
+      raw.pause();
+      raw.unshift(first);
+      this.#tlsServer.emit('connection', raw);
+    });
+  }
+
+  #onSecure(socket: TLSSocket): void {
+    const { onHandshake, onConnection } = this.#options;
     // An error after the handshake (a forged client certificate leaves one) is an event of the peer, not of ours.
     socket.on('error', () => socket.destroy());
-    const connection = byEnds.get(fourTupleOf(socket));
+    const connection = this.#byEnds.get(fourTupleOf(socket));
     if (!connection || connection.tls || connection.destroyed) {
       socket.destroy();
       return;
     }
     connection.secured(socket);
     socket.once('close', () => connection.destroy());
-    options.onHandshake('done', connection.remoteAddress);
-    options.onConnection(connection, socket);
-  });
+    onHandshake('done', connection.remoteAddress);
+    onConnection(connection, socket);
+  }
 
-  tlsServer.on('tlsClientError', (error: NodeJS.ErrnoException, socket) => {
-    const remoteAddress = byEnds.get(fourTupleOf(socket))?.remoteAddress ?? 'unknown';
+  #onFailure(error: NodeJS.ErrnoException, socket: TLSSocket): void {
+    const { log, onHandshake, onOtherProtocol } = this.#options;
+    const remoteAddress = this.#byEnds.get(fourTupleOf(socket))?.remoteAddress ?? 'unknown';
     log.debug({ remoteAddress, code: error.code }, 'TLS handshake failed');
-    if (error.code?.endsWith('NO_APPLICATION_PROTOCOL')) options.onOtherProtocol?.(remoteAddress);
-    options.onHandshake(error.code === 'ERR_TLS_HANDSHAKE_TIMEOUT' ? 'timeout' : 'failed', remoteAddress);
+    if (error.code?.endsWith('NO_APPLICATION_PROTOCOL')) onOtherProtocol?.(remoteAddress);
+    onHandshake(error.code === 'ERR_TLS_HANDSHAKE_TIMEOUT' ? 'timeout' : 'failed', remoteAddress);
     socket.destroy();
-  });
+  }
 
-  const sweep = clock.every(sweepEveryMs, () => {
+  #onStanding(connection: Connection): void {
+    if (connection.authenticated) this.#pending.delete(connection);
+    else if (this.#byEnds.get(connection.fourTuple) === connection) this.#pending.add(connection);
+  }
+
+  #forget(connection: Connection): void {
+    this.#pending.delete(connection);
+    if (this.#byEnds.get(connection.fourTuple) === connection) this.#byEnds.delete(connection.fourTuple);
+  }
+
+  /** Gives whether one more connection may come from this network. */
+  #makeRoom(network: string): boolean {
+    const first = this.#pending.evictFor(network);
+    if (!first) return true;
+    if (this.#options.clock.elapsed() - first.acceptedAt < staleMs) return false;
+    first.destroy();
+    this.#forget(first);
+    return true;
+  }
+
+  #endOverdue(): void {
+    const { clock, deadlines } = this.#options;
     const now = clock.elapsed();
-    for (const connection of crowd) {
+    for (const connection of this.#pending) {
       if (!connection.tls) {
         if (now - connection.acceptedAt > deadlines.handshakeMs) connection.destroy();
       } else if ((connection.retiredMs() ?? 0) > deadlines.afterRefusalMs) connection.destroy();
-      else if (isOverdue(connection)) connection.retire();
+      else if (isOverdue(connection, deadlines)) connection.retire();
     }
-  });
-
-  function isOverdue(connection: Connection): boolean {
-    if ((connection.refusedMs() ?? 0) > deadlines.afterRefusalMs) return true;
-    return (connection.idleMs() ?? 0) > deadlines.idleMs;
   }
+}
 
-  return {
-    listen: () =>
-      new Promise((resolve, reject) => {
-        server.once('error', error => reject(cannotListen(options.address, error)));
-        const { host, port: wanted } = options.address;
-        // Without a host Node.js listens on all addresses, of IPv6 as well where there is one.
-        const where = host === allAddresses ? {} : { host };
-        server.listen({ ...where, port: wanted, backlog: 4096 }, () => {
-          server.removeAllListeners('error');
-          server.on('error', error => log.error({ err: error }, 'the listener failed'));
-          const bound = server.address();
-          const isKnown = typeof bound === 'object' && bound !== null;
-          resolve({
-            host: isKnown && host === allAddresses ? bound.address : host,
-            port: isKnown ? bound.port : wanted,
-          });
-        });
-      }),
-    reload: context => tlsServer.setSecureContext(secure(context)),
-    find: ends => byEnds.get(fourTupleOf(ends)),
-    stopAccepting: () => void server.close(),
-    close: () =>
-      new Promise(resolve => {
-        sweep.cancel();
-        for (const connection of byEnds.values()) connection.destroy();
-        if (server.listening) server.close(() => resolve());
-        else resolve();
-      }),
-  };
+function isOverdue(connection: Connection, { afterRefusalMs, idleMs }: Deadlines): boolean {
+  return (connection.refusedMs() ?? 0) > afterRefusalMs || (connection.idleMs() ?? 0) > idleMs;
 }
 
 function usableCaps({ caps, log }: ListenerOptions): Caps {

@@ -11,43 +11,45 @@ export interface Caps {
   readonly perAddress: number;
 }
 
-export interface Crowd extends Iterable<Connection> {
-  readonly size: number;
-  add(connection: Connection): void;
-  delete(connection: Connection): void;
+export class PendingConnections implements Iterable<Connection> {
+  readonly #caps: Caps;
+  readonly #all = new Set<Connection>();
+  readonly #byNetwork = new Map<string, Set<Connection>>();
+
+  constructor(caps: Caps) {
+    this.#caps = caps;
+  }
+
+  [Symbol.iterator](): Iterator<Connection> {
+    return this.#all[Symbol.iterator]();
+  }
+
+  get size(): number {
+    return this.#all.size;
+  }
+
+  add(connection: Connection): void {
+    this.#all.add(connection);
+    const near = this.#byNetwork.get(connection.network) ?? new Set();
+    this.#byNetwork.set(connection.network, near.add(connection));
+  }
+
+  delete(connection: Connection): void {
+    this.#all.delete(connection);
+    const near = this.#byNetwork.get(connection.network);
+    near?.delete(connection);
+    if (near?.size === 0) this.#byNetwork.delete(connection.network);
+  }
+
   /** The connection that must go before one more may come from this network; undefined when there is room. */
-  inTheWay(network: string): Connection | undefined;
+  evictFor(network: string): Connection | undefined {
+    const near = this.#byNetwork.get(network);
+    if (near && near.size >= this.#caps.perAddress) return oldest(near);
+    return this.#all.size >= this.#caps.total ? oldest(this.#all) : undefined;
+  }
 }
 
-export function createCrowd(caps: Caps): Crowd {
-  const all = new Set<Connection>();
-  const byNetwork = new Map<string, Set<Connection>>();
-
-  const oldest = (of: Iterable<Connection> | undefined): Connection | undefined => {
-    for (const first of of ?? []) return first;
-    return undefined;
-  };
-
-  return {
-    [Symbol.iterator]: () => all[Symbol.iterator](),
-    get size() {
-      return all.size;
-    },
-    add(connection) {
-      all.add(connection);
-      const near = byNetwork.get(connection.network) ?? new Set();
-      byNetwork.set(connection.network, near.add(connection));
-    },
-    delete(connection) {
-      all.delete(connection);
-      const near = byNetwork.get(connection.network);
-      near?.delete(connection);
-      if (near?.size === 0) byNetwork.delete(connection.network);
-    },
-    inTheWay(network) {
-      const near = byNetwork.get(network);
-      if (near && near.size >= caps.perAddress) return oldest(near);
-      return all.size >= caps.total ? oldest(all) : undefined;
-    },
-  };
+function oldest(connections: Iterable<Connection>): Connection | undefined {
+  for (const first of connections) return first;
+  return undefined;
 }

@@ -2,9 +2,8 @@ import t from 'tap';
 import { createLog } from '../../../../src/base/log.js';
 import { systemRandom } from '../../../../src/base/random.js';
 import {
-  createFamilies,
+  Families,
   refreshRefused,
-  type Families,
   type NewFamily,
   type Refreshed,
 } from '../../../../src/link/access/tokens/refresh-families.js';
@@ -28,7 +27,7 @@ function start(store: Store = createMemoryStore()) {
   const clock = createManualClock(1_700_000_000_000);
   const audit = createAudit({ clock });
   const open = (on: Store = store, key = secret): Families =>
-    createFamilies({ store: on, audit, clock, log, random: systemRandom, findParty, secret: key });
+    new Families({ store: on, audit, clock, log, random: systemRandom, findParty, secret: key });
   const families = open();
   async function begin(family: NewFamily = wanted) {
     const begun = families.begin(family);
@@ -257,7 +256,7 @@ void t.test('a retry after a slow commit does not count as reuse', async test =>
   let delayMs = 0;
   const store = slowStore(createMemoryStore(), clock, () => delayMs);
   const audit = createAudit({ clock });
-  const families = createFamilies({ store, audit, clock, log, random: systemRandom, findParty, secret });
+  const families = new Families({ store, audit, clock, log, random: systemRandom, findParty, secret });
   const { token, changes } = families.begin(wanted);
   await store.commit(changes);
   delayMs = 30_000;
