@@ -70,38 +70,53 @@ interface Kept {
   readonly expectations: readonly Expectation[];
 }
 
-export function createRegistration(options: RegistrationOptions) {
-  const { store, audit, clock, random, writeWaiting, onDoubt } = options;
+export class Registration {
+  readonly #options: RegistrationOptions;
+
+  constructor(options: RegistrationOptions) {
+    this.#options = options;
+  }
+
+  /** Registers a key; when this resolves, the node is on the disk. */
+  async registerNode(request: RegistrationRequest): Promise<NodeRecord> {
+    checkName(request.name ?? '');
+    checkLabels(request.labels ?? {});
+    for (let tries = 1; ; tries++) {
+      try {
+        return await this.#register(request);
+      } catch (error) {
+        if (isStoreFailure(error)) this.#options.onDoubt();
+        if (!isRollcallError(error, 'STORE_CONFLICT') || tries >= maxTries) throw error;
+      }
+    }
+  }
 
   /** What an index entry holds, and the node it names. */
-  async function findHolder(
-    tenant: string,
-    key: string,
-  ): Promise<{ node?: NodeRecord; value: Value | undefined }> {
-    const value = await store.get(key);
+  async #findHolder(tenant: string, key: string): Promise<{ node?: NodeRecord; value: Value | undefined }> {
+    const value = await this.#options.store.get(key);
     if (!value) return { value };
     const id = decodeId(value);
-    await writeWaiting({ tenant, id });
-    const stored = await store.get(nodeKey(tenant, id));
+    await this.#options.writeWaiting({ tenant, id });
+    const stored = await this.#options.store.get(nodeKey(tenant, id));
     if (!stored) {
       // Deleted in between, together with the entry.
-      const again = await store.get(key);
-      if (!again || decodeId(again) !== id) return findHolder(tenant, key);
+      const again = await this.#options.store.get(key);
+      if (!again || decodeId(again) !== id) return this.#findHolder(tenant, key);
       throw new RollcallError('INTERNAL', 'an index names a node that is not there');
     }
     return { node: decodeNodeRecord(stored), value };
   }
 
   /** The key must be free, or its node revoked and `again` said; gives what must stay so until the commit. */
-  async function checkKey({ tenant, publicKey, again }: RegistrationRequest): Promise<Held> {
+  async #checkKey({ tenant, publicKey, again }: RegistrationRequest): Promise<Held> {
     const key = fingerprintKey(tenant, publicKey.fingerprint);
-    const { node, value } = await findHolder(tenant, key);
+    const { node, value } = await this.#findHolder(tenant, key);
     if (node && (node.status !== 'revoked' || !again)) throw alreadyRegistered(node);
     return { before: node, expectations: [{ key, value }] };
   }
 
-  async function checkNameIsFree(tenant: string, name: string): Promise<readonly Expectation[]> {
-    const { node, expectations } = await findName(tenant, name);
+  async #checkNameIsFree(tenant: string, name: string): Promise<readonly Expectation[]> {
+    const { node, expectations } = await this.#findName(tenant, name);
     // A revoked node stays one, so that only the index must not change until the commit.
     if (!node || node.status === 'revoked') return expectations;
     throw new RollcallError('NODE_NAME_TAKEN', `the name ${name} is taken by node ${node.id}`, {
@@ -109,40 +124,44 @@ export function createRegistration(options: RegistrationOptions) {
     });
   }
 
-  async function findName(tenant: string, name: string): Promise<Found> {
+  async #findName(tenant: string, name: string): Promise<Found> {
     if (name === '') return { node: undefined, expectations: [] };
     const key = nameKey(tenant, name);
-    const { node, value } = await findHolder(tenant, key);
+    const { node, value } = await this.#findHolder(tenant, key);
     return { node, expectations: [{ key, value }] };
   }
 
   /** A key that comes again keeps the name it had, unless another node has taken it meanwhile. */
-  async function keepName(tenant: string, before: NodeRecord | undefined): Promise<Kept> {
+  async #keepName(tenant: string, before: NodeRecord | undefined): Promise<Kept> {
     const name = before?.name ?? '';
-    const { node, expectations } = await findName(tenant, name);
+    const { node, expectations } = await this.#findName(tenant, name);
     return node?.id === before?.id ? { name, expectations } : { name: '', expectations };
   }
 
-  async function register(request: RegistrationRequest): Promise<NodeRecord> {
+  async #register(request: RegistrationRequest): Promise<NodeRecord> {
     const { tenant, publicKey, labels = {}, owner = '', by } = request;
     const { spki, fingerprint } = publicKey;
-    const ofTenant = await expectTenant(store, tenant);
-    const held = await checkKey(request);
+    const ofTenant = await expectTenant(this.#options.store, tenant);
+    const held = await this.#checkKey(request);
     const given = request.name ?? '';
     const { name, expectations: ofName } =
       given === ''
-        ? await keepName(tenant, held.before)
-        : { name: given, expectations: await checkNameIsFree(tenant, given) };
+        ? await this.#keepName(tenant, held.before)
+        : { name: given, expectations: await this.#checkNameIsFree(tenant, given) };
     const expectations = [ofTenant, ...held.expectations, ...ofName];
-    const id = randomNodeId(random);
+    const id = randomNodeId(this.#options.random);
     const fields = { id, tenant, name, owner, labels: { ...labels }, spki: Buffer.from(spki), fingerprint };
-    const { record, history, audit: events } = registeredNode({ ...fields, registeredAt: clock.now() }, by);
+    const {
+      record,
+      history,
+      audit: events,
+    } = registeredNode({ ...fields, registeredAt: this.#options.clock.now() }, by);
     const after = { record, history: history ? [history] : [], audit: events };
     const home: Change[] =
       tenant === defaultTenant ? [] : [{ type: 'put', key: homeKey(id), value: Buffer.from(tenant) }];
     // An id is one node's in the whole link, whichever tenant drew it.
-    await store.commit(
-      [...home, ...changesOf(audit, undefined, after)],
+    await this.#options.store.commit(
+      [...home, ...changesOf(this.#options.audit, undefined, after)],
       [
         ...expectations,
         { key: nodeKey(tenant, id), value: undefined },
@@ -152,18 +171,4 @@ export function createRegistration(options: RegistrationOptions) {
     );
     return record;
   }
-
-  /** Registers a key; when this resolves, the node is on the disk. */
-  return async function registerNode(request: RegistrationRequest): Promise<NodeRecord> {
-    checkName(request.name ?? '');
-    checkLabels(request.labels ?? {});
-    for (let tries = 1; ; tries++) {
-      try {
-        return await register(request);
-      } catch (error) {
-        if (isStoreFailure(error)) onDoubt();
-        if (!isRollcallError(error, 'STORE_CONFLICT') || tries >= maxTries) throw error;
-      }
-    }
-  };
 }

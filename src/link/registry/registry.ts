@@ -27,7 +27,7 @@ import { forEachOfStatus } from './nodes-of-status.js';
 import type { OfflineReason } from './offline-reasons.js';
 import { createPresenceOverlay } from './presence-overlay.js';
 import { createPresenceRetry, type PresenceRetry } from './presence-retry.js';
-import { createRegistration, type RegistrationRequest } from './registration.js';
+import { Registration, type RegistrationRequest } from './registration.js';
 import { nodeNotFound, Transitions } from './transitions.js';
 
 export type { HistoryPage, HistoryQuery } from './history.js';
@@ -89,7 +89,7 @@ export class Registry {
   readonly #retry: PresenceRetry;
   readonly #lookup: NodeLookup;
   readonly #watchers: NodeWatchers;
-  readonly #register: (request: RegistrationRequest) => Promise<NodeRecord>;
+  readonly #registration: Registration;
 
   constructor(options: RegistryOptions) {
     const { store, audit, clock, random, log, historyLimit = 1000, historyDays = 90 } = options;
@@ -105,7 +105,7 @@ export class Registry {
     this.#counter = counter;
     this.#transitions = transitions;
     this.#retry = createPresenceRetry({ overlay, clock, log, write: node => transitions.writeWaiting(node) });
-    this.#register = createRegistration({
+    this.#registration = new Registration({
       ...{ store, audit, clock, random, onDoubt },
       async writeWaiting(node) {
         if (overlay.eventsOf(node.tenant, node.id).length > 0) await transitions.writeWaiting(node);
@@ -120,7 +120,7 @@ export class Registry {
    * resolves.
    */
   registerNode(request: RegistrationRequest): Promise<NodeRecord> {
-    return this.#register(request);
+    return this.#registration.registerNode(request);
   }
 
   /** `reads` may be those of a decision that goes by the record. */

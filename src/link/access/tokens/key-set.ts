@@ -38,6 +38,8 @@ export interface Rotation {
   readonly dropped: readonly TokenKeyInfo[];
 }
 
+export const nothingChanged: Rotation = { made: [], signing: [], retired: [], dropped: [] };
+
 /** What one signing key is for. */
 export type Scope = Pick<TokenKeyRecord, 'algorithm' | 'audience'>;
 
@@ -177,4 +179,30 @@ export function toInfo(key: TokenKey, keys: readonly TokenKey[], now: number): T
 
 export function kids(keys: readonly Pick<TokenKey, 'kid'>[]): readonly string[] {
   return keys.map(({ kid }) => kid);
+}
+
+/** The outcome of a rotation for which these keys were made. */
+export function rotationOf(
+  { keys, signing, retired, dropped }: ReturnType<typeof planRotation>,
+  made: readonly TokenKey[],
+  now: number,
+): Rotation {
+  const after = [...made, ...keys];
+  const infos = (list: readonly TokenKey[]): readonly TokenKeyInfo[] =>
+    list.map(key => toInfo(key, after, now));
+  return {
+    made: infos(made),
+    signing: infos([...signing, ...made.filter(key => key.signsAt !== null)]),
+    retired: infos(retired),
+    dropped: infos(dropped),
+  };
+}
+
+/** The secrets of one audience: the one that signs, the next one, and those that only verify. */
+export function secretsOf(keys: readonly TokenKey[], now: number): readonly AudienceSecret[] {
+  const secrets = keys.map(key => {
+    const { kid, use } = toInfo(key, keys, now);
+    return { kid, use, secret: String(key.jwk.k) };
+  });
+  return ['signs', 'next', 'verifies'].flatMap(use => secrets.filter(each => each.use === use));
 }

@@ -11,7 +11,7 @@ import { defaultTenant } from '../../../protocol/limits.js';
 import type { Log } from '../../../base/log.js';
 import type { Random } from '../../../base/random.js';
 import { createTurns } from '../../../base/keyed-queue.js';
-import type { Audit, AuditEvent } from '../../audit/audit.js';
+import type { Actor, Audit, AuditEvent } from '../../audit/audit.js';
 import type { Key, StopWatching, Store } from '../../../store/store.js';
 import { decide, isStoreFailure, putRecord, readRecord, type Grounds } from '../records.js';
 import {
@@ -22,6 +22,25 @@ import {
   type TokenKeySet,
 } from './key-file.js';
 import type { TokenKey } from './key.js';
+import { kids, type Rotation, type TokenKeyInfo } from './key-set.js';
+
+export interface RotateOptions {
+  /** Only the key that signs for it; undefined for all. A key of ES256 or RS256 is shared with other audiences. */
+  readonly audience?: string | undefined;
+  /**
+   * The keys before, the waiting one among them, are not trusted any more, from now on: every token signed with them is
+   * refused. The new key signs at once.
+   */
+  readonly dropOld?: boolean | undefined;
+  /** The next key signs at once, however short it has been published: verifiers that have not fetched it refuse its tokens. */
+  readonly now?: boolean | undefined;
+}
+
+/** Who has the keys changed. */
+export interface KeyAsker {
+  readonly by: Actor;
+  readonly grounds?: Grounds;
+}
 
 export interface KeyChange<T> {
   /** The very same list when nothing changes. */
@@ -172,4 +191,20 @@ export class TokenKeyVault {
     this.#highest = Math.max(this.#highest, stored?.generation ?? 0) + 1;
     return this.#highest;
   }
+}
+
+/** The audit event of a rotation: which keys were made, sign from when, still verify, and were dropped. */
+export function auditOf(
+  { made, signing, retired, dropped }: Rotation,
+  { audience = '', dropOld = false }: RotateOptions,
+  { by, grounds }: KeyAsker,
+): Pick<KeyChange<unknown>, 'event' | 'grounds'> {
+  const names = (keys: readonly TokenKeyInfo[]): string => kids(keys).join(' ');
+  const from = Math.max(0, ...signing.map(({ signsAt }) => signsAt ?? 0));
+  const detail = {
+    ...{ audience, dropOld, made: names(made), signing: names(signing) },
+    ...{ signsFrom: from === 0 ? '' : new Date(from).toISOString() },
+    ...{ retired: names(retired), dropped: names(dropped) },
+  };
+  return { event: { type: 'keys.rotated', by, detail }, grounds };
 }

@@ -17,17 +17,19 @@ import { makeSecretFolder } from '../../../base/secret-file.js';
 import type { TokenAlgorithm } from '../../../tokens/algorithms.js';
 import type { VerifyingKey } from '../../../tokens/check-token.js';
 import type { Jwks } from '../../../tokens/jwks.js';
-import type { Actor, Audit } from '../../audit/audit.js';
+import type { Audit } from '../../audit/audit.js';
 import type { StopWatching, Store } from '../../../store/store.js';
-import type { Grounds } from '../records.js';
 import { checkAudience } from '../accounts/service-settings.js';
 import {
   algorithmOf,
   inUse,
   isOfScope,
   kids,
+  nothingChanged,
   planRotation,
   publicOf,
+  rotationOf,
+  secretsOf,
   scopeOf,
   scopesOf,
   signerOf,
@@ -41,32 +43,21 @@ import {
   type TokenKeyInfo,
 } from './key-set.js';
 import { makeTokenKey, type TokenKey } from './key.js';
-import { openTokenKeyVault, type TokenKeyVault, type KeyChange } from './key-vault.js';
+import {
+  auditOf,
+  openTokenKeyVault,
+  type KeyAsker,
+  type RotateOptions,
+  type TokenKeyVault,
+} from './key-vault.js';
 
+export type { KeyAsker, RotateOptions } from './key-vault.js';
 export type { AudienceSecret, Rotation, TokenAlgorithms, TokenKeyInfo } from './key-set.js';
 
 export interface SigningKey {
   readonly kid: string;
   readonly algorithm: TokenAlgorithm;
   readonly key: TokenKey['signing'];
-}
-
-export interface RotateOptions {
-  /** Only the key that signs for it; undefined for all. A key of ES256 or RS256 is shared with other audiences. */
-  readonly audience?: string | undefined;
-  /**
-   * The keys before, the waiting one among them, are not trusted any more, from now on: every token signed with them is
-   * refused. The new key signs at once.
-   */
-  readonly dropOld?: boolean | undefined;
-  /** The next key signs at once, however short it has been published: verifiers that have not fetched it refuse its tokens. */
-  readonly now?: boolean | undefined;
-}
-
-/** Who has the keys changed. */
-export interface KeyAsker {
-  readonly by: Actor;
-  readonly grounds?: Grounds;
 }
 
 export interface TokenKeysOptions {
@@ -175,11 +166,7 @@ export class TokenKeys {
     if (audience === this.#options.ownAudience || this.algorithmFor(audience) !== 'HS256') throw noSecret();
     await this.#currentKey({ algorithm: 'HS256', audience });
     const keys = this.#vault.keys.filter(key => key.audience === audience && !this.#isOver(key));
-    const secrets = keys.map(key => {
-      const { kid, use } = toInfo(key, keys, this.#options.clock.now());
-      return { kid, use, secret: String(key.jwk.k) };
-    });
-    return ['signs', 'next', 'verifies'].flatMap(use => secrets.filter(each => each.use === use));
+    return secretsOf(keys, this.#options.clock.now());
   }
 
   /** Durable when it resolves, with its event. REQUEST_INVALID for what can be no audience. */
@@ -241,7 +228,7 @@ export class TokenKeys {
       (await this.#vault.change(async keys => {
         const now = this.#options.clock.now();
         const current = signerOf(keys, scope, now);
-        if (current) return { keys, result: current, ...toldOf(nothingChanged, {}, asker) };
+        if (current) return { keys, result: current, ...auditOf(nothingChanged, {}, asker) };
         const [next, first] = [
           await this.#make({ ...scope, signsAt: null }),
           await this.#make({ ...scope, signsAt: now }),
@@ -249,7 +236,7 @@ export class TokenKeys {
         const after = [next, first, ...keys];
         const infos = after.slice(0, 2).map(key => toInfo(key, after, now));
         const rotation = { ...nothingChanged, made: infos, signing: infos.slice(1) };
-        return { keys: after, result: first, ...toldOf(rotation, {}, asker) };
+        return { keys: after, result: first, ...auditOf(rotation, {}, asker) };
       }))
     );
   }
@@ -260,28 +247,18 @@ export class TokenKeys {
     asker = byLink,
   ): Promise<Rotation> {
     return this.#vault.change(async keys => {
-      const { dropOld = false } = wanted;
+      const { dropOld = false, publishedForMs } = wanted;
       const now = this.#options.clock.now();
       const rules = {
-        now,
-        isChosen,
-        publishedForMs: wanted.publishedForMs,
-        dropOld,
-        isOver: this.#isOver,
-        isAskedFor: this.#isAskedFor,
+        ...{ now, isChosen, publishedForMs, dropOld },
+        isOver: (key: TokenKey) => this.#isOver(key),
+        isAskedFor: (scope: Scope) => this.#isAskedFor(scope),
       };
       const plan = planRotation(keys, rules);
-      const made = await Promise.all(plan.wanted.map(this.#make));
+      const made = await Promise.all(plan.wanted.map(each => this.#make(each)));
       const after = made.length === 0 ? plan.keys : [...made, ...plan.keys];
-      const infos = (list: readonly TokenKey[]): readonly TokenKeyInfo[] =>
-        list.map(key => toInfo(key, after, now));
-      const result = {
-        made: infos(made),
-        signing: infos([...plan.signing, ...made.filter(key => key.signsAt !== null)]),
-        retired: infos(plan.retired),
-        dropped: infos(plan.dropped),
-      };
-      return { keys: after, result, ...toldOf(result, wanted, asker) };
+      const result = rotationOf(plan, made, now);
+      return { keys: after, result, ...auditOf(result, wanted, asker) };
     });
   }
 
@@ -303,41 +280,15 @@ export class TokenKeys {
       { publishedForMs: publishedForMs.byItself },
     );
     if (made.length + retired.length + dropped.length > 0) {
-      const changed = {
-        made: kids(made),
-        signing: kids(signing),
-        retired: kids(retired),
-        dropped: kids(dropped),
-      };
-      this.#options.log.info(changed, 'token keys changed');
+      const changed = { made: kids(made), signing: kids(signing), retired: kids(retired) };
+      this.#options.log.info({ ...changed, dropped: kids(dropped) }, 'token keys changed');
     }
-    for (const scope of scopesOf(this.#vault.keys).filter(this.#needsPerson)) {
+    for (const scope of scopesOf(this.#vault.keys).filter(scope => this.#needsPerson(scope))) {
       const signer = this.#currentOf(scope);
-      if (signer && this.#isOld(signer))
-        this.#options.log.warn(
-          { kid: signer.kid, audience: scope.audience },
-          'a token secret is due for rotation',
-        );
+      const about = { kid: signer?.kid, audience: scope.audience };
+      if (signer && this.#isOld(signer)) this.#options.log.warn(about, 'a token secret is due for rotation');
     }
   }
-}
-
-const nothingChanged: Rotation = { made: [], signing: [], retired: [], dropped: [] };
-
-/** What the audit log says of a change: by their names which keys came, sign from when, stay to verify, and went. */
-function toldOf(
-  { made, signing, retired, dropped }: Rotation,
-  { audience = '', dropOld = false }: RotateOptions,
-  { by, grounds }: KeyAsker,
-): Pick<KeyChange<unknown>, 'event' | 'grounds'> {
-  const names = (keys: readonly TokenKeyInfo[]): string => kids(keys).join(' ');
-  const from = Math.max(0, ...signing.map(({ signsAt }) => signsAt ?? 0));
-  const detail = {
-    ...{ audience, dropOld, made: names(made), signing: names(signing) },
-    ...{ signsFrom: from === 0 ? '' : new Date(from).toISOString() },
-    ...{ retired: names(retired), dropped: names(dropped) },
-  };
-  return { event: { type: 'keys.rotated', by, detail }, grounds };
 }
 
 function noSecret(): RollcallError {
