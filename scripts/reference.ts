@@ -16,7 +16,11 @@ import { formatDefault } from '../src/cli/settings-flags.js';
 import { alertEvents } from '../src/link/access/alerts.js';
 import { permissions } from '../src/link/access/permissions.js';
 import { auditEvents, type AuditEventFacts } from '../src/link/audit/event-types.js';
-import { environmentPrefix as linkPrefix, keyPassphraseVariable, linkSettings } from '../src/link/config.js';
+import {
+  environmentPrefix as linkPrefix,
+  keyPassphraseVariable,
+  linkSettings,
+} from '../src/link/settings.js';
 import { rates, routeRules, type Access, type RouteName } from '../src/link/doors/access-table.js';
 import { maxBodyBytes, type Route } from '../src/link/doors/rest/rest-door.js';
 import { createRoutes } from '../src/link/doors/rest/routes.js';

@@ -58,7 +58,7 @@ const floors: readonly (readonly string[])[] = [
   ['link/registry', 'link/access'],
   ['link/sessions', 'link/enrollment'],
   ['link/runs'],
-  ['link/control', 'link/run-control', 'link/administration', 'link/tenant-sweep'],
+  ['link/control', 'link/run-control', 'link/administration', 'link/tenant-sweep', 'link/settings'],
   ['link/doors', 'link/config'],
   ['link/parts'],
   ['link/link', 'link/check'],

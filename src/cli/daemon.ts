@@ -18,7 +18,7 @@ interface Daemon {
 }
 
 async function linkDaemon(): Promise<Daemon> {
-  const { environmentPrefix, linkSettings } = await import('../link/config.js');
+  const { environmentPrefix, linkSettings } = await import('../link/settings.js');
   return {
     summary: 'run the link: the server that nodes enroll with and connect to',
     examples: `

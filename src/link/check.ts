@@ -9,7 +9,8 @@ import { readSecretFile, readSmallFile, unlessMissing, type Warn } from '../base
 import { setupCodeFile } from './access/login/first-admin.js';
 import { tokenKeyFileName } from './access/tokens/keys.js';
 import { openAuthority } from './authority/authority.js';
-import { namesServerFiles, serverSettings, type LinkConfig, type linkSettings } from './config.js';
+import { namesServerFiles, serverSettings, type LinkConfig } from './config.js';
+import type { linkSettings } from './settings.js';
 import { loadServerIdentity } from './doors/tls/server-identity.js';
 
 export interface CheckOptions {

@@ -3,7 +3,7 @@ import { systemClock } from '../base/clock.js';
 import type { Log } from '../base/log.js';
 import { systemRandom } from '../base/random.js';
 import { checkLink } from './check.js';
-import { keyPassphraseVariable } from './config.js';
+import { keyPassphraseVariable } from './settings.js';
 import type { Link } from './link.js';
 import { collectConfig, openLink } from './start.js';
 

@@ -13,13 +13,8 @@ import { systemRandom } from '../base/random.js';
 import { makeSecretFolder } from '../base/secret-file.js';
 import { formatAddress } from '../base/settings.js';
 import { openLevelStore } from '../store/level.js';
-import {
-  collectLinkConfig,
-  environmentPrefix,
-  keyPassphraseVariable,
-  requireUsable,
-  serverSettings,
-} from './config.js';
+import { collectLinkConfig, requireUsable, serverSettings } from './config.js';
+import { environmentPrefix, keyPassphraseVariable } from './settings.js';
 import { loadServerIdentity } from './doors/tls/server-identity.js';
 import { Link, storeFolder } from './link.js';
 

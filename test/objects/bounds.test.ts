@@ -4,7 +4,7 @@
  */
 import t from 'tap';
 import { DiskFloor } from '../../src/base/disk-floor.js';
-import { linkSettings } from '../../src/link/config.js';
+import { linkSettings } from '../../src/link/settings.js';
 import { nodeSettings } from '../../src/node/config.js';
 import { chunkBytes, manifestOf, readChunkOf } from '../../src/objects/manifest.js';
 import type { ObjectBucket } from '../../src/objects/object-store.js';

@@ -7,7 +7,7 @@ import fc from 'fast-check';
 import { readConfigFile } from '../../../src/base/config-file.js';
 import { isRollcallError } from '../../../src/base/errors.js';
 import { readSettings, type Settings } from '../../../src/base/settings.js';
-import { linkSettings } from '../../../src/link/config.js';
+import { linkSettings } from '../../../src/link/settings.js';
 import { environmentPrefix, nodeSettings } from '../../../src/node/config.js';
 import {
   maxNodeConfigBytes,
