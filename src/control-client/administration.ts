@@ -1,4 +1,4 @@
-/** Users, roles, services, API tokens, tenants and signing keys: an operation a route of the link's `/v1`. */
+/** Users, roles, services, API tokens, tenants and signing keys, by the link's gRPC service `rollcall.v1.Administration`. */
 import { RollcallError } from '../base/errors.js';
 import type {
   EndedTime,
@@ -23,7 +23,23 @@ import type {
   User,
   UserChange,
 } from './answers.js';
+import type { AdministrationClient } from '../protocol/generated/rollcall/v1/administration.js';
+import {
+  readApiToken,
+  readEndedTime,
+  readRoles,
+  readRotation,
+  readSecret,
+  readService,
+  readTenant,
+  readTokenKey,
+  readUser,
+  toInteger,
+  toServiceSettings,
+  toUserChange,
+} from './administration-answers.js';
 import type { Ask } from './control-http.js';
+import type { Unary } from './grpc-client.js';
 
 /** All of the tenant of who asks. `user` is a name or an id. NOT_ALLOWED without `users:manage`. */
 export interface Users {
@@ -97,93 +113,144 @@ export interface Administration {
   readonly keys: Keys;
 }
 
-/** A link from before keys waited published leaves out what was always the same there. */
-type KeyAnswer = Omit<TokenKey, 'use' | 'signsAt'> & Partial<Pick<TokenKey, 'use' | 'signsAt'>>;
-type SecretAnswer = Omit<AudienceSecret, 'use'> & Partial<Pick<AudienceSecret, 'use'>>;
-type RotationAnswer = Readonly<
-  Record<'made' | 'retired' | 'dropped', readonly KeyAnswer[]> & Partial<Record<'signing', KeyAnswer[]>>
->;
+/** Asks one question of the service: `method` gives the method, bound to its client. */
+export type AskAdministration = <Q, A>(
+  method: (client: AdministrationClient) => Unary<Q, A>,
+  request: Q,
+) => Promise<A>;
 
-/** There, each key signed as soon as it was made, and until it was retired. */
-function completeKey({ use, signsAt, ...key }: KeyAnswer): TokenKey {
+export function createAdministration(ask: AskAdministration): Administration {
   return {
-    ...key,
-    use: use ?? (key.retiredAt === null ? 'signs' : 'verifies'),
-    signsAt: signsAt === undefined ? key.createdAt : signsAt,
+    users: createUsers(ask),
+    roles: createRoles(ask),
+    services: createServices(ask),
+    tokens: createApiTokens(ask),
+    tenants: createTenants(ask),
+    keys: createKeys(ask),
   };
 }
 
-function completeRotation({ made, signing, retired, dropped }: RotationAnswer): KeyRotation {
+function createUsers(ask: AskAdministration): Users {
   return {
-    made: made.map(completeKey),
-    signing: (signing ?? made).map(completeKey),
-    retired: retired.map(completeKey),
-    dropped: dropped.map(completeKey),
+    async list() {
+      const { users } = await ask(client => client.listUsers.bind(client), {});
+      return users.map(readUser);
+    },
+    async create({ name, roles, password }) {
+      return readUser(
+        await ask(client => client.createUser.bind(client), { name, roles: [...roles], password }),
+      );
+    },
+    async change(user, change) {
+      return readUser(
+        await ask(client => client.changeUser.bind(client), toUserChange(named('user', user), change)),
+      );
+    },
+    async delete(user) {
+      await ask(client => client.deleteUser.bind(client), { user: named('user', user) });
+    },
   };
 }
 
-export function createAdministration(ask: Ask): Administration {
+function createRoles(ask: AskAdministration): Roles {
   return {
-    users: {
-      list: async () => (await ask<{ users: User[] }>('GET', '/v1/users')).users,
-      create: user => ask('POST', '/v1/users', user),
-      change: async (user, change) => ask('PATCH', pathOf('users', 'user', user), change),
-      delete: async user => {
-        await ask('DELETE', pathOf('users', 'user', user));
-      },
+    list: async () => readRoles(await ask(client => client.listRoles.bind(client), {})),
+    define: async (role, permissions) =>
+      ask(client => client.defineRole.bind(client), {
+        name: named('role', role),
+        permissions: [...permissions],
+      }),
+    async remove(role) {
+      await ask(client => client.removeRole.bind(client), { name: named('role', role) });
     },
-    roles: {
-      list: () => ask('GET', '/v1/roles'),
-      define: async (role, permissions) => ask('PUT', pathOf('roles', 'role', role), { permissions }),
-      remove: async role => {
-        await ask('DELETE', pathOf('roles', 'role', role));
-      },
+  };
+}
+
+function createServices(ask: AskAdministration): Services {
+  return {
+    async list() {
+      const { services } = await ask(client => client.listServices.bind(client), {});
+      return services.map(readService);
     },
-    services: {
-      list: async () => (await ask<{ services: Service[] }>('GET', '/v1/services')).services,
-      create: (name, settings = {}) => ask('POST', '/v1/services', { name, ...settings }),
-      change: async (service, change) => ask('PATCH', pathOf('services', 'service', service), change),
-      delete: async service => {
-        await ask('DELETE', pathOf('services', 'service', service));
-      },
-      makeSecret: async service => ask('POST', `${pathOf('services', 'service', service)}/secret`),
+    async create(name, settings = {}) {
+      const request = { name, settings: toServiceSettings(settings) };
+      return readService(await ask(client => client.createService.bind(client), request));
     },
-    tokens: {
-      list: async () => (await ask<{ tokens: ApiToken[] }>('GET', '/v1/tokens')).tokens,
-      create: token => ask('POST', '/v1/tokens', token),
-      revoke: async id => {
-        await ask('DELETE', pathOf('tokens', 'token', id));
-      },
-      end: began => ask('POST', '/v1/tokens/end', began),
+    async change(service, { endTokens = false, ...settings }) {
+      const request = {
+        service: named('service', service),
+        settings: toServiceSettings(settings),
+        endTokens,
+      };
+      return readService(await ask(client => client.changeService.bind(client), request));
     },
-    tenants: {
-      list: async () => (await ask<{ tenants: Tenant[] }>('GET', '/v1/tenants')).tenants,
-      create: tenant => ask('POST', '/v1/tenants', tenant),
-      delete: async tenant => ask('DELETE', pathOf('tenants', 'tenant', tenant)),
+    async delete(service) {
+      await ask(client => client.deleteService.bind(client), { service: named('service', service) });
     },
-    keys: {
-      list: async () => (await ask<{ keys: KeyAnswer[] }>('GET', '/v1/keys')).keys.map(completeKey),
-      rotate: async (options = {}) =>
-        completeRotation(await ask<RotationAnswer>('POST', '/v1/keys/rotate', options)),
-      secrets: async audience => {
-        const path = `${pathOf('keys', 'audience', audience)}/secret`;
-        const { secrets } = await ask<{ secrets: SecretAnswer[] }>('GET', path);
-        return secrets.map(({ use, ...secret }, index) => ({
-          ...secret,
-          use: use ?? (index === 0 ? 'signs' : 'verifies'),
-        }));
-      },
+    async makeSecret(service) {
+      const request = { service: named('service', service) };
+      const made = await ask(client => client.makeServiceSecret.bind(client), request);
+      return { service: readService(made.service), secret: made.secret };
+    },
+  };
+}
+
+function createApiTokens(ask: AskAdministration): ApiTokens {
+  return {
+    async list() {
+      const { tokens } = await ask(client => client.listTokens.bind(client), {});
+      return tokens.map(readApiToken);
+    },
+    async create({ name, roles, lifetimeMs, user = '' }) {
+      const request = { name, roles: [...roles], lifetimeMs: toInteger(lifetimeMs, 'lifetimeMs'), user };
+      const { record, token } = await ask(client => client.issueToken.bind(client), request);
+      return { record: readApiToken(record), token };
+    },
+    async revoke(id) {
+      await ask(client => client.revokeToken.bind(client), { id: named('token', id) });
+    },
+    async end({ since = 0, before = 0 }) {
+      const request = { sinceMs: toInteger(since, 'since'), beforeMs: toInteger(before, 'before') };
+      return readEndedTime(await ask(client => client.endTokens.bind(client), request));
+    },
+  };
+}
+
+function createTenants(ask: AskAdministration): Tenants {
+  return {
+    async list() {
+      const { tenants } = await ask(client => client.listTenants.bind(client), {});
+      return tenants.map(readTenant);
+    },
+    create: async tenant => readTenant(await ask(client => client.createTenant.bind(client), tenant)),
+    delete: async tenant =>
+      ask(client => client.deleteTenant.bind(client), { tenant: named('tenant', tenant) }),
+  };
+}
+
+function createKeys(ask: AskAdministration): Keys {
+  return {
+    async list() {
+      const { keys } = await ask(client => client.listKeys.bind(client), {});
+      return keys.map(readTokenKey);
+    },
+    async rotate({ audience, dropOld = false, now = false } = {}) {
+      return readRotation(await ask(client => client.rotateKeys.bind(client), { audience, dropOld, now }));
+    },
+    async secrets(audience) {
+      const request = { audience: named('audience', audience) };
+      const { secrets } = await ask(client => client.getAudienceSecret.bind(client), request);
+      return secrets.map(readSecret);
     },
   };
 }
 
 /** The node's settings, with new tokens for the programs on its machine. */
 export async function askNodeConfig(ask: Ask, node: string): Promise<NodeConfig> {
-  return ask('POST', `${pathOf('nodes', 'node', node)}/config`);
+  return ask('POST', `/v1/nodes/${encodeURIComponent(named('node', node))}/config`);
 }
 
-/** The path of one thing, whatever its name: `/v1/users/anna`. */
-function pathOf(room: string, what: string, name: string): string {
-  if (name !== '') return `/v1/${room}/${encodeURIComponent(name)}`;
-  throw new RollcallError('REQUEST_INVALID', `the ${what} wants a name`);
+function named(what: string, name: string): string {
+  if (name !== '') return name;
+  throw new RollcallError('REQUEST_INVALID', `expected the name of a ${what}, found an empty text`);
 }

@@ -38,8 +38,10 @@ import {
   type Users,
 } from './administration.js';
 import type { Assignment, Me, NodeConfig } from './answers.js';
+import { AdministrationClient } from '../protocol/generated/rollcall/v1/administration.js';
 import { openAudit, type AuditEntry, type AuditFilter, type AuditSource } from './audit.js';
 import { createAsk, type Ask } from './control-http.js';
+import { createAsking, openGrpcClient } from './grpc-client.js';
 import { environmentProxy } from './environment-proxy.js';
 import { environmentToken } from './environment-token.js';
 import type { HttpTarget } from './http-target.js';
@@ -123,16 +125,20 @@ export class ControlClient {
   readonly #ask: Ask;
   readonly #openNodes: OpenNodes;
   readonly #openRuns: OpenRuns;
+  readonly #administration: AdministrationClient;
 
   /** Asks nothing yet. CONFIG_INVALID for options that cannot work, and when there is no token. */
   constructor(options: ControlClientOptions) {
     const target = toTarget(options);
     const tokens = toTokenSource(options);
     const ask = createAsk(target, tokens);
-    const administration = createAdministration(ask);
+    const asking = createAsking(target, tokens);
+    const client = openGrpcClient(AdministrationClient, target);
+    const administration = createAdministration((method, request) => asking(method(client))(request));
     this.#openNodes = openNodes(target, tokens);
     this.#openRuns = openRuns(target, tokens);
     this.#ask = ask;
+    this.#administration = client;
     this.nodes = { ...this.#openNodes, config: node => askNodeConfig(ask, `${node}`) };
     this.runs = this.#openRuns;
     this.users = administration.users;
@@ -159,6 +165,7 @@ export class ControlClient {
   close(): void {
     this.#openNodes.close();
     this.#openRuns.close();
+    this.#administration.close();
   }
 }
 

@@ -41,7 +41,8 @@ export function openGrpcClient<C>(
   });
 }
 
-type Unary<Q, A> = (
+/** A method that asks one question, bound to its client. */
+export type Unary<Q, A> = (
   request: Q,
   metadata: Metadata,
   options: Partial<CallOptions>,

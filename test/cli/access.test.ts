@@ -4,7 +4,7 @@
  */
 import { createHash, generateKeyPairSync, randomBytes, X509Certificate } from 'node:crypto';
 import { copyFile, mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:https';
+import { createSecureServer, type Http2ServerResponse } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
@@ -20,6 +20,7 @@ import { runCommand } from '../../src/cli/program.js';
 import { displayWidth, type Output } from '../../src/cli/terminal.js';
 import { collectLinkConfig, requireUsable } from '../../src/link/config.js';
 import { Link } from '../../src/link/link.js';
+import { AdministrationService } from '../../src/protocol/generated/rollcall/v1/administration.js';
 import { createMemoryStore } from '../../src/store/memory.js';
 import { startConnectProxy } from '../harness/connect-proxy.js';
 import { makeFolder } from '../harness/folder.js';
@@ -267,7 +268,7 @@ void t.test('users are created, listed, changed and disabled', async t => {
 
   t.match(await ada(['users', 'change', 'otto']), { code: 2, stderr: /^error: nothing was said/ });
   t.match(await ada(['users', 'change', 'otto', '--enable', '--disable']), { code: 2, stderr: /together/ });
-  t.match(await ada(['users', 'change', '', '--enable']), { code: 2, stderr: /wants a name/ });
+  t.match(await ada(['users', 'change', '', '--enable']), { code: 2, stderr: /expected the name of a user/ });
   for (const name of ['nobody', '..', '../roles', 'a/b', 'a\x1b[2Jb'])
     t.match(await ada(['users', 'change', name, '--enable']), {
       code: 1,
@@ -865,47 +866,73 @@ void t.test('a second factor is enabled with a code, required at login, and disa
 /** A link that lies, or one whose data somebody wrote into: real TLS, any text in every answer. */
 async function startLiar(evil: string) {
   const times = { createdAt: 1, expiresAt: 1e300, signsAt: -1e300, retiredAt: Number.MIN_VALUE };
+  const texts = [evil];
   const thing = {
     ...{
       id: evil,
       name: evil,
-      roles: [evil],
+      roles: texts,
       permissions: [evil, 'runs:read'],
       holderName: evil,
       holder: evil,
     },
-    ...{ audiences: [evil], scopes: [evil], addresses: [evil], publicKeys: [evil], certificates: [evil] },
+    ...{ audiences: texts, scopes: texts, addresses: texts, publicKeys: texts, certificates: texts },
+    ...{ kid: evil, algorithm: evil, audience: evil, secret: evil, secrets: 1, enabled: true },
     ...{
-      kid: evil,
-      algorithm: evil,
-      audience: evil,
-      secret: evil,
-      tokenLifetimeMs: 1,
-      secrets: 1,
-      enabled: true,
+      use: 'signs',
+      kind: evil,
+      tenant: evil,
+      allows: evil,
+      builtIn: false,
+      secondFactor: false,
+      ...times,
     },
-    ...{ use: evil, kind: evil, tenant: evil, allows: evil, builtIn: false, secondFactor: false, ...times },
-    sessionsEnded: evil,
+  };
+  const [earliest, latest] = [-(2n ** 63n), 2n ** 63n - 1n];
+  const onWire = {
+    ...{ ...thing, madeBy: evil, madeByName: evil, tokenLifetimeMs: 1n, validAfterMs: 0n, sessionsEnded: 1 },
+    ...{ createdAtMs: 1n, expiresAtMs: latest, signsAtMs: earliest, retiredAtMs: latest },
   };
   const lists = ['users', 'roles', 'services', 'tokens', 'keys', 'tenants', 'permissions', 'secrets'];
-  const more = { made: [thing], signing: [thing], retired: [thing], dropped: [thing], recoveryCodes: [evil] };
-  const wrapped = { service: thing, record: thing, token: evil, ...more };
+  const listed = Object.fromEntries(lists.map(list => [list, [onWire]]));
+  const more = { made: [onWire], signing: [onWire], retired: [onWire], dropped: [onWire] };
+  const wrapped = { service: onWire, record: onWire, token: evil, ...more };
   const asked: string[] = [];
   let isRefusing = false;
-  const server = createServer(
-    { cert: await readFile(join(folder, 'server.pem')), key: await readFile(join(folder, 'server.key')) },
-    (request, response) => {
-      asked.push(`${request.method} ${request.url}`);
-      const listed = Object.fromEntries(
-        lists.filter(list => !(list === 'roles' && request.method !== 'GET')).map(list => [list, [thing]]),
-      );
+  const tls = {
+    cert: await readFile(join(folder, 'server.pem')),
+    key: await readFile(join(folder, 'server.key')),
+    allowHTTP1: true,
+  };
+  const answerHttp = (response: Http2ServerResponse): void => {
+    response.statusCode = isRefusing ? 403 : 200;
+    response.end(JSON.stringify(isRefusing ? { code: 'NOT_ALLOWED', title: evil, detail: evil } : thing));
+  };
+  const answerGrpc = (path: string, response: Http2ServerResponse): void => {
+    const method = Object.values(AdministrationService).find(each => each.path === path);
+    response.writeHead(200, { 'content-type': 'application/grpc' });
+    const refusal = {
+      'grpc-status': 7,
+      'grpc-message': encodeURIComponent(evil),
+      'rollcall-code': 'NOT_ALLOWED',
+    };
+    response.addTrailers(isRefusing ? refusal : { 'grpc-status': 0 });
+    if (!isRefusing && method) {
+      const isList = path.includes('/List') || path.includes('/Get');
       // A listing and one thing differ only in these.
-      const isOne = request.method !== 'GET' || request.url === '/auth/me';
-      const answer = { ...thing, ...(isOne ? {} : listed), ...wrapped };
-      response.statusCode = isRefusing ? 403 : 200;
-      response.end(JSON.stringify(isRefusing ? { code: 'NOT_ALLOWED', title: evil, detail: evil } : answer));
-    },
-  );
+      const answer = { ...onWire, ...(isList ? listed : {}), ...wrapped } as never;
+      const message = method.responseSerialize(answer);
+      const prefix = Buffer.alloc(5);
+      prefix.writeUInt32BE(message.length, 1);
+      response.write(Buffer.concat([prefix, message]));
+    }
+    response.end();
+  };
+  const server = createSecureServer(tls, (request, response) => {
+    asked.push(`${request.method} ${request.url}`);
+    if (request.httpVersionMajor === 2) answerGrpc(request.url, response);
+    else answerHttp(response);
+  });
   await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve));
   t.teardown(() => server.close());
   return {
@@ -940,7 +967,6 @@ void t.test('text from a link cannot move the cursor or add lines', async t => {
     ['keys', 'secret', 'a'],
     ['tenants', 'list'],
     ['tenants', 'create', 'n', '--admin', 'a', ...file],
-    ['tenants', 'delete', 'n'],
   ];
   const ask = (where: { control: string }, words: readonly string[], isTTY: boolean): Promise<Said> => {
     const way = ['--control', where.control, '--root-certificates', roots, '--token-file', token];
@@ -966,7 +992,7 @@ void t.test('text from a link cannot move the cursor or add lines', async t => {
   }
   liar.refuse();
   const refused = await ask(liar, ['users', 'list'], true);
-  t.match(refused, { code: 1, stderr: /^error: x.*\nhint: x.*\n$/ });
+  t.match(refused, { code: 1, stderr: /^error: x.*\n$/ });
   t.notMatch(refused.stderr, unseen);
 });
 

@@ -12,7 +12,6 @@ import { isRollcallError } from '../../src/base/errors.js';
 import { chooseRoute, parseProxy, proxyFlagNames } from '../../src/base/proxy.js';
 import { systemRandom } from '../../src/base/random.js';
 import { formatAddress } from '../../src/base/settings.js';
-import { createAdministration } from '../../src/control-client/administration.js';
 import type * as answers from '../../src/control-client/answers.js';
 import {
   ControlClient,
@@ -517,34 +516,6 @@ void t.test('a response that is cut off within a line fails with a RollcallError
   };
   await t.rejects(reading(), { name: 'RollcallError', code: 'LINK_UNREACHABLE' });
   t.same(read.slice(0, 2), ['one', 'two']);
-});
-
-void t.test('keys of an older link, without published waiting keys, are rotated and listed', async t => {
-  const key = { algorithm: 'ES256', audience: null, createdAt: 20, retiredAt: null };
-  const [made, retired] = [
-    { ...key, kid: 'new' },
-    { ...key, kid: 'old', createdAt: 10, retiredAt: 20 },
-  ];
-  const answers: Readonly<Record<string, object>> = {
-    'GET /v1/keys': { keys: [made, retired] },
-    'POST /v1/keys/rotate': { made: [made], retired: [retired], dropped: [] },
-    'GET /v1/keys/billing/secret': {
-      secrets: [
-        { kid: 'new', secret: 's' },
-        { kid: 'old', secret: 't' },
-      ],
-    },
-  };
-  const { keys } = createAdministration(<T>(method: string, path: string) =>
-    Promise.resolve(answers[`${method} ${path}`] as T),
-  );
-  const [signs, verifies] = [
-    { ...made, use: 'signs', signsAt: 20 },
-    { ...retired, use: 'verifies', signsAt: 10 },
-  ];
-  t.same(await keys.list(), [signs, verifies]);
-  t.same(await keys.rotate(), { made: [signs], signing: [signs], retired: [verifies], dropped: [] });
-  t.match(await keys.secrets('billing'), [{ use: 'signs' }, { use: 'verifies' }]);
 });
 
 void t.test('grpc-js is pinned to the version whose internals are used', async t => {
