@@ -30,7 +30,7 @@ export interface ArchivedFile extends AppFile {
 export interface UnpackedApp {
   readonly manifest: AppManifest;
   readonly files: readonly ArchivedFile[];
-  /** What names the app, hex: see `digestOf`. */
+  /** Names the app, hex: see `digestOf`. */
   readonly digest: string;
 }
 

@@ -71,7 +71,7 @@ function wantText(
   if (typeof value === 'string' && pattern.test(value)) return value;
   throw unfit(
     value === undefined ? `"${member}" is missing` : `"${member}" has the wrong form`,
-    `it wants ${form}`,
+    `expected ${form}`,
   );
 }
 
@@ -79,7 +79,7 @@ export type AppLanguage = 'javascript' | 'python';
 
 const endings: Readonly<Record<string, AppLanguage>> = { js: 'javascript', mjs: 'javascript', py: 'python' };
 
-/** What a half is written in, by the ending of its entry; `undefined` for what no app host runs. */
+/** The language of a half, by the ending of its entry; undefined for one that no app host runs. */
 export function findLanguage(entry: string): AppLanguage | undefined {
   const ending = /[^/]\.([a-z]+)$/.exec(entry)?.[1] ?? '';
   return Object.hasOwn(endings, ending) ? endings[ending] : undefined;
@@ -92,13 +92,13 @@ export function languageOf(entry: string): AppLanguage {
   return language;
 }
 
-/** That the file is there is for anyone who packs the folder. */
+/** Whether the file exists is checked when the folder is packed. */
 function readEntry(found: Readonly<Record<string, unknown>>, member: string): string {
   const value = found[member];
   if (typeof value !== 'string' || !isPathInside(value)) {
     throw unfit(
       value === undefined ? `"${member}" is missing` : `"${member}" is no file of the folder`,
-      `it wants the path of a file in the app's folder, such as "${member}.js"`,
+      `expected the path of a file in the app's folder, such as "${member}.js"`,
     );
   }
   if (findLanguage(value)) return value;

@@ -1,5 +1,5 @@
 /**
- * Who made an app: an ECDSA P-256 signature over its name, version and digest. A node runs only apps of the keys it was
+ * The author of an app, shown by an ECDSA P-256 signature over its name, version and digest. A node runs only apps of the keys it was
  * told to trust, so what counts here is the app key, never the link an app came over.
  */
 import { RollcallError } from '../base/errors.js';

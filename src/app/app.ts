@@ -1,5 +1,5 @@
 /**
- * What authors of apps import, as `rollcall/app`. An app has two halves, each the default export of a file that `app.json`
+ * The package entry for authors of apps, `rollcall/app`. An app has two halves, each the default export of a file that `app.json`
  * names:
  *
  * ```js
@@ -128,7 +128,7 @@ export interface ServerContext {
   readonly runId: string;
 }
 
-/** What can be written as JSON, at most 64 KiB of it. */
+/** A value that can be written as JSON, at most 64 KiB of it. */
 export type RunResult =
   string | number | boolean | null | readonly RunResult[] | { readonly [name: string]: RunResult };
 
@@ -148,7 +148,7 @@ export interface IncomingMessage {
 }
 
 export interface NodeContext {
-  /** What the agent was started with: `--node-config`. */
+  /** The `--node-config` of the agent. */
   readonly nodeConfig: Readonly<Record<string, string | number | bigint | boolean>>;
   /** Decimal. */
   readonly nodeId: string;
@@ -187,7 +187,7 @@ export interface NodeHalf {
 }
 
 export function serverApp(main: ServerMain): ServerHalf {
-  if (typeof main !== 'function') throw new TypeError('serverApp wants a function');
+  if (typeof main !== 'function') throw new TypeError('serverApp expects a function');
   return { [kind]: 'server', main };
 }
 

@@ -1,5 +1,5 @@
 /**
- * What messages of an app carry: a record of numbers, texts, truth values, bytes, arrays of numbers, and records. Arrays
+ * The content of an app's messages: a record of numbers, texts, truth values, bytes, arrays of numbers, and records. Arrays
  * are not copied, neither when written nor when read, and any language reads them with its own standard library:
  *
  *     "RCC1"  length of the head (uint32)  head (JSON, UTF-8)  sections, in the order in which the head names them

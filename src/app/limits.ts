@@ -1,5 +1,5 @@
 /**
- * What a run may do, held to by the link, the agent and both runners; python/rollcall_app.py states the same numbers. How
+ * The limits of a run, enforced by the link, the agent and both runners; python/rollcall_app.py states the same numbers. How
  * much fits into one frame is in protocol/limits.ts, how large an object may be in objects/manifest.ts.
  */
 export const appLimits = {

@@ -52,7 +52,7 @@ export async function formatConfig(settings: object): Promise<string> {
 }
 
 function parseYaml(text: string, yaml: typeof Yaml): unknown {
-  if (isTooDeep(text, yaml)) throw new Error(`wants values that nest at most ${deepest} deep`);
+  if (isTooDeep(text, yaml)) throw new Error(`expected values that nest at most ${deepest} deep`);
   // Its warnings are about what is refused later, and would go to standard error as they are.
   const document = yaml.parseDocument(text, { uniqueKeys: true, merge: false, logLevel: 'error' });
   const [error] = document.errors;

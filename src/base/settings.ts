@@ -17,7 +17,7 @@ export interface Setting<T> {
   readonly parse: Parse<T>;
 }
 
-/** Gives the value, or throws an Error whose message says what is wanted. `raw` is text, or what the file held. */
+/** Gives the value, or throws an Error whose message names the expected form. `raw` is text, or what the file held. */
 export interface Parse<T> {
   (raw: unknown): T;
   /** The least and the greatest value, where there are such. */
@@ -95,7 +95,7 @@ export function collectSettings<S extends Settings>(schema: S, sources: Sources)
 function fileEntries({ file, filePath }: Sources, problems: string[]): Record<string, unknown> {
   if (file === undefined || file === null) return {};
   if (typeof file === 'object' && !Array.isArray(file)) return file as Record<string, unknown>;
-  problems.push(`${filePath ?? 'file'}: wants "key: value" lines`);
+  problems.push(`${filePath ?? 'file'}: expected "key: value" lines`);
   return {};
 }
 
@@ -131,23 +131,23 @@ function suggestion(key: string, schema: Settings): string {
   return near === undefined ? '' : `; did you mean "${near}"?`;
 }
 
-/** Parsers for the usual kinds of value. Each throws an Error that says what is wanted. */
+/** Parsers for the usual kinds of value. Each throws an Error that names the expected form. */
 export const as = {
   text: (raw: unknown): string => {
-    if (typeof raw !== 'string' || raw === '') throw new Error('wants text');
+    if (typeof raw !== 'string' || raw === '') throw new Error('expected text');
     return raw;
   },
   flag: (raw: unknown): boolean => {
     if (raw === true || raw === 'true' || raw === '1') return true;
     if (raw === false || raw === 'false' || raw === '0') return false;
-    throw new Error('wants true or false');
+    throw new Error('expected true or false');
   },
   /** A whole number within the bounds, both included. */
   integer(min: number, max: number): Parse<number> {
     return within(min, max, raw => {
       const value = typeof raw === 'string' && /^-?\d+$/.test(raw) ? Number(raw) : raw;
       if (typeof value === 'number' && Number.isInteger(value) && value >= min && value <= max) return value;
-      throw new Error(`wants a whole number from ${min} to ${max}`);
+      throw new Error(`expected a whole number from ${min} to ${max}`);
     });
   },
   /** `90s`, `15m`, `1h`, `30d`, `250ms`, in milliseconds. */
@@ -157,7 +157,7 @@ export const as = {
       const value = match ? Number(match[1]) * (durationUnits[match[2] ?? ''] ?? Number.NaN) : Number.NaN;
       if (value >= minMs && value <= maxMs) return value;
       const [from, to] = [minMs, maxMs].map(formatDuration);
-      throw new Error(`wants a duration such as 90s, 15m or 1h, from ${from} to ${to}`);
+      throw new Error(`expected a duration such as 90s, 15m or 1h, from ${from} to ${to}`);
     });
   },
   /** `512MiB`, `2GiB`, in bytes. */
@@ -166,7 +166,9 @@ export const as = {
       const match = typeof raw === 'string' ? /^(\d{1,9})(KiB|MiB|GiB)$/.exec(raw) : null;
       const value = match ? Number(match[1]) * (sizeUnits[match[2] ?? ''] ?? Number.NaN) : Number.NaN;
       if (value >= min && value <= max) return value;
-      throw new Error(`wants a size such as 512MiB or 2GiB, from ${formatSize(min)} to ${formatSize(max)}`);
+      throw new Error(
+        `expected a size such as 512MiB or 2GiB, from ${formatSize(min)} to ${formatSize(max)}`,
+      );
     });
   },
   oneOf<T extends string>(choices: readonly T[]): (raw: unknown) => T {
@@ -175,14 +177,14 @@ export const as = {
       if (choice !== undefined) return choice;
       const small = choices.find(each => typeof raw === 'string' && each === raw.toLowerCase());
       const advice = small === undefined ? '' : `; in small letters: ${small}`;
-      throw new Error(`wants one of ${choices.join(', ')}${advice}`);
+      throw new Error(`expected one of ${choices.join(', ')}${advice}`);
     };
   },
   /** Text split at commas, or a list in the file. */
   list<T>(parse: (raw: unknown) => T): (raw: unknown) => readonly T[] {
     return raw => {
       if (typeof raw !== 'string' && !Array.isArray(raw))
-        throw new Error('wants a list, or text with commas');
+        throw new Error('expected a list, or text with commas');
       return (typeof raw === 'string' ? raw.split(',') : raw).map(each => parse(each));
     };
   },
@@ -207,7 +209,7 @@ function within(min: number, max: number, parse: (raw: unknown) => number): Pars
   return Object.assign(parse, { bounds: [min, max] as const });
 }
 
-const addressForm = 'wants HOST:PORT, such as 127.0.0.1:9092 or [::1]:9092';
+const addressForm = 'expected HOST:PORT, such as 127.0.0.1:9092 or [::1]:9092';
 
 /** What is wrong with an address of another form that people know. Only host and port are repeated: a URL may hold more. */
 function addressAdvice(raw: unknown): string {

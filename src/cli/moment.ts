@@ -15,7 +15,7 @@ export function parseWhen(flag: string, text: string | undefined, nowMs: number)
     return nowMs - as.duration(0, fourYearsMs)(text);
   } catch {
     throw usageError(
-      `${flag} wants a moment, not "${text}"`,
+      `${flag}: expected a moment, found "${text}"`,
       'such as now, 2026-01-15, 2026-01-15T12:00:00Z, or 2h for two hours ago',
     );
   }

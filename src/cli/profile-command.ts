@@ -39,7 +39,7 @@ export async function saveProfile(
   };
   if (Object.keys(given).length === 0) {
     throw usageError(
-      'a profile wants at least one of --control, --root-certificates, --token-file and --proxy',
+      'a profile needs at least one of --control, --root-certificates, --token-file and --proxy',
     );
   }
   const profiles = await readProfiles(shell.environment);

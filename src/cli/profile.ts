@@ -44,7 +44,7 @@ export function parseProfileName(name: string): string {
   if (namePattern.test(name)) return name;
   throw new RollcallError(
     'REQUEST_INVALID',
-    'a profile name wants letters, digits, ".", "_" and "-", at most 63',
+    'a profile name has letters, digits, ".", "_" and "-", at most 63',
   );
 }
 
@@ -169,7 +169,7 @@ export function parseControlAddress(text: string, where: string): string {
   } catch (error) {
     throw new RollcallError(
       'CONFIG_INVALID',
-      `${where}: ${error instanceof Error ? error.message : 'wants HOST:PORT'}`,
+      `${where}: ${error instanceof Error ? error.message : 'expected HOST:PORT'}`,
     );
   }
 }

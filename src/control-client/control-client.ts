@@ -213,7 +213,7 @@ function toAddress(text: string): Address {
   try {
     return as.address(text);
   } catch (error) {
-    const problem = error instanceof Error ? error.message : 'wants HOST:PORT';
+    const problem = error instanceof Error ? error.message : 'expected HOST:PORT';
     throw new RollcallError('CONFIG_INVALID', `address: ${problem}`, { cause: error });
   }
 }

@@ -43,6 +43,6 @@ export function refusalOf(error: RollcallError, { refusedHint }: TokenSource): R
 export function parseToken(token: string, where: string): string {
   if (/^[\x21-\x7e]+$/.test(token)) return token;
   throw new RollcallError('CONFIG_INVALID', `${where} does not hold a token`, {
-    hint: 'it wants the token alone, on one line',
+    hint: 'give the token alone, on one line',
   });
 }

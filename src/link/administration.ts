@@ -1,5 +1,5 @@
 /**
- * What an admin may ask about users, roles, services, tokens, keys and tenants, once, for every door. The door has
+ * The operations on users, roles, services, tokens, keys and tenants, once, for every door. The door has
  * checked the permission; here is what no table can say: nobody gives away, or takes over, more than they hold.
  */
 import { RollcallError } from '../base/errors.js';
@@ -16,7 +16,7 @@ import type { Service, ServiceSettings } from './access/accounts/services.js';
 import type { RotateOptions } from './access/tokens/keys.js';
 import type { Reason, User } from './access/accounts/users.js';
 
-/** What others may see of an account. */
+/** An account as others see it. */
 export interface UserView {
   readonly id: string;
   readonly name: string;
@@ -28,7 +28,7 @@ export interface UserView {
 
 export type ServiceView = Omit<Service, 'secrets' | 'tenant'> & { readonly secrets: number };
 
-/** What is not given stays as it is. */
+/** A field that is left out stays as it is. */
 export interface UserRequest {
   readonly roles?: readonly string[] | undefined;
   readonly enabled?: boolean | undefined;
@@ -39,7 +39,7 @@ export interface UserRequest {
   readonly removeSecondFactor?: boolean | undefined;
 }
 
-/** What goes on in a tenant that was deleted, such as the links of its nodes, ends; gives how many links were cut. */
+/** Ends what goes on in a deleted tenant, such as the sessions of its nodes; resolves with the number of sessions ended. */
 export type EndTenant = (tenant: string) => Promise<number>;
 
 export class Administration {
@@ -234,20 +234,20 @@ export class Administration {
     return { sessionsEnded: await this.#endTenant(name) };
   }
 
-  /** Who asks, as they are seen. */
+  /** The principal as it is shown to itself. */
   describe(principal: Principal) {
     const { kind, id, name, tenant, roles: names, permissions: held, expiresAt } = principal;
     return { kind, id, name, tenant, roles: names, permissions: [...held].sort(), expiresAt };
   }
 
-  /** Nobody gives away, or takes over, more than they hold. A role that is not there allows nothing. */
+  /** NOT_ALLOWED if the roles hold a permission that the principal lacks. A role that does not exist holds none. */
   async #requireHolding(principal: Principal, names: readonly string[], reads?: Reads): Promise<void> {
     const wanted = await this.#access.roles.permissionsOf(principal.tenant, names, reads);
     const beyond = [...wanted].find(each => !may(principal, each));
     if (beyond !== undefined) throw notAllowed(beyond);
   }
 
-  /** What must be so at the commit of a deed: the principal may still do it, and holds all that these roles hold. */
+  /** Checked again in the commit: the principal may still do it, and holds all that these roles hold. */
   #holding(
     principal: Principal,
     namesOf: (reads: Reads) => Promise<readonly string[]> | readonly string[],
@@ -255,7 +255,7 @@ export class Administration {
     return async reads => this.#requireHolding(await principal.confirm(reads), await namesOf(reads), reads);
   }
 
-  /** Who may change somebody may become them: so only those who hold all that they hold, and all that is given to them. */
+  /** A principal that may change an account may take it over, so it must hold all that the account holds or is given. */
   #holdingUser(principal: Principal, id: string, given: readonly string[] = []): Grounds {
     return this.#holding(principal, async reads => [
       ...(await this.#access.users.get(principal.tenant, id, reads)).roles,

@@ -16,7 +16,7 @@ import { loadServerIdentity } from './doors/tls/server-identity.js';
 export interface CheckOptions {
   readonly clock: Clock;
   readonly random: Random;
-  /** What the environment holds for it. */
+  /** Its value in the environment. */
   readonly keyPassphrase?: string | undefined;
 }
 

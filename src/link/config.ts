@@ -24,7 +24,7 @@ export function namesServerFiles(config: Partial<LinkConfig>): config is ServerC
   );
 }
 
-/** What no single setting can know, a line each. */
+/** Problems between settings, a line each. */
 function findLinkProblems(config: Partial<LinkConfig>): string[] {
   const problems = (['ssl-ca-certfile', 'ssl-certfile', 'ssl-keyfile'] as const)
     .filter(name => config[name] === undefined)

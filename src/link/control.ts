@@ -1,5 +1,5 @@
 /**
- * What an operator may ask, once, for every door. A door decodes, calls one of these and encodes; who is asking has
+ * The operations on nodes, once, for every door. A door decodes, calls one of these and encodes; who is asking has
  * been settled before.
  */
 import type { Clock } from '../base/clock.js';
@@ -145,7 +145,7 @@ export class Control {
     return this.#options.registry.resolveNode(tenant, id);
   }
 
-  /** Who may register nodes has a say over those they registered; a token cut down to reading has not. */
+  /** A principal that may register nodes may act on those it registered; a token cut down to reading may not. */
   #owns(principal: Principal, node: NodeRecord): boolean {
     return may(principal, 'nodes:register') && isOwn(principal, node.owner, node.registeredAt);
   }
@@ -202,7 +202,7 @@ function isUnreadable(error: unknown): boolean {
   return isRollcallError(error, 'STORE_UNAVAILABLE') || isRollcallError(error, 'INTERNAL');
 }
 
-/** What the operator hears when the node is out, but only until the link restarts. */
+/** The error of a revocation that holds only until the link restarts. */
 function notDurable(failure: RollcallError): RollcallError {
   if (failure.code !== 'STORE_FULL' && failure.code !== 'STORE_UNAVAILABLE') return failure;
   return new RollcallError(

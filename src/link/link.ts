@@ -1,6 +1,6 @@
 /**
  * The composition root: every room of the link, opened in order and closed in reverse (parts/ has each one's opening).
- * What the outside world is (store, clock, randomness, log) comes in as arguments; nothing here reads the environment.
+ * The outside world (store, clock, randomness, log) comes in as arguments; nothing here reads the environment.
  */
 import { join } from 'node:path';
 import type { Environment } from '../app-host/hosting/spawn-runner.js';
@@ -64,7 +64,7 @@ export class Link {
     this.#context = { config, clock, random, log, lifecycle: this.#lifecycle };
   }
 
-  /** Where the ports really are, once started. */
+  /** The addresses of the ports, once started. */
   get addresses(): LinkAddresses {
     const { node, control } = this.#started().ports;
     return { node: node.address, control: control.address };
@@ -171,7 +171,7 @@ function tellOfSetup({ setup }: Access, log: Log): void {
   log.info(fields, 'there is no admin yet: the setup code makes the first one');
 }
 
-/** Where a link keeps its store. */
+/** The folder of a link's store. */
 export function storeFolder(dataDir: string): string {
   return join(dataDir, 'store');
 }

@@ -68,7 +68,7 @@ function untilStopped(link: Link, log: Log): Promise<number> {
         );
     };
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => stop(signal));
-    // What comes of it stands in the log and in the audit log.
+    // Its outcome is in the log and in the audit log.
     process.on('SIGHUP', () => void link.reload().catch(() => undefined));
   });
 }

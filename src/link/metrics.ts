@@ -1,4 +1,4 @@
-/** What the link counts and times, for Prometheus. The only importer of prom-client. */
+/** The metrics of the link, for Prometheus. The only importer of prom-client. */
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
 
 export interface Metrics {
@@ -10,7 +10,7 @@ export interface Metrics {
   message(outcome: string): void;
   /** Something that somebody should look at. */
   alert(event: string): void;
-  /** Somebody was refused, by the type of the audit event and its reason. */
+  /** A refusal, by the type of its audit event and its reason. */
   refusal(event: string, reason: string): void;
   /** Values read at each scrape. */
   observe(read: {

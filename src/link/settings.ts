@@ -110,7 +110,7 @@ export const linkSettings = {
     parse: parseTokenAlgorithms,
   } as Setting<TokenAlgorithms>,
   'require-auth': {
-    description: 'want a token for /healthz, /readyz and /v1/link as well',
+    description: 'demand a token for /healthz, /readyz and /v1/link as well',
     default: false,
     parse: as.flag,
   },
@@ -203,14 +203,14 @@ function parseHostSocket(text: string): readonly [tenant: string, path: string] 
   const [tenant, path] =
     equals === -1 ? [defaultTenant, text] : [text.slice(0, equals), text.slice(equals + 1)];
   if (tenant !== '' && path !== '') return [tenant, path];
-  throw new Error('wants PATH, or TENANT=PATH for another tenant than the default one');
+  throw new Error('expected PATH, or TENANT=PATH for another tenant than the default one');
 }
 
 function parseIssuer(raw: unknown): string {
   const text = as.text(raw);
   const url = URL.canParse(text) ? new URL(text) : undefined;
   if (url?.protocol === 'https:' && url.search === '' && url.hash === '' && !text.endsWith('/')) return text;
-  throw new Error('want an https URL without a query and without a slash at its end');
+  throw new Error('expected an https URL without a query and without a slash at its end');
 }
 
 /** `ES256` for all that name none, `logging=HS256` for one audience. */
@@ -220,7 +220,7 @@ function parseTokenAlgorithms(raw: unknown): TokenAlgorithms {
   for (const text of as.list(as.text)(raw)) {
     const equals = text.lastIndexOf('=');
     const algorithm = text.slice(equals + 1);
-    if (!isTokenAlgorithm(algorithm)) throw new Error(`want one of ${tokenAlgorithms.join(', ')}`);
+    if (!isTokenAlgorithm(algorithm)) throw new Error(`expected one of ${tokenAlgorithms.join(', ')}`);
     if (equals === -1) defaultAlgorithm = algorithm;
     else byAudience[text.slice(0, equals)] = algorithm;
   }

@@ -7,7 +7,7 @@ import { RollcallError } from '../base/errors.js';
 import { tenantPrefix } from '../store/keys.js';
 import type { Expectation, Key, Reads, Value } from '../store/store.js';
 
-/** What has ended in a tenant. */
+/** What ended when a tenant was deleted. */
 export const cutoffKey = (tenant: string): Key => `${tenantPrefix(tenant)}cutoff`;
 
 /** In that record. A tenant that is there has none. */
@@ -15,7 +15,7 @@ export interface TenantMark {
   readonly deletedAt?: number;
 }
 
-/** What must still be so at a commit that begins something in the tenant. NOT_FOUND once that was deleted. */
+/** The expectation of a commit that begins something in the tenant. NOT_FOUND once the tenant was deleted. */
 export async function expectTenant(reads: Reads, tenant: string): Promise<Expectation> {
   const key = cutoffKey(tenant);
   const value = await reads.get(key);

@@ -1,5 +1,5 @@
 /**
- * What is left of a tenant once it is deleted. The commit that deletes it keeps everything new out; what was there before
+ * Removes what is left of a deleted tenant. The commit that deletes it keeps everything new out; what was there before
  * is ended here: links at once, then runs and nodes, each with its event. Until that is done a mark in the store says so
  * (access/accounts/tenants.ts), and a link that dies in between goes on with it when it starts.
  */
@@ -22,7 +22,7 @@ export interface TenantSweepOptions {
   readonly log: Log;
 }
 
-/** What failed is tried again, and a deletion is found whose commit failed and was stored all the same, ms. */
+/** The pause before failed work is tried again, and before a deletion is found whose commit failed and was stored all the same, ms. */
 const againEveryMs = 60_000;
 const comment = 'the tenant was deleted';
 

@@ -1,5 +1,5 @@
 /**
- * What the agent tells. A condition that lasts is told once, when it begins, and again only when it has changed; its
+ * The log of the agent. A condition that lasts is logged once, when it begins, and again only when it has changed; its
  * repetitions go to the debug level, so that a node that waits for its link for a week does not fill a disk.
  */
 import { isFileError, type RollcallError } from '../base/errors.js';
@@ -14,7 +14,7 @@ export interface ConditionLog {
   compareClocks(own: number, links: number): void;
 }
 
-/** Clocks this far apart are told, ms. Less does not matter to anything here. */
+/** Clocks this far apart are logged, ms. Less does not matter to anything here. */
 export const tellSkewMs = 60_000;
 
 export function createConditionLog(log: Log): ConditionLog {
@@ -28,7 +28,7 @@ export function createConditionLog(log: Log): ConditionLog {
       told.add(condition);
       const fields = { code, hint, retryInMs: Math.round(retryInMs) };
       if (!isNew) log.debug({ ...fields, cause }, message);
-      // What went wrong on this side is for the person who repairs it.
+      // An error of this side is for the person who repairs it.
       else if (code === 'INTERNAL' || code === 'STORE_UNAVAILABLE' || isFileError(error))
         log.error({ ...fields, cause }, message);
       else log.warn(fields, message);

@@ -149,13 +149,13 @@ function parseSigner(raw: unknown): SignerFile {
   const text = as.text(raw);
   const [, file, lowestVersion] = /^(.+)@(\d[^/]*)$/.exec(text) ?? [];
   if (file === undefined || lowestVersion === undefined) return { file: text };
-  if (!isVersion(lowestVersion)) throw new Error('wants FILE or FILE@VERSION, such as author.pub@1.2.0');
+  if (!isVersion(lowestVersion)) throw new Error('expected FILE or FILE@VERSION, such as author.pub@1.2.0');
   return { file, lowestVersion };
 }
 
 function parseLink(raw: unknown): Address {
   const address = as.address(raw);
-  if (address.port === 0) throw new Error('wants a port from 1 to 65535');
+  if (address.port === 0) throw new Error('expected a port from 1 to 65535');
   return address;
 }
 
@@ -163,9 +163,9 @@ function parseLink(raw: unknown): Address {
 function parseNodeConfigSource(raw: unknown): NodeConfigSource {
   if (typeof raw === 'object' && raw !== null && !Array.isArray(raw))
     return { pairs: nodeConfigFromMapping(raw) };
-  if (typeof raw !== 'string') throw new Error('wants pairs such as partition-id=1, or @FILE');
+  if (typeof raw !== 'string') throw new Error('expected pairs such as partition-id=1, or @FILE');
   if (!raw.startsWith('@')) return { pairs: parseNodeConfig(raw) };
-  if (raw === '@') throw new Error('wants a path after @');
+  if (raw === '@') throw new Error('expected a path after @');
   return { file: raw.slice(1) };
 }
 
@@ -176,7 +176,7 @@ function parseFileOnly(raw: unknown): object {
 
 function parseTenant(raw: unknown): string {
   const name = as.text(raw);
-  if (name.length > 255) throw new Error('wants at most 255 characters');
+  if (name.length > 255) throw new Error('at most 255 characters');
   return name;
 }
 

@@ -1,4 +1,4 @@
-/** What a connection reaches first: the link itself, or a proxy that opens a tunnel to it. */
+/** The first hop of a connection: the link itself, or a proxy that opens a tunnel to it. */
 import type { Socket } from 'node:net';
 import type { Clock } from '../base/clock.js';
 import { RollcallError } from '../base/errors.js';
@@ -8,7 +8,7 @@ import { lateAnswer, tunnelOver } from '../base/tunnel.js';
 import { unreachable } from '../base/unreachable.js';
 
 export class FirstHop {
-  /** Where TCP goes. */
+  /** The address that TCP connects to. */
   readonly address: Address;
   /** The link as messages name it, with the way to it. */
   readonly place: string;
@@ -26,7 +26,7 @@ export class FirstHop {
     this.place = proxy ? `${formatAddress(link)} through the proxy ${proxy.url}` : formatAddress(link);
   }
 
-  /** What leads to the link, over a TCP connection to the first hop. */
+  /** Leads to the link over a TCP connection to the first hop. */
   async pass(raw: Socket, timeoutMs: number, clock: Clock): Promise<Socket> {
     const proxy = this.#proxy;
     if (!proxy) return raw;

@@ -1,5 +1,5 @@
 /**
- * What the agent knows of itself while it runs, kept equal to the state folder: a certificate is on the disk before
+ * The agent's knowledge of itself while it runs, kept equal to the state folder: a certificate is on the disk before
  * anyone can connect with it. Otherwise a node that crashed would come back with an older generation than the one the
  * link has seen it use, and look like a stolen key.
  */
@@ -22,7 +22,7 @@ export interface Memory {
   dropCertificate(): void;
   /** PEM of every root the link may be verified by. */
   serverRoots(): readonly string[];
-  /** Takes a bundle the link handed out: the roots in it that are known or vouched for. */
+  /** Takes a bundle the link handed out: the roots in it that are known, or signed by one that is. */
   takeServerRoots(pushed: readonly Uint8Array[]): Promise<void>;
 }
 

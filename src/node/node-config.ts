@@ -14,10 +14,10 @@ export type NodeConfig = Readonly<Record<string, NodeConfigValue>>;
 /** Of the whole text, in UTF-8. */
 export const maxNodeConfigBytes = 64 * 1024;
 
-/** Reads pairs; CONFIG_INVALID with the line and a caret under the character where something else is wanted. */
+/** Reads pairs; CONFIG_INVALID with the line and a caret under the unexpected character. */
 export function parseNodeConfig(text: string): NodeConfig {
   if (Buffer.byteLength(text) > maxNodeConfigBytes) {
-    throw new RollcallError('CONFIG_INVALID', `wants at most ${maxNodeConfigBytes} bytes`);
+    throw new RollcallError('CONFIG_INVALID', `at most ${maxNodeConfigBytes} bytes`);
   }
   const cursor = createCursor(text);
   const entries = new Map<string, NodeConfigValue>();
@@ -46,7 +46,7 @@ function freeze(entries: ReadonlyMap<string, NodeConfigValue>): NodeConfig {
   return Object.freeze(config);
 }
 
-const keyWanted = 'wants keys of letters, digits, "-", "_" and single dots, such as partition-id';
+const keyWanted = 'expected keys of letters, digits, "-", "_" and single dots, such as partition-id';
 
 function isKey(key: string): boolean {
   return /^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$/.test(key);
@@ -59,7 +59,7 @@ function checkValue(key: string, value: unknown): NodeConfigValue {
     // Beyond this a file's digits are lost already.
     if (!Number.isInteger(value) || Number.isSafeInteger(value)) return value;
   }
-  throw new RollcallError('CONFIG_INVALID', `"${key}" wants a string, an integer, a float or a boolean`);
+  throw new RollcallError('CONFIG_INVALID', `"${key}" must be a string, an integer, a float or a boolean`);
 }
 
 function skipBlank(cursor: Cursor): void {
@@ -72,19 +72,19 @@ function separate(cursor: Cursor): void {
   if (cursor.atEnd() || cursor.position() > before) return;
   throw cursor.fail(
     cursor.looking(/[,;]/y)
-      ? 'wants a space between pairs, nothing else'
-      : 'wants a space before the next pair',
+      ? 'expected a space between pairs, nothing else'
+      : 'expected a space before the next pair',
   );
 }
 
 function readPair(cursor: Cursor, taken: ReadonlyMap<string, unknown>): [string, NodeConfigValue] {
   const start = cursor.position();
   const key = cursor.take(/[A-Za-z0-9_.-]+/y);
-  if (key === undefined) throw cursor.fail('wants a key of letters, digits, "-", "_" and dots');
-  if (!isKey(key)) throw cursor.fail('wants a key with single dots between its parts', start);
-  if (taken.has(key)) throw cursor.fail('wants every key once; this one was given before', start);
+  if (key === undefined) throw cursor.fail('expected a key of letters, digits, "-", "_" and dots');
+  if (!isKey(key)) throw cursor.fail('expected a key with single dots between its parts', start);
+  if (taken.has(key)) throw cursor.fail('this key was given before', start);
   cursor.take(/[ \t]+/y);
-  if (cursor.take(/=/y) === undefined) throw cursor.fail('wants "=" after the key');
+  if (cursor.take(/=/y) === undefined) throw cursor.fail('expected "=" after the key');
   cursor.take(/[ \t]+/y);
   return [key, readValue(cursor)];
 }
@@ -94,7 +94,7 @@ function readValue(cursor: Cursor): NodeConfigValue {
   if (cursor.looking(/'/y)) return readLiteralString(cursor);
   const start = cursor.position();
   const word = cursor.take(/[^\s"'#,;=]+/y);
-  if (word === undefined) throw cursor.fail('wants a value: a number, true, false or text in quotes');
+  if (word === undefined) throw cursor.fail('expected a value: a number, true, false or text in quotes');
   if (word === 'true' || word === 'false') return word === 'true';
   const value = readInteger(word, cursor, start) ?? readFloat(word, cursor, start);
   if (value === undefined) throw cursor.fail(explainWord(word), start);
@@ -102,10 +102,10 @@ function readValue(cursor: Cursor): NodeConfigValue {
 }
 
 function explainWord(word: string): string {
-  if (/^[+-]?0\d/.test(word)) return 'wants a number without leading zeros; text goes in quotes';
-  if (/^(?:true|false)$/i.test(word)) return 'wants true or false in lower case';
-  if (/^[[{]/.test(word)) return 'wants a single value; lists and tables are not taken';
-  return 'wants a number, true, false or text in quotes';
+  if (/^[+-]?0\d/.test(word)) return 'expected a number without leading zeros; text goes in quotes';
+  if (/^(?:true|false)$/i.test(word)) return 'expected true or false in lower case';
+  if (/^[[{]/.test(word)) return 'expected a single value; lists and tables are not taken';
+  return 'expected a number, true, false or text in quotes';
 }
 
 // Letters of either case stand only for hexadecimal digits.
@@ -117,7 +117,7 @@ function readInteger(word: string, cursor: Cursor, start: number): number | bigi
   // BigInt takes neither separators nor a plus.
   const plain = word.replaceAll('_', '').replace(/^\+/, '');
   const value = plain.startsWith('-') ? -BigInt(plain.slice(1)) : BigInt(plain);
-  if (value !== BigInt.asIntN(64, value)) throw cursor.fail('wants an integer of at most 64 bits', start);
+  if (value !== BigInt.asIntN(64, value)) throw cursor.fail('expected an integer of at most 64 bits', start);
   return narrow(value);
 }
 
@@ -131,7 +131,7 @@ const floatPattern = /^[+-]?(?:0|[1-9](?:_?\d)*)(?:\.\d(?:_?\d)*)?(?:e[+-]?\d(?:
 function readFloat(word: string, cursor: Cursor, start: number): number | undefined {
   if (!floatPattern.test(word)) return undefined;
   const value = Number(word.replaceAll('_', ''));
-  if (!Number.isFinite(value)) throw cursor.fail('wants a finite number', start);
+  if (!Number.isFinite(value)) throw cursor.fail('expected a finite number', start);
   return value;
 }
 
@@ -157,9 +157,9 @@ function readBasicString(cursor: Cursor): string {
 
 function closeString(cursor: Cursor, quote: '"' | "'", start: number): void {
   if (cursor.take(quote === '"' ? /"/y : /'/y) !== undefined) return;
-  if (cursor.atEnd()) throw cursor.fail(`wants a closing ${quote} for the text that starts here`, start);
-  if (cursor.looking(/[\r\n]/y)) throw cursor.fail(`wants a closing ${quote} on the same line`);
-  throw cursor.fail('wants no control characters in text; "\\t" and "\\u0007" write them');
+  if (cursor.atEnd()) throw cursor.fail(`expected a closing ${quote} for the text that starts here`, start);
+  if (cursor.looking(/[\r\n]/y)) throw cursor.fail(`expected a closing ${quote} on the same line`);
+  throw cursor.fail('control characters are not allowed in text; "\\t" and "\\u0007" write them');
 }
 
 const escapes: Readonly<Partial<Record<string, string>>> = {
@@ -177,7 +177,8 @@ function readEscape(cursor: Cursor): string {
   const short = cursor.take(/\\[btnfr"\\]/y);
   if (short !== undefined) return escapes[short] ?? '';
   const long = cursor.take(/\\(?:u[\da-fA-F]{4}|U[\da-fA-F]{8})/y);
-  if (long === undefined) throw cursor.fail('wants one of \\b \\t \\n \\f \\r \\" \\\\ \\uXXXX \\UXXXXXXXX');
+  if (long === undefined)
+    throw cursor.fail('expected one of \\b \\t \\n \\f \\r \\" \\\\ \\uXXXX \\UXXXXXXXX');
   const point = Number.parseInt(long.slice(2), 16);
   const isScalar = point <= 0x10ffff && (point < 0xd800 || point > 0xdfff);
   if (!isScalar) throw cursor.fail('expected the number of a Unicode character', start);

@@ -1,4 +1,4 @@
-/** What an agent needs from this machine, read and checked before anything is connected to: settings, keys, apps. */
+/** Reads and checks all that an agent needs from this machine before it connects: settings, keys, apps. */
 import { X509Certificate } from 'node:crypto';
 import { join } from 'node:path';
 import { systemClock } from '../base/clock.js';
@@ -32,7 +32,7 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 
 export interface Surroundings {
   readonly environment: Environment;
-  /** Where the passphrase of the key is asked for; nowhere without it. */
+  /** Asks for the passphrase of the key; without it nobody is asked. */
   readonly terminal?: Omit<PassphraseTerminal, 'question'> | undefined;
   /** Called after each change of the status. */
   readonly onStatus?: ((status: AgentStatus) => void) | undefined;

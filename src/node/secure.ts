@@ -58,7 +58,7 @@ function readShown(socket: TLSSocket): X509Certificate | undefined {
 
 function readSecured(socket: TLSSocket): Secured {
   const peerCertificate = socket.getPeerX509Certificate();
-  // What `rejectUnauthorized` has made sure of; checked again because everything else rests on it.
+  // `rejectUnauthorized` has made sure of it; checked again because everything else rests on it.
   if (!socket.authorized || !peerCertificate) throw new Error('the peer was not verified');
   if (socket.alpnProtocol !== wireProtocol)
     throw new RollcallError('PROTOCOL_INVALID', `what answers there does not speak ${wireProtocol}`, {

@@ -1,5 +1,5 @@
 /**
- * Which of the roots a link hands out this node comes to trust: those it trusts already, and those vouched for by one
+ * Chooses the roots of a link's bundle that this node comes to trust: those it trusts already, and those signed by one
  * of them, that is CA certificates one of them has signed. So anyone who takes over a link can pass nothing on that the
  * holder of a root the node was given has not signed. What was given on the command line is never dropped.
  */

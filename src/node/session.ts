@@ -20,7 +20,7 @@ export interface SessionOptions {
   readonly clock: Clock;
   /** DER of the server roots the link hands out, each time it does. */
   readonly onServerRoots: (roots: readonly Buffer[]) => void;
-  /** What of runs comes and goes; without it frames of runs are passed over. */
+  /** The frames of runs; without it they are ignored. */
   readonly runs?: Pick<NodeRuns, 'knownRuns' | 'attach'> | undefined;
   readonly signal?: AbortSignal | undefined;
 }
@@ -42,7 +42,7 @@ export interface Session {
 
 /** From Ready to Welcome, ms. */
 const welcomeWithinMs = 10_000;
-/** Whatever a link says, silence means no less and no more than this, ms. */
+/** Bounds of the silence that a link may ask for, ms. */
 const silenceBounds = { min: 1_000, max: 10 * 60_000 };
 /** From good-bye to the end of the connection, ms. */
 const byeWithinMs = 1_000;

@@ -100,7 +100,7 @@ async function readHolder(path: string): Promise<Holder | undefined> {
 
 async function isAlive({ pid, host, startedAt }: Holder): Promise<boolean> {
   if (host !== hostname()) return false;
-  // What this process holds is in `held`; a file with its number is left over from one before.
+  // Locks of this process are in `held`; a file with its number is left over from an earlier process.
   if (pid === ownPid) return false;
   try {
     kill(pid, 0);

@@ -1,5 +1,5 @@
 /**
- * What a node remembers between two runs: its session key and certificate, the generation it reached, and the roots it
+ * The state that a node keeps between two runs of its process: its session key and certificate, the generation it reached, and the roots it
  * came to trust. All of it is one file, 0600, replaced as a whole and on the disk before anyone relies on it. A file
  * that is damaged or belongs to another node key is set aside and said, never fatal: the node key is enough to enroll
  * again. A file that others can read is refused, since its key is no secret any more.
@@ -46,7 +46,7 @@ export interface NodeStore {
   close(): Promise<void>;
 }
 
-/** Whose state it is. */
+/** The owner of the state. */
 export interface Owner {
   readonly nodeKey: string;
   readonly tenant: string;
@@ -100,7 +100,7 @@ async function refuseSharedFolder(folder: string): Promise<void> {
   });
 }
 
-/** What a crash in the middle of a write left; each holds a key. */
+/** Files that a crash in the middle of a write left; each holds a key. */
 async function removeDrafts(folder: string): Promise<void> {
   const names = await readdir(folder);
   const drafts = names.filter(name => name.startsWith(`.${fileName}.`));

@@ -1,5 +1,5 @@
 /**
- * Reads text from left to right by sticky patterns and, when something else was wanted, makes an error that shows the
+ * Reads text from left to right by sticky patterns and, when it finds something else, makes an error that shows the
  * line with a caret under the character. It knows nothing of what the text means.
  */
 import { RollcallError } from '../base/errors.js';
@@ -12,7 +12,7 @@ export interface Cursor {
   looking(pattern: RegExp): boolean;
   /** Reads what the sticky pattern matches here, or gives undefined and reads nothing. */
   take(pattern: RegExp): string | undefined;
-  /** CONFIG_INVALID that says what is wanted and points at a position, the current one by default. */
+  /** CONFIG_INVALID that names the expected text and points at a position, the current one by default. */
   fail(wanted: string, at?: number): RollcallError;
 }
 

@@ -12,7 +12,7 @@ import { ChunkDraft, readChunkFile, type ChunkName } from './chunk-file.js';
 import { DraftWriter, type ChunkWriter } from './draft-writer.js';
 import { chunkBytes, chunkDigestOf, chunkLengthOf, distinctChunks, type Manifest } from './manifest.js';
 
-/** What the objects of a run take on the disk. */
+/** The space that the objects of a run take on the disk. */
 export interface Account {
   /** STORE_FULL when that is too much; then nothing was taken. */
   take(bytes: number): void;

@@ -13,7 +13,7 @@ export interface ChunkWriter {
   discard(): Promise<void>;
 }
 
-/** What the bucket does with a draft. */
+/** The part of a bucket that a draft uses. */
 export interface DraftOwner {
   /** False when the chunk is there already and the draft is not needed. */
   keep(): Promise<boolean>;

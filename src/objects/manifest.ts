@@ -1,5 +1,5 @@
 /**
- * What an object is: bytes cut into chunks of 1 MiB, and named by the SHA-256 of a manifest that lists its size and its chunks.
+ * An object is bytes, cut into chunks of 1 MiB, and named by the SHA-256 of a manifest that lists its size and its chunks.
  * With a checked manifest, each chunk can be checked by itself, as it comes. Pure; app hosts use it too.
  */
 import { createHash, type Hash } from 'node:crypto';

@@ -442,7 +442,7 @@ void t.test(
 
     const fails: readonly (readonly [RegExp, number, ...string[]])[] = [
       [/nothing was said/, 2, 'change', 'shipper'],
-      [/--token-lifetime wants a duration, not "soon"/, 2, 'change', 'shipper', '--token-lifetime', 'soon'],
+      [/--token-lifetime: expected a duration, found "soon"/, 2, 'change', 'shipper', '--token-lifetime', 'soon'],
       [/last 1 to 60 minutes/, 1, 'change', 'shipper', '--token-lifetime', '2h'],
       [/there is no role ghost/, 1, 'create', 'x', '--role', 'ghost'],
       [/there is a service named shipper already/, 1, 'create', 'shipper'],
@@ -581,7 +581,7 @@ void t.test('API tokens are shown once, written to private files, listed and rev
     });
   t.match(await ada(['tokens', 'revoke', '--before', 'soon']), {
     code: 2,
-    stderr: /--before wants a moment/,
+    stderr: /--before: expected a moment/,
   });
   t.match(await ada(['tokens', 'revoke', '--before', '2999-01-01']), { code: 1, stderr: /from before now/ });
   t.match(await ada(['tokens', 'revoke', '--before', '30d']), {
@@ -602,7 +602,7 @@ void t.test('API tokens are shown once, written to private files, listed and rev
   });
   t.equal((await adaJson<unknown[]>('tokens', 'list')).length, 3, 'those of today are there still');
 
-  t.match(await ada(create.with(6, 'x')), { code: 2, stderr: /--ttl wants a duration, not "x"/ });
+  t.match(await ada(create.with(6, 'x')), { code: 2, stderr: /--ttl: expected a duration, found "x"/ });
   t.match(await ada(create.with(6, '2s')), { code: 1, stderr: /lasts a minute to 366 days/ });
   t.match(await ada(create.slice(0, 5)), { code: 2, stderr: /required option '--ttl/ });
   const byToken = await ada([...create, '--token-file', output]);

@@ -93,7 +93,7 @@ void t.test(
     t.same([stated.code, stated.stderr], [1, 'error: that is no name\n']);
     const twice = await ask(['nodes', 'register', key, key, '--name', 'n']);
     t.equal(twice.code, 2);
-    t.match(twice.stderr, /--name wants a single key file/);
+    t.match(twice.stderr, /--name goes with a single key file/);
   },
 );
 
@@ -438,8 +438,8 @@ void t.test('a mistake in the arguments is a usage error with a hint, and nothin
     ],
     [['nodes', 'list', 'x'], 'error: nodes list takes no "x"\nhint: to search, use --text x\n'],
     [['nodes', 'list', '--status', 'up'], /^error: there is no status "up"\nhint: there are: created, /],
-    [['nodes', 'list', '--limit', '0'], /^error: --limit wants/],
-    [['nodes', 'list', '--label', 'x'], /^error: --label wants NAME=VALUE/],
+    [['nodes', 'list', '--limit', '0'], /^error: --limit: expected/],
+    [['nodes', 'list', '--label', 'x'], /^error: --label: expected NAME=VALUE/],
     [['node', 'list'], /^error: too many arguments.*\nhint: did you mean rollcall nodes list\?\n$/],
     [['run', 'list'], /^error: .*\nhint: did you mean rollcall runs list\?\n$/],
     [['user', 'list'], "error: unknown command 'user'\nhint: did you mean rollcall users list?\n"],
@@ -730,7 +730,7 @@ void t.test('profiles are saved, changed, listed, shown and removed', async t =>
   t.equal((await profile('save', '../x', '--control', 'a:1')).code, 2);
   t.match(await profile('save', 'lab', '--control', 'lab'), {
     code: 2,
-    stderr: /^error: --control: wants HOST:PORT/,
+    stderr: /^error: --control: expected HOST:PORT/,
   });
   t.match(await profile('save', 'lab', '--control', 'lab.example:9093', '--token-file', 'no-such-token'), {
     code: 0,

@@ -186,7 +186,7 @@ void t.test('link and node report mistakes in their flags', async t => {
   ]);
   t.match(link, { code: 2, stderr: /--ssl-certfile is needed/ });
   t.match(insecure, { code: 2, stderr: /^error: --insecure: / });
-  t.match(node, { code: 2, stderr: /^error: --link: wants HOST:PORT.*\nerror: --insecure: /s });
+  t.match(node, { code: 2, stderr: /^error: --link: expected HOST:PORT.*\nerror: --insecure: /s });
 });
 
 void t.test('a command ends although a peer accepts its connection and stays silent', async t => {

@@ -172,8 +172,8 @@ void t.test('run finds local errors before it sends anything', async t => {
       ['runs', 'list', '--status', 'over'],
       /^error: there is no status "over" of runs\nhint: there are: pending/,
     ],
-    [['runs', 'list', '--limit', '0'], /--limit wants/],
-    [['runs', 'logs', '1', '--after', '-1'], /--after wants the number of a line/],
+    [['runs', 'list', '--limit', '0'], /--limit: expected/],
+    [['runs', 'logs', '1', '--after', '-1'], /--after: expected the number of a line/],
   ];
   for (const [words, stderr, options] of cases)
     t.match(await ask(words, options), { code: 2, stdout: '', stderr }, words.join(' '));

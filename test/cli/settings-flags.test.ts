@@ -131,17 +131,17 @@ void t.test('an empty environment variable counts as unset', t => {
 
 void t.test('a choice in capitals is refused with its correct spelling', t => {
   const level = as.oneOf(['info', 'warn']);
-  t.throws(() => level('WARN'), { message: 'wants one of info, warn; in small letters: warn' });
-  t.throws(() => level('loud'), { message: 'wants one of info, warn' });
+  t.throws(() => level('WARN'), { message: 'expected one of info, warn; in small letters: warn' });
+  t.throws(() => level('loud'), { message: 'expected one of info, warn' });
   t.end();
 });
 
 void t.test('bounds of durations and sizes are shown in the syntax of a flag', t => {
   const duration = as.duration(60_000, 3_650 * 86_400_000);
-  t.throws(() => duration('1s'), { message: 'wants a duration such as 90s, 15m or 1h, from 1m to 3650d' });
+  t.throws(() => duration('1s'), { message: 'expected a duration such as 90s, 15m or 1h, from 1m to 3650d' });
   t.throws(() => as.duration(250, 1_500)('1h'), { message: /, from 250ms to 1500ms$/ });
   const size = as.size(1024, 3 * 1024 ** 3);
-  t.throws(() => size('1'), { message: 'wants a size such as 512MiB or 2GiB, from 1KiB to 3GiB' });
+  t.throws(() => size('1'), { message: 'expected a size such as 512MiB or 2GiB, from 1KiB to 3GiB' });
   t.end();
 });
 
@@ -162,7 +162,7 @@ void t.test('a listen address may omit the host; a connect address may not, and 
     t.same(as.listenAddress(text), { host: allAddresses, port: 9092 }, text);
   t.same(as.listenAddress('[::1]:0'), { host: '::1', port: 0 });
   for (const text of [':', '*', ':99999', '*9092', '::9092', ''])
-    t.throws(() => as.listenAddress(text), /wants HOST:PORT/, text);
+    t.throws(() => as.listenAddress(text), /expected HOST:PORT/, text);
   const advice: readonly (readonly [string, string])[] = [
     ['https://link.example:9092', '; a URL was given: write link.example:9092'],
     ['grpcs://user:secret@[fd00::11]:9092/x', '; a URL was given: write [fd00::11]:9092'],
@@ -174,7 +174,7 @@ void t.test('a listen address may omit the host; a connect address may not, and 
   for (const [text, ending] of advice)
     t.throws(
       () => as.address(text),
-      { message: `wants HOST:PORT, such as 127.0.0.1:9092 or [::1]:9092${ending}` },
+      { message: `expected HOST:PORT, such as 127.0.0.1:9092 or [::1]:9092${ending}` },
       text,
     );
   t.end();

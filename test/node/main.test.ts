@@ -141,16 +141,16 @@ void t.test('a local error ends the node with 2 and a line that names it', async
 
 void t.test('an error in node-config is shown with its place, in each source', async t => {
   const { flags, write } = await makeFiles(t);
-  const shown = /wants a number, true, false or text in quotes\n {2}(?:a=1 )?b=oops\n {4,}\^\n$/;
+  const shown = /expected a number, true, false or text in quotes\n {2}(?:a=1 )?b=oops\n {4,}\^\n$/;
   const direct = await run({ ...flags, 'node-config': 'a=1 b=oops' });
   t.equal(direct.code, 2);
   t.match(direct.printed, shown);
-  t.match(direct.printed, /^error: --node-config: wants/);
+  t.match(direct.printed, /^error: --node-config: expected/);
   t.equal(direct.printed.split('\n')[2]?.indexOf('^'), direct.printed.split('\n')[1]?.indexOf('oops'));
   const file = await write('pairs.toml', 'a=1\nb=oops\n');
   const indirect = await run({ ...flags, 'node-config': `@${file}` });
   t.match(indirect.printed, shown);
-  t.match(indirect.printed, `error: ${file}: wants`);
+  t.match(indirect.printed, `error: ${file}: expected`);
 });
 
 void t.test(

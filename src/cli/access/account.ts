@@ -14,7 +14,7 @@ export interface PasswordFlags extends AskFlags {
   readonly oldPasswordFile?: string;
 }
 
-/** Somebody else's is set by an admin; one's own wants the old one first. */
+/** An admin sets the password of another user; one's own needs the old one first. */
 export async function changePassword(
   shell: Shell,
   name: string | undefined,
@@ -61,7 +61,7 @@ async function putOn(shell: Shell, account: OwnAccount, flags: SecondFactorFlags
   const { secret, uri } = await account.proposeSecondFactor();
   shell.stderr.write('Put this into an authenticator app, as text or as a QR code:\n');
   shell.stderr.write(`   secret  ${plainText(secret)}\n   URI     ${plainText(uri)}\n`);
-  const code = await askPerson(shell, 'code that the app shows', 'this wants a person at a terminal');
+  const code = await askPerson(shell, 'code that the app shows', 'run this at a terminal');
   const password = await askOwnPassword(shell, flags.passwordFile);
   const proof = { secret, code: code.trim(), password };
   const { recoveryCodes } = await account.confirmSecondFactor(proof);

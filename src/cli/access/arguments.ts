@@ -9,7 +9,7 @@ export function parseDuration(flag: string, text: string): number {
   try {
     return as.duration(1_000, tenYearsMs)(text);
   } catch {
-    throw usageError(`${flag} wants a duration, not "${text}"`, 'such as 90s, 15m, 12h or 30d');
+    throw usageError(`${flag}: expected a duration, found "${text}"`, 'such as 90s, 15m, 12h or 30d');
   }
 }
 

@@ -24,7 +24,7 @@ export function parseLabels(pairs: readonly string[] = []): Record<string, strin
   const labels = new Map<string, string>();
   for (const pair of pairs) {
     const at = pair.indexOf('=');
-    if (at < 1) throw usageError(`--label wants NAME=VALUE, not "${pair}"`);
+    if (at < 1) throw usageError(`--label: expected NAME=VALUE, found "${pair}"`);
     const name = pair.slice(0, at);
     if (labels.has(name)) throw usageError(`--label ${name} is given twice`);
     labels.set(name, pair.slice(at + 1));
@@ -50,5 +50,5 @@ export function parseStatuses(words: readonly string[] = []): NodeStatus[] {
 export function parseLimit(text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
   if (/^[1-9]\d{0,8}$/.test(text)) return Number(text);
-  throw usageError(`--limit wants a whole number above zero, not "${text}"`);
+  throw usageError(`--limit: expected a whole number above zero, found "${text}"`);
 }

@@ -29,7 +29,7 @@ export async function registerNodes(shell: Shell, typed: string[], flags: Regist
   const labels = parseLabels(flags.label);
   if (flags.name !== undefined && paths.length > 1) {
     throw usageError(
-      '--name wants a single key file',
+      '--name goes with a single key file',
       'a name belongs to one node; register the others without it',
     );
   }

@@ -30,7 +30,7 @@ export function parseRunStatuses(words: readonly string[] = []): RunStatus[] {
 export function parseAfter(text: string | undefined): number {
   if (text === undefined) return 0;
   if (/^\d{1,15}$/.test(text)) return Number(text);
-  throw usageError(`--after wants the number of a line, not "${text}"`);
+  throw usageError(`--after: expected the number of a line, found "${text}"`);
 }
 
 /** `name=value` pairs, each of the type that the app gives the setting. */

@@ -1,5 +1,5 @@
 /**
- * Where the authority's key and certificate come from: files the operator names, or the link's own folder, where they
+ * Reads the authority's key and certificate: files the operator names, or the link's own folder, where they
  * are made at the first start. The key is written first and made only once. A start that was cut short leaves a key
  * without a certificate, which the next start makes from it; a key is never made where a certificate waits for one.
  */

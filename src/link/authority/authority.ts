@@ -18,7 +18,7 @@ import { writeCertificate } from './x509.js';
 import { createSerial, formatSerial } from './issuer.js';
 
 export interface AuthorityOptions {
-  /** Where the link keeps its own authority (`authority.key`, `authority.crt`); unused when files are given. */
+  /** The folder of the link's own authority (`authority.key`, `authority.crt`); unused when files are given. */
   readonly folder: string;
   /** An authority of the operator's own: one P-256 or P-384 certificate and its key, PEM. Both or neither. */
   readonly certificateFile?: string | undefined;
@@ -60,7 +60,7 @@ export interface Authority {
   readonly id: string;
   /** The issuers whose node certificates the link accepts. */
   readonly certificates: readonly X509Certificate[];
-  /** What follows the leaf in a chain, DER, its issuer first. */
+  /** The certificates after the leaf in a chain, DER, its issuer first. */
   readonly chain: readonly Buffer[];
   /** INTERNAL once the authority itself has expired. */
   issue(subject: Subject): IssuedCertificate;

@@ -1,5 +1,5 @@
 /**
- * What a certificate passes on to those it issues. Copied byte for byte, because chains are matched by name and key
+ * The fields that a certificate passes on to those it issues. They are copied byte for byte, because chains are matched by name and key
  * identifier whatever these are made of: people's own authorities have longer names than ours and other identifiers.
  */
 import { createHash } from 'node:crypto';

@@ -12,7 +12,7 @@ export interface SigningPair {
   readonly certificate: X509Certificate;
   /** SPKI in DER. */
   readonly publicKey: Buffer;
-  /** What the certificates it signs take from it. */
+  /** The fields that the certificates it signs copy from it. */
   readonly issuer: Issuer;
   /** Milliseconds since 1970. */
   readonly notAfter: number;
@@ -92,7 +92,7 @@ function refuseUnfit(certificate: X509Certificate, key: KeyObject, path: string)
       'it needs basicConstraints CA:TRUE and, if it states any key usage, keyCertSign',
     );
   }
-  // What node calls keyUsage is the extended key usage; an authority that states one passes it on as a limit.
+  // Node.js calls the extended key usage keyUsage; an authority that states one passes it on as a limit.
   const uses = certificate.keyUsage as string[] | undefined;
   if (uses && !uses.includes(clientAuth) && !uses.includes(anyUse)) {
     throw refusal(

@@ -1,5 +1,5 @@
 /**
- * What one enrollment says and checks, apart from streams and storage: Hello in, Challenge out; Proof in, verdict out.
+ * The messages and checks of one enrollment, without streams and storage: Hello in, Challenge out; Proof in, verdict out.
  * The same number of signatures is checked whatever the keys are, and nothing is looked up before they hold.
  */
 import { RollcallError } from '../../base/errors.js';
@@ -21,11 +21,11 @@ export interface Claim {
   readonly bindingType: string;
   readonly agentVersion: string;
   readonly nodeClockMs: number;
-  /** What the node's state says it belongs to, where that is a trust domain at all. */
+  /** The trust domain that the node remembers; undefined for a name that cannot be one. */
   readonly trustDomain: string | undefined;
 }
 
-/** Reads a Hello. Its faults are told as they are: they say nothing about who is registered. */
+/** Reads a Hello. Its errors are sent as they are: they reveal nothing about registered keys. */
 export function readHello(hello: Hello, bindingTypes: readonly string[]): Claim {
   const version = protocolVersions.find(each => hello.protocolVersions.includes(each));
   if (version === undefined) {

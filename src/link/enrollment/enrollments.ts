@@ -17,9 +17,9 @@ import { createPlaces, type Place, type Places } from './admission.js';
 import { ForeignTrustDomains } from './foreign-trust-domains.js';
 import { Issuance, type IssuanceOptions, type Recipient } from './issuance.js';
 
-/** What an attempt needs of the stream it runs on; the door provides it. */
+/** The connection of an attempt; the door provides it. */
 export interface EnrollPeer extends Recipient {
-  /** What ties a proof to this connection, for a binding type the link accepts. */
+  /** The bytes that bind a proof to this connection, for a binding type the link accepts. */
   binding(type: string): Buffer;
   /** Tells the node why and cuts the connection; resolves when the socket is closed. */
   end(error: RollcallError): Promise<void>;

@@ -23,14 +23,14 @@ export interface IssuanceOptions {
   readonly clock: Clock;
 }
 
-/** Who receives a certificate. */
+/** The receiver of a certificate. */
 export interface Recipient {
   readonly remoteAddress: string;
   /** The certificate was issued; a live session on the same connection learns of its successor. */
   issued(nodeId: bigint, fingerprint: string): void;
 }
 
-/** What was proved, and by whom. */
+/** A proof that holds, and its node. */
 interface Proved {
   readonly address: string;
   readonly claim: Claim;

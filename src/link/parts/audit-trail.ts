@@ -1,4 +1,4 @@
-/** What keeps the audit log: its checkpoints, the link's own events, its retention, and the refusals counted into it. */
+/** Opens the parts of the audit log: its checkpoints, the link's own events, its retention, and the refusals counted into it. */
 import { createAlerts, type Alerts } from '../access/alerts.js';
 import { openCheckpoints, type Checkpoints } from '../audit/checkpoints.js';
 import { LinkEvents } from '../audit/link-events.js';
@@ -24,12 +24,12 @@ export async function openAuditTrail(context: LinkContext, foundation: Foundatio
   const alerts = createAlerts({ log, clock, count: event => metrics.alert(event) });
   const onFault = (tenant: string, fault: string): void =>
     alerts.raise('security.audit-log-changed', { tenant, fault });
-  // Before the refusals, so that it closes after them and vouches for what they write last.
+  // Before the refusals, so that it closes after them and its checkpoint covers what they write last.
   const checkpoints = await lifecycle.open(
     () => openCheckpoints({ folder: config['data-dir'], store, audit, clock, random, log, trustDomain }),
     opened => opened.close(),
   );
-  // After the checkpoints and before every other part that writes events: the stop is the last event, vouched for.
+  // After the checkpoints and before every other part that writes events: the stop is the last event, and a checkpoint covers it.
   const linkEvents = await lifecycle.open(
     () => new LinkEvents({ store, audit, clock, log, trustDomain }),
     opened => opened.close(),

@@ -1,4 +1,4 @@
-/** What everything else stands on: the store, the trust domain, the authority and the link's own certificates. */
+/** Opens the parts that all others need: the store, the trust domain, the authority and the link's own certificates. */
 import { makeSecretFolder } from '../../base/secret-file.js';
 import { measureCommits } from '../../store/measured.js';
 import { prepareStore } from '../../store/schema.js';

@@ -1,4 +1,4 @@
-/** What every part of the link is opened with. */
+/** The arguments with which every part of the link is opened. */
 import type { Clock } from '../../base/clock.js';
 import type { Lifecycle } from '../../base/lifecycle.js';
 import type { Log } from '../../base/log.js';

@@ -1,4 +1,4 @@
-/** What nodes meet: their sessions and enrollments. */
+/** The sessions and enrollments of nodes. */
 import type { NodeFrame, Ready } from '../../protocol/generated/rollcall/v1/link.js';
 import type { TrustBundle } from '../../protocol/generated/rollcall/v1/enrollment.js';
 import { Control } from '../control.js';
@@ -35,9 +35,9 @@ class RunsListener implements SessionListener {
 export interface NodeSide {
   readonly sessions: Sessions;
   readonly enrollments: Enrollments;
-  /** What an operator may do with nodes. */
+  /** The operations of an operator on nodes. */
   readonly control: Control;
-  /** What nodes trust the link by. */
+  /** The roots by which nodes verify the link. */
   readonly trustBundle: () => TrustBundle;
   /** From now on the runs hear of the sessions. */
   readonly useRuns: (runs: Runs) => void;

@@ -18,7 +18,7 @@ export class OwnAddresses {
     return this.#config.issuer ?? `https://${formatAddress(reachable(this.control))}`;
   }
 
-  /** Where nodes reach the link. */
+  /** The addresses at which nodes reach the link. */
   links(): readonly string[] {
     const configured = this.#config['link-addresses'];
     return configured.length > 0 ? configured : [formatAddress(reachable(this.node))];

@@ -19,7 +19,7 @@ import type { LinkContext } from './link-context.js';
 import type { NodeSide } from './node-side.js';
 import type { OwnAddresses } from './own-addresses.js';
 
-/** What the ports let in to. */
+/** The operations that the ports give access to. */
 export interface Rooms {
   readonly foundation: Foundation;
   readonly alive: Alive;

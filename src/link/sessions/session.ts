@@ -4,7 +4,7 @@ import type { LinkFrame } from '../../protocol/generated/rollcall/v1/link.js';
 import type { OfflineReason } from '../registry/offline-reasons.js';
 import type { SessionCertificate } from './identify-node.js';
 
-/** What a session needs of the stream it lives on; the door provides it. */
+/** The connection of a session; the door provides it. */
 export interface Peer {
   readonly remoteAddress: string;
   send(frame: LinkFrame): void;
@@ -46,7 +46,7 @@ export function nextDueAt(session: SweptSession, times: PingTimes, elapsed: numb
   return Math.min(pingDueAt, elapsed + certificate.notAfter - now);
 }
 
-/** What the sweep must do about a session at this moment. `elapsed` is monotonic, `now` the wall clock. */
+/** Decides what the sweep does with a session at this moment. `elapsed` is monotonic, `now` the wall clock. */
 export function judgeSession(
   session: SweptSession,
   times: PingTimes,

@@ -8,7 +8,7 @@ import { parseSpki, type PublicKey } from '../../identity/public-key.js';
 import { isSignedBy, type SignedApp } from '../../app-package/app-signature.js';
 import { compareVersions, isVersion } from './compare-versions.js';
 
-/** What the link says an app is. */
+/** An app as the link describes it. */
 export interface AppClaim extends SignedApp {
   /** SPKI DER, unchecked. */
   readonly signer: Uint8Array;

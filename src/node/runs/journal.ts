@@ -1,5 +1,5 @@
 /**
- * What a node owes the link, so that no crash loses it: the answer to each message until the link has it, the state of each run,
+ * Keeps what a node owes the link, so that no crash loses it: the answer to each message until the link has it, the state of each run,
  * in one commit with the answer of the handler that left it so, and how often a handler was entered with a message, in a file of
  * its own (entry-log.ts). An index is in memory; contents are read when they are needed.
  *

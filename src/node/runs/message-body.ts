@@ -1,4 +1,4 @@
-/** What a delivered message carries, and what a run is set to. Pure. */
+/** Reads the content of a delivered message and the settings of a run. Pure. */
 import type { Deliver } from '../../protocol/generated/rollcall/v1/link.js';
 
 /** Empty when the content is an object. */

@@ -91,7 +91,7 @@ export class NodeRun {
     this.#startWork();
   }
 
-  /** The answer is not wanted any more. */
+  /** Nobody waits for the answer any more. */
   cancel(number: number): void {
     const message = this.#waiting.find(number);
     if (!message) {

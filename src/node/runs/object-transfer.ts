@@ -13,7 +13,7 @@ import type { ObjectsLink, Transfer, TransferFrame } from '../object-connection.
 export interface TransferOptions {
   readonly objects: ObjectsLink;
   readonly run: bigint;
-  /** Where the object is on this node. */
+  /** The bucket of the object on this node. */
   readonly bucket: ObjectBucket;
   readonly signal?: AbortSignal | undefined;
 }

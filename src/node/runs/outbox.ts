@@ -17,7 +17,7 @@ export interface OutboxOptions {
   readonly run: bigint;
   readonly link: LinkHolder;
   readonly journal: () => Promise<Journal>;
-  /** Where answers that are objects lie. */
+  /** The objects of answers. */
   readonly openBucket: () => Promise<ObjectBucket>;
   readonly transferSlots: Slots;
   /** Flushed before an answer: lines of its handler come before it. */

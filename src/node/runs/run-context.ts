@@ -1,4 +1,4 @@
-/** What all runs of a node share. */
+/** Shared by all runs of a node. */
 import type { Clock } from '../../base/clock.js';
 import type { Log } from '../../base/log.js';
 import type { Random } from '../../base/random.js';

@@ -10,7 +10,7 @@ import { inlineContentOf, objectDigestOf } from './message-body.js';
 import { fetchObject } from './object-transfer.js';
 import type { RunContext } from './run-context.js';
 
-/** Whose bucket it is, on this node. */
+/** The owner of a bucket on this node. */
 export type LocalParty = 'app' | 'in' | 'out';
 
 export interface FetchedObject {

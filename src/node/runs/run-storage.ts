@@ -1,5 +1,5 @@
 /**
- * Where a node keeps its runs: the journal and the objects. Both are opened when they are needed; a node without runs has
+ * The storage of a node's runs: the journal and the objects. Both are opened when they are needed; a node without runs has
  * neither. What is there belongs to one node, and is forgotten when the key of this machine is registered as another node.
  */
 import { mkdtemp, rename, rm, stat } from 'node:fs/promises';
@@ -19,11 +19,11 @@ import { Journal } from './journal.js';
 export interface RunStorageOptions {
   /** Without a folder everything is forgotten with this process. */
   readonly folder?: string | undefined;
-  /** Where the journal lies; by default a database in that folder, or memory. */
+  /** The store of the journal; defaults to a database in that folder, or memory. */
   readonly openStore?: (() => Promise<Store>) | undefined;
   /** Maximum for the objects of one run on the disk. */
   readonly objectBytes: number;
-  /** What runs leave free of the disk; undefined for the default of DiskFloor. */
+  /** Free space that runs leave on the disk, bytes; undefined for the default of DiskFloor. */
   readonly minFreeBytes: number | undefined;
   readonly clock: Clock;
   readonly log: Log;

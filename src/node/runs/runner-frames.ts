@@ -15,7 +15,7 @@ import { runnerLimits } from './runner-state.js';
 
 type Value = Frame['value'];
 
-/** What the runner is given before its first message. */
+/** Sent to the runner before its first message. */
 export interface RunnerStart {
   readonly run: bigint;
   readonly language: Language;

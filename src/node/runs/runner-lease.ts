@@ -17,7 +17,7 @@ export interface RunnerLeaseOptions {
   readonly run: bigint;
   readonly context: RunContext;
   readonly listener: RunnerListener;
-  /** Where the runner puts the contents of its answers. */
+  /** For the contents of the runner's answers. */
   readonly openBucket: () => Promise<ObjectBucket>;
   /** The run is over. */
   readonly ending: AbortSignal;

@@ -32,7 +32,7 @@ import { StateParts } from './state-parts.js';
 export interface RunnerSessionOptions {
   readonly hosting: Hosting;
   readonly start: RunnerStart;
-  /** Where the runner puts the contents of its answers. */
+  /** For the contents of the runner's answers. */
   readonly bucket: ObjectBucket;
   readonly listener: RunnerListener;
   readonly clock: Clock;
@@ -83,7 +83,7 @@ export class RunnerSession {
     return machine.isOver(this.#state);
   }
 
-  /** Never rejects. One message at a time. The signal tells the runner that the answer is not wanted any more. */
+  /** Never rejects. One message at a time. The signal tells the runner that nobody waits for the answer any more. */
   handle(message: RunnerMessage, timeoutMs: number, signal: AbortSignal): Promise<RunnerAnswer> {
     if (this.#state.phase === 'exited') return Promise.resolve({ kind: 'exited', exit: this.#state.exit });
     const call = new HandlerCall(message);
@@ -259,7 +259,7 @@ export class RunnerSession {
 
   #onError(value: Frame['value']): void {
     if (!this.#answer(value['number'])) return;
-    // What a handler that failed left of its state is undone.
+    // The changes of a handler that failed are undone.
     this.#stateParts.drop();
     this.#objects.releaseAll();
     this.#settle({ kind: 'answer', answer: readError(value) });

@@ -8,7 +8,7 @@ export interface WaitingMessage {
   readonly bytes: number;
   /** By the clock that only runs forward; Infinity when the message does not expire. */
   readonly expiresAt: number;
-  /** Aborted when the answer is not wanted any more, or the run is over: ends all waiting for it. */
+  /** Aborted when nobody waits for the answer any more, or the run is over: ends all waiting for it. */
   readonly stop: AbortController;
   isUnwanted: boolean;
 }

@@ -336,8 +336,8 @@ void t.test('--check-config names missing files beside the settings that cannot 
   const named = await check([...bad, ...files, `ssl-ca-certfile: ${at('ca.crt')}`]);
   t.match(named, [
     /unknown key "node-addres"/,
-    /certificate-lifetime: wants a duration/,
-    /max-runs: wants a whole number/,
+    /certificate-lifetime: expected a duration/,
+    /max-runs: expected a whole number/,
     /cannot read the server certificate server\.pem: there is no such file/,
     /cannot read the server key server\.key: there is no such file/,
     /cannot read the server roots ca\.crt: there is no such file/,
