@@ -14,7 +14,7 @@ import type { Control } from '../control.js';
 import type { RunControl } from '../run-control.js';
 import type { Assignment } from './assignment.js';
 import { anybodysRule } from './access-table.js';
-import { createDoorkeeper } from './doorkeeper.js';
+import { Doorkeeper } from './doorkeeper.js';
 import { createAdministrationDoor } from './grpc/administration-door.js';
 import { createControlDoor } from './grpc/control-door.js';
 import { createGrpcDoor } from './grpc/grpc-door.js';
@@ -48,7 +48,7 @@ export async function openControlPort(options: ControlPortOptions): Promise<Port
   const { control, runControl } = options;
   const rights = new HeldRights({ watchRights: access.watchRights, clock });
   const known = new KnownConnections({ rights, clock });
-  const doorkeeper = createDoorkeeper({
+  const doorkeeper = new Doorkeeper({
     authenticate: access.authenticate,
     refusals,
     clock,
@@ -75,7 +75,8 @@ export async function openControlPort(options: ControlPortOptions): Promise<Port
     },
     enter: (who, request) => doorkeeper.enter(who, request),
     rights,
-    onNotAllowed: (principal, message) => doorkeeper.tellRefused(principal, { code: 'NOT_ALLOWED', message }),
+    onNotAllowed: (principal, message) =>
+      doorkeeper.auditRefusal(principal, { code: 'NOT_ALLOWED', message }),
     streams: { max: streamsPerConnection, on: () => streamsPerConnection },
     clock,
     log,

@@ -152,7 +152,7 @@ export async function openRestDoor(options: RestDoorOptions): Promise<RestDoor> 
       schema: route.schema ?? {},
       errorHandler(thrown, request, reply) {
         const error = errorOf(thrown);
-        doorkeeper.tellRefused(calls.get(request)?.principal, error);
+        doorkeeper.auditRefusal(calls.get(request)?.principal, error);
         if (route.sendError) {
           logFault(log, error, 'a request');
           route.sendError(reply, publicError(error));
