@@ -22,7 +22,7 @@ import { createRunsDoor } from './grpc/runs-door.js';
 import { HeldRights } from './held-rights.js';
 import { KnownConnections } from './known-connections.js';
 import { deadlines, type Port, type PortOptions } from './node-port.js';
-import { openRestDoor } from './rest/rest-door.js';
+import { RestDoor } from './rest/rest-door.js';
 import { createRoutes } from './rest/routes.js';
 import { Listener } from './tls/listener.js';
 
@@ -87,7 +87,7 @@ export async function openControlPort(options: ControlPortOptions): Promise<Port
     AdministrationService,
     createAdministrationDoor({ administration, audit: auditReading, assignment, door, clock, log }),
   );
-  const rest = await openRestDoor({
+  const rest = await RestDoor.open({
     routes: createRoutes({
       health: { ready: options.ready, metrics: () => metrics.render() },
       auth: { access, administration },
