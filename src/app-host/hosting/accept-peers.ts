@@ -5,7 +5,7 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import type { Clock } from '../../base/clock.js';
 import type { Log } from '../../base/log.js';
-import { createFrameConnection, type Frame, type FrameConnection } from '../wire/frames.js';
+import { type Frame, FrameConnection } from '../wire/frames.js';
 import { hashToken } from '../wire/token-hash.js';
 
 export const protocolVersion = 1;
@@ -52,7 +52,7 @@ export function createVisitors({ clock, log, onRunner, onSupervisor }: VisitorsO
       socket.destroy();
       return;
     }
-    const connection = createFrameConnection(socket, visitorLimits.firstFrame);
+    const connection = new FrameConnection(socket, visitorLimits.firstFrame);
     connections.add(connection);
     unnamed.add(connection);
     connection.onClose(() => {

@@ -10,7 +10,7 @@ import type { Log } from '../../base/log.js';
 import { refusalOf } from '../../base/system-error.js';
 import { visibleText } from '../../base/text.js';
 import { onAbort, sleep } from '../../base/wait.js';
-import { createFrameConnection, type Frame, type FrameConnection } from '../wire/frames.js';
+import { type Frame, FrameConnection } from '../wire/frames.js';
 import { endNotes } from './hosting-options.js';
 import type { RunnerExit } from './hosting.js';
 import type { RunnerOrder } from './hosting.js';
@@ -73,7 +73,7 @@ export async function runSupervisor(options: SupervisorOptions): Promise<void> {
 
   /** Resolves when the connection is over; throws when it was not let in. */
   async function superviseOnce(): Promise<void> {
-    const connection = createFrameConnection(await connect(socketPath));
+    const connection = new FrameConnection(await connect(socketPath));
     const forget = onAbort(signal, () => connection.destroy());
     const seen = { welcome: false, bye: 'connection closed' };
     try {

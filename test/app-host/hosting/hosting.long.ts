@@ -8,7 +8,7 @@ import { createConnection, createServer } from 'node:net';
 import { dirname, join } from 'node:path';
 import { createHosting, type HostingOptions } from '../../../src/app-host/hosting/create-hosting.js';
 import { createExpectedRunners } from '../../../src/app-host/hosting/expected-runners.js';
-import { createFrameConnection, encodeFrame, type Frame } from '../../../src/app-host/wire/frames.js';
+import { FrameConnection, encodeFrame, type Frame } from '../../../src/app-host/wire/frames.js';
 import type { Hosting } from '../../../src/app-host/hosting/hosting.js';
 import { hashToken } from '../../../src/app-host/wire/token-hash.js';
 import { visitorLimits } from '../../../src/app-host/hosting/accept-peers.js';
@@ -47,7 +47,7 @@ async function startRunner(hosting: Hosting, more: Parameters<typeof orderFor>[1
 /** The answer to this first frame. */
 async function visit(path: string, name: string, value: object): Promise<Frame> {
   const socket = createConnection(path);
-  const visitor = createFrameConnection(socket);
+  const visitor = new FrameConnection(socket);
   const frame = await new Promise<Frame>(resolve => {
     visitor.onFrame(resolve);
     visitor.send(name, value);
@@ -121,7 +121,7 @@ void t.test('the exit of a runner waits for its last frames, but not for ever', 
   const path = join(await makeFolder(t), 's');
   const clock = createManualClock();
   const runners = createExpectedRunners(clock);
-  const server = createServer(socket => void runners.connect('hash', createFrameConnection(socket))).listen(
+  const server = createServer(socket => void runners.connect('hash', new FrameConnection(socket))).listen(
     path,
   );
   t.teardown(() => server.close());
@@ -261,7 +261,7 @@ void t.test('an app host accepts a limited number of unauthenticated connections
 void t.test('the token of a runner is valid from its start until its exit', async t => {
   const hosting = await hostingFor(t);
   const { runner, order, connection, tell } = await startRunner(hosting);
-  const again = createFrameConnection(createConnection(hosting.socketPath));
+  const again = new FrameConnection(createConnection(hosting.socketPath));
   again.onFrame(() => undefined);
   again.send('run', { protocol: 1, token: order.token });
   await runner.connected();

@@ -9,7 +9,7 @@ import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { createHosting, type HostingOptions } from '../../../src/app-host/hosting/create-hosting.js';
-import { createFrameConnection, type FrameConnection } from '../../../src/app-host/wire/frames.js';
+import { FrameConnection } from '../../../src/app-host/wire/frames.js';
 import type { Hosting } from '../../../src/app-host/hosting/hosting.js';
 import { hashToken } from '../../../src/app-host/wire/token-hash.js';
 import { systemClock } from '../../../src/base/clock.js';
@@ -263,7 +263,7 @@ void t.test('a start that was lost with its connection is repeated once', async 
 
 /** A supervisor that the test plays by hand. */
 async function playSupervisor(path: string, runs: readonly string[], key: unknown = hostKey) {
-  const connection = createFrameConnection(createConnection(path));
+  const connection = new FrameConnection(createConnection(path));
   const watched = watchRunner();
   watched.onConnection(connection);
   connection.send('supervise', { protocol: 1, key, runs });

@@ -6,12 +6,11 @@ import { createConnection, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { isRollcallError } from '../../../src/base/errors.js';
 import {
-  createFrameConnection,
   createFrameReader,
   encodeFrame,
   frameLimits,
   type Frame,
-  type FrameConnection,
+  FrameConnection,
 } from '../../../src/app-host/wire/frames.js';
 import { createHosting } from '../../../src/app-host/hosting/create-hosting.js';
 import type { Hosting } from '../../../src/app-host/hosting/hosting.js';
@@ -114,7 +113,7 @@ async function connectedPair(t: Test): Promise<{ near: FrameConnection; far: Soc
     far.destroy();
     server.close();
   });
-  return { near: createFrameConnection(accepted), far };
+  return { near: new FrameConnection(accepted), far };
 }
 
 void t.test('invalid bytes are answered with bye, and the connection ends', async t => {
@@ -126,7 +125,7 @@ void t.test('invalid bytes are answered with bye, and the connection ends', asyn
   far.on('data', (chunk: Buffer) => chunks.push(chunk));
   await Promise.all([once(far, 'end'), closed]);
   t.match(Array.from(createFrameReader()(Buffer.concat(chunks))), [
-    { name: 'bye', value: { message: /no frame of an app host/ } },
+    { name: 'bye', value: { message: /invalid frame/ } },
   ]);
   t.ok(near.closed);
   t.ok(near.send('late', {}), 'what is sent afterwards goes nowhere');
@@ -193,7 +192,7 @@ async function ask(path: string, bytes: Uint8Array): Promise<{ answer: Frame | u
   const socket = createConnection(path);
   socket.on('error', () => undefined);
   socket.write(bytes);
-  const connection = createFrameConnection(socket);
+  const connection = new FrameConnection(socket);
   const answer = await new Promise<Frame | undefined>(resolve => {
     connection.onFrame(resolve);
     connection.onClose(() => resolve(undefined));
