@@ -2,48 +2,19 @@
  * HTTP/1.1 on the control port, on sockets that the listener owns. Every route states its access in the table of rules;
  * the doorkeeper accepts a request before anything of its body is read (rest-call.ts).
  */
-import type { IncomingHttpHeaders, Server } from 'node:http';
-import type { Duplex, Readable } from 'node:stream';
+import type { Server } from 'node:http';
+import type { Duplex } from 'node:stream';
 import type { TLSSocket } from 'node:tls';
-import type { FastifyInstance, FastifyReply, FastifyRequest, FastifySchema } from 'fastify';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { RollcallError, toRollcallError } from '../../../base/errors.js';
 import type { Log } from '../../../base/log.js';
-import type { Origin, Principal } from '../../access/principal.js';
 import { routeRules, type RouteName } from '../access-table.js';
 import { logFault, publicError } from '../public-error.js';
 import type { Connection } from '../tls/connection.js';
 import { createHttpApp, createHttpServer, errorOf, headersFor, notFound } from './http-app.js';
 import { sendProblem } from './problem.js';
+import type { Route, Routes } from './route.js';
 import { RestCall, type RestCallOptions } from './rest-call.js';
-
-/** A request, its sender, and the means to answer it. */
-export interface Exchange {
-  readonly body: unknown;
-  readonly parameters: Readonly<Record<string, string>>;
-  readonly query: Readonly<Record<string, string>>;
-  readonly headers: IncomingHttpHeaders;
-  /** Undefined where the rule requires nobody to authenticate. */
-  readonly principal: Principal | undefined;
-  readonly origin: Origin;
-  /** DER of the certificate the connection came with. */
-  readonly certificate: Uint8Array | undefined;
-  /** For every answer but 200 with JSON. */
-  readonly reply: FastifyReply;
-  /** Ties a lasting answer to the right to it, and cuts it once that is gone. */
-  readonly hold: (answer: Readable) => Readable;
-}
-
-export interface Route {
-  /** Its purpose, in Markdown, for docs/reference/rest.md. */
-  readonly does: string;
-  readonly schema?: FastifySchema;
-  /** Gives the body of the answer. */
-  readonly answer: (exchange: Exchange) => unknown;
-  /** Sends an error in another form than a problem document. */
-  readonly sendError?: (reply: FastifyReply, error: RollcallError) => void;
-}
-
-export type Routes = Readonly<Record<RouteName, Route>>;
 
 export interface RestDoorOptions extends RestCallOptions {
   readonly routes: Routes;
