@@ -16,7 +16,7 @@ import type { RunnerExit, RunnerOrder } from './hosting.js';
 import { createOutbox } from './outbox.js';
 import type { RunnerPrograms } from './runner-programs.js';
 import { spawnRunner, type Environment, type RunnerProcess } from './spawn-runner.js';
-import { isRunId, protocolVersion, visitorLimits } from './accept-peers.js';
+import { isRunId, protocolVersion, peerLimits } from './accept-peers.js';
 
 export interface SupervisorOptions {
   readonly socketPath: string;
@@ -99,7 +99,7 @@ class Supervisor {
   }
 
   #introduce(connection: FrameConnection): void {
-    const runs = [...new Set([...this.#processes.keys(), ...this.#outbox.untold()])];
+    const runs = [...new Set([...this.#processes.keys(), ...this.#outbox.unreported()])];
     connection.send('supervise', { protocol: protocolVersion, key: this.#options.hostKey, runs });
   }
 
@@ -116,8 +116,8 @@ class Supervisor {
       log.warn({ run }, 'ignored a second order to start a runner');
       return;
     }
-    if (this.#processes.size >= visitorLimits.runs) {
-      const note = `an app host runs at most ${visitorLimits.runs} runners`;
+    if (this.#processes.size >= peerLimits.runs) {
+      const note = `an app host runs at most ${peerLimits.runs} runners`;
       this.#outbox.exited(run, { code: null, signal: null, note });
       return;
     }

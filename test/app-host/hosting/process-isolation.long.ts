@@ -338,7 +338,7 @@ void t.test('a socket folder that others can enter and an invalid socket path ar
 void t.test('an app host takes over a socket only when no process answers on it', async t => {
   const path = join(await makeSocketFolder(t), 's');
   const first = await hostingAt(t, path);
-  await t.rejects(hostingAt(t, path), { code: 'CONFIG_INVALID', message: /another program answers/ });
+  await t.rejects(hostingAt(t, path), { code: 'CONFIG_INVALID', message: /another program listens/ });
   t.ok(existsSync(path));
   await first.close();
 

@@ -14,7 +14,7 @@ import {
 } from '../../../src/app-host/wire/frames.js';
 import { createHosting } from '../../../src/app-host/hosting/create-hosting.js';
 import type { Hosting } from '../../../src/app-host/hosting/hosting.js';
-import { visitorLimits } from '../../../src/app-host/hosting/accept-peers.js';
+import { peerLimits } from '../../../src/app-host/hosting/accept-peers.js';
 import { createLog } from '../../../src/base/log.js';
 import { makeFolder } from '../../harness/folder.js';
 import { createManualClock } from '../../harness/manual-clock.js';
@@ -232,8 +232,8 @@ void t.test('a supervisor needs the key of the socket, whether or not it connect
 
 void t.test('a connection before authentication buffers only short frames', async t => {
   const hosting = await openHosting(t);
-  const { headBytes } = visitorLimits.firstFrame;
-  t.ok(visitorLimits.unnamed * headBytes <= 16 * 1024 * 1024, 'of all visitors together');
+  const { headBytes } = peerLimits.firstFrame;
+  t.ok(peerLimits.unnamed * headBytes <= 16 * 1024 * 1024, 'of all visitors together');
   const prefix = (head: number, body: number): Buffer => {
     const bytes = Buffer.alloc(8);
     bytes.writeUInt32LE(head, 0);
@@ -246,7 +246,7 @@ void t.test('a connection before authentication buffers only short frames', asyn
     [frameLimits.headBytes, frameLimits.bodyBytes],
   ] as const)
     t.match((await ask(hosting.socketPath, prefix(head, body))).answer, { value: { message: /too long/ } });
-  const runs = Array.from({ length: visitorLimits.runs }, (_, index) => `${2n ** 64n - 1n - BigInt(index)}`);
+  const runs = Array.from({ length: peerLimits.runs }, (_, index) => `${2n ** 64n - 1n - BigInt(index)}`);
   const long = encodeFrame('supervise', { protocol: 1, key: hostKey, runs });
   t.equal((await ask(hosting.socketPath, long)).answer?.name, 'welcome', 'a supervisor with all it can have');
 

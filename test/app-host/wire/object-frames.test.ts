@@ -182,7 +182,7 @@ void t.test(
       runner.send(name, value);
       t.match(
         await frame(),
-        { name: 'bye', value: { message: /wrong form/ } },
+        { name: 'bye', value: { message: /invalid frame/ } },
         `${name} ${JSON.stringify(value)}`,
       );
       await new Promise<void>(resolve => runner.onClose(resolve));
