@@ -232,7 +232,9 @@ void t.test('connections without a known token and silent connections are closed
   const unknown = { protocol: 1, token: '00'.repeat(32) };
   t.match(await visit(path, 'run', unknown), { name: 'bye', value: { message: /unknown token/ } });
   t.match(await visit(path, 'run', { protocol: 1 }), { name: 'bye' });
-  t.match(await visit(path, 'run', { ...unknown, protocol: 2 }), { value: { message: /expected version 1/ } });
+  t.match(await visit(path, 'run', { ...unknown, protocol: 2 }), {
+    value: { message: /expected version 1/ },
+  });
   t.match(await visit(path, 'supervise', { protocol: 1 }), { value: { message: /without a supervisor/ } });
   t.match(await visit(path, 'log', { text: '' }), { value: { message: /expected "run" or "supervise"/ } });
 
