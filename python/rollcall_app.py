@@ -929,30 +929,35 @@ class _AppError(Exception):
     """The app does not load; the message is for its author."""
 
 
-def _describe(error, folder):
-    """The error, and where in the app it was raised. Never raises, whatever the error is."""
+def _describe(error, folder, prefix=""):
+    """The error, and where in the app it was raised, which is never cut off. Never raises, whatever the error is."""
     try:
         if isinstance(error, SyntaxError):
             text, filename, line = f"{type(error).__name__}: {error.msg}", error.filename or "", error.lineno
             place = f" ({os.path.relpath(filename, folder)}:{line})" if filename.startswith(folder + os.sep) else ""
-            return _clip(text + place)
+            return _clip_before(prefix + text, place)
         text = str(error)
         if not isinstance(error, (GridError, _AppError)):
             text = f"{type(error).__name__}: {text}" if text else type(error).__name__
         text = text.replace(folder + os.sep, "")
         lines = [each for each in traceback.extract_tb(error.__traceback__) if each.filename.startswith(folder + os.sep)]
         place = f" ({os.path.relpath(lines[-1].filename, folder)}:{lines[-1].lineno})" if lines else ""
-        return _clip(text)[: _ERROR_BYTES - len(place)] + place
+        return _clip_before(prefix + text, place)
     except Exception:
-        return "an error that cannot be shown"
+        return prefix + "an error that cannot be shown"
+
+
+def _clip_before(text, place):
+    place = _replace_halves(place)
+    return _clip(text, _ERROR_BYTES - len(place.encode())) + place
 
 
 def _replace_halves(text):
     return text.encode(errors="replace").decode()
 
 
-def _clip(text):
-    return text.encode(errors="replace")[:_ERROR_BYTES].decode(errors="ignore")
+def _clip(text, limit=_ERROR_BYTES):
+    return text.encode(errors="replace")[:limit].decode(errors="ignore")
 
 
 # --- The connection of a runner: connection.ts -------------------------------------------------------------------------
@@ -1834,7 +1839,7 @@ def _load(folder, entry, half):
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise _AppError(f"{entry} cannot be loaded: {_describe(error, folder)}") from None
+        raise _AppError(_describe(error, folder, f"{entry} cannot be loaded: ")) from None
     if half == "node" and not _handlers:
         raise _AppError(f"{entry} has no handler: one is a function below @rollcall_app.train, .evaluate, .query or .handler")
     if half == "server" and not _server_halves:

@@ -22,7 +22,8 @@ import {
   linkSettings,
 } from '../src/link/settings.js';
 import { rates, routeRules, type Access, type RouteName } from '../src/link/doors/access-table.js';
-import { maxBodyBytes, type Route } from '../src/link/doors/rest/rest-door.js';
+import { maxBodyBytes } from '../src/link/doors/rest/http-app.js';
+import type { Route } from '../src/link/doors/rest/route.js';
 import { createRoutes } from '../src/link/doors/rest/routes.js';
 import type { Schema } from '../src/link/doors/rest/schemas.js';
 import { metricTable, type MetricFacts } from '../src/link/metrics.js';

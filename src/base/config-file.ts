@@ -2,7 +2,7 @@
 import type * as Yaml from 'yaml';
 import { RollcallError } from './errors.js';
 import { readSmallFile } from './secret-file.js';
-import { isUnset } from './settings.js';
+import { nonEmpty } from './settings.js';
 import { isUtf16, visibleText } from './text.js';
 
 /** Settings nest two or three deep. YAML's parser calls itself for each level, and thousands end the process. */
@@ -19,8 +19,7 @@ export async function readNamedConfigFile(
   environment: Readonly<Record<string, string | undefined>>,
   environmentPrefix: string,
 ): Promise<NamedConfigFile> {
-  const variable = environment[`${environmentPrefix}CONFIG`];
-  const named = flags['config'] ?? (isUnset(variable) ? undefined : variable);
+  const named = flags['config'] ?? nonEmpty(environment[`${environmentPrefix}CONFIG`]);
   const filePath = typeof named === 'string' ? named : undefined;
   return { file: filePath === undefined ? undefined : await readConfigFile(filePath), filePath };
 }

@@ -36,6 +36,11 @@ export function isRollcallError(value: unknown, code?: ErrorCode): value is Roll
   return value instanceof RollcallError && (code === undefined || value.code === code);
 }
 
+/** An error in one line: `message (hint)`. */
+export function withHint({ message, hint }: Pick<RollcallError, 'message' | 'hint'>): string {
+  return hint === undefined ? message : `${message} (${hint})`;
+}
+
 /**
  * The one conversion from unknown: a RollcallError stays, what the system says of a file is told as that, and anything
  * else becomes INTERNAL with itself as the cause.

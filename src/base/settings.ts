@@ -70,10 +70,11 @@ export function collectSettings<S extends Settings>(schema: S, sources: Sources)
     const where = sources.filePath ?? 'file';
     problems.push(`${where}: unknown key "${visibleText(key)}"${suggestion(key, schema)}`);
   }
-  for (const [variable, text] of Object.entries(sources.environment)) {
+  for (const [variable, raw] of Object.entries(sources.environment)) {
+    const text = nonEmpty(raw);
     const name = settingOf(variable, sources);
     if (!variable.startsWith(sources.environmentPrefix) || Object.hasOwn(schema, name)) continue;
-    if (isUnset(text) || isServiceVariable(variable, text)) continue;
+    if (text === undefined || isServiceVariable(variable, text)) continue;
     problems.push(`unknown environment variable ${visibleText(variable)}${suggestion(name, schema)}`);
   }
   const values: Record<string, unknown> = {};
@@ -102,17 +103,17 @@ function fileEntries({ file, filePath }: Sources, problems: string[]): Record<st
 function findRaw(name: string, sources: Sources, file: Record<string, unknown>): Found | undefined {
   if (sources.flags[name] !== undefined) return { raw: sources.flags[name], where: `--${name}` };
   const variable = variableOf(name, sources);
-  const text = sources.environment[variable];
-  if (!isUnset(text)) return { raw: text, where: variable };
+  const text = nonEmpty(sources.environment[variable]);
+  if (text !== undefined) return { raw: text, where: variable };
   if (Object.hasOwn(file, name) && file[name] !== undefined && file[name] !== null) {
     return { raw: file[name], where: `${sources.filePath ?? 'file'}: ${name}` };
   }
   return undefined;
 }
 
-/** An empty variable is one that is not set: a template without a value leaves it behind. */
-export function isUnset(text: string | undefined): text is undefined | '' {
-  return text === undefined || text === '';
+/** An empty variable counts as unset, since a template without a value leaves it behind. */
+export function nonEmpty(text: string | undefined): string | undefined {
+  return text === '' ? undefined : text;
 }
 
 function variableOf(name: string, { environmentPrefix }: Sources): string {

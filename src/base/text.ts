@@ -44,7 +44,8 @@ export function plainLine(line: string): string {
 
 /** At most so many bytes of UTF-8, with `…` where something was cut off; no half characters. */
 export function clipToBytes(text: string, maxBytes: number): string {
-  const bytes = Buffer.from(text, 'utf8');
+  // No text beyond that fits, however long it is.
+  const bytes = Buffer.from(text.slice(0, maxBytes + 1), 'utf8');
   if (bytes.length <= maxBytes) return bytes.toString('utf8');
   let end = maxBytes - 3;
   // Not in the middle of a character.

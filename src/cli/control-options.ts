@@ -4,7 +4,7 @@
  * ROLLCALL_TOKEN, or from `rollcall login`.
  */
 import { resolve } from 'node:path';
-import { as, formatAddress } from '../base/settings.js';
+import { as, formatAddress, nonEmpty } from '../base/settings.js';
 import { RollcallError } from '../base/errors.js';
 import { loadRoute, parseProxy, type ProxySetting } from '../base/proxy.js';
 import { readSecretFile, readSmallFile, type Warn } from '../base/secret-file.js';
@@ -71,10 +71,6 @@ async function chooseProfile(flags: ControlFlags, environment: Environment): Pro
 function chooseName(names: readonly string[]): string | undefined {
   if (names.includes(defaultProfile)) return defaultProfile;
   return names.length === 1 ? names[0] : undefined;
-}
-
-export function nonEmpty(text: string | undefined): string | undefined {
-  return text === '' ? undefined : text;
 }
 
 function namedProfile(flags: ControlFlags, environment: Environment): string | undefined {

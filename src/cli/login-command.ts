@@ -1,5 +1,6 @@
 /** `rollcall login`, `logout` and `whoami`. */
 import { isRollcallError, RollcallError } from '../base/errors.js';
+import { nonEmpty } from '../base/settings.js';
 import { askHttp, createAsk } from '../control-client/control-http.js';
 import type { HttpTarget } from '../control-client/http-target.js';
 import { askMe } from '../control-client/own-account.js';
@@ -11,7 +12,6 @@ import {
   resolveTarget,
   type ControlFlags,
   type ResolvedTarget,
-  nonEmpty,
 } from './control-options.js';
 import { exitCodes } from './failure.js';
 import { momentOrNull, printDone, printFacts, printJson } from './access/showing.js';

@@ -4,7 +4,7 @@
  */
 import { userInfo } from 'node:os';
 import { join } from 'node:path';
-import { as, isUnset } from '../base/settings.js';
+import { as, nonEmpty } from '../base/settings.js';
 import { RollcallError, isRollcallError, systemErrorCode } from '../base/errors.js';
 import { makeSecretFolder, readSecretFile, writeWholeFile } from '../base/secret-file.js';
 import type { Environment } from './terminal.js';
@@ -50,8 +50,8 @@ export function parseProfileName(name: string): string {
 
 /** `$ROLLCALL_CONFIG_HOME`, `$XDG_CONFIG_HOME/rollcall` or `~/.config/rollcall`. */
 export function configFolder(environment: Environment): string {
-  const own = environment['ROLLCALL_CONFIG_HOME'];
-  if (!isUnset(own)) return own;
+  const own = nonEmpty(environment['ROLLCALL_CONFIG_HOME']);
+  if (own !== undefined) return own;
   const xdg = environment['XDG_CONFIG_HOME'];
   // The XDG base directory specification ignores a relative path.
   if (xdg?.startsWith('/')) return join(xdg, 'rollcall');
@@ -60,8 +60,8 @@ export function configFolder(environment: Environment): string {
 
 /** A user that a container was started as may have neither a variable nor an entry in the list of users. */
 function homeOf(environment: Environment): string {
-  const home = environment['HOME'];
-  if (!isUnset(home)) return home;
+  const home = nonEmpty(environment['HOME']);
+  if (home !== undefined) return home;
   try {
     return userInfo().homedir;
   } catch (error) {

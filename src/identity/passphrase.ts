@@ -6,7 +6,7 @@ import { createInterface } from 'node:readline';
 import { Writable } from 'node:stream';
 import { RollcallError } from '../base/errors.js';
 import { readSecretFile, type Warn } from '../base/secret-file.js';
-import { isUnset } from '../base/settings.js';
+import { nonEmpty } from '../base/settings.js';
 
 export interface PassphraseSources {
   /** Called for a file that a platform has mounted readable by all. */
@@ -28,9 +28,10 @@ export interface PassphraseTerminal {
 
 /** The passphrase callback of loadPrivateKeyFile: the first available source, or undefined without any. */
 export function createPassphraseSource(sources: PassphraseSources): (() => Promise<string>) | undefined {
-  const { file, environment, terminal, warn } = sources;
+  const { file, terminal, warn } = sources;
+  const environment = nonEmpty(sources.environment);
   if (file !== undefined) return () => readPassphraseFile(file, warn);
-  if (!isUnset(environment)) return () => Promise.resolve(environment);
+  if (environment !== undefined) return () => Promise.resolve(environment);
   return terminal && (() => askPassphrase(terminal));
 }
 

@@ -2,7 +2,7 @@
 import { access, constants, stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import type { Clock } from '../base/clock.js';
-import { fileError, RollcallError, systemErrorCode, toRollcallError } from '../base/errors.js';
+import { fileError, RollcallError, systemErrorCode, toRollcallError, withHint } from '../base/errors.js';
 import type { Random } from '../base/random.js';
 import type { Collected } from '../base/settings.js';
 import { readSecretFile, readSmallFile, unlessMissing, type Warn } from '../base/secret-file.js';
@@ -29,7 +29,7 @@ export async function checkLink(
   { clock, random, keyPassphrase }: CheckOptions,
 ): Promise<readonly string[]> {
   const warned: string[] = [];
-  const warn: Warn = (message, hint) => warned.push(`${message} (${hint})`);
+  const warn: Warn = (message, hint) => warned.push(withHint({ message, hint }));
   const { 'data-dir': folder } = config;
   const checks = await Promise.allSettled([
     checkServerFiles(config, keyPassphrase, clock.now()),
@@ -69,12 +69,9 @@ async function checkServerFiles(
 }
 
 function problemsOf(results: readonly PromiseSettledResult<unknown>[]): readonly string[] {
-  return results.flatMap(result => (result.status === 'rejected' ? [describe(result.reason)] : []));
-}
-
-function describe(reason: unknown): string {
-  const { message, hint } = toRollcallError(reason);
-  return hint === undefined ? message : `${message} (${hint})`;
+  return results.flatMap(result =>
+    result.status === 'rejected' ? [withHint(toRollcallError(result.reason))] : [],
+  );
 }
 
 /** The link's own authority is made at the first start; one that was given must be there. */

@@ -10,7 +10,7 @@ import { createPasswords } from '../../src/link/access/accounts/passwords.js';
 import type { Origin, Principal } from '../../src/link/access/principal.js';
 import { createAudit } from '../../src/link/audit/audit.js';
 import { routeRules, type RouteName } from '../../src/link/doors/access-table.js';
-import { createDoorkeeper } from '../../src/link/doors/doorkeeper.js';
+import { Doorkeeper } from '../../src/link/doors/doorkeeper.js';
 import { createMemoryStore } from '../../src/store/memory.js';
 import type { Store } from '../../src/store/store.js';
 import { makeFolder } from './folder.js';
@@ -77,7 +77,7 @@ export async function openAccessRig(
   };
   const access = await open();
   const { authenticate } = access;
-  const doorkeeper = createDoorkeeper({ authenticate, refusals, clock, requireAuth: false });
+  const doorkeeper = new Doorkeeper({ authenticate, refusals, clock, requireAuth: false });
   const principalOf: AccessRig['principalOf'] = async (token, route = 'GET /auth/me') => {
     const principal = await doorkeeper.admit(routeRules[route], { authorization: `Bearer ${token}`, origin });
     if (principal) return principal;

@@ -1,30 +1,30 @@
 /**
- * Who comes to a socket of app hosts, and as what: by the first frame a runner, known by the hash of its token, or a
- * supervisor. What says nothing, something else, or is too much is sent away.
+ * Accepts peers on a socket of app hosts. The first frame authenticates a runner, by the hash of its token, or a
+ * supervisor, by its key. Peers that send nothing or another frame, or are too many, are refused.
  */
 import { createServer, type Server, type Socket } from 'node:net';
 import type { Clock } from '../../base/clock.js';
 import type { Log } from '../../base/log.js';
-import { createFrameConnection, type Frame, type FrameConnection } from '../wire/frames.js';
+import { type Frame, FrameConnection } from '../wire/frames.js';
 import { hashToken } from '../wire/token-hash.js';
 
 export const protocolVersion = 1;
-export const visitorLimits = {
+export const peerLimits = {
   unnamed: 256,
   speakWithinMs: 5_000,
   leaveWithinMs: 5_000,
-  /** As many as a supervisor has. */
+  /** Of one supervisor, at most. */
   runs: 1_000,
-  /** Of the frame that says who connects: a supervisor with all its runs, and nothing with a body. */
+  /** Of the first frame, the longest of which names all runs of a supervisor; none has a body. */
   firstFrame: { headBytes: 32 * 1024, bodyBytes: 0 },
 } as const;
 
-export interface VisitorsOptions {
+export interface PeerServerOptions {
   readonly clock: Clock;
   readonly log: Log;
-  /** Gives false for a token that is not known. */
+  /** Gives false for an unknown token. */
   readonly onRunner: (tokenHash: string, connection: FrameConnection) => boolean;
-  /** Gives why it is sent away, or undefined. */
+  /** Gives the reason of a refusal, or undefined. */
   readonly onSupervisor: (
     connection: FrameConnection,
     key: unknown,
@@ -32,67 +32,67 @@ export interface VisitorsOptions {
   ) => string | undefined;
 }
 
-export interface Visitors {
+export interface PeerServer {
   readonly server: Server;
-  /** Visitors wait at the door until then. */
+  /** Reads from peers from now on; they wait until then. */
   open(): void;
-  /** Sends everybody away, and listens no more. */
+  /** Disconnects every peer, and stops listening. */
   close(): Promise<void>;
 }
 
-/** Makes the server; where it listens is for the caller. */
-export function createVisitors({ clock, log, onRunner, onSupervisor }: VisitorsOptions): Visitors {
+/** Makes the server; the caller chooses its address. */
+export function createPeerServer({ clock, log, onRunner, onSupervisor }: PeerServerOptions): PeerServer {
   const connections = new Set<FrameConnection>();
   const unnamed = new Set<FrameConnection>();
   let isOpen = false;
 
   const server = createServer((socket: Socket) => {
     socket.on('error', () => undefined);
-    if (unnamed.size >= visitorLimits.unnamed) {
+    if (unnamed.size >= peerLimits.unnamed) {
       socket.destroy();
       return;
     }
-    const connection = createFrameConnection(socket, visitorLimits.firstFrame);
+    const connection = new FrameConnection(socket, peerLimits.firstFrame);
     connections.add(connection);
     unnamed.add(connection);
     connection.onClose(() => {
       connections.delete(connection);
       unnamed.delete(connection);
     });
-    if (isOpen) letIn(connection);
+    if (isOpen) greet(connection);
   });
 
-  function letIn(connection: FrameConnection): void {
-    const silence = clock.after(visitorLimits.speakWithinMs, () => sendAway(connection, 'nothing was said'));
+  function greet(connection: FrameConnection): void {
+    const silence = clock.after(peerLimits.speakWithinMs, () => refuse(connection, 'no frame came in time'));
     connection.onClose(() => silence.cancel());
     connection.onFrame(frame => {
       if (!unnamed.delete(connection)) return;
       silence.cancel();
       connection.allowLongFrames();
       const objection = identify(connection, frame);
-      if (objection !== undefined) sendAway(connection, objection);
+      if (objection !== undefined) refuse(connection, objection);
     });
   }
 
-  /** Gives why it is sent away, or undefined. */
+  /** Gives the reason of a refusal, or undefined. */
   function identify(connection: FrameConnection, { name, value }: Frame): string | undefined {
     if (name !== 'run' && name !== 'supervise') return 'expected "run" or "supervise" as the first frame';
     if (value['protocol'] !== protocolVersion)
-      return `only protocol ${protocolVersion} of app hosts is spoken here`;
+      return `expected version ${protocolVersion} of the app host protocol`;
     if (name === 'supervise') {
       const runs = parseRuns(value['runs']);
-      return runs ? onSupervisor(connection, value['key'], runs) : 'the list of runs has the wrong form';
+      return runs ? onSupervisor(connection, value['key'], runs) : 'invalid list of runs';
     }
     const { token } = value;
     const isKnown = typeof token === 'string' && onRunner(hashToken(token), connection);
-    return isKnown ? undefined : 'no run is known by this token';
+    return isKnown ? undefined : 'unknown token of a run';
   }
 
-  function sendAway(connection: FrameConnection, why: string): void {
-    log.debug({ why }, 'a visitor was sent away');
+  function refuse(connection: FrameConnection, why: string): void {
+    log.debug({ why }, 'refused a peer');
     connection.bye(why);
-    const patience = clock.after(visitorLimits.leaveWithinMs, () => connection.destroy());
-    connection.onClose(() => patience.cancel());
+    const deadline = clock.after(peerLimits.leaveWithinMs, () => connection.destroy());
+    connection.onClose(() => deadline.cancel());
   }
 
   return {
@@ -100,7 +100,7 @@ export function createVisitors({ clock, log, onRunner, onSupervisor }: VisitorsO
     open() {
       if (isOpen) return;
       isOpen = true;
-      for (const connection of unnamed) letIn(connection);
+      for (const connection of unnamed) greet(connection);
     },
     async close() {
       const closed = new Promise<void>(resolve => void server.close(() => resolve()));
@@ -112,7 +112,7 @@ export function createVisitors({ clock, log, onRunner, onSupervisor }: VisitorsO
 
 function parseRuns(value: unknown): readonly string[] | undefined {
   if (value === undefined) return [];
-  if (!Array.isArray(value) || value.length > visitorLimits.runs) return undefined;
+  if (!Array.isArray(value) || value.length > peerLimits.runs) return undefined;
   const isRun = (each: unknown): each is string => typeof each === 'string' && isRunId(each);
   return value.every(isRun) ? value : undefined;
 }

@@ -1,6 +1,6 @@
 /**
- * What a supervisor has to tell while nobody listens, or while much waits to be written already: kept in order and bounded.
- * Lines beyond the bound are counted and told of in one line each run; ends of runners are always kept.
+ * Keeps the reports of a supervisor, in order and bounded, while it has no connection or much waits to be written. Lines
+ * beyond the bound are counted, and reported in one line of each run; ends of runners are always kept.
  */
 import type { FrameConnection } from '../wire/frames.js';
 import type { RunnerExit } from './hosting.js';
@@ -9,9 +9,9 @@ import type { OutputStream } from './runner-output.js';
 export interface Outbox {
   output(run: string, stream: OutputStream, text: string): void;
   exited(run: string, exit: RunnerExit): void;
-  /** Runs whose end was not told yet. */
-  untold(): readonly string[];
-  /** Tells everything there, in order, and from now on what comes; until it is closed. */
+  /** Runs whose end was not reported yet. */
+  unreported(): readonly string[];
+  /** Reports everything kept, in order, then each new report, until the connection is closed. */
   connect(connection: FrameConnection): void;
 }
 
@@ -34,7 +34,7 @@ export function createOutbox(): Outbox {
     to.send('output', {
       run,
       stream: 'stderr',
-      text: `(${lines} lines were left out: nobody took them in time)`,
+      text: `(${lines} lines were dropped: the link did not read them in time)`,
     });
   }
 
@@ -67,7 +67,7 @@ export function createOutbox(): Outbox {
       else put({ run, stream, text });
     },
     exited: (run, exit) => put({ run, exit }),
-    untold: () => kept.filter(each => 'exit' in each).map(({ run }) => run),
+    unreported: () => kept.filter(each => 'exit' in each).map(({ run }) => run),
     connect(next) {
       connection = next;
       next.onClose(() => {

@@ -3,7 +3,7 @@
  * reports their output and their end. Runners live on when this process ends, and come back to the socket. The supervisor runs
  * beside apps, as their user: what it reports is bounded and made harmless here again.
  */
-import { createVisitors, protocolVersion, type Visitors } from './accept-peers.js';
+import { createPeerServer, protocolVersion, type PeerServer } from './accept-peers.js';
 import { createExpectedRunners, type ExpectedRunner } from './expected-runners.js';
 import type { Frame, FrameConnection } from '../wire/frames.js';
 import { endNotes, type HostingOptions } from './hosting-options.js';
@@ -28,7 +28,7 @@ export class ProcessHosting implements Hosting {
   readonly isolation = 'process';
   readonly socketPath: string;
   readonly #options: ProcessHostingOptions;
-  readonly #visitors: Visitors;
+  readonly #visitors: PeerServer;
   readonly #runners: ReturnType<typeof createExpectedRunners>;
   readonly #outputs = new WeakMap<ExpectedRunner, ReturnType<typeof createLineLimit>>();
   /** Orders that no supervisor was given. */
@@ -59,7 +59,7 @@ export class ProcessHosting implements Hosting {
     this.socketPath = socketPath;
     this.#options = options;
     this.#runners = createExpectedRunners(clock);
-    this.#visitors = createVisitors({
+    this.#visitors = createPeerServer({
       clock,
       log,
       onRunner: (tokenHash, connection) => this.#onRunner(tokenHash, connection),

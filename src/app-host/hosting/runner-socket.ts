@@ -60,17 +60,17 @@ async function requireClosedFolder(folder: string): Promise<{ gid: number }> {
   return { gid: found.gid };
 }
 
-/** A socket that nobody answers on is left over from a process that was killed. */
+/** A socket that refuses connections is left over from a killed process. */
 async function removeStaleSocket(path: string): Promise<void> {
   if (!(await isThere(path))) return;
-  if (!(await lstat(path)).isSocket()) throw unusable(path, 'it is there, and no socket');
-  const answer = await knock(path);
-  if (answer === 'connected') throw unusable(path, 'another program answers there');
+  if (!(await lstat(path)).isSocket()) throw unusable(path, 'it exists and is not a socket');
+  const answer = await tryConnect(path);
+  if (answer === 'connected') throw unusable(path, 'another program listens there');
   if (answer !== 'ECONNREFUSED') throw unusable(path, refusalOf(answer).reason);
   await unlink(path);
 }
 
-function knock(path: string): Promise<string> {
+function tryConnect(path: string): Promise<string> {
   return new Promise(resolve => {
     const socket = createConnection(path);
     socket.once('connect', () => {

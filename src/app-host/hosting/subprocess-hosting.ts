@@ -12,7 +12,7 @@ import type { Hosting, RunnerHandler, RunnerOrder } from './hosting.js';
 import { hashToken } from '../wire/token-hash.js';
 import { listenInClosedFolder } from './runner-socket.js';
 import { spawnRunner, type RunnerProcess } from './spawn-runner.js';
-import { createVisitors } from './accept-peers.js';
+import { createPeerServer } from './accept-peers.js';
 
 export async function createSubprocessHosting(
   options: Omit<HostingOptions, 'isolation' | 'socketPath'>,
@@ -23,7 +23,7 @@ export async function createSubprocessHosting(
   const lifecycle = createLifecycle();
   let isClosed = false;
 
-  const visitors = createVisitors({
+  const visitors = createPeerServer({
     clock,
     log,
     onRunner: (tokenHash, connection) => runners.connect(tokenHash, connection) !== undefined,

@@ -1,7 +1,7 @@
 /**
- * The app host: under a user of its own it holds a connection to the socket of a link or an agent, starts and ends runners as it
- * is told, and tells what they write and how they end. When the connection is lost it comes back, for ever; runners live on
- * meanwhile, and end with this process.
+ * The app host runs under a user of its own. It holds a connection to the socket of a link or an agent, starts and ends
+ * runners by its orders, and reports what they write and how they end. A lost connection is opened again, without end;
+ * runners live on meanwhile, and end with this process.
  */
 import { createConnection, type Socket } from 'node:net';
 import type { Clock } from '../../base/clock.js';
@@ -10,21 +10,20 @@ import type { Log } from '../../base/log.js';
 import { refusalOf } from '../../base/system-error.js';
 import { visibleText } from '../../base/text.js';
 import { onAbort, sleep } from '../../base/wait.js';
-import { createFrameConnection, type Frame, type FrameConnection } from '../wire/frames.js';
+import { type Frame, FrameConnection } from '../wire/frames.js';
 import { endNotes } from './hosting-options.js';
-import type { RunnerExit } from './hosting.js';
-import type { RunnerOrder } from './hosting.js';
+import type { RunnerExit, RunnerOrder } from './hosting.js';
 import { createOutbox } from './outbox.js';
 import type { RunnerPrograms } from './runner-programs.js';
 import { spawnRunner, type Environment, type RunnerProcess } from './spawn-runner.js';
-import { isRunId, protocolVersion, visitorLimits } from './accept-peers.js';
+import { isRunId, protocolVersion, peerLimits } from './accept-peers.js';
 
 export interface SupervisorOptions {
   readonly socketPath: string;
-  /** What it shows there. */
+  /** Authenticates the app host on the socket. */
   readonly hostKey: string;
   readonly programs: RunnerPrograms;
-  /** PATH, LANG and TZ of it go to runners. */
+  /** Runners receive its PATH, LANG and TZ. */
   readonly environment?: Environment | undefined;
   readonly clock: Clock;
   readonly log: Log;
@@ -35,45 +34,46 @@ export interface SupervisorOptions {
 const firstPauseMs = 100;
 const maxPauseMs = 5_000;
 
-/** Resolves when it was told to end and every runner is gone. */
-export async function runSupervisor(options: SupervisorOptions): Promise<void> {
-  const { socketPath, clock, log, signal } = options;
-  const outbox = createOutbox();
-  const processes = new Map<string, RunnerProcess>();
+/** Resolves after the signal, once every runner has ended. */
+export function runSupervisor(options: SupervisorOptions): Promise<void> {
+  return new Supervisor(options).run();
+}
 
-  function start(order: RunnerOrder): void {
-    const { run, half, language } = order;
-    if (processes.has(run)) {
-      log.warn({ run }, 'a runner was to be started twice');
-      return;
-    }
-    if (processes.size >= visitorLimits.runs) {
-      outbox.exited(run, {
-        code: null,
-        signal: null,
-        note: `${visitorLimits.runs} runners are there already`,
-      });
-      return;
-    }
-    log.info({ run, half, language }, 'a runner starts');
-    const child = spawnRunner(order, socketPath, options, (stream, text) => outbox.output(run, stream, text));
-    processes.set(run, child);
-    void child.exited.then(exit => {
-      processes.delete(run);
-      log.info({ run, ...shownExit(exit) }, 'a runner has ended');
-      outbox.exited(run, exit);
-    });
+class Supervisor {
+  readonly #options: SupervisorOptions;
+  readonly #outbox = createOutbox();
+  readonly #processes = new Map<string, RunnerProcess>();
+
+  constructor(options: SupervisorOptions) {
+    this.#options = options;
   }
 
-  function take({ name, value }: Frame): void {
-    if (name === 'start') start(parseOrder(value));
-    else if (name === 'stop' && typeof value['run'] === 'string')
-      processes.get(value['run'])?.kill(endNotes.stopped);
+  async run(): Promise<void> {
+    const { clock, log, signal } = this.#options;
+    let pauseMs = firstPauseMs;
+    let lastTrouble = '';
+    while (!signal.aborted) {
+      try {
+        await this.#superviseOnce();
+        pauseMs = firstPauseMs;
+        lastTrouble = '';
+      } catch (error) {
+        const { message } = toRollcallError(error);
+        if (message !== lastTrouble) log.warn({ reason: message }, 'cannot connect; trying again');
+        lastTrouble = message;
+      }
+      await sleep(clock, pauseMs, signal);
+      pauseMs = Math.min(maxPauseMs, pauseMs * 2);
+    }
+    const children = [...this.#processes.values()];
+    for (const child of children) child.kill(endNotes.hostEnds);
+    await Promise.all(children.map(({ exited }) => exited));
   }
 
-  /** Resolves when the connection is over; throws when it was not let in. */
-  async function superviseOnce(): Promise<void> {
-    const connection = createFrameConnection(await connect(socketPath));
+  /** Resolves when the connection is over; throws when it was refused. */
+  async #superviseOnce(): Promise<void> {
+    const { socketPath, log, signal } = this.#options;
+    const connection = new FrameConnection(await connect(socketPath));
     const forget = onAbort(signal, () => connection.destroy());
     const seen = { welcome: false, bye: 'connection closed' };
     try {
@@ -81,14 +81,14 @@ export async function runSupervisor(options: SupervisorOptions): Promise<void> {
         connection.onClose(resolve);
         connection.onFrame(frame => {
           if (frame.name === 'bye') seen.bye = readBye(frame);
-          else if (seen.welcome) take(frame);
+          else if (seen.welcome) this.#take(frame);
           else if (frame.name === 'welcome') {
             seen.welcome = true;
             log.info({ socketPath }, 'connected');
-            outbox.connect(connection);
+            this.#outbox.connect(connection);
           }
         });
-        introduce(connection);
+        this.#introduce(connection);
       });
     } finally {
       forget();
@@ -98,28 +98,40 @@ export async function runSupervisor(options: SupervisorOptions): Promise<void> {
     log.warn({ reason: seen.bye }, 'disconnected');
   }
 
-  function introduce(connection: FrameConnection): void {
-    const runs = [...new Set([...processes.keys(), ...outbox.untold()])];
-    connection.send('supervise', { protocol: protocolVersion, key: options.hostKey, runs });
+  #introduce(connection: FrameConnection): void {
+    const runs = [...new Set([...this.#processes.keys(), ...this.#outbox.unreported()])];
+    connection.send('supervise', { protocol: protocolVersion, key: this.#options.hostKey, runs });
   }
 
-  let pauseMs = firstPauseMs;
-  let lastTrouble = '';
-  while (!signal.aborted) {
-    try {
-      await superviseOnce();
-      pauseMs = firstPauseMs;
-      lastTrouble = '';
-    } catch (error) {
-      const { message } = toRollcallError(error);
-      if (message !== lastTrouble) log.warn({ reason: message }, 'cannot connect; trying again');
-      lastTrouble = message;
-    }
-    await sleep(clock, pauseMs, signal);
-    pauseMs = Math.min(maxPauseMs, pauseMs * 2);
+  #take({ name, value }: Frame): void {
+    if (name === 'start') this.#start(parseOrder(value));
+    else if (name === 'stop' && typeof value['run'] === 'string')
+      this.#processes.get(value['run'])?.kill(endNotes.stopped);
   }
-  for (const child of processes.values()) child.kill(endNotes.hostEnds);
-  await Promise.all([...processes.values()].map(({ exited }) => exited));
+
+  #start(order: RunnerOrder): void {
+    const { run, half, language } = order;
+    const { socketPath, log } = this.#options;
+    if (this.#processes.has(run)) {
+      log.warn({ run }, 'ignored a second order to start a runner');
+      return;
+    }
+    if (this.#processes.size >= peerLimits.runs) {
+      const note = `an app host runs at most ${peerLimits.runs} runners`;
+      this.#outbox.exited(run, { code: null, signal: null, note });
+      return;
+    }
+    log.info({ run, half, language }, 'a runner starts');
+    const child = spawnRunner(order, socketPath, this.#options, (stream, text) =>
+      this.#outbox.output(run, stream, text),
+    );
+    this.#processes.set(run, child);
+    void child.exited.then(exit => {
+      this.#processes.delete(run);
+      log.info({ run, ...shownExit(exit) }, 'a runner has ended');
+      this.#outbox.exited(run, exit);
+    });
+  }
 }
 
 function connect(path: string): Promise<Socket> {
@@ -138,7 +150,7 @@ function connect(path: string): Promise<Socket> {
   });
 }
 
-/** At the end of a run its runner is stopped by a signal: no crash, so the signal is not shown. */
+/** At the end of a run its runner is stopped by a signal, which is not shown, since nothing crashed. */
 function shownExit({ code, signal, note }: RunnerExit): object {
   if (note === endNotes.stopped) return { note };
   return { code, signal, ...(note !== '' && { note }) };
@@ -147,7 +159,7 @@ function shownExit({ code, signal, note }: RunnerExit): object {
 const minMemoryBytes = 1024 * 1024;
 const maxMemoryBytes = 2 ** 44;
 
-/** PROTOCOL_INVALID for what is no order. */
+/** PROTOCOL_INVALID for an invalid order. */
 export function parseOrder(value: Frame['value']): RunnerOrder {
   const { run, half, language, token, memoryBytes } = value;
   if (
@@ -163,7 +175,7 @@ export function parseOrder(value: Frame['value']): RunnerOrder {
     memoryBytes <= maxMemoryBytes
   )
     return { run, half, language, token, memoryBytes };
-  throw new RollcallError('PROTOCOL_INVALID', 'an order to start a runner has the wrong form');
+  throw new RollcallError('PROTOCOL_INVALID', 'invalid order to start a runner');
 }
 
 function readBye({ value }: Frame): string {

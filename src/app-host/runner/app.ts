@@ -68,12 +68,12 @@ async function importDefault(folder: AppFolder, entry: string): Promise<unknown>
     const loaded = (await import(pathToFileURL(join(folder.path, entry)).href)) as { default?: unknown };
     return loaded.default;
   } catch (error) {
-    const text = describeFailure(error, folder.path);
+    const thrownAt = placeOf(error, folder.path);
     const place =
-      error instanceof SyntaxError && placeOf(error, folder.path) === ''
+      error instanceof SyntaxError && thrownAt === ''
         ? await findSyntaxError(folder.path, entry, folder.files)
-        : '';
-    throw unusable(`${entry} cannot be loaded: ${text}${place === '' ? '' : ` (${place})`}`);
+        : thrownAt;
+    throw unusable(describeFailure(error, folder.path, { prefix: `${entry} cannot be loaded: `, place }));
   }
 }
 

@@ -1,13 +1,13 @@
 /**
- * How a runner comes to its connection: it shows its token and is told what it is for, and the first time is given the app and
- * the state. Everything that is said is checked; what comes after that is for anyone who runs the half.
+ * A runner opens its connection: it shows its token, and receives its run and, the first time, the app and the state.
+ * Everything received is checked; later frames are for the half that runs.
  */
 import { connect } from 'node:net';
 import { archiveBytes as maxArchiveBytes } from '../../app-package/app-archive.js';
 import type { ConfigValue } from '../../app-package/app-manifest.js';
 import { isRollcallError, RollcallError } from '../../base/errors.js';
 import { visibleText } from '../../base/text.js';
-import { createFrameConnection, type Frame, type FrameConnection } from '../wire/frames.js';
+import { type Frame, FrameConnection } from '../wire/frames.js';
 import type { Half } from '../hosting/hosting.js';
 import { appLimits } from '../../app/limits.js';
 
@@ -39,9 +39,9 @@ export interface RunnerConnection {
 
 const protocol = 1;
 
-/** LINK_UNREACHABLE when nobody is there or it breaks off, TOKEN_REFUSED with the reason when the other side says bye. */
+/** LINK_UNREACHABLE when nothing listens or the connection breaks, TOKEN_REFUSED with the reason of a `bye`. */
 export async function openRunnerConnection(socketPath: string, token: string): Promise<RunnerConnection> {
-  const connection = keepFrames(await connectTo(socketPath));
+  const connection = await connectTo(socketPath);
   try {
     return await beWelcomed(connection, token);
   } catch (error) {
@@ -51,7 +51,7 @@ export async function openRunnerConnection(socketPath: string, token: string): P
   }
 }
 
-async function beWelcomed(connection: KeptConnection, token: string): Promise<RunnerConnection> {
+async function beWelcomed(connection: FrameConnection, token: string): Promise<RunnerConnection> {
   connection.send('run', { protocol, token });
   const next = (): Promise<Frame> => readFrame(connection);
   const welcome = parseWelcome(expectFrame(await next(), 'welcome').value);
@@ -59,7 +59,7 @@ async function beWelcomed(connection: KeptConnection, token: string): Promise<Ru
     const all = Buffer.alloc(size);
     for (let at = 0; at < size;) {
       const { body } = expectFrame(await next(), name);
-      if (body.length === 0 || at + body.length > size) throw malformed(`"${name}" has another length`);
+      if (body.length === 0 || at + body.length > size) throw malformed(`wrong length of "${name}"`);
       at += body.copy(all, at);
     }
     return all;
@@ -72,44 +72,17 @@ async function beWelcomed(connection: KeptConnection, token: string): Promise<Ru
 function connectTo(socketPath: string): Promise<FrameConnection> {
   return new Promise((resolve, reject) => {
     const socket = connect(socketPath);
-    const fail = (cause: unknown): void => reject(unreachable('nobody listens on the socket', cause));
+    const fail = (cause: unknown): void => reject(unreachable('nothing listens on the socket', cause));
     socket.once('error', fail);
     socket.once('connect', () => {
       socket.off('error', fail);
-      resolve(createFrameConnection(socket));
+      resolve(new FrameConnection(socket));
     });
   });
 }
 
-interface KeptConnection extends FrameConnection {
-  onFrame(listener: ((frame: Frame) => void) | undefined): void;
-}
-
-/** Frames that come in one piece with others are not lost while the listener changes. */
-function keepFrames(connection: FrameConnection): KeptConnection {
-  const kept: Frame[] = [];
-  let listener: ((frame: Frame) => void) | undefined;
-  connection.onFrame(frame => {
-    if (listener) listener(frame);
-    else kept.push(frame);
-  });
-  return {
-    ...connection,
-    onFrame(next) {
-      listener = next;
-      for (let frame = kept[0]; frame && listener; frame = kept[0]) {
-        kept.shift();
-        listener(frame);
-      }
-    },
-    get closed() {
-      return connection.closed;
-    },
-  };
-}
-
-/** The next one; nobody listens afterwards. */
-function readFrame(connection: KeptConnection): Promise<Frame> {
+/** Reads one frame; the connection keeps those that come in one piece with it. */
+function readFrame(connection: FrameConnection): Promise<Frame> {
   return new Promise((resolve, reject) => {
     connection.onFrame(frame => {
       connection.onFrame(undefined);
@@ -123,18 +96,18 @@ function readFrame(connection: KeptConnection): Promise<Frame> {
 
 function expectFrame(frame: Frame, name: string): Frame {
   if (frame.name === name) return frame;
-  throw malformed(`"${frame.name}" came instead of "${name}"`);
+  throw malformed(`expected "${name}", found "${frame.name}"`);
 }
 
 function parseWelcome(value: Frame['value']): Welcome {
   const { run, half, app, config, archiveBytes, stateBytes, resumed, node } = value;
-  if (value['protocol'] !== protocol) throw malformed('its version is not ours');
-  if (!isDecimal(run)) throw malformed('it names no run');
-  if (half !== 'server' && half !== 'node') throw malformed('it names no half');
-  if (!isObject(app) || !isObject(config)) throw malformed('it names no app');
+  if (value['protocol'] !== protocol) throw malformed('unsupported version');
+  if (!isDecimal(run)) throw malformed('missing run');
+  if (half !== 'server' && half !== 'node') throw malformed('missing half');
+  if (!isObject(app) || !isObject(config)) throw malformed('missing app');
   const { name, version, entry } = app;
   if (typeof name !== 'string' || typeof version !== 'string' || typeof entry !== 'string')
-    throw malformed('it names no app');
+    throw malformed('missing app');
   return {
     run,
     half,
@@ -149,7 +122,7 @@ function parseWelcome(value: Frame['value']): Welcome {
 
 function parseNode(value: unknown): NonNullable<Welcome['node']> {
   if (!isObject(value) || !isDecimal(value['id']) || !isObject(value['config']))
-    throw malformed('it names no node');
+    throw malformed('missing node');
   const config = Object.entries(value['config']).map(([name, each]) => [name, fromJson(each)] as const);
   return { id: value['id'], config: Object.freeze(Object.fromEntries(config)) };
 }
@@ -180,5 +153,5 @@ function unreachable(what: string, cause?: unknown): RollcallError {
 }
 
 function malformed(what: string): RollcallError {
-  return new RollcallError('PROTOCOL_INVALID', `the welcome of a runner is not usable: ${what}`);
+  return new RollcallError('PROTOCOL_INVALID', `invalid welcome: ${what}`);
 }

@@ -1,9 +1,10 @@
 /**
- * What went wrong in an app, in words that its author can use: the error, and where in the app it was thrown. Our own
- * files and the folder the app happens to lie in are nobody's business.
+ * Describes the failure of an app for its author: the error, and where in the app it was thrown. The message shows neither
+ * our own files nor the folder of the app.
  */
 import { inspect } from 'node:util';
 import { isRollcallError } from '../../base/errors.js';
+import { clipToBytes } from '../../base/text.js';
 import { appLimits } from '../../app/limits.js';
 import type { MessageErrorCode } from '../../app/message-error.js';
 
@@ -20,22 +21,33 @@ export class HandlingError extends Error {
 /** `name: message`, at most 4 KiB. Never throws, whatever was thrown. */
 export function describeError(error: unknown): string {
   try {
-    if (isRollcallError(error)) return clipBytes(error.message);
-    if (!(error instanceof Error)) return clipBytes(typeof error === 'string' ? error : inspect(error));
-    return clipBytes(error.message === '' ? error.name : `${error.name}: ${error.message}`);
+    if (isRollcallError(error)) return clip(error.message);
+    if (!(error instanceof Error)) return clip(typeof error === 'string' ? error : inspect(error));
+    return clip(error.message === '' ? error.name : `${error.name}: ${error.message}`);
   } catch {
     return 'an error that cannot be shown';
   }
 }
 
-/** The same, with the first line of the app that had a part in it. `folder`: where the app lies, absolute. */
-export function describeFailure(error: unknown, folder: string): string {
-  const place = placeOf(error, folder);
-  const text = withoutFolder(describeError(error), folder);
-  return clipBytes(place === '' || text.includes(place) ? text : `${text} (${place})`);
+export interface DescribeOptions {
+  /** Stands before the error. */
+  readonly prefix?: string;
+  /** Defaults to the first line of the app in the stack. */
+  readonly place?: string;
 }
 
-/** Such as `lib/model.js:12:5`; empty when it is nowhere in the app. */
+/** The same, with the place in the app, which is never cut off. `folder` is the absolute path of the app. */
+export function describeFailure(
+  error: unknown,
+  folder: string,
+  { prefix = '', place = placeOf(error, folder) }: DescribeOptions = {},
+): string {
+  const text = prefix + withoutFolder(describeError(error), folder);
+  const end = place === '' || text.includes(place) ? '' : ` (${place})`;
+  return clipToBytes(text, appLimits.maxFailureBytes - Buffer.byteLength(end)) + end;
+}
+
+/** Such as `lib/model.js:12:5`; empty when no line of the app is in the stack. */
 export function placeOf(error: unknown, folder: string): string {
   try {
     const stack = error instanceof Error ? (error.stack ?? '') : '';
@@ -45,7 +57,7 @@ export function placeOf(error: unknown, folder: string): string {
       if (found?.[1] !== undefined) return decodeURI(found[1]);
     }
   } catch {
-    // Then nowhere.
+    // A getter of the error threw: there is no place.
   }
   return '';
 }
@@ -60,9 +72,6 @@ function withoutFolder(text: string, folder: string): string {
   return text.replaceAll(`file://${folder}/`, '').replaceAll(`${folder}/`, '');
 }
 
-/** Cut between two characters. */
-export function clipBytes(text: string, max: number = appLimits.maxFailureBytes): string {
-  const bytes = Buffer.from(text.slice(0, max));
-  if (bytes.length <= max) return text.slice(0, max);
-  return new TextDecoder().decode(bytes.subarray(0, max), { stream: true });
+function clip(text: string): string {
+  return clipToBytes(text, appLimits.maxFailureBytes);
 }

@@ -1,6 +1,6 @@
 /**
  * Frames on a Unix socket, as docs/app-host-protocol.md has them: a JSON head with one member, which names the frame, and a body of
- * bytes. What comes is bounded before it is read; what goes waits in the socket, and anyone who sends much asks how much does.
+ * bytes. Incoming frames are bounded before they are read; outgoing ones wait in the socket, and `send` reports when many do.
  */
 import type { Socket } from 'node:net';
 import { RollcallError, toRollcallError } from '../../base/errors.js';
@@ -11,26 +11,6 @@ export interface Frame {
   readonly body: Buffer;
 }
 
-export interface FrameConnection {
-  /** Gives false when so much waits to be written that the sender should wait for `drained`. Nothing on a closed one. */
-  send(name: string, value: object, body?: Uint8Array | readonly Uint8Array[]): boolean;
-  /** Resolves when little waits any more, or the connection is closed. */
-  drained(): Promise<void>;
-  /** Frames come to the last listener that was set; none are read before there is one. */
-  onFrame(listener: (frame: Frame) => void): void;
-  /** Called once, at once when it is closed already. */
-  onClose(listener: () => void): void;
-  /** Reads no more until everybody who paused it has resumed it; a holder does so for itself alone. */
-  pause(holder?: object): void;
-  resume(holder?: object): void;
-  /** Says why, and closes; what comes meanwhile is passed over. */
-  bye(message: string): void;
-  /** Takes frames of every size from now on, where it was made to take short ones first. */
-  allowLongFrames(): void;
-  destroy(): void;
-  readonly closed: boolean;
-}
-
 export interface FrameLimits {
   readonly headBytes: number;
   readonly bodyBytes: number;
@@ -38,20 +18,20 @@ export interface FrameLimits {
 
 export const frameLimits: FrameLimits = { headBytes: 1024 * 1024, bodyBytes: 1024 * 1024 + 64 * 1024 };
 const prefixBytes = 8;
-/** More than this waiting to be written is much. */
+/** From here on `send` asks its caller to wait. */
 const highWaterBytes = 4 * 1024 * 1024;
 
 export function encodeFrame(name: string, value: object, bodyBytes = 0): Buffer {
   const head = Buffer.from(JSON.stringify({ [name]: value }));
   if (head.length > frameLimits.headBytes || bodyBytes > frameLimits.bodyBytes)
-    throw new RollcallError('REQUEST_INVALID', `a frame "${name}" would be too long`);
+    throw new RollcallError('REQUEST_INVALID', `frame "${name}" is too long`);
   const prefix = Buffer.alloc(prefixBytes);
   prefix.writeUInt32LE(head.length, 0);
   prefix.writeUInt32LE(bodyBytes, 4);
   return Buffer.concat([prefix, head]);
 }
 
-/** Takes bytes as they come and gives whole frames, one by one. PROTOCOL_INVALID for an invalid frame, or one longer than the limits of now. */
+/** Takes bytes as they come and gives whole frames, one by one. PROTOCOL_INVALID for an invalid frame, or one beyond the present limits. */
 export function createFrameReader(
   limitsOf: () => FrameLimits = () => frameLimits,
 ): (bytes: Buffer) => Generator<Frame, void> {
@@ -73,7 +53,7 @@ export function createFrameReader(
       const headBytes = all.readUInt32LE(0);
       const bodyBytes = all.readUInt32LE(4);
       const limits = limitsOf();
-      if (headBytes > limits.headBytes || bodyBytes > limits.bodyBytes) throw malformed('it is too long');
+      if (headBytes > limits.headBytes || bodyBytes > limits.bodyBytes) throw malformed('too long');
       const end = prefixBytes + headBytes + bodyBytes;
       wantedBytes = end;
       if (waitingBytes < end) break;
@@ -94,13 +74,13 @@ function parseHead(bytes: Buffer): Omit<Frame, 'body'> {
   try {
     head = JSON.parse(bytes.toString('utf8'));
   } catch (error) {
-    throw malformed('its head is no JSON', error);
+    throw malformed('the head is not JSON', error);
   }
   if (isObject(head)) {
     const [[name, value] = ['', undefined], ...more] = Object.entries(head);
     if (name !== '' && more.length === 0 && isObject(value)) return { name, value };
   }
-  throw malformed('its head is no object with one member');
+  throw malformed('the head must be an object with one member');
 }
 
 function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
@@ -108,100 +88,134 @@ function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
 }
 
 function malformed(what: string, cause?: unknown): RollcallError {
-  return new RollcallError('PROTOCOL_INVALID', `this is no frame of an app host: ${what}`, { cause });
+  return new RollcallError('PROTOCOL_INVALID', `invalid frame: ${what}`, { cause });
 }
 
-/** Speaks frames on a connected socket, which belongs to it from then on. The limits of the first frames may be narrower. */
-export function createFrameConnection(
-  socket: Socket,
-  firstLimits: FrameLimits = frameLimits,
-): FrameConnection {
-  let limits = firstLimits;
-  const read = createFrameReader(() => limits);
-  const closeListeners: (() => void)[] = [];
-  const pauses = new Set<object>();
-  let listener: ((frame: Frame) => void) | undefined;
-  let closed = false;
-  let isLeaving = false;
+/** Speaks frames on a connected socket, and owns it from then on. The limits of the first frames may be narrower. */
+export class FrameConnection {
+  readonly #socket: Socket;
+  readonly #read: (bytes: Buffer) => Generator<Frame, void>;
+  readonly #closeListeners: (() => void)[] = [];
+  readonly #pauses = new Set<object>();
+  readonly #kept: Frame[] = [];
+  #limits: FrameLimits;
+  #listener: ((frame: Frame) => void) | undefined;
+  #isReading = false;
+  #isClosed = false;
+  #isLeaving = false;
 
-  function bye(message: string): void {
-    if (closed) return;
-    isLeaving = true;
-    send('bye', { message });
-    socket.end();
-    socket.destroySoon();
+  constructor(socket: Socket, firstLimits: FrameLimits = frameLimits) {
+    this.#socket = socket;
+    this.#limits = firstLimits;
+    this.#read = createFrameReader(() => this.#limits);
+    socket.setNoDelay(true);
+    socket.on('error', () => undefined);
+    socket.on('close', () => {
+      this.#isClosed = true;
+      for (const each of this.#closeListeners.splice(0)) each();
+    });
   }
 
-  function send(name: string, value: object, body: Uint8Array | readonly Uint8Array[] = []): boolean {
-    if (closed || socket.destroyed || !socket.writable) return true;
+  get closed(): boolean {
+    return this.#isClosed;
+  }
+
+  /** Gives false when so much waits to be written that the sender should wait for `drained`. Ignored once closed. */
+  send(name: string, value: object, body: Uint8Array | readonly Uint8Array[] = []): boolean {
+    const socket = this.#socket;
+    if (this.#isClosed || socket.destroyed || !socket.writable) return true;
     const parts = body instanceof Uint8Array ? [body] : body;
     const bodyBytes = parts.reduce((sum, part) => sum + part.byteLength, 0);
-    // What is too long throws before anything is held back.
+    // A frame that is too long throws before anything is held back.
     const head = encodeFrame(name, value, bodyBytes);
-    // Frames of one turn of the event loop leave in one write.
     socket.cork();
-    process.nextTick(() => socket.uncork());
     socket.write(head);
     for (const part of parts) if (part.byteLength > 0) socket.write(part);
+    socket.uncork();
     return socket.writableLength < highWaterBytes;
   }
 
-  const hasLeft = (): boolean => isLeaving;
-
-  function take(bytes: Buffer): void {
-    try {
-      for (const frame of hasLeft() ? [] : read(bytes)) {
-        listener?.(frame);
-        if (hasLeft()) return;
-      }
-    } catch (error) {
-      bye(toRollcallError(error).message);
-      socket.destroySoon();
+  /** Resolves when little waits to be written, or the connection is closed. */
+  async drained(): Promise<void> {
+    const socket = this.#socket;
+    while (!this.#isClosed && socket.writableLength >= highWaterBytes) {
+      await new Promise<void>(resolve => {
+        const goOn = (): void => {
+          socket.off('drain', goOn).off('close', goOn);
+          resolve();
+        };
+        socket.on('drain', goOn).on('close', goOn);
+      });
     }
   }
 
-  socket.setNoDelay(true);
-  socket.on('error', () => undefined);
-  socket.on('close', () => {
-    closed = true;
-    for (const each of closeListeners.splice(0)) each();
-  });
+  /**
+   * Frames go to the last listener that was set, and none are read before the first. While it is undefined afterwards,
+   * frames are kept for the next listener.
+   */
+  onFrame(listener: ((frame: Frame) => void) | undefined): void {
+    this.#listener = listener;
+    while (this.#listener && !this.#isLeaving) {
+      const frame = this.#kept.shift();
+      if (!frame) break;
+      this.#listener(frame);
+    }
+    if (this.#isReading) return;
+    this.#isReading = true;
+    this.#socket.on('data', bytes => this.#take(bytes));
+  }
 
-  return {
-    send,
-    async drained() {
-      while (!closed && socket.writableLength >= highWaterBytes) {
-        await new Promise<void>(resolve => {
-          const goOn = (): void => {
-            socket.off('drain', goOn).off('close', goOn);
-            resolve();
-          };
-          socket.on('drain', goOn).on('close', goOn);
-        });
+  /** Called once, immediately if it is already closed. */
+  onClose(listener: () => void): void {
+    if (this.#isClosed) listener();
+    else this.#closeListeners.push(listener);
+  }
+
+  /** Stops reading until every holder that paused it has resumed it. */
+  pause(holder: object = this): void {
+    this.#pauses.add(holder);
+    this.#socket.pause();
+  }
+
+  resume(holder: object = this): void {
+    this.#pauses.delete(holder);
+    if (this.#pauses.size === 0) this.#socket.resume();
+  }
+
+  /** Sends the reason and closes; ignores frames that come meanwhile. */
+  bye(message: string): void {
+    if (this.#isClosed) return;
+    this.#isLeaving = true;
+    this.send('bye', { message });
+    this.#socket.end();
+    this.#socket.destroySoon();
+  }
+
+  /** Accepts frames of every size from now on, after the narrower limits of the first frames. */
+  allowLongFrames(): void {
+    this.#limits = frameLimits;
+  }
+
+  destroy(): void {
+    this.#socket.destroy();
+  }
+
+  #take(bytes: Buffer): void {
+    if (this.#isLeaving) return;
+    try {
+      for (const frame of this.#read(bytes)) {
+        if (this.#listener) this.#listener(frame);
+        else this.#kept.push(frame);
+        if (this.#hasLeft()) return;
       }
-    },
-    onFrame(next) {
-      const isFirst = listener === undefined;
-      listener = next;
-      if (isFirst) socket.on('data', take);
-    },
-    onClose(call) {
-      if (closed) call();
-      else closeListeners.push(call);
-    },
-    pause(holder = pauses) {
-      pauses.add(holder);
-      socket.pause();
-    },
-    resume(holder = pauses) {
-      pauses.delete(holder);
-      if (pauses.size === 0) socket.resume();
-    },
-    bye,
-    allowLongFrames: () => void (limits = frameLimits),
-    destroy: () => void socket.destroy(),
-    get closed() {
-      return closed;
-    },
-  };
+    } catch (error) {
+      this.bye(toRollcallError(error).message);
+      this.#socket.destroySoon();
+    }
+  }
+
+  /** A method, since the compiler takes the field to be unchanged by a listener. */
+  #hasLeft(): boolean {
+    return this.#isLeaving;
+  }
 }

@@ -54,7 +54,7 @@ export function handleObjectFrame(
   if (name !== 'get' && name !== 'put' && name !== 'chunk') return false;
   const { digest, chunk } = value;
   if (typeof digest !== 'string' || !isDigest(digest) || !isChunkOf(name, chunk)) {
-    connection.bye(`a frame "${name}" has the wrong form`);
+    connection.bye(`invalid frame "${name}"`);
     return true;
   }
   const conversation = conversationOf(connection);

@@ -2,8 +2,8 @@
  * Who may call what, and how often: every gRPC method and every REST route, once. One that is not here does not compile,
  * and one that is not known at run time is refused.
  *
- * `public` needs nothing; `open` is public even where the configuration wants a token for everything, because without
- * it nobody could get one; `optional` looks at a token when one is given, and refuses a bad one; `anyone` wants a valid token of a user or service,
+ * `public` needs nothing; `open` is public even where the configuration requires a token for everything, because without
+ * it nobody could get one; `optional` looks at a token when one is given, and refuses a bad one; `anyone` requires a valid token of a user or service,
  * `node` one of a node, `anyoneOrNode` any of them: nodes get nowhere else. Everything else is
  * the permission that is wanted; with `orOwner` those without it get in too, and are held to what is their own by
  * control.ts and run-control.ts; with `orService` a request without a Bearer token gets in, and is held to prove a service

@@ -8,22 +8,25 @@ import { AdministrationService } from '../../protocol/generated/rollcall/v1/admi
 import { ControlService } from '../../protocol/generated/rollcall/v1/control.js';
 import { RunsService } from '../../protocol/generated/rollcall/v1/runs.js';
 import type { Access } from '../access/access.js';
+import type { Credentials } from '../access/authenticate.js';
 import type { Administration } from '../administration.js';
 import type { AuditReading } from '../audit/audit-reading.js';
 import type { Control } from '../control.js';
 import type { RunControl } from '../run-control.js';
 import type { Assignment } from './assignment.js';
 import { anybodysRule } from './access-table.js';
-import { createDoorkeeper } from './doorkeeper.js';
+import { Doorkeeper } from './doorkeeper.js';
 import { createAdministrationDoor } from './grpc/administration-door.js';
 import { createControlDoor } from './grpc/control-door.js';
-import { createGrpcDoor } from './grpc/grpc-door.js';
+import { createGrpcDoor, type GrpcDoor } from './grpc/grpc-door.js';
 import { createRunsDoor } from './grpc/runs-door.js';
 import { HeldRights } from './held-rights.js';
 import { KnownConnections } from './known-connections.js';
 import { deadlines, type Port, type PortOptions } from './node-port.js';
-import { openRestDoor } from './rest/rest-door.js';
+import { RestDoor } from './rest/rest-door.js';
+import type { Routes } from './rest/route.js';
 import { createRoutes } from './rest/routes.js';
+import type { Connection } from './tls/connection.js';
 import { Listener } from './tls/listener.js';
 
 export interface ControlPortOptions extends PortOptions {
@@ -33,9 +36,9 @@ export interface ControlPortOptions extends PortOptions {
   readonly administration: Administration;
   readonly auditReading: AuditReading;
   readonly assignment: () => Assignment;
-  /** Wants a token for what is public otherwise. */
+  /** Requires a token for what is public otherwise. */
   readonly requireAuth: boolean;
-  /** Asks callers for a certificate, for services that prove themselves by one. */
+  /** Asks callers for a certificate, for services that authenticate by one. */
   readonly requestCertificate: boolean;
   /** Rejects when the link cannot serve. */
   readonly ready: () => Promise<void>;
@@ -44,63 +47,14 @@ export interface ControlPortOptions extends PortOptions {
 const streamsPerConnection = 64;
 
 export async function openControlPort(options: ControlPortOptions): Promise<Port> {
-  const { clock, log, metrics, refusals, access, administration, auditReading, assignment } = options;
-  const { control, runControl } = options;
+  const { clock, log, metrics, refusals, access, requireAuth } = options;
   const rights = new HeldRights({ watchRights: access.watchRights, clock });
   const known = new KnownConnections({ rights, clock });
-  const doorkeeper = createDoorkeeper({
-    authenticate: access.authenticate,
-    refusals,
-    clock,
-    requireAuth: options.requireAuth,
-  });
-  const door = createGrpcDoor({
-    listener: () => listener,
-    async admit(rule, metadata, connection, occasion) {
-      const since = rights.changes;
-      const userAgent = metadata.get('user-agent')[0]?.toString() ?? '';
-      const credentials = {
-        authorization: metadata.get('authorization')[0]?.toString(),
-        certificate: options.requestCertificate ? connection.peerCertificate : undefined,
-        origin: {
-          address: connection.remoteAddress,
-          requestId: randomBytes(8).toString('hex'),
-          userAgent: userAgent.slice(0, 200),
-        },
-      };
-      const principal = await doorkeeper.admit(rule, credentials, occasion);
-      const judge = (): Promise<unknown> => doorkeeper.admit(anybodysRule, credentials, 'hold');
-      if (principal) known.recognise(connection, principal, { since, judge });
-      return principal;
-    },
-    enter: (who, request) => doorkeeper.enter(who, request),
-    rights,
-    onNotAllowed: (principal, message) => doorkeeper.tellRefused(principal, { code: 'NOT_ALLOWED', message }),
-    streams: { max: streamsPerConnection, on: () => streamsPerConnection },
-    clock,
-    log,
-  });
-  door.addService(ControlService, createControlDoor({ control, door, clock, log }));
-  door.addService(RunsService, createRunsDoor({ runControl, door, clock, log }));
-  door.addService(
-    AdministrationService,
-    createAdministrationDoor({ administration, audit: auditReading, assignment, door, clock, log }),
-  );
-  const rest = await openRestDoor({
-    routes: createRoutes({
-      health: { ready: options.ready, metrics: () => metrics.render() },
-      auth: { access, administration },
-      nodes: { control, assignment, version, access },
-      runs: runControl,
-      administration,
-      audit: auditReading,
-    }),
-    doorkeeper,
-    rights,
-    known,
-    clock,
-    log,
-  });
+  const doorkeeper = new Doorkeeper({ authenticate: access.authenticate, refusals, clock, requireAuth });
+  const guards: Guards = { rights, known, doorkeeper };
+  const door = openGrpcDoor(options, guards, () => listener);
+  const routes = routesOf(options);
+  const rest = await RestDoor.open({ routes, ...guards, clock, log });
 
   const listener = new Listener({
     address: options.address,
@@ -134,4 +88,72 @@ export async function openControlPort(options: ControlPortOptions): Promise<Port
       rights.close();
     },
   };
+}
+
+interface Guards {
+  readonly rights: HeldRights;
+  readonly known: KnownConnections;
+  readonly doorkeeper: Doorkeeper;
+}
+
+function openGrpcDoor(
+  options: ControlPortOptions,
+  { rights, known, doorkeeper }: Guards,
+  listener: () => Listener,
+): GrpcDoor {
+  const { control, runControl, administration, auditReading: audit, assignment, clock, log } = options;
+  const door = createGrpcDoor({
+    listener,
+    async admit(rule, metadata, connection, occasion) {
+      const since = rights.changes;
+      const header = (name: string) => metadata.get(name)[0]?.toString();
+      const credentials = credentialsOf(header, connection, options.requestCertificate);
+      const principal = await doorkeeper.admit(rule, credentials, occasion);
+      const judge = (): Promise<unknown> => doorkeeper.admit(anybodysRule, credentials, 'hold');
+      if (principal) known.recognise(connection, principal, { since, judge });
+      return principal;
+    },
+    enter: (who, request) => doorkeeper.enter(who, request),
+    rights,
+    onNotAllowed: (principal, message) =>
+      doorkeeper.auditRefusal(principal, { code: 'NOT_ALLOWED', message }),
+    streams: { max: streamsPerConnection, on: () => streamsPerConnection },
+    clock,
+    log,
+  });
+  door.addService(ControlService, createControlDoor({ control, door, clock, log }));
+  door.addService(RunsService, createRunsDoor({ runControl, door, clock, log }));
+  door.addService(
+    AdministrationService,
+    createAdministrationDoor({ administration, audit, assignment, door, clock, log }),
+  );
+  return door;
+}
+
+function credentialsOf(
+  header: (name: string) => string | undefined,
+  connection: Connection,
+  readsCertificate: boolean,
+): Credentials {
+  return {
+    authorization: header('authorization'),
+    certificate: readsCertificate ? connection.peerCertificate : undefined,
+    origin: {
+      address: connection.remoteAddress,
+      requestId: randomBytes(8).toString('hex'),
+      userAgent: header('user-agent')?.slice(0, 200) ?? '',
+    },
+  };
+}
+
+function routesOf(options: ControlPortOptions): Routes {
+  const { metrics, access, administration, auditReading, assignment, control, runControl, ready } = options;
+  return createRoutes({
+    health: { ready, metrics: () => metrics.render() },
+    auth: { access, administration },
+    nodes: { control, assignment, version, access },
+    runs: runControl,
+    administration,
+    audit: auditReading,
+  });
 }

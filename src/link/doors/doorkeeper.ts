@@ -1,6 +1,6 @@
 /**
- * Lets a call in or not, by its rule: who asks, whether they may, how often. One for both protocols, so that there is
- * one place where a refusal is decided.
+ * Accepts or refuses a call by its rule: who makes it, whether they have the right, how often they ask. One for both
+ * protocols, so that a refusal is decided in one place.
  */
 import type { Clock } from '../../base/clock.js';
 import { RollcallError, toRollcallError } from '../../base/errors.js';
@@ -15,23 +15,14 @@ import type { RefusalCounter } from '../audit/refusals.js';
 import { rates, type Access, type Rule } from './access-table.js';
 import { OpenRequests, type OpenRequest } from './open-requests.js';
 
-export interface Doorkeeper {
-  /** Gives who asks, where that is to be known. Throws TOKEN_REFUSED, NOT_ALLOWED or RATE_LIMITED. */
-  admit(rule: Rule, credentials: Credentials, occasion?: Occasion): Promise<Principal | undefined>;
-  /** Counts a request that was let in as open; LINK_BUSY when its caller has too many. */
-  enter(who: Who, request: OpenRequest): Entered;
-  /** Tells of somebody who was let in and then asked for what is not theirs; any other error is nobody's business. */
-  tellRefused(principal: Principal | undefined, error: Refusal): void;
-}
-
 interface Refusal {
   readonly code: string;
   readonly message: string;
 }
 
 /**
- * Why somebody is judged: for a `request`; `again`, for one that was let in and has gone on since, which does not count
- * twice; or for what they `hold`, of which the link asks by itself, so that a refusal is nobody's.
+ * Why a principal is judged: for a `request`; `again`, for an accepted request that has gone on since, which is not
+ * counted twice; or for what they `hold`, which the link checks by itself, so that a refusal is not audited.
  */
 export type Occasion = 'request' | 'again' | 'hold';
 
@@ -44,7 +35,7 @@ export interface Who {
 export interface Entered {
   /** LINK_BUSY when so much waits to be read that no answer is written. */
   requireReader(): void;
-  /** The request is over. */
+  /** Ends the request. */
   leave(): void;
 }
 
@@ -52,100 +43,119 @@ export interface DoorkeeperOptions {
   readonly authenticate: Authenticate;
   readonly refusals: RefusalCounter;
   readonly clock: Clock;
-  /** Wants a token for what is public otherwise. */
+  /** Requires a token for what is public otherwise. */
   readonly requireAuth: boolean;
 }
 
 const windowMs = 60_000;
-/** Networks of strangers whose requests are counted; beyond it the one that has been silent longest is forgotten. */
+/** Networks of unknown callers whose requests are counted; beyond it the longest silent one is forgotten. */
 const maxNetworks = 20_000;
 
-export function createDoorkeeper({
-  authenticate,
-  refusals,
-  clock,
-  requireAuth,
-}: DoorkeeperOptions): Doorkeeper {
-  const openRequests = new OpenRequests();
-  // Apart, so that strangers of many networks make nobody's count be forgotten but their own.
-  let ofKnown = new Map<string, number>();
-  let ofStrangers = createBoundedMap<number>(maxNetworks);
-  let windowEnds = clock.elapsed() + windowMs;
+export class Doorkeeper {
+  readonly #options: DoorkeeperOptions;
+  readonly #counter: RequestCounter;
+  readonly #openRequests = new OpenRequests();
 
-  function countRequest({ principal, address }: Who, rate: Rule['rate']): void {
-    if (rates[rate] === Infinity) return;
-    const now = clock.elapsed();
-    if (now >= windowEnds) {
-      ofKnown = new Map();
-      ofStrangers = createBoundedMap(maxNetworks);
-      windowEnds = now + windowMs;
-    }
-    const counts = principal ? ofKnown : ofStrangers;
-    const key = `${rate} ${nameOf({ principal, address })}`;
-    const count = (counts.get(key) ?? 0) + 1;
-    counts.set(key, count);
-    if (count <= rates[rate]) return;
-    throw new RollcallError('RATE_LIMITED', `more than ${rates[rate]} requests in a minute`, {
-      hint: `try again in ${Math.ceil((windowEnds - now) / 1000)} s`,
-      retryAfterMs: windowEnds - now,
-    });
+  constructor(options: DoorkeeperOptions) {
+    this.#options = options;
+    this.#counter = new RequestCounter(options.clock);
   }
 
-  const isPublic = (access: Access): boolean => access === 'open' || (access === 'public' && !requireAuth);
+  /** Gives the principal, where the rule requires one. Throws TOKEN_REFUSED, NOT_ALLOWED or RATE_LIMITED. */
+  async admit(
+    { access, rate }: Rule,
+    credentials: Credentials,
+    occasion: Occasion = 'request',
+  ): Promise<Principal | undefined> {
+    const { address } = credentials.origin;
+    const principal = await this.#identify(access, credentials, occasion);
+    if (occasion === 'request') this.#counter.count({ principal, address }, rate);
+    try {
+      if (principal) requireRight(principal, access);
+    } catch (error) {
+      if (occasion !== 'hold') this.auditRefusal(principal, toRollcallError(error));
+      throw error;
+    }
+    return principal && heldTo(principal, access);
+  }
 
-  async function identify(
+  /** Counts an accepted request as open; LINK_BUSY when its caller has too many. */
+  enter(who: Who, request: OpenRequest): Entered {
+    const party = nameOf(who);
+    this.#openRequests.enter(party, request);
+    return {
+      requireReader: () => this.#openRequests.requireReader(party),
+      leave: () => this.#openRequests.leave(party, request),
+    };
+  }
+
+  /** Audits a known caller's request beyond their rights; ignores any other error. */
+  auditRefusal(principal: Principal | undefined, { code, message }: Refusal): void {
+    if (!principal || code !== 'NOT_ALLOWED') return;
+    const { refusals } = this.#options;
+    refusals.count(principal.origin.address, missingPermission(message) ?? code, principal);
+  }
+
+  async #identify(
     access: Access,
     credentials: Credentials,
     occasion: Occasion,
   ): Promise<Principal | undefined> {
-    if (isPublic(access)) return undefined;
+    const { authenticate, requireAuth } = this.#options;
+    if (access === 'open' || (access === 'public' && !requireAuth)) return undefined;
     if (isForService(access) && findBearer(credentials.authorization) === undefined) return undefined;
     if (access === 'optional' && !requireAuth && credentials.authorization === undefined) return undefined;
     try {
       return await authenticate(credentials, occasion === 'hold');
     } catch (error) {
-      if (occasion !== 'hold') tellOfToken(credentials.origin.address, error);
+      if (occasion !== 'hold') this.#auditToken(credentials.origin.address, error);
       throw error;
     }
   }
 
-  function tellOfToken(address: string, error: unknown): void {
+  #auditToken(address: string, error: unknown): void {
+    const { refusals } = this.#options;
     const account = accountIn(error);
     if (account) refusals.countLogin(address, 'TOKEN_REFUSED', account);
     else refusals.count(address, 'TOKEN_REFUSED');
   }
-
-  function tellRefused(principal: Principal | undefined, { code, message }: Refusal): void {
-    if (!principal || code !== 'NOT_ALLOWED') return;
-    refusals.count(principal.origin.address, missingPermission(message) ?? code, principal);
-  }
-
-  return {
-    tellRefused,
-    async admit({ access, rate }, credentials, occasion = 'request') {
-      const { address } = credentials.origin;
-      const principal = await identify(access, credentials, occasion);
-      if (occasion === 'request') countRequest({ principal, address }, rate);
-      try {
-        if (principal) requireRight(principal, access);
-      } catch (error) {
-        if (occasion !== 'hold') tellRefused(principal, toRollcallError(error));
-        throw error;
-      }
-      return principal && heldTo(principal, access);
-    },
-    enter(who, request) {
-      const party = nameOf(who);
-      openRequests.enter(party, request);
-      return {
-        requireReader: () => openRequests.requireReader(party),
-        leave: () => openRequests.leave(party, request),
-      };
-    },
-  };
 }
 
-/** A principal that is judged anew must still have the right that let it in. */
+/** Requests of each party within the minute. */
+class RequestCounter {
+  readonly #clock: Clock;
+  // Apart, so that unknown callers from many networks make the link forget only each other's counts.
+  #ofKnown = new Map<string, number>();
+  #ofStrangers = createBoundedMap<number>(maxNetworks);
+  #windowEnds: number;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+    this.#windowEnds = clock.elapsed() + windowMs;
+  }
+
+  /** RATE_LIMITED beyond the rate. */
+  count({ principal, address }: Who, rate: Rule['rate']): void {
+    if (rates[rate] === Infinity) return;
+    const now = this.#clock.elapsed();
+    if (now >= this.#windowEnds) {
+      this.#ofKnown = new Map();
+      this.#ofStrangers = createBoundedMap(maxNetworks);
+      this.#windowEnds = now + windowMs;
+    }
+    const counts = principal ? this.#ofKnown : this.#ofStrangers;
+    const key = `${rate} ${nameOf({ principal, address })}`;
+    const count = (counts.get(key) ?? 0) + 1;
+    counts.set(key, count);
+    if (count <= rates[rate]) return;
+    throw new RollcallError('RATE_LIMITED', `more than ${rates[rate]} requests in a minute`, {
+      hint: `try again in ${Math.ceil((this.#windowEnds - now) / 1000)} s`,
+      retryAfterMs: this.#windowEnds - now,
+    });
+  }
+}
+
+/** Confirming the principal later checks the right of this call again. */
 function heldTo(principal: Principal, access: Access): Principal {
   return {
     ...principal,
@@ -172,7 +182,7 @@ function isForService(access: Access): boolean {
   return typeof access === 'object' && 'orService' in access;
 }
 
-/** Nodes get only where the rule names them, and nobody else where it names only them. */
+/** A node may use only rules that name nodes; a rule for nodes alone refuses everybody else. */
 function requireKind({ kind }: Principal, access: Access): void {
   const forNodes = access === 'node' || access === 'anyoneOrNode' || access === 'optional';
   if (kind === 'node' ? forNodes : access !== 'node') return;

@@ -1,5 +1,5 @@
 /**
- * What goes on after it was let in, a stream or a connection, holds a right that may be taken away meanwhile. Here each is
+ * A stream or a connection that lasts holds a right that may be taken away meanwhile. Here each is
  * judged again when an account, a role, a token, a session, a cutoff, the deny list or a token key has changed, when its token has
  * run out, and once a minute whatever happened; what a new request would be refused is ended with that refusal.
  *
@@ -52,7 +52,7 @@ export class HeldRights {
     this.#stops = [stopWatching, () => sweep.cancel()];
   }
 
-  /** Grows with every change: to be read before somebody is let in, and given to `hold` after it. */
+  /** Grows with every change: read it before a caller is accepted, and give it to `hold` afterwards. */
   get changes(): number {
     return this.#changes;
   }

@@ -1,4 +1,4 @@
-/** What a peer is told of an error at either port, and what the log is told of it. */
+/** Reports an error to a peer of either port, and to the log. */
 import { isFileError, toRollcallError, type ErrorCode, type RollcallError } from '../../base/errors.js';
 import type { Log } from '../../base/log.js';
 import { storeFailure } from '../../store/failure.js';

@@ -8,10 +8,10 @@ import { createConnection, createServer } from 'node:net';
 import { dirname, join } from 'node:path';
 import { createHosting, type HostingOptions } from '../../../src/app-host/hosting/create-hosting.js';
 import { createExpectedRunners } from '../../../src/app-host/hosting/expected-runners.js';
-import { createFrameConnection, encodeFrame, type Frame } from '../../../src/app-host/wire/frames.js';
+import { FrameConnection, encodeFrame, type Frame } from '../../../src/app-host/wire/frames.js';
 import type { Hosting } from '../../../src/app-host/hosting/hosting.js';
 import { hashToken } from '../../../src/app-host/wire/token-hash.js';
-import { visitorLimits } from '../../../src/app-host/hosting/accept-peers.js';
+import { peerLimits } from '../../../src/app-host/hosting/accept-peers.js';
 import { systemClock } from '../../../src/base/clock.js';
 import { createLog } from '../../../src/base/log.js';
 import { makeFolder } from '../../harness/folder.js';
@@ -47,7 +47,7 @@ async function startRunner(hosting: Hosting, more: Parameters<typeof orderFor>[1
 /** The answer to this first frame. */
 async function visit(path: string, name: string, value: object): Promise<Frame> {
   const socket = createConnection(path);
-  const visitor = createFrameConnection(socket);
+  const visitor = new FrameConnection(socket);
   const frame = await new Promise<Frame>(resolve => {
     visitor.onFrame(resolve);
     visitor.send(name, value);
@@ -121,7 +121,7 @@ void t.test('the exit of a runner waits for its last frames, but not for ever', 
   const path = join(await makeFolder(t), 's');
   const clock = createManualClock();
   const runners = createExpectedRunners(clock);
-  const server = createServer(socket => void runners.connect('hash', createFrameConnection(socket))).listen(
+  const server = createServer(socket => void runners.connect('hash', new FrameConnection(socket))).listen(
     path,
   );
   t.teardown(() => server.close());
@@ -230,9 +230,11 @@ void t.test('connections without a known token and silent connections are closed
   const hosting = await hostingFor(t, { clock });
   const path = hosting.socketPath;
   const unknown = { protocol: 1, token: '00'.repeat(32) };
-  t.match(await visit(path, 'run', unknown), { name: 'bye', value: { message: /no run is known/ } });
+  t.match(await visit(path, 'run', unknown), { name: 'bye', value: { message: /unknown token/ } });
   t.match(await visit(path, 'run', { protocol: 1 }), { name: 'bye' });
-  t.match(await visit(path, 'run', { ...unknown, protocol: 2 }), { value: { message: /protocol 1/ } });
+  t.match(await visit(path, 'run', { ...unknown, protocol: 2 }), {
+    value: { message: /expected version 1/ },
+  });
   t.match(await visit(path, 'supervise', { protocol: 1 }), { value: { message: /without a supervisor/ } });
   t.match(await visit(path, 'log', { text: '' }), { value: { message: /expected "run" or "supervise"/ } });
 
@@ -240,14 +242,14 @@ void t.test('connections without a known token and silent connections are closed
   await once(silent, 'connect');
   // Served in order: when this one was answered, the silent one has been taken in.
   await visit(path, 'run', unknown);
-  clock.advance(visitorLimits.speakWithinMs);
+  clock.advance(peerLimits.speakWithinMs);
   await once(silent, 'close');
   t.pass('silence ends');
 });
 
 void t.test('an app host accepts a limited number of unauthenticated connections', async t => {
   const hosting = await hostingFor(t, { clock: createManualClock() });
-  const visitors = Array.from({ length: visitorLimits.unnamed }, () => createConnection(hosting.socketPath));
+  const visitors = Array.from({ length: peerLimits.unnamed }, () => createConnection(hosting.socketPath));
   await Promise.all(visitors.map(visitor => once(visitor, 'connect')));
   const extra = createConnection(hosting.socketPath).resume();
   await once(extra, 'close');
@@ -261,7 +263,7 @@ void t.test('an app host accepts a limited number of unauthenticated connections
 void t.test('the token of a runner is valid from its start until its exit', async t => {
   const hosting = await hostingFor(t);
   const { runner, order, connection, tell } = await startRunner(hosting);
-  const again = createFrameConnection(createConnection(hosting.socketPath));
+  const again = new FrameConnection(createConnection(hosting.socketPath));
   again.onFrame(() => undefined);
   again.send('run', { protocol: 1, token: order.token });
   await runner.connected();

@@ -9,7 +9,7 @@ import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { createHosting, type HostingOptions } from '../../../src/app-host/hosting/create-hosting.js';
-import { createFrameConnection, type FrameConnection } from '../../../src/app-host/wire/frames.js';
+import { FrameConnection } from '../../../src/app-host/wire/frames.js';
 import type { Hosting } from '../../../src/app-host/hosting/hosting.js';
 import { hashToken } from '../../../src/app-host/wire/token-hash.js';
 import { systemClock } from '../../../src/base/clock.js';
@@ -263,7 +263,7 @@ void t.test('a start that was lost with its connection is repeated once', async 
 
 /** A supervisor that the test plays by hand. */
 async function playSupervisor(path: string, runs: readonly string[], key: unknown = hostKey) {
-  const connection = createFrameConnection(createConnection(path));
+  const connection = new FrameConnection(createConnection(path));
   const watched = watchRunner();
   watched.onConnection(connection);
   connection.send('supervise', { protocol: 1, key, runs });
@@ -338,7 +338,7 @@ void t.test('a socket folder that others can enter and an invalid socket path ar
 void t.test('an app host takes over a socket only when no process answers on it', async t => {
   const path = join(await makeSocketFolder(t), 's');
   const first = await hostingAt(t, path);
-  await t.rejects(hostingAt(t, path), { code: 'CONFIG_INVALID', message: /another program answers/ });
+  await t.rejects(hostingAt(t, path), { code: 'CONFIG_INVALID', message: /another program listens/ });
   t.ok(existsSync(path));
   await first.close();
 

@@ -5,9 +5,10 @@
 import t, { type Test } from 'tap';
 import { spawnSync } from 'node:child_process';
 import { readdir } from 'node:fs/promises';
+import { Socket } from 'node:net';
 import { join } from 'node:path';
 import { NumberArray, type Content } from '../../../src/app/content.js';
-import type { Frame, FrameConnection } from '../../../src/app-host/wire/frames.js';
+import { FrameConnection, type Frame } from '../../../src/app-host/wire/frames.js';
 import type { Language } from '../../../src/app-host/hosting/hosting.js';
 import { RunnerLink } from '../../../src/app-host/runner/link.js';
 import { createLogBook } from '../../../src/app-host/runner/log-book.js';
@@ -746,20 +747,9 @@ void t.test('javascript: a server half gives up after five minutes without the l
   test.ok(tries > 140 && tries < 170, `${tries} tries, two seconds apart in the end`);
 });
 
+/** On a socket that never connects. */
 function silentConnection(): FrameConnection {
-  const listeners: (() => void)[] = [];
-  return {
-    send: () => true,
-    drained: () => Promise.resolve(),
-    onFrame: () => undefined,
-    onClose: listener => void listeners.push(listener),
-    pause: () => undefined,
-    resume: () => undefined,
-    bye: () => undefined,
-    allowLongFrames: () => undefined,
-    destroy: () => listeners.forEach(listener => listener()),
-    closed: false,
-  };
+  return new FrameConnection(new Socket());
 }
 
 void t.test(

@@ -6,16 +6,15 @@ import { createConnection, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { isRollcallError } from '../../../src/base/errors.js';
 import {
-  createFrameConnection,
   createFrameReader,
   encodeFrame,
   frameLimits,
   type Frame,
-  type FrameConnection,
+  FrameConnection,
 } from '../../../src/app-host/wire/frames.js';
 import { createHosting } from '../../../src/app-host/hosting/create-hosting.js';
 import type { Hosting } from '../../../src/app-host/hosting/hosting.js';
-import { visitorLimits } from '../../../src/app-host/hosting/accept-peers.js';
+import { peerLimits } from '../../../src/app-host/hosting/accept-peers.js';
 import { createLog } from '../../../src/base/log.js';
 import { makeFolder } from '../../harness/folder.js';
 import { createManualClock } from '../../harness/manual-clock.js';
@@ -114,7 +113,7 @@ async function connectedPair(t: Test): Promise<{ near: FrameConnection; far: Soc
     far.destroy();
     server.close();
   });
-  return { near: createFrameConnection(accepted), far };
+  return { near: new FrameConnection(accepted), far };
 }
 
 void t.test('invalid bytes are answered with bye, and the connection ends', async t => {
@@ -126,7 +125,7 @@ void t.test('invalid bytes are answered with bye, and the connection ends', asyn
   far.on('data', (chunk: Buffer) => chunks.push(chunk));
   await Promise.all([once(far, 'end'), closed]);
   t.match(Array.from(createFrameReader()(Buffer.concat(chunks))), [
-    { name: 'bye', value: { message: /no frame of an app host/ } },
+    { name: 'bye', value: { message: /invalid frame/ } },
   ]);
   t.ok(near.closed);
   t.ok(near.send('late', {}), 'what is sent afterwards goes nowhere');
@@ -193,7 +192,7 @@ async function ask(path: string, bytes: Uint8Array): Promise<{ answer: Frame | u
   const socket = createConnection(path);
   socket.on('error', () => undefined);
   socket.write(bytes);
-  const connection = createFrameConnection(socket);
+  const connection = new FrameConnection(socket);
   const answer = await new Promise<Frame | undefined>(resolve => {
     connection.onFrame(resolve);
     connection.onClose(() => resolve(undefined));
@@ -233,8 +232,8 @@ void t.test('a supervisor needs the key of the socket, whether or not it connect
 
 void t.test('a connection before authentication buffers only short frames', async t => {
   const hosting = await openHosting(t);
-  const { headBytes } = visitorLimits.firstFrame;
-  t.ok(visitorLimits.unnamed * headBytes <= 16 * 1024 * 1024, 'of all visitors together');
+  const { headBytes } = peerLimits.firstFrame;
+  t.ok(peerLimits.unnamed * headBytes <= 16 * 1024 * 1024, 'of all visitors together');
   const prefix = (head: number, body: number): Buffer => {
     const bytes = Buffer.alloc(8);
     bytes.writeUInt32LE(head, 0);
@@ -247,7 +246,7 @@ void t.test('a connection before authentication buffers only short frames', asyn
     [frameLimits.headBytes, frameLimits.bodyBytes],
   ] as const)
     t.match((await ask(hosting.socketPath, prefix(head, body))).answer, { value: { message: /too long/ } });
-  const runs = Array.from({ length: visitorLimits.runs }, (_, index) => `${2n ** 64n - 1n - BigInt(index)}`);
+  const runs = Array.from({ length: peerLimits.runs }, (_, index) => `${2n ** 64n - 1n - BigInt(index)}`);
   const long = encodeFrame('supervise', { protocol: 1, key: hostKey, runs });
   t.equal((await ask(hosting.socketPath, long)).answer?.name, 'welcome', 'a supervisor with all it can have');
 

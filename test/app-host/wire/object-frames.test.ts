@@ -3,7 +3,7 @@ import t, { type Test } from 'tap';
 import { once } from 'node:events';
 import { createConnection, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
-import { createFrameConnection, type Frame } from '../../../src/app-host/wire/frames.js';
+import { FrameConnection, type Frame } from '../../../src/app-host/wire/frames.js';
 import { handleObjectFrame, type ObjectsOfRunner } from '../../../src/app-host/wire/object-frames.js';
 import { RollcallError } from '../../../src/base/errors.js';
 import { chunkBytes, manifestOf, type Manifest } from '../../../src/objects/manifest.js';
@@ -27,14 +27,14 @@ async function talk(t: Test, more: Partial<ObjectsOfRunner> = {}) {
   };
   const others: string[] = [];
   const server = createServer(socket => {
-    const connection = createFrameConnection(socket);
+    const connection = new FrameConnection(socket);
     connection.onFrame(frame => {
       if (!handleObjectFrame(connection, frame, objects)) others.push(frame.name);
     });
   }).listen(join(folder, 's'));
   await once(server, 'listening');
   const socket: Socket = createConnection(join(folder, 's'));
-  const runner = createFrameConnection(socket);
+  const runner = new FrameConnection(socket);
   const frames = createQueue<Frame>();
   runner.onFrame(frame => frames.put(frame));
   t.teardown(() => {
@@ -182,7 +182,7 @@ void t.test(
       runner.send(name, value);
       t.match(
         await frame(),
-        { name: 'bye', value: { message: /wrong form/ } },
+        { name: 'bye', value: { message: /invalid frame/ } },
         `${name} ${JSON.stringify(value)}`,
       );
       await new Promise<void>(resolve => runner.onClose(resolve));

@@ -10,7 +10,7 @@ import { isRollcallError, RollcallError } from '../../../src/base/errors.js';
 import { networkOf } from '../../../src/base/network.js';
 import type { User } from '../../../src/link/access/accounts/users.js';
 import { rates } from '../../../src/link/doors/access-table.js';
-import { createDoorkeeper } from '../../../src/link/doors/doorkeeper.js';
+import { Doorkeeper } from '../../../src/link/doors/doorkeeper.js';
 import { encodeEvent, toNodeEvent } from '../../../src/link/doors/grpc/control-codec.js';
 import { maxBehind, NodeWatch } from '../../../src/link/doors/grpc/node-watch.js';
 import { uploadBounds } from '../../../src/link/doors/grpc/run-upload.js';
@@ -76,7 +76,7 @@ void t.test('the addresses of an IPv6 /64 share one limit of unauthenticated con
 });
 
 function makeDoorkeeper(clock: Clock = createManualClock()) {
-  return createDoorkeeper({
+  return new Doorkeeper({
     authenticate: ({ authorization }) =>
       authorization ? Promise.resolve(principal) : Promise.reject(new RollcallError('TOKEN_REFUSED', 'no')),
     refusals: ignoredRefusals,

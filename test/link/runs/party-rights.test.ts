@@ -47,7 +47,7 @@ void t.test('a runner needs the token of its run, of which the link stores only 
   const run = await site.start();
   const token = await supervisor.started(run);
   for (const other of ['', '00'.repeat(32), token.slice(1), token.toUpperCase(), hashToken(token)])
-    t.match((await site.half(other)).welcome, { name: 'bye', value: { message: /no run is known/ } });
+    t.match((await site.half(other)).welcome, { name: 'bye', value: { message: /unknown token of a run/ } });
   t.equal((await recordOf(site, run.id)).tokenHash, hashToken(token));
   for (const { value } of await site.store.list({ prefix: '' }))
     t.notOk(Buffer.from(value).includes(token), 'the token itself is nowhere');

@@ -1,6 +1,6 @@
 /**
  * `rollcall.v1.Administration`: thin translations of src/link/administration.ts and of the audit log, as the routes
- * below /v1 are. The guard has settled who asks already; whose tenant it is comes from there alone.
+ * below /v1 are. The guard has authenticated the caller before; the tenant comes from there alone.
  */
 import type { ServerWritableStream } from '@grpc/grpc-js';
 import type { Clock } from '../../../base/clock.js';
@@ -32,7 +32,7 @@ import { endCall } from './call-end.js';
 import { logFault } from '../public-error.js';
 import type { GrpcDoor } from './grpc-door.js';
 import { ReaderPace } from './reader-pace.js';
-import { createUnary } from './unary.js';
+import { createUnary, type Unary } from './unary.js';
 
 export interface AdministrationDoorOptions {
   readonly administration: Administration;
@@ -44,29 +44,35 @@ export interface AdministrationDoorOptions {
 }
 
 export function createAdministrationDoor(options: AdministrationDoorOptions): AdministrationServer {
-  const { administration, audit, assignment, door, clock, log } = options;
+  const { administration, audit, assignment, door, log } = options;
   const what = 'an administration request';
   const unary = createUnary({ door, log, what });
-
-  async function exportAudit(call: ServerWritableStream<ExportAuditRequest, ExportedLine>): Promise<void> {
-    const reader = new ReaderPace(call, clock);
-    door.hold(
-      call,
-      () => undefined,
-      refusal => endCall(call, refusal),
-    );
-    for await (const line of audit.exportLines(door.principalOf(call).tenant)) {
-      if (reader.isOver()) return;
-      reader.write({ line }, line.length);
-      await reader.room();
-    }
-    if (!reader.isOver()) call.end();
-  }
-
   return {
     whoAmI: unary((_, by) => toCaller(administration.describe(by))),
     getAssignment: unary((_, { tenant }) => toAssignment(tenant, assignment())),
+    ...userCalls(administration, unary),
+    ...serviceCalls(administration, unary),
+    ...tokenCalls(administration, unary),
+    ...tenantCalls(administration, unary),
+    listAuditEvents: unary(async (request, { tenant }) =>
+      toEventPage(await audit.listEvents(tenant, readEventQuery(request))),
+    ),
+    writeAuditCheckpoint: unary(async (_, { tenant }) => toCheckpoint(await audit.checkpoint(tenant))),
+    exportAudit: call =>
+      void exportAudit(options, call).catch((error: unknown) => {
+        logFault(log, error, what);
+        endCall(call, error);
+      }),
+  };
+}
 
+type Calls<Name extends keyof AdministrationServer> = Pick<AdministrationServer, Name>;
+
+type UserCall =
+  'listUsers' | 'createUser' | 'changeUser' | 'deleteUser' | 'listRoles' | 'defineRole' | 'removeRole';
+
+function userCalls(administration: Administration, unary: Unary): Calls<UserCall> {
+  return {
     listUsers: unary(async (_, by) => ({ users: (await administration.listUsers(by)).map(toUser) })),
     createUser: unary(async (request, by) => toUser(await administration.createUser(by, request))),
     changeUser: unary(async (request, by) =>
@@ -86,7 +92,13 @@ export function createAdministrationDoor(options: AdministrationDoorOptions): Ad
       await administration.removeRole(by, name);
       return {};
     }),
+  };
+}
 
+type ServiceCall = 'listServices' | 'createService' | 'changeService' | 'deleteService' | 'makeServiceSecret';
+
+function serviceCalls(administration: Administration, unary: Unary): Calls<ServiceCall> {
+  return {
     listServices: unary(async (_, by) => ({
       services: (await administration.listServices(by)).map(toService),
     })),
@@ -105,7 +117,14 @@ export function createAdministrationDoor(options: AdministrationDoorOptions): Ad
       const { service, secret } = await administration.makeServiceSecret(by, request.service);
       return { service: toService(service), secret };
     }),
+  };
+}
 
+type TokenCall =
+  'listTokens' | 'issueToken' | 'revokeToken' | 'endTokens' | 'listKeys' | 'rotateKeys' | 'getAudienceSecret';
+
+function tokenCalls(administration: Administration, unary: Unary): Calls<TokenCall> {
+  return {
     listTokens: unary(async (_, by) => ({ tokens: (await administration.listTokens(by)).map(toApiToken) })),
     issueToken: unary(async ({ name, roles, lifetimeMs, user }, by) => {
       const wanted = { name, roles, lifetimeMs: Number(lifetimeMs), user: user || undefined };
@@ -122,10 +141,6 @@ export function createAdministrationDoor(options: AdministrationDoorOptions): Ad
       return { sinceMs: BigInt(since), beforeMs: BigInt(before), ownEnded };
     }),
 
-    listTenants: unary(async () => ({ tenants: (await administration.listTenants()).map(toTenant) })),
-    createTenant: unary(async (request, by) => toTenant(await administration.createTenant(by, request))),
-    deleteTenant: unary(({ tenant }, by) => administration.deleteTenant(by, tenant)),
-
     listKeys: unary(() => ({ keys: administration.listKeys().map(toTokenKey) })),
     rotateKeys: unary(async (request, by) => {
       const { made, signing, retired, dropped } = await administration.rotateKeys(by, request);
@@ -139,15 +154,33 @@ export function createAdministrationDoor(options: AdministrationDoorOptions): Ad
     getAudienceSecret: unary(async ({ audience }, by) => ({
       secrets: [...(await administration.secretOf(by, audience))],
     })),
-
-    listAuditEvents: unary(async (request, { tenant }) =>
-      toEventPage(await audit.listEvents(tenant, readEventQuery(request))),
-    ),
-    writeAuditCheckpoint: unary(async (_, { tenant }) => toCheckpoint(await audit.checkpoint(tenant))),
-    exportAudit: call =>
-      void exportAudit(call).catch((error: unknown) => {
-        logFault(log, error, what);
-        endCall(call, error);
-      }),
   };
+}
+
+type TenantCall = 'listTenants' | 'createTenant' | 'deleteTenant';
+
+function tenantCalls(administration: Administration, unary: Unary): Calls<TenantCall> {
+  return {
+    listTenants: unary(async () => ({ tenants: (await administration.listTenants()).map(toTenant) })),
+    createTenant: unary(async (request, by) => toTenant(await administration.createTenant(by, request))),
+    deleteTenant: unary(({ tenant }, by) => administration.deleteTenant(by, tenant)),
+  };
+}
+
+async function exportAudit(
+  { audit, door, clock }: AdministrationDoorOptions,
+  call: ServerWritableStream<ExportAuditRequest, ExportedLine>,
+): Promise<void> {
+  const reader = new ReaderPace(call, clock);
+  door.hold(
+    call,
+    () => undefined,
+    refusal => endCall(call, refusal),
+  );
+  for await (const line of audit.exportLines(door.principalOf(call).tenant)) {
+    if (reader.isOver()) return;
+    reader.write({ line }, line.length);
+    await reader.room();
+  }
+  if (!reader.isOver()) call.end();
 }

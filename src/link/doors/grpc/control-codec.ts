@@ -18,7 +18,7 @@ import {
 export function statusOf(wire: NodeStatus): NodeStatusName {
   const status = nodeStatusNames.find(name => nodeStatuses[name] === wire);
   if (status) return status;
-  throw new RollcallError('REQUEST_INVALID', 'an unknown node status', {
+  throw new RollcallError('REQUEST_INVALID', 'unknown node status', {
     hint: `known: ${nodeStatusNames.join(', ')}`,
   });
 }

@@ -1,5 +1,5 @@
 /**
- * gRPC on sockets that the listener owns. What is no call to a method of ours ends at the gate; every call is tied to its
+ * gRPC on sockets that the listener owns. The gate refuses calls to unknown methods; every call is tied to its
  * connection by both ends of the socket and passes one guard before any handler (guarded-call.ts): known connection, known
  * method, stream bound, access. Handlers below get the connection, never an address that could be someone else's.
  */
@@ -36,7 +36,7 @@ export interface GrpcDoor {
   serve(socket: TLSSocket): void;
   /** The connection a call came in on. */
   connectionOf(call: Handled): Connection;
-  /** Who makes a call that wants a token. */
+  /** The caller, of a call that requires a token. */
   principalOf(call: Handled): Principal;
   /**
    * For a call that lasts: `end` is called when its right is gone, with the refusal that a new call would get; `check`
@@ -47,7 +47,7 @@ export interface GrpcDoor {
 }
 
 export function createGrpcDoor(options: GrpcDoorOptions): GrpcDoor {
-  // The handler's call has the very metadata object that the guard let through.
+  // The handler's call has the same metadata object as the guard's.
   const calls = new WeakMap<Metadata, GuardedCall>();
   const paths = new Set<string>();
   logQuietly(options.log);
@@ -115,7 +115,7 @@ export function createGrpcDoor(options: GrpcDoorOptions): GrpcDoor {
   };
 }
 
-/** Left alone, grpc-js writes headers it does not like to standard error: nobody outside may decide how much is written. */
+/** By default grpc-js writes headers it refuses to standard error, so that a peer decides how much is written. */
 function logQuietly(log: Log): void {
   const write = (...parts: unknown[]): void => log.debug({ said: parts.join(' ') }, 'grpc-js');
   setLogger({ error: write, info: write, debug: write });

@@ -1,5 +1,5 @@
 /**
- * One call, from its headers to its end: tied to its connection by both ends of the socket, let in by its rule before any
+ * One call, from its headers to its end: tied to its connection by both ends of the socket, accepted by its rule before any
  * handler runs, judged again when its request has come, and with a deadline for everything that its peer has to do.
  */
 import { status as Status, type Metadata, type ServerInterceptor } from '@grpc/grpc-js';
@@ -29,11 +29,11 @@ export interface GuardOptions {
     connection: Connection,
     occasion: Occasion,
   ) => Promise<Principal | undefined> | undefined;
-  /** Counts a call that was let in, where calls of one caller are bounded. */
+  /** Counts an accepted call, where calls of one caller are bounded. */
   readonly enter?: Doorkeeper['enter'];
   /** Where calls last, and rights to them are taken away. */
   readonly rights?: HeldRights;
-  /** Somebody who was let in asked for what is not theirs. */
+  /** Audits an accepted caller's request beyond their rights. */
   readonly onNotAllowed?: (principal: Principal | undefined, message: string) => void;
   /** How many at once; it may grow once the peer is known, up to the first number. */
   readonly streams: { readonly max: number; on(connection: Connection): number };
@@ -59,7 +59,7 @@ export class GuardedCall {
   #isCounted = false;
   #metadata: Metadata | undefined;
   #rule: Rule | undefined;
-  #wantsToken = false;
+  #requiresToken = false;
   #principal: Principal | undefined;
   #since = 0;
   #entered: Entered | undefined;
@@ -99,7 +99,7 @@ export class GuardedCall {
         forward(metadata);
         return;
       }
-      this.#wantsToken = true;
+      this.#requiresToken = true;
       admission
         .then(() => {
           if (this.#isOver) return;
@@ -112,10 +112,10 @@ export class GuardedCall {
     }
   }
 
-  /** A call may be held open before it says what it wants: what counts is what its caller may do then. */
+  /** A call may be held open before its message comes: the rights of the caller at that time are decisive. */
   receiveMessage(message: unknown, forward: Forward<unknown>): void {
     if (this.#method.requestStream) this.#request?.cancel();
-    if (!this.#wantsToken) {
+    if (!this.#requiresToken) {
       forward(message);
       return;
     }

@@ -82,7 +82,7 @@ export function readRunQuery({ statuses: wanted, pageSize, pageToken }: ListRuns
 
 function statusOf(wire: RunStatus): RunStatusName {
   for (const [name, status] of Object.entries(statuses)) if (status === wire) return name as RunStatusName;
-  throw new RollcallError('REQUEST_INVALID', 'an unknown status of runs', {
+  throw new RollcallError('REQUEST_INVALID', 'unknown run status', {
     hint: `known: ${Object.keys(statuses).join(', ')}`,
   });
 }

@@ -1,4 +1,4 @@
-/** Calls of one request and one answer: who asks is looked up, and what goes wrong is told, in one place for every service. */
+/** Calls of one request and one answer: finds the caller, and reports failures, in one place for every service. */
 import type { handleUnaryCall } from '@grpc/grpc-js';
 import type { Log } from '../../../base/log.js';
 import type { Principal } from '../../access/principal.js';
@@ -13,11 +13,11 @@ export type Unary = <Q, A>(
 export interface UnaryOptions {
   readonly door: Pick<GrpcDoor, 'principalOf'>;
   readonly log: Log;
-  /** As the log calls what failed: "a control request". */
+  /** Names the failed call in the log, such as "a control request". */
   readonly what: string;
 }
 
-/** Gives what makes a handler of some work. */
+/** Gives a function that makes a handler of some work. */
 export function createUnary({ door, log, what }: UnaryOptions): Unary {
   return work => (call, callback) => {
     Promise.resolve()

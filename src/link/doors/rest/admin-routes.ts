@@ -4,8 +4,7 @@ import type { ServiceSettings } from '../../access/accounts/services.js';
 import type { RotateOptions } from '../../access/tokens/keys.js';
 import type { Administration, UserRequest } from '../../administration.js';
 import type { RouteName } from '../access-table.js';
-import { known } from './auth-routes.js';
-import type { Exchange, Route } from './rest-door.js';
+import { known, type Exchange, type Route } from './route.js';
 import { anyText, flag, listOf, objectOf, text } from './schemas.js';
 
 type AdminRoute = Extract<

@@ -1,10 +1,8 @@
 /** /v1/audit: the log of one's own tenant. */
 import { Readable } from 'node:stream';
-import { RollcallError } from '../../../base/errors.js';
 import type { AuditReading } from '../../audit/audit-reading.js';
 import type { RouteName } from '../access-table.js';
-import { known } from './auth-routes.js';
-import type { Exchange, Route } from './rest-door.js';
+import { known, readNumber, type Exchange, type Route } from './route.js';
 import { objectOf, text } from './schemas.js';
 
 type AuditRoute = Extract<RouteName, `${string} /v1/audit/${string}`>;
@@ -60,11 +58,4 @@ export function auditRoutes(audit: AuditReading): Record<AuditRoute, Route> {
 
 async function* withLineEnds(lines: AsyncIterable<string>): AsyncGenerator<string> {
   for await (const line of lines) yield `${line}\n`;
-}
-
-function readNumber(exchange: Exchange, name: string): number | undefined {
-  const said = exchange.query[name];
-  if (said === undefined) return undefined;
-  if (/^\d{1,15}$/.test(said)) return Number(said);
-  throw new RollcallError('REQUEST_INVALID', `${name} wants a whole number`);
 }

@@ -6,11 +6,10 @@ import type { Access } from '../../access/access.js';
 import { grantErrorOf } from '../../access/login/grant-errors.js';
 import { permissionNames } from '../../access/permissions.js';
 import type { TokenParameters } from '../../access/login/grants.js';
-import type { Principal } from '../../access/principal.js';
 import type { Administration } from '../../administration.js';
 import type { RouteName } from '../access-table.js';
 import { sendHeaders } from './problem.js';
-import type { Exchange, Route } from './rest-door.js';
+import { known, type Exchange, type Route } from './route.js';
 import { objectOf, text } from './schemas.js';
 
 type AuthRoute = Extract<
@@ -173,17 +172,11 @@ export function authRoutes({ access, administration }: AuthRouteOptions): Record
   };
 }
 
-/** Who asks, on a route that nobody gets to without saying so. */
-export function known(principal: Exchange['principal']): Principal {
-  if (principal) return principal;
-  throw new RollcallError('INTERNAL', 'nobody is known to have asked');
-}
-
 function readParameters(body: unknown): TokenParameters {
   const isMap = typeof body === 'object' && body !== null && !Array.isArray(body);
   const entries = isMap ? Object.entries(body) : [];
   if (!isMap || entries.some(([, value]) => typeof value !== 'string'))
-    throw new RollcallError('REQUEST_INVALID', 'the body wants a form, or a JSON object of strings');
+    throw new RollcallError('REQUEST_INVALID', 'the body must be a form, or a JSON object of strings');
   // Without a prototype, so that no parameter is there by inheritance.
   return Object.assign(Object.create(null) as Record<string, string>, Object.fromEntries(entries));
 }

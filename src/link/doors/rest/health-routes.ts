@@ -1,6 +1,6 @@
 /** /healthz (the process answers), /readyz (the store answers) and /metrics. */
 import type { RouteName } from '../access-table.js';
-import type { Route } from './rest-door.js';
+import type { Route } from './route.js';
 
 type HealthRoute = Extract<RouteName, 'GET /healthz' | 'GET /readyz' | 'GET /metrics'>;
 

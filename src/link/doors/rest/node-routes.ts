@@ -13,8 +13,7 @@ import {
 import type { RouteName } from '../access-table.js';
 import type { Assignment } from '../assignment.js';
 import { toNode, toTransition } from '../grpc/control-codec.js';
-import { known } from './auth-routes.js';
-import type { Exchange, Route } from './rest-door.js';
+import { known, type Exchange, type Route } from './route.js';
 import { anyText, flag, objectOf, text } from './schemas.js';
 
 type NodeRoute = Extract<RouteName, `${string} /v1/${'nodes' | 'node' | 'link' | 'assignment'}${string}`>;
@@ -154,17 +153,17 @@ const viewNode = (record: NodeRecord): object => nodeJson(toNode(record));
 
 const viewTransition = (entry: HistoryEntry): object => transitionJson(toTransition(entry));
 
-/** Buffer.from takes what it understands of a text and says nothing of the rest. */
+/** Buffer.from ignores characters that are not base64. */
 function readBase64(text: string): Buffer {
   const bytes = Buffer.from(text, 'base64');
   if (bytes.toString('base64') === text) return bytes;
-  throw new RollcallError('REQUEST_INVALID', 'publicKey wants SPKI DER in base64');
+  throw new RollcallError('REQUEST_INVALID', 'publicKey must be SPKI DER in base64');
 }
 
 function readStatus(text: string): NodeStatusName {
   const status = nodeStatusNames.find(each => each === text);
   if (status) return status;
-  throw new RollcallError('REQUEST_INVALID', 'an unknown node status', {
+  throw new RollcallError('REQUEST_INVALID', 'unknown node status', {
     hint: `known: ${nodeStatusNames.join(', ')}`,
   });
 }
@@ -182,7 +181,7 @@ function readLabels(text: string | undefined): Record<string, string> {
 
 function readPage({ pageSize, pageToken }: Exchange['query']): { pageSize?: number; pageToken?: string } {
   if (pageSize !== undefined && !/^\d{1,4}$/.test(pageSize))
-    throw new RollcallError('REQUEST_INVALID', 'pageSize wants a number from 1 to 1000');
+    throw new RollcallError('REQUEST_INVALID', 'pageSize must be a whole number from 1 to 1000');
   return {
     ...(pageSize !== undefined && { pageSize: Number(pageSize) }),
     ...(pageToken !== undefined && { pageToken }),

@@ -1,5 +1,5 @@
 /**
- * One HTTP request, from its headers to the last byte of its answer: counted, let in by its rule, judged again when its body
+ * One HTTP request, from its headers to the last byte of its answer: counted, accepted by its rule, judged again when its body
  * has come and while its answer lasts, and with a deadline for everything that its peer has to do.
  */
 import type { Readable } from 'node:stream';
@@ -18,7 +18,7 @@ import type { Connection } from '../tls/connection.js';
 export interface RestCallOptions {
   readonly doorkeeper: Doorkeeper;
   readonly rights: HeldRights;
-  /** Where connections count on which a good token was shown, while something is asked on them. */
+  /** Marks a connection as known while a request with a valid token is open on it. */
   readonly known: Pick<KnownConnections, 'recognise' | 'leave'>;
   readonly clock: Clock;
 }
@@ -26,7 +26,7 @@ export interface RestCallOptions {
 export const restDeadlines = {
   /** From the headers to the last byte of the body; Node.js answers 408 a little before, ms. */
   bodyMs: 15_000,
-  /** A reader that takes nothing of an answer for so long has gone, or never meant to read, ms. */
+  /** A reader that takes nothing of an answer for so long is cut off, ms. */
   stillMs: 5 * 60_000,
 } as const;
 
@@ -57,7 +57,7 @@ export class RestCall {
     this.#connection = connection;
     this.#request = request;
     this.#reply = reply;
-    // Of the socket alone: whatever a header says of where somebody comes from, anybody can say.
+    // Of the socket alone: anybody can forge a header that names an address.
     const address = connection.remoteAddress;
     const userAgent = (request.headers['user-agent'] ?? '').slice(0, 200);
     this.#origin = { address, requestId: request.id, userAgent, signal: this.#hangUp.signal };
@@ -81,7 +81,7 @@ export class RestCall {
     return socket instanceof TLSSocket ? socket.getPeerX509Certificate()?.raw : undefined;
   }
 
-  /** Lets the request in by its rule. A caller who is not let in is nobody known from then on. */
+  /** Accepts the request by its rule. A refused caller has no principal from then on. */
   async admit(rule: Rule, occasion: Occasion = 'request'): Promise<void> {
     const { doorkeeper, rights, known } = this.#options;
     const since = rights.changes;
@@ -122,7 +122,7 @@ export class RestCall {
   #end(): void {
     this.#isOver = true;
     if (!this.#reply.raw.writableFinished)
-      this.#hangUp.abort(new RollcallError('LOGIN_REFUSED', 'the caller has hung up before the answer'));
+      this.#hangUp.abort(new RollcallError('LOGIN_REFUSED', 'the caller hung up before the answer'));
     this.#entered?.leave();
     for (const each of this.#onEnd) each();
     this.#connection.callClosed();

@@ -4,7 +4,7 @@ import { auditRoutes } from './audit-routes.js';
 import { authRoutes } from './auth-routes.js';
 import { healthRoutes } from './health-routes.js';
 import { nodeRoutes } from './node-routes.js';
-import type { Routes } from './rest-door.js';
+import type { Routes } from './route.js';
 import { runRoutes } from './run-routes.js';
 
 export interface RouteOptions {

@@ -12,8 +12,7 @@ import {
 } from '../../runs/run-record.js';
 import type { RunQuery } from '../../runs/runs.js';
 import type { RouteName } from '../access-table.js';
-import { known } from './auth-routes.js';
-import type { Exchange, Route } from './rest-door.js';
+import { known, readNumber, type Exchange, type Route } from './route.js';
 import { anyText, objectOf, text } from './schemas.js';
 
 type RunRoute = Extract<RouteName, `${string} /v1/runs${string}`>;
@@ -42,7 +41,7 @@ export function runRoutes(runs: RunControl): Record<RunRoute, Route> {
         const after = readNumber(exchange, 'after') ?? 0;
         const limit = readNumber(exchange, 'limit') ?? 100;
         const entries = await runs.readLog(by(exchange), runOf(exchange), after, limit);
-        // The log may grow, so there is always a place to go on from.
+        // The log may grow, so there is always a number to continue from.
         return { entries: entries.map(viewEntry), next: entries.at(-1)?.number ?? after };
       },
     },
@@ -53,7 +52,7 @@ export function runRoutes(runs: RunControl): Record<RunRoute, Route> {
   };
 }
 
-/** No run has the id 0: so what is no id at all is answered like an id that no run has. */
+/** No run has the id 0, so an invalid id is answered like an unknown one. */
 function runOf({ parameters }: Exchange): bigint {
   const id = parameters['run'] ?? '';
   return /^[1-9]\d{0,19}$/.test(id) ? BigInt(id) : 0n;
@@ -71,16 +70,9 @@ function readQuery(exchange: Exchange): RunQuery {
 function readStatus(text: string): RunStatusName {
   const status = runStatusNames.find(each => each === text);
   if (status) return status;
-  throw new RollcallError('REQUEST_INVALID', 'an unknown status of runs', {
+  throw new RollcallError('REQUEST_INVALID', 'unknown run status', {
     hint: `known: ${runStatusNames.join(', ')}`,
   });
-}
-
-function readNumber({ query }: Exchange, name: string): number | undefined {
-  const said = query[name];
-  if (said === undefined) return undefined;
-  if (/^\d{1,15}$/.test(said)) return Number(said);
-  throw new RollcallError('REQUEST_INVALID', `${name} wants a whole number`);
 }
 
 function viewRun(record: RunRecord): object {
@@ -91,7 +83,7 @@ function viewRun(record: RunRecord): object {
   };
 }
 
-/** Settings and results of a thousand runs would be too much for one answer. */
+/** Without settings and result: those of a thousand runs would be too much for one answer. */
 function viewListedRun({ app, ...record }: RunRecord): object {
   return {
     id: `${record.id}`,
@@ -121,6 +113,6 @@ function readResult(json: string): unknown {
   try {
     return JSON.parse(json) as unknown;
   } catch {
-    throw new RollcallError('INTERNAL', 'the result of this run is damaged');
+    throw new RollcallError('INTERNAL', 'the stored result of this run is damaged');
   }
 }

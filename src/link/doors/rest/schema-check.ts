@@ -1,15 +1,15 @@
 /**
- * Checks values against the JSON Schemas of the routes: the keywords that schemas.ts uses and no others, so that a
- * schema never asks for more than is looked at. A compiler of all of JSON Schema would generate code, and take longer to
+ * Checks values against the JSON Schemas of the routes: the keywords that schemas.ts uses and no others, so that no
+ * keyword of a schema is ignored. A compiler of all of JSON Schema would generate code, and take longer to
  * load than the rest of the link.
  */
 import { RollcallError } from '../../../base/errors.js';
 import type { Schema } from './schemas.js';
 
-/** Says what is wrong with a value, `name` being what it is called there; undefined when nothing is. */
+/** Gives the problem of a value, which the message calls `name`; undefined for a valid one. */
 type Check = (value: unknown, name: string) => string | undefined;
 
-/** Throws a REQUEST_INVALID that names the place; the schema was looked at before, once. */
+/** Gives a check that throws a REQUEST_INVALID, which names the place; reads the schema once. */
 export function compileSchema(schema: Schema, what: string): (value: unknown) => void {
   const check = checkFor(schema);
   return value => {
@@ -30,17 +30,17 @@ function checkFor(schema: Schema): Check {
   const { type = 'string' } = schema;
   const known = typeof type === 'string' && Object.hasOwn(keywords, type) ? keywords[type] : undefined;
   const foreign = Object.keys(schema).find(each => each !== 'type' && !known?.includes(each));
-  if (!known || foreign !== undefined) throw new Error(`nobody checks ${foreign ?? 'that type'} in a schema`);
+  if (!known || foreign !== undefined) throw new Error(`unsupported ${foreign ?? 'type'} in a schema`);
   if (type === 'string') return checkText(schema);
   if (type === 'array') return checkList(schema);
   if (type === 'object') return checkObject(schema);
   if (type === 'boolean')
-    return (value, name) => (typeof value === 'boolean' ? undefined : `${name} wants true or false`);
+    return (value, name) => (typeof value === 'boolean' ? undefined : `${name} must be true or false`);
   const { minimum = -Infinity } = schema as { minimum?: number };
   return (value, name) =>
     Number.isSafeInteger(value) && Number(value) >= minimum
       ? undefined
-      : `${name} wants a whole number${minimum === -Infinity ? '' : ` from ${minimum}`}`;
+      : `${name} must be a whole number${minimum === -Infinity ? '' : `, at least ${minimum}`}`;
 }
 
 function checkText(schema: Schema): Check {
@@ -51,11 +51,11 @@ function checkText(schema: Schema): Check {
   } = schema as { minLength?: number; maxLength?: number; enum?: readonly string[] };
   if (words) {
     return (value, name) =>
-      words.some(each => each === value) ? undefined : `${name} wants one of ${words.join(', ')}`;
+      words.some(each => each === value) ? undefined : `${name} must be one of ${words.join(', ')}`;
   }
   return (value, name) => {
     if (typeof value === 'string' && value.length >= minLength && value.length <= maxLength) return undefined;
-    return `${name} wants a text of ${minLength} to ${maxLength} characters`;
+    return `${name} must be a text of ${minLength} to ${maxLength} characters`;
   };
 }
 
@@ -63,7 +63,7 @@ function checkList(schema: Schema): Check {
   const { items } = schema as { items: Schema };
   const check = checkFor(items);
   return (value, name) => {
-    if (!Array.isArray(value)) return `${name} wants a list`;
+    if (!Array.isArray(value)) return `${name} must be a list`;
     return firstOf(value, (each, index) => check(each, `${name}[${index}]`));
   };
 }
@@ -83,17 +83,18 @@ function checkObject(schema: Schema): Check {
   const checks = new Map(Object.entries(properties).map(([name, each]) => [name, checkFor(each)]));
   const checkOther = additionalProperties === false ? undefined : checkFor(additionalProperties);
   return (value, name) => {
-    if (typeof value !== 'object' || value === null || Array.isArray(value)) return `${name} wants an object`;
+    if (typeof value !== 'object' || value === null || Array.isArray(value))
+      return `${name} must be an object`;
     const members = Object.entries(value);
-    if (members.length > maxProperties) return `${name} wants at most ${maxProperties} members`;
+    if (members.length > maxProperties) return `${name} must have at most ${maxProperties} members`;
     const missing = required.find(each => !Object.hasOwn(value, each));
-    if (missing !== undefined) return `${name} wants ${missing}`;
+    if (missing !== undefined) return `${name} must have ${missing}`;
     return firstOf(members, ([member, each]) => {
       const check = checks.get(member) ?? checkOther;
-      // What a stranger made up is not repeated.
+      // The message does not repeat a name that an unknown caller made up.
       return check
         ? check(each, checks.has(member) ? `${name}.${member}` : `each of ${name}`)
-        : `${name} takes no more than ${[...checks.keys()].join(', ') || 'nothing'}`;
+        : `unknown member in ${name}: expected ${[...checks.keys()].join(', ') || 'none'}`;
     });
   };
 }

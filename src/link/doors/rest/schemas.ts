@@ -1,19 +1,19 @@
-/** JSON Schema of what routes take, written once: what is not named is refused. */
+/** JSON Schema of what routes take, written once: a member without a schema is refused. */
 
 export interface Schema {
   readonly [keyword: string]: unknown;
 }
 
-export function text(longest: number): Schema {
-  return { type: 'string', minLength: 1, maxLength: longest };
+export function text(max: number): Schema {
+  return { type: 'string', minLength: 1, maxLength: max };
 }
 
-/** May be empty, to take something away. */
-export function anyText(longest: number): Schema {
-  return { type: 'string', maxLength: longest };
+/** May be empty, which removes the value. */
+export function anyText(max: number): Schema {
+  return { type: 'string', maxLength: max };
 }
 
-/** How many there may be is for the domain to say, which knows what each costs. */
+/** Of any length: the domain bounds it, since it knows the cost of each. */
 export function listOf(items: Schema): Schema {
   return { type: 'array', items };
 }

@@ -1,6 +1,6 @@
 /** The files of the link's certificate, its key and the server roots: read together, told apart by a digest, taken apart. */
 import { createHash, createPrivateKey, X509Certificate, type KeyObject } from 'node:crypto';
-import { RollcallError, systemErrorCode, toRollcallError } from '../../../base/errors.js';
+import { RollcallError, systemErrorCode, toRollcallError, withHint } from '../../../base/errors.js';
 import { fromPem } from '../../../base/pem.js';
 import { readSecretFile, readSmallFile, type Warn } from '../../../base/secret-file.js';
 
@@ -27,7 +27,7 @@ export async function readServerFiles(
   passphrase?: () => Promise<string>,
 ): Promise<ServerFiles> {
   const warnings: string[] = [];
-  const warn: Warn = (message, hint) => warnings.push(`${message} (${hint})`);
+  const warn: Warn = (message, hint) => warnings.push(withHint({ message, hint }));
   const results = await Promise.allSettled([
     readSmallFile(certificateFile, 'server certificate'),
     readSecretFile(keyFile, 'server key', undefined, warn),

@@ -4,7 +4,7 @@
  * one, and a configuration that is called good is one that nodes accept.
  */
 import type { KeyObject, X509Certificate } from 'node:crypto';
-import { RollcallError, toRollcallError } from '../../../base/errors.js';
+import { RollcallError, toRollcallError, withHint } from '../../../base/errors.js';
 import { visibleText } from '../../../base/text.js';
 import { certificateFingerprint } from '../../../identity/certificate.js';
 import { limits } from '../../../protocol/limits.js';
@@ -105,7 +105,7 @@ function throwAll(problems: readonly RollcallError[]): void {
   const [first] = problems;
   if (!first) return;
   if (problems.length === 1) throw first;
-  const lines = problems.map(({ message, hint }) => (hint === undefined ? message : `${message} (${hint})`));
+  const lines = problems.map(withHint);
   throw new RollcallError(first.code, lines.join('\n'), { cause: first.cause });
 }
 
