@@ -1,6 +1,6 @@
 /**
- * Operators, services and nodes with tokens: everything about who may ask, opened together. Doors ask `authenticate` who
- * somebody is, and hand token requests to `grantTokens`; the rest is what admins and users do with accounts.
+ * Opens accounts, roles, tokens and logins of operators, services and nodes together. Doors authenticate requests with
+ * `authenticate` and pass token requests to `grantTokens`; the other members serve admins and users who change accounts.
  */
 import type { Clock } from '../../base/clock.js';
 import { isRollcallError, RollcallError } from '../../base/errors.js';

@@ -38,7 +38,7 @@ export interface Principal {
   /**
    * Judges the principal anew, by what these reads say: whatever a commit does in its name depends on it. Gives it with
    * the permissions it has left. TOKEN_REFUSED once its token, its session or its holder has ended; NOT_ALLOWED once it
-   * may not do what it was let in for.
+   * no longer has the permission that the request needed.
    */
   readonly confirm: (reads: Reads) => Promise<Principal>;
 }

@@ -1,13 +1,13 @@
 /**
- * Hears when what somebody may do may have changed: every key of the store that authenticate.ts decides by is known here.
- * For what goes on after it was let in, such as a stream, and would otherwise never be judged again.
+ * Reports when a principal's rights may have changed: it watches every key of the store that authenticate.ts reads. A
+ * stream, which outlives the request that was authenticated, is checked again on such a change.
  */
 import { allTenants, tenantOf } from '../../store/keys.js';
 import type { Key, StopWatching, Store } from '../../store/store.js';
 import type { Principal } from './principal.js';
 import type { TokenKeys } from './tokens/keys.js';
 
-/** What a change concerns: everybody, a tenant, a holder, a session or a token. */
+/** Names the subject of a change: everybody, a tenant, a holder, a session or a token. */
 export type Mark = string;
 
 export type WatchRights = (listener: (mark: Mark) => void) => StopWatching;

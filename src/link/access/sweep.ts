@@ -1,4 +1,4 @@
-/** Takes what has ended from the store, from time to time: one sweep at a time. */
+/** Deletes expired entries from the store at intervals, one sweep at a time. */
 import type { Clock } from '../../base/clock.js';
 import type { Log } from '../../base/log.js';
 
@@ -13,7 +13,7 @@ export interface SweepOptions {
   readonly failure: string;
 }
 
-/** Gives what stops it. */
+/** Returns a function that stops the sweeps. */
 export function sweepEvery(
   { clock, log, everyMs, failure }: SweepOptions,
   sweep: () => Promise<void>,

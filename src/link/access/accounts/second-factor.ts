@@ -1,7 +1,7 @@
 /**
  * The second factor: six digits that change every half minute (TOTP, RFC 6238: SHA-1, 30 s), and recovery codes for who
  * lost the device. Pure: time and randomness come in, and the factor as it is after use goes out, for the caller to
- * store before anybody is let in. How often one may try is for login-throttle.ts.
+ * store before the login is accepted. login-throttle.ts limits the number of attempts.
  */
 import { HOTP, Secret, TOTP } from 'otpauth';
 import type { Random } from '../../../base/random.js';

@@ -21,7 +21,7 @@ export function grantRefused(name: GrantErrorName, message: string, extras: Erro
   return error;
 }
 
-/** What an error is called at the token endpoint. */
+/** Returns the `error` value of the token endpoint for an error. */
 export function grantErrorOf(error: RollcallError): string {
   const named = names.get(error);
   if (named) return named;

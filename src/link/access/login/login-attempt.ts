@@ -1,6 +1,6 @@
 /**
- * One try to come in, by whatever proof: it may have to wait, and one that is refused is counted, slows the next one
- * down, and is worth an alert once somebody seems to guess.
+ * One login attempt, with any kind of proof: it may have to wait. A refused attempt is counted, delays the next one, and
+ * raises an alert once the failures look like guessing.
  */
 import type { AuditDetail } from '../../../audit-log/entry.js';
 import { isRollcallError, type RollcallError } from '../../../base/errors.js';
@@ -30,7 +30,7 @@ export interface AttemptOptions {
 }
 
 export function createAttempt({ guesses, refusals, alerts }: AttemptOptions): Attempt {
-  function tellOfFailure({ address, account }: Place, guess: Guess, error: RollcallError): void {
+  function reportFailure({ address, account }: Place, guess: Guess, error: RollcallError): void {
     const found = accountIn(error);
     refusals.countLogin(address, error.code, account === undefined ? 'setup code' : found);
     const isSlowed = guess.failed();
@@ -50,7 +50,7 @@ export function createAttempt({ guesses, refusals, alerts }: AttemptOptions): At
       guess.succeeded();
       return proved;
     } catch (error) {
-      if (isRollcallError(error, 'LOGIN_REFUSED')) tellOfFailure(place, guess, error);
+      if (isRollcallError(error, 'LOGIN_REFUSED')) reportFailure(place, guess, error);
       else guess.withdrawn();
       throw error;
     }

@@ -1,6 +1,6 @@
 /**
- * Slows down guessing: who failed often waits, longer each time, counted per network and per account. In memory and
- * bounded. Whether a password was right is for others, who ask to be let in first and tell how it ended.
+ * Slows down guessing: each failure makes the next attempt wait longer, counted per network and per account. In memory
+ * and bounded. The caller checks the password: it begins a guess here first and reports the outcome.
  *
  * A guess counts as wrong from its beginning, and only a right one takes that back: many at once, or guesses whose
  * sender does not wait for the answer, are no cheaper than one after the other. While as many are under way as may fail

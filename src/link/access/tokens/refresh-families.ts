@@ -271,7 +271,7 @@ export class Families {
   }
 }
 
-/** What a caller is told of a refresh token that is not taken, whatever the reason. */
+/** The one error for every refused refresh token, so that it does not disclose the reason. */
 export function refreshRefused(): RollcallError {
   return new RollcallError('TOKEN_REFUSED', 'the refresh token is not valid', {
     hint: 'log in again: rollcall login',

@@ -38,7 +38,7 @@ export interface Presented {
   readonly answeredAt: number;
 }
 
-/** What the use of a token that the link made for this family is. */
+/** Classifies the use of a token that the link issued for this family. */
 export function judgeUse(
   family: Family,
   { token, askedAt, answeredAt }: Presented,

@@ -32,7 +32,7 @@ export async function scopeOfToken(
   });
 }
 
-/** What the permissions of a token are cut to at the link; undefined for no narrowing. */
+/** Returns the permissions that a token is limited to at the link; undefined when it is not limited. */
 export function narrowingOf({ scope, scopeFrom }: TokenScope): readonly string[] | undefined {
   return scopeFrom === 'roles' ? undefined : scope?.split(' ');
 }
