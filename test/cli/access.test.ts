@@ -442,7 +442,14 @@ void t.test(
 
     const fails: readonly (readonly [RegExp, number, ...string[]])[] = [
       [/nothing was said/, 2, 'change', 'shipper'],
-      [/--token-lifetime: expected a duration, found "soon"/, 2, 'change', 'shipper', '--token-lifetime', 'soon'],
+      [
+        /--token-lifetime: expected a duration, found "soon"/,
+        2,
+        'change',
+        'shipper',
+        '--token-lifetime',
+        'soon',
+      ],
       [/last 1 to 60 minutes/, 1, 'change', 'shipper', '--token-lifetime', '2h'],
       [/there is no role ghost/, 1, 'create', 'x', '--role', 'ghost'],
       [/there is a service named shipper already/, 1, 'create', 'shipper'],

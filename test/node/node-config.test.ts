@@ -206,7 +206,10 @@ void t.test('a mapping of a YAML file is read with the same values', t => {
     },
   );
   for (const value of [null, undefined, [], {}, NaN, Infinity, 2 ** 60, new Date(0)]) {
-    t.throws(() => nodeConfigFromMapping({ key: value }), { code: 'CONFIG_INVALID', message: /"key" must be/ });
+    t.throws(() => nodeConfigFromMapping({ key: value }), {
+      code: 'CONFIG_INVALID',
+      message: /"key" must be/,
+    });
   }
   for (const key of ['', 'a b', 'a..b', 'ä', '.']) {
     t.throws(() => nodeConfigFromMapping({ [key]: 1 }), { code: 'CONFIG_INVALID', message: /expected keys/ });
