@@ -64,7 +64,7 @@ export interface AccessOptions {
   readonly audience: string;
   readonly alerts: Alerts;
   readonly findNodeName: FindNodeName;
-  /** What a new hash of a password costs; defaults to currentCost. A test logs in often. */
+  /** The cost of a new password hash; defaults to currentCost. A test logs in often. */
   readonly passwordCost?: PasswordCost;
 }
 

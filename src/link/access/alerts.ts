@@ -1,5 +1,5 @@
 /**
- * What somebody should look at, under names that stay the same: each is counted, for the metrics, and written to the log
+ * Events that need attention, under names that stay the same: each is counted, for the metrics, and written to the log
  * as a warning. What is written in a minute is bounded, because nobody outside decides how much is logged; the count
  * misses nothing.
  */

@@ -33,7 +33,7 @@ export interface Credentials {
 /** Throws TOKEN_REFUSED. For what is held (true) nobody asks: a refusal is no use of a token that was revoked. */
 export type Authenticate = (credentials: Credentials, isHeld?: boolean) => Promise<Principal>;
 
-/** Who a token whose signature holds stands for now; undefined for nobody any more. */
+/** Finds the holder of a token whose signature is valid; undefined when there is none any more. */
 export type FindPrincipal = (claims: TokenClaims) => Promise<Principal | undefined>;
 
 export interface AuthenticateOptions {
@@ -124,7 +124,7 @@ export class Authentication {
   }
 
   /**
-   * Who a token stands for now; undefined when it stands for nobody any more. Without `reads` what is in memory anyway
+   * Finds the holder of a token now; undefined when there is none any more. Without `reads` what is in memory anyway
    * is not read once more.
    */
   async #judge(claims: TokenClaims, origin: Origin, reads?: Reads): Promise<Principal | undefined> {

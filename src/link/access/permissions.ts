@@ -1,5 +1,5 @@
 /**
- * What may be done, as a closed list, and which of it the built-in roles hold. A role is a name for a set of
+ * The closed list of permissions, and those that the built-in roles hold. A role is a name for a set of
  * permissions; an admin may define more of them, but no permission that is not here.
  */
 

@@ -1,5 +1,5 @@
 /**
- * Who asks, once authenticated. Made by access alone, from a token and what the store says of its holder now; every
+ * The authenticated caller of a request. Made by access alone, from a token and what the store says of its holder now; every
  * decision above goes by this, never by a field of the request.
  */
 import type { Party } from '../../audit-log/party.js';
@@ -19,7 +19,7 @@ export interface Principal {
   readonly name: string;
   readonly tenant: string;
   readonly roles: readonly string[];
-  /** What its roles hold now, cut down to the scope of the token. */
+  /** The permissions that its roles hold now, cut down to the scope of the token. */
   readonly permissions: ReadonlySet<Permission>;
   /** `jti` of the token it came with. */
   readonly tokenId: string;
@@ -27,11 +27,11 @@ export interface Principal {
   readonly session?: string | undefined;
   /** When that token ends, milliseconds since 1970. */
   readonly expiresAt: number;
-  /** Where this request came from. */
+  /** The origin of this request. */
   readonly origin: Origin;
   /** When what its token came from began: a login, an API token, or the token itself; ms since 1970. */
   readonly beganAt: number;
-  /** What begins from this moment on counts, whatever was ended before it, ms since 1970. */
+  /** Tokens and sessions that begin from this moment on are valid, ms since 1970. */
   readonly countsFrom: number;
   /** When its account was made, ms since 1970: what belonged to one of the same name before is not its own. */
   readonly accountSince: number;
@@ -43,7 +43,7 @@ export interface Principal {
   readonly confirm: (reads: Reads) => Promise<Principal>;
 }
 
-/** Where a request came from, for limits and the audit. */
+/** The origin of a request, for limits and the audit. */
 export interface Origin {
   readonly address: string;
   /** Of this request alone. */
@@ -54,7 +54,7 @@ export interface Origin {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Who does what a request asks for, as the audit tells it. */
+/** The actor of a request, as the audit log names it. */
 export function actorOf(principal: Principal): Actor {
   return actorFrom(principal, principal.origin);
 }
@@ -63,7 +63,7 @@ export function actorFrom({ kind, id, name }: Party, { address, requestId }: Ori
   return { kind, id, name, address, requestId };
 }
 
-/** Who is logged in does not wait behind strangers for a password to be hashed. */
+/** A logged-in caller does not wait behind strangers for a password to be hashed. */
 export function hashAskerOf({ id, origin }: Principal): HashAsker {
   return { party: id, isKnown: true, signal: origin.signal };
 }
@@ -78,7 +78,7 @@ export function isOwn(principal: Principal, owner: string, madeAt: number): bool
   return owner === ownerName(principal) && madeAt >= principal.accountSince;
 }
 
-/** Who shares a bound: all that one principal does, whatever tokens it uses. No network is spelled like this. */
+/** The key of a limit that all tokens of one principal share. No network is spelled like this. */
 export function partyOf({ tenant, id }: Principal): string {
   return `${tenant} ${id}`;
 }
@@ -92,7 +92,7 @@ export function requirePermission(principal: Principal, permission: Permission):
   if (!may(principal, permission)) throw notAllowed(permission);
 }
 
-/** What `notAllowed` says is missing; undefined for any other refusal. */
+/** The missing permission that `notAllowed` names; undefined for any other refusal. */
 export function missingPermission(message: string): Permission | undefined {
   const [, named = ''] = /^not allowed: this needs (\S+)$/.exec(message) ?? [];
   return isPermission(named) ? named : undefined;

@@ -43,7 +43,7 @@ export interface Decision<R> {
   readonly result: R;
 }
 
-/** What must hold for a change besides what the change itself looks at: throws where it does not. */
+/** A further condition of a change: throws where it does not hold. */
 export type Grounds = (reads: Reads) => Promise<unknown>;
 
 /**
@@ -56,7 +56,7 @@ export async function decide<R>(
   decision: (reads: Reads) => Decision<R> | Promise<Decision<R>>,
 ): Promise<R> {
   for (let tries = 1; ; tries++) {
-    // What was read once stays so for the whole decision.
+    // A value that was read once stays the same for the whole decision.
     const seen = new Map<Key, Promise<Value | undefined>>();
     const { changes, result } = await decision({
       get(key) {

@@ -1,5 +1,5 @@
 /**
- * Who may hash a password now. Hashing is dear on purpose, so only two run at a time, and only one of them for
+ * The queue for hashing passwords. Hashing is dear on purpose, so only two run at a time, and only one of them for
  * strangers: the other is for accounts that came in from there before and for people who are logged in, however many
  * strangers ask. Among those who wait, who was wrong less often comes first, and one party's second after everybody's
  * first: the cost of being wrong is the guesser's. Work whose sender has hung up is not done.
@@ -7,12 +7,12 @@
 import { RollcallError } from '../../../base/errors.js';
 import { onAbort } from '../../../base/wait.js';
 
-/** Whose work it is. */
+/** The party that the work is for. */
 export interface HashAsker {
   /** A network, an account at one, or somebody who is logged in. */
   readonly party: string;
   readonly isKnown: boolean;
-  /** What the party got wrong lately. */
+  /** Recent wrong guesses of the party. */
   readonly failures?: number;
   /** Fires when nobody waits for the result any more. */
   readonly signal?: AbortSignal | undefined;

@@ -11,7 +11,7 @@ export function parseAccessName(name: string, what: string): string {
   });
 }
 
-/** What `by` of an audit event, or a reader of the log, takes for something else than an account. In lower case. */
+/** Names that `by` of an audit event, or a reader of the log, does not take for an account. In lower case. */
 const reservedNames: readonly string[] = [
   ...['link', 'system', 'rollcall', 'root', 'setup', 'holder', 'anonymous', 'unknown', 'nobody', 'everyone'],
   ...['user', 'service', 'node'],

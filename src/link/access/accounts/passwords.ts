@@ -37,7 +37,7 @@ export interface Passwords {
 
 const saltBytes = 16;
 const hashBytes = 32;
-/** What nobody from outside asked for at this moment. */
+/** Work of the link itself. */
 const ownWork: HashAsker = { party: 'link', isKnown: true };
 
 export function createPasswords(random: Random, cost: PasswordCost = currentCost): Passwords {

@@ -83,7 +83,7 @@ export class Roles {
     });
   }
 
-  /** What these roles allow together; a role that is not there allows nothing. */
+  /** The permissions of these roles together; a role that does not exist has none. */
   async permissionsOf(
     tenant: string,
     names: readonly string[],

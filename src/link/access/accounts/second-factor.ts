@@ -18,7 +18,7 @@ const recoveryCodes = 10;
 const recoveryCharacters = 10;
 /** Crockford's base32: no i, l, o and u. */
 const alphabet = '0123456789abcdefghjkmnpqrstvwxyz';
-/** Nobody types more than a code and some spaces. */
+/** A code and some spaces are shorter. */
 const maxTypedLength = 64;
 
 /** A new secret, base32, to be shown once. */
@@ -29,13 +29,13 @@ export function newSecret(random: Random): string {
 export interface OtpauthParts {
   /** Shown beside the code: the product, or this link's name. */
   readonly issuer: string;
-  /** Whose it is. */
+  /** The account of the second factor. */
   readonly name: string;
   /** Base32. */
   readonly secret: string;
 }
 
-/** What an authenticator app reads from a QR code (Google's key URI format). It holds the secret. */
+/** The URI that an authenticator app reads from a QR code (Google's key URI format). It holds the secret. */
 export function otpauthUri({ issuer, name, secret }: OtpauthParts): string {
   return new TOTP({ issuer, label: name, secret, algorithm: 'SHA1', digits: 6, period: 30 }).toString();
 }
@@ -53,7 +53,7 @@ export function checkCode(factor: SecondFactor, code: string, now: number): Seco
 export interface RecoveryCodes {
   /** `xxxxx-xxxxx`, to be shown once. */
   readonly codes: readonly string[];
-  /** What is kept of them. */
+  /** Their hashes, which are kept. */
   readonly hashes: readonly string[];
 }
 

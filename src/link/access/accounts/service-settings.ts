@@ -1,4 +1,4 @@
-/** What may be set of a service, and what is fit to be: pure checks, made before anything is stored. */
+/** The settings of a service and their checks: pure, made before anything is stored. */
 import { RollcallError } from '../../../base/errors.js';
 import { visibleText } from '../../../base/text.js';
 import { parseAddresses } from './address-list.js';
@@ -6,7 +6,7 @@ import { maxServiceTokenMs } from '../tokens/lifetimes.js';
 
 export interface ServiceSetting {
   readonly enabled: boolean;
-  /** What it may do at the link. */
+  /** The roles that it has at the link. */
   readonly roles: readonly string[];
   /** Whom it may ask tokens for. */
   readonly audiences: readonly string[];
@@ -22,7 +22,7 @@ export interface ServiceSetting {
   readonly certificates: readonly string[];
 }
 
-/** What is not given stays as it is, or as it usually is for a new one. */
+/** A setting that is left out stays as it is, or has its default in a new service. */
 export type ServiceSettings = { readonly [Name in keyof ServiceSetting]?: ServiceSetting[Name] | undefined };
 
 const shortestLifetimeMs = 60_000;

@@ -56,7 +56,7 @@ export interface UserChange {
   readonly endSessions?: boolean;
 }
 
-/** What the audit log says of a change, and what else must hold at its commit. */
+/** The audit event of a change, and what else must hold at its commit. */
 export interface Reason {
   readonly type: AuditEventType;
   readonly by: Actor;
@@ -231,7 +231,7 @@ export class Users {
     return readRecord<Admins>(reads, adminsKeyOf(tenant));
   }
 
-  /** What keeps two changes of who is an admin from happening at once. Another enabled one must be left. */
+  /** The expectation that keeps two changes of the admins from happening at once. Another enabled admin must be left. */
   async #keepAnAdmin(reads: Reads, before: User | undefined, after: User): Promise<readonly Change[]> {
     const wasAdmin = before !== undefined && isAdmin(before);
     if (wasAdmin === isAdmin(after)) return [];

@@ -19,7 +19,7 @@ import type { Reason, User, Users } from '../accounts/users.js';
 export const setupCodeFile = 'setup-code';
 
 export interface Setup {
-  /** Where the code is; undefined once there is a user. */
+  /** The file with the code; undefined once there is a user. */
   readonly path: string | undefined;
   /** The code, if this start made it; told once. */
   tell(): string | undefined;

@@ -42,7 +42,7 @@ export interface TokenAnswer {
   readonly expiresInSeconds: number;
   readonly refreshToken?: string | undefined;
   readonly scope?: string | undefined;
-  /** Who has just logged in. */
+  /** The user who has just logged in. */
   readonly user?: Pick<User, 'id' | 'name' | 'tenant' | 'roles'> | undefined;
 }
 
@@ -210,7 +210,7 @@ export class Grants {
     });
   }
 
-  /** Somebody who is known and asks for more than they are given is told of under their name. */
+  /** Audits under the name of a known account its request for more than it holds. */
   async #countRefused<T>(
     { address }: Origin,
     { tenant, holder }: { readonly tenant: string; readonly holder: string },
@@ -233,7 +233,7 @@ export class Grants {
   }
 }
 
-/** What a service asks for, cut to what it was registered with. */
+/** The audience and scope that a service asks for, within its settings. */
 function readWish(service: Service, parameters: TokenParameters, own: string) {
   requireItself(service, parameters['sub']);
   const audience = audienceFor(service, parameters['audience'] ?? parameters['resource'], own);

@@ -41,7 +41,7 @@ export function createAttempt({ guesses, refusals, alerts }: AttemptOptions): At
 
   return async (place, prove) => {
     const guess = await guesses.begin(place.address, place.account).catch((error: unknown) => {
-      // Whose account it is was not looked up: a try that has to wait costs next to nothing.
+      // The account was not looked up: an attempt that has to wait costs next to nothing.
       refusals.count(place.address, 'RATE_LIMITED');
       throw error;
     });

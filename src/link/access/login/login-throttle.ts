@@ -6,7 +6,7 @@
  * sender does not wait for the answer, are no cheaper than one after the other. While as many are under way as may fail
  * for nothing, the next ones wait for one of them to end, so that honest programs may ask in parallel.
  *
- * Nobody can shut anybody else out: an account that came in from a network lately is judged there by what this very
+ * No caller can lock out another: an account that came in from a network lately is judged there by what this very
  * pair got wrong, not by what strangers tried on the account from elsewhere or on other accounts from behind the same
  * proxy. And every delay has an end.
  */
@@ -30,7 +30,7 @@ export interface Guess {
   /** The network it comes from, and the account where that came in from there before. */
   readonly party: string;
   readonly isKnown: boolean;
-  /** What this party got wrong lately, or has not ended yet. */
+  /** Recent wrong guesses of this party, and those that have not ended yet. */
   readonly failures: number;
   /** True when the next attempt has to wait: these failures are worth an alert. */
   failed(): boolean;

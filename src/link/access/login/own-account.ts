@@ -1,4 +1,4 @@
-/** What users do with their own account: change the password, put on or take off the second factor. */
+/** The operations of users on their own account: change the password, turn the second factor on or off. */
 import type { Clock } from '../../../base/clock.js';
 import { RollcallError } from '../../../base/errors.js';
 import type { Random } from '../../../base/random.js';

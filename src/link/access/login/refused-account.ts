@@ -1,5 +1,5 @@
 /**
- * Whose account a refusal is about, for the audit log alone: the caller is told the same whether the account exists or
+ * The account that a refusal is about, for the audit log alone: the caller is told the same whether the account exists or
  * not. Only accounts that were found are noted, so that nobody writes a name of their own into the log.
  */
 import type { RollcallError } from '../../../base/errors.js';

@@ -40,7 +40,7 @@ export interface Recognition {
   readonly cutoffs: Pick<Cutoffs, 'read'>;
   readonly attempt: Attempt;
   readonly clock: Clock;
-  /** What an assertion may name as its audience: the issuer and the token endpoint. */
+  /** The audiences that an assertion may name: the issuer and the token endpoint. */
   readonly assertionAudiences: () => readonly string[];
 }
 

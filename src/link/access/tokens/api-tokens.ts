@@ -25,10 +25,10 @@ export interface ApiToken {
   /** `jti`. */
   readonly id: string;
   readonly name: string;
-  /** Whose rights bound it. */
+  /** The user whose rights bound it. */
   readonly holder: string;
   readonly holderName: string;
-  /** Who made it for the holder; undefined where the holder did. */
+  /** The admin who made it for the holder; undefined where the holder did. */
   readonly madeBy?: string | undefined;
   readonly madeByName?: string | undefined;
   readonly roles: readonly string[];
@@ -67,7 +67,7 @@ export interface ApiTokensOptions {
   readonly audience: string;
 }
 
-/** Whose token it will be. */
+/** The holder of a new token. */
 type Holder = Pick<Principal, 'id' | 'name' | 'tenant' | 'permissions' | 'countsFrom'>;
 
 export class ApiTokens {
@@ -139,7 +139,7 @@ export class ApiTokens {
     return readRecord<ApiToken>(reads, this.#keyOf(tenant, id));
   }
 
-  /** Those that count: not expired, nor ended with all else of their holder or of a span of time. */
+  /** The valid ones: not expired, and not ended with all else of their holder or of a span of time. */
   async list(tenant: string): Promise<ApiToken[]> {
     const now = this.#options.clock.now();
     const ended = this.#options.cutoffs.of(tenant);
@@ -172,7 +172,7 @@ export class ApiTokens {
     });
   }
 
-  /** What ends one that was read, for a commit that denies it. */
+  /** The changes that end a token, for a commit that denies it. */
   planEnd(tenant: string, { id, name }: ApiToken, by: Actor): Change[] {
     const event: AuditEvent = { type: 'token.revoked', subject: id, by, detail: { name } };
     return [{ type: 'delete', key: this.#keyOf(tenant, id) }, this.#options.audit.auditChange(tenant, event)];
@@ -205,7 +205,7 @@ export class ApiTokens {
     return { ...user, permissions, countsFrom: Math.max(user.validAfter, until) };
   }
 
-  /** Nobody is given what they do not have. */
+  /** NOT_ALLOWED for a token with more permissions than its holder has. */
   async #requireHeld(
     { tenant, name, permissions }: Holder,
     wanted: readonly string[],

@@ -45,7 +45,7 @@ const toleranceMs = 30_000;
 const maxSpans = 32;
 
 /**
- * What of a tenant has ended: all from before a moment, and spans after it that do not touch, in order; or, in one that is
+ * The time of a tenant whose tokens and sessions have ended: all before a moment, and spans after it that do not touch, in order; or, in one that is
  * deleted, everything.
  */
 export class Ended {
@@ -90,7 +90,7 @@ export class Ended {
     return beside ?? { since: 0, before: this.before };
   }
 
-  /** What begins from this moment on has not ended, in a tenant that is there. */
+  /** Tokens and sessions that begin from this moment on have not ended, unless the tenant was deleted. */
   get until(): number {
     return this.spans.at(-1)?.before ?? this.before;
   }

@@ -1,5 +1,5 @@
 /**
- * What was revoked before its end: tokens by `jti`, sessions by `sid`, holders that are gone by `sub`, and assertions that
+ * The list of what was revoked before its end: tokens by `jti`, sessions by `sid`, holders that are gone by `sub`, and assertions that
  * were used. The list is in the store, so that it survives a restart, and in memory, so that asking costs nothing; what
  * has expired by itself is forgotten.
  */
@@ -61,7 +61,7 @@ export async function openDenied({ store, clock, log }: DeniedOptions): Promise<
     revoked.set(entry.id, { ...entry, endsAt });
   }
 
-  /** What was denied twice, with two ends, has two keys: each goes at its own end. */
+  /** An id that was denied twice, with two ends, has two keys: each is deleted at its own end. */
   async function forget(): Promise<void> {
     const now = clock.now();
     const isOver = (endsAt: number): boolean => endsAt + graceMs < now;

@@ -20,7 +20,7 @@ export interface TokenKeySet {
 export interface TokenKeyFile extends TokenKeySet {
   /** 32 bytes. */
   readonly refreshSecret: Buffer;
-  /** What the keys will be once the store says so. */
+  /** The next set of keys; it counts once the store says so. */
   readonly next?: TokenKeySet | undefined;
 }
 
@@ -83,7 +83,7 @@ function parseOrRefuse(path: string, content: Buffer): unknown {
   try {
     return parseStrictJson(content);
   } catch (error) {
-    // What JSON.parse says quotes the text around the place, and this text is secret.
+    // The message of JSON.parse quotes the text around the place, and this text is secret.
     throw damaged(path, error instanceof Error ? error.name : undefined);
   }
 }

@@ -1,5 +1,5 @@
 /**
- * What a set of token keys means: which of them signs for an audience, which is published, and what a rotation makes of
+ * The meaning of a set of token keys: which of them signs for an audience, which is published, and what a rotation makes of
  * each. Pure; keys.ts keeps the set.
  */
 import type { TokenAlgorithm } from '../../../tokens/algorithms.js';
@@ -14,7 +14,7 @@ export interface TokenAlgorithms {
 /** `next` waits, published, until those who verify have fetched it. */
 export type KeyUse = 'next' | 'signs' | 'verifies';
 
-/** What people may see of a key. */
+/** A key as people may see it. */
 export interface TokenKeyInfo extends Omit<TokenKeyRecord, 'jwk'> {
   readonly use: KeyUse;
 }
@@ -40,7 +40,7 @@ export interface Rotation {
 
 export const nothingChanged: Rotation = { made: [], signing: [], retired: [], dropped: [] };
 
-/** What one signing key is for. */
+/** The use of a signing key. */
 export type Scope = Pick<TokenKeyRecord, 'algorithm' | 'audience'>;
 
 export function algorithmOf(
@@ -82,10 +82,10 @@ export function scopesOf(keys: readonly TokenKey[]): readonly Scope[] {
 }
 
 export interface RotationPlan {
-  /** Those that stay, as they are to be; the very same list when none changes. */
+  /** The keys that stay, in their new form; the very same list when none changes. */
   readonly keys: readonly TokenKey[];
   readonly wanted: readonly (Scope & Pick<TokenKey, 'signsAt'>)[];
-  /** What signs next where the rotation chose: now or soon. A key that is still to be made is not among them. */
+  /** The keys that sign next in the chosen scopes, now or soon, without those that are still to be made. */
   readonly signing: readonly TokenKey[];
   readonly retired: readonly TokenKey[];
   readonly dropped: readonly TokenKey[];
@@ -105,7 +105,7 @@ export interface RotationRules {
   readonly isAskedFor: (scope: Scope) => boolean;
 }
 
-/** What becomes of each key, and which are to be made so that one waits wherever one signs. */
+/** Decides what happens to each key, and which are made so that one waits wherever one signs. */
 export function planRotation(keys: readonly TokenKey[], rules: RotationRules): RotationPlan {
   const plans = scopesOf(keys).map(scope =>
     planScope(

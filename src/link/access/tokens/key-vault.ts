@@ -36,7 +36,7 @@ export interface RotateOptions {
   readonly now?: boolean | undefined;
 }
 
-/** Who has the keys changed. */
+/** The actor of a change of keys. */
 export interface KeyAsker {
   readonly by: Actor;
   readonly grounds?: Grounds;
@@ -105,7 +105,7 @@ export class TokenKeyVault {
     return this.#file.refreshSecret;
   }
 
-  /** Those that count. */
+  /** The keys in use. */
   get keys(): readonly TokenKey[] {
     return this.#file.keys;
   }

@@ -155,7 +155,7 @@ export class TokenKeys {
     return { keys: this.#vault.keys.filter(key => !this.#isOver(key)).flatMap(publicOf) };
   }
 
-  /** What they are for. */
+  /** The algorithms of the public keys. */
   publicAlgorithms(): readonly TokenAlgorithm[] {
     return [...inUse(this.#options.algorithms)].filter(each => each !== 'HS256');
   }
@@ -197,7 +197,7 @@ export class TokenKeys {
   async close(): Promise<void> {
     this.#timer?.cancel();
     await this.#checking;
-    // What cannot be finished now, the next start finishes.
+    // The next start finishes what cannot be finished now.
     await this.#vault.tidy().catch(() => undefined);
   }
 

@@ -29,7 +29,7 @@ export type Refreshed<T = undefined> =
       readonly outcome: 'rotated' | 'repeated';
       readonly family: Family;
       readonly token: string;
-      /** What `use` made. */
+      /** The result of `use`. */
       readonly used: T;
     }
   /** Used again too late: the family has just ended. */
@@ -46,7 +46,7 @@ export interface NewFamily {
   readonly createdAt?: number | undefined;
 }
 
-/** Where a request came from. */
+/** The origin of a request. */
 type Place = Pick<Actor, 'address' | 'requestId'>;
 
 type Use<T> = (family: Family, reads: Reads) => T | Promise<T>;
@@ -56,7 +56,7 @@ const sweepEveryMs = 3_600_000;
 const answersKept = 10_000;
 
 const keyOf = (tenant: string, id: string): Key => `${tenantPrefix(tenant)}family/${id}`;
-/** Where a family is, whatever its tenant: a refresh token says only which one it is of. */
+/** The key of a family's tenant: a refresh token names only its family. */
 const homeKeyOf = (id: string): Key => `access/family/${id}`;
 
 export interface FamiliesOptions {
@@ -253,7 +253,7 @@ export class Families {
     return refreshed;
   }
 
-  /** Nobody comes back for most families that are over, so that their use is not what forgets them. */
+  /** Most families that are over are never used again, so they are deleted at intervals. */
   async #forgetOver(): Promise<void> {
     for (const tenant of await listTenants(this.#options.store)) {
       for await (const page of pagesBelow(this.#options.store, keyOf(tenant, ''), sweepPageSize))

@@ -10,11 +10,11 @@ export interface Family {
   readonly tenant: string;
   /** `user:…` or `node:…`. */
   readonly holder: string;
-  /** What its access tokens are for. */
+  /** The audience of its access tokens. */
   readonly audience: string;
   /** The program that logged in; undefined in sessions from before this was kept, and for nodes. */
   readonly client?: string | undefined;
-  /** What the holder asked for; undefined for everything. */
+  /** The scope that the holder asked for; undefined for everything. */
   readonly scope?: string | undefined;
   readonly createdAt: number;
   readonly usedAt: number;

@@ -1,5 +1,5 @@
 /**
- * What a token for the link says its holder may do, as `scope` (RFC 9068 §2.2.3.1), so that a service that verifies it
+ * The permissions of a token for the link as its `scope` (RFC 9068 §2.2.3.1), so that a service that verifies it
  * needs no table of roles. It never says more than the roles give. The link itself goes by what they give at each
  * request: there a scope narrows only when somebody asked for it, which `scope_from` tells apart.
  */

@@ -19,7 +19,7 @@ export interface NewSession {
 }
 
 export interface SessionTokens {
-  /** What begins a session, for the commit of the decision that it may. The session is added to the detail of the event. */
+  /** The changes that begin a session, for the commit that decides whether it may. The session is added to the detail of the event. */
   begin(
     holder: Omit<NewFamily, 'audience'> & { readonly roles: readonly string[] },
     event: AuditEvent,
