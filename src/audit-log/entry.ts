@@ -30,7 +30,7 @@ export interface AuditEntry {
   readonly subject: string;
   /** A text in entries from before parties were told apart. */
   readonly by: Party | string;
-  /** Where the request came from. */
+  /** The origin of the request. */
   readonly address?: string;
   readonly requestId?: string;
   /** Done when it is not said. */

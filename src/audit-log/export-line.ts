@@ -26,7 +26,7 @@ export type ExportLine =
 
 export interface DamagedLine {
   readonly type: 'damaged';
-  /** What it is instead: "not a JSON object". */
+  /** The reason, such as "not a JSON object". */
   readonly found: string;
   /** The number of the entry, when it can be read. */
   readonly seq: number | undefined;
@@ -70,7 +70,7 @@ function damaged(found: string, value: Record<string, unknown> = {}): DamagedLin
   return { type: 'damaged', found, seq: isSeq(seq) ? seq : undefined, isSigned: 'signature' in value };
 }
 
-/** What a line holds. Never throws. A carriage return at the end is forgiven. */
+/** Reads a line. Never throws. A carriage return at the end is ignored. */
 export function parseExportLine(text: string): ExportLine {
   const line = text.endsWith('\r') ? text.slice(0, -1) : text;
   if (line.length > maxLineLength) return damaged('longer than any line the link writes');

@@ -1,4 +1,4 @@
-/** What a checkpoint says of the entries that were read: whether it holds, and what is wrong when it does not. */
+/** Compares a checkpoint with the entries that were read: whether it holds, or how it differs. */
 import type { PublicKey } from '../identity/public-key.js';
 import type { BreakKind, ChainCheck } from './chain.js';
 import { verifyCheckpoint, type Checkpoint } from './checkpoint.js';
@@ -31,7 +31,7 @@ export interface CheckpointFinding {
   readonly problem?: Problem;
 }
 
-/** Where a checkpoint was made, and what it can be held against. */
+/** A checkpoint and the entry that it can be compared with. */
 export interface Scene {
   readonly header: ExportHeader;
   /** Undefined when none can be read. */

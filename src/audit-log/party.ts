@@ -1,5 +1,5 @@
 /**
- * Who did something, as the audit log names them: a kind of a closed set, the id that stays theirs for ever, and the name
+ * The party of an event in the audit log: a kind of a closed set, the id that stays theirs for ever, and the name
  * that people know. A service and a user of the same name differ by kind and id.
  */
 
@@ -14,7 +14,7 @@ export interface Party {
   readonly name: string;
 }
 
-/** What the link does by itself. */
+/** The link itself. */
 export const linkParty: Party = { kind: 'link', id: '', name: 'link' };
 /** The holder of the setup code, who is not a user yet. */
 export const setupParty: Party = { kind: 'setup', id: '', name: 'setup' };

@@ -32,7 +32,7 @@ export interface VerifyOptions {
   readonly publicKeyPem?: string | undefined;
 }
 
-/** What vouches for the key: who gave it, a fingerprint in what was kept, or nobody but the export. */
+/** The origin of the key: the caller, a fingerprint in a kept checkpoint, or the export alone. */
 export type KeySource = 'given' | 'kept checkpoint' | 'export';
 
 export interface ExportReport {
@@ -56,7 +56,7 @@ export interface ExportReport {
   readonly kept: CheckpointFinding | undefined;
   /** Entries up to this one are vouched for by a checkpoint that holds; 0 for none. */
   readonly vouchedTo: number;
-  /** What is wrong, the first broken entry first. */
+  /** The errors, the first broken entry first. */
   readonly problems: readonly Problem[];
 }
 
@@ -87,7 +87,7 @@ export async function verifyExport(lines: Lines, options: VerifyOptions = {}): P
 interface Reading extends Scene {
   readonly source: KeySource;
   readonly findings: CheckpointFinding[];
-  /** What the link told of last that it took away. */
+  /** The newest entry that retention has deleted, as the link recorded it. */
   trimmedTo: number;
   /** Of lines that are neither entry nor checkpoint. */
   readonly strays: Problem[];
@@ -216,7 +216,7 @@ async function judgeKept(reading: Reading, kept: Checkpoint): Promise<Checkpoint
   const { chain } = reading;
   const found = await judgeCheckpoint(kept, reading, keptWords);
   if (found.finding === 'other key' && chain.hashAt(kept.seq) !== undefined) {
-    // What was kept needs no signature to be believed.
+    // A kept checkpoint is believed without its signature.
     return chain.hashAt(kept.seq) === kept.hash ? found : overwritten(kept, found);
   }
   return found;

@@ -99,7 +99,7 @@ export const errorTable = {
     hint: 'check --root-certificates, the host name and the clock',
   },
   DEADLINE_EXCEEDED: { meaning: 'something did not come in time', hint: 'try again' },
-  // What operators ask.
+  // Requests of operators.
   REQUEST_INVALID: { meaning: 'the request is wrong', hint: 'mend what the message names' },
   TOKEN_REFUSED: {
     meaning: 'the token is missing, expired, revoked, or not valid here',

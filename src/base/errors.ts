@@ -56,7 +56,7 @@ export function toRollcallError(value: unknown): RollcallError {
 const writeRefusals: ReadonlySet<string> = new Set(['EROFS', 'ENOSPC', 'EDQUOT', 'EFBIG', 'EXDEV']);
 
 /**
- * What the system said when it was asked to do something with a file: `cannot write the token file /x: the disk is full`,
+ * The refusal of a file by the system as an error: `cannot write the token file /x: the disk is full`,
  * and a hint. `doing` begins with the verb; a RollcallError stays what it is.
  */
 export function fileError(doing: string, path: string, error: unknown): RollcallError {
@@ -65,7 +65,7 @@ export function fileError(doing: string, path: string, error: unknown): Rollcall
   if (code === 'EEXIST')
     return new RollcallError('FILE_EXISTS', `${path} exists already`, { hint, cause: error });
   const isReading = /^(read|look|list|open|use)\b/.test(doing) && !writeRefusals.has(code);
-  // What is to be written or made need not be there, but its folder must.
+  // A file that is to be written need not exist, but its folder must.
   const why = code === 'ENOENT' && !isReading ? 'there is no such folder' : reason;
   return new RollcallError(
     isReading ? 'FILE_UNREADABLE' : 'FILE_UNWRITABLE',

@@ -1,7 +1,7 @@
 /** A line of the log as a person at a terminal reads it: when, how serious, what, and the fields behind it. Pure. */
 import { visibleText } from './text.js';
 
-/** What a terminal shows of a value without scrolling it away. */
+/** The maximum length of a value that does not scroll the terminal away. */
 const maxValueLength = 200;
 /** Of the process, not of what happened. */
 const unshown = new Set(['time', 'level', 'msg', 'name', 'pid']);

@@ -40,7 +40,7 @@ const secretNames = [
 /** A field with the name of a secret would be printed as `[redacted]`: what may be read needs another name. */
 type Fields = Record<string, unknown> & { readonly [name in (typeof secretNames)[number]]?: never };
 
-/** What the rest of the house may do with a logger. */
+/** The part of a logger that all rooms use. */
 export interface Log {
   trace(fields: Fields, message: string): void;
   debug(fields: Fields, message: string): void;
@@ -56,7 +56,7 @@ export interface LogOptions {
   readonly name: string;
   /** Defaults to JSON. */
   readonly format?: LogFormat;
-  /** Where lines go; standard error by default. */
+  /** The output; defaults to standard error. */
   readonly destination?: DestinationStream;
 }
 

@@ -1,12 +1,12 @@
 /**
- * What is mounted where, as far as the system tells (`/proc/self/mountinfo`, proc_pid_mountinfo(5)): enough to know a
+ * The mounts of the system, as far as it tells (`/proc/self/mountinfo`, proc_pid_mountinfo(5)): enough to know a
  * place into which a platform has put a secret for this process alone.
  */
 import { readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
 export interface Mount {
-  /** Where it is mounted. */
+  /** Its mount point. */
   readonly point: string;
   readonly type: string;
   readonly isReadOnly: boolean;
@@ -42,7 +42,7 @@ const commonPlaces: ReadonlySet<string> = new Set([
   '/var/tmp',
 ]);
 
-/** What systemd names to a unit in `$CREDENTIALS_DIRECTORY`, also where it may not mount anything. Only root writes here. */
+/** The folder that systemd names to a unit in `$CREDENTIALS_DIRECTORY`, also where it may not mount anything. Only root writes here. */
 const credentials = '/run/credentials/';
 
 /**

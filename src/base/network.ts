@@ -1,5 +1,5 @@
 /**
- * Who counts as one party before anybody has proved who they are: a network. One IPv4 address is one; of IPv6 it is the
+ * The network stands for a party that has not authenticated yet. One IPv4 address is one; of IPv6 it is the
  * /64, the least that one customer gets, so that a customer with 2^64 addresses has one share and not as many.
  *
  * Every bound that is held by where a peer comes from (connections, requests, enrollments, refusals, logins) goes by

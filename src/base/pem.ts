@@ -4,7 +4,7 @@
  */
 import { RollcallError } from './errors.js';
 
-/** What environment variables and JSON make of PEM: `\n` as two characters in place of line ends. */
+/** PEM as it comes from environment variables and JSON: `\n` as two characters in place of line ends. */
 export const escapedPem = /-----BEGIN [^-]+-----(?:\\r)?\\n/;
 
 export interface PemLayout {

@@ -8,7 +8,7 @@ import { fromPem } from './pem.js';
 import { readSecretFile, readSmallFile, type Warn } from './secret-file.js';
 import { formatAddress, type Address } from './settings.js';
 
-/** What the options are called where they are given, for messages. */
+/** The names of the options, for messages. */
 export interface ProxyOptionNames {
   readonly proxy: string;
   readonly credentials: string;
@@ -35,7 +35,7 @@ export interface ProxyAddress {
 export interface Route {
   /** Undefined: straight. */
   readonly proxy?: HttpProxy | undefined;
-  /** What to try when the link cannot be reached. */
+  /** The hint when the link cannot be reached. */
   readonly hint?: string | undefined;
 }
 

@@ -1,5 +1,5 @@
 /**
- * Who else may read a secret file. One's own file is for nobody else: 0600. A file of root is not for this process to
+ * Checks who else may read a secret file. One's own file is for nobody else: 0600. A file of root is not for this process to
  * change, and root hands it to a group on purpose (a Secret of Kubernetes with an fsGroup, a credential of systemd with an
  * access list): up to 0640. What a platform mounts may be readable by all (0444), with a warning: only who is in the
  * mount's container or unit sees it. OpenSSH draws the same line: it asks 0600 of the user's own keys alone.

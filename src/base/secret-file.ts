@@ -89,7 +89,7 @@ async function isMounted(handle: FileHandle): Promise<boolean> {
   return path !== undefined && isSecretMount(path, await readMounts());
 }
 
-/** What is read from a file, or undefined when there is no such file. */
+/** Reads a file; undefined when there is no such file. */
 export async function unlessMissing<T>(reading: Promise<T>): Promise<T | undefined> {
   try {
     return await reading;

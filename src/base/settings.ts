@@ -8,7 +8,7 @@ import { isServiceVariable } from './service-variables.js';
 import { visibleText } from './text.js';
 
 export interface Setting<T> {
-  /** What the value looks like, for help: `HOST:PORT`. Absent for a flag without a value. */
+  /** The placeholder of the value in help: `HOST:PORT`. Absent for a flag without a value. */
   readonly value?: string;
   readonly description: string;
   readonly default?: T;
@@ -197,7 +197,7 @@ export const as = {
     if (!match || port > 65_535) throw new Error(`${addressForm}${addressAdvice(raw)}`);
     return { host: match[1] ?? match[2] ?? '', port };
   },
-  /** Where to listen: an address, or `:port` and `*:port` for all addresses. Port 0 asks for a free one. */
+  /** An address to listen at: HOST:PORT, or `:port` and `*:port` for all addresses. Port 0 asks for a free one. */
   listenAddress: (raw: unknown): Address => {
     const [, port] = typeof raw === 'string' ? (/^\*?:(\d{1,5})$/.exec(raw) ?? []) : [];
     return port === undefined || Number(port) > 65_535
@@ -212,7 +212,7 @@ function within(min: number, max: number, parse: (raw: unknown) => number): Pars
 
 const addressForm = 'expected HOST:PORT, such as 127.0.0.1:9092 or [::1]:9092';
 
-/** What is wrong with an address of another form that people know. Only host and port are repeated: a URL may hold more. */
+/** Explains the error in an address of another form that people know. Only host and port are repeated: a URL may hold more. */
 function addressAdvice(raw: unknown): string {
   if (typeof raw !== 'string') return '';
   const [, host, port] =

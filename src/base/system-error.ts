@@ -1,5 +1,5 @@
 /**
- * What an operating system says when it refuses a file, put so that a person can act on it: by the code and the system
+ * Explains the refusal of a file by the operating system so that a person can act on it: by the code and the system
  * call that Node.js names, or, where a library hands on the words of strerror(3) alone (LevelDB), by those. Errors of
  * sockets are told where they are opened.
  */
@@ -101,7 +101,7 @@ function rightHint(): string {
     : `this process runs as user ${user}: give that user the right to it`;
 }
 
-/** What a program was doing, by the system call that Node.js names. Nothing else is about a file. */
+/** The action of a program, by the system call that Node.js names. Other calls are not about a file. */
 const doings: Readonly<Record<string, string>> = {
   access: 'use',
   appendfile: 'write',
@@ -143,16 +143,16 @@ export function refusalOf(code: string): SystemRefusal {
   return { code, reason, hint: typeof hint === 'function' ? hint() : hint };
 }
 
-/** What a program was doing with which file when the system refused it. Undefined for an error that is not about a file. */
+/** The file and the action that the system refused. Undefined for an error that is not about a file. */
 export function findFileCall(error: unknown): { readonly doing: string; readonly path: string } | undefined {
   if (!(error instanceof Error)) return undefined;
   const { code, syscall, path } = error as NodeJS.ErrnoException;
   if (code === undefined || syscall === undefined || !Object.hasOwn(doings, syscall)) return undefined;
-  // What fails on an open file does not name it.
+  // An error on an open file does not name it.
   return { doing: doings[syscall] ?? syscall, path: path ?? 'a file' };
 }
 
-/** What refused a file in the end: by the code of the error or of what caused it, or by the words of a library. */
+/** The cause of a refused file: by the code of the error or of what caused it, or by the words of a library. */
 export function findRefusal(error: unknown): SystemRefusal | undefined {
   for (let each = error, depth = 0; each instanceof Error && depth < 5; each = each.cause, depth++) {
     const { message, code } = each as NodeJS.ErrnoException;

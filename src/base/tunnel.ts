@@ -1,6 +1,6 @@
 /**
  * A connection through an HTTP proxy (RFC 9110 §9.3.6): asks by CONNECT, and gives the socket once the proxy has agreed.
- * What goes over that socket is between its two ends. TLS of the caller passes as it is, and so does its channel binding.
+ * The proxy passes bytes on unchanged, so TLS of the caller and its channel binding work through it.
  * The name of the link is the proxy's to look up.
  */
 import { connect, isIP, type Socket } from 'node:net';
@@ -14,7 +14,7 @@ import { visibleText } from './text.js';
 
 export interface TunnelRequest {
   readonly proxy: HttpProxy;
-  /** Where to. */
+  /** The destination. */
   readonly link: Address;
   /** Until the proxy has agreed, ms. */
   readonly timeoutMs: number;
@@ -50,7 +50,7 @@ export async function tunnelOver(raw: Socket, request: TunnelRequest): Promise<S
   }
 }
 
-/** What the proxy has not said in time. */
+/** The proxy did not answer in time. */
 export function lateAnswer({ url }: HttpProxy): RollcallError {
   return new RollcallError('LINK_UNREACHABLE', `the proxy ${url} has not answered in time`, {
     hint: 'it may be waiting for the link: can the proxy reach it?',

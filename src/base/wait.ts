@@ -36,7 +36,7 @@ export async function sleep(
   forget();
 }
 
-/** What the work gives; rejects with the signal's reason when it is aborted first. The work goes on. */
+/** Resolves with the result of the work; rejects with the signal's reason when it is aborted first. The work goes on. */
 export async function withAbort<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   const aborted = deferred<never>();
   const forget = onAbort(signal, () => aborted.reject(signal.reason));

@@ -15,7 +15,7 @@ export interface AppKeyFlags {
   readonly json?: boolean;
 }
 
-/** Where the key is by default. */
+/** The default path of the key. */
 export function appKeyPath(environment: Environment): string {
   return join(configFolder(environment), 'app-key');
 }

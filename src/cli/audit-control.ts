@@ -1,4 +1,4 @@
-/** What every `audit` command that asks a link does around its questions: settings, progress, and an exit code. */
+/** The frame of every `audit` command that asks a link: settings, progress, and an exit code. */
 import { openAudit, type AuditSource } from '../control-client/audit.js';
 import { openControlSettings, type ControlFlags } from './control-options.js';
 import { exitCodes } from './failure.js';

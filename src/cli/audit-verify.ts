@@ -75,7 +75,7 @@ function factsOf(report: ExportReport): readonly (readonly [string, string])[] {
   ];
 }
 
-/** What an honest report must not leave out though nothing is wrong. */
+/** Limits of the result that the report must name although nothing is wrong. */
 function hintsFor({ key, kept, first, last, trimmedTo, vouchedTo }: ExportReport): string[] {
   const hints: string[] = [];
   if (trimmedTo > 0)

@@ -1,6 +1,6 @@
 /**
  * Writes a certificate authority and a server certificate for the link, for development: `rollcall certs`.
- * What is in them is made in src/link/authority/development.ts; here are the arguments, the files and the words.
+ * Their content is made in src/link/authority/development.ts; here are the arguments, the files and the output.
  */
 import { X509Certificate } from 'node:crypto';
 import { basename, join } from 'node:path';
@@ -220,7 +220,7 @@ const usageMessages: Readonly<Record<string, string>> = {
   ERR_PARSE_ARGS_INVALID_OPTION_VALUE: 'invalid use of option',
 };
 
-/** What parseArgs of Node.js refuses, in the words of all other commands. */
+/** The refusal of Node.js's parseArgs as a usage error like that of all other commands. */
 function asUsage(thrown: unknown): RollcallError | undefined {
   const message = usageMessages[systemErrorCode(thrown) ?? ''];
   if (message === undefined) return undefined;

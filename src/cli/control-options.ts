@@ -43,9 +43,9 @@ export const defaultControl = '127.0.0.1:9093';
 const tokenFileBytes = 16 * 1024;
 
 interface Chosen {
-  /** What was saved under it. */
+  /** The settings saved under it. */
   readonly profile: Profile;
-  /** Whose login counts; undefined when no saved profile is for the link that was named. */
+  /** The profile whose login is used; undefined when no saved profile is for the link that was named. */
   readonly name: string | undefined;
 }
 
@@ -101,7 +101,7 @@ export interface ResolvedTarget {
 export async function resolveTarget(
   flags: ControlFlags,
   environment: Environment,
-  /** What to tell somebody who has not named the roots. */
+  /** The hint when no roots are named. */
   refuse: typeof missingRoots = missingRoots,
 ): Promise<ResolvedTarget> {
   const chosen = await chooseProfile(flags, environment);
@@ -131,7 +131,7 @@ async function missingRoots(control: string, { environment, chosen }: Situation)
   });
 }
 
-/** Who has no token either needs a login, and names the roots there. */
+/** A user without a token needs a login as well, and names the roots there. */
 function refuseWithoutRoots(control: string, situation: Situation): Promise<RollcallError> {
   const { flags, environment, chosen } = situation;
   const tokens = [flags.tokenFile, environment['ROLLCALL_TOKEN'], environment['ROLLCALL_TOKEN_FILE']];
@@ -159,7 +159,7 @@ async function missingLogin(
   });
 }
 
-/** What a profile holds for its proxy counts only while no other is named. */
+/** The proxy settings of a profile are used only while no other proxy is named. */
 function resolveProxy(flags: ControlFlags, environment: Environment, profile: Profile): ProxyChoice {
   const named = flags.proxy ?? nonEmpty(environment['ROLLCALL_PROXY']);
   const saved = named === undefined ? profile : {};
@@ -183,7 +183,7 @@ function resolveProxy(flags: ControlFlags, environment: Environment, profile: Pr
   };
 }
 
-/** Where to ask: the address and the proxy parsed, the roots checked to be certificates. */
+/** The link to ask: the address and the proxy parsed, the roots checked to be certificates. */
 export async function openTarget(
   { control, rootCertificates, proxy }: Omit<ResolvedTarget, 'chosen'>,
   environment: Environment,

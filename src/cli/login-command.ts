@@ -207,7 +207,7 @@ export async function logout(
   await removeLogin(shell.environment, profile);
   const isSaved = (await readProfiles(shell.environment)).has(profile);
   const resolved = await resolveTarget(isSaved ? { ...flags, profile } : flags, shell.environment);
-  // Whatever link is named now: its tokens go nowhere else.
+  // Its tokens are sent to their own link only, also when another link is named.
   const target = await openTarget({ ...resolved, control: kept.control }, shell.environment, warnOn(shell));
   await endSession(target, kept.refreshToken);
   if (flags.json) printJson(shell, { user: kept.user, control: kept.control, profile });

@@ -23,7 +23,7 @@ export interface Login {
   readonly refreshToken: string;
 }
 
-/** What the token endpoint answers. */
+/** The answer of the token endpoint. */
 export interface TokenAnswer {
   readonly access_token: string;
   readonly expires_in: number;

@@ -15,7 +15,7 @@ export async function openPager(environment: Environment): Promise<Pager | undef
   const wanted = environment['ROLLCALL_PAGER'] ?? environment['PAGER'];
   if (wanted === '' || wanted === 'cat') return undefined;
   const child = spawn(wanted ?? 'less', {
-    // What a person has set is a command line.
+    // The variable holds a command line.
     shell: wanted !== undefined,
     stdio: ['pipe', 'inherit', 'inherit'],
     // Ends by itself when all fits on the screen, shows colours, and leaves what it showed.

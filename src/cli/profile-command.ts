@@ -24,7 +24,7 @@ export interface JsonFlag {
   readonly json?: boolean;
 }
 
-/** What is not given stays as it was saved before. */
+/** A setting that is left out stays as it was saved. */
 export async function saveProfile(
   shell: Shell,
   typedName: string,

@@ -144,7 +144,7 @@ export function getProfile(profiles: Profiles, name: string): Profile {
   });
 }
 
-/** What was saved, without its proxy: the credentials of one are for no other. */
+/** The saved settings without the proxy: its credentials are for no other proxy. */
 export function withoutProxy(profile: Profile = {}): Profile {
   return Object.fromEntries(Object.entries(profile).filter(([key]) => !proxyKeys.some(each => each === key)));
 }

@@ -1,5 +1,5 @@
 /**
- * What can be typed after `rollcall`, and how every command ends: one exit code, and mistakes as `error:` and `hint:`
+ * The tree of commands after `rollcall`, and how every command ends: one exit code, and mistakes as `error:` and `hint:`
  * lines. Nothing heavy is imported here, so that a command starts as fast as what it needs.
  */
 import { Command, CommanderError } from 'commander';
@@ -56,7 +56,7 @@ export async function runCommand(typed: readonly string[], shell: Shell): Promis
   }
 }
 
-/** What stands first may be said as other commands have it: `help nodes`, `version`, `--json nodes list`, `ls`. */
+/** Accepts the forms of other programs: `help nodes`, `version`, `--json nodes list`, `ls`. */
 function meantWords(typed: readonly string[]): readonly string[] {
   const at = typed.findIndex(word => word !== '--json');
   const [first = '', ...rest] = typed.slice(Math.max(at, 0));
@@ -67,7 +67,7 @@ function meantWords(typed: readonly string[]): readonly string[] {
   if (['status', 'list', 'ls'].includes(first)) return ['nodes', 'list', ...rest];
   const [second = ''] = rest;
   if (second === '--json') return [first, ...rest.slice(1), '--json'];
-  // What follows run is a folder.
+  // The word after run is a folder.
   if (first === 'run') return typed;
   if (second === 'help') return [first, ...rest.slice(1), '--help'];
   if (second === 'ls') return [first, 'list', ...rest.slice(1)];
@@ -183,7 +183,7 @@ function addDaemon(program: Command, shell: Shell, acting: Acting, name: DaemonN
     );
 }
 
-/** What it takes is told by the module that does it. */
+/** Its flags and help are those of the module that does the work. */
 function addMaker(
   program: Command,
   shell: Shell,

@@ -6,7 +6,7 @@ const patienceMs = 1_000;
 const clearLine = '\r\x1b[2K';
 
 export interface Progress {
-  /** What to say from now on. */
+  /** The text from now on. */
   say(text: string): void;
   /** Takes the line away; to be called before anything else is printed and at the end. */
   clear(): void;

@@ -11,7 +11,7 @@ export function requirePerson(shell: Shell, question: string, instead: string): 
     throw usageError(`cannot ask for the ${question} here`, instead);
 }
 
-/** What somebody types at the terminal. */
+/** Reads text that is typed at the terminal. */
 export async function ask(
   shell: Shell,
   question: string,

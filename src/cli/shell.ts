@@ -1,4 +1,4 @@
-/** What a command has around it: streams, environment, the clock, and a way to hear Ctrl-C. Given in, so that tests may bring their own. */
+/** The surroundings of a command: streams, environment, the clock, and a way to hear Ctrl-C. They are arguments, so that tests may bring their own. */
 import { printWarning } from '../base/problem-lines.js';
 import type { Warn } from '../base/secret-file.js';
 import type { Pager } from './pager.js';
@@ -12,7 +12,7 @@ export interface Shell {
   readonly stdout: Output;
   readonly stderr: Output;
   readonly environment: Environment;
-  /** Where a listing goes that is longer than the terminal is high; undefined for straight onto it. */
+  /** The pager for a listing that is longer than the terminal is high; undefined to print without one. */
   openPager?(): Promise<Pager | undefined>;
   /** Milliseconds since 1970. */
   now(): number;

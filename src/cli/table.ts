@@ -48,7 +48,7 @@ interface Place {
   readonly width: number;
 }
 
-/** What a box adds to each cell: a rule and a space on both sides. */
+/** The width that a box adds to each cell: a rule and a space on both sides. */
 const cellFrame = 3;
 
 function boxWidth(widths: readonly number[]): number {

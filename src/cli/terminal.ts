@@ -1,5 +1,5 @@
 /**
- * What may be shown on a terminal: whether there is one, colours, and text from elsewhere made harmless. Labels,
+ * Output on a terminal: whether there is one, colours, and text from elsewhere made harmless. Labels,
  * reasons and messages come from other people; nothing of theirs may move the cursor or change a colour.
  */
 

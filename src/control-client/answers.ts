@@ -1,9 +1,9 @@
 /**
- * What the link says over HTTP, as those who ask see it. Moments and durations are milliseconds, moments since 1970. A
+ * The answers of the link as callers see them. Moments and durations are milliseconds, moments since 1970. A
  * test holds these against the types that the link itself answers with.
  */
 
-/** Who asks. */
+/** The caller. */
 export interface Me {
   readonly kind: 'user' | 'service' | 'node';
   readonly id: string;
@@ -15,7 +15,7 @@ export interface Me {
   readonly expiresAt: number;
 }
 
-/** Where nodes find the link. */
+/** The link as nodes find it. */
 export interface Assignment {
   readonly tenant: string;
   readonly trustDomain: string;
@@ -25,13 +25,13 @@ export interface Assignment {
   readonly serverRoots: string;
 }
 
-/** What a node's machine needs, with tokens for the programs on it. */
+/** The settings of a node's machine, with tokens for the programs on it. */
 export interface NodeConfig extends Assignment {
   /** Decimal. */
   readonly id: string;
   /** Empty when it has none. */
   readonly name: string;
-  /** Where its programs ask: an `https://` address. */
+  /** The `https://` address for its programs. */
   readonly control: string;
   readonly accessToken: string;
   readonly refreshToken: string;
@@ -81,7 +81,7 @@ export interface RoleMatrix {
 
 export interface ServiceSettings {
   readonly enabled?: boolean;
-  /** What it may do at the link. */
+  /** The roles that it has at the link. */
   readonly roles?: readonly string[];
   /** Whom it may ask tokens for. */
   readonly audiences?: readonly string[];
@@ -212,7 +212,7 @@ export interface RotateOptions {
   readonly now?: boolean;
 }
 
-/** What an audience with secrets of its own verifies tokens with. */
+/** A secret that an audience verifies tokens with. */
 export interface AudienceSecret {
   readonly kid: string;
   readonly use: TokenKey['use'];

@@ -99,7 +99,7 @@ export interface ControlClientOptions {
   readonly proxyRootCertificates?: string | Buffer | undefined;
 }
 
-/** What the program may do with nodes. */
+/** The operations on nodes. */
 export interface ClientNodes extends Nodes {
   /** Settings for the node's machine, with new tokens for the programs on it. NOT_ALLOWED without `nodes:register`. */
   config(node: NodeReference): Promise<NodeConfig>;
@@ -151,12 +151,12 @@ export class ControlClient {
     this.account = createOwnAccount(ask);
   }
 
-  /** Who the link takes this program for, and what it may do. */
+  /** The identity and the permissions of this program at the link. */
   me(): Promise<Me> {
     return askMe(this.#ask);
   }
 
-  /** Where the nodes of the tenant find the link, and the roots they know it by. */
+  /** The addresses at which the nodes of the tenant find the link, and the roots that verify it. */
   assignment(): Promise<Assignment> {
     return askAssignment(this.#ask);
   }

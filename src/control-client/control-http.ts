@@ -91,7 +91,7 @@ function exchange(target: HttpTarget, question: HttpQuestion): Promise<Received>
   return reached(target, begin(target, question).then(collect));
 }
 
-/** What went wrong on the way is found out by asking once more. */
+/** Finds out the cause of a failed connection by asking once more. */
 async function reached<T>(target: HttpTarget, asking: Promise<T>): Promise<T> {
   try {
     return await asking;

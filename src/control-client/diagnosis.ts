@@ -78,7 +78,7 @@ const unknownIssuer = new Set([
   'INVALID_CA',
 ]);
 
-/** What a failed connection means. */
+/** Explains a failed connection. */
 export function findingOf(failure: Failure, target: HttpTarget): Finding {
   const { address, addressText, rootsPath, names } = target;
   const code = systemErrorCode(failure) ?? '';

@@ -1,5 +1,5 @@
 /**
- * What the link tells as it happens, as an async iteration: begins when it is iterated, ends by a signal, by the link saying that
+ * Events of the link as they happen, as an async iteration: begins when it is iterated, ends by a signal, by the link saying that
  * all was told, or by the error that ended it.
  */
 import type { ClientReadableStream, ServiceError } from '@grpc/grpc-js';

@@ -1,4 +1,4 @@
-/** What the failure of a gRPC call means: what the link stated, or what is found out by asking once more. */
+/** Explains the failure of a gRPC call: by the error that the link stated, or by asking once more. */
 import { status as Status, type ServiceError } from '@grpc/grpc-js';
 import { RollcallError } from '../base/errors.js';
 import { fromGrpcStatus, hasStatedCode } from '../protocol/status.js';

@@ -1,4 +1,4 @@
-/** Where to ask, and how to know that it is the link. */
+/** The link to ask, and how to verify it. */
 import type { Route } from '../base/proxy.js';
 import type { Address } from '../base/settings.js';
 
@@ -10,8 +10,8 @@ export interface HttpTarget {
   readonly route?: Route | undefined;
   /** PEM. */
   readonly roots: Buffer;
-  /** Where the roots came from, for messages. */
+  /** The file of the roots, for messages. */
   readonly rootsPath: string;
-  /** What address and roots are called where they are given, for hints: `--control`. */
+  /** The names of the options for address and roots, for hints: `--control`. */
   readonly names: { readonly address: string; readonly roots: string };
 }

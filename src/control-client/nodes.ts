@@ -67,7 +67,7 @@ export interface Nodes {
   revoke(node: NodeReference, comment?: string): Promise<RevokeNodeResponse>;
   /** Revokes it where that was not done, and forgets it but for the audit log: its key and its name are free. */
   delete(node: NodeReference): Promise<DeleteNodeResponse>;
-  /** What its status was, newest first. */
+  /** Its changes of status, newest first. */
   history(node: NodeReference): AsyncGenerator<Transition, void, undefined>;
   historyPage(node: NodeReference, request?: PageRequest): Promise<ListNodeHistoryResponse>;
   /**

@@ -1,4 +1,4 @@
-/** What everybody may ask: who they are, where nodes go, and what users change of their own account. */
+/** Operations that need no permission: the own identity, the addresses for nodes, and the own account. */
 import type { Assignment, Me } from './answers.js';
 import type { Ask } from './control-http.js';
 

@@ -40,7 +40,7 @@ export interface RunStart {
   readonly signer: Uint8Array;
   readonly signature: Uint8Array;
   readonly archive: Uint8Array;
-  /** What differs from the app's own settings. */
+  /** Settings that differ from the app's own. */
   readonly config?: Readonly<Record<string, string | number | boolean>>;
   /**
    * Chosen by the caller, 1 to 128 printable ASCII characters: the same start with the same key gives the run of the first.

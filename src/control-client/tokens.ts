@@ -5,7 +5,7 @@ import { StatedByLink } from './diagnosis.js';
 export interface TokenSource {
   /** The token of now. With `refused`, which the link has just refused: another one, or the same where there is none. */
   readonly get: (refused?: string) => string | Promise<string>;
-  /** What to do when there is no other, for people. */
+  /** The hint when there is no other token. */
   readonly refusedHint: string;
 }
 

@@ -6,7 +6,7 @@ import type { HttpTarget } from './http-target.js';
 /** For a proxy to agree, ms. */
 const defaultTimeoutMs = 10_000;
 
-/** What to ask of the proxy; undefined where connections go straight to the link. */
+/** The tunnel to ask of the proxy; undefined where connections go straight to the link. */
 export function tunnelTo(
   { address, route }: HttpTarget,
   timeoutMs = defaultTimeoutMs,

@@ -1,5 +1,5 @@
 /**
- * What a store is made of below its writer: reads, and whole batches that are on the disk when `write` resolves.
+ * The part of a store below its writer: reads, and whole batches that are on the disk when `write` resolves.
  * Expectations, appends, grouping, watching and error codes are the writer's (writer.ts), so a back-end stays small.
  */
 import type { Entry, Key, Range, Value } from './store.js';

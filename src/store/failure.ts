@@ -1,4 +1,4 @@
-/** What a back-end's error means to callers: the disk is full, or the store cannot be used now. */
+/** Translates the error of a back-end for callers: the disk is full, or the store cannot be used now. */
 import { isFileError, RollcallError } from '../base/errors.js';
 import { isDiskFull } from '../base/system-error.js';
 

@@ -20,7 +20,7 @@ import { createStore } from './writer.js';
 type Database = Level<Key, Buffer>;
 
 const cacheBytes = 32 * 1024 * 1024;
-/** What opening writes besides the old log's content: a manifest, a new log. */
+/** Bytes that opening writes besides the old log's content: a manifest, a new log. */
 const openingBytes = 256 * 1024;
 
 /** Opens the store in this folder (made 0700), STORE_LOCKED when another process has it. */

@@ -37,12 +37,12 @@ interface Fault {
 
 interface Disk {
   readonly backend: Backend;
-  /** What is left when the power goes. */
+  /** The content after a power cut. */
   remains(keepHeld: boolean): OrderedMap;
 }
 
 function createDisk(synced: OrderedMap, fault: Fault): Disk {
-  // What the running system sees, as through the page cache.
+  // The content as the running system sees it, as through the page cache.
   const seen = synced.copy();
   let unsynced: Operation[] = [];
   /** In the log, and not seen before that is read again. */

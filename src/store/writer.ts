@@ -24,7 +24,7 @@ interface Commit {
   reject(error: unknown): void;
 }
 
-/** What is about to be written: values (undefined: deleted) and the new heads of logs. */
+/** Changes that are about to be written: values (undefined: deleted) and the new heads of logs. */
 interface Layer {
   readonly values: Map<Key, Value | undefined>;
   readonly heads: Map<Key, Head>;
@@ -48,7 +48,7 @@ function closedError(): RollcallError {
   return new RollcallError('STORE_UNAVAILABLE', 'the store of the link is closed');
 }
 
-/** What one commit changes, or the error that keeps it out of its group. */
+/** The changes of one commit, or the error that keeps it out of its group. */
 type Staged = Layer | { readonly error: unknown };
 
 /** Makes a store of a back-end, which belongs to it from then on. */

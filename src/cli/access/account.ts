@@ -56,7 +56,7 @@ export async function setSecondFactor(shell: Shell, word: string, flags: SecondF
   return exitCodes.done;
 }
 
-/** What is shown while asking goes to standard error, so that the recovery codes alone can go into a file. */
+/** Questions go to standard error, so that the recovery codes alone can go into a file. */
 async function putOn(shell: Shell, account: OwnAccount, flags: SecondFactorFlags): Promise<void> {
   const { secret, uri } = await account.proposeSecondFactor();
   shell.stderr.write('Put this into an authenticator app, as text or as a QR code:\n');

@@ -1,4 +1,4 @@
-/** What the commands about access read from what was typed. Pure; mistakes are REQUEST_INVALID, exit code 2. */
+/** Reads the arguments of the commands about access. Pure; mistakes are REQUEST_INVALID, exit code 2. */
 import { as } from '../../base/settings.js';
 import { usageError } from '../failure.js';
 

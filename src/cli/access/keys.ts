@@ -129,7 +129,7 @@ function forWhom({ algorithm, audience }: TokenKey): string {
 
 const secretColumns: readonly Column[] = [{ header: 'Key' }, { header: 'Use' }, { header: 'Secret' }];
 
-/** What an audience with secrets of its own verifies tokens with: the one that signs first, then the next. */
+/** Prints the secrets that an audience verifies tokens with: the one that signs first, then the next. */
 export async function showSecrets(shell: Shell, audience: string, flags: AskFlags): Promise<number> {
   const { keys } = await openAccess(shell, flags);
   const secrets = await keys.secrets(audience);

@@ -40,7 +40,7 @@ const spkiPem = /^-----BEGIN PUBLIC KEY-----[^-]+-----END PUBLIC KEY-----$/;
 async function readKeyPem(path: string): Promise<string> {
   const bytes = await readSmallFile(path, 'public key', maxKeyFileBytes);
   const text = bytes.toString('latin1').trim();
-  // Whatever else it is, the reader of node keys says what, and what to do.
+  // The reader of node keys reports every other form, with a hint.
   if (!spkiPem.test(text)) return toSpkiPem(readPublicKey(bytes, path));
   try {
     return createPublicKey(text).export({ type: 'spki', format: 'pem' }).toString();

@@ -37,7 +37,7 @@ export async function createToken(shell: Shell, name: string, flags: NewTokenFla
   return exitCodes.done;
 }
 
-/** Nobody has it, so nobody is to have to revoke it. */
+/** Revokes a token that could not be shown: nobody has it. */
 async function takeBack(shell: Shell, tokens: ApiTokens, { id }: ApiToken): Promise<void> {
   await tokens
     .revoke(id)

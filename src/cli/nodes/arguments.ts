@@ -1,4 +1,4 @@
-/** What the `nodes` commands read from what was typed. Pure; mistakes are REQUEST_INVALID, exit code 2. */
+/** Reads the arguments of the `nodes` commands. Pure; mistakes are REQUEST_INVALID, exit code 2. */
 import { findStatus, statusWords } from '../../protocol/node-status.js';
 import type { NodeStatus } from '../../protocol/generated/rollcall/v1/control.js';
 import { usageError } from '../failure.js';
@@ -8,7 +8,7 @@ export const pageSize = 1000;
 
 export interface Forgiven {
   readonly words: string[];
-  /** What was left out, as it was typed. */
+  /** The words that were ignored, as they were typed. */
   readonly dropped: string | undefined;
 }
 

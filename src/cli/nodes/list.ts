@@ -64,7 +64,7 @@ export async function listNodes(shell: Shell, typed: string[], flags: ListFlags)
       }
       count += items.length;
       if (!(await listing.add(items, isLast))) break;
-      // Where the rows themselves go by, they are the progress.
+      // Rows on the terminal show the progress themselves.
       if (!isLast && !isInteractive(shell)) progress.say(`${formatCount(count, 'node')} so far`);
     }
     const isHiding = !flags.json && hidesRevoked && (count === 0 || isInteractive(shell));

@@ -18,7 +18,7 @@ export function statusShade(name: string): Shade | undefined {
   return statusShades[name];
 }
 
-/** What is asked for where nobody asks for revoked ones. */
+/** The statuses of a listing without revoked nodes. */
 export const allButRevoked: readonly NodeStatus[] = [
   NodeStatus.NODE_STATUS_PENDING,
   NodeStatus.NODE_STATUS_CREATED,

@@ -43,7 +43,7 @@ function watchOnce(shell: Shell, flags: WatchFlags, print: Printer, course: Cour
     const ending = new AbortController();
     const forget = shell.onInterrupt(() => ending.abort());
     const changes = nodes.watch({
-      // What happened in between comes with the snapshot.
+      // The snapshot shows the changes in between.
       snapshot: !isFirst || (flags.snapshot ?? false),
       signal: ending.signal,
       onOpen: () => {

@@ -1,4 +1,4 @@
-/** What every `nodes` command does around its question: settings, connection, progress, and closing. */
+/** The frame of every `nodes` command: settings, connection, progress, and closing. */
 import { openNodes, type Nodes } from '../../control-client/nodes.js';
 import { openControlSettings, type ControlFlags } from '../control-options.js';
 import { exitCodes, usageError } from '../failure.js';

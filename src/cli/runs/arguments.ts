@@ -1,4 +1,4 @@
-/** What the commands about runs read from what was typed. Pure; mistakes are REQUEST_INVALID, exit code 2. */
+/** Reads the arguments of the commands about runs. Pure; mistakes are REQUEST_INVALID, exit code 2. */
 import type { ConfigValue } from '../../app-package/app-manifest.js';
 import { findRunStatus, runStatusWords } from '../../control-client/run-status.js';
 import type { RunStatus } from '../../protocol/generated/rollcall/v1/runs.js';

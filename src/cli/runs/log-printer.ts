@@ -70,7 +70,7 @@ export function createLogPrinter(
 
 const shades: Partial<Record<string, Shade>> = { warn: 'yellow', error: 'red', debug: 'dim', link: 'dim' };
 
-/** Who said it, where no node did. */
+/** The source of a line that is not of a node. */
 function speakerOf({ level }: RunLogEntry): string {
   return level === 'link' ? 'link' : 'server';
 }
@@ -125,7 +125,7 @@ const defaultColumns = 80;
 
 /** One line below the log: how far the run is, on standard error of a terminal, while nothing is printed. */
 interface StatusLine {
-  /** What to say from now on, once nothing is printed. */
+  /** The status from now on, shown while nothing is printed. */
   say(text: string): void;
   /** To be called before anything is printed: takes the line away for a moment. */
   makeRoom(): void;

@@ -7,7 +7,7 @@ import { toJson } from '../format.js';
 import type { Shell } from '../shell.js';
 import { describeMessages, elapsedOf, parseOr, runWord } from './run-view.js';
 
-/** What does not fit on a line or two is for who asks for it. */
+/** A result that does not fit on two lines is printed only on request. */
 const maxResultLength = 160;
 
 function describeResult({ id, resultJson }: Run): string {

@@ -76,7 +76,7 @@ export function describeMessages(run: Run): string {
   ].join(', ');
 }
 
-/** What is not known is null; the keys are always the same, but for settings and result, which lists leave out. */
+/** Unknown values are null; the keys are always the same, except settings and result, which lists leave out. */
 export function runJson(run: Run): Record<string, unknown> {
   const moment = (ms: bigint) => formatRfc3339(ms) ?? null;
   return {

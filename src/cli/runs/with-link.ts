@@ -1,4 +1,4 @@
-/** What every command about runs does around its question: settings, connection, progress, and closing. */
+/** The frame of every command about runs: settings, connection, progress, and closing. */
 import type { HttpTarget } from '../../control-client/http-target.js';
 import { openRuns, type Runs } from '../../control-client/runs.js';
 import type { TokenSource } from '../../control-client/tokens.js';

@@ -1,4 +1,4 @@
-/** What those who may read the audit log of a tenant ask of it: pages, the whole of it, and a signed word on where it ends. */
+/** Reads the audit log of a tenant for those who may: pages, the whole log, and a signed checkpoint of its end. */
 import type { Checkpoint } from '../../audit-log/checkpoint.js';
 import { isRollcallError } from '../../base/errors.js';
 import type { Store } from '../../store/store.js';

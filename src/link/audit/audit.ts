@@ -1,5 +1,5 @@
 /**
- * What happened, one log per tenant, each entry holding the hash of the one before it: nobody can change, drop or
+ * The audit log, one per tenant, each entry holding the hash of the one before it: nobody can change, drop or
  * insert an entry without every later hash being wrong. An event is a change for the commit of what it tells, so
  * there is no event without its deed and no deed without its event. What an entry and its hash are is in
  * src/audit-log/entry.ts.
@@ -20,7 +20,7 @@ import type { AuditEventType } from './event-types.js';
 import { decodeEntry, logOf } from './stored-log.js';
 import { cleanText } from '../../base/text.js';
 
-/** Who did something, and where the request came from; the link and a deed without a request have no origin. */
+/** The actor of an event and the origin of the request; the link, and an event without a request, have no origin. */
 export interface Actor extends Party {
   readonly address?: string | undefined;
   readonly requestId?: string | undefined;
@@ -28,7 +28,7 @@ export interface Actor extends Party {
 
 export interface AuditEvent {
   readonly type: AuditEventType;
-  /** What it is about, a node id for instance. */
+  /** The thing it is about, a node id for instance. */
   readonly subject?: string | undefined;
   readonly by: Actor;
   /** Done by default. */
@@ -42,7 +42,7 @@ export interface Audit {
 }
 
 /**
- * What ties an entry to the one before it. A damaged one must not keep the link from doing and telling what comes next
+ * The hash that ties an entry to the one before it. A damaged one must not keep the link from doing and telling what comes next
  * (a revocation, for one): it is tied to by the hash of its bytes, which fits nothing, so that the break shows.
  */
 function placeAfter(before: Value | undefined): Pick<AuditEntry, 'seq' | 'previous'> {
@@ -64,7 +64,7 @@ function cleanDetail(detail: AuditDetail): AuditDetail {
   );
 }
 
-/** What is not known, and an outcome that goes without saying, is left out. */
+/** Leaves out unknown fields, and an outcome that goes without saying. */
 function cleanOrigin({ by, outcome = 'done' }: AuditEvent) {
   const { address = '', requestId = '' } = by;
   return {

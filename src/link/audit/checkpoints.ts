@@ -145,7 +145,7 @@ export class Checkpoints {
     return { checkpoint, changes: [change], expectations };
   }
 
-  /** What the store holds already. */
+  /** The checkpoints in the store. */
   async recall(): Promise<void> {
     for (const tenant of await listTenants(this.#options.store)) await this.#recallTenant(tenant);
     void this.#makeUpFor(this.#every);

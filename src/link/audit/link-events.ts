@@ -1,5 +1,5 @@
 /**
- * What the link tells of itself in the audit log: that it started, read its certificates again, and stopped. After a crash
+ * The events of the link itself in the audit log: that it started, read its certificates again, and stopped. After a crash
  * a start follows a start. It stands in the log of the default tenant, whose admins run the link; the logs of the other
  * tenants tell what concerns them.
  *

@@ -62,7 +62,7 @@ async function findProblem({ store, key }: LogCheckOptions, tenant: string): Pro
   const before = (start?.seq ?? 1) - 1;
   if (before > 0 && !(await store.get(prefix + padded(before, 16))))
     return beheaded(before, `no checkpoint of entry ${before} stands for them`);
-  // Those of entries that retention took away have nothing to be held against, but for the one that stands for them.
+  // Checkpoints of entries that retention deleted cannot be compared, except the one that stands for them.
   let after: Key = prefix + padded(Math.max(0, before - 1), 16);
   for (;;) {
     const page = await store.list({ prefix, after, limit: atOnce });

@@ -51,7 +51,7 @@ export interface EventPage {
   readonly entries: readonly AuditEntry[];
   /** Numbers of the entries on the way that cannot be read. */
   readonly damaged: readonly number[];
-  /** What to give as `from` for what follows; undefined at the end. A page may be empty and not the last. */
+  /** The `from` of the next page; undefined at the end. A page may be empty and not the last. */
   readonly next: number | undefined;
 }
 

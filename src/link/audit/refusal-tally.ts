@@ -4,7 +4,7 @@
  */
 import { anonymousParty, type Party } from '../../audit-log/party.js';
 
-/** Whose log is told, and of what. */
+/** The log that a refusal is written to, and its reason. */
 export interface Refused {
   readonly tenant: string;
   readonly type: 'peer.refused' | 'login.refused' | 'request.refused';
@@ -12,7 +12,7 @@ export interface Refused {
   readonly subject: string;
   /** The name of the account that somebody tried to come in as, where there is one. */
   readonly account?: string | undefined;
-  /** Where from; undefined for several. */
+  /** The network; undefined for several. */
   readonly network: string | undefined;
 }
 
@@ -22,7 +22,7 @@ export interface Counted {
   readonly reasons: ReadonlyMap<string, number>;
 }
 
-/** What several are called together. */
+/** The name of several together. */
 export const others = 'others';
 
 /** Counts held until they are told, of each degree of detail. */
@@ -47,7 +47,7 @@ export class RefusalTally {
     return isFirst;
   }
 
-  /** What was counted since the last time: what was refused most often apart, the rest together. */
+  /** The counts since the last time: the most frequent ones apart, the rest together. */
   take(): Counted[] {
     const counts = this.#counts;
     this.#counts = emptyCounts();

@@ -30,7 +30,7 @@ export interface RefusalCounter {
    * Never fails and never waits.
    */
   count(address: string, reason: string, who?: Known): void;
-  /** Somebody could not prove to be this account; undefined for one that does not exist. */
+  /** A failed login of this account; undefined for one that does not exist. */
   countLogin(address: string, reason: string, account: Known | 'setup code' | undefined): void;
   /** Writes what was counted; when the store does not take it, it is kept for the next time. */
   flush(): Promise<void>;

@@ -150,7 +150,7 @@ export class Retention {
   }
 }
 
-/** What was found wrong with entries that leave: it is the last time that anybody could. */
+/** Errors in entries that are deleted: this is the last time that they can be found. */
 function findFault(from: number, batch: readonly Entry[]): string | undefined {
   const chain = createChainCheck(from);
   for (const [index, { value }] of batch.entries()) {

@@ -33,7 +33,7 @@ export function decodeCheckpoint(value: Value): Checkpoint | undefined {
   return findCheckpoint(decodeJson(value));
 }
 
-/** What has the largest number of all that is below the prefix. */
+/** The entry with the largest number below the prefix. */
 export async function newestBelow(store: Store, prefix: Key): Promise<Entry | undefined> {
   // Numbers begin with a digit, and ":" comes right after "9".
   const [newest] = await store.list({ prefix, after: `${prefix}:`, reverse: true, limit: 1 });

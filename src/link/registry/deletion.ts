@@ -1,4 +1,4 @@
-/** What goes with a node that is deleted: its record, its history, and the index entries that still name it. */
+/** Plans the deletion of a node: its record, its history, and the index entries that still name it. */
 import type { Change, Expectation, Key, Store } from '../../store/store.js';
 import {
   decodeId,
@@ -13,7 +13,7 @@ import type { NodeRecord } from './node-record.js';
 
 export interface Deletion {
   readonly changes: readonly Change[];
-  /** What must still be so: another node may take the key or the name at any time. */
+  /** For the commit: another node may take the key or the name at any time. */
   readonly expectations: readonly Expectation[];
 }
 

@@ -1,4 +1,4 @@
-/** What operators may call a node: its name and its labels. */
+/** The name and the labels that operators give a node. */
 import { RollcallError } from '../../base/errors.js';
 
 export const maxLabels = 32;

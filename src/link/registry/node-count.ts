@@ -40,7 +40,7 @@ function startCounting(store: Store, tenant: string, onChange: () => void): Coun
   const counts = noNodes();
   /** Keys up to here are counted; the end once all are. */
   let counted: Key = prefix;
-  /** What became of keys not counted yet since the present page was asked for: it may show them as they were. */
+  /** Changes, since the present page was asked for, of keys that are not counted yet: the page may show them as they were. */
   const recent = new Map<Key, boolean>();
 
   function add(key: Key, step: 1 | -1): void {

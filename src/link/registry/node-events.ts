@@ -99,7 +99,7 @@ export function without<K extends 'session' | 'current' | 'next'>(
   >;
 }
 
-/** What several changes make together. */
+/** Several changes together. */
 export interface Folded {
   readonly record: NodeRecord;
   readonly history: readonly HistoryEntry[];

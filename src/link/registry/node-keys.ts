@@ -1,5 +1,5 @@
 /**
- * Where a node lies in the store: its record, and the indexes that are written in the same commit: by status, key, name
+ * The keys of a node in the store: its record, and the indexes that are written in the same commit: by status, key, name
  * and certificate. Ids have 20 digits in keys, so that paging by key is paging by id.
  */
 import { padded, tenantPrefix } from '../../store/keys.js';
@@ -58,7 +58,7 @@ export function decodeId(value: Uint8Array): bigint {
 const put = (key: Key, value: string | Buffer): Change => ({ type: 'put', key, value: Buffer.from(value) });
 
 /**
- * What a new version of a record changes: the record itself and the indexes that follow from it. The entries of a
+ * The changes of a new version of a record: the record itself and the indexes that follow from it. The entries of a
  * revoked node stay, so that it can still be asked for, until another node takes its key or its name.
  */
 export function recordChanges(before: NodeRecord | undefined, after: NodeRecord): Change[] {

@@ -100,7 +100,7 @@ function filterOf(statuses: readonly NodeStatusName[], { labels = {}, text = '',
     (wanted === '' || hasText(node, wanted));
 }
 
-/** What was asked, in one spelling: a token goes on with the same question only. */
+/** The query in one spelling: a token continues the same query only. */
 function askedOf(tenant: string, statuses: readonly NodeStatusName[], query: NodeQuery) {
   const { labels = {}, text = '', owner } = query;
   return [

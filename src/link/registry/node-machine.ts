@@ -70,7 +70,7 @@ export function registeredNode(registration: Registration, by: Actor): Changed {
   });
 }
 
-/** What this event makes of the record. */
+/** Applies an event to a record. */
 export function decide(record: NodeRecord, event: NodeEvent): Decision {
   switch (event.type) {
     case 'issued':
@@ -218,7 +218,7 @@ function decideRevoked(record: NodeRecord, event: EventOf<'revoked'>): Decision 
   });
 }
 
-/** What several events make of a record, one after the other; those that are refused or change nothing are left out. */
+/** Applies several events to a record, one after the other; those that are refused or change nothing are left out. */
 export function decideAll(record: NodeRecord, events: readonly NodeEvent[]): Folded {
   return events.reduce<Folded>(
     (folded, event) => {

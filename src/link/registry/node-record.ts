@@ -1,5 +1,5 @@
 /**
- * What the link knows of a node, and how it lies in the store: JSON, with 64-bit numbers as decimal text and bytes
+ * The record of a node, and its form in the store: JSON, with 64-bit numbers as decimal text and bytes
  * as base64. Reading is strict: a record that is not whole is INTERNAL, never half a node.
  */
 import { RollcallError } from '../../base/errors.js';
@@ -26,7 +26,7 @@ export interface NodeRecord {
   readonly tenant: string;
   /** Unique in the tenant among nodes that are not revoked; empty when it has none. */
   readonly name: string;
-  /** Who registered it, as `ownerName` spells it; empty for one from before there were accounts. */
+  /** The account that registered it, as `ownerName` spells it; empty for one from before there were accounts. */
   readonly owner: string;
   readonly labels: Readonly<Record<string, string>>;
   /** SubjectPublicKeyInfo DER, canonical. */
@@ -42,7 +42,7 @@ export interface NodeRecord {
   readonly version: number;
   /** Entries its history was given so far, trimmed ones included. */
   readonly transitions: number;
-  /** Where it last connected from, and the agent version it said; empty before. */
+  /** The address it last connected from, and its agent version; empty before. */
   readonly address: string;
   readonly agentVersion: string;
   /** The session that holds it online. */

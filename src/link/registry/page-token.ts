@@ -1,5 +1,5 @@
 /**
- * Where a listing goes on, as text for the caller to hand back. It carries a check over the place and over what was
+ * The position of a listing, as text for the caller to hand back. It carries a check over the place and over what was
  * asked, so that a token that was changed, cut, or used with other filters is refused instead of giving odd pages.
  * It is no secret and needs none: anyone who may list may begin anywhere.
  */

@@ -27,7 +27,7 @@ interface Waiting extends WaitingNode {
 /** More are forgotten, the oldest first: who comes and goes this often is described by the last times. */
 const maxEvents = 16;
 
-/** What is shown of a node whose revocation only this process knows of. */
+/** A node as it is shown while its revocation is in the memory of this process alone. */
 const notStored = 'revoked, not stored yet';
 
 export interface PresenceOverlay {

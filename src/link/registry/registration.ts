@@ -22,9 +22,9 @@ export interface RegistrationRequest {
   readonly labels?: Readonly<Record<string, string>> | undefined;
   /** Register a revoked key again, as a new node. */
   readonly again?: boolean | undefined;
-  /** Whose node it is; empty for nobody's. */
+  /** The owner of the node; empty for none. */
   readonly owner?: string | undefined;
-  /** Who asked, as the audit shows it. */
+  /** The actor, for the audit log. */
   readonly by: Actor;
 }
 
@@ -53,7 +53,7 @@ function alreadyRegistered({ id, name, status }: NodeRecord): RollcallError {
       });
 }
 
-/** What the commit expects to be as it was found. */
+/** A node that was found, and the expectations of the commit. */
 interface Found {
   readonly node: NodeRecord | undefined;
   readonly expectations: readonly Expectation[];
@@ -91,7 +91,7 @@ export class Registration {
     }
   }
 
-  /** What an index entry holds, and the node it names. */
+  /** Reads an index entry and the node it names. */
   async #findHolder(tenant: string, key: string): Promise<{ node?: NodeRecord; value: Value | undefined }> {
     const value = await this.#options.store.get(key);
     if (!value) return { value };

@@ -49,7 +49,7 @@ export interface RegistryOptions {
   readonly historyDays?: number;
 }
 
-/** What a node said and where it said it, when it was proved. */
+/** The claims of a node that has proved its key. */
 export interface IssueClaim {
   /** The generation of the last certificate it remembers; 0 for none. */
   readonly rememberedGeneration: bigint;
@@ -63,7 +63,7 @@ export interface SessionClaim {
   readonly certificateFingerprint: string;
   readonly address: string;
   readonly agentVersion: string;
-  /** What it means for a session that holds the node online now; defaults to `replaced`. */
+  /** Its effect on a session that holds the node online now; defaults to `replaced`. */
   readonly takeover?: Takeover;
 }
 
@@ -73,7 +73,7 @@ export type Issue = (
   generation: bigint,
 ) => CertificateReference | Promise<CertificateReference>;
 
-/** Who revokes, and why. */
+/** The actor and the reason of a revocation. */
 export interface RevokedBy {
   readonly by: Actor;
   readonly comment: string;
@@ -128,7 +128,7 @@ export class Registry {
     return this.#lookup.find(tenant, id, reads);
   }
 
-  /** Where a node of this id is, or would be. */
+  /** The tenant of a node of this id, whether it exists or not. */
   tenantOf(id: bigint): Promise<string> {
     return this.#lookup.tenantOf(id);
   }
