@@ -1,6 +1,6 @@
 /**
  * A checkpoint: the link's signed word that entry `seq` of a tenant's log had this hash. As each entry holds the hash
- * of the one before, it vouches for every entry up to that one. One that an operator keeps elsewhere shows later that
+ * of the one before, it covers every entry up to that one. One that an operator keeps elsewhere shows later that
  * the log was cut or written anew, even by who holds the link's key.
  *
  * The signature is ES256 (ECDSA on P-256 with SHA-256, in DER) over bytes written by hand: every field, the label too,

@@ -54,7 +54,7 @@ export interface ExportReport {
   readonly checkpoints: readonly CheckpointFinding[];
   /** Whether the checkpoint that was kept holds; undefined when none was given. */
   readonly kept: CheckpointFinding | undefined;
-  /** Entries up to this one are vouched for by a checkpoint that holds; 0 for none. */
+  /** A checkpoint that holds covers the entries up to this one; 0 for none. */
   readonly vouchedTo: number;
   /** The errors, the first broken entry first. */
   readonly problems: readonly Problem[];
@@ -248,7 +248,7 @@ function endProblems({ header, chain, findings }: Reading, kept: CheckpointFindi
 
 /**
  * The first problem of each kind. A checkpoint by another key takes nothing away where a later one holds: that one
- * vouches for the same entries.
+ * covers the same entries.
  */
 function firstOfEach(findings: readonly CheckpointFinding[], vouchedTo: number): Problem[] {
   const first = new Map<string, Problem>();

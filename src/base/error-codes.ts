@@ -95,7 +95,8 @@ export const errorTable = {
     hint: 'check the address, and whether the other side is running',
   },
   LINK_UNVERIFIED: {
-    meaning: 'what answers is not vouched for by the server roots, or is the link of another trust domain',
+    meaning:
+      'the server roots do not verify the certificate of what answers, or it is the link of another trust domain',
     hint: 'check --root-certificates, the host name and the clock',
   },
   DEADLINE_EXCEEDED: { meaning: 'something did not come in time', hint: 'try again' },

@@ -71,7 +71,7 @@ function factsOf(report: ExportReport): readonly (readonly [string, string])[] {
       'Checkpoints',
       `${holding} of ${checkpoints.length - older} hold${older === 0 ? '' : `, ${older} older than the log`}`,
     ],
-    ['Vouched for', vouchedTo === 0 ? 'no entry' : `up to entry ${vouchedTo}`],
+    ['Covered', vouchedTo === 0 ? 'no entry' : `up to entry ${vouchedTo}`],
   ];
 }
 
@@ -85,7 +85,7 @@ function hintsFor({ key, kept, first, last, trimmedTo, vouchedTo }: ExportReport
       `the checkpoint that was kept is of entry ${kept.seq}, which has left the log; keep a newer one`,
     );
   if (vouchedTo < last)
-    hints.push(`no checkpoint vouches for entries ${Math.max(first, vouchedTo + 1)} to ${last}`);
+    hints.push(`no checkpoint covers entries ${Math.max(first, vouchedTo + 1)} to ${last}`);
   if (key?.source === 'export' && !kept) {
     hints.push(
       'the key is the one in the export: anyone who made that could have made all of it; give --checkpoint or --public-key',

@@ -77,7 +77,7 @@ export class Agent {
   }
 
   /**
-   * Runs until the node is told to stop or was revoked; twice is one promise. Rejects only for what is wrong on this
+   * Runs until close() or until the node was revoked; twice is one promise. Rejects only for what is wrong on this
    * machine: a state folder that cannot be used (FILE_UNREADABLE, FILE_PERMISSIONS, CONFIG_INVALID).
    */
   start(): Promise<AgentOutcome> {

@@ -98,7 +98,7 @@ function findRoute(settings: UsableNodeSettings, environment: Environment, log: 
   return loadRoute({ credentialsFile, rootsFile, warn: warnIn(log) }, { setting, environment, link });
 }
 
-/** Unless it was told of an app or a signer, the node refuses every app; that it is asked to run one is told. */
+/** Without a setting that names an app or a signer, the node refuses every app, and logs that it was asked to run one. */
 async function prepareRuns(
   settings: UsableNodeSettings,
   nodeConfig: NodeConfig,

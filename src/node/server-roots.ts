@@ -45,7 +45,7 @@ function readRoot(der: Uint8Array): X509Certificate | undefined {
 }
 
 function isTrusted(root: X509Certificate, trusted: readonly X509Certificate[]): boolean {
-  return trusted.some(each => each.raw.equals(root.raw)) || trusted.some(each => vouchesFor(each, root));
+  return trusted.some(each => each.raw.equals(root.raw)) || trusted.some(each => hasSigned(each, root));
 }
 
 function isAmong(root: X509Certificate, given: readonly string[]): boolean {
@@ -53,7 +53,7 @@ function isAmong(root: X509Certificate, given: readonly string[]): boolean {
 }
 
 /** Names, key identifiers and key usage by checkIssued; the signature by verify. */
-function vouchesFor(issuer: X509Certificate, root: X509Certificate): boolean {
+function hasSigned(issuer: X509Certificate, root: X509Certificate): boolean {
   try {
     return root.ca && issuer.ca && root.checkIssued(issuer) && root.verify(issuer.publicKey);
   } catch {

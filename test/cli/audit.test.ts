@@ -244,7 +244,7 @@ Trust domain  fleet.example
 Entries       3, from 1 to 3
 Key           ${key.publicKey.fingerprint} (the key in the export)
 Checkpoints   1 of 1 hold
-Vouched for   up to entry 3
+Covered       up to entry 3
 ✅ Every entry fits.
 `,
   );
@@ -294,7 +294,7 @@ void t.test('audit verify compares an export with a kept checkpoint, and states 
   const kept = await write(encodeCheckpoint(checkpointOf(log, 2)));
   const held = await run(['verify', whole, '--checkpoint', kept]);
   t.match(held, { code: 0, stdout: /the key of the checkpoint that was kept\)/ });
-  t.equal(held.stderr, 'hint: no checkpoint vouches for entries 3 to 3\n');
+  t.equal(held.stderr, 'hint: no checkpoint covers entries 3 to 3\n');
   const cut = await write(linesOf(log.slice(0, 1)));
   t.equal((await run(['verify', cut])).code, 0);
   const found = await run(['verify', cut, '--checkpoint', kept]);

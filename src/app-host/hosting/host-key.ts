@@ -1,5 +1,5 @@
 /**
- * Who may supervise runners on a socket: anyone who shows the key that the owner of the socket keeps beside its own secrets. Node.js
+ * Admits supervisors of runners to a socket: those that show the key that the owner of the socket keeps beside its own secrets. Node.js
  * tells nothing of the process at the other end of a Unix socket, and apps run as the user of their app host, so that neither a
  * user nor coming first says who may be given the tokens of runs.
  */

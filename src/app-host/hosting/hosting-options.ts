@@ -1,4 +1,4 @@
-/** What hosting needs to know, and why runners are ended by it. */
+/** The options of hosting, and its reasons for ending a runner. */
 import type { Clock } from '../../base/clock.js';
 import type { Log } from '../../base/log.js';
 import type { Isolation } from './hosting.js';

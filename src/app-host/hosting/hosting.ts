@@ -1,5 +1,5 @@
 /**
- * Where runners come from and are heard of, for the link (server halves) and an agent (node halves) alike: a Unix socket that
+ * Starts runners and reports their end, for the link (server halves) and an agent (node halves) alike: a Unix socket that
  * runners connect to with the token of their run, and either children of this process (`subprocess`) or a supervisor of
  * another user, on the same socket (`process`).
  */

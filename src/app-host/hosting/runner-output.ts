@@ -1,5 +1,5 @@
 /**
- * What a runner writes by itself, as lines for people: decoded whatever it is, nothing in it that a terminal would obey, and
+ * The output of a runner's process as lines for people: decoded whatever it is, nothing in it that a terminal would obey, and
  * bounded three ways. A long line is cut, lines beyond so many a second are only counted, and a runner that writes more
  * bytes a second than it may waits until the second is over, so that what it writes costs us little.
  */

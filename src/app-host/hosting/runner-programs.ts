@@ -1,4 +1,4 @@
-/** Where the programs are that runners run: in the built package, also for what runs from its sources. */
+/** The paths of the programs that runners run: in the built package, also when the rest runs from its sources. */
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';

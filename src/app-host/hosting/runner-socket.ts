@@ -9,7 +9,7 @@ import { RollcallError, systemErrorCode } from '../../base/errors.js';
 import { isThere } from '../../base/secret-file.js';
 import { refusalOf } from '../../base/system-error.js';
 
-/** What every system takes; `sun_path` is 104 to 108 bytes long. */
+/** The maximum length on every system; `sun_path` is 104 to 108 bytes long. */
 export const maxSocketPathBytes = 100;
 const socketMode = 0o660;
 

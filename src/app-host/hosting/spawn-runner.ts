@@ -185,7 +185,7 @@ function endGroup(pid: number | undefined): void {
   }
 }
 
-/** What the app left there is of no use to anyone; that it cannot be removed stops nothing. */
+/** Removes the files that the app left; a failure has no effect. */
 async function removeFolder(folder: string): Promise<void> {
   await rm(folder, { recursive: true, force: true, maxRetries: 2 }).catch(() => undefined);
 }

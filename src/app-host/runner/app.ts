@@ -14,7 +14,7 @@ import { describeFailure, placeOf } from './failure.js';
 import { findSyntaxError } from './syntax.js';
 
 export interface AppFolder {
-  /** Where the app's files are, absolute and without links. */
+  /** The folder of the app's files, absolute and without links. */
   readonly path: string;
   /** Of the app, with `/`. */
   readonly files: readonly string[];
@@ -36,7 +36,7 @@ export async function unpackApp(archive: Buffer): Promise<AppFolder> {
     }
     await mkdir(join(folder, 'node_modules'));
     await symlink(findPackageRoot(import.meta.dirname), join(folder, 'node_modules', 'rollcall'));
-    // What an app says of its own modules counts before this.
+    // The app's own declaration of its modules takes precedence.
     await writeFile(join(folder, 'package.json'), '{ "type": "module" }\n');
     return { path, files: files.map(file => file.path), remove };
   } catch (error) {

@@ -34,12 +34,12 @@ function isRecord(value: unknown): boolean {
   );
 }
 
-/** What the frame that speaks of a content says of it. */
+/** A content as its frame describes it. */
 export function nameContent({ manifest }: OutgoingContent): { readonly object?: ObjectName } {
   return manifest ? { object: { digest: manifest.digest, sizeBytes: manifest.sizeBytes } } : {};
 }
 
-/** What lies in the body of that frame. */
+/** The body of that frame. */
 export function bodyOf(content: OutgoingContent): Uint8Array {
   return content.manifest ? Buffer.alloc(0) : content.bytes;
 }

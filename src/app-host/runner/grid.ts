@@ -128,7 +128,7 @@ interface NodeQueries {
 
 interface OpenQuery {
   readonly send: () => void;
-  /** Those that came so far: many come in several frames. */
+  /** The ones received so far: many come in several frames. */
   readonly found: GridNode[];
   readonly resolve: (nodes: readonly GridNode[]) => void;
   readonly reject: (error: Error) => void;

@@ -1,5 +1,5 @@
 /**
- * What a server half has logged and the link has not yet on its disk: numbered from 1, sent as fast as the link takes it, and
+ * The log lines of a server half that the link does not have on its disk yet: numbered from 1, sent as fast as the link takes it, and
  * again after a reconnect. It is bounded: when an app logs faster than that, the least important lines go first, counted.
  */
 import type { Clock } from '../../base/clock.js';

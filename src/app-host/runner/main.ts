@@ -68,7 +68,7 @@ async function run(socketPath: string): Promise<void> {
   await (opened.welcome.half === 'node' ? runNode(opened, folder) : runServer(opened, folder, open));
 }
 
-/** What the app leaves unhandled ends the process, as it always does: the agent tells it of the message. */
+/** An error that the app does not handle ends the process; the agent reports it as the failure of the message. */
 async function runNode({ connection, welcome, state }: RunnerConnection, folder: AppFolder): Promise<void> {
   const handlers = await loadNodeHalf(folder, welcome.app.entry).catch((error: unknown) =>
     toRollcallError(error),

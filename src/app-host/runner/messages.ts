@@ -42,7 +42,7 @@ export class MessageBook {
   readonly #link: Pick<RunnerLink, 'send' | 'ready' | 'withObjects'>;
   /** Messages whose answer was not taken. */
   readonly #entries = new Map<number, Entry>();
-  /** Those among them that were not accepted, in order. */
+  /** The messages among them that were not accepted, in order. */
   readonly #unaccepted = new Map<number, Entry>();
   #last = 0;
   #sentTo = 0;

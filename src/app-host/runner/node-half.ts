@@ -24,7 +24,7 @@ export interface NodeRunnerOptions {
   /** The bytes of the state; empty for none. */
   readonly state: Buffer;
   readonly handlers: Handlers;
-  /** Where the app lies. */
+  /** The folder of the app. */
   readonly folder: string;
   readonly clock: Clock;
 }

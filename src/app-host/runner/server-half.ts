@@ -22,7 +22,7 @@ export interface ServerRunnerOptions {
   readonly open: () => Promise<RunnerConnection>;
   /** Imports the app. The run fails with what it throws. */
   readonly load: () => Promise<ServerMain>;
-  /** Where the app lies. */
+  /** The folder of the app. */
   readonly folder: string;
   readonly clock: Clock;
 }

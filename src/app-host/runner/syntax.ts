@@ -1,5 +1,5 @@
 /**
- * Where in an app the syntax is wrong: Node.js does not say it of a module that it was asked to import, but of a file
+ * Finds the syntax error of an app: Node.js does not name the place in a module that it was asked to import, but of a file
  * that it was asked to check.
  */
 import { execFile } from 'node:child_process';

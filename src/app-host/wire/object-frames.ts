@@ -106,7 +106,7 @@ async function answerGet(
     else if (chunk === undefined) connection.send('manifest', { digest }, found.manifest.bytes);
     else connection.send('chunk', { digest, chunk }, await found.bucket.readChunk(found.manifest, chunk));
   } catch {
-    // Whatever the reason: it cannot be had here.
+    // For any reason: the object is not available here.
     connection.send('lost', { digest });
   }
 }

@@ -9,7 +9,7 @@ import type { Retention } from './retention.js';
 
 export interface AuditReading {
   listEvents(tenant: string, query: EventPageQuery): Promise<EventPage>;
-  /** Lines without line ends, the newest entries vouched for. */
+  /** Lines without line ends, with a checkpoint that covers the newest entry. */
   exportLines(tenant: string): AsyncIterable<string>;
   /** Of the newest entry, made for this question when there is none; NOT_FOUND while the log is empty. */
   checkpoint(tenant: string): Promise<Checkpoint>;

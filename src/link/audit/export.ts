@@ -19,7 +19,7 @@ const atOnce = 500;
 
 /**
  * Lines without line ends. What the log holds when the first is asked for is all there will be; a caller who wants its
- * end vouched for makes a checkpoint first. Something damaged in the store is a line that says so.
+ * end covered makes a checkpoint first. Something damaged in the store is a line that says so.
  *
  * Every checkpoint goes along, also those of entries that are not there: one of an entry after the last shows that the
  * log was cut, one of the entry before the first stands for what retention took away.

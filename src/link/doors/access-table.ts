@@ -1,5 +1,5 @@
 /**
- * Who may call what, and how often: every gRPC method and every REST route, once. One that is not here does not compile,
+ * The permission and the rate limit of each operation: every gRPC method and every REST route, once. One that is not here does not compile,
  * and one that is not known at run time is refused.
  *
  * `public` needs nothing; `open` is public even where the configuration requires a token for everything, because without

@@ -1,4 +1,4 @@
-/** Where a program finds the link for nodes; one entry for each link there is. */
+/** The addresses of the link for nodes; one entry for each link. */
 export interface Assignment {
   readonly trustDomain: string;
   readonly links: readonly { readonly address: string }[];

@@ -26,7 +26,7 @@ interface Refusal {
  */
 export type Occasion = 'request' | 'again' | 'hold';
 
-/** Who makes a request: a principal, or the party at this address. */
+/** The maker of a request: a principal, or the party at this address. */
 export interface Who {
   readonly principal: Principal | undefined;
   readonly address: string;

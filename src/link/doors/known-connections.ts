@@ -39,7 +39,7 @@ interface Known {
 export class KnownConnections {
   readonly #rights: HeldRights;
   readonly #connections = new Map<Connection, Known>();
-  /** Those whose end is heard. */
+  /** Connections whose end is observed. */
   readonly #heard = new WeakSet<Connection>();
   readonly #counts = new Shares();
   readonly #timers: readonly Timer[];

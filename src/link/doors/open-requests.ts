@@ -1,6 +1,6 @@
 /**
  * The requests that each party has open, over both protocols. A party is a principal, or a network while nobody is known.
- * What it can make the link hold is bounded: how many requests at once, and how many bytes of answers that it has asked
+ * It can make the link hold only so much: how many requests at once, and how many bytes of answers that it has asked
  * for and does not read.
  */
 import { RollcallError } from '../../base/errors.js';

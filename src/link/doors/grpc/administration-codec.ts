@@ -1,4 +1,4 @@
-/** What administration and the audit log give ⇄ the messages of `rollcall.v1.Administration`. */
+/** The results of administration and the audit log ⇄ the messages of `rollcall.v1.Administration`. */
 import type { AuditEntry, AuditValue } from '../../../audit-log/entry.js';
 import type { Checkpoint } from '../../../audit-log/checkpoint.js';
 import type * as wire from '../../../protocol/generated/rollcall/v1/administration.js';
@@ -26,7 +26,7 @@ export function toUser({ roles, createdAt, ...user }: UserView): wire.User {
   return { ...user, roles: [...roles], createdAtMs: BigInt(createdAt) };
 }
 
-/** What a bool cannot leave out is asked for only when it is true. */
+/** A bool cannot be left out on the wire, so only true asks for something. */
 export function readUserRequest(request: wire.ChangeUserRequest): UserRequest {
   const { roles, enabled, endSessions, password, removeSecondFactor } = request;
   return {

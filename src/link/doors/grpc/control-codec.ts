@@ -42,7 +42,7 @@ export function toNode(record: NodeRecord): Node {
   };
 }
 
-/** One change is told to many: the event of a record is made once, and written down once. */
+/** One change is sent to many readers: the event of a record is made and encoded once. */
 const events = new WeakMap<NodeRecord, NodeEvent>();
 const encodings = new WeakMap<NodeEvent, Buffer>();
 

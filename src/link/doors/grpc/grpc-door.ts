@@ -27,7 +27,7 @@ export interface GrpcDoorOptions extends GuardOptions {
   readonly log: Log;
 }
 
-/** What a handler has of a call; the door knows the rest by it. */
+/** A call as its handler sees it; the door finds the rest by it. */
 type Handled = { readonly metadata: Metadata };
 
 export interface GrpcDoor {

@@ -31,7 +31,7 @@ export interface GuardOptions {
   ) => Promise<Principal | undefined> | undefined;
   /** Counts an accepted call, where calls of one caller are bounded. */
   readonly enter?: Doorkeeper['enter'];
-  /** Where calls last, and rights to them are taken away. */
+  /** The rights of calls that last, which may be revoked meanwhile. */
   readonly rights?: HeldRights;
   /** Audits an accepted caller's request beyond their rights. */
   readonly onNotAllowed?: (principal: Principal | undefined, message: string) => void;
@@ -221,7 +221,7 @@ export class GuardedCall {
   }
 }
 
-/** Throws what the caller is told when the call may not go on. */
+/** Throws the error for the caller when the call may not continue. */
 function ruleOf(path: string, connection: Connection | undefined, { streams }: GuardOptions): Rule {
   const rule = (methodRules as Readonly<Record<string, Rule | undefined>>)[path];
   if (!connection || !rule) throw new RollcallError('INTERNAL', 'the connection or the method is not known');

@@ -1,7 +1,7 @@
 /**
- * What one reader is told of changes of nodes. A reader that keeps up is told each change. One that is behind gets no
- * backlog: of what has changed meanwhile only the ids are kept, so many at most, and it is told how those nodes are once
- * it reads on; beyond that number it is told how all nodes are.
+ * The changes of nodes that one reader is sent. A reader that keeps up is sent each change. One that is behind gets no
+ * backlog: of what has changed meanwhile only the ids are kept, so many at most, and it is sent those nodes as they are once
+ * it reads on; beyond that number it is sent all nodes as they are.
  */
 import { isRollcallError } from '../../../base/errors.js';
 import type { NodeEvent } from '../../../protocol/generated/rollcall/v1/control.js';
@@ -22,7 +22,7 @@ export interface NodeWatchOptions {
   readonly control: Pick<Control, 'getNode' | 'listNodes'>;
   readonly reader: NodeReader;
   readonly principal: Principal;
-  /** What keeps the reader from being told. */
+  /** The reason why nothing can be sent to the reader. */
   readonly onFailure: (error: unknown) => void;
 }
 
@@ -36,9 +36,9 @@ export class NodeWatch {
   readonly #reader: NodeReader;
   readonly #principal: Principal;
   readonly #onFailure: (error: unknown) => void;
-  /** Nodes that have changed since the reader was told of them. */
+  /** Nodes that have changed since they were sent to the reader. */
   readonly #behind = new Set<bigint>();
-  /** Where the telling of all nodes has got to; undefined while there is none. */
+  /** The progress of sending all nodes; undefined while that is not needed. */
   #pageToken: string | undefined;
   /** All are to be told once more after that. */
   #isAllDue = false;
@@ -102,7 +102,7 @@ export class NodeWatch {
     const page = await this.#control.listNodes(this.#principal, { pageSize, pageToken });
     for (const node of page.nodes) {
       await this.#reader.room();
-      // What has changed since the page was read is newer than the page, and told after it.
+      // Changes since the page was read are newer than the page, and sent after it.
       if (!this.#behind.has(node.id)) this.#write(node);
     }
     this.#pageToken = page.nextPageToken === '' ? undefined : page.nextPageToken;

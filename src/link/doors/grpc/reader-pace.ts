@@ -7,7 +7,7 @@ import type { Clock } from '../../../base/clock.js';
 import { RollcallError } from '../../../base/errors.js';
 import { endCall } from './call-end.js';
 
-/** What may wait for one reader; the last message may go beyond it. */
+/** Bytes that may wait for one reader; the last message may exceed them. */
 export const maxUnreadBytes = 64 * 1024;
 /** A reader that takes nothing for so long has gone, or never meant to read, ms. */
 export const stillMs = 5 * 60_000;
@@ -28,7 +28,7 @@ export class ReaderPace<Q, A> {
     return this.#unreadBytes < maxUnreadBytes;
   }
 
-  /** Nobody reads any more. */
+  /** The reader has gone. */
   isOver(): boolean {
     return this.#call.cancelled || this.#call.destroyed || this.#call.writableEnded;
   }

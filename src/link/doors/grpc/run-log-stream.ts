@@ -14,9 +14,9 @@ import { entryEvent, readEntryNumber, runEvent } from './runs-codec.js';
 
 export type LogCall = ServerWritableStream<ReadRunLogRequest, RunLogEvent>;
 
-/** How often the run itself is told at the most, ms. */
+/** The run itself is sent at most once in this time, ms. */
 const runEveryMs = 200;
-/** What changes within this is looked at together, ms. */
+/** Changes within this time are handled together, ms. */
 const lookEveryMs = 10;
 const pageEntries = 200;
 

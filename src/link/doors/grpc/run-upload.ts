@@ -25,7 +25,7 @@ interface Bounds {
 export const uploadBounds = {
   /** Uploads at once. */
   places: { perPrincipal: 4, perTenant: 8, inAll: 16 },
-  /** What has arrived of archives that are coming in or being started. */
+  /** Bytes of archives that are being uploaded or started. */
   bytes: { perPrincipal: 64 * mebibyte, perTenant: 128 * mebibyte, inAll: 256 * mebibyte },
   /** Between two pieces, ms. */
   silenceMs: 30_000,
@@ -75,7 +75,7 @@ export class Uploads {
   }
 }
 
-/** Who shares: the principal, its tenant, all. */
+/** The parties that share a limit: the principal, its tenant, all. */
 function partiesOf(principal: Principal): readonly (readonly [keyof Bounds, string])[] {
   return [
     ['perPrincipal', `principal ${partyOf(principal)}`],

@@ -89,7 +89,7 @@ function statusOf(wire: RunStatus): RunStatusName {
 
 const digestBytes = 32;
 
-/** What was asked for, before its archive has come. */
+/** The request of a run, before its archive has arrived. */
 export function readNewRun(run: NewRun): Omit<WantedRun, 'archive'> {
   if (run.appDigest.length !== digestBytes)
     throw new RollcallError('REQUEST_INVALID', 'the digest of an app is SHA-256');

@@ -1,5 +1,5 @@
 /**
- * What is no gRPC call to a method of ours never reaches grpc-js, which would take GET for POST, `application/grpcfoo`
+ * Only gRPC calls to methods of ours reach grpc-js, which would take GET for POST, `application/grpcfoo`
  * for gRPC, repeat a stranger's path in its answer, and unpack 2,500 compressed messages out of 60 kB at once. Nothing here
  * compresses, so a compressed message is refused too, announced or not.
  *
@@ -99,7 +99,7 @@ function writeOr(write: (data: Buffer) => Buffer[], data: Buffer): Buffer[] | un
   }
 }
 
-/** What ends a stream that is no call to a method of ours; undefined lets it through. */
+/** The answer to a stream that is not a call to a method of ours; undefined lets it through. */
 function answerTo(headers: IncomingHttpHeaders, isMethod: (path: string) => boolean): Answer | undefined {
   if (headers[':method'] !== 'POST')
     return { ':status': constants.HTTP_STATUS_METHOD_NOT_ALLOWED, allow: 'POST' };

@@ -1,5 +1,5 @@
 /**
- * What is said on one connection of the node port, in frames (docs/protocol.md). The first frame decides what the connection is
+ * One connection of the node port: its frames (docs/protocol.md). The first frame decides what the connection is
  * for: Hello begins an enrollment, Ready a session, OpenObjects transfers of objects. On a session the node may enroll
  * again, which is its renewal. Every refusal is an error frame before the connection is closed.
  */
@@ -262,7 +262,7 @@ export class Conversation {
     return this.#connection.endSoon();
   }
 
-  /** What the node sent has no place, or is no frame. */
+  /** The node sent a frame out of place, or bytes that are not a frame. */
   #fail(thrown: unknown): void {
     const error = toRollcallError(thrown);
     if (!isRollcallError(thrown)) logFault(this.#options.log, thrown, 'a connection of a node');

@@ -24,7 +24,7 @@ export function sendProblem(reply: FastifyReply, thrown: RollcallError, log: Log
     .send(`${JSON.stringify(document)}\n`);
 }
 
-/** What an answer of 401 or 429 must say beside its body (RFC 6750 §3, RFC 6585 §4). */
+/** The headers that an answer of 401 or 429 must have beside its body (RFC 6750 §3, RFC 6585 §4). */
 export function sendHeaders(reply: FastifyReply, { code, retryAfterMs }: RollcallError): void {
   if (statusTable[code].http === 401) void reply.header('www-authenticate', 'Bearer');
   if (retryAfterMs !== undefined) void reply.header('retry-after', `${Math.ceil(retryAfterMs / 1000)}`);

@@ -1,6 +1,6 @@
 /**
  * One accepted connection, from the first byte to the last: what is known about the peer, and the ways to end it.
- * Who the peer *is* gets decided above; here it is only "has a session or a token" or not, which the caps and
+ * The identity of the peer is decided above; here it is only "has a session or a token" or not, which the caps and
  * deadlines of the listener go by.
  */
 import type { Socket } from 'node:net';
@@ -13,9 +13,9 @@ import { endPointBinding, exporterLabel, exporterBytes } from '../../../identity
 export class Connection {
   /** Without the `::ffff:` of an IPv4 peer on an IPv6 socket. */
   readonly remoteAddress: string;
-  /** Who the peer counts as until it is known. */
+  /** The party that the peer counts as until it is known. */
   readonly network: string;
-  /** Where the peer came in: `address port address port`. */
+  /** Both ends of the connection: `address port address port`. */
   readonly fourTuple: string;
   readonly acceptedAt: number;
   /** Set once the TLS handshake is done. */

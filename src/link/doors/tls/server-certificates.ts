@@ -2,7 +2,7 @@
  * The link's own certificate while it runs. Its files are read again every ten seconds and taken as soon as they fit:
  * reading sees alike what notices of the system do not, such as a symlink that is swapped (Kubernetes, certbot), a file
  * that is renamed over another, a network mount. Files that do not fit, as while a pair is half written, leave what is in
- * use, are told of once and tried again.
+ * use, are reported once and tried again.
  */
 import type { Clock, Timer } from '../../../base/clock.js';
 import { toRollcallError, type RollcallError } from '../../../base/errors.js';
@@ -19,7 +19,7 @@ export interface CertificateListener {
   /** From now on this is shown; throws when it cannot be. */
   use(identity: ServerIdentity): void;
   onReloaded(identity: ServerIdentity): Promise<void>;
-  /** What was in use stays. */
+  /** The certificates in use stay. */
   onFailed(error: RollcallError): Promise<void>;
 }
 
@@ -53,7 +53,7 @@ export class ServerCertificates {
     return new ServerCertificates(options, identity, read.digest);
   }
 
-  /** What is in use. */
+  /** The certificates in use. */
   get identity(): ServerIdentity {
     return this.#identity;
   }

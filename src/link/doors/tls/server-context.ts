@@ -1,4 +1,4 @@
-/** What every TLS context of the link has, whatever certificate it shows. */
+/** The TLS settings of the link for every certificate. */
 import { constants } from 'node:crypto';
 import type { SecureContextOptions } from 'node:tls';
 

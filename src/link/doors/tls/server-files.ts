@@ -17,7 +17,7 @@ export interface ServerFiles {
   readonly chain: () => readonly X509Certificate[];
   readonly anchors: () => readonly X509Certificate[];
   readonly key: () => Promise<KeyObject>;
-  /** What is accepted, and yet may not be what was meant; a sentence each. */
+  /** Warnings about files that are accepted, a sentence each. */
   readonly warnings: readonly string[];
 }
 

@@ -1,5 +1,5 @@
 /**
- * What the link shows of itself: its certificate and key, and the server roots it hands out so that nodes can
+ * The identity of the link: its certificate and key, and the server roots it hands out so that nodes can
  * recognise it. Judged whole, as a node will judge it, before anything of it is used: a bad file never replaces a good
  * one, and a configuration that is called good is one that nodes accept.
  */
@@ -26,7 +26,7 @@ export interface ServerIdentity {
   readonly expiresAt: number;
   /** From the first moment of the certificate to its last, ms. */
   readonly lifeMs: number;
-  /** What is accepted, and yet may not be what was meant; a sentence each. */
+  /** Warnings about files that are accepted, a sentence each. */
   readonly warnings: readonly string[];
 }
 
@@ -34,7 +34,7 @@ export interface JudgingOptions {
   readonly files: ServerFilePaths;
   /** Opens an encrypted key. */
   readonly passphrase?: (() => Promise<string>) | undefined;
-  /** The hosts that nodes are told to connect to. */
+  /** The hosts of the addresses that nodes get. */
   readonly hosts: readonly string[];
   /** Milliseconds since 1970. */
   readonly now: number;
@@ -143,7 +143,7 @@ function nameOf({ subject }: X509Certificate): string {
   return `"${visibleText((subject as string | undefined)?.replaceAll('\n', ', ') ?? '')}"`;
 }
 
-/** What a member of the path is called in messages. */
+/** The name of a member of the path in messages. */
 function describeMember(path: readonly X509Certificate[], position: number, files: ServerFilePaths): string {
   const member = path[position];
   if (position === 0 || !member) return files.certificateFile;
@@ -202,13 +202,13 @@ function isAboutDates(refused: string): boolean {
 
 const serverAuth = '1.3.6.1.5.5.7.3.1';
 
-/** What is wrong with the path by the reason a node would give; the member at fault is named where it can be found. */
+/** Explains an invalid path by the reason a node would give, and names the member at fault where it can be found. */
 function describeRefusal(
   refused: string,
   path: readonly X509Certificate[],
   files: ServerFilePaths,
 ): RollcallError {
-  // What Node.js calls keyUsage is the extended key usage.
+  // Node.js calls the extended key usage keyUsage.
   const elsewhere = path.findIndex(each => {
     const uses = each.keyUsage as readonly string[] | undefined;
     return uses !== undefined && !uses.includes(serverAuth);
