@@ -1,9 +1,9 @@
 /** Work on one key runs one after the other, work on different keys at the same time. */
 
 /** Runs the work when all earlier work on the key has ended, however it ended. */
-export type InTurn = <T>(key: string, work: () => Promise<T>) => Promise<T>;
+export type KeyedQueue = <T>(key: string, work: () => Promise<T>) => Promise<T>;
 
-export function createTurns(): InTurn {
+export function createKeyedQueue(): KeyedQueue {
   const last = new Map<string, Promise<unknown>>();
   return (key, work) => {
     const before = last.get(key);

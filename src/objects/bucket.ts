@@ -5,7 +5,7 @@
  * Memory holds one entry for each chunk, never contents, and only the manifests of the few objects that were begun last.
  */
 import { isRollcallError, RollcallError } from '../base/errors.js';
-import { createTurns } from '../base/keyed-queue.js';
+import { createKeyedQueue } from '../base/keyed-queue.js';
 import { BegunObjects } from './begun-objects.js';
 import { BucketFolder } from './bucket-folder.js';
 import { ChunkDraft, readChunkFile, type ChunkName } from './chunk-file.js';
@@ -46,7 +46,7 @@ export class Bucket {
   readonly #chunks = new Map<string, Chunk>();
   readonly #retained = new Map<string, number>();
   readonly #begun = new BegunObjects();
-  readonly #turns = createTurns();
+  readonly #turns = createKeyedQueue();
   #drafts = 0;
 
   constructor(path: string, account: Account) {

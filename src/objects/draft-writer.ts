@@ -1,6 +1,6 @@
 /** Writes one chunk of a bucket: the pieces go into a draft, which becomes the chunk when all of them have come. */
 import { RollcallError } from '../base/errors.js';
-import { createTurns } from '../base/keyed-queue.js';
+import { createKeyedQueue } from '../base/keyed-queue.js';
 import type { ChunkDraft } from './chunk-file.js';
 
 /** A chunk on its way to the disk. */
@@ -24,7 +24,7 @@ export interface DraftOwner {
 export class DraftWriter implements ChunkWriter {
   readonly #draft: ChunkDraft;
   readonly #owner: DraftOwner;
-  readonly #turns = createTurns();
+  readonly #turns = createKeyedQueue();
   #isOver = false;
 
   constructor(draft: ChunkDraft, owner: DraftOwner) {

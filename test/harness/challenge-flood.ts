@@ -1,5 +1,5 @@
 /** Peers that ask for challenges and answer none: as many as may be are held at once, and the oldest makes way for a new one. */
-import { createTurns } from '../../src/base/keyed-queue.js';
+import { createKeyedQueue } from '../../src/base/keyed-queue.js';
 import { helloBytes, type RawFrames } from './raw-frames.js';
 import { newKey } from './test-link.js';
 
@@ -24,7 +24,7 @@ export interface ChallengeFlood {
 
 export function floodWithChallenges({ connections, held, addresses, open }: FloodOptions): ChallengeFlood {
   const hello = helloBytes(newKey());
-  const inTurn = createTurns();
+  const inTurn = createKeyedQueue();
   const holding = new Set<RawFrames>();
   const waiting = new Set<{ readonly at: number; readonly reached: () => void }>();
   let fill = (): void => undefined;

@@ -3,7 +3,7 @@
  * one by one. A content is in memory once, as the arrays of the app; its chunks are views of them where possible.
  */
 import { RollcallError } from '../../base/errors.js';
-import { createTurns } from '../../base/keyed-queue.js';
+import { createKeyedQueue } from '../../base/keyed-queue.js';
 import {
   chunkBytes,
   chunkLengthOf,
@@ -41,7 +41,7 @@ export class ObjectTransfer {
   readonly #connection: FrameConnection;
   /** By the frame that is waited for, and of which object. */
   readonly #waiting = new Map<string, Waiting>();
-  readonly #inTurn = createTurns();
+  readonly #inTurn = createKeyedQueue();
 
   constructor(connection: FrameConnection) {
     this.#connection = connection;

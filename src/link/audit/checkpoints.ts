@@ -10,7 +10,7 @@ import type { Clock, Timer } from '../../base/clock.js';
 import { RollcallError } from '../../base/errors.js';
 import type { Log } from '../../base/log.js';
 import type { Random } from '../../base/random.js';
-import { createTurns } from '../../base/keyed-queue.js';
+import { createKeyedQueue } from '../../base/keyed-queue.js';
 import { toSpkiPem, type PrivateKey, generatePrivateKey, toPkcs8Pem } from '../../identity/private-key.js';
 import type { PublicKey } from '../../identity/public-key.js';
 import { listTenants, padded, tenantOf } from '../../store/keys.js';
@@ -81,7 +81,7 @@ export class Checkpoints {
   readonly #every: number;
   readonly #tenants = new Map<string, Progress>();
   readonly #underWay = new Set<string>();
-  readonly #inTurn = createTurns();
+  readonly #inTurn = createKeyedQueue();
   readonly #stopWatching: StopWatching;
   readonly #timer: Timer;
   #closing: Promise<void> | undefined;

@@ -11,7 +11,7 @@ import { linkParty } from '../../audit-log/party.js';
 import type { Clock, Timer } from '../../base/clock.js';
 import { isRollcallError } from '../../base/errors.js';
 import type { Log } from '../../base/log.js';
-import { createTurns } from '../../base/keyed-queue.js';
+import { createKeyedQueue } from '../../base/keyed-queue.js';
 import { listTenants } from '../../store/keys.js';
 import type { Entry, Store } from '../../store/store.js';
 import type { Audit } from './audit.js';
@@ -39,7 +39,7 @@ export interface RetentionOptions {
 export class Retention {
   readonly #options: RetentionOptions;
   readonly #timer: Timer;
-  readonly #inTurn = createTurns();
+  readonly #inTurn = createKeyedQueue();
   /** When exports began that are being read, by tenant. */
   readonly #readers = new Map<string, Set<{ readonly since: number }>>();
   #running: Promise<void> | undefined;

@@ -1,81 +1,82 @@
 /**
- * The places for enrollments in flight, and who gives way when all are taken. A challenge costs anyone who asks for it
- * nothing, so places are shared among networks: the network that holds the most loses its oldest place to one that
- * holds fewer, and to anybody once that place has been idle for longer than an honest node thinks. Nobody who has sent
- * a proof gives way.
+ * Admits enrollments to a limited number of slots. A challenge costs its receiver nothing, so slots are shared among
+ * networks: when all are taken, the network that holds the most loses its oldest slot to one that holds fewer, and to any
+ * network once that slot has been idle for longer than an honest node needs. An enrollment that has sent its proof keeps
+ * its slot.
  */
 import type { Clock } from '../../base/clock.js';
 import { networkOf } from '../../base/network.js';
 
-export interface Place {
+export interface Slot {
   readonly remoteAddress: string;
-  /** The proof has come; what is left is the link's own work. */
-  proving: boolean;
-  /** Another one got this place. */
-  lost: boolean;
+  /** The proof has arrived; the rest is the link's own work. */
+  isProving: boolean;
+  /** Another enrollment has taken this slot. */
+  isEvicted: boolean;
 }
 
-export interface Places<P extends Place> extends Iterable<P> {
-  /** False when all are taken and nobody has to give way. Anyone who has is marked as lost, and told to `onLost`. */
-  take(place: P): boolean;
-  /** A second time does nothing. */
-  free(place: P): void;
-}
-
-export interface PlacesOptions<P extends Place> {
+export interface AdmissionOptions<S extends Slot> {
   readonly max: number;
   readonly clock: Clock;
-  readonly onLost: (place: P) => void;
+  readonly onEvicted: (slot: S) => void;
 }
 
 /** A node answers its challenge within milliseconds, one that asks a slow chip for the signature within a second. */
 export const idleMs = 2_000;
 
-export function createPlaces<P extends Place>({ max, clock, onLost }: PlacesOptions<P>): Places<P> {
-  const takenAt = new Map<P, number>();
-  const byNetwork = new Map<string, Set<P>>();
+export class Admission<S extends Slot> implements Iterable<S> {
+  readonly #options: AdmissionOptions<S>;
+  readonly #takenAt = new Map<S, number>();
+  readonly #byNetwork = new Map<string, Set<S>>();
 
-  function free(place: P): void {
-    takenAt.delete(place);
-    const network = networkOf(place.remoteAddress);
-    const crowd = byNetwork.get(network);
-    crowd?.delete(place);
-    if (crowd?.size === 0) byNetwork.delete(network);
+  constructor(options: AdmissionOptions<S>) {
+    this.#options = options;
   }
 
-  function largestCrowd(): ReadonlySet<P> {
-    let largest: ReadonlySet<P> = new Set();
-    for (const crowd of byNetwork.values()) if (crowd.size > largest.size) largest = crowd;
-    return largest;
+  [Symbol.iterator](): Iterator<S> {
+    return this.#takenAt.keys();
   }
 
-  function findLoser(newcomer: P): P | undefined {
-    const crowd = largestCrowd();
-    for (const oldest of crowd) {
-      if (oldest.proving) continue;
-      const share = (byNetwork.get(networkOf(newcomer.remoteAddress))?.size ?? 0) + 1;
-      const isIdle = clock.elapsed() - (takenAt.get(oldest) ?? 0) >= idleMs;
-      return crowd.size > share || isIdle ? oldest : undefined;
+  /** False when all slots are taken and none is evicted for this one. */
+  take(slot: S): boolean {
+    const { max, clock, onEvicted } = this.#options;
+    if (this.#takenAt.size >= max) {
+      const evicted = this.#evictFor(slot);
+      if (!evicted) return false;
+      this.free(evicted);
+      evicted.isEvicted = true;
+      onEvicted(evicted);
+    }
+    this.#takenAt.set(slot, clock.elapsed());
+    const network = networkOf(slot.remoteAddress);
+    const slots = this.#byNetwork.get(network) ?? new Set();
+    this.#byNetwork.set(network, slots.add(slot));
+    return true;
+  }
+
+  /** A second time does nothing. */
+  free(slot: S): void {
+    this.#takenAt.delete(slot);
+    const network = networkOf(slot.remoteAddress);
+    const slots = this.#byNetwork.get(network);
+    slots?.delete(slot);
+    if (slots?.size === 0) this.#byNetwork.delete(network);
+  }
+
+  #evictFor(newcomer: S): S | undefined {
+    const slots = this.#ofLargestNetwork();
+    for (const oldest of slots) {
+      if (oldest.isProving) continue;
+      const share = (this.#byNetwork.get(networkOf(newcomer.remoteAddress))?.size ?? 0) + 1;
+      const isIdle = this.#options.clock.elapsed() - (this.#takenAt.get(oldest) ?? 0) >= idleMs;
+      return slots.size > share || isIdle ? oldest : undefined;
     }
     return undefined;
   }
 
-  return {
-    [Symbol.iterator]: () => takenAt.keys(),
-    take(place) {
-      if (takenAt.size >= max) {
-        const loser = findLoser(place);
-        if (!loser) return false;
-        free(loser);
-        loser.lost = true;
-        onLost(loser);
-      }
-      takenAt.set(place, clock.elapsed());
-      const network = networkOf(place.remoteAddress);
-      const crowd = byNetwork.get(network) ?? new Set();
-      byNetwork.set(network, crowd.add(place));
-      return true;
-    },
-    free,
-  };
+  #ofLargestNetwork(): ReadonlySet<S> {
+    let largest: ReadonlySet<S> = new Set();
+    for (const slots of this.#byNetwork.values()) if (slots.size > largest.size) largest = slots;
+    return largest;
+  }
 }

@@ -13,7 +13,7 @@ import { accountIn } from '../access/login/refused-account.js';
 import type { RefusalCounter } from '../audit/refusals.js';
 import type { Metrics } from '../metrics.js';
 import { nonceBytes, readHello, type Opening } from './attempt.js';
-import { createPlaces, type Place, type Places } from './admission.js';
+import { Admission, type Slot } from './admission.js';
 import { ForeignTrustDomains } from './foreign-trust-domains.js';
 import { Issuance, type IssuanceOptions, type Recipient } from './issuance.js';
 
@@ -46,7 +46,7 @@ export interface EnrollmentsOptions extends IssuanceOptions {
 }
 
 /** An attempt in flight. */
-interface InFlight extends Place {
+interface InFlight extends Slot {
   readonly peer: EnrollPeer;
   opening?: Opening;
   /** By a revocation; no certificate leaves after it. */
@@ -58,17 +58,17 @@ const clockToleranceMs = 60_000;
 
 export class Enrollments {
   readonly #options: EnrollmentsOptions;
-  readonly #inFlight: Places<InFlight>;
+  readonly #inFlight: Admission<InFlight>;
   readonly #foreign: ForeignTrustDomains;
   readonly #issuance: Issuance;
 
   constructor(options: EnrollmentsOptions) {
     const { trustDomain, clock, log } = options;
     this.#options = options;
-    this.#inFlight = createPlaces<InFlight>({
+    this.#inFlight = new Admission<InFlight>({
       max: options.maxInFlight,
       clock,
-      onLost: ({ peer }) => void this.#refuse(peer, busy()),
+      onEvicted: ({ peer }) => void this.#refuse(peer, busy()),
     });
     this.#foreign = new ForeignTrustDomains({ trustDomain, clock, log });
     this.#issuance = new Issuance(options);
@@ -76,7 +76,7 @@ export class Enrollments {
 
   /** Throws LINK_BUSY when too many are in flight and none of them has to give way. */
   begin(peer: EnrollPeer): Attempt {
-    const state: InFlight = { remoteAddress: peer.remoteAddress, peer, proving: false, lost: false };
+    const state: InFlight = { remoteAddress: peer.remoteAddress, peer, isProving: false, isEvicted: false };
     if (!this.#inFlight.take(state)) throw this.#refuse(peer, busy());
     return {
       hello: hello => this.#hello(state, hello),
@@ -111,8 +111,8 @@ export class Enrollments {
   async #proof(state: InFlight, proof: Proof): Promise<Enrolled> {
     const { peer, opening } = state;
     if (!opening) throw new RollcallError('PROTOCOL_INVALID', 'a proof before Hello');
-    if (state.lost) throw busy();
-    state.proving = true;
+    if (state.isEvicted) throw busy();
+    state.isProving = true;
     try {
       const enrolled = await this.#issuance.enroll(peer, opening, proof);
       if (state.ended) throw state.ended;

@@ -5,7 +5,7 @@
  */
 import { isRollcallError, RollcallError } from '../../base/errors.js';
 import type { Clock } from '../../base/clock.js';
-import { createTurns } from '../../base/keyed-queue.js';
+import { createKeyedQueue } from '../../base/keyed-queue.js';
 import type { Actor, Audit } from '../audit/audit.js';
 import type { Change, Expectation, Store } from '../../store/store.js';
 import { expectTenant } from '../tenant-mark.js';
@@ -84,7 +84,7 @@ type RevokedEvent = Extract<NodeEvent, { type: 'revoked' }>;
 
 export class Transitions {
   readonly #options: TransitionOptions;
-  readonly #inTurn = createTurns();
+  readonly #inTurn = createKeyedQueue();
 
   constructor(options: TransitionOptions) {
     this.#options = options;

@@ -4,7 +4,7 @@
  */
 import type { Clock } from '../../base/clock.js';
 import { isRollcallError, RollcallError } from '../../base/errors.js';
-import { createTurns } from '../../base/keyed-queue.js';
+import { createKeyedQueue } from '../../base/keyed-queue.js';
 import { untilStored } from '../../store/retry.js';
 import type { Change, Store } from '../../store/store.js';
 import type { Audit } from '../audit/audit.js';
@@ -24,7 +24,7 @@ export interface RunRecordWriterOptions {
 
 export class RunRecordWriter {
   readonly #options: RunRecordWriterOptions;
-  readonly #inTurn = createTurns();
+  readonly #inTurn = createKeyedQueue();
   #stored: RunRecord;
 
   constructor(stored: RunRecord, options: RunRecordWriterOptions) {

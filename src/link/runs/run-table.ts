@@ -4,7 +4,7 @@
  */
 import type { MessageErrorCode } from '../../app/message-error.js';
 import { linkParty } from '../../audit-log/party.js';
-import { createTurns } from '../../base/keyed-queue.js';
+import { createKeyedQueue } from '../../base/keyed-queue.js';
 import { sleep } from '../../base/wait.js';
 import { untilStored } from '../../store/retry.js';
 import type { Registry } from '../registry/registry.js';
@@ -29,7 +29,7 @@ const closeWithinMs = 10_000;
 export class RunTable {
   readonly #options: RunTableOptions;
   readonly #open = new Map<bigint, OpenRun>();
-  readonly #inTurn = createTurns();
+  readonly #inTurn = createKeyedQueue();
   readonly #watchers = new Map<bigint, Set<() => void>>();
   readonly #finders = new Map<string, NodeFinder>();
   readonly #cleaning = new Set<Promise<void>>();

@@ -11,7 +11,7 @@ import { isRollcallError, RollcallError } from '../../base/errors.js';
 import type { Log } from '../../base/log.js';
 import type { Random } from '../../base/random.js';
 import { RateLimit } from '../../base/rate-limit.js';
-import { createTurns } from '../../base/keyed-queue.js';
+import { createKeyedQueue } from '../../base/keyed-queue.js';
 import type { LinkFrame, NodeFrame, Ready } from '../../protocol/generated/rollcall/v1/link.js';
 import { limits, protocolVersions } from '../../protocol/limits.js';
 import { ofAccount } from '../access/login/refused-account.js';
@@ -52,7 +52,7 @@ const returnsPerSecond = 300;
 export class Sessions {
   readonly #options: SessionsOptions;
   readonly #table = new SessionTable();
-  readonly #inTurn = createTurns();
+  readonly #inTurn = createKeyedQueue();
   readonly #leaving = new Set<Promise<void>>();
   readonly #rate: RateLimit;
   readonly #sweep: PingSweep;

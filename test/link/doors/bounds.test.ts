@@ -19,7 +19,7 @@ import { knownBounds, KnownConnections } from '../../../src/link/doors/known-con
 import { requestBounds } from '../../../src/link/doors/open-requests.js';
 import { Connection } from '../../../src/link/doors/tls/connection.js';
 import { PendingConnections } from '../../../src/link/doors/tls/pending-connections.js';
-import { createPlaces, type Place } from '../../../src/link/enrollment/admission.js';
+import { Admission, type Slot } from '../../../src/link/enrollment/admission.js';
 import { NodeFeed } from '../../../src/link/registry/node-feed.js';
 import type { NodeRecord } from '../../../src/link/registry/node-record.js';
 import { NodeEvent, NodeStatus, type Node } from '../../../src/protocol/generated/rollcall/v1/control.js';
@@ -53,25 +53,25 @@ function codeOf(act: () => unknown): string {
 
 void t.test('an IPv6 /64 that holds all slots for enrollments yields one to another network', t => {
   const clock = createManualClock();
-  const lost: Place[] = [];
-  const places = createPlaces<Place>({ max: 600, clock, onLost: place => void lost.push(place) });
-  const placeOf = (remoteAddress: string): Place => ({ remoteAddress, proving: false, lost: false });
-  const taken = Array.from({ length: 600 }, (_, n) => places.take(placeOf(neighbour(n))));
+  const evicted: Slot[] = [];
+  const admission = new Admission<Slot>({ max: 600, clock, onEvicted: slot => void evicted.push(slot) });
+  const slotOf = (remoteAddress: string): Slot => ({ remoteAddress, isProving: false, isEvicted: false });
+  const taken = Array.from({ length: 600 }, (_, n) => admission.take(slotOf(neighbour(n))));
   t.ok(taken.every(each => each));
-  t.notOk(places.take(placeOf(neighbour(600))), 'the same network gets no more');
-  t.ok(places.take(placeOf(elsewhere)), 'another one gets a place');
-  t.same(lost, [{ remoteAddress: neighbour(0), proving: false, lost: true }]);
+  t.notOk(admission.take(slotOf(neighbour(600))), 'the same network gets no more');
+  t.ok(admission.take(slotOf(elsewhere)), 'another one gets a slot');
+  t.same(evicted, [{ remoteAddress: neighbour(0), isProving: false, isEvicted: true }]);
   t.end();
 });
 
 void t.test('the addresses of an IPv6 /64 share one limit of unauthenticated connections', t => {
-  const crowd = new PendingConnections({ total: 100, perAddress: 10 });
+  const pending = new PendingConnections({ total: 100, perAddress: 10 });
   const connectionOf = (remoteAddress: string): Connection =>
     new Connection({ remoteAddress } as unknown as Socket, createManualClock(), () => undefined);
   const held = Array.from({ length: 10 }, (_, n) => connectionOf(neighbour(n)));
-  for (const connection of held) crowd.add(connection);
-  t.equal(crowd.evictFor(networkOf(neighbour(77))), held[0]);
-  t.equal(crowd.evictFor(networkOf(elsewhere)), undefined);
+  for (const connection of held) pending.add(connection);
+  t.equal(pending.evictFor(networkOf(neighbour(77))), held[0]);
+  t.equal(pending.evictFor(networkOf(elsewhere)), undefined);
   t.end();
 });
 

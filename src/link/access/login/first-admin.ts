@@ -8,7 +8,7 @@ import { setupParty } from '../../../audit-log/party.js';
 import { RollcallError } from '../../../base/errors.js';
 import type { Random } from '../../../base/random.js';
 import { readSecretFile, unlessMissing, writeWholeFile } from '../../../base/secret-file.js';
-import { createTurns } from '../../../base/keyed-queue.js';
+import { createKeyedQueue } from '../../../base/keyed-queue.js';
 import { defaultTenant } from '../../../protocol/limits.js';
 import type { Reads } from '../../../store/store.js';
 import type { Passwords } from '../accounts/passwords.js';
@@ -43,7 +43,7 @@ export interface SetupOptions {
 
 export async function openSetup({ folder, random, users, passwords }: SetupOptions): Promise<Setup> {
   const path = join(folder, setupCodeFile);
-  const inTurn = createTurns();
+  const inTurn = createKeyedQueue();
   const isDone = async (): Promise<boolean> => !(await users.isEmpty(defaultTenant));
   let code: string | undefined;
   let untold: string | undefined;

@@ -10,7 +10,7 @@
 import { defaultTenant } from '../../../protocol/limits.js';
 import type { Log } from '../../../base/log.js';
 import type { Random } from '../../../base/random.js';
-import { createTurns } from '../../../base/keyed-queue.js';
+import { createKeyedQueue } from '../../../base/keyed-queue.js';
 import type { Actor, Audit, AuditEvent } from '../../audit/audit.js';
 import type { Key, StopWatching, Store } from '../../../store/store.js';
 import { decide, isStoreFailure, putRecord, readRecord, type Grounds } from '../records.js';
@@ -87,7 +87,7 @@ export async function openTokenKeyVault(options: TokenKeyVaultOptions): Promise<
 
 export class TokenKeyVault {
   readonly #options: TokenKeyVaultOptions;
-  readonly #inTurn = createTurns();
+  readonly #inTurn = createKeyedQueue();
   #file: TokenKeyFile;
   /** The highest number that was given to a set. */
   #highest: number;

@@ -3,7 +3,7 @@ import { setMaxListeners } from 'node:events';
 import type { Frame } from '../../../app-host/wire/frames.js';
 import type { Clock } from '../../../base/clock.js';
 import { toRollcallError } from '../../../base/errors.js';
-import { createTurns } from '../../../base/keyed-queue.js';
+import { createKeyedQueue } from '../../../base/keyed-queue.js';
 import { sleep } from '../../../base/wait.js';
 import { linkLine, type RunLog } from '../run-log.js';
 import { pagesOf, waitingEveryMs, type FindNodes, type FoundNode, type NodeCriteria } from './find-nodes.js';
@@ -26,7 +26,7 @@ export interface NodeSearchesOptions {
 
 export class NodeSearches {
   readonly #options: NodeSearchesOptions;
-  readonly #inTurn = createTurns();
+  readonly #inTurn = createKeyedQueue();
   readonly #ending = new AbortController();
   #open = 0;
   #nextReportAt = 0;
