@@ -32,7 +32,7 @@ const rings = {
 };
 /** A file whose own time limit did not end it is killed so much later. */
 const graceSeconds = 30;
-/** What tap says of a file without tests; every other reason was given on purpose. */
+/** The message of tap for a file without tests; every other reason was given on purpose. */
 const noTests = 'no tests found';
 
 const [ringName = '', ...chosen] = process.argv.slice(2);
@@ -193,7 +193,7 @@ function describe(diagnostics) {
     .join('\n');
 }
 
-/** What tap read from its own YAML may refer to itself. */
+/** Values that tap read from its own YAML may refer to themselves. */
 function asText(value) {
   return typeof value === 'string' ? value : inspect(value, { breakLength: Infinity });
 }

@@ -1,5 +1,5 @@
 /**
- * Where stories are played: a temporary folder, free loopback ports, and real processes. A story is told as it
+ * The stage of stories: a temporary folder, free loopback ports, and real processes. A story is told as it
  * happens; every step is checked, and the first that does not happen ends it with exit code 1. Nothing is left behind,
  * neither files nor processes.
  */
@@ -32,7 +32,7 @@ export interface NodeView {
 }
 
 export interface LinkWish {
-  /** Where it was before; a free port by default. */
+  /** Its earlier address; defaults to a free port. */
   readonly at?: RunningLink;
   readonly more?: readonly string[];
 }
@@ -98,7 +98,7 @@ export async function perform(
   }
 }
 
-/** What hangs must not hang for ever. */
+/** A step that hangs must not hang for ever. */
 function tooLong(limitMs: number): Promise<never> {
   return new Promise((_, reject) => {
     setTimeout(() => reject(new Error('it took too long')), limitMs).unref();

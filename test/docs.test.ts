@@ -292,6 +292,23 @@ void t.test('source, tests and pages are free of the idioms that plain English r
   }
 });
 
+/** A comment that begins with a relative clause names its subject too late. */
+const relativeBeginning =
+  /(?:\/\*\*\s*\n?\s*\*? ?|(?<!\/\/[^\n]*\n\s*)\/\/ )(?:What|Where|Who|Whose|Whatever|Whoever|Those (?:that|who)|That which) /;
+
+void t.test('no comment begins with a relative clause', async t => {
+  for (const folder of ['src', 'test', 'scripts', 'examples', 'bench']) {
+    for (const name of await readdir(join(root, folder), { recursive: true })) {
+      if (!/\.[jt]s$/.test(name) || name.includes('generated')) continue;
+      const text = await read(join(folder, name));
+      const found = relativeBeginning.exec(text);
+      if (!found) continue;
+      const line = text.slice(0, found.index).split('\n').length;
+      t.fail(`${folder}/${name}:${line}: ${text.slice(found.index, found.index + 80)}`);
+    }
+  }
+});
+
 void t.test('README.md fits two screens, and every relative link of a page has its target', async t => {
   t.ok((await read('README.md')).split('\n').length <= 111, 'README.md has at most 110 lines');
   const folders = ['', 'docs', 'examples', 'bench', 'test/vectors'];

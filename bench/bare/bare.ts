@@ -13,7 +13,7 @@ export interface BarePlan {
   /** HTTP/2 keepalive of grpc-js instead of pings in the stream, ms. */
   readonly keepAliveMs?: number;
   readonly keepAliveTimeoutMs?: number;
-  /** Where senders connect, a Unix socket. */
+  /** The Unix socket that senders connect to. */
   readonly pushSocket: string;
   /** No pings at all: its nodes are known alive by their answers. */
   readonly isQuiet?: boolean;

@@ -1,5 +1,5 @@
 /**
- * Who may ask what, in four stories, with a real link, a real node and the commands as one types them in an empty
+ * Access control in four stories, with a real link, a real node and the commands as one types them in an empty
  * folder. Prints the transcript as Markdown; every step is checked, and the first that fails ends it with exit code 1.
  *
  *   node --import=tsx examples/access/stories.ts                     print it
@@ -18,7 +18,7 @@ const inFolder = (...names: string[]): string => join(folder, ...names);
 const running: Running[] = [];
 const transcript: string[] = [];
 const fence = '```';
-/** What stands in for an id, a key or a fingerprint of this run: the same for the same one, wherever it is printed. */
+/** The stand-ins for ids, keys and fingerprints of this run: the same one everywhere for the same value. */
 const standIns = new Map<string, string>();
 /** The ports of this run, to be shown as the default ones. */
 const ports = { node: '', control: '' };
@@ -56,7 +56,7 @@ try {
   await rm(folder, { recursive: true, force: true });
 }
 
-/** What `npm link` and `npm link rollcall` leave: the command on the path, and the package for programs. */
+/** Does the same as `npm link` and `npm link rollcall`: the command on the path, and the package for programs. */
 async function prepare(): Promise<void> {
   await mkdir(inFolder('.bin'));
   await writeFile(inFolder('.bin', 'rollcall'), `#!/bin/sh\nexec "${process.execPath}" "${command}" "$@"\n`);
@@ -299,7 +299,7 @@ function plain(text: string): string {
     .replaceAll(/\d+\.\d ms\b/g, '2.8 ms');
 }
 
-/** What stands on the line of a program, in words. */
+/** The words on the command line of a program. */
 function wordsOf(line: string): string[] {
   return line.replaceAll('\\\n', ' ').split(/\s+/).slice(1);
 }

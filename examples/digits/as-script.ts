@@ -1,4 +1,4 @@
-/** What the scripts of this example have in common: `--help`, and one line instead of a stack when something is wrong. */
+/** Shared by the scripts of this example: `--help`, and one line instead of a stack when something is wrong. */
 import { isMainModule } from '../../scripts/main-module.js';
 
 /** Does the work when this module is the program that was started; ends with 1 when it throws, 2 for odd arguments. */

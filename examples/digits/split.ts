@@ -29,7 +29,7 @@ export interface DigitsPart {
   /** How many digits there are in each of its two files. */
   readonly train: number;
   readonly holdout: number;
-  /** What its node is started with. */
+  /** The node configuration of its node. */
   readonly nodeConfig: string;
 }
 

@@ -7,7 +7,7 @@ import { RollcallError } from '../base/errors.js';
 import { tenantPrefix } from '../store/keys.js';
 import type { Expectation, Key, Reads, Value } from '../store/store.js';
 
-/** What ended when a tenant was deleted. */
+/** The key of the cutoff of a tenant: the time whose tokens and sessions have ended. */
 export const cutoffKey = (tenant: string): Key => `${tenantPrefix(tenant)}cutoff`;
 
 /** In that record. A tenant that is there has none. */

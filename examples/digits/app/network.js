@@ -59,7 +59,7 @@ export function createWeights(hidden, random) {
 }
 
 /**
- * What came from another machine may be anything.
+ * Checks a value of another machine, which may be anything.
  *
  * @param {unknown} value
  * @param {number} hidden
@@ -175,7 +175,7 @@ export function findGradient(weights, digits, rows) {
 }
 
 /**
- * What the units of both layers say; written over with each row.
+ * The outputs of the units of both layers; overwritten with each row.
  *
  * @typedef {{ hidden: Float64Array, output: Float64Array }} Layers
  * @param {Weights} weights

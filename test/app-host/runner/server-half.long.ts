@@ -258,7 +258,7 @@ testBoth('at most 256 messages wait to be accepted', async (test, language) => {
   });
   const numbers: unknown[] = [];
   for (let count = 0; count < 256; count++) numbers.push((await driver.next('send')).value['number']);
-  // Whatever comes next was sent later than all it sends by itself.
+  // The next frame was sent later than all it sends by itself.
   driver.send('accepted', { number: 200 });
   test.equal((await driver.next('send')).value['number'], 257, 'one goes for one that is accepted');
   test.notOk(driver.has('send'));

@@ -1,5 +1,5 @@
 /**
- * Whatever bytes, in frames or not, through the node port of a real link by a peer without a certificate: every
+ * Sends arbitrary bytes, in frames or not, through the node port of a real link by a peer without a certificate: every
  * connection ends, with an error frame or cut, no one gets a certificate or a session, and the link lives on.
  */
 import { connect as connectTls } from 'node:tls';

@@ -243,7 +243,7 @@ void t.test('a long-lived call ends with the refusal that a new request would ge
   await site.access.roles.define(tenant, { name: 'idle', permissions: ['tokens:issue'] }, by);
   await fillLog(site, tenant);
   const operator = connect(t, site, { token: site.token, tenant }, ControlClient);
-  /** Whatever is known at once is acted on while so many questions are asked and answered. */
+  /** Asks and answers so many questions: meanwhile the link acts on all that it knows at once. */
   const passTime = async (questions: number): Promise<string> => {
     for (let asked = 0; asked < questions; asked += 1)
       await new Promise<void>(resolve =>
