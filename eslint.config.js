@@ -25,6 +25,18 @@ export default tseslint.config(
     },
   },
   {
+    files: ['src/**'],
+    rules: {
+      'max-lines': ['error', { max: 300 }],
+      'max-lines-per-function': ['error', { max: 80 }],
+    },
+  },
+  {
+    // Tables of routes and commands.
+    files: ['src/link/doors/rest/*-routes.ts', 'src/cli/nodes/command.ts'],
+    rules: { 'max-lines-per-function': 'off' },
+  },
+  {
     // Scripts and the command speak to people.
     files: ['scripts/**', 'test/**', 'bench/**', 'examples/**', '**/*.js'],
     rules: { 'no-console': 'off' },
