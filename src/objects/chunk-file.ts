@@ -1,9 +1,10 @@
 /**
- * Chunks as files. They are read and written piece by piece, and no file stays open in between: a thousand slow readers cost
- * neither memory nor descriptors. A read gives the chunk or fails; a draft becomes a chunk by a rename, once its digest fits.
+ * Chunks as files. They are read and written piece by piece. Only a few files stay open in between, so that a thousand slow
+ * readers cost neither memory nor descriptors. A read gives the chunk or fails; a draft becomes a chunk by a rename, once its
+ * digest fits.
  */
 import { createHash } from 'node:crypto';
-import { appendFile, open, rename, rm } from 'node:fs/promises';
+import { appendFile, open, rename, rm, type FileHandle } from 'node:fs/promises';
 import { RollcallError, systemErrorCode } from '../base/errors.js';
 
 /** A chunk by its digest and its length. */
@@ -14,6 +15,9 @@ export interface ChunkName {
 
 /** Read or written at once: opening the file costs as much as the bytes do. */
 const stretchBytes = 240 * 1024;
+/** Files that stay open while their reader takes the pieces; further ones are opened for each stretch. */
+const maxHeldFiles = 64;
+let heldFiles = 0;
 
 /**
  * The bytes of a chunk, in pieces of at most `pieceBytes`. The last piece comes only when all of them together are the
@@ -26,30 +30,67 @@ export async function* readChunkFile(
 ): AsyncGenerator<Buffer, void> {
   const hash = createHash('sha256');
   const aheadBytes = Math.max(pieceBytes, stretchBytes);
-  for (let at = 0; at < lengthBytes;) {
-    const stretch = await readAt(path, at, Math.min(aheadBytes, lengthBytes - at));
-    hash.update(stretch);
-    at += stretch.length;
-    const isDamaged = stretch.length === 0 || (at === lengthBytes && hash.digest('hex') !== digest);
-    if (isDamaged) throw damaged(digest);
-    for (let from = 0; from < stretch.length; from += pieceBytes)
-      yield stretch.subarray(from, from + pieceBytes);
+  const file = new ChunkFile(path, lengthBytes > aheadBytes);
+  try {
+    for (let at = 0; at < lengthBytes;) {
+      const stretch = await file.read(at, Math.min(aheadBytes, lengthBytes - at));
+      hash.update(stretch);
+      at += stretch.length;
+      const isDamaged = stretch.length === 0 || (at === lengthBytes && hash.digest('hex') !== digest);
+      if (isDamaged) throw damaged(digest);
+      for (let from = 0; from < stretch.length; from += pieceBytes)
+        yield stretch.subarray(from, from + pieceBytes);
+    }
+  } finally {
+    await file.close();
   }
 }
 
-async function readAt(path: string, position: number, lengthBytes: number): Promise<Buffer> {
-  const handle = await open(path, 'r').catch((error: unknown) => {
+/** A file that is read in stretches, and stays open between them while not too many others do. */
+class ChunkFile {
+  readonly #path: string;
+  readonly #isLong: boolean;
+  #held: FileHandle | undefined;
+
+  constructor(path: string, isLong: boolean) {
+    this.#path = path;
+    this.#isLong = isLong;
+  }
+
+  /** NOT_FOUND without the file; fewer bytes at its end. */
+  async read(position: number, lengthBytes: number): Promise<Buffer> {
+    const handle = this.#held ?? (await openChunk(this.#path));
+    try {
+      const buffer = Buffer.allocUnsafeSlow(lengthBytes);
+      const { bytesRead } = await handle.read(buffer, 0, lengthBytes, position);
+      return buffer.subarray(0, bytesRead);
+    } finally {
+      if (!this.#held) await this.#holdOrClose(handle);
+    }
+  }
+
+  async close(): Promise<void> {
+    if (!this.#held) return;
+    heldFiles -= 1;
+    await this.#held.close();
+  }
+
+  async #holdOrClose(handle: FileHandle): Promise<void> {
+    if (!this.#isLong || heldFiles >= maxHeldFiles) {
+      await handle.close();
+      return;
+    }
+    heldFiles += 1;
+    this.#held = handle;
+  }
+}
+
+async function openChunk(path: string): Promise<FileHandle> {
+  return open(path, 'r').catch((error: unknown) => {
     if (systemErrorCode(error) === 'ENOENT')
       throw new RollcallError('NOT_FOUND', 'a chunk of the object is not there', { cause: error });
     throw error;
   });
-  try {
-    const buffer = Buffer.allocUnsafeSlow(lengthBytes);
-    const { bytesRead } = await handle.read(buffer, 0, lengthBytes, position);
-    return buffer.subarray(0, bytesRead);
-  } finally {
-    await handle.close();
-  }
 }
 
 function damaged(digest: string): RollcallError {

@@ -113,10 +113,15 @@ function guardBucket(run: RunFolder, party: string): ObjectBucket {
     pieceBytes: number,
   ): AsyncGenerator<Buffer, void> {
     const pieces = bucket.readPieces(manifest, index, pieceBytes);
-    for (;;) {
-      const { value } = await run.work(() => pieces.next());
-      if (value === undefined) return;
-      yield value;
+    try {
+      for (;;) {
+        const { value } = await run.work(() => pieces.next());
+        if (value === undefined) return;
+        yield value;
+      }
+    } finally {
+      // A reader that stops early leaves the file open otherwise.
+      await pieces.return();
     }
   }
 

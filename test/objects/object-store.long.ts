@@ -1,5 +1,5 @@
 import t from 'tap';
-import { readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import { readdir, readFile, readlink, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { chunkBytes, manifestOf, readChunkOf, type Manifest } from '../../src/objects/manifest.js';
 import type { ObjectBucket } from '../../src/objects/object-store.js';
@@ -62,6 +62,31 @@ void t.test('object files are private to their user', async t => {
     ),
   );
   t.same(modes, [0o700, 0o700, 0o700, 0o700, 0o600, 0o600, 0o600]);
+});
+
+void t.test('a hundred readers that stop within a chunk keep at most 64 files open', async t => {
+  const folder = await makeFolder(t);
+  const bucket = objectStoreIn(folder).bucket('7', 'server');
+  const manifest = await write(bucket, numbered(chunkBytes));
+  const countOpen = async (): Promise<number> => {
+    const targets = (await readdir('/proc/self/fd')).map(fd =>
+      readlink(`/proc/self/fd/${fd}`).catch(() => ''),
+    );
+    return (await Promise.all(targets)).filter(target => target.startsWith(folder)).length;
+  };
+  const readers = Array.from({ length: 100 }, () => bucket.readPieces(manifest, 0, 60 * 1024));
+  for (const reader of readers) t.equal((await reader.next()).value?.length, 60 * 1024);
+  t.equal(await countOpen(), 64);
+  for (const [index, reader] of readers.entries()) {
+    if (index % 2 === 0) {
+      await reader.return();
+      continue;
+    }
+    let length = 60 * 1024;
+    for await (const piece of reader) length += piece.length;
+    t.equal(length, chunkBytes);
+  }
+  t.equal(await countOpen(), 0);
 });
 
 void t.test('a chunk is read in pieces, and a damaged chunk never completely', async t => {
