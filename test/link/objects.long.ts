@@ -545,13 +545,15 @@ void t.test('64 MiB are transferred with constant memory', async t => {
   await sendObject({ objects: port.objects(writer.enrollment), run, manifest, bucket: from });
   await fetchObject({ objects: port.objects(reader.enrollment), run, digest: manifest.digest, bucket: to });
   t.equal(chunks, 2 * count);
-  // Buffers are freed beside the program, a busy machine is late with it, so the lowest values of both halves are compared.
-  const [before, after] = [held.slice(0, held.length / 2), held.slice(held.length / 2)];
-  const growth = Math.min(...after) - Math.min(...before);
-  t.ok(
-    growth < (count / 2) * chunkBytes,
-    `${Math.round(growth / 1024)} KiB more while it is received than before`,
-  );
+  // Four values each while it is sent and while it is received. Buffers are freed beside the program, a busy machine is late
+  // with it: so the lower one of two is taken. What grew with the object would be 32 MiB more at the end than at the beginning.
+  for (const [one = 0, two = 0, three = 0, four = 0] of [held.slice(0, 4), held.slice(4)]) {
+    const growth = Math.min(three, four) - Math.min(one, two);
+    t.ok(
+      growth < (count / 3) * chunkBytes,
+      `${Math.round(growth / 1024)} KiB more at the end than at the beginning`,
+    );
+  }
   t.same(await to.find(manifest.digest), manifest);
   t.same(await bucket.find(manifest.digest), manifest);
 });
