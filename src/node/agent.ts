@@ -192,7 +192,8 @@ export class Agent {
       const live = await (remembered ? this.#goLiveAgain(memory, steps) : steps.goLive());
       return await this.#beOnline(live, memory, conditions, steps);
     } catch (thrown) {
-      return { error: toRollcallError(thrown) };
+      const error = toRollcallError(thrown);
+      return { error, askedPauseMs: error.retryAfterMs };
     }
   }
 
@@ -244,7 +245,8 @@ export class Agent {
       { ...fields, code: error.code, reason: error.message, hint: error.hint },
       'offline',
     );
-    return { error, heldMs, askedPauseMs: end.reason === 'drained' ? end.pauseMs : undefined };
+    const askedPauseMs = end.reason === 'drained' ? end.pauseMs : error.retryAfterMs;
+    return { error, heldMs, askedPauseMs };
   }
 }
 

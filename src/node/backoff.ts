@@ -13,7 +13,7 @@ export interface Setback {
   readonly failures: number;
   /** Certificates refused in a row, this one included, since the node was last online. */
   readonly refusals: number;
-  /** The pause the link asked for when it drained, ms. */
+  /** The pause that the link asked for, when it drained or in its error, ms. */
   readonly askedPauseMs?: number | undefined;
 }
 
@@ -23,7 +23,7 @@ export const baseMs = 500;
 export const capMs = 30_000;
 /** First ceiling while the operator's decision is awaited, ms. */
 export const calmBaseMs = 5_000;
-/** A link cannot send a node away for longer, ms. */
+/** The longest pause that a link can ask for, ms. */
 export const maxAskedPauseMs = 5 * 60_000;
 /** A session that held for this long makes what went before it forgotten, ms. */
 export const settledAfterMs = 10_000;
@@ -35,7 +35,7 @@ export function pauseAfter(setback: Setback, random: Random): number {
   switch (code) {
     case 'LINK_DRAINING':
       if (askedPauseMs === undefined) return chance * ceiling(baseMs, failures);
-      return (1 + chance / 2) * Math.max(Math.min(askedPauseMs, maxAskedPauseMs), baseMs);
+      return asked(Math.max(askedPauseMs, baseMs), chance);
     case 'SESSION_REPLACED':
       return (1 + chance / 2) * limits.replacedPauseMs;
     case 'NODE_NOT_REGISTERED':
@@ -46,8 +46,13 @@ export function pauseAfter(setback: Setback, random: Random): number {
     case 'SESSION_EXPIRED':
       return refusals <= 1 ? 0 : chance * ceiling(baseMs, failures);
     default:
-      return chance * ceiling(baseMs, failures);
+      return Math.max(asked(askedPauseMs ?? 0, chance), chance * ceiling(baseMs, failures));
   }
+}
+
+/** Up to half as long again, so that nodes that were asked together do not return together. */
+function asked(pauseMs: number, chance: number): number {
+  return (1 + chance / 2) * Math.min(pauseMs, maxAskedPauseMs);
 }
 
 /** Doubles with every failure after the first, up to the cap. */

@@ -85,6 +85,14 @@ void t.test('a draining link sets the pause before the next attempt, within boun
   t.end();
 });
 
+void t.test('an agent comes back no sooner than the error of the link asks for', t => {
+  t.same(pauses({ code: 'RATE_LIMITED', askedPauseMs: 60_000 }), [60_000, 90_000]);
+  t.same(pauses({ code: 'RATE_LIMITED', askedPauseMs: 100 }), [100, baseMs]);
+  t.same(pauses({ code: 'LINK_BUSY', failures: 50, askedPauseMs: 1_000 }), [1_000, capMs]);
+  t.same(pauses({ code: 'LINK_BUSY', askedPauseMs: 2 ** 32 - 1 }), [maxAskedPauseMs, maxAskedPauseMs * 1.5]);
+  t.end();
+});
+
 void t.test('a refused certificate is replaced at once, but not repeatedly', t => {
   for (const code of ['CERTIFICATE_REFUSED', 'SESSION_EXPIRED'] as const) {
     t.same(pauses({ code, failures: 9, refusals: 1 }), [0, 0], code);

@@ -273,7 +273,7 @@ export class Conversation {
 
   /** The last frame of this side. An honest peer goes away by itself then, any other is cut off by the listener. */
   #say(error: RollcallError): void {
-    this.#send({ $case: 'error', value: toLinkError(error, error.retryAfterMs) });
+    this.#send({ $case: 'error', value: toLinkError(error) });
     this.#stream.stopReading();
     this.#stream.end();
     this.#connection.refused();
