@@ -4,10 +4,12 @@
  */
 import { readFile, writeFile } from 'node:fs/promises';
 import { mkdirSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { availableParallelism } from 'node:os';
+import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { Figure } from './figures.js';
 import { describeMachine, formatComparison, formatTable, reportOf, type Report } from './report.js';
+import { startProgram } from './programs.js';
 import { agentRow } from './rows/agent.js';
 import { attacksRow } from './rows/attacks.js';
 import { connectRow } from './rows/connect.js';
@@ -41,7 +43,7 @@ const rows: readonly Row[] = [
 
 const rowLimitMs = 15 * 60_000;
 
-const usage = `usage: npm run bench -- [--quick] [--only ROW]... [--json FILE] [--compare OLD.json] [--cpu-prof DIR] [--baseline DIR]
+const usage = `usage: npm run bench -- [--quick] [--only ROW]... [--json FILE] [--compare OLD.json] [--cpu-prof DIR] [--baseline DIR] [--busy]
 
   --quick         small sizes, for trying out the bench; the figures are meaningless
   --only ROW      run only this row; may be repeated
@@ -49,6 +51,7 @@ const usage = `usage: npm run bench -- [--quick] [--only ROW]... [--json FILE] [
   --compare FILE  compare them with those of an earlier run
   --cpu-prof DIR  write a .cpuprofile of every link there; this slows the links down
   --baseline DIR  another checkout, built: the row attacks also measures its link
+  --busy          a second program uses every core beside, so that all subjects wait for the processor
 
 Rows:
 ${rows.map(({ name, about }) => `  ${name.padEnd(14)}  ${about}`).join('\n')}
@@ -61,6 +64,7 @@ interface Wishes {
   readonly old: Report | undefined;
   readonly profileFolder: string | undefined;
   readonly baselineCommand: string | undefined;
+  readonly isBusy: boolean;
 }
 
 /** Undefined when help was asked for. */
@@ -73,6 +77,7 @@ async function readWishes(): Promise<Wishes | undefined> {
       compare: { type: 'string' },
       'cpu-prof': { type: 'string' },
       baseline: { type: 'string' },
+      busy: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
   });
@@ -93,6 +98,7 @@ async function readWishes(): Promise<Wishes | undefined> {
         ? undefined
         : (JSON.parse(await readFile(values.compare, 'utf8')) as Report),
     profileFolder,
+    isBusy: values.busy,
     baselineCommand: values.baseline && resolve(values.baseline, 'dist/src/cli/main.js'),
   };
 }
@@ -127,7 +133,18 @@ async function measure(wishes: Wishes, keep: (place: Workplace) => void): Promis
 async function openStage(wishes: Wishes, keep: (place: Workplace) => void): Promise<Stage> {
   const place = await openWorkplace(wishes);
   keep(place);
+  if (wishes.isBusy) keepBusy(place);
   return createStage(place);
+}
+
+/** One process for each core, which does nothing but use it. */
+function keepBusy(place: Workplace): void {
+  for (let core = 0; core < availableParallelism(); core += 1) {
+    const program = startProgram(process.execPath, ['-e', 'for (;;);'], {
+      logFile: join(place.folder, 'busy.log'),
+    });
+    place.onClose(() => program.stop('SIGKILL'));
+  }
 }
 
 /** A row that hangs has failed. */
