@@ -4,13 +4,10 @@ import type { Acting } from './nodes/command.js';
 import type { Shell } from './shell.js';
 
 export function addAppCommand(program: Command, shell: Shell, acting: Acting): void {
-  const app = program
-    .command('app')
-    .description('make an app key, and see what an app consists of')
-    .helpCommand(false);
+  const app = program.command('app').description('make an app key, and check an app').helpCommand(false);
   app
     .command('keygen')
-    .description('make the key that signs apps, and the .pub that nodes are told to trust')
+    .description('make the key that signs apps, and its .pub for the nodes that trust it')
     .option('--output <FILE>', "where to write it (default: app-key in the user's config folder)")
     .option('--json', 'print JSON, for machines')
     .action(acting(async (flags: object) => (await import('./app-keygen.js')).makeAppKey(shell, flags)));

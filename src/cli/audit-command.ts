@@ -19,12 +19,12 @@ Keep the checkpoint where the link cannot write: it is what shows that the log w
 export function addAuditCommands(program: Command, shell: Shell, acting: Acting, ask: AskAudit): void {
   const audit = program
     .command('audit')
-    .description('show the audit log, take it away, and check it')
+    .description('show, export and verify the audit log')
     .helpCommand(false)
     .addHelpText('after', examples);
 
   addProfileFlags(audit.command('list'))
-    .description('list what happened, newest first')
+    .description('list events, newest first')
     .option('--type <PREFIX>', 'only events whose type begins so, such as node. or node.revoked')
     .option('--subject <TEXT>', 'only events about this')
     .option('--by <WHO>', 'only what WHO did: a name, an id, or user:NAME, service:NAME, node:NAME, link')

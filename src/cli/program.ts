@@ -222,7 +222,7 @@ function addLoginCommands(program: Command, shell: Shell, acting: Acting): void 
     '--profile <NAME>',
     'keep it under this name (default: "default")',
   )
-    .description('log in to a link, and keep the login and the way there under a profile')
+    .description('log in to a link, and save the login and the address in a profile')
     .option('--user <NAME>', 'who logs in; asked for unless given')
     .option('--tenant <NAME>', 'the tenant the user belongs to')
     .option('--password-file <FILE>', 'file with the password, mode 0600 (env: ROLLCALL_PASSWORD_FILE)')
@@ -236,15 +236,15 @@ function addLoginCommands(program: Command, shell: Shell, acting: Acting): void 
     .option(...json)
     .action(acting(async (flags: object) => (await import('./login-command.js')).logout(shell, flags)));
   addProfileFlags(program.command('whoami'))
-    .description('show who the link takes you for, and what you may do')
+    .description('show your identity and permissions at the link')
     .option(...json)
     .action(acting(async (flags: object) => (await import('./login-command.js')).whoami(shell, flags)));
 }
 
 function addProfileCommand(program: Command, shell: Shell, acting: Acting): void {
-  const profile = program.command('profile').description('keep how to reach a link').helpCommand(false);
+  const profile = program.command('profile').description('save how to reach a link').helpCommand(false);
   addControlFlags(profile.command('save'))
-    .description('save or change a profile; the one named "default" is used when nothing else is said')
+    .description('save or change a profile; "default" is the one used without --profile')
     .argument('<name>')
     .option(...json)
     .action(

@@ -43,19 +43,19 @@ export const linkSettings = {
   ),
   'data-dir': {
     value: 'DIR',
-    description: 'registry, authority, keys of tokens',
+    description: 'folder of the registry, the authority and the token keys',
     default: 'link-data',
     parse: as.text,
   },
   'node-address': {
     value: 'HOST:PORT',
-    description: 'where nodes come in',
+    description: 'address to listen at for nodes',
     default: { host: '0.0.0.0', port: 9092 },
     parse: as.listenAddress,
   },
   'control-address': {
     value: 'HOST:PORT',
-    description: 'where operators come in',
+    description: 'address to listen at for operators and programs',
     default: { host: '127.0.0.1', port: 9093 },
     parse: as.listenAddress,
   },
@@ -68,13 +68,13 @@ export const linkSettings = {
   'authority-keyfile': file('its private key, PEM, 0600'),
   'certificate-lifetime': {
     value: 'DURATION',
-    description: 'how long a node certificate lasts',
+    description: 'lifetime of a node certificate',
     default: hour,
     parse: as.duration(10 * second, 30 * 24 * hour),
   },
   'link-addresses': {
     value: 'HOST:PORT,…',
-    description: 'addresses told to nodes; none: the one they used',
+    description: 'addresses that nodes get for their next connection (default: the one they used)',
     default: [] as readonly string[],
     parse: as.list(as.text),
   } as Setting<readonly string[]>,
@@ -87,7 +87,7 @@ export const linkSettings = {
   'max-connections': {
     value: 'N',
     description:
-      'connections of one port that are not the session of a node: handshakes, enrollments, operators',
+      'maximum number of connections of one port that are not the session of a node: handshakes, enrollments, operators',
     default: 4_096,
     parse: as.integer(1, 1_000_000),
   },
@@ -100,7 +100,7 @@ export const linkSettings = {
   issuer: {
     value: 'URL',
     description:
-      'what tokens name as their issuer, and where others find the keys; none: the control address',
+      'issuer named in tokens, where others find the keys to verify them (default: the control address)',
     parse: parseIssuer,
   } as Setting<string | undefined>,
   'token-algorithms': {
@@ -110,13 +110,12 @@ export const linkSettings = {
     parse: parseTokenAlgorithms,
   } as Setting<TokenAlgorithms>,
   'require-auth': {
-    description: 'demand a token for /healthz, /readyz and /v1/link as well',
+    description: 'require a token for /healthz, /readyz and /v1/link as well',
     default: false,
     parse: as.flag,
   },
   'control-client-certificates': {
-    description:
-      'ask callers of the control port for a certificate, for services that prove themselves by one',
+    description: 'request a client certificate on the control port, for services that authenticate by one',
     default: false,
     parse: as.flag,
   },
@@ -136,25 +135,25 @@ export const linkSettings = {
   } as Setting<readonly (readonly [tenant: string, path: string])[]>,
   'max-runs': {
     value: 'N',
-    description: 'runs of one tenant at once; others wait',
+    description: 'maximum number of runs of one tenant at once; others wait',
     default: 16,
     parse: as.integer(1, 1_000),
   },
   'max-queued-messages': {
     value: 'N',
-    description: 'messages that wait for one node',
+    description: 'maximum number of messages that wait for one node',
     default: 1_000,
     parse: as.integer(1, 100_000),
   },
   'app-memory': {
     value: 'SIZE',
-    description: 'what one server half may use',
+    description: 'maximum memory of one server half',
     default: 1024 * 1024 * 1024,
     parse: as.size(64 * 1024 * 1024, 2 ** 40),
   },
   'max-run-time': {
     value: 'DURATION',
-    description: 'how long a run may run',
+    description: 'maximum duration of a run',
     default: 7 * 24 * hour,
     parse: as.duration(second, 365 * 24 * hour),
   },
@@ -162,19 +161,19 @@ export const linkSettings = {
   'min-free-disk': minFreeDiskSetting('data folder'),
   'run-retention': {
     value: 'DURATION',
-    description: 'how long finished runs and their logs are kept',
+    description: 'time for which finished runs and their logs are kept',
     default: 30 * 24 * hour,
     parse: as.duration(60 * second, 3_650 * 24 * hour),
   },
   'audit-retention': {
     value: 'DURATION',
-    description: 'how long audit events are kept at least; a signed checkpoint stands for older ones',
+    description: 'minimum time for which audit events are kept; a signed checkpoint stands for older ones',
     default: 400 * 24 * hour,
     parse: as.duration(24 * hour, 36_500 * 24 * hour),
   },
   'max-enrollments': {
     value: 'N',
-    description: 'enrollments in flight at once',
+    description: 'maximum number of enrollments at once',
     default: 2_048,
     parse: as.integer(1, 1_000_000),
   },

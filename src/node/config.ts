@@ -46,7 +46,7 @@ export const nodeSettings = {
   ),
   'root-certificates': path(
     'FILE',
-    'server roots, PEM: what the link is recognised by; in a configuration file also the PEM itself',
+    'CA certificates that verify the link, PEM; in a configuration file also the PEM itself',
   ),
   'auth-private-key': path('FILE', "this node's private key: OpenSSH, PKCS#8, SEC1 or JWK; 0600", [
     'auth-supernode-private-key',
@@ -57,13 +57,13 @@ export const nodeSettings = {
   ),
   'node-config': {
     value: 'PAIRS',
-    description: `settings for what runs here: 'dataset-path="datasets/part_1" partition-id=1', or @FILE`,
+    description: `settings for the apps that run here: 'dataset-path="datasets/part_1" partition-id=1', or @FILE`,
     default: { pairs: Object.freeze({}) },
     parse: parseNodeConfigSource,
   } as Setting<NodeConfigSource>,
   'state-dir': path(
     'DIR',
-    'where session key and certificate are kept; without one every start enrolls anew',
+    'folder of the session key and the certificate; without one every start enrolls anew',
   ),
   tenant: {
     value: 'NAME',
@@ -83,7 +83,7 @@ export const nodeSettings = {
     'folder of an app that runs here without a signature, provided that the link hands out exactly these files',
   ),
   'trust-any-app': {
-    description: 'for development alone: runs whatever the link hands out',
+    description: 'for development only: run every app that the link sends',
     default: false,
     parse: as.flag,
   },
@@ -97,19 +97,19 @@ export const nodeSettings = {
   'app-host-socket': path('PATH', 'where that app host connects, in a folder closed to others'),
   'max-runs': {
     value: 'NUMBER',
-    description: 'runs whose app is running at once; the others wait for their turn',
+    description: 'maximum number of runs whose app runs at once; others wait',
     default: 8,
     parse: as.integer(1, 1_000),
   },
   'handler-timeout': {
     value: 'DURATION',
-    description: 'what a handler of an app may take; then its process is ended',
+    description: 'maximum duration of a handler of an app; its process is ended then',
     default: 30 * 60_000,
     parse: as.duration(1_000, 7 * 24 * 3_600_000),
   },
   'app-memory': {
     value: 'SIZE',
-    description: 'of each running app, such as 512MiB; above it is ended',
+    description: 'maximum memory of each running app, such as 512MiB; it is ended above that',
     default: 1024 ** 3,
     parse: as.size(64 * 1024 ** 2, 2 ** 40),
   },

@@ -3,7 +3,7 @@ import { as, type Setting } from '../base/settings.js';
 
 export const objectSpaceSetting = {
   value: 'SIZE',
-  description: 'what the large contents of one run may take on the disk',
+  description: 'maximum space of the large contents of one run on the disk',
   default: 16 * 1024 ** 3,
   parse: as.size(64 * 1024 * 1024, 2 ** 50),
 };

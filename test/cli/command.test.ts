@@ -471,7 +471,7 @@ void t.test('help and version exit with 0, and help shows examples', async t => 
   }
   const help = await run(['link', '--help']);
   t.match(help, { code: 0, stderr: '' });
-  t.match(help.stdout, /--data-dir <DIR> +registry/);
+  t.match(help.stdout, /--data-dir <DIR> +folder of the registry/);
   t.match(help.stdout, 'ROLLCALL_LINK_LOG_LEVEL');
   t.match(help.stdout, /--log-format <FORMAT> .*default: auto/s);
   for (const name of ['certs', 'keygen']) {

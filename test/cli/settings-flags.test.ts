@@ -192,7 +192,7 @@ void t.test('the help of link and node describes each flag in plain words', t =>
     '--ssl-ca-certfile <FILE> CA certificates, PEM, sent to nodes to verify this link',
     'not used to verify clients',
     '--bindings <TYPE,…> channel bindings that tie the proof of a node to its TLS connection',
-    '--max-connections <N> connections of one port that are not the session of a node',
+    '--max-connections <N> maximum number of connections of one port that are not the session of a node',
     '--enable-supernode-auth a flag of Flower, ignored',
     '--insecure a flag of Flower, refused',
     'on the disk of the data folder',

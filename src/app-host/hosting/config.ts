@@ -23,7 +23,7 @@ export const appHostSettings = {
     parse: as.text,
   } as Setting<string | undefined>,
   'allow-root': {
-    description: 'run although this is root: apps would be root too',
+    description: 'run as root, so that apps are root as well',
     default: false,
     parse: as.flag,
   },

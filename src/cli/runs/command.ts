@@ -24,7 +24,7 @@ const runArgument = ['<run>', 'id of the run, or latest'] as const;
 /** Adds `run` and `runs` to the program. */
 export function addRunCommands(program: Command, shell: Shell, acting: Acting): void {
   addAskFlags(program.command('run'))
-    .description('start an app on the nodes, and see what it says')
+    .description('start an app on the nodes, and show its log')
     .argument('<dir>', 'the folder with app.json')
     .option('--set <NAME=VALUE>', 'a setting of the app; may be given more than once', collect)
     // -c names a file everywhere else: told apart, so that nobody wonders why a setting had no effect.
