@@ -20,7 +20,7 @@ import * as enrollments from '../src/link/enrollment/issuance.js';
 import { createMetrics, metricTable } from '../src/link/metrics.js';
 import { maxKnownRuns } from '../src/link/runs/messages/node-frames.js';
 import * as sessions from '../src/link/sessions/sessions.js';
-import { pingTimes } from '../src/link/sessions/session.js';
+import { pingTimes } from '../src/link/sessions/ping-sweep.js';
 import { baseMs, calmBaseMs, capMs, pauseAfter, settledAfterMs } from '../src/node/backoff.js';
 import { maxChainLength } from '../src/node/enroll.js';
 import { limits, protocolVersions } from '../src/protocol/limits.js';

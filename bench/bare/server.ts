@@ -22,7 +22,8 @@ import type {
   Hello,
   Proof,
 } from '../../src/protocol/generated/rollcall/v1/enrollment.js';
-import { chunkBytes, chunkLengthOf, digestOfChunk, makeManifest } from '../../src/objects/manifest.js';
+import { chunkBytes } from '../../src/objects/limits.js';
+import { chunkLengthOf, digestOfChunk, makeManifest } from '../../src/objects/manifest.js';
 import type { LinkFrame, NodeFrame } from '../../src/protocol/generated/rollcall/v1/link.js';
 import { defaultTenant, limits } from '../../src/protocol/limits.js';
 import { now } from '../usage.js';

@@ -10,7 +10,8 @@ import { BegunObjects } from './begun-objects.js';
 import { BucketFolder } from './bucket-folder.js';
 import { ChunkDraft, readChunkFile, type ChunkName } from './chunk-file.js';
 import { DraftWriter, type ChunkWriter } from './draft-writer.js';
-import { chunkBytes, chunkDigestOf, chunkLengthOf, distinctChunks, type Manifest } from './manifest.js';
+import { chunkBytes } from './limits.js';
+import { chunkDigestOf, chunkLengthOf, distinctChunks, type Manifest } from './manifest.js';
 
 /** The space that the objects of a run take on the disk. */
 export interface Account {

@@ -5,11 +5,8 @@
 import { createHash, type Hash } from 'node:crypto';
 import { sha256Hex } from '../base/hash.js';
 import { RollcallError } from '../base/errors.js';
+import { chunkBytes, maxChunks, maxObjectBytes } from './limits.js';
 
-export const chunkBytes = 1024 * 1024;
-export const maxChunks = 2048;
-/** The largest object, bytes. */
-export const maxObjectBytes = maxChunks * chunkBytes;
 export const digestBytes = 32;
 const sizeFieldBytes = 8;
 export const maxManifestBytes = sizeFieldBytes + maxChunks * digestBytes;

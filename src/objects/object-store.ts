@@ -12,7 +12,8 @@ import type { DiskFloor } from '../base/disk-floor.js';
 import { RollcallError } from '../base/errors.js';
 import { storeFailure } from '../store/failure.js';
 import type { ChunkWriter } from './draft-writer.js';
-import { chunkBytes, type Manifest } from './manifest.js';
+import { chunkBytes } from './limits.js';
+import { type Manifest } from './manifest.js';
 import { isName, listNames, RunFolder } from './run-folder.js';
 
 export type { ChunkWriter } from './draft-writer.js';

@@ -12,7 +12,7 @@ import {
 } from '../../src/cli/format.js';
 import { forgiveFederation, parseLabels, parseLimit, parseStatuses } from '../../src/cli/nodes/arguments.js';
 import { pages } from '../../src/cli/nodes/with-link.js';
-import { nodeColumns, nodeRow } from '../../src/cli/nodes/node-view.js';
+import { nodeColumns, nodeRow } from '../../src/cli/nodes/list.js';
 import { nodeJson } from '../../src/protocol/node-json.js';
 import { createTable, formatTable } from '../../src/cli/table.js';
 import { plainText } from '../../src/base/text.js';

@@ -6,8 +6,8 @@ import { runInNewContext } from 'node:vm';
 import { RollcallError } from '../../src/base/errors.js';
 import type { NodeObjects } from '../../src/link/runs/messages/node-objects.js';
 import { fetchObject, sendObject } from '../../src/node/runs/object-transfer.js';
+import { chunkBytes } from '../../src/objects/limits.js';
 import {
-  chunkBytes,
   digestOfChunk,
   makeManifest,
   manifestOf,

@@ -1,6 +1,6 @@
 import t from 'tap';
 import { isRollcallError, type ErrorCode } from '../../src/base/errors.js';
-import { judgeSession, nextDueAt, pingTimes } from '../../src/link/sessions/session.js';
+import { judgeSession, nextDueAt, pingTimes } from '../../src/link/sessions/ping-sweep.js';
 import { createMemoryStore } from '../../src/store/memory.js';
 import type { Change, Store } from '../../src/store/store.js';
 import { createManualClock } from '../harness/manual-clock.js';

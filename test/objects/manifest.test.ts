@@ -1,15 +1,13 @@
 import t from 'tap';
 import { createHash } from 'node:crypto';
 import { isRollcallError } from '../../src/base/errors.js';
+import { chunkBytes, maxChunks, maxObjectBytes } from '../../src/objects/limits.js';
 import {
-  chunkBytes,
   chunkLengthOf,
   digestOfChunk,
   distinctChunks,
   makeManifest,
   manifestOf,
-  maxChunks,
-  maxObjectBytes,
   parseManifest,
   readChunkOf,
 } from '../../src/objects/manifest.js';

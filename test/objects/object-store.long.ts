@@ -1,7 +1,8 @@
 import t from 'tap';
 import { readdir, readFile, readlink, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { chunkBytes, manifestOf, readChunkOf, type Manifest } from '../../src/objects/manifest.js';
+import { chunkBytes } from '../../src/objects/limits.js';
+import { manifestOf, readChunkOf, type Manifest } from '../../src/objects/manifest.js';
 import type { ObjectBucket } from '../../src/objects/object-store.js';
 import { objectStoreIn } from '../harness/objects.js';
 import { makeFolder } from '../harness/folder.js';

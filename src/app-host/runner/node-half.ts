@@ -7,7 +7,7 @@ import type { AppLog, Handlers, IncomingMessage, NodeContext } from '../../app/a
 import type { Clock } from '../../base/clock.js';
 import { isRollcallError, RollcallError, toRollcallError } from '../../base/errors.js';
 import { deferred } from '../../base/wait.js';
-import { chunkBytes } from '../../objects/manifest.js';
+import { chunkBytes } from '../../objects/limits.js';
 import type { Frame, FrameConnection } from '../wire/frames.js';
 import type { Welcome } from './connection.js';
 import { bodyOf, nameContent, prepareContent } from './content.js';

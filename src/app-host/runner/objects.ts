@@ -4,8 +4,8 @@
  */
 import { RollcallError } from '../../base/errors.js';
 import { createKeyedQueue } from '../../base/keyed-queue.js';
+import { chunkBytes } from '../../objects/limits.js';
 import {
-  chunkBytes,
   chunkLengthOf,
   digestOfChunk,
   isDigest,

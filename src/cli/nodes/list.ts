@@ -4,14 +4,14 @@ import type { Nodes } from '../../control-client/nodes.js';
 import { NodeStatus, type Node } from '../../protocol/generated/rollcall/v1/control.js';
 import type { ControlFlags } from '../control-options.js';
 import { usageError } from '../failure.js';
-import { formatCount, toJson } from '../format.js';
+import { formatCount, formatElapsed, formatLabels, formatMoment, toJson } from '../format.js';
 import type { Pager } from '../pager.js';
 import { isInteractive, paintOf, printHint, printLeftOut, tableStyleOf, type Shell } from '../shell.js';
-import { createTable, type Table } from '../table.js';
+import { createTable, type Column, type Row, type Table } from '../table.js';
 import { pageSize, parseLabels, parseLimit, parseStatuses } from './arguments.js';
 import { asking, meantWords, pages } from './with-link.js';
 import { nodeJson } from '../../protocol/node-json.js';
-import { allButRevoked, nodeColumns, nodeRow } from './node-view.js';
+import { statusShade } from './status-shade.js';
 
 export interface ListFlags extends ControlFlags {
   readonly status?: readonly string[];
@@ -149,4 +149,47 @@ function jsonListing(shell: Shell): Listing {
     },
     end: () => Promise.resolve(),
   };
+}
+
+/** The statuses of a listing without revoked nodes. */
+const allButRevoked: readonly NodeStatus[] = [
+  NodeStatus.NODE_STATUS_PENDING,
+  NodeStatus.NODE_STATUS_CREATED,
+  NodeStatus.NODE_STATUS_ONLINE,
+  NodeStatus.NODE_STATUS_OFFLINE,
+  NodeStatus.NODE_STATUS_QUARANTINED,
+];
+
+const columns: readonly Column[] = [
+  { header: 'Node ID', minWidth: 20 },
+  { header: 'Name', roomy: 24, clipTo: 8 },
+  { header: 'Owner', minWidth: 6, clipTo: 6, dropRank: 2 },
+  { header: 'Status', minWidth: 7, roomy: 11, shade: statusShade },
+  { header: 'Elapsed', minWidth: 8, roomy: 12, dropRank: 1 },
+  { header: 'Status Changed @', minWidth: 20, dropRank: 4 },
+];
+
+const wideColumns: readonly Column[] = [
+  ...columns,
+  { header: 'Reason', roomy: 20, clipTo: 10 },
+  { header: 'Address', roomy: 21, dropRank: 3 },
+  { header: 'Labels', clipTo: 8, dropRank: 5 },
+];
+
+export function nodeColumns(wide: boolean): readonly Column[] {
+  return wide ? wideColumns : columns;
+}
+
+/** The cells of a node; one that was never seen has no moment to show. */
+export function nodeRow(node: Node, nowMs: number, wide: boolean): Row {
+  const isSeen = statusName(node.status) !== 'created';
+  const row = [
+    String(node.id),
+    node.name,
+    node.owner === '' ? '<none>' : node.owner,
+    statusName(node.status),
+    isSeen ? formatElapsed(nowMs - Number(node.sinceMs)) : '',
+    isSeen ? formatMoment(node.sinceMs) : 'N/A',
+  ];
+  return wide ? [...row, node.reason, node.address, formatLabels(node.labels)] : row;
 }

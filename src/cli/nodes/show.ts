@@ -8,7 +8,7 @@ import { plainText } from '../../base/text.js';
 import type { Paint } from '../terminal.js';
 import { asking, pages } from './with-link.js';
 import { nodeJson, transitionJson } from '../../protocol/node-json.js';
-import { statusShade } from './node-view.js';
+import { statusShade } from './status-shade.js';
 import { printJson, printTable } from '../access/showing.js';
 import type { Column, Row } from '../table.js';
 import { pageSize, parseLimit } from './arguments.js';

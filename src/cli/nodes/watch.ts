@@ -9,7 +9,7 @@ import { plainText } from '../../base/text.js';
 import type { Paint } from '../terminal.js';
 import { asking } from './with-link.js';
 import { nodeJson } from '../../protocol/node-json.js';
-import { statusShade } from './node-view.js';
+import { statusShade } from './status-shade.js';
 
 export interface WatchFlags extends ControlFlags {
   readonly snapshot?: boolean;

@@ -51,8 +51,6 @@ export interface IssuedCertificate {
   readonly notBefore: number;
   /** Milliseconds since 1970, whole seconds. */
   readonly notAfter: number;
-  /** How long from now the node should wait with its renewal: two thirds of what is left. */
-  readonly renewAfterMs: number;
 }
 
 export interface Authority {
@@ -120,8 +118,6 @@ function refuseIfUseless(pair: SigningPair, options: AuthorityOptions, issued: I
 }
 
 const oneHourMs = 3_600_000;
-/** Of what is left of a certificate when it is issued: then its node asks for the next. */
-export const renewAfterShare = 2 / 3;
 
 function issueCertificate(pair: SigningPair, options: AuthorityOptions, subject: Subject): IssuedCertificate {
   const { clock, random, trustDomain, certificateLifetimeMs = oneHourMs } = options;
@@ -151,7 +147,6 @@ function issueCertificate(pair: SigningPair, options: AuthorityOptions, subject:
     fingerprint: certificateFingerprint(certificate),
     notBefore,
     notAfter,
-    renewAfterMs: Math.round((notAfter - now) * renewAfterShare),
   };
 }
 

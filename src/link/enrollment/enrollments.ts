@@ -13,7 +13,7 @@ import { accountIn } from '../access/login/refused-account.js';
 import type { RefusalCounter } from '../audit/refusals.js';
 import type { Metrics } from '../metrics.js';
 import { nonceBytes, readHello, type Opening } from './attempt.js';
-import { Admission, type Slot } from './admission.js';
+import { EnrollmentSlots, type Slot } from './slots.js';
 import { ForeignTrustDomains } from './foreign-trust-domains.js';
 import { Issuance, type IssuanceOptions, type Recipient } from './issuance.js';
 
@@ -58,14 +58,14 @@ const clockToleranceMs = 60_000;
 
 export class Enrollments {
   readonly #options: EnrollmentsOptions;
-  readonly #inFlight: Admission<InFlight>;
+  readonly #inFlight: EnrollmentSlots<InFlight>;
   readonly #foreign: ForeignTrustDomains;
   readonly #issuance: Issuance;
 
   constructor(options: EnrollmentsOptions) {
     const { trustDomain, clock, log } = options;
     this.#options = options;
-    this.#inFlight = new Admission<InFlight>({
+    this.#inFlight = new EnrollmentSlots<InFlight>({
       max: options.maxInFlight,
       clock,
       onEvicted: ({ peer }) => void this.#refuse(peer, busy()),

@@ -12,6 +12,7 @@ import { ofAccount } from '../access/login/refused-account.js';
 import type { Authority, IssuedCertificate } from '../authority/authority.js';
 import type { NodeRecord } from '../registry/node-record.js';
 import type { Registry } from '../registry/registry.js';
+import { renewAfter } from './renewal.js';
 import { checkProof, proofRefused, type Claim, type Opening } from './attempt.js';
 
 export interface IssuanceOptions {
@@ -64,7 +65,7 @@ export class Issuance {
 
   /** PROOF_REFUSED, NODE_NOT_REGISTERED, RATE_LIMITED, or what the registry refuses the node. */
   async enroll(recipient: Recipient, opening: Opening, proof: Proof): Promise<Enrolled> {
-    const { registry, trustBundle, linkAddresses } = this.#options;
+    const { registry, trustBundle, linkAddresses, clock } = this.#options;
     const sessionKey = await checkProof(opening, proof);
     if (!sessionKey) throw proofRefused();
     const { claim } = opening;
@@ -77,7 +78,7 @@ export class Issuance {
       nodeId: node.id,
       certificateChain: issued.chain,
       trustBundle: trustBundle(),
-      renewAfterMs: BigInt(issued.renewAfterMs),
+      renewAfterMs: BigInt(renewAfter(issued.notAfter, clock.now())),
       generation,
       linkAddresses: [...linkAddresses],
     };

@@ -23,7 +23,7 @@ import { linkLine, openRunLog, type RunLog } from './run-log.js';
 import type { RunCounts, RunRecord } from './run-record.js';
 import { RunRecordWriter } from './run-record-writer.js';
 import type { RunEnding } from './run-status.js';
-import { waitingEveryMs, type FindNodes } from './server/find-nodes.js';
+import { waitingEveryMs, type FindNodes } from './node-selection.js';
 import { graceMs, ServerRunner } from './server/server-runner.js';
 
 export interface OpenRunOptions {

@@ -12,7 +12,7 @@ import { removeMessages } from './messages/stored-messages.js';
 import { OpenRun, type OpenRunOptions } from './open-run.js';
 import { openRunKey } from './run-keys.js';
 import type { RunRecord } from './run-record.js';
-import { NodeFinder } from './server/find-nodes.js';
+import { NodeFinder } from './node-selection.js';
 
 export interface RunTableOptions extends Omit<
   OpenRunOptions,

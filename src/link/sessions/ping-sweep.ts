@@ -5,9 +5,43 @@
  */
 import type { Clock, Timer } from '../../base/clock.js';
 import { RollcallError } from '../../base/errors.js';
-import { judgeSession, nextDueAt, pingTimes, type Session, type SweepVerdict } from './session.js';
+import type { OfflineReason } from '../registry/offline-reasons.js';
+import type { SessionCertificate } from './identify-node.js';
+import type { Session } from './session.js';
 
 const sweepEveryMs = 500;
+
+export type SweepVerdict = 'fine' | 'ping' | Extract<OfflineReason, 'no answer' | 'certificate expired'>;
+
+/** A ping goes out so long after the node was last heard, and its answer must come in this time, ms. */
+export const pingTimes = { pingEveryMs: 9_000, pongWithinMs: 4_000 } as const;
+export type PingTimes = Readonly<Record<keyof typeof pingTimes, number>>;
+
+/** The session as the sweep sees it. */
+type SweptSession = Pick<Session, 'heardAt' | 'pingedAt'> & {
+  readonly certificate: Pick<SessionCertificate, 'notAfter'>;
+};
+
+/** Before this moment `judgeSession` gives `fine`, if nothing changes and no clock is set. Monotonic, ms. */
+export function nextDueAt(session: SweptSession, times: PingTimes, elapsed: number, now: number): number {
+  const { heardAt, pingedAt, certificate } = session;
+  const pingDueAt = pingedAt === undefined ? heardAt + times.pingEveryMs : pingedAt + times.pongWithinMs;
+  return Math.min(pingDueAt, elapsed + certificate.notAfter - now);
+}
+
+/** Decides what the sweep does with a session at this moment. `elapsed` is monotonic, `now` the wall clock. */
+export function judgeSession(
+  session: SweptSession,
+  times: PingTimes,
+  elapsed: number,
+  now: number,
+): SweepVerdict {
+  if (now >= session.certificate.notAfter) return 'certificate expired';
+  if (session.pingedAt !== undefined) {
+    return elapsed - session.pingedAt > times.pongWithinMs ? 'no answer' : 'fine';
+  }
+  return elapsed - session.heardAt >= times.pingEveryMs ? 'ping' : 'fine';
+}
 
 export type SweepReason = Exclude<SweepVerdict, 'fine' | 'ping'>;
 

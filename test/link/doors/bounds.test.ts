@@ -19,7 +19,7 @@ import { knownBounds, KnownConnections } from '../../../src/link/doors/known-con
 import { requestBounds } from '../../../src/link/doors/open-requests.js';
 import { Connection } from '../../../src/link/doors/tls/connection.js';
 import { PendingConnections } from '../../../src/link/doors/tls/pending-connections.js';
-import { Admission, type Slot } from '../../../src/link/enrollment/admission.js';
+import { EnrollmentSlots, type Slot } from '../../../src/link/enrollment/slots.js';
 import { NodeFeed } from '../../../src/link/registry/node-feed.js';
 import type { NodeRecord } from '../../../src/link/registry/node-record.js';
 import { NodeEvent, NodeStatus, type Node } from '../../../src/protocol/generated/rollcall/v1/control.js';
@@ -54,12 +54,12 @@ function codeOf(act: () => unknown): string {
 void t.test('an IPv6 /64 that holds all slots for enrollments yields one to another network', t => {
   const clock = createManualClock();
   const evicted: Slot[] = [];
-  const admission = new Admission<Slot>({ max: 600, clock, onEvicted: slot => void evicted.push(slot) });
+  const slots = new EnrollmentSlots<Slot>({ max: 600, clock, onEvicted: slot => void evicted.push(slot) });
   const slotOf = (remoteAddress: string): Slot => ({ remoteAddress, isProving: false, isEvicted: false });
-  const taken = Array.from({ length: 600 }, (_, n) => admission.take(slotOf(neighbour(n))));
+  const taken = Array.from({ length: 600 }, (_, n) => slots.take(slotOf(neighbour(n))));
   t.ok(taken.every(each => each));
-  t.notOk(admission.take(slotOf(neighbour(600))), 'the same network gets no more');
-  t.ok(admission.take(slotOf(elsewhere)), 'another one gets a slot');
+  t.notOk(slots.take(slotOf(neighbour(600))), 'the same network gets no more');
+  t.ok(slots.take(slotOf(elsewhere)), 'another one gets a slot');
   t.same(evicted, [{ remoteAddress: neighbour(0), isProving: false, isEvicted: true }]);
   t.end();
 });

@@ -1,4 +1,5 @@
 /** The messages of one run in memory: the question and the status of each. Contents stay on the disk. Pure. */
+import { MessageExpiry } from './message-expiry.js';
 import { awaitsAnswer, nextStatus, type MessageEvent, type MessageStatus } from './message-machine.js';
 import type { Answer, Content, ObjectName, Question, StoredMessage } from './message-record.js';
 
@@ -50,8 +51,7 @@ export class MessageEntries {
   /** The messages that refer to an object, by its digest: an index, because nodes may ask for objects at any rate. */
   readonly #speaking = new Map<string, Set<MessageEntry>>();
   #last = 0;
-  /** No message expires before this time. */
-  #earliest = Infinity;
+  readonly #expiry = new MessageExpiry();
 
   /** The number of messages that the server half has not taken the answer of. */
   get size(): number {
@@ -130,19 +130,11 @@ export class MessageEntries {
 
   /** A message that awaits an answer expires at this time. */
   noteExpiry(expiresAt: number): void {
-    this.#earliest = Math.min(this.#earliest, expiresAt);
+    this.#expiry.note(expiresAt);
   }
 
   /** Messages that await an answer and have expired. */
   expired(now: number): MessageEntry[] {
-    if (now < this.#earliest) return [];
-    this.#earliest = Infinity;
-    const expired: MessageEntry[] = [];
-    for (const entry of this.#entries.values()) {
-      if (!entry.awaitsAnswer) continue;
-      if (entry.question.expiresAt > now) this.noteExpiry(entry.question.expiresAt);
-      else expired.push(entry);
-    }
-    return expired;
+    return this.#expiry.expired(this.#entries.values(), now);
   }
 }

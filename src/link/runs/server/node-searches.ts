@@ -6,7 +6,13 @@ import { toRollcallError } from '../../../base/errors.js';
 import { createKeyedQueue } from '../../../base/keyed-queue.js';
 import { sleep } from '../../../base/wait.js';
 import { linkLine, type RunLog } from '../run-log.js';
-import { pagesOf, waitingEveryMs, type FindNodes, type FoundNode, type NodeCriteria } from './find-nodes.js';
+import {
+  pagesOf,
+  waitingEveryMs,
+  type FindNodes,
+  type FoundNode,
+  type NodeCriteria,
+} from '../node-selection.js';
 import type { ServerConnection } from './server-connection.js';
 import { readNodesRequest } from './server-frames.js';
 

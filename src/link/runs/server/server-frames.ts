@@ -6,7 +6,7 @@ import { limits } from '../../../protocol/limits.js';
 import type { Frame } from '../../../app-host/wire/frames.js';
 import type { Content } from '../messages/message-record.js';
 import type { LogLine } from '../run-log-draft.js';
-import type { NodeCriteria } from './find-nodes.js';
+import type { NodeCriteria } from '../node-selection.js';
 import { appLimits } from '../../../app/limits.js';
 
 const { minTtlMs, defaultTtlMs, maxTtlMs } = appLimits;

@@ -14,7 +14,7 @@ import type { RunMessages } from '../messages/run-messages.js';
 import type { RunLog } from '../run-log.js';
 import type { RunRecord } from '../run-record.js';
 import { AnswerSender } from './answer-sender.js';
-import type { FindNodes } from './find-nodes.js';
+import type { FindNodes } from '../node-selection.js';
 import { NodeSearches } from './node-searches.js';
 import { ServerConnection } from './server-connection.js';
 import { ServerObjects } from './server-objects.js';

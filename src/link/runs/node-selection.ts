@@ -1,9 +1,9 @@
 /** Finds the nodes of a tenant that are online and have given labels, for server halves; waits until there are enough. */
-import type { Clock, Timer } from '../../../base/clock.js';
-import { RollcallError } from '../../../base/errors.js';
-import { onAbort, sleep } from '../../../base/wait.js';
-import type { NodeRecord } from '../../registry/node-record.js';
-import type { Registry } from '../../registry/registry.js';
+import type { Clock, Timer } from '../../base/clock.js';
+import { RollcallError } from '../../base/errors.js';
+import { onAbort, sleep } from '../../base/wait.js';
+import type { NodeRecord } from '../registry/node-record.js';
+import type { Registry } from '../registry/registry.js';
 
 export interface FoundNode {
   readonly id: string;

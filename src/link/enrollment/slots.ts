@@ -15,7 +15,7 @@ export interface Slot {
   isEvicted: boolean;
 }
 
-export interface AdmissionOptions<S extends Slot> {
+export interface EnrollmentSlotsOptions<S extends Slot> {
   readonly max: number;
   readonly clock: Clock;
   readonly onEvicted: (slot: S) => void;
@@ -24,12 +24,12 @@ export interface AdmissionOptions<S extends Slot> {
 /** A node answers its challenge within milliseconds, one that asks a slow chip for the signature within a second. */
 export const idleMs = 2_000;
 
-export class Admission<S extends Slot> implements Iterable<S> {
-  readonly #options: AdmissionOptions<S>;
+export class EnrollmentSlots<S extends Slot> implements Iterable<S> {
+  readonly #options: EnrollmentSlotsOptions<S>;
   readonly #takenAt = new Map<S, number>();
   readonly #byNetwork = new Map<string, Set<S>>();
 
-  constructor(options: AdmissionOptions<S>) {
+  constructor(options: EnrollmentSlotsOptions<S>) {
     this.#options = options;
   }
 

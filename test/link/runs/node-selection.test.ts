@@ -1,17 +1,17 @@
 /** Searches for nodes: an index answers them at once, or when enough nodes have connected. */
 import { generateKeyPairSync } from 'node:crypto';
 import t, { type Test } from 'tap';
-import { createLog } from '../../../../src/base/log.js';
-import { systemRandom } from '../../../../src/base/random.js';
-import { parseSpki } from '../../../../src/identity/public-key.js';
-import { createAudit } from '../../../../src/link/audit/audit.js';
-import { Registry } from '../../../../src/link/registry/registry.js';
-import { NodeFinder, type NodeCriteria } from '../../../../src/link/runs/server/find-nodes.js';
-import { createMemoryStore } from '../../../../src/store/memory.js';
-import type { Store } from '../../../../src/store/store.js';
-import { createManualClock, type ManualClock } from '../../../harness/manual-clock.js';
-import { codeOf } from '../../../harness/outcome.js';
-import { userParty } from '../../../harness/parties.js';
+import { createLog } from '../../../src/base/log.js';
+import { systemRandom } from '../../../src/base/random.js';
+import { parseSpki } from '../../../src/identity/public-key.js';
+import { createAudit } from '../../../src/link/audit/audit.js';
+import { Registry } from '../../../src/link/registry/registry.js';
+import { NodeFinder, type NodeCriteria } from '../../../src/link/runs/node-selection.js';
+import { createMemoryStore } from '../../../src/store/memory.js';
+import type { Store } from '../../../src/store/store.js';
+import { createManualClock, type ManualClock } from '../../harness/manual-clock.js';
+import { codeOf } from '../../harness/outcome.js';
+import { userParty } from '../../harness/parties.js';
 
 const tenant = 'default';
 
