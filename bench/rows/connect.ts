@@ -115,7 +115,7 @@ function figuresAt(size: number, rounds: ReadonlyMap<SubjectName, Round[]>): Fig
       samples: samples('cpuMs'),
       beside: beside('cpuMs'),
       budget: { timesBare: 1.1 },
-      note: 'the link verifies the certificate itself, asks the registry and commits the node as online',
+      note: 'the link finds the certificate in its registry by its hash, and commits the node as online',
     },
     {
       id: `connect.memory.${size}`,
